@@ -1,0 +1,30 @@
+"""What is stored: manifests, plans, and the Zarr store of layer-wise embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featurestore.manifest import Manifest, read_manifest, write_manifest
+    from featurestore.store import Features, Layer, Store, open_store
+
+__all__ = ["Features", "Layer", "Manifest", "Store", "open_store", "read_manifest", "write_manifest"]
+
+_HOMES = {
+    "Features": "featurestore.store",
+    "Layer": "featurestore.store",
+    "Store": "featurestore.store",
+    "open_store": "featurestore.store",
+    "Manifest": "featurestore.manifest",
+    "read_manifest": "featurestore.manifest",
+    "write_manifest": "featurestore.manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import featurestore` (and with it `fs --help`) loads neither zarr nor pandas.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

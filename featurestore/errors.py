@@ -1,0 +1,47 @@
+"""Errors that a user can mend. Every message is one line: expected, got, where, what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Base of every error caused by input; the command line prints it and exits with code 2."""
+
+
+class ConfigError(UserError, ValueError):
+    """An option or a combination of options that cannot work."""
+
+
+class ManifestError(UserError, ValueError):
+    """A manifest that breaks its contract; the message lists up to 20 problems."""
+
+
+class LabelError(UserError, ValueError):
+    """A label or split that cannot be probed."""
+
+
+class ModelError(UserError, ValueError):
+    """A model that cannot be loaded or is not supported."""
+
+
+class StoreError(UserError, OSError):
+    """A store that cannot be read or written."""
+
+
+class KeyNotFound(StoreError, KeyError):
+    """A model, dataset or layer that the store does not hold."""
+
+    def __str__(self) -> str:
+        # KeyError's own __str__ would print the repr (quotes, escapes) of the message.
+        return str(self.args[0])
+
+
+class FingerprintMismatch(StoreError, ValueError):
+    """An existing key was made with other settings; the message shows both values."""
+
+
+class CorruptData(StoreError):
+    """Stored bytes that do not match their checksum or their declared shape."""
+
+
+class DependencyMissing(UserError, ImportError):
+    """An optional package is needed; the message names the extra that brings it."""

@@ -1,0 +1,48 @@
+"""What makes two extractions the same: a readable, nested mapping of plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Grows when our own code changes stored values by more than rounding.
+NUMERICS_VERSION = 1
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces; equal values give equal text on every machine."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping to dotted names: ``{"input": {"rate": 1}}`` → ``{"input.rate": 1}``."""
+    flat: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            flat.update(flatten(item, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = item
+    return flat
+
+
+def diff(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """Lines ``name: stored X, requested Y`` for every value that differs; empty when equal."""
+    a, b = flatten(stored), flatten(requested)
+    absent = "(absent)"
+    return [
+        f"{name}: stored {_show(a.get(name, absent))}, requested {_show(b.get(name, absent))}"
+        for name in sorted(a.keys() | b.keys())
+        if a.get(name, absent) != b.get(name, absent)
+    ]
+
+
+def _show(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,137 @@
+"""One key of a store, *model/dataset*: its attributes, its plan, and its committed units."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from featurestore import layout
+from featurestore.errors import CorruptData, KeyNotFound, StoreError
+from featurestore.plan import Segment, Unit, units_of
+from featurestore.storage import Storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyInfo:
+    """The attributes of a key, as stored in its group's ``zarr.json``.
+
+    Attributes:
+        model, dataset: its name.
+        fingerprint: everything that decides the stored values, readable and nested.
+        functionals: names of the statistics, in stored order.
+        layers: layers the key is meant to hold.
+        shape: shape of the layer arrays.
+        segments: runs of rows planned together.
+        versions: packages that created the key.
+        model_card: what is known of the model, for people.
+    """
+
+    model: str
+    dataset: str
+    fingerprint: Mapping[str, Any]
+    functionals: tuple[str, ...]
+    layers: tuple[int, ...]
+    shape: layout.LayerShape
+    segments: tuple[Segment, ...]
+    versions: Mapping[str, str]
+    model_card: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """``model/dataset``, the key's prefix below the root."""
+        return f"{self.model}/{self.dataset}"
+
+    @property
+    def n_rows(self) -> int:
+        """Length of the key's arrays (unused rows between segments included)."""
+        return max((s.first_row + s.n_rows for s in self.segments), default=0)
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units, in shard order."""
+        return units_of(self.segments, self.shape.unit_rows)
+
+    def to_attributes(self) -> dict[str, Any]:
+        """As stored."""
+        return {
+            "feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION},
+            "fingerprint": dict(self.fingerprint),
+            "functionals": list(self.functionals),
+            "layers": list(self.layers),
+            "n_features": self.shape.n_features,
+            "dtype": self.shape.dtype,
+            "plan": {
+                "unit_rows": self.shape.unit_rows,
+                "segments": [[s.first_row, s.n_rows] for s in self.segments],
+            },
+            "versions": dict(self.versions),
+            "model_card": dict(self.model_card),
+        }
+
+    @classmethod
+    def from_attributes(cls, model: str, dataset: str, attributes: Mapping[str, Any]) -> KeyInfo:
+        """Inverse of `to_attributes`.
+
+        Raises:
+            StoreError: made by a later format version.
+            CorruptData: an attribute is missing.
+        """
+        try:
+            version = attributes["feature_store"]["format_version"]
+            if version > layout.FORMAT_VERSION:
+                raise StoreError(
+                    f"{model}/{dataset}: store format {version}, this program reads up to "
+                    f"{layout.FORMAT_VERSION}; upgrade it"
+                )
+            return cls(
+                model=model,
+                dataset=dataset,
+                fingerprint=attributes["fingerprint"],
+                functionals=tuple(attributes["functionals"]),
+                layers=tuple(attributes["layers"]),
+                shape=layout.LayerShape(
+                    n_functionals=len(attributes["functionals"]),
+                    n_features=attributes["n_features"],
+                    unit_rows=attributes["plan"]["unit_rows"],
+                    dtype=attributes["dtype"],
+                ),
+                segments=tuple(Segment(first_row=a, n_rows=n) for a, n in attributes["plan"]["segments"]),
+                versions=attributes["versions"],
+                model_card=attributes["model_card"],
+            )
+        except (KeyError, TypeError) as error:
+            raise CorruptData(f"{model}/{dataset}: attribute {error} is missing or damaged") from error
+
+
+def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
+    """Read a key's attributes.
+
+    Raises:
+        KeyNotFound: there is no such key.
+        CorruptData: there is one and its document is damaged.
+    """
+    name = f"{model}/{dataset}/zarr.json"
+    data = storage.get(name)
+    if data is None:
+        raise KeyNotFound(
+            f"{storage.url}: no key {model}/{dataset}; `fs ls {storage.url}` lists what there is"
+        )
+    try:
+        attributes = json.loads(data)["attributes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptData(f"{storage.url}: {name} is not a Zarr group document") from error
+    return KeyInfo.from_attributes(model, dataset, attributes)
+
+
+def list_keys(storage: Storage) -> list[tuple[str, str]]:
+    """All *(model, dataset)* pairs, sorted. A key exists once its group document does."""
+    keys = []
+    for model in storage.children(""):
+        if model == "zarr.json":
+            continue
+        for dataset in storage.children(model):
+            if dataset != "zarr.json" and storage.get(f"{model}/{dataset}/zarr.json") is not None:
+                keys.append((model, dataset))
+    return sorted(keys)

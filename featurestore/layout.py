@@ -1,0 +1,232 @@
+"""The on-disk form of a key: its Zarr arrays, their metadata, and the bytes of each unit's objects.
+
+Everything in a store is a plain Zarr v3 node, so any reader opens it without this package:
+
+    <model>/<dataset>/layer_07      (utterance, functional, feature)  one shard per unit
+    <model>/<dataset>/utterance_id  … one entry per row               one chunk per unit
+    <model>/<dataset>/ledger        (unit,)  JSON text                one chunk per unit
+    <model>/<dataset>/manifest      (1,)     CSV text                 one chunk
+
+Objects are encoded by Zarr itself into memory and then put whole by `featurestore.storage`, so that the
+checksum in the ledger is that of the object's bytes and a write is one atomic operation on any backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from featurestore.errors import ConfigError
+
+FORMAT_VERSION = 1
+FORMAT_NAME = "featurestore"
+
+# Rows of one inner chunk: what a reader fetches and checks at a time when it wants a few rows.
+TARGET_CHUNK_BYTES = 96 * 1024
+
+ROW_ARRAYS: dict[str, tuple[str, Any]] = {
+    "utterance_id": ("string", ""),
+    "status": ("string", ""),
+    "n_frames": ("int32", -1),
+    "duration_s": ("float64", np.nan),
+    "audio_hash": ("string", ""),
+}
+DTypeName = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerShape:
+    """Shape of the layer arrays of a key.
+
+    Attributes:
+        n_functionals: statistics per utterance.
+        n_features: width of the hidden state.
+        unit_rows: rows per shard.
+        dtype: ``float32`` or ``float16``.
+    """
+
+    n_functionals: int
+    n_features: int
+    unit_rows: int
+    dtype: DTypeName = "float32"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.n_functionals * self.n_features * np.dtype(self.dtype).itemsize
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows per inner chunk: the largest divisor of `unit_rows` within `TARGET_CHUNK_BYTES`."""
+        most = max(1, TARGET_CHUNK_BYTES // self.row_bytes)
+        return max(d for d in range(1, self.unit_rows + 1) if self.unit_rows % d == 0 and d <= most)
+
+
+def layer_name(layer: int) -> str:
+    """``layer_07`` for 7: the array of hidden state 7."""
+    return f"layer_{layer:02d}"
+
+
+def parse_layer_name(name: str) -> int | None:
+    """Inverse of `layer_name`; None for any other array."""
+    digits = name.removeprefix("layer_")
+    return int(digits) if name.startswith("layer_") and digits.isdigit() else None
+
+
+def row_chunk(array: str, unit: int) -> str:
+    """Object of one unit in a one-dimensional array, relative to the key."""
+    return f"{array}/c/{unit}"
+
+
+def layer_chunk(layer: int, unit: int) -> str:
+    """Object (shard) of one unit in a layer array, relative to the key."""
+    return f"{layer_name(layer)}/c/{unit}/0/0"
+
+
+def group_document(attributes: dict[str, Any]) -> bytes:
+    """``zarr.json`` of a group with these attributes."""
+    store = MemoryStore()
+    zarr.create_group(store, attributes=attributes)
+    return _document(store)
+
+
+def layer_document(shape: LayerShape, n_rows: int) -> bytes:
+    """``zarr.json`` of a layer array with `n_rows` rows."""
+    store = MemoryStore()
+    _create_layer(store, shape, n_rows)
+    return _document(store)
+
+
+def text_document(n_entries: int, chunk_entries: int, *, compress: bool = True) -> bytes:
+    """``zarr.json`` of a one-dimensional text array."""
+    store = MemoryStore()
+    _create_rows(store, "string", "", n_entries, chunk_entries, compress=compress)
+    return _document(store)
+
+
+def row_document(array: str, n_rows: int, unit_rows: int) -> bytes:
+    """``zarr.json`` of one of `ROW_ARRAYS`."""
+    dtype, fill = ROW_ARRAYS[array]
+    store = MemoryStore()
+    _create_rows(store, dtype, fill, n_rows, unit_rows)
+    return _document(store)
+
+
+def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
+    """The shard of one unit.
+
+    Args:
+        shape: the key's layer shape.
+        values: `[n, functionals, features]`, n at most `unit_rows`; the rest of the shard stays empty.
+
+    Raises:
+        ConfigError: a finite value does not fit the stored dtype.
+    """
+    if shape.dtype == "float16":
+        values = to_half(values)
+    expected = (shape.n_functionals, shape.n_features)
+    if values.shape[1:] != expected or len(values) > shape.unit_rows:
+        raise ValueError(f"expected at most {shape.unit_rows} rows of {expected}, got {values.shape}")
+    store = MemoryStore()
+    array = _create_layer(store, shape, shape.unit_rows)
+    array[: len(values)] = values
+    return _object(store, "c/0/0/0")
+
+
+def encode_rows(array: str, unit_rows: int, values: np.ndarray) -> bytes:
+    """The chunk of one unit in one of `ROW_ARRAYS`; `values` `[n]`, n at most `unit_rows`."""
+    dtype, fill = ROW_ARRAYS[array]
+    store = MemoryStore()
+    target = _create_rows(store, dtype, fill, unit_rows, unit_rows)
+    target[: len(values)] = values
+    return _object(store, "c/0")
+
+
+def encode_text(value: str, *, compress: bool = True) -> bytes:
+    """The chunk of a text array with one entry per chunk."""
+    store = MemoryStore()
+    target = _create_rows(store, "string", "", 1, 1, compress=compress)
+    target[:] = np.array([value], dtype=object)
+    return _object(store, "c/0")
+
+
+def decode_text(data: bytes, *, compress: bool = True) -> str:
+    """Inverse of `encode_text`.
+
+    Raises:
+        ValueError: the bytes do not match their checksum.
+    """
+    store = MemoryStore()
+    target = _create_rows(store, "string", "", 1, 1, compress=compress)
+    store._store_dict["c/0"] = zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(data)
+    return str(target[0])
+
+
+def to_half(values: np.ndarray) -> np.ndarray:
+    """Convert to float16, refusing values beyond its range.
+
+    Raises:
+        ConfigError: a finite value would overflow to infinity.
+    """
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if np.any(np.isinf(half) & np.isfinite(values)):
+        worst = float(np.nanmax(np.abs(values)))
+        raise ConfigError(
+            f"float16 holds values up to 65504, this layer reaches {worst:g}; use --dtype float32"
+        )
+    return half
+
+
+def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
+    row = (shape.n_functionals, shape.n_features)
+    return zarr.create_array(
+        store,
+        shape=(n_rows, *row),
+        # The shard is the outer chunk of the grid; inner chunks carry the checksum that readers check.
+        chunks=(shape.unit_rows, *row),
+        dtype=shape.dtype,
+        fill_value=np.nan,
+        serializer=ShardingCodec(
+            chunk_shape=(shape.chunk_rows, *row),
+            codecs=[BytesCodec(), Crc32cCodec()],
+            index_codecs=[BytesCodec(), Crc32cCodec()],
+        ),
+        filters=None,
+        compressors=None,
+        dimension_names=("utterance", "functional", "feature"),
+        config={"write_empty_chunks": True},
+    )
+
+
+def _create_rows(
+    store: MemoryStore, dtype: str, fill: Any, n_rows: int, chunk_rows: int, *, compress: bool = True
+) -> zarr.Array[Any]:
+    text = dtype == "string"
+    return zarr.create_array(
+        store,
+        shape=(n_rows,),
+        chunks=(chunk_rows,),
+        dtype=str if text else dtype,
+        fill_value=fill,
+        serializer=VLenUTF8Codec() if text else BytesCodec(),
+        filters=None,
+        compressors=[ZstdCodec(level=3), Crc32cCodec()] if compress else [Crc32cCodec()],
+        dimension_names=("utterance",) if n_rows != 1 else None,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _document(store: MemoryStore) -> bytes:
+    return _object(store, "zarr.json")
+
+
+def _object(store: MemoryStore, key: str) -> bytes:
+    found: Buffer = store._store_dict[key]
+    return found.to_bytes()

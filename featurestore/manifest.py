@@ -1,0 +1,314 @@
+"""The utterance table: which stretch of which file, its id, and its labels.
+
+A manifest is CSV or Parquet. ``path`` is required (relative to the manifest's folder, or absolute);
+``utterance_id``, ``start_s``, ``end_s``, ``channel``, ``split`` and ``group`` are optional; every other
+column is a label. Labels and ids are text and survive byte for byte: ``007`` stays ``007``, ``NA`` stays
+``NA``, an empty cell means *no label*.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import ManifestError
+
+REQUIRED_COLUMN = "path"
+CONTRACT_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "channel", "split", "group")
+RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash")
+SPLIT_PARTS = ("train", "val", "test")
+MAX_REPORTED_PROBLEMS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A validated manifest.
+
+    Attributes:
+        table: one row per utterance, RangeIndex, columns ``utterance_id, path, start_s, end_s, channel,
+            split, group`` followed by the labels. ``path`` is absolute; ``start_s``/``end_s`` are float64
+            seconds (NaN: from the start / to the end of the file); ``channel`` is Int64 counted from 0
+            (NA: all channels); all other columns are str, "" where nothing is given.
+        source: the file it was read from, for messages.
+    """
+
+    table: pd.DataFrame
+    source: str
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Names of the label columns, in file order."""
+        return [c for c in self.table.columns if c not in CONTRACT_COLUMNS]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> Manifest:
+    """Read and validate a whole manifest before anything else starts.
+
+    Args:
+        path: a ``.csv`` or ``.parquet`` file.
+        check_files: also require that every audio file exists.
+
+    Raises:
+        ManifestError: one line with all problems found (up to 20), each with its row number. Rows are
+            counted as a spreadsheet shows them: the header is row 1.
+    """
+    source = Path(path)
+    table = _read_text_table(source)
+    columns = list(table.columns)
+    if REQUIRED_COLUMN not in columns:
+        raise ManifestError(
+            f"{source}: expected a column 'path', found {', '.join(map(repr, columns)) or 'no columns'}; "
+            "add a column 'path' with one audio file per row"
+        )
+    clashes = sorted(set(columns) & set(RESERVED_COLUMNS))
+    if clashes:
+        raise ManifestError(
+            f"{source}: column name {clashes[0]!r} is reserved for the store; rename that column"
+        )
+    if any(not c.strip() or "\n" in c for c in columns):
+        raise ManifestError(f"{source}: every column needs a name on one line; found {columns!r}")
+    if len(table) == 0:
+        raise ManifestError(f"{source}: expected at least one utterance, found a header only")
+    return from_table(table, source=str(source), base=source.parent, check_files=check_files)
+
+
+def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: bool = True) -> Manifest:
+    """Validate a table of text cells; see `read_manifest`. Relative paths are taken from `base`."""
+    problems = _Problems(source)
+    raw = {name: table[name].astype(object).to_numpy() for name in table.columns}
+    n = len(table)
+
+    paths = raw["path"]
+    problems.where(_equals(paths, ""), lambda i: "empty path; give an audio file")
+    start = _parse_seconds(raw.get("start_s"), n, "start_s", problems)
+    end = _parse_seconds(raw.get("end_s"), n, "end_s", problems)
+    effective_start = np.where(np.isnan(start), 0.0, start)
+    problems.where(
+        end <= effective_start,
+        lambda i: f"end_s {end[i]:g} is not after start_s {effective_start[i]:g}; swap or correct them",
+    )
+    problems.where(start < 0, lambda i: f"start_s {start[i]:g} is negative; times count from 0")
+    channel = _parse_channel(raw.get("channel"), n, problems)
+    split = raw.get("split", np.full(n, "", dtype=object))
+    problems.where(
+        ~np.isin(split.astype(str), (*SPLIT_PARTS, "")),
+        lambda i: f"split {split[i]!r}; expected train, val, test or nothing",
+    )
+
+    ids = raw.get("utterance_id")
+    if ids is None:
+        ids = derive_ids(paths, raw.get("start_s"), raw.get("end_s"), raw.get("channel"))
+    _check_ids(ids, "utterance_id" in raw, problems)
+
+    absolute = _absolute_paths(paths, base)
+    if check_files:
+        _check_files(absolute, paths, problems)
+    problems.raise_if_any()
+
+    clean = pd.DataFrame(
+        {
+            "utterance_id": ids,
+            "path": absolute,
+            "start_s": start,
+            "end_s": end,
+            "channel": channel,
+            "split": split,
+            "group": raw.get("group", np.full(n, "", dtype=object)),
+        }
+    )
+    labels = {c: raw[c] for c in table.columns if c not in CONTRACT_COLUMNS}
+    if labels:
+        clean = pd.concat([clean, pd.DataFrame(labels)], axis=1)
+    text = [c for c in clean.columns if c not in ("start_s", "end_s", "channel")]
+    return Manifest(table=clean.astype(dict.fromkeys(text, "str")), source=source)
+
+
+def derive_ids(
+    paths: Iterable[object],
+    start: Iterable[object] | None = None,
+    end: Iterable[object] | None = None,
+    channel: Iterable[object] | None = None,
+) -> np.ndarray:
+    """Default utterance ids: the path as written, without its suffix, plus times and channel if given.
+
+    ``a/b.wav`` from 1.5 to 2 s becomes ``a/b:1.5-2``. The text of the times is kept as it stands in the
+    manifest, so that the id does not depend on how floats are printed.
+    """
+    path_list = [str(p) for p in paths]
+    blank = [""] * len(path_list)
+    starts = [str(s) for s in start] if start is not None else blank
+    ends = [str(e) for e in end] if end is not None else blank
+    channels = [str(c) for c in channel] if channel is not None else blank
+    ids = []
+    for p, s, e, c in zip(path_list, starts, ends, channels, strict=True):
+        stem = str(PurePath(p).with_suffix("")) if PurePath(p).name else p
+        times = f":{s}-{e}" if s or e else ""
+        ids.append(stem + times + (f"#{c}" if c else ""))
+    # Two files that differ only in their suffix (a.wav, a.flac) keep it, so that ids stay unique.
+    if len(set(ids)) < len(ids):
+        seen = pd.Series(ids).duplicated(keep=False).to_numpy()
+        ids = [i + PurePath(p).suffix if d else i for i, p, d in zip(ids, path_list, seen, strict=True)]
+    return np.array(ids, dtype=object)
+
+
+def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a table in the manifest contract as CSV or Parquet, by suffix; missing values become "".
+
+    Raises:
+        ManifestError: the suffix is neither ``.csv`` nor ``.parquet``.
+    """
+    target = Path(path)
+    text = to_text(table)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    if target.suffix == ".csv":
+        text.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+    elif target.suffix == ".parquet":
+        text.to_parquet(temporary, index=False)
+    else:
+        raise ManifestError(f"{target}: expected a name ending in .csv or .parquet")
+    temporary.replace(target)
+    return target
+
+
+def to_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every cell as text; floats in shortest exact form, missing values as ""."""
+    return pd.DataFrame({c: _cells_as_text(table[c]) for c in table.columns}, index=table.index)
+
+
+def to_csv_text(manifest: Manifest) -> str:
+    """The manifest as CSV text, for keeping inside a store."""
+    return to_text(manifest.table).to_csv(index=False, lineterminator="\n")
+
+
+def from_csv_text(text: str, *, source: str) -> Manifest:
+    """Inverse of `to_csv_text`; audio files are not looked for."""
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False)
+    return from_table(table, source=source, base=Path(), check_files=False)
+
+
+def _read_text_table(source: Path) -> pd.DataFrame:
+    if not source.is_file():
+        raise ManifestError(f"{source}: no such manifest file; expected a .csv or .parquet file")
+    try:
+        if source.suffix == ".parquet":
+            return to_text(pd.read_parquet(source).reset_index(drop=True))
+        if source.suffix == ".csv":
+            # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+            return pd.read_csv(
+                source,
+                dtype=str,
+                keep_default_na=False,
+                na_filter=False,
+                encoding="utf-8-sig",
+                index_col=False,
+            )
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV UTF-8"
+        ) from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ManifestError(f"{source}: not a readable table ({reason})") from error
+    raise ManifestError(f"{source}: expected a .csv or .parquet file, got {source.suffix or 'no suffix'!r}")
+
+
+def _cells_as_text(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_float_dtype(column.dtype):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        whole = np.isfinite(values) & (values == np.trunc(values)) & (np.abs(values) < 2**53)
+        cells = [
+            "" if np.isnan(v) else (str(int(v)) if w else repr(float(v)))
+            for v, w in zip(values, whole, strict=True)
+        ]
+        return pd.Series(cells, index=column.index, dtype="str")
+    missing = column.isna()
+    return column.astype(object).where(~missing, "").map(str).astype("str")
+
+
+def _equals(values: np.ndarray, text: str) -> np.ndarray:
+    return np.asarray(values == text, dtype=bool)
+
+
+def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Problems) -> np.ndarray:
+    if cells is None:
+        return np.full(n, np.nan)
+    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
+    empty = _equals(cells, "")
+    numbers = np.where(empty, np.nan, numbers)
+    problems.where(
+        ~np.isfinite(numbers) & ~empty, lambda i: f"{name} {cells[i]!r} is not a number of seconds"
+    )
+    return numbers
+
+
+def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.Series:
+    if cells is None:
+        return pd.Series([pd.NA] * n, dtype="Int64")
+    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
+    empty = _equals(cells, "")
+    good = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.trunc(numbers))
+    problems.where(~good & ~empty, lambda i: f"channel {cells[i]!r}; expected a whole number counted from 0")
+    channel = pd.Series(np.where(good, numbers, 0).astype(np.int64), dtype="Int64")
+    channel[empty | ~good] = pd.NA
+    return channel
+
+
+def _check_ids(ids: np.ndarray, given: bool, problems: _Problems) -> None:
+    problems.where(_equals(ids, ""), lambda i: "empty utterance_id")
+    duplicated = pd.Series(ids).duplicated(keep="first").to_numpy()
+    if not duplicated.any():
+        return
+    first = {v: i for i, v in reversed(list(enumerate(ids)))}
+    how = "make it unique" if given else "give an utterance_id column, or remove the repeated row"
+    problems.where(
+        duplicated & ~_equals(ids, ""),
+        lambda i: f"utterance_id {ids[i]!r} stands already in row {first[ids[i]] + 2}; {how}",
+    )
+
+
+def _absolute_paths(paths: np.ndarray, base: Path) -> np.ndarray:
+    root = os.path.abspath(base)
+    return np.array([os.path.join(root, str(p)) for p in paths], dtype=object)
+
+
+def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
+    exists: dict[str, bool] = {}
+    for p in absolute:
+        if p not in exists:
+            # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed
+            # clip; a name that is not there at all is a manifest gone wrong.
+            exists[p] = os.path.lexists(p)
+    missing = np.array([not exists[p] for p in absolute]) & ~_equals(written, "")
+    problems.where(missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]})")
+
+
+class _Problems:
+    """Collects problems by row and raises one error that names the first of them."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._found: list[tuple[int, str]] = []
+
+    def where(self, mask: np.ndarray, message: Callable[[int], str]) -> None:
+        for i in np.flatnonzero(mask):
+            self._found.append((int(i), message(int(i)) if len(self._found) < 10_000 else ""))
+
+    def raise_if_any(self) -> None:
+        if not self._found:
+            return
+        self._found.sort(key=lambda item: item[0])
+        shown = [f"row {i + 2}: {m}" for i, m in self._found[:MAX_REPORTED_PROBLEMS]]
+        more = len(self._found) - len(shown)
+        tail = f"; and {more} more" if more else ""
+        count = f"{len(self._found)} problem{'s' if len(self._found) > 1 else ''}"
+        raise ManifestError(f"{self._source}: {count}: " + "; ".join(shown) + tail)

@@ -1,0 +1,46 @@
+"""Names of models and datasets: they become folder names, on every system and object store."""
+
+from __future__ import annotations
+
+import re
+
+from featurestore.errors import ConfigError
+
+MAX_NAME_CHARACTERS = 128
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]*")
+# Names Windows keeps for devices, whatever their suffix; and names that Zarr gives a meaning to.
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
+_ZARR = {"zarr.json", "c", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it is safe as one path component everywhere.
+
+    Args:
+        name: the name to check.
+        what: what it names ("dataset", "model"), for the message.
+
+    Raises:
+        ConfigError: empty, too long, with separators, spaces or non-ASCII letters, or reserved.
+    """
+    problem = None
+    if not name:
+        problem = "is empty"
+    elif len(name) > MAX_NAME_CHARACTERS:
+        problem = f"has {len(name)} characters, more than {MAX_NAME_CHARACTERS}"
+    elif not _SAFE.fullmatch(name):
+        problem = "may hold ASCII letters, digits and . _ + = @ - only, and starts with a letter, digit or _"
+    elif name.endswith(".") or name.split(".")[0].lower() in _RESERVED or name.lower() in _ZARR:
+        problem = "is reserved"
+    if problem:
+        shown = name if len(name) <= 40 else name[:37] + "..."
+        raise ConfigError(f"{what} name {shown!r} {problem}; try {suggest_name(name)!r}")
+    return name
+
+
+def suggest_name(name: str) -> str:
+    """A safe name close to the one asked for."""
+    safe = re.sub(r"[^A-Za-z0-9._+=@-]+", "-", name).strip("-._")[:MAX_NAME_CHARACTERS] or "data"
+    if safe.split(".")[0].lower() in _RESERVED or safe.lower() in _ZARR:
+        safe = f"x-{safe}"
+    return safe

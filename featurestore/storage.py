@@ -1,0 +1,224 @@
+"""Objects under a root: the few operations the store needs, on a folder or in memory.
+
+Every object is written whole, by one atomic `put`: a reader sees the old bytes or the new ones, never a
+part. Zarr reads the same objects through `zarr_store`. Remote roots are in `featurestore.remote`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import zarr.storage
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, default_buffer_prototype
+
+from featurestore.errors import StoreError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+class Storage(Protocol):
+    """What every kind of root can do. Keys are ``/``-separated paths below the root."""
+
+    @property
+    def url(self) -> str:
+        """Where the root is; `open_storage(url)` opens it again, in any process."""
+
+    def get(self, key: str) -> bytes | None:
+        """The object's bytes, or None where there is no such object."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Write an object whole; with `if_absent`, return False and write nothing if it exists."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+
+    def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys below ``prefix/`` (all of them for "") with their sizes in bytes."""
+
+    def children(self, prefix: str) -> list[str]:
+        """Sorted names one level below ``prefix/``."""
+
+    def zarr_store(self) -> ZarrStore:
+        """The same root as a read-only Zarr store."""
+
+
+def open_storage(url: str | os.PathLike[str]) -> Storage:
+    """Open a root by path or URL (``memory://name``; ``s3://…``, ``gs://…``, ``az://…``).
+
+    Raises:
+        StoreError: the scheme is unknown.
+    """
+    text = os.fspath(url)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return LocalStorage(Path(text))
+    if scheme == "file":
+        return LocalStorage(Path(rest))
+    if scheme == "memory":
+        return MemoryStorage(rest)
+    raise StoreError(f"{text}: unknown kind of store {scheme!r}; give a folder or memory://")
+
+
+class LocalStorage:
+    """A folder on a local or shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+
+    @property
+    def url(self) -> str:
+        """The folder's absolute path."""
+        return str(self.root)
+
+    def _path(self, key: str) -> Path:
+        path = Path(os.path.normpath(self.root / key))
+        if not path.is_relative_to(self.root):
+            raise StoreError(f"{key!r} would lie outside the store {self.root}; refused")
+        return path
+
+    def get(self, key: str) -> bytes | None:
+        """See `Storage.get`."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """See `Storage.put`; temporary file, fsync, rename, fsync of the folder."""
+        path = self._path(key)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if if_absent:
+                    # link() fails where the name exists, on every POSIX file system, NFS included.
+                    os.link(temporary, path)
+                else:
+                    temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        except FileExistsError:
+            if if_absent and path.exists():
+                return False
+            raise StoreError(f"cannot write {path}: a file stands where a folder is needed") from None
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {path}: {error.strerror}; nothing stored before is lost, "
+                "mend it and run the same command again"
+            ) from error
+        return True
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`; folders left empty are removed."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+            parent = path.parent
+            while parent != self.root and parent.is_relative_to(self.root):
+                parent.rmdir()
+                parent = parent.parent
+        except OSError:
+            if path.exists():
+                raise StoreError(f"cannot delete {path}") from None
+
+    def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See `Storage.objects`."""
+        stack = [self._path(prefix)]
+        while stack:
+            try:
+                with os.scandir(stack.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            stack.append(Path(entry.path))
+                        else:
+                            key = Path(entry.path).relative_to(self.root).as_posix()
+                            yield key, entry.stat(follow_symlinks=False).st_size
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+
+    def children(self, prefix: str) -> list[str]:
+        """See `Storage.children`."""
+        try:
+            return sorted(os.listdir(self._path(prefix)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def zarr_store(self) -> ZarrStore:
+        """See `Storage.zarr_store`."""
+        return zarr.storage.LocalStore(self.root, read_only=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is durable only once its folder is on disk. Some network file systems refuse to open a
+    # folder for this; they order metadata themselves.
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+_MEMORY_ROOTS: dict[str, dict[str, Buffer]] = {}
+
+
+class MemoryStorage:
+    """A named root that lives as long as the process; for tests and for throw-away work."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._objects = _MEMORY_ROOTS.setdefault(name, {})
+
+    @property
+    def url(self) -> str:
+        """``memory://name``, good within this process only."""
+        return f"memory://{self.name}"
+
+    def get(self, key: str) -> bytes | None:
+        """See `Storage.get`."""
+        found = self._objects.get(key)
+        return None if found is None else found.to_bytes()
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """See `Storage.put`."""
+        buffer = default_buffer_prototype().buffer.from_bytes(data)
+        if if_absent:
+            return self._objects.setdefault(key, buffer) is buffer
+        self._objects[key] = buffer
+        return True
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        self._objects.pop(key, None)
+
+    def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """See `Storage.objects`."""
+        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        for key, value in sorted(self._objects.items()):
+            if key.startswith(start):
+                yield key, len(value)
+
+    def children(self, prefix: str) -> list[str]:
+        """See `Storage.children`."""
+        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        return sorted({k[len(start) :].split("/")[0] for k in self._objects if k.startswith(start)})
+
+    def zarr_store(self) -> ZarrStore:
+        """See `Storage.zarr_store`."""
+        return zarr.storage.MemoryStore(self._objects, read_only=True)

@@ -1,0 +1,330 @@
+"""Creating keys and writing units. Many processes may write one key: units never share an object."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from featurestore import layout
+from featurestore.errors import FingerprintMismatch, KeyNotFound, StoreError
+from featurestore.fingerprint import diff
+from featurestore.key import KeyInfo, read_key
+from featurestore.ledger import (
+    LEDGER_ARRAY,
+    Record,
+    StoredObject,
+    commit,
+    describe_object,
+    is_complete,
+    read_ledger,
+    read_record,
+)
+from featurestore.manifest import Manifest, to_csv_text
+from featurestore.names import check_name
+from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
+from featurestore.storage import Storage
+
+MANIFEST_ARRAY = "manifest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRequest:
+    """What an extraction wants a key to be; see `KeyInfo` for the fields they share."""
+
+    model: str
+    dataset: str
+    fingerprint: Mapping[str, Any]
+    functionals: tuple[str, ...]
+    layers: tuple[int, ...]
+    n_features: int
+    dtype: layout.DTypeName = "float32"
+    unit_rows: int = DEFAULT_UNIT_ROWS
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    model_card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.model, "model")
+        check_name(self.dataset, "dataset")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitRows:
+    """Per-row facts of one unit, each `[n_rows]`.
+
+    Attributes:
+        status: "ok" or "failed: why".
+        n_frames: valid frames the functionals were taken over; 0 where failed.
+        duration_s: seconds of audio as decoded; NaN where unknown.
+        audio_hash: hash of the decoded samples; "" where failed.
+    """
+
+    status: Sequence[str]
+    n_frames: np.ndarray
+    duration_s: np.ndarray
+    audio_hash: Sequence[str]
+
+
+class KeyWriter:
+    """Writes units of one key.
+
+    Args:
+        storage: the root.
+        info: the key's attributes.
+        ids: `[n_rows]` utterance id of every row, "" for rows no segment uses.
+    """
+
+    def __init__(self, storage: Storage, info: KeyInfo, ids: np.ndarray) -> None:
+        self.storage = storage
+        self.info = info
+        self.ids = ids
+
+    def pending_units(self, layers: Sequence[int]) -> list[Unit]:
+        """Units that are not committed for all of these layers."""
+        ledger = read_ledger(self.storage, self.info.path)
+        wanted = list(layers)
+        return [u for u in self.info.units if not is_complete(ledger.get(u.index), u, wanted)]
+
+    def is_committed(self, unit: Unit, layers: Sequence[int]) -> bool:
+        """Whether somebody has committed this unit by now."""
+        return is_complete(read_record(self.storage, self.info.path, unit.index), unit, list(layers))
+
+    def write_unit(
+        self,
+        unit: Unit,
+        layers: Iterable[tuple[int, np.ndarray]],
+        rows: UnitRows,
+        *,
+        audio_s: float,
+        elapsed_s: float,
+        versions: Mapping[str, str],
+    ) -> Record:
+        """Write every object of a unit, then its ledger record.
+
+        Args:
+            unit: the rows.
+            layers: pairs of layer and values `[n_rows, functionals, features]`; failed rows are NaN.
+            rows: per-row facts.
+            audio_s: seconds of audio embedded.
+            elapsed_s: seconds the unit took.
+            versions: packages and device.
+
+        Raises:
+            StoreError: an object could not be written; the unit stays uncommitted.
+        """
+        started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
+        unit_ids = self.ids[unit.first_row : unit.stop_row]
+        objects: dict[str, StoredObject] = {}
+        written = []
+        for layer, values in layers:
+            if len(values) != unit.n_rows:
+                raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
+            name = layout.layer_chunk(layer, unit.index)
+            objects[name] = self._put(name, layout.encode_layer(self.info.shape, values))
+            written.append(layer)
+        columns: dict[str, Any] = {
+            "status": np.array(rows.status, dtype=object),
+            "n_frames": rows.n_frames.astype(np.int32),
+            "duration_s": rows.duration_s.astype(np.float64),
+            "audio_hash": np.array(rows.audio_hash, dtype=object),
+        }
+        for array, column in columns.items():
+            name = layout.row_chunk(array, unit.index)
+            objects[name] = self._put(name, layout.encode_rows(array, self.info.shape.unit_rows, column))
+        # A unit extended by further layers keeps what it had: the record is the union.
+        previous = read_record(self.storage, self.info.path, unit.index)
+        if previous is not None and (previous.first_row, previous.n_rows) == (unit.first_row, unit.n_rows):
+            kept = {n: o for n, o in previous.objects.items() if n not in objects}
+            objects = {**kept, **objects}
+            written = sorted({*previous.layers, *written})
+        record = Record(
+            unit=unit.index,
+            first_row=unit.first_row,
+            n_rows=unit.n_rows,
+            layers=written,
+            objects=objects,
+            failed={
+                str(i): s.removeprefix("failed: ")
+                for i, s in zip(unit_ids, rows.status, strict=True)
+                if s != "ok"
+            },
+            audio_s=round(audio_s, 3),
+            elapsed_s=round(elapsed_s, 3),
+            started_at=started.isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            versions=dict(versions),
+        )
+        commit(self.storage, self.info.path, record)
+        return record
+
+    def _put(self, name: str, data: bytes) -> StoredObject:
+        self.storage.put(f"{self.info.path}/{name}", data)
+        return describe_object(data)
+
+
+def open_key(
+    storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray
+) -> tuple[KeyWriter, list[str]]:
+    """Create a key, or open it for resuming, extending by layers, or growing by utterances.
+
+    Args:
+        storage: the root.
+        request: what the extraction wants.
+        manifest: all utterances, with labels; it is stored beside the embeddings.
+        ordered_ids: `[n]` ids in the order of the plan.
+
+    Returns:
+        The writer, and one-line notes on what was done to an existing key.
+
+    Raises:
+        FingerprintMismatch: the key exists and was made with other settings.
+        StoreError: the store cannot be written, or the stored plan holds utterances that are not in the
+            manifest.
+    """
+    try:
+        info = read_key(storage, request.model, request.dataset)
+    except KeyNotFound:
+        return _create(storage, request, manifest, ordered_ids), []
+    differences = diff(info.fingerprint, request.fingerprint)
+    if differences:
+        shown = "; ".join(differences[:6]) + (
+            f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
+        )
+        raise FingerprintMismatch(
+            f"{storage.url}: key {info.path} was made with other settings: {shown}; "
+            "give another --name or --dataset, or replace it with --overwrite"
+        )
+    notes: list[str] = []
+    stored_ids = read_ids(storage, info)
+    stored_set = set(stored_ids.tolist()) - {""}
+    gone = stored_set - set(ordered_ids.tolist())
+    new = [i for i in ordered_ids if i not in stored_set]
+    if gone:
+        example = sorted(gone)[0]
+        raise StoreError(
+            f"{storage.url}: key {info.path} holds {len(gone)} utterances that the manifest lacks "
+            f"(first {example!r}); extract with the full manifest, or give another --dataset"
+        )
+    if new:
+        info, stored_ids = _grow(storage, info, stored_ids, np.array(new, dtype=object))
+        notes.append(f"{len(new)} new utterances appended to {info.path}")
+    extra = sorted(set(request.layers) - set(info.layers))
+    if extra:
+        info = _add_layers(storage, info, extra)
+        notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
+    text = to_csv_text(manifest)
+    if storage.get(f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}") != layout.encode_text(text):
+        storage.put(f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}", layout.encode_text(text))
+        notes.append(f"labels stored with {info.path} replaced by those of {manifest.source}")
+    return KeyWriter(storage, info, stored_ids), notes
+
+
+def delete_key(storage: Storage, model: str, dataset: str) -> None:
+    """Remove a key and all its objects; its group document first, so that a torn removal shows as none."""
+    key = f"{check_name(model, 'model')}/{check_name(dataset, 'dataset')}"
+    storage.delete(f"{key}/zarr.json")
+    for name, _ in list(storage.objects(key)):
+        storage.delete(name)
+    if storage.children(model) == ["zarr.json"]:
+        storage.delete(f"{model}/zarr.json")
+
+
+def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:
+    """`[n_rows]` utterance ids in row order, "" for rows no segment uses."""
+    array = zarr.open_array(storage.zarr_store(), path=f"{info.path}/utterance_id", mode="r")
+    return np.asarray(array[:], dtype=object)
+
+
+def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray) -> KeyWriter:
+    info = KeyInfo(
+        model=request.model,
+        dataset=request.dataset,
+        fingerprint=request.fingerprint,
+        functionals=request.functionals,
+        layers=tuple(sorted(request.layers)),
+        shape=layout.LayerShape(
+            n_functionals=len(request.functionals),
+            n_features=request.n_features,
+            unit_rows=request.unit_rows,
+            dtype=request.dtype,
+        ),
+        segments=(next_segment((), len(ordered_ids), request.unit_rows),),
+        versions=request.versions,
+        model_card=request.model_card,
+    )
+    root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
+    storage.put("zarr.json", layout.group_document(root), if_absent=True)
+    storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
+    _put_documents(storage, info)
+    _put_ids(storage, info, ordered_ids)
+    storage.put(
+        f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}", layout.encode_text(to_csv_text(manifest))
+    )
+    # Last: the key exists from here on. Processes that start together write the same bytes; of two that
+    # disagree the first wins and the other finds out when it compares.
+    if not storage.put(f"{info.path}/zarr.json", layout.group_document(info.to_attributes()), if_absent=True):
+        return open_key(storage, request, manifest, ordered_ids)[0]
+    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object))
+
+
+def _put_documents(storage: Storage, info: KeyInfo) -> None:
+    rows, unit_rows = info.n_rows, info.shape.unit_rows
+    n_units = -(-rows // unit_rows)
+    for layer in info.layers:
+        storage.put(
+            f"{info.path}/{layout.layer_name(layer)}/zarr.json", layout.layer_document(info.shape, rows)
+        )
+    for array in layout.ROW_ARRAYS:
+        storage.put(f"{info.path}/{array}/zarr.json", layout.row_document(array, rows, unit_rows))
+    storage.put(f"{info.path}/{LEDGER_ARRAY}/zarr.json", layout.text_document(n_units, 1, compress=False))
+    storage.put(f"{info.path}/{MANIFEST_ARRAY}/zarr.json", layout.text_document(1, 1))
+
+
+def _put_ids(storage: Storage, info: KeyInfo, ids: np.ndarray, first_row: int = 0) -> None:
+    unit_rows = info.shape.unit_rows
+    for start in range(0, len(ids), unit_rows):
+        chunk = np.asarray(ids[start : start + unit_rows], dtype=object)
+        name = layout.row_chunk("utterance_id", (first_row + start) // unit_rows)
+        storage.put(f"{info.path}/{name}", layout.encode_rows("utterance_id", unit_rows, chunk))
+
+
+def _grow(
+    storage: Storage, info: KeyInfo, stored_ids: np.ndarray, new_ids: np.ndarray
+) -> tuple[KeyInfo, np.ndarray]:
+    segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
+    grown = dataclasses.replace(info, segments=(*info.segments, segment))
+    # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
+    _put_ids(storage, grown, new_ids, segment.first_row)
+    _put_documents(storage, grown)
+    storage.put(f"{grown.path}/zarr.json", layout.group_document(grown.to_attributes()))
+    gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
+    return grown, np.concatenate([stored_ids, gap, new_ids])
+
+
+def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> KeyInfo:
+    wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
+    for layer in extra:
+        name = f"{info.path}/{layout.layer_name(layer)}/zarr.json"
+        storage.put(name, layout.layer_document(info.shape, info.n_rows))
+    storage.put(f"{info.path}/zarr.json", layout.group_document(wider.to_attributes()))
+    return wider
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions of these packages, with Python's and the platform's."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
