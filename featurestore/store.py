@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from zarr import Array as ZarrArray
 from featurestore import layout
 from featurestore.errors import ConfigError, CorruptData, KeyNotFound, StoreError
 from featurestore.key import KeyInfo, list_keys, read_key
+from featurestore.layers import format_layers
 from featurestore.ledger import Record, is_complete, read_ledger
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, from_csv_text
 from featurestore.plan import Unit
@@ -175,7 +176,7 @@ class Features:
         """
         if layer not in self.info.layers:
             raise KeyNotFound(
-                f"{self.storage.url}: {self.info.path} has layers {_runs(self.layers)}, not {layer}"
+                f"{self.storage.url}: {self.info.path} has layers {format_layers(self.layers)}, not {layer}"
             )
         lacking = [u.index for u in self.units if layer not in self._ledger[u.index].layers]
         if lacking:
@@ -312,14 +313,3 @@ def _damaged(storage: Storage, path: str, error: Exception) -> CorruptData:
         f"{storage.url}: {path} cannot be read ({type(error).__name__}: {reason}); "
         "`fs verify` says what is damaged, `fs verify --repair` mends it"
     )
-
-
-def _runs(numbers: Sequence[int]) -> str:
-    """``0-4,7`` for [0, 1, 2, 3, 4, 7]."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and n == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], n]
-        else:
-            parts.append([n])
-    return ",".join("-".join(map(str, p)) for p in parts)

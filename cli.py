@@ -1,0 +1,177 @@
+"""The `fs` command: parse, build a frozen configuration, call one function.
+
+Nothing heavy is imported until a command runs, so that ``fs --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from featurestore.errors import UserError
+
+EXIT_INTERNAL = 1
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130
+
+
+class _Group(click.Group):
+    """Turns errors into one line and an exit code; tracebacks only with ``--debug``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = bool(ctx.params.get("debug"))
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            if debug:
+                raise
+            click.secho(f"error: {error}", fg="red", err=True)
+            ctx.exit(EXIT_USER)
+        except KeyboardInterrupt:
+            click.secho(
+                "interrupted: what was finished is kept, the same command goes on from there", err=True
+            )
+            ctx.exit(EXIT_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            # `fs ls | head`: the reader has gone, which is no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except Exception as error:
+            if debug:
+                raise
+            reason = " ".join(str(error).split())
+            click.secho(
+                f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)",
+                fg="red",
+                err=True,
+            )
+            ctx.exit(EXIT_INTERNAL)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, envvar="FS_DEBUG", help="Show tracebacks of errors.")
+@click.version_option(package_name="featurestore-audio", prog_name="fs")
+def main(debug: bool) -> None:
+    """Ask what a pretrained audio model knows, layer by layer.
+
+    `fs extract` embeds a corpus once and keeps every layer in a Zarr store; `fs probe` trains classifiers
+    on the stored layers, as often as you like; `fs report` shows what they found.
+    """
+
+
+@main.command()
+@click.option(
+    "--manifest",
+    "-m",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet table of utterances.",
+)
+@click.option("--dataset", required=True, help="Name of the dataset in the store.")
+@click.option("--model", required=True, help="logmel, a Hugging Face model folder, or a hub id.")
+@click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
+@click.option("--name", help="Name of the model in the store; default: last part of --model.")
+@click.option("--layers", help="Hidden states to keep, such as 0-6,12; default: all.")
+@click.option(
+    "--functionals",
+    default="mean,std",
+    show_default=True,
+    help="Statistics over frames: mean, std, min, max.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Stored number type.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the forward pass.",
+)
+@click.option(
+    "--normalise",
+    type=click.Choice(["none", "peak", "zero-mean-unit-variance"]),
+    help="Input normalisation; default: what the model was trained with.",
+)
+@click.option(
+    "--short-clips",
+    type=click.Choice(["repeat", "none"]),
+    default="repeat",
+    show_default=True,
+    help="Repeat clips below --min-samples, or leave them.",
+)
+@click.option(
+    "--min-samples",
+    type=int,
+    default=5000,
+    show_default=True,
+    help="Clips shorter than this, at the model's rate, are repeated up to it.",
+)
+@click.option(
+    "--unit-rows",
+    type=int,
+    default=1024,
+    show_default=True,
+    help="Utterances that are committed together (fixed when a key is made).",
+)
+@click.option(
+    "--batch-seconds", type=float, help="Most seconds of audio in a batch; default 30 on a CPU, 300 on a GPU."
+)
+@click.option("--workers", type=int, help="Threads that decode audio; default: one per core, at most 8.")
+@click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def extract(quiet: bool, **options: Any) -> None:
+    """Embed every utterance of a manifest, layer by layer, and keep the result.
+
+    Clips are batched by length, and every value equals that of the clip alone. What is committed stays:
+    run the same command again after any interruption and it goes on where it was.
+    """
+    from extractors.config import ExtractConfig
+    from extractors.functionals import parse_functionals
+    from extractors.pipeline import extract as run
+    from studies.console import extract_progress, print_extract_summary
+
+    config = ExtractConfig(
+        normalisation=options.pop("normalise"),
+        short_policy=options.pop("short_clips"),
+        functionals=parse_functionals(options.pop("functionals")),
+        **{k: v for k, v in options.items() if v is not None},
+    )
+    with extract_progress(quiet=quiet) as on_progress:
+        summary = run(config, on_progress)
+    print_extract_summary(summary, config.store)
+
+
+@main.command(name="ls")
+@click.argument("store")
+def list_store(store: str) -> None:
+    """List what a store holds: models, datasets, layers, utterances."""
+    from studies.console import print_keys
+
+    print_keys(store)
+
+
+@main.command()
+@click.argument("store")
+@click.option("--model", help="Only this model.")
+@click.option("--dataset", help="Only this dataset.")
+def info(store: str, model: str | None, dataset: str | None) -> None:
+    """Show size, layers, settings and failures of the keys of a store."""
+    from studies.console import print_info
+
+    print_info(store, model, dataset)
+
+
+if __name__ == "__main__":
+    main()

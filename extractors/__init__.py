@@ -1,0 +1,27 @@
+"""How embeddings are computed: audio, models, exact batches, functionals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extractors.config import ExtractConfig
+    from extractors.models import find_model
+    from extractors.pipeline import ExtractSummary, extract
+
+__all__ = ["ExtractConfig", "ExtractSummary", "extract", "find_model"]
+
+_HOMES = {
+    "ExtractConfig": "extractors.config",
+    "ExtractSummary": "extractors.pipeline",
+    "extract": "extractors.pipeline",
+    "find_model": "extractors.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

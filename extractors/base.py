@@ -1,0 +1,88 @@
+"""The interface every model implements, and the card that describes it.
+
+A *source* (`ModelSource`) knows a model without loading its weights: enough to plan, to fingerprint and to
+refuse. `load` turns it into an `Extractor`, which embeds clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+Normalisation = Literal["none", "peak", "zero-mean-unit-variance"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+
+# Called once per layer with its frames `[batch, time, features]` and the number of valid frames of each
+# clip `[batch]`; frames past a clip's count are padding and hold anything.
+OnLayer = Callable[[int, "torch.Tensor", Sequence[int]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is known of a model.
+
+    Attributes:
+        name: last part of its id or folder.
+        family: architecture family, for instance ``hubert``.
+        n_layers: number of hidden states, the input of the first block included.
+        n_features: width of a hidden state.
+        sample_rate_hz: rate of the audio it expects.
+        hop_samples: samples per frame.
+        normalisation: what it was trained with; how each waveform is normalised unless asked otherwise.
+        normalisation_source: where that is known from, for the run's summary.
+        max_samples: longest input, or None; longer clips are embedded window by window.
+        fixed_samples: length every input is padded to by the model itself, or None.
+        trained: False for seeded random weights.
+    """
+
+    name: str
+    family: str
+    n_layers: int
+    n_features: int
+    sample_rate_hz: int
+    hop_samples: int
+    normalisation: Normalisation
+    normalisation_source: str
+    max_samples: int | None = None
+    fixed_samples: int | None = None
+    trained: bool = True
+
+
+class Extractor(Protocol):
+    """A loaded model."""
+
+    card: ModelCard
+
+    def n_frames(self, n_samples: int) -> int:
+        """Valid frames of a clip of `n_samples` samples at the model's rate; 0 if it is too short."""
+
+    def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
+        """Embed clips together, each exactly as it would be alone.
+
+        Args:
+            clips: float32 waveforms `[n_samples]` at the model's rate, normalised already.
+            layers: increasing hidden state indices; nothing past the last one is computed.
+            on_layer: called once per layer, in order, as each is ready.
+        """
+
+
+class ModelSource(Protocol):
+    """A model that is known but not loaded."""
+
+    card: ModelCard
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What decides its outputs: weights hash, architecture, family."""
+
+    def load(self, device: str, precision: Precision) -> Extractor:
+        """Load the weights.
+
+        Raises:
+            ModelError: weights are missing, incomplete or do not fit the architecture.
+        """

@@ -1,0 +1,74 @@
+"""Pure batching: clip lengths in, batches out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featurestore.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A stretch of one clip that is embedded at once.
+
+    Attributes:
+        row: position of the clip in its unit.
+        start: first sample, at the model's rate.
+        n_samples: length.
+        is_last: whether the clip ends here.
+    """
+
+    row: int
+    start: int
+    n_samples: int
+    is_last: bool
+
+
+def cut_windows(row: int, n_samples: int, max_samples: int | None, min_samples: int) -> list[Window]:
+    """Split a clip into windows of at most `max_samples`, end to end, nothing left out.
+
+    A rest shorter than `min_samples` cannot be embedded alone; the last two windows then share their
+    samples evenly, so that no sample is dropped.
+    """
+    if max_samples is None or n_samples <= max_samples:
+        return [Window(row=row, start=0, n_samples=n_samples, is_last=True)]
+    starts = list(range(0, n_samples, max_samples))
+    if n_samples - starts[-1] < min_samples:
+        starts[-1] = starts[-2] + (n_samples - starts[-2]) // 2
+    stops = [*starts[1:], n_samples]
+    return [
+        Window(row=row, start=a, n_samples=b - a, is_last=b == n_samples)
+        for a, b in zip(starts, stops, strict=True)
+    ]
+
+
+def cut_batches(
+    lengths: Sequence[int], *, budget_samples: int, max_clips: int, fixed_samples: int | None = None
+) -> list[range]:
+    """Cut a run of clips into consecutive batches whose padded size stays within a budget.
+
+    Args:
+        lengths: samples per clip, in row order.
+        budget_samples: most samples of a batch after padding; a single longer clip is a batch alone.
+        max_clips: most clips of a batch.
+        fixed_samples: length the model pads every input to, if it does.
+
+    Raises:
+        ConfigError: a budget or count below 1.
+    """
+    if budget_samples < 1 or max_clips < 1:
+        raise ConfigError(
+            f"expected a batch of at least 1 sample and 1 clip, got {budget_samples}, {max_clips}"
+        )
+    batches = []
+    start, longest = 0, 0
+    for i, length in enumerate(lengths):
+        padded = max(longest, fixed_samples or length)
+        if i > start and (padded * (i - start + 1) > budget_samples or i - start >= max_clips):
+            batches.append(range(start, i))
+            start, padded = i, fixed_samples or length
+        longest = padded
+    if len(lengths) > start:
+        batches.append(range(start, len(lengths)))
+    return batches

@@ -1,0 +1,76 @@
+"""The resolved configuration of one extraction."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from extractors.audio import DEFAULT_MIN_SAMPLES, NORMALISATIONS, ShortPolicy
+from extractors.base import Normalisation, Precision
+from extractors.functionals import DEFAULT_FUNCTIONALS
+from featurestore.errors import ConfigError
+from featurestore.layout import DTypeName
+from featurestore.names import check_name
+from featurestore.plan import DEFAULT_UNIT_ROWS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """What to extract, from what, to where, and how.
+
+    Attributes:
+        manifest: manifest file.
+        dataset: name of the dataset in the store.
+        model: built-in name, model folder or hub id.
+        store: path or URL of the store.
+        name: name of the model in the store; default: last part of `model`.
+        layers: hidden states to keep, e.g. ``0-6,12``; default: all.
+        functionals: statistics over frames, in stored order.
+        dtype: stored dtype.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        precision: of the forward pass.
+        normalisation: input normalisation; default: what the model was trained with.
+        min_samples, short_policy: see `AudioPolicy`.
+        unit_rows: rows per unit.
+        batch_seconds: most seconds of audio of one batch after padding; default by device.
+        workers: threads that decode audio.
+        overwrite: replace the key if it exists.
+    """
+
+    manifest: Path
+    dataset: str
+    model: str
+    store: str
+    name: str | None = None
+    layers: str | None = None
+    functionals: tuple[str, ...] = DEFAULT_FUNCTIONALS
+    dtype: DTypeName = "float32"
+    device: str = "auto"
+    precision: Precision = "fp32"
+    normalisation: Normalisation | None = None
+    min_samples: int = DEFAULT_MIN_SAMPLES
+    short_policy: ShortPolicy = "repeat"
+    unit_rows: int = DEFAULT_UNIT_ROWS
+    batch_seconds: float | None = None
+    workers: int = min(8, os.cpu_count() or 1)
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.dataset, "dataset")
+        if self.name is not None:
+            check_name(self.name, "model")
+        for option, value, allowed in (
+            ("dtype", self.dtype, get_args(DTypeName)),
+            ("precision", self.precision, get_args(Precision)),
+            ("normalise", self.normalisation, (None, *NORMALISATIONS)),
+            ("short-clips", self.short_policy, get_args(ShortPolicy)),
+        ):
+            if value not in allowed:
+                expected = ", ".join(str(a) for a in allowed if a is not None)
+                raise ConfigError(f"--{option}: expected one of {expected}, got {value!r}")
+        if self.unit_rows < 1 or self.workers < 1:
+            raise ConfigError("--unit-rows and --workers: expected at least 1")
+        if self.batch_seconds is not None and self.batch_seconds <= 0:
+            raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")

@@ -1,0 +1,200 @@
+"""wav2vec 2.0, HuBERT, WavLM and data2vec-audio: exact batches of any lengths.
+
+Zero padding changes what these models compute, in four places; each is mended here, so that every clip
+of a batch gets the hidden states it would get alone:
+
+1. *base* models (``feat_extract_norm="group"``) normalise their first convolution over time: statistics
+   are taken over each clip's own frames (`ClipGroupNorm`);
+2. the later convolutions have no padding, so valid frames never reach into another clip's padding;
+3. positional convolutions pad with zeros: frames past a clip's end are zeroed before each of them;
+4. attention masks the frames past a clip's end.
+
+The encoder's own forward runs, with hooks that hand out each hidden state and stop after the last one
+wanted. Hidden states are those of ``output_hidden_states=True`` in transformers 5: index 0 enters the
+first block, index k leaves block k (before any final LayerNorm of the encoder).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from extractors.base import ModelCard, OnLayer, Precision
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class _Enough(Exception):
+    """Raised by a hook to leave the encoder after the last layer wanted."""
+
+
+class ClipGroupNorm(nn.Module):
+    """Group normalisation over the valid frames of each clip, from `norm`'s weights.
+
+    `n_valid` is set by the caller before each batch: frames per clip at this layer, or None when all
+    clips fill the batch's length.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.n_valid: list[int] | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[b, channels, t]` → the same shape; frames past a clip's end become zero."""
+        if self.n_valid is None:
+            return self.norm(x)  # type: ignore[no-any-return]
+        out = torch.zeros_like(x)
+        start = 0
+        # One call per run of equal lengths: neighbours in a sorted batch mostly share theirs, and each
+        # call is the very kernel a lone clip would go through.
+        for stop in range(1, len(self.n_valid) + 1):
+            if stop == len(self.n_valid) or self.n_valid[stop] != self.n_valid[start]:
+                n = self.n_valid[start]
+                out[start:stop, :, :n] = self.norm(x[start:stop, :, :n])
+                start = stop
+        return out
+
+
+class SslExtractor:
+    """One model of the wav2vec family.
+
+    Args:
+        model: a `Wav2Vec2Model`, `HubertModel`, `WavLMModel` or `Data2VecAudioModel` in eval mode.
+        card: its card.
+        device: torch device it is on.
+        precision: ``bf16`` and ``fp16`` run under autocast; ``tf32`` allows TF32 matrix products.
+    """
+
+    def __init__(self, model: Any, card: ModelCard, device: str, precision: Precision) -> None:
+        self.card = card
+        self.model = model
+        self.device = torch.device(device)
+        self.precision = precision
+        config = model.config
+        self._convs = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self._mask: torch.Tensor | None = None  # [b, frames], True where valid; None: all are
+        self._n_valid: list[int] | None = None
+        self._on_layer: OnLayer | None = None
+        self._layers: tuple[int, ...] = ()
+        self._norm = self._replace_group_norm()
+        self._guard_positional_convs()
+        self._hook_blocks()
+        if config.model_type == "wavlm":
+            for module in model.modules():
+                if type(module).__name__ == "WavLMAttention":
+                    module.torch_multi_head_self_attention = _WavLMAttention(module)
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames the convolutions leave of `n_samples` samples."""
+        for kernel, stride in self._convs:
+            n_samples = (n_samples - kernel) // stride + 1
+            if n_samples < 1:
+                return 0
+        return n_samples
+
+    def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
+        """See `Extractor.forward`."""
+        lengths = [len(c) for c in clips]
+        frames = [self.n_frames(n) for n in lengths]
+        batch = np.zeros((len(clips), max(lengths)), dtype=np.float32)
+        for i, clip in enumerate(clips):
+            batch[i, : len(clip)] = clip
+        if self._norm is not None:
+            kernel, stride = self._convs[0]
+            # Equal frame counts at the end may still differ here, so this looks at samples.
+            ragged = len(set(lengths)) > 1
+            self._norm.n_valid = [(n - kernel) // stride + 1 for n in lengths] if ragged else None
+        self._n_valid, self._on_layer, self._layers = frames, on_layer, tuple(layers)
+        with torch.inference_mode(), self._autocast():
+            x = torch.from_numpy(batch).to(self.device, non_blocking=True)
+            x = self.model.feature_extractor(x).transpose(1, 2)
+            x = x[:, : max(frames)]
+            projected = self.model.feature_projection(x)
+            hidden = projected[0] if isinstance(projected, tuple) else projected
+            mask = None
+            if min(frames) < hidden.shape[1]:
+                counts = torch.tensor(frames, device=self.device)
+                mask = torch.arange(hidden.shape[1], device=self.device) < counts[:, None]
+            self._mask = mask
+            try:
+                self.model.encoder(hidden, attention_mask=mask)
+            except _Enough:
+                pass
+            finally:
+                self._on_layer = None
+
+    def _autocast(self) -> Any:
+        dtype = AUTOCAST_DTYPES.get(self.precision)
+        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
+
+    def _replace_group_norm(self) -> ClipGroupNorm | None:
+        first = self.model.feature_extractor.conv_layers[0]
+        if not isinstance(getattr(first, "layer_norm", None), nn.GroupNorm):
+            return None
+        first.layer_norm = ClipGroupNorm(first.layer_norm)
+        return first.layer_norm  # type: ignore[no-any-return]
+
+    def _guard_positional_convs(self) -> None:
+        positional = self.model.encoder.pos_conv_embed
+        for module in positional.modules():
+            if isinstance(module, nn.Conv1d):
+                if nn.utils.parametrize.is_parametrized(module, "weight"):
+                    # The same weight, computed once and not in every forward.
+                    nn.utils.parametrize.remove_parametrizations(module, "weight")
+                module.register_forward_pre_hook(self._zero_padding)
+
+    def _zero_padding(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Any:
+        if self._mask is None:
+            return None
+        return (inputs[0] * self._mask[:, None, :], *inputs[1:])
+
+    def _hook_blocks(self) -> None:
+        blocks = self.model.encoder.layers
+        blocks[0].register_forward_pre_hook(
+            lambda module, args, kwargs: self._hand_out(0, args[0] if args else kwargs["hidden_states"]),
+            with_kwargs=True,
+        )
+        for k, block in enumerate(blocks, start=1):
+            block.register_forward_hook(
+                lambda module, args, out, k=k: self._hand_out(k, out[0] if isinstance(out, tuple) else out)
+            )
+
+    def _hand_out(self, layer: int, frames: torch.Tensor) -> None:
+        if layer in self._layers and self._on_layer is not None and self._n_valid is not None:
+            self._on_layer(layer, frames, self._n_valid)
+        if not self._layers or layer >= self._layers[-1]:
+            raise _Enough
+
+
+class _WavLMAttention:
+    """WavLM's attention through scaled-dot-product attention.
+
+    transformers asks for attention weights that nobody uses here, which forces the slow path; the result
+    is the same to rounding.
+    """
+
+    def __init__(self, module: Any) -> None:
+        # Not a submodule: only a reference, or the model would contain itself.
+        self._module = module
+
+    def __call__(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, None]:
+        m = self._module
+        b, t, width = hidden.shape
+        heads = m.num_heads
+        q, k, v = (p(hidden).view(b, t, heads, -1).transpose(1, 2) for p in (m.q_proj, m.k_proj, m.v_proj))
+        scores_bias = bias.view(b, heads, t, t).to(q.dtype)
+        if attention_mask is not None:
+            # [b, 1, 1, t]: frames past a clip's end are never attended to.
+            scores_bias = scores_bias.masked_fill(~attention_mask.bool()[:, None, None, :], -math.inf)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=scores_bias)
+        return m.out_proj(mixed.transpose(1, 2).reshape(b, t, width)), None

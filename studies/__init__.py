@@ -1,0 +1,1 @@
+"""What stands above both stages: the demo, declared studies, and how results look in a terminal."""

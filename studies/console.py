@@ -1,0 +1,178 @@
+"""How progress and summaries look in a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from extractors.pipeline import ExtractSummary
+    from extractors.pipeline import Progress as ExtractProgress
+
+MAX_REASONS = 10
+
+
+def console() -> Console:
+    """Standard output; plain text where it is no terminal, never wrapped inside a pipe."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], None] | None]:
+    """A progress bar with rate and time left, on standard error."""
+    if quiet:
+        yield None
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task("embedding", total=None, rate="")
+
+        def update(progress: ExtractProgress) -> None:
+            started = bar.tasks[0].start_time
+            elapsed = max(1e-9, bar.get_time() - started) if started is not None else 1e-9
+            rate = f"{progress.clips_done / elapsed:.1f} clips/s, {progress.audio_s / elapsed:.1f}× real time"
+            if progress.failed:
+                rate += f", {progress.failed} failed"
+            bar.update(task, total=progress.clips_total, completed=progress.clips_done, rate=rate)
+
+        yield update
+
+
+def print_extract_summary(summary: ExtractSummary, store: str) -> None:
+    """What a run did: clips, failures with reasons, audio, rate, bytes."""
+    out = console()
+    for note in summary.notes:
+        out.print(f"note: {note}", markup=False)
+    done = summary.n_clips - summary.n_skipped
+    skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
+    out.print(
+        f"{summary.key}: {done - len(summary.failed)} clips embedded, {len(summary.failed)} failed{skipped}; "
+        f"layers {summary.layers[0]}-{summary.layers[-1]}",
+        markup=False,
+    )
+    if done:
+        rate = done / summary.forward_s if summary.forward_s else 0.0
+        realtime = summary.audio_s / summary.forward_s if summary.forward_s else 0.0
+        out.print(
+            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} on {summary.device} "
+            f"({rate:.1f} clips/s, {realtime:.1f}× real time), {format_bytes(summary.n_bytes)} written to {store}",
+            markup=False,
+        )
+    print_failures(summary.failed)
+
+
+def print_failures(failed: dict[str, str]) -> None:
+    """Failed clips by reason, most frequent first, each with an example."""
+    out = console()
+    reasons = Counter(failed.values())
+    for reason, count in reasons.most_common(MAX_REASONS):
+        example = next(i for i, r in failed.items() if r == reason)
+        out.print(f"  failed: {count} × {reason} (e.g. {example!r})", markup=False)
+    if len(reasons) > MAX_REASONS:
+        out.print(
+            f"  and {len(reasons) - MAX_REASONS} further reasons; `fs info` lists them all", markup=False
+        )
+
+
+def print_keys(url: str) -> None:
+    """One line per key."""
+    from featurestore.key import read_key
+    from featurestore.layers import format_layers
+    from featurestore.store import open_store
+
+    store = open_store(url)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("model", "dataset", "layers", "functionals", "features", "rows", "dtype"):
+        table.add_column(column, justify="right" if column in ("features", "rows") else "left")
+    for model, dataset in store.keys():
+        key = read_key(store.storage, model, dataset)
+        rows = sum(s.n_rows for s in key.segments)
+        cells = [
+            model,
+            dataset,
+            format_layers(key.layers),
+            ",".join(key.functionals),
+            str(key.shape.n_features),
+        ]
+        table.add_row(*map(escape, cells), str(rows), key.shape.dtype)
+    console().print(table)
+
+
+def print_info(url: str, model: str | None, dataset: str | None) -> None:
+    """Size, completeness, settings and failures of each key."""
+    from featurestore.errors import KeyNotFound
+    from featurestore.fingerprint import flatten
+    from featurestore.layers import format_layers
+    from featurestore.store import open_store
+
+    out = console()
+    store = open_store(url)
+    chosen = [(m, d) for m, d in store.keys() if model in (None, m) and dataset in (None, d)]
+    if not chosen:
+        raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
+    for m, d in chosen:
+        features = store.features(m, d)
+        records = features.ledger.values()
+        planned = sum(s.n_rows for s in features.info.segments)
+        failed = {i: why for r in records for i, why in r.failed.items()}
+        out.print(f"[bold]{escape(m)}/{escape(d)}[/bold]")
+        facts = {
+            "utterances": f"{len(features.rows)} of {planned} committed, {len(failed)} failed",
+            "units": f"{len(features.units)} of {len(features.info.units)}, {features.info.shape.unit_rows} rows each",
+            "layers": f"{format_layers(features.layers)} × {','.join(features.functionals)} × {features.info.shape.n_features}",
+            "labels": ", ".join(features.label_columns) or "none",
+            "size": format_bytes(sum(o.n_bytes for r in records for o in r.objects.values())),
+            "audio": format_duration(sum(r.audio_s for r in records)),
+            "work": f"{format_duration(sum(r.elapsed_s for r in records))} on {', '.join(sorted({r.host for r in records})) or '-'}",
+            **{
+                k: str(v)
+                for k, v in flatten(features.info.fingerprint).items()
+                if not k.startswith("model.config")
+            },
+            **{f"made with {k}": v for k, v in features.info.versions.items()},
+        }
+        for name, value in facts.items():
+            out.print(f"  {name + ':':32} {value}", markup=False)
+        print_failures(failed)
+
+
+def format_bytes(n: float) -> str:
+    """``1.5 MB``, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """``1 h 02 min``, ``3 min 20 s`` or ``4.1 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

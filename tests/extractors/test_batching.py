@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extractors.batching import cut_batches, cut_windows
+from featurestore.errors import ConfigError
+
+lengths = st.lists(st.integers(1, 10_000), max_size=60)
+
+
+@given(lengths, st.integers(1, 40_000), st.integers(1, 20))
+def test_batches_are_consecutive_complete_and_within_budget(
+    lengths: list[int], budget: int, max_clips: int
+) -> None:
+    batches = cut_batches(lengths, budget_samples=budget, max_clips=max_clips)
+    assert [i for b in batches for i in b] == list(range(len(lengths)))
+    for batch in batches:
+        assert 1 <= len(batch) <= max_clips
+        assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= budget
+
+
+@given(lengths, st.integers(1, 40_000))
+def test_no_batch_could_have_taken_the_next_clip(lengths: list[int], budget: int) -> None:
+    batches = cut_batches(lengths, budget_samples=budget, max_clips=1000)
+    for batch, following in zip(batches, batches[1:], strict=False):
+        wider = [*batch, following[0]]
+        assert max(lengths[i] for i in wider) * len(wider) > budget
+
+
+def test_fixed_inputs_count_as_their_full_window() -> None:
+    batches = cut_batches([1] * 5, budget_samples=960_000, max_clips=9, fixed_samples=480_000)
+    assert batches == [range(0, 2), range(2, 4), range(4, 5)]
+
+
+def test_a_budget_below_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        cut_batches([1], budget_samples=0, max_clips=1)
+
+
+@given(st.integers(1, 5000), st.integers(50, 400), st.integers(1, 25))
+def test_windows_cover_every_sample_once(n: int, longest: int, shortest: int) -> None:
+    windows = cut_windows(7, n, longest, shortest)
+    assert [s for w in windows for s in range(w.start, w.start + w.n_samples)] == list(range(n))
+    assert [w.is_last for w in windows] == [False] * (len(windows) - 1) + [True]
+    assert all(w.row == 7 and w.n_samples <= longest for w in windows)
+    assert len(windows) == 1 or all(w.n_samples >= shortest for w in windows)
