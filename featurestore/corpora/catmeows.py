@@ -1,0 +1,68 @@
+"""CatMeows: meows of 21 cats in three contexts; everything is in the file names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.tables import count, list_files, name_some, stem
+
+CONTEXTS = {"B": "brushing", "F": "waiting for food", "I": "isolation"}
+# Context _ cat _ breed _ sex _ owner _ session (one digit) and counter (two).
+_NAME = (
+    r"^(?P<context>[BFI])_(?P<cat>[^_]+)_(?P<breed>[^_]+)_(?P<sex>[^_]+)_(?P<owner>[^_]+)_"
+    r"(?P<session>\d)(?P<counter>\d{2})$"
+)
+
+
+def read(source: Path) -> Draft:
+    """Read the names of all ``.wav`` files below `source`, sorted."""
+    files = pd.Series(list_files(source, (".wav",)), dtype="str")
+    parts = files.map(stem).str.extract(_NAME)
+    other = parts["context"].isna()
+    notes = (
+        (f"passed over {count(int(other.sum()), 'file')} named otherwise: {name_some(list(files[other]))}",)
+        if other.any()
+        else ()
+    )
+    files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
+    rows = pd.DataFrame(
+        {
+            "file": files,
+            "path": files.map(lambda f: str(source / f)),
+            "context": parts["context"].map(CONTEXTS),
+            "cat": parts["cat"],
+            "breed": parts["breed"],
+            "sex": parts["sex"],
+            "owner": parts["owner"],
+            "session": parts["session"],
+        }
+    )
+    groups = {
+        "cat": parts["cat"],
+        "owner": parts["owner"],
+        "session": parts["cat"] + "_" + parts["session"],
+    }
+    return Draft(rows=rows, groups=groups, notes=notes)
+
+
+CATMEOWS = Corpus(
+    name="catmeows",
+    title="CatMeows",
+    licence="CC-BY-4.0",
+    citation=(
+        "L. A. Ludovico, S. Ntalampiras, G. Presti, S. Cannas, M. Battini, S. Mattiello. CatMeows: A "
+        "Publicly-Available Dataset of Cat Vocalizations. MultiMedia Modeling 2021. "
+        "doi:10.5281/zenodo.4008297"
+    ),
+    where="https://zenodo.org/records/4008297",
+    groups={
+        "cat": "one cat",
+        "owner": "one owner: cats of one household share a room",
+        "session": "one cat in one recording session",
+    },
+    reader=read,
+    published_rows=440,
+)

@@ -1,0 +1,193 @@
+"""Annotation formats that crowsetta reads for us: TextGrid, TIMIT, notmat, BirdsongRecognition, yarden.
+
+Times are never rounded. Formats that count samples are turned into seconds at the rate of the audio
+file itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files
+from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.tables import AUDIO_SUFFIXES
+from featurestore.errors import DependencyMissing, ManifestError
+
+# One segment: audio name as the annotation gives it ("" if it gives none), start, end, label.
+Segment = tuple[str, float, float, str]
+Parser = Callable[[Any, Path], Iterator[Segment]]
+
+
+def _read(
+    source: Path,
+    audio: str | Path | None,
+    *,
+    format_name: str,
+    suffixes: Iterable[str],
+    parse: Parser,
+    in_samples: bool = False,
+    label: str = "label",
+) -> Draft:
+    root, files = annotation_files(source, suffixes)
+    reader = _crowsetta().formats.by_name(format_name)
+    # .cbin, the recordings of evTAF that notmat files annotate, is audio too.
+    index = AudioIndex(source, audio, AUDIO_SUFFIXES | {".cbin"})
+    cells: list[tuple[str, float, float, str]] = []
+    for file in files:
+        try:
+            segments = list(parse(reader, root / file))
+        except ManifestError:
+            raise
+        except Exception as error:  # crowsetta lets any parser's error through
+            reason = " ".join(str(error).split())[:200]
+            raise ManifestError(
+                f"{root / file}: crowsetta cannot read this as {format_name} "
+                f"({type(error).__name__}: {reason})"
+            ) from error
+        named = {s[0] for s in segments}
+        found = {n: index.of_name(n, file) if n else index.of_annotation(file) for n in named}
+        rate = {n: _rate_hz(index.root / f) if in_samples else 1.0 for n, f in found.items()}
+        cells += [(found[n], on / rate[n], off / rate[n], str(text)) for n, on, off, text in segments]
+    rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", label])
+    rows.insert(1, "path", rows["file"].map(lambda f: str(index.root / f)))
+    return Draft(rows=rows, groups={"recording": rows["file"]})
+
+
+def _crowsetta() -> Any:
+    try:
+        import crowsetta
+    except ImportError as error:
+        raise DependencyMissing(
+            "this annotation format needs crowsetta; pip install 'featurestore-audio[annotations]'"
+        ) from error
+    return crowsetta
+
+
+def _rate_hz(path: Path) -> float:
+    import soundfile
+
+    # A missing file is reported later by name; until then its rows need some times.
+    return float(soundfile.info(str(path)).samplerate) if path.is_file() else 1.0
+
+
+def _sequence(sequence: Any, name: str) -> Iterator[Segment]:
+    for on, off, text in zip(sequence.onsets_s, sequence.offsets_s, sequence.labels, strict=True):
+        yield name, float(on), float(off), str(text)
+
+
+def read_textgrid(source: Path, *, audio: str | Path | None = None, tier: str | None = None) -> Draft:
+    """Read one interval tier of Praat TextGrids; intervals without text are left out."""
+
+    def parse(reader: Any, path: Path) -> Iterator[Segment]:
+        grid = reader.from_file(path)
+        tiers = [t for t in grid.tiers if hasattr(t, "intervals")]
+        names = [t.name for t in tiers]
+        fitting = [t for t in tiers if tier is None or t.name == tier]
+        if len(fitting) != 1:
+            asked = f"{tier!r}" if tier is not None else "one interval tier"
+            raise ManifestError(
+                f"{path}: expected {asked}, found {', '.join(map(repr, names)) or 'none'}; "
+                "name one with --tier"
+            )
+        for interval in fitting[0].intervals:
+            yield "", float(interval.xmin), float(interval.xmax), interval.text
+
+    return _read(
+        source,
+        audio,
+        format_name="textgrid",
+        suffixes=(".TextGrid",),
+        parse=parse,
+        label=tier or "label",
+    )
+
+
+def read_timit(source: Path, *, audio: str | Path | None = None, words: bool = False) -> Draft:
+    """Read TIMIT transcriptions: phones (``.phn``), or words (``.wrd``)."""
+
+    def parse(reader: Any, path: Path) -> Iterator[Segment]:
+        # At a rate of 1 crowsetta's "seconds" are the samples of the file.
+        yield from _sequence(reader.from_file(path).to_seq(round_times=False, samplerate=1), "")
+
+    return _read(
+        source,
+        audio,
+        format_name="timit",
+        suffixes=(".wrd",) if words else (".phn",),
+        parse=parse,
+        in_samples=True,
+        label="word" if words else "phone",
+    )
+
+
+def read_notmat(source: Path, *, audio: str | Path | None = None) -> Draft:
+    """Read the ``.not.mat`` files of evsonganaly."""
+
+    def parse(reader: Any, path: Path) -> Iterator[Segment]:
+        yield from _sequence(reader.from_file(path).to_seq(round_times=False), "")
+
+    return _read(source, audio, format_name="notmat", suffixes=(".not.mat",), parse=parse)
+
+
+def read_birdsong_recognition(source: Path, *, audio: str | Path | None = None) -> Draft:
+    """Read the ``Annotation.xml`` of BirdsongRecognition (Koumura); audio in ``Wave/`` beside it."""
+
+    def parse(reader: Any, path: Path) -> Iterator[Segment]:
+        loaded = reader.from_file(path)
+        for annotation in loaded.to_annot(round_times=False, samplerate=1):
+            yield from _sequence(annotation.seq, f"Wave/{Path(annotation.notated_path).name}")
+
+    return _read(
+        source,
+        audio,
+        format_name="birdsong-recognition-dataset",
+        suffixes=(".xml",),
+        parse=parse,
+        in_samples=True,
+    )
+
+
+def read_yarden(source: Path, *, audio: str | Path | None = None) -> Draft:
+    """Read annotation ``.mat`` files of the SongAnnotationGUI (Cohen)."""
+
+    def parse(reader: Any, path: Path) -> Iterator[Segment]:
+        for annotation in reader.from_file(path).to_annot(round_times=False):
+            yield from _sequence(annotation.seq, Path(annotation.notated_path).name)
+
+    return _read(source, audio, format_name="yarden", suffixes=(".mat",), parse=parse)
+
+
+def _format(name: str, title: str, reader: Callable[..., Draft], **options: str) -> Corpus:
+    return Corpus(
+        name=name,
+        title=title,
+        licence="yours",
+        citation="D. Nicholson. Crowsetta. Journal of Open Source Software 8 (2023), 5338",
+        where="your own annotations",
+        groups={"recording": "one audio file"},
+        options={"audio": AUDIO_OPTION, **options},
+        reader=reader,
+    )
+
+
+TEXTGRID = _format(
+    "textgrid",
+    "Praat TextGrid",
+    read_textgrid,
+    tier="which interval tier (default: the only one)",
+)
+TIMIT = _format(
+    "timit",
+    "TIMIT transcriptions",
+    read_timit,
+    words="words (.wrd) instead of phones (.phn)",
+)
+NOTMAT = _format("notmat", "evsonganaly .not.mat", read_notmat)
+BIRDSONG_RECOGNITION = _format(
+    "birdsong-recognition-dataset", "BirdsongRecognition XML", read_birdsong_recognition
+)
+YARDEN = _format("yarden", "SongAnnotationGUI .mat", read_yarden)

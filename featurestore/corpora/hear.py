@@ -1,0 +1,169 @@
+"""Tasks of the HEAR benchmark, in its common format.
+
+Scene tasks give one row per clip, event tasks one row per event or, with a window, one per window.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.tables import count, look_up, read_text_table
+from featurestore.corpora.windows import Event, cut_windows
+from featurestore.errors import ConfigError, ManifestError
+from featurestore.labels import join_labels
+
+PARTS = {"train": "train", "valid": "val", "test": "test"}
+_METADATA = "task_metadata.json"
+
+
+def read(
+    source: Path,
+    *,
+    task: str | None = None,
+    sample_rate_hz: int | None = None,
+    window_s: float | None = None,
+    shift_s: float | None = None,
+) -> Draft:
+    """Read one task folder, split by split in the order of its metadata, files in stored order."""
+    root = _task_folder(source, task)
+    metadata = _json(root / _METADATA)
+    rate = _rate_folder(root, sample_rate_hz)
+    parts = [str(s) for s in metadata.get("splits", ())] or _parts(root)
+    events = metadata.get("embedding_type") == "event"
+    if not events and window_s is not None:
+        raise ConfigError(f"{root}: windows are for event tasks, this is a task of whole scenes")
+    if (window_s is None) != (shift_s is None):
+        raise ConfigError("corpus hear: --window and --shift belong together; give both or none")
+    cells: list[dict[str, object]] = []
+    for part in parts:
+        for name, marks in _json(root / f"{part}.json").items():
+            file = f"{rate}/{part}/{name}"
+            base = {"file": file, "path": str(root / file), "part": part}
+            if not events:
+                cells.append({**base, "label": _scene(marks, metadata)})
+            elif window_s is None or shift_s is None:
+                cells += [{**base, **_span(m), "label": str(m["label"])} for m in marks]
+            else:
+                cells += [{**base, **w} for w in _windows(root / file, marks, window_s, shift_s)]
+    rows = pd.DataFrame(cells, columns=None if cells else ["file", "path", "part", "label"])
+    folds = bool(parts) and not set(parts) & set(PARTS)
+    rows["split"] = look_up(rows["part"], PARTS)
+    groups = {}
+    if folds:
+        rows["fold"] = rows["part"]
+        groups["fold"] = rows["part"]
+    elif events:
+        groups["file"] = rows["file"]
+    return Draft(rows=rows.drop(columns="part"), groups=groups, notes=_vocabulary_notes(root, rows))
+
+
+def _task_folder(source: Path, task: str | None) -> Path:
+    if (source / _METADATA).is_file():
+        return source
+    inside = source / "tasks" if (source / "tasks").is_dir() else source
+    found = sorted(p.parent for p in inside.glob(f"*/{_METADATA}"))
+    if task is not None:
+        # Folders are named <task>-<version>; the version may be left out.
+        found = [p for p in found if p.name == task or p.name.startswith(f"{task}-")]
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise ManifestError(
+            f"{source}: expected one folder with {_METADATA}, found {names}; name it with --task"
+        )
+    return found[0]
+
+
+def _rate_folder(root: Path, sample_rate_hz: int | None) -> str:
+    rates = sorted((p.name for p in root.iterdir() if p.name.isdigit() and p.is_dir()), key=int)
+    if sample_rate_hz is not None:
+        if str(sample_rate_hz) not in rates:
+            raise ConfigError(f"{root}: no audio at {sample_rate_hz} Hz; there is {', '.join(rates)}")
+        return str(sample_rate_hz)
+    return rates[-1] if rates else "48000"  # what HEAR publishes
+
+
+def _parts(root: Path) -> list[str]:
+    names = sorted(p.stem for p in root.glob("*.json") if p.name != _METADATA)
+    known = [p for p in PARTS if p in names]
+    return known or [n for n in names if n.startswith("fold")]
+
+
+def _scene(marks: Any, metadata: dict[str, Any]) -> str:
+    labels = [str(m) for m in (marks if isinstance(marks, list) else [marks])]
+    if metadata.get("prediction_type") == "multilabel":
+        return join_labels(labels)
+    if len(labels) != 1:
+        raise ManifestError(
+            f"expected one label for a clip of a {metadata.get('prediction_type')} task, got {labels!r}"
+        )
+    return labels[0]
+
+
+def _span(mark: dict[str, Any]) -> dict[str, float]:
+    # HEAR counts events in milliseconds.
+    return {"start_s": float(mark["start"]) / 1000, "end_s": float(mark["end"]) / 1000}
+
+
+def _windows(
+    path: Path, marks: list[dict[str, Any]], window_s: float, shift_s: float
+) -> list[dict[str, object]]:
+    import soundfile
+
+    if not path.is_file():  # one row, so that it is reported as missing
+        return [{"start_s": 0.0, "end_s": window_s, "label": join_labels(())}]
+    info = soundfile.info(str(path))
+    events = [Event(**_span(m), label=str(m["label"])) for m in marks]
+    cut = cut_windows(info.frames / info.samplerate, events, window_s=window_s, shift_s=shift_s)
+    return [{"start_s": w.start_s, "end_s": w.end_s, "label": join_labels(w.labels)} for w in cut]
+
+
+def _vocabulary_notes(root: Path, rows: pd.DataFrame) -> tuple[str, ...]:
+    listed = root / "labelvocabulary.csv"
+    if not listed.is_file():
+        return ()
+    known = set(read_text_table(listed, ("idx", "label"))["label"])
+    used = {part for cell in rows["label"].unique() for part in str(cell).split("|") if part}
+    strangers = sorted(used - known)
+    if not strangers:
+        return ()
+    return (f"{count(len(strangers), 'label')} not in labelvocabulary.csv: {', '.join(strangers[:10])}",)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file; expected it in a HEAR task folder") from None
+    except ValueError as error:
+        raise ManifestError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ManifestError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+HEAR = Corpus(
+    name="hear",
+    title="HEAR benchmark tasks",
+    licence="differs by task; see the record",
+    citation=(
+        "J. Turian et al. HEAR: Holistic Evaluation of Audio Representations. NeurIPS 2021 Competitions "
+        "and Demonstrations Track, PMLR 176 (2022), 125-145"
+    ),
+    where="https://doi.org/10.5281/zenodo.5802571 (48 kHz)",
+    groups={
+        "fold": "one of the task's own folds",
+        "file": "event tasks: the recording that events or windows stand in",
+    },
+    options={
+        "task": "which task folder, where the source holds several",
+        "sample_rate_hz": "which rate's audio to use (default: the highest there)",
+        "window_s": "event tasks: cut windows of so many seconds instead of one row per event",
+        "shift_s": "event tasks: seconds between the starts of two windows",
+    },
+    reader=read,
+)

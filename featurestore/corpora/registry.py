@@ -1,0 +1,52 @@
+"""Corpora by name; a module is imported only when its corpus is asked for."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+from featurestore.corpora.base import Corpus
+from featurestore.errors import ConfigError
+
+_CORPORA = {
+    "imv": "imv:IMV",
+    "watkins": "watkins:WATKINS",
+    "abzaliev": "abzaliev:ABZALIEV",
+    "beans": "beans:BEANS",
+    "catmeows": "catmeows:CATMEOWS",
+    "macaque": "macaque:MACAQUE",
+    "zebrafinch": "zebrafinch:ZEBRAFINCH",
+    "esc50": "esc50:ESC50",
+    "hear": "hear:HEAR",
+    "folder": "folder:FOLDER",
+    "raven": "raven:RAVEN",
+    "audacity": "audacity:AUDACITY",
+    "simple-seq": "segments_csv:SIMPLE_SEQ",
+    "generic-seq": "segments_csv:GENERIC_SEQ",
+    "textgrid": "crowsetta_formats:TEXTGRID",
+    "timit": "crowsetta_formats:TIMIT",
+    "notmat": "crowsetta_formats:NOTMAT",
+    "birdsong-recognition-dataset": "crowsetta_formats:BIRDSONG_RECOGNITION",
+    "yarden": "crowsetta_formats:YARDEN",
+}
+
+
+def corpus_names() -> tuple[str, ...]:
+    """Names that `get_corpus` takes: published corpora first, then annotation formats."""
+    return tuple(_CORPORA)
+
+
+def get_corpus(name: str) -> Corpus:
+    """The corpus of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in _CORPORA:
+        near = difflib.get_close_matches(name, _CORPORA, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"no corpus {name!r}; {hint}there are {', '.join(_CORPORA)}")
+    module, attribute = _CORPORA[name].split(":")
+    corpus = getattr(import_module(f"featurestore.corpora.{module}"), attribute)
+    assert isinstance(corpus, Corpus)
+    return corpus

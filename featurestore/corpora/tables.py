@@ -1,0 +1,265 @@
+"""What all readers share: text tables, folders of audio, ids, and the search for missing files."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from featurestore.corpora.base import NO_GROUP, Corpus, CorpusTable, Draft
+from featurestore.errors import ConfigError, ManifestError
+
+CONTRACT_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "channel", "split", "group")
+RESERVED_COLUMNS = (*CONTRACT_COLUMNS, "row", "status", "n_frames", "duration_s", "audio_hash")
+# Formats that libsndfile reads (https://libsndfile.github.io/libsndfile/formats.html).
+_SUFFIXES = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
+AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
+MAX_NAMED = 10
+
+
+def read_text_table(
+    path: Path, required: Sequence[str], *, separator: str = ",", quoted: bool = True
+) -> pd.DataFrame:
+    """A delimited file with every cell as text, byte for byte (``NA`` stays ``NA``).
+
+    `quoted`: whether ``"`` encloses cells, as in CSV, or is a character like any other.
+
+    Raises:
+        ManifestError: no such file, not a table, or a required column is not there.
+    """
+    try:
+        table = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            encoding="utf-8-sig",
+            index_col=False,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        )
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such file; expected a table with {_list(required)}") from None
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        reason = " ".join(str(error).split())
+        raise ManifestError(f"{path}: not a readable table ({reason}); save it as UTF-8") from error
+    absent = [c for c in required if c not in table.columns]
+    if absent:
+        raise ManifestError(
+            f"{path}: expected columns {_list(required)}, got {_list(table.columns)}; "
+            f"column {absent[0]!r} is not there"
+        )
+    return table
+
+
+def first_file(root: Path, names: Iterable[str]) -> Path:
+    """The first of `names` that exists below `root`.
+
+    Raises:
+        ManifestError: none does.
+    """
+    candidates = list(names)
+    for name in candidates:
+        if (root / name).is_file():
+            return root / name
+    raise ManifestError(f"{root}: expected {' or '.join(candidates)} in this folder, found neither")
+
+
+def seconds(cells: pd.Series, source: Path) -> pd.Series:
+    """Text cells as float64 seconds.
+
+    Raises:
+        ManifestError: a cell is not a number; names the file, the row as a spreadsheet counts (the index
+            of `cells` plus 2), and the cell.
+    """
+    numbers = pd.to_numeric(cells, errors="coerce").astype("float64")
+    bad = np.flatnonzero(~np.isfinite(numbers.to_numpy()))
+    if len(bad):
+        first = int(bad[0])
+        raise ManifestError(
+            f"{source}: row {int(cells.index[first]) + 2}: expected a number of seconds in "
+            f"{cells.name!r}, got {cells.iloc[first]!r}; correct it ({count(len(bad), 'such row')})"
+        )
+    return numbers
+
+
+def list_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str]:
+    """Files below `root` with one of these suffixes (any case), relative, with ``/``, sorted.
+
+    Hidden files (``._name.wav`` of macOS archives) and ``__MACOSX`` are passed over. The order is that
+    of the composed (NFC) names, the same on every file system.
+    """
+    wanted = tuple(s.lower() for s in suffixes)
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back up the tree
+            inner[:] = []
+            continue
+        seen.add(real)
+        inner[:] = [d for d in inner if not d.startswith(".") and d != "__MACOSX"]
+        relative = PurePosixPath(os.path.relpath(folder, root).replace(os.sep, "/"))
+        found.extend(str(relative / n) for n in names if n.lower().endswith(wanted) and not n.startswith("."))
+    return sorted(found, key=lambda name: (nfc(name), name))
+
+
+def look_up(column: pd.Series, found: Mapping[str, str], otherwise: str = "") -> pd.Series:
+    """Each cell's entry in `found`, as text even if there is none for any of them."""
+    return column.map(lambda cell: found.get(cell, otherwise)).astype("str")
+
+
+def nfc(text: str) -> str:
+    """Composed Unicode: an ``ñ`` of a macOS folder (n + tilde) equals the ``ñ`` of a table."""
+    return unicodedata.normalize("NFC", text)
+
+
+def stem(name: str) -> str:
+    """File name without folders and last suffix, of a name with ``/``."""
+    return PurePosixPath(name).stem
+
+
+def count(n: int, noun: str) -> str:
+    """``1 row``, ``2 rows``, ``72,920 rows``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first ten names and how many more there are."""
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def finish(
+    corpus: Corpus, draft: Draft, source: Path, *, allow_missing: bool, group: str | None
+) -> CorpusTable:
+    """Turn a draft into a table in the manifest contract.
+
+    Raises:
+        ConfigError: `group` is not one that this draft offers.
+        ManifestError: no rows, a label named like a contract column, or audio files missing.
+    """
+    rows, notes = draft.rows.reset_index(drop=True), list(draft.notes)
+    labels = [c for c in rows.columns if c not in (*CONTRACT_COLUMNS, "file")]
+    clash = [c for c in labels if c in RESERVED_COLUMNS or not str(c).strip()]
+    if clash:
+        raise ManifestError(f"{source}: a label column cannot be named {clash[0]!r}; rename it")
+    if not len(rows):
+        raise ManifestError(
+            f"{source}: found no utterances of {corpus.title}; see its layout in docs/corpora.md"
+        )
+    meaning, group_cells = _choose_group(corpus, draft, [str(c) for c in labels], group)
+    table = pd.DataFrame(
+        {
+            "path": rows["path"].astype("str"),
+            "start_s": _floats(rows, "start_s"),
+            "end_s": _floats(rows, "end_s"),
+            "channel": pd.Series(rows.get("channel", pd.NA), index=rows.index, dtype="Int64"),
+            "split": rows.get("split", ""),
+            "group": group_cells.reset_index(drop=True) if group_cells is not None else "",
+            **{c: rows[c] for c in labels},
+        }
+    )
+    table.insert(0, "utterance_id", make_ids(rows["file"], table))
+    text = [c for c in table.columns if c not in ("start_s", "end_s", "channel")]
+    table[text] = table[text].astype("str")
+    table = _drop_empty_stretches(table, notes)
+    table, missing, n_lost = _drop_missing(corpus, table, source, allow_missing)
+    if corpus.published_rows is not None and len(table) != corpus.published_rows:
+        notes.append(f"{count(len(table), 'row')} here, {corpus.published_rows:,} in the published corpus")
+    return CorpusTable(
+        table=table.reset_index(drop=True),
+        group=meaning,
+        missing=missing,
+        n_rows_lost=n_lost,
+        notes=tuple(notes),
+    )
+
+
+def make_ids(files: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """Ids that depend on nothing but the corpus: ``Walrus/72021005``, ``data/x:1.5-2#0``.
+
+    File name without suffix, ``:start-end`` for a segment, ``#channel`` for one channel. Two files that
+    differ only in their suffix keep it; a repeated row gets ``~2``, ``~3``, …
+    """
+    unique = pd.Series(files.unique(), dtype=object)
+    bare = unique.map(lambda f: nfc(str(PurePosixPath(f).with_suffix(""))))
+    clash = bare.duplicated(keep=False)
+    name_of = dict(zip(unique, bare.where(~clash, unique.map(nfc)), strict=True))
+    ids = files.map(name_of).astype("str")
+    segment = table["start_s"].notna() | table["end_s"].notna()
+    if segment.any():
+        times = ":" + _plain(table["start_s"]) + "-" + _plain(table["end_s"])
+        ids = ids + times.where(segment, "")
+    if table["channel"].notna().any():
+        ids = ids + ("#" + table["channel"].astype("string")).fillna("").astype("str")
+    repeat = ids.groupby(ids).cumcount() + 1
+    return ids + ("~" + repeat.astype("str")).where(repeat > 1, "")
+
+
+def _choose_group(
+    corpus: Corpus, draft: Draft, labels: Sequence[str], group: str | None
+) -> tuple[str, pd.Series | None]:
+    """What the group stands for, one sentence, and its cells; "" and None for no group."""
+    if group == NO_GROUP or (group is None and not draft.groups):
+        return "", None
+    name = group if group is not None else next(iter(draft.groups))
+    if name in draft.groups:
+        return f"{name}: {corpus.groups[name]}", draft.groups[name]
+    if name in labels:
+        return f"{name}: the label column of that name", draft.rows[name]
+    offers = ", ".join(dict.fromkeys([*draft.groups, *labels, NO_GROUP]))
+    raise ConfigError(f"corpus {corpus.name} cannot group by {name!r} here; it offers {offers}")
+
+
+def _drop_empty_stretches(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    # A manifest does not allow them: no audio lies between the two times.
+    empty = (table["end_s"] <= table["start_s"].fillna(0.0)) | (table["start_s"] < 0)
+    if not empty.any():
+        return table
+    notes.append(
+        f"dropped {count(int(empty.sum()), 'row')} whose end is not after its start: "
+        + name_some(list(table.loc[empty, "utterance_id"]))
+    )
+    return table[~empty]
+
+
+def _drop_missing(
+    corpus: Corpus, table: pd.DataFrame, source: Path, allow_missing: bool
+) -> tuple[pd.DataFrame, tuple[str, ...], int]:
+    paths = table["path"].unique()
+    absent = [str(p) for p in paths if not os.path.exists(p)]
+    if not absent:
+        return table, (), 0
+    lost = table["path"].isin(absent)
+    names = [os.path.relpath(p, source if source.is_dir() else source.parent) for p in absent]
+    said = (
+        f"{source}: {len(absent):,} of {count(len(paths), 'audio file')} of {corpus.title} missing, "
+        f"which costs {int(lost.sum()):,} of {count(len(table), 'row')}: {name_some(names)}"
+    )
+    if not allow_missing:
+        raise ManifestError(f"{said}; complete the copy, or leave those rows out with --allow-missing")
+    if lost.all():
+        raise ManifestError(f"{said}; nothing is left, so check that this is the right folder")
+    return table[~lost], tuple(names), int(lost.sum())
+
+
+def _floats(rows: pd.DataFrame, column: str) -> pd.Series:
+    if column not in rows:
+        return pd.Series(np.nan, index=rows.index, dtype="float64")
+    return rows[column].astype("float64")
+
+
+def _plain(times: pd.Series) -> pd.Series:
+    """Seconds in their shortest exact form, without ``.0``; "" where not given."""
+    cells = ["" if np.isnan(t) else repr(float(t)).removesuffix(".0") for t in times.to_numpy()]
+    return pd.Series(cells, index=times.index, dtype="str")
+
+
+def _list(names: Iterable[object]) -> str:
+    return ", ".join(map(repr, names)) or "none"

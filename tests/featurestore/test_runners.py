@@ -1,0 +1,179 @@
+"""One suite over all runners, and what each cluster spec does."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurestore.errors import ConfigError, UserError
+from featurestore.runners import (
+    THREAD_VARIABLES,
+    DaskRunner,
+    Runner,
+    SerialRunner,
+    TaskFailed,
+    available_cores,
+    open_runner,
+    threads_per_worker,
+)
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[DaskRunner]:
+    pytest.importorskip("distributed")
+    with open_runner("local:2") as runner:
+        assert isinstance(runner, DaskRunner)
+        yield runner
+
+
+@pytest.fixture(params=["serial", "local", "scheduler"])
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    if request.param == "serial":
+        with open_runner(None) as serial:
+            yield serial
+        return
+    started: DaskRunner = request.getfixturevalue("local")
+    if request.param == "local":
+        yield started
+        return
+    address = started.client.scheduler.address
+    with open_runner(address) as connected:
+        yield connected
+
+
+def test_every_task_comes_back_once_with_its_result(runner: Runner) -> None:
+    tasks = [5, 3, 8, 3]  # equal tasks are two tasks
+    found = sorted(runner.map_unordered(math.factorial, tasks))
+    assert found == [(3, 6), (3, 6), (5, 120), (8, 40320)]
+    assert list(runner.map_unordered(math.factorial, [])) == []
+    assert runner.n_workers == (1 if isinstance(runner, SerialRunner) else 2)
+
+
+def test_a_failing_task_is_named(runner: Runner) -> None:
+    with pytest.raises(TaskFailed, match=r"^-4 failed: ValueError: factorial"):
+        list(runner.map_unordered(math.factorial, [1, -4, 2]))
+    # and the runner goes on working
+    assert list(runner.map_unordered(math.factorial, [4])) == [(4, 24)]
+
+
+def test_a_users_mistake_stays_one(runner: Runner) -> None:
+    def wrong(task: str) -> None:
+        raise ConfigError(f"expected better than {task}")
+
+    with pytest.raises(UserError, match="^expected better than this$") as caught:
+        list(runner.map_unordered(wrong, ["this"]))
+    assert caught.value.__notes__ == ["in this"]
+
+
+def test_leaving_early_cancels_the_rest(runner: Runner, tmp_path: Path) -> None:
+    def touch(task: int) -> int:
+        (tmp_path / str(task)).touch()
+        time.sleep(0.1)
+        return task
+
+    def stop_after_one() -> None:
+        for _ in runner.map_unordered(touch, range(60)):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_after_one()
+    time.sleep(0.5)
+    seen = len(list(tmp_path.iterdir()))
+    assert 1 <= seen < 30
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) == seen
+
+
+def test_a_lost_workers_task_is_run_again(local: DaskRunner, tmp_path: Path) -> None:
+    marker = tmp_path / "died"
+
+    def die_once(task: int) -> int:
+        if task == 3 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task * 10
+
+    found = dict(local.map_unordered(die_once, list(range(6))))
+    assert marker.exists()
+    assert found == {i: i * 10 for i in range(6)}
+
+
+def test_workers_share_the_cores_and_can_import_the_packages(local: DaskRunner) -> None:
+    def look(_: int) -> tuple[int, list[str | None], str]:
+        import probes
+
+        return os.getpid(), [os.environ.get(v) for v in THREAD_VARIABLES], probes.__name__
+
+    for _, (pid, threads, name) in local.map_unordered(look, [0, 1, 2]):
+        assert pid != os.getpid()
+        assert threads == [str(threads_per_worker(2))] * len(THREAD_VARIABLES)
+        assert name == "probes"
+    assert threads_per_worker(10 * available_cores()) == 1
+
+
+def test_a_cluster_file_starts_jobs(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    file = tmp_path / "cluster.yaml"
+    file.write_text("cluster: local\njobs: 1\ncores: 1\nmemory: 1GB\n")
+    with open_runner(str(file)) as runner:
+        assert list(runner.map_unordered(math.factorial, [3])) == [(3, 6)]
+        assert runner.n_workers == 1
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_a_silent_scheduler_times_out_with_its_address() -> None:
+    pytest.importorskip("distributed")
+    address = f"tcp://127.0.0.1:{closed_port()}"
+    with (
+        pytest.raises(ConfigError, match=f"'{address}': no Dask scheduler answered within 0.5 s"),
+        open_runner(address, timeout_s=0.5),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("spec", ["", "locally", "local:", "local:x", "ssh://host", "http://h:1"])
+def test_an_unknown_spec_is_named(spec: str) -> None:
+    with pytest.raises(ConfigError, match="expected local, local:N, tcp://host:port or"):
+        open_runner(spec)
+
+
+def test_no_process_is_no_cluster() -> None:
+    with pytest.raises(ConfigError, match="'local:0': expected at least one process"):
+        open_runner("local:0")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read this cluster file: No such file"),
+        ("jobs: 2", "expected a key 'cluster', one of htcondor, local, lsf"),
+        ("- a", "expected a key 'cluster'"),
+        ("cluster: [", "expected YAML, got something else"),
+        ("cluster: slrm", "cluster: expected one of .*, got 'slrm'"),
+        ("cluster: local\njobs: many", "jobs: expected a whole number of at least 1, got 'many'"),
+        ("cluster: local\ncores: 1\nmemory: 1GB\ncolour: red", "does not take these options: .*colour"),
+        ("cluster: pbs\ncores: 1\nmemory: 1GB", "submits jobs with 'qsub', which is not installed"),
+    ],
+)
+def test_a_wrong_cluster_file_is_one_line(tmp_path: Path, text: str | None, message: str) -> None:
+    pytest.importorskip("dask_jobqueue")
+    file: Any = tmp_path / "cluster.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught, open_runner(str(file)):
+        pass
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+from featurestore import layout, open_store
+from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, KeyNotFound, StoreError
+from featurestore.ledger import read_ledger
+from featurestore.manifest import Manifest, from_table
+from featurestore.storage import LocalStorage, Storage, open_storage
+from featurestore.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key
+
+N_ROWS, UNIT_ROWS, N_FEATURES = 23, 8, 6
+LAYERS = (0, 1, 3)
+
+
+def manifest_of(n: int, first: int = 0) -> Manifest:
+    table = pd.DataFrame(
+        {"path": [f"f{i:03d}.wav" for i in range(first, first + n)], "kind": [f"k{i % 3}" for i in range(n)]}
+    )
+    return from_table(table, source="m.csv", base=Path("/audio"), check_files=False)
+
+
+def request(**changes: object) -> KeyRequest:
+    options: dict[str, object] = {
+        "model": "tiny",
+        "dataset": "calls",
+        "fingerprint": {"model": {"weights_sha256": "00"}, "dtype": "float32"},
+        "functionals": ("mean", "std"),
+        "layers": LAYERS,
+        "n_features": N_FEATURES,
+        "unit_rows": UNIT_ROWS,
+    }
+    return KeyRequest(**(options | changes))  # type: ignore[arg-type]
+
+
+def values_of(layer: int, n: int = N_ROWS) -> np.ndarray:
+    return np.random.default_rng(layer).standard_normal((n, 2, N_FEATURES)).astype(np.float32)
+
+
+def read_everything(url: str) -> None:
+    features = open_store(url).features("tiny", "calls")
+    assert len(features.index) == N_ROWS
+    for k in features.layers:
+        features.layer(k).numpy()
+
+
+def unit_rows(n: int, status: list[str] | None = None) -> UnitRows:
+    return UnitRows(
+        status=status or ["ok"] * n,
+        n_frames=np.arange(n) + 15,
+        duration_s=np.linspace(0.5, 0.1, n),
+        audio_hash=[f"h{i}" for i in range(n)],
+    )
+
+
+def write(writer: KeyWriter, values: dict[int, np.ndarray], only: list[int] | None = None) -> None:
+    for unit in writer.pending_units(list(values)):
+        if only is None or unit.index in only:
+            part = [(k, v[unit.first_row : unit.stop_row]) for k, v in values.items()]
+            writer.write_unit(unit, part, unit_rows(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    if request.param == "local":
+        yield open_storage(tmp_path / "store")
+    else:
+        found = open_storage(f"memory://{tmp_path.name}")
+        yield found
+        for key, _ in list(found.objects("")):
+            found.delete(key)
+
+
+@pytest.fixture
+def filled(storage: Storage) -> Storage:
+    manifest = manifest_of(N_ROWS)
+    writer, notes = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    assert notes == []
+    write(writer, {k: values_of(k) for k in LAYERS})
+    return storage
+
+
+def test_values_and_index_come_back(filled: Storage) -> None:
+    store = open_store(filled.url)
+    assert store.keys() == [("tiny", "calls")]
+    features = store.features("tiny", "calls")
+    assert features.layers == list(LAYERS)
+    assert features.functionals == ["mean", "std"]
+    assert features.label_columns == ["kind"]
+    assert features.index["utterance_id"].tolist() == [f"f{i:03d}" for i in range(N_ROWS)]
+    assert features.index["kind"].tolist() == [f"k{i % 3}" for i in range(N_ROWS)]
+    assert features.index["row"].tolist() == list(range(N_ROWS))
+    for k in LAYERS:
+        layer = features.layer(k)
+        np.testing.assert_array_equal(layer.numpy(), values_of(k))
+        np.testing.assert_array_equal(layer.zarr[:], values_of(k))
+        np.testing.assert_array_equal(layer.dask()[3:19, 1].compute(scheduler="sync"), values_of(k)[3:19, 1])
+        assert layer.dask().chunks[0] == (8, 8, 7)
+
+
+def test_plain_zarr_reads_a_local_store(tmp_path: Path) -> None:
+    manifest = manifest_of(N_ROWS)
+    storage = open_storage(tmp_path / "s")
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    write(writer, {k: values_of(k) for k in LAYERS})
+    group = zarr.open(tmp_path / "s", mode="r")
+    np.testing.assert_array_equal(group["tiny"]["calls"]["layer_03"][:], values_of(3))
+    assert group["tiny/calls/utterance_id"][:].tolist() == [f"f{i:03d}" for i in range(N_ROWS)]
+    assert set(group["tiny/calls/status"][:]) == {"ok"}
+    assert group["tiny/calls"].attrs["functionals"] == ["mean", "std"]
+    # Nothing foreign: listing the whole tree warns of nothing (warnings are errors here).
+    assert len(dict(group.members(max_depth=None))) == 2 + len(LAYERS) + len(layout.ROW_ARRAYS) + 2
+
+
+def test_a_unit_without_a_record_does_not_exist(storage: Storage) -> None:
+    manifest = manifest_of(N_ROWS)
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    values = {k: values_of(k) for k in LAYERS}
+    write(writer, values, only=[0, 2])
+    # Shards without a record: what a process killed in mid-unit leaves.
+    storage.put("tiny/calls/layer_00/c/1/0/0", layout.encode_layer(writer.info.shape, values[0][8:16]))
+    features = open_store(storage.url).features("tiny", "calls")
+    committed = [*range(8), *range(16, 23)]
+    assert features.index["row"].tolist() == committed
+    assert features.n_pending_units == 1
+    np.testing.assert_array_equal(features.layer(0).numpy(), values[0][committed])
+    np.testing.assert_array_equal(features.layer(0).dask().compute(scheduler="sync"), values[0][committed])
+    np.testing.assert_array_equal(features.layer(0).numpy(slice(6, 11)), values[0][committed[6:11]])
+    assert [u.index for u in writer.pending_units(LAYERS)] == [1]
+    write(writer, values)
+    assert open_store(storage.url).features("tiny", "calls").n_pending_units == 0
+
+
+def test_failed_rows_are_nan_with_their_reason(storage: Storage) -> None:
+    manifest = manifest_of(3)
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    values = values_of(0, 3)
+    values[1] = np.nan
+    rows = unit_rows(3, ["ok", "failed: all samples are zero", "ok"])
+    record = writer.write_unit(
+        writer.info.units[0], [(k, values) for k in LAYERS], rows, audio_s=1, elapsed_s=1, versions={}
+    )
+    assert record.failed == {"f001": "all samples are zero"}
+    features = open_store(storage.url).features("tiny", "calls")
+    assert features.index["status"].tolist() == ["ok", "failed: all samples are zero", "ok"]
+    np.testing.assert_array_equal(features.layer(3).numpy(), values)
+
+
+def test_reopening_resumes_and_refuses_other_settings(filled: Storage) -> None:
+    manifest = manifest_of(N_ROWS)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    writer, notes = open_key(filled, request(), manifest, ids)
+    assert writer.pending_units(LAYERS) == []
+    assert notes == []
+    other = request(fingerprint={"model": {"weights_sha256": "ff"}, "dtype": "float32"})
+    with pytest.raises(FingerprintMismatch, match=r"weights_sha256: stored 00, requested ff.*--overwrite"):
+        open_key(filled, other, manifest, ids)
+
+
+def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
+    manifest = manifest_of(N_ROWS + 5)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    writer, notes = open_key(filled, request(), manifest, ids[::-1])
+    assert "5 new utterances appended to tiny/calls" in notes
+    pending = writer.pending_units(LAYERS)
+    assert [(u.index, u.first_row, u.n_rows) for u in pending] == [(3, 24, 5)]
+    assert writer.ids[24:].tolist() == [f"f{i:03d}" for i in range(27, 22, -1)]
+    new = {k: values_of(k + 10, 5) for k in LAYERS}
+    writer.write_unit(pending[0], list(new.items()), unit_rows(5), audio_s=1, elapsed_s=1, versions={})
+    features = open_store(filled.url).features("tiny", "calls")
+    assert features.index["row"].tolist() == [*range(23), *range(24, 29)]
+    for k in LAYERS:
+        np.testing.assert_array_equal(features.layer(k).numpy(), np.concatenate([values_of(k), new[k]]))
+        np.testing.assert_array_equal(
+            features.layer(k).dask()[20:26].compute(scheduler="sync"), features.layer(k).numpy()[20:26]
+        )
+
+
+def test_utterances_the_manifest_lacks_are_named(filled: Storage) -> None:
+    manifest = manifest_of(N_ROWS - 2)
+    with pytest.raises(StoreError, match=r"holds 2 utterances that the manifest lacks .first 'f021'"):
+        open_key(filled, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+
+
+def test_labels_are_replaced_without_touching_embeddings(filled: Storage) -> None:
+    before = {k: filled.get(k) for k, _ in filled.objects("tiny/calls") if "layer_" in k}
+    manifest = manifest_of(N_ROWS)
+    relabelled = Manifest(table=manifest.table.assign(kind="same"), source="new.csv")
+    _, notes = open_key(filled, request(), relabelled, manifest.table["utterance_id"].to_numpy(object))
+    assert notes == ["labels stored with tiny/calls replaced by those of new.csv"]
+    assert set(open_store(filled.url).features("tiny", "calls").index["kind"]) == {"same"}
+    assert {k: filled.get(k) for k, _ in filled.objects("tiny/calls") if "layer_" in k} == before
+
+
+def test_one_flipped_byte_anywhere_in_a_unit_is_an_error_and_never_a_number(filled: Storage) -> None:
+    record = read_ledger(filled, "tiny/calls")[1]
+    rng = np.random.default_rng(0)
+    for name in record.objects:
+        key = f"tiny/calls/{name}"
+        whole = filled.get(key)
+        assert whole is not None
+        for position in {0, len(whole) - 1, *rng.integers(0, len(whole), 12).tolist()}:
+            damaged = bytearray(whole)
+            damaged[position] ^= 0x10
+            filled.put(key, bytes(damaged))
+            with pytest.raises(CorruptData, match="fs verify"):
+                read_everything(filled.url)
+        filled.put(key, whole)
+
+
+def test_a_missing_shard_is_an_error(filled: Storage) -> None:
+    filled.delete("tiny/calls/layer_01/c/2/0/0")
+    features = open_store(filled.url).features("tiny", "calls")
+    features.layer(0).numpy()
+    with pytest.raises(CorruptData, match="no values for rows recorded as complete"):
+        features.layer(1).numpy()
+
+
+def test_a_damaged_record_is_an_error(filled: Storage) -> None:
+    filled.put("tiny/calls/ledger/c/0", b"\x01\x00\x00\x00rubbish")
+    with pytest.raises(CorruptData, match="ledger record"):
+        open_store(filled.url).features("tiny", "calls")
+
+
+def test_layers_travel_to_workers(tmp_path: Path) -> None:
+    manifest = manifest_of(N_ROWS)
+    storage = open_storage(tmp_path / "s")
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    write(writer, {k: values_of(k) for k in LAYERS})
+    lazy = open_store(tmp_path / "s").features("tiny", "calls").layer(1).dask()
+    again = pickle.loads(pickle.dumps(lazy))
+    np.testing.assert_array_equal(again.compute(scheduler="sync"), values_of(1))
+
+
+def test_half_precision_is_stored_and_overflow_refused(storage: Storage) -> None:
+    manifest = manifest_of(4)
+    writer, _ = open_key(
+        storage, request(dtype="float16"), manifest, manifest.table["utterance_id"].to_numpy(object)
+    )
+    values = values_of(0, 4)
+    write(writer, dict.fromkeys(LAYERS, values))
+    layer = open_store(storage.url).features("tiny", "calls").layer(0)
+    assert layer.zarr.dtype == np.float16
+    np.testing.assert_array_equal(layer.numpy(), values.astype(np.float16).astype(np.float32))
+    with pytest.raises(ConfigError, match=r"up to 65504.*reaches 70000"):
+        layout.encode_layer(writer.info.shape, np.where(values > 2, 1, 70_000).astype(np.float32))
+
+
+def test_what_is_not_there_is_named(filled: Storage, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no feature store here"):
+        open_store(tmp_path / "nowhere")
+    with pytest.raises(KeyNotFound, match="no key tiny/cats"):
+        open_store(filled.url).features("tiny", "cats")
+    with pytest.raises(KeyNotFound, match="has layers 0-1,3, not 2"):
+        open_store(filled.url).features("tiny", "calls").layer(2)
+    with pytest.raises(StoreError, match="unknown kind of store 'ftp'"):
+        open_store("ftp://host/x")
+
+
+def test_deleting_a_key_leaves_others(filled: Storage) -> None:
+    manifest = manifest_of(2)
+    open_key(filled, request(dataset="other"), manifest, manifest.table["utterance_id"].to_numpy(object))
+    delete_key(filled, "tiny", "calls")
+    assert open_store(filled.url).keys() == [("tiny", "other")]
+    assert not [k for k, _ in filled.objects("tiny/calls")]
+
+
+def test_nothing_is_written_outside_the_root(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "root")
+    with pytest.raises(StoreError, match="outside the store"):
+        storage.put("../escaped", b"x")
+    with pytest.raises(StoreError, match="outside the store"):
+        storage.get("../../etc/passwd")
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_an_interrupted_put_leaves_the_old_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = LocalStorage(tmp_path / "root")
+    storage.put("a/b", b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(StoreError, match="No space left on device; nothing stored before is lost"):
+        storage.put("a/b", b"new")
+    monkeypatch.undo()
+    assert storage.get("a/b") == b"old"
+    assert [k for k, _ in storage.objects("")] == ["a/b"]
+
+
+def test_put_if_absent_lets_the_first_win(storage: Storage) -> None:
+    assert storage.put("claim", b"one", if_absent=True)
+    assert not storage.put("claim", b"two", if_absent=True)
+    assert storage.get("claim") == b"one"
+
+
+def test_a_file_where_the_store_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    manifest = manifest_of(2)
+    with pytest.raises(StoreError, match="cannot write"):
+        open_key(
+            open_storage(tmp_path / "file"),
+            request(),
+            manifest,
+            manifest.table["utterance_id"].to_numpy(object),
+        )
+
+
+def test_a_copied_store_is_the_same_store(filled: Storage, tmp_path: Path) -> None:
+    if filled.url.startswith("memory"):
+        pytest.skip("folders only")
+    shutil.copytree(filled.url, tmp_path / "copy")
+    features = open_store(tmp_path / "copy").features("tiny", "calls")
+    np.testing.assert_array_equal(features.layer(3).numpy(), values_of(3))
