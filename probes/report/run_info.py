@@ -1,0 +1,119 @@
+"""What `run.json` says about a run, as text to show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probes.report.load import ReportData
+
+PARTS = ("train", "val", "test")
+PROTOCOL = (
+    "E. Sarkar and M. Magimai-Doss, “Comparing self-supervised learning models pre-trained on "
+    "human speech and animal vocalizations for bioacoustics processing”, ICASSP 2025"
+)
+# Options of `fs probe` and the fields of its configuration they fill.
+OPTIONS = {
+    "--store": "store",
+    "--label": "labels",
+    "--model": "models",
+    "--dataset": "datasets",
+    "--layers": "layers",
+    "--classifier": "classifiers",
+    "--split": "split",
+    "--split-seed": "split_seed",
+    "--seeds": "n_seeds",
+}
+
+
+def run_info(data: ReportData) -> dict[str, Any]:
+    """Configuration, versions, splits, commands and citation; empty where the run left nothing."""
+    config, versions = data.run.get("config", {}), data.run.get("versions", {})
+    return {
+        "config": [(name, _text(value)) for name, value in config.items() if value not in (None, [], {})],
+        "versions": [(name, _text(value)) for name, value in versions.items()],
+        "splits": [_split(split, models) for split, models in distinct_splits(data)],
+        "commands": _commands(data, config),
+        "cite": _cite(data, versions),
+    }
+
+
+def distinct_splits(data: ReportData) -> list[tuple[Mapping[str, Any], list[str]]]:
+    """The run's splits, those with the same counts and groups once, each with its models."""
+    found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+    for split in data.run.get("splits", []):
+        same = ("dataset", "label", "split", "split_seed", "fold", "parts")
+        key = json.dumps([split.get(name) for name in same], sort_keys=True)
+        found.setdefault(key, (split, []))[1].append(split["model"])
+    return list(found.values())
+
+
+def shared_groups(split: Mapping[str, Any]) -> tuple[int, int]:
+    """How many groups of the test part also train, and how many the test part has."""
+    test = set(split["parts"]["test"]["groups"])
+    return len(test & set(split["parts"]["train"]["groups"])), len(test)
+
+
+def _split(split: Mapping[str, Any], models: list[str]) -> dict[str, Any]:
+    parts = [split["parts"][part] for part in PARTS]
+    classes = sorted({name for part in parts for name in part["per_class"]})
+    groups = [len(part["groups"]) for part in parts]
+    shared, n_test = shared_groups(split)
+    how = {
+        "group": "Whole groups go to one part",
+        "random": "Clips are drawn at random within each class, whatever their group",
+        "column": "The parts are the manifest’s own split column",
+    }.get(split["split"], f"Split by {split['split']}")
+    text = f"{how}; split seed {split['split_seed']}."
+    if n_test:
+        who = f"{shared} of the {n_test} groups" if shared else f"None of the {n_test} groups"
+        text += f" {who} in the test part occur{'' if shared > 1 else 's'} in training too."
+    totals = [{"name": "All clips", "counts": [part["rows"] for part in parts]}]
+    if any(groups):
+        totals.append({"name": "Groups", "counts": groups})
+    return {
+        "title": f"{split['label']} · {split['dataset']} · split: {split['split']}",
+        "models": ", ".join(dict.fromkeys(models)),
+        "text": text,
+        "parts": PARTS,
+        "rows": [
+            {"name": name, "counts": [part["per_class"].get(name, 0) for part in parts]} for name in classes
+        ],
+        "totals": totals,
+    }
+
+
+def _commands(data: ReportData, config: Mapping[str, Any]) -> list[str]:
+    report = shlex.join(["fs", "report", str(data.path), "--out", "report"])
+    if not config:
+        return [report]
+    options = []
+    for option, name in OPTIONS.items():
+        value = config.get(name)
+        items = value if isinstance(value, list) else [value]
+        options += [(option, str(item)) for item in items if item is not None]
+    options.append(("--out", str(data.path)))
+    probe = " \\\n  ".join(["fs probe", *map(shlex.join, options)])
+    if config.get("grid"):
+        probe = f"# with a --grid file of {_text(config['grid'])}\n{probe}"
+    return [probe, report]
+
+
+def _cite(data: ReportData, versions: Mapping[str, Any]) -> str:
+    fingerprints = sorted({f for q in data.questions for f in q.fits["fingerprint"]})
+    digest = hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()[:12]
+    version = versions.get("featurestore-audio", "(version not recorded)")
+    return (
+        f"To cite: the models and data sets by their own papers, featurestore-audio {version} "
+        f"(results {digest}), and for the protocol {PROTOCOL}."
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

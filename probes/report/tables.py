@@ -1,0 +1,99 @@
+"""The summary as terminal tables and as CSV."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+    from probes.report.load import Question, ReportData
+
+BEST_LAYER, BEST_MODEL = "●", "◆"
+CSV_COLUMNS = [
+    "dataset",
+    "label",
+    "classifier",
+    "split",
+    "model",
+    "layer",
+    "n_fits",
+    "uar_test_mean",
+    "uar_test_std",
+    "uar_val_mean",
+    "uar_val_std",
+    "uar_train_mean",
+    "accuracy_test_mean",
+    "f1_macro_test_mean",
+    "chance",
+    "best",
+    "best_model",
+    "hparams",
+]
+
+
+def percent(mean: float, std: float = math.nan) -> str:
+    """`85.3 ± 2.1` for fractions; without the second part where `std` is NaN (one fit)."""
+    text = f"{100 * mean:.1f}"
+    return text if math.isnan(std) else f"{text} ± {100 * std:.1f}"
+
+
+def terminal_tables(data: ReportData) -> list[Table]:
+    """One rich table per question: layers down, models across, mean test UAR ± std in %."""
+    return [_terminal_table(question) for question in data.questions]
+
+
+def csv_table(data: ReportData) -> pd.DataFrame:
+    """One row per question, model and layer; scores as fractions, columns `CSV_COLUMNS`."""
+    import pandas as pd
+
+    return pd.concat([q.summary for q in data.questions], ignore_index=True)[CSV_COLUMNS]
+
+
+def write_csv(data: ReportData, path: Path) -> None:
+    """Write `csv_table` in full precision."""
+    csv_table(data).to_csv(path, index=False, lineterminator="\n")
+
+
+def _terminal_table(question: Question) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, never markup: names come from data and may hold brackets.
+    table = Table(
+        title=Text(question.title, style="bold"),
+        caption=Text(_caption(question), style="dim"),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("layer", justify="right", style="dim")
+    cells: dict[tuple[str, int], Text] = {}
+    for row in question.rows():
+        text = Text(percent(row["uar_test_mean"], row["uar_test_std"]))
+        if row["best_model"]:
+            text = Text.assemble((f"{BEST_MODEL} {text.plain}", "bold green"))
+        elif row["best"]:
+            text = Text.assemble((f"{BEST_LAYER} {text.plain}", "bold"))
+        cells[row["model"], int(row["layer"])] = text
+    for model in question.models:
+        table.add_column(Text(model), justify="right")
+    for layer in sorted({layer for _, layer in cells}):
+        row_cells = (cells.get((model, layer), Text("")) for model in question.models)
+        table.add_row(str(layer), *row_cells)
+    return table
+
+
+def _caption(question: Question) -> str:
+    n_fits = sorted({int(n) for n in question.summary["n_fits"]})
+    shown = str(n_fits[0]) if len(n_fits) == 1 else f"{n_fits[0]} to {n_fits[-1]}"
+    spread = "one fit" if n_fits == [1] else f"mean ± std over {shown} fits"
+    return (
+        f"Test UAR in %, {spread}; chance {100 * question.chance:.1f}. "
+        f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
+    )

@@ -1,0 +1,43 @@
+"""Write every form of the report into one folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from probes.report.figures import write_figures
+from probes.report.html import write_page
+from probes.report.load import load_report_data
+from probes.report.tables import write_csv
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportPaths:
+    """Files of a written report."""
+
+    html: Path
+    csv: Path
+    png: Path
+    svg: Path
+
+
+def write_report(results_dir: str | Path, out_dir: str | Path) -> ReportPaths:
+    """Report on `results_dir` (of `fs probe`) in `out_dir`; existing files are replaced.
+
+    Raises:
+        ConfigError: `results_dir` holds no results.
+        DependencyMissing: matplotlib is not installed.
+    """
+    data = load_report_data(results_dir)
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = ReportPaths(
+        html=out / "index.html",
+        csv=out / "layers.csv",
+        png=out / "layers.png",
+        svg=out / "layers.svg",
+    )
+    write_csv(data, paths.csv)
+    write_figures(data, paths.png, paths.svg)
+    write_page(data, paths.html)
+    return paths
