@@ -153,6 +153,107 @@ def extract(quiet: bool, **options: Any) -> None:
     print_extract_summary(summary, config.store)
 
 
+@main.command()
+@click.option("--store", required=True, help="Folder or URL of the store.")
+@click.option(
+    "--label", "labels", required=True, multiple=True, help="Label column to predict; may be repeated."
+)
+@click.option("--model", "models", multiple=True, help="Model in the store; may be repeated; default: all.")
+@click.option(
+    "--dataset", "datasets", multiple=True, help="Dataset in the store; may be repeated; default: all."
+)
+@click.option("--layers", help="Layers to probe, such as 0-6,12; default: all.")
+@click.option(
+    "--classifier",
+    "classifiers",
+    multiple=True,
+    default=("mlp",),
+    show_default=True,
+    help="mlp, linear, logreg, …; may be repeated.",
+)
+@click.option(
+    "--split",
+    help="column, random or group; default: the manifest's split column, else by group, else random.",
+)
+@click.option("--split-seed", type=int, default=0, show_default=True, help="Seed that draws the split.")
+@click.option(
+    "--seeds",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Fits per layer, each with its own initial weights.",
+)
+@click.option(
+    "--grid", type=click.Path(path_type=Path), help="YAML or JSON file of settings to try, per classifier."
+)
+@click.option(
+    "--cluster", help="local[:N], tcp://host:port, or a dask-jobqueue YAML file; default: this process."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of results; finished fits found there are kept.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def probe(quiet: bool, grid: Path | None, seeds: int, **options: Any) -> None:
+    """Train classifiers on stored layers and measure unweighted average recall (UAR).
+
+    Epoch and layer are chosen on validation rows; test rows are scored once. What was fitted before, with
+    the same data, split and settings, is not fitted again.
+    """
+    from probes.grid import read_grid
+
+    from probes.runner import run_probe
+    from probes.tasks import ProbeConfig
+    from studies.console import print_probe_summary, probe_progress
+
+    config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
+    with probe_progress(quiet=quiet) as on_progress:
+        summary = run_probe(config, on_progress)
+    print_probe_summary(summary)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
+def report(results: Path, out: Path) -> None:
+    """Write the report of a results folder: table, CSV, figures, and one HTML page."""
+    from probes.report import write_report
+    from studies.console import print_report_paths, print_tables
+
+    paths = write_report(results, out)
+    print_tables(results)
+    print_report_paths(paths)
+
+
+@main.command()
+@click.option(
+    "--out",
+    default="demo_out",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for everything the demo writes.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
+def demo(out: Path, quiet: bool) -> None:
+    """Show the whole path, offline: synthetic calls, embeddings, probes, report."""
+    from functools import partial
+
+    from studies import console
+    from studies.demo import DemoView, run_demo
+
+    view = DemoView(
+        say=click.echo,
+        extracting=partial(console.extract_progress, quiet=quiet),
+        extracted=lambda summary: console.print_extract_summary(summary, str(out)),
+        probing=partial(console.probe_progress, quiet=quiet),
+    )
+    result = run_demo(out, view)
+    console.print_tables(result.results)
+    console.print_report_paths(result.report)
+
+
 @main.command(name="ls")
 @click.argument("store")
 def list_store(store: str) -> None:

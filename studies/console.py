@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +23,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from extractors.pipeline import ExtractSummary
     from extractors.pipeline import Progress as ExtractProgress
+    from probes.report import ReportPaths
+    from probes.runner import ProbeProgress, ProbeSummary
 
 MAX_REASONS = 10
 
@@ -38,16 +41,7 @@ def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], Non
     if quiet:
         yield None
         return
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
-    )
-    with bar:
+    with _bar() as bar:
         task = bar.add_task("embedding", total=None, rate="")
 
         def update(progress: ExtractProgress) -> None:
@@ -59,6 +53,40 @@ def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], Non
             bar.update(task, total=progress.clips_total, completed=progress.clips_done, rate=rate)
 
         yield update
+
+
+@contextlib.contextmanager
+def probe_progress(*, quiet: bool) -> Iterator[Callable[[ProbeProgress], None] | None]:
+    """A progress bar with fits done, the best UAR so far of each model, and time left."""
+    if quiet:
+        yield None
+        return
+    with _bar() as bar:
+        task = bar.add_task("probing", total=None, rate="")
+        announced = False
+
+        def update(progress: ProbeProgress) -> None:
+            nonlocal announced
+            if progress.dashboard_url and not announced:
+                bar.console.print(f"Dask dashboard: {progress.dashboard_url}", markup=False)
+                announced = True
+            best = ", ".join(f"{m} {100 * u:.1f}" for m, u in sorted(progress.best_uar.items()))
+            rate = f"best validation UAR %: {escape(best)}" if best else ""
+            bar.update(task, total=progress.n_fits, completed=progress.n_fits_done, rate=rate)
+
+        yield update
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+    )
 
 
 def print_extract_summary(summary: ExtractSummary, store: str) -> None:
@@ -77,8 +105,9 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
         rate = done / summary.forward_s if summary.forward_s else 0.0
         realtime = summary.audio_s / summary.forward_s if summary.forward_s else 0.0
         out.print(
-            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} on {summary.device} "
-            f"({rate:.1f} clips/s, {realtime:.1f}× real time), {format_bytes(summary.n_bytes)} written to {store}",
+            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} "
+            f"on {summary.device} ({rate:.1f} clips/s, {realtime:.1f}× real time), "
+            f"{format_bytes(summary.n_bytes)} written to {store}",
             markup=False,
         )
     print_failures(summary.failed)
@@ -97,6 +126,34 @@ def print_failures(failed: dict[str, str]) -> None:
         )
 
 
+def print_probe_summary(summary: ProbeSummary) -> None:
+    """The tables of the results folder, and how much was fitted."""
+    print_tables(summary.out)
+    cached = f", {summary.n_cached} fits were there already" if summary.n_cached else ""
+    console().print(
+        f"{summary.n_fitted} fits in {format_duration(summary.seconds)}{cached}; results in {summary.out}",
+        markup=False,
+    )
+
+
+def print_tables(results: str | Path) -> None:
+    """Layers × models for every question of a results folder."""
+    from probes.report.load import load_report_data
+    from probes.report.tables import terminal_tables
+
+    out = console()
+    for table in terminal_tables(load_report_data(results)):
+        out.print(table)
+        out.print()
+
+
+def print_report_paths(paths: ReportPaths) -> None:
+    """Where the report was written, the page last."""
+    out = console()
+    out.print(f"table: {paths.csv}   figure: {paths.png}, {paths.svg}", markup=False)
+    out.print(f"report: {paths.html.resolve()}", markup=False)
+
+
 def print_keys(url: str) -> None:
     """One line per key."""
     from featurestore.key import read_key
@@ -107,7 +164,7 @@ def print_keys(url: str) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("model", "dataset", "layers", "functionals", "features", "rows", "dtype"):
         table.add_column(column, justify="right" if column in ("features", "rows") else "left")
-    for model, dataset in store.keys():
+    for model, dataset in store.keys():  # noqa: SIM118 - a method of ours, not a mapping's
         key = read_key(store.storage, model, dataset)
         rows = sum(s.n_rows for s in key.segments)
         cells = [
@@ -130,7 +187,8 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
 
     out = console()
     store = open_store(url)
-    chosen = [(m, d) for m, d in store.keys() if model in (None, m) and dataset in (None, d)]
+    keys = store.keys()
+    chosen = [(m, d) for m, d in keys if model in (None, m) and dataset in (None, d)]
     if not chosen:
         raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
     for m, d in chosen:
@@ -138,20 +196,18 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
         records = features.ledger.values()
         planned = sum(s.n_rows for s in features.info.segments)
         failed = {i: why for r in records for i, why in r.failed.items()}
+        shape, settings = features.info.shape, flatten(features.info.fingerprint)
+        hosts = ", ".join(sorted({r.host for r in records}))
         out.print(f"[bold]{escape(m)}/{escape(d)}[/bold]")
         facts = {
             "utterances": f"{len(features.rows)} of {planned} committed, {len(failed)} failed",
-            "units": f"{len(features.units)} of {len(features.info.units)}, {features.info.shape.unit_rows} rows each",
-            "layers": f"{format_layers(features.layers)} × {','.join(features.functionals)} × {features.info.shape.n_features}",
+            "units": f"{len(features.units)} of {len(features.info.units)}, {shape.unit_rows} rows each",
+            "layers": f"{format_layers(features.layers)}, each {shape.n_functionals} × {shape.n_features}",
             "labels": ", ".join(features.label_columns) or "none",
             "size": format_bytes(sum(o.n_bytes for r in records for o in r.objects.values())),
             "audio": format_duration(sum(r.audio_s for r in records)),
-            "work": f"{format_duration(sum(r.elapsed_s for r in records))} on {', '.join(sorted({r.host for r in records})) or '-'}",
-            **{
-                k: str(v)
-                for k, v in flatten(features.info.fingerprint).items()
-                if not k.startswith("model.config")
-            },
+            "work": f"{format_duration(sum(r.elapsed_s for r in records))} on {hosts or '-'}",
+            **{k: str(v) for k, v in settings.items() if not k.startswith("model.config")},
             **{f"made with {k}": v for k, v in features.info.versions.items()},
         }
         for name, value in facts.items():

@@ -54,7 +54,9 @@ def ssl_config(family: str, flavour: str) -> Any:
     return config_class(**options)
 
 
-def save_ssl(folder: Path, family: str, flavour: str, *, do_normalize: bool | None = False, seed: int = 0) -> Path:
+def save_ssl(
+    folder: Path, family: str, flavour: str, *, do_normalize: bool | None = False, seed: int = 0
+) -> Path:
     """Save a tiny model; with `do_normalize` also its preprocessor_config.json."""
     torch.manual_seed(seed)
     model = FAMILIES[family][1](ssl_config(family, flavour))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -34,9 +36,7 @@ def test_order_is_the_one_asked_for() -> None:
 @pytest.mark.parametrize("cuts", [(0, 10, 30), (0, 1, 2, 30)])
 def test_windows_merge_to_the_statistics_of_all_frames(cuts: tuple[int, ...]) -> None:
     clip = FRAMES[:1]
-    windows = [
-        reduce_frames(clip[:, a:b], [b - a], FUNCTIONALS) for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    windows = [reduce_frames(clip[:, a:b], [b - a], FUNCTIONALS) for a, b in itertools.pairwise(cuts)]
     np.testing.assert_allclose(finish(merge(windows), FUNCTIONALS)[0], expected(clip[0]), rtol=2e-6)
 
 

@@ -92,5 +92,5 @@ def test_a_damaged_weights_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_line() -> None:
-    with pytest.raises(ModelError, match="not a folder here.*the hub gave no such model"):
+    with pytest.raises(ModelError, match=r"not a folder here.*the hub gave no such model"):
         find_model("nobody/no-such-model")

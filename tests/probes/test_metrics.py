@@ -1,0 +1,88 @@
+"""Metrics against scikit-learn, and their rules for absent classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from probes import metrics
+
+labels = st.integers(0, 4)
+pairs = st.lists(st.tuples(labels, labels), min_size=1, max_size=60)
+
+
+@given(pairs)
+@settings(deadline=None, max_examples=60)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_uar_is_balanced_accuracy(rows: list[tuple[int, int]]) -> None:
+    y, guess = np.array(rows).T
+    assert metrics.uar(y, guess) == pytest.approx(sk.balanced_accuracy_score(y, guess))
+    recalls = [r["recall"] for r in metrics.per_class(y, guess, range(5)) if r["support"]]
+    assert metrics.uar(y, guess) == pytest.approx(np.mean(recalls))
+
+
+@given(pairs, st.permutations(range(5)))
+@settings(deadline=None, max_examples=60)
+def test_scores_do_not_change_when_classes_are_renamed(rows: list[tuple[int, int]], names: list[int]) -> None:
+    y, guess = np.array(rows).T
+    renamed = np.array(names)
+    for metric in (metrics.uar, metrics.uar_torchmetrics, metrics.f1_macro, metrics.accuracy):
+        assert metric(renamed[y], renamed[guess]) == pytest.approx(metric(y, guess))
+
+
+def test_the_two_rules_for_an_absent_class() -> None:
+    y = ["a", "a", "b", "b"]
+    predicted = ["a", "c", "b", "b"]  # c never occurs in the targets
+    assert metrics.uar(y, predicted) == pytest.approx((0.5 + 1) / 2)
+    assert metrics.uar_torchmetrics(y, predicted) == pytest.approx((0.5 + 1 + 0) / 3)
+    never = ["a", "a", "b", "b"]  # c neither occurs nor is predicted: left out by both
+    assert metrics.uar(y, never) == metrics.uar_torchmetrics(y, never) == 1
+
+
+def test_f1_and_confusion_and_support() -> None:
+    y = np.array([0, 0, 1, 1, 1, 2])
+    guess = np.array([0, 1, 1, 1, 2, 2])
+    assert metrics.f1_macro(y, guess) == pytest.approx(sk.f1_score(y, guess, average="macro"))
+    assert metrics.confusion(y, guess, [0, 1, 2, 3]).tolist() == [
+        [1, 1, 0, 0],
+        [0, 2, 1, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 0],
+    ]
+    assert metrics.per_class(y, guess, [2, 3]) == [
+        {"class": 2, "recall": 1.0, "support": 1},
+        {"class": 3, "recall": None, "support": 0},
+    ]
+
+
+def test_chance_counts_the_classes_that_are_present() -> None:
+    assert metrics.chance_level(["a", "b", "b", "d"]) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="no targets"):
+        metrics.chance_level([])
+
+
+def test_auroc_and_average_precision() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 80)
+    scores = rng.dirichlet(np.ones(3), 80)
+    expected = sk.roc_auc_score(y, scores, multi_class="ovr", average="macro")
+    assert metrics.auroc_macro(y, scores) == pytest.approx(expected)
+    # a class that never occurs is left out
+    wider = np.column_stack([scores, rng.random(80)])
+    assert metrics.auroc_macro(y, wider) == pytest.approx(expected)
+    many = rng.random((80, 3)) < 0.4
+    expected = sk.average_precision_score(many, scores, average="macro")
+    assert metrics.mean_average_precision(many, scores) == pytest.approx(expected)
+    assert np.isnan(metrics.auroc_macro(np.zeros(5, dtype=int), np.ones((5, 2))))
+
+
+def test_calibration_error_by_hand() -> None:
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.0, 1.0]])
+    y = [0, 1, 1, 1]
+    # bins of width 0.1: two rows at 0.9 (half right), one at 0.6, one at 1.0
+    expected = (2 * abs(0.9 - 0.5) + abs(0.6 - 1) + 0) / 4
+    assert metrics.expected_calibration_error(y, p, n_bins=10) == pytest.approx(expected)
