@@ -129,6 +129,16 @@ def main(debug: bool) -> None:
     "--batch-seconds", type=float, help="Most seconds of audio in a batch; default 30 on a CPU, 300 on a GPU."
 )
 @click.option("--workers", type=int, help="Threads that decode audio; default: one per core, at most 8.")
+@click.option(
+    "--codec",
+    type=click.Choice(["fast", "small", "half", "raw"]),
+    default="fast",
+    show_default=True,
+    help="How layers are stored: plain, compressed, float16, or one mappable block per unit.",
+)
+@click.option("--share", help="Do part i of n of the units, i/n; default: the share of a SLURM array task.")
+@click.option("--prune", is_flag=True, help="Drop stored utterances that the manifest no longer has.")
+@click.option("--refresh", is_flag=True, help="Embed again what has other audio now than it had then.")
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def extract(quiet: bool, **options: Any) -> None:
@@ -203,7 +213,6 @@ def probe(quiet: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     the same data, split and settings, is not fitted again.
     """
     from probes.grid import read_grid
-
     from probes.runner import run_probe
     from probes.tasks import ProbeConfig
     from studies.console import print_probe_summary, probe_progress
@@ -252,6 +261,93 @@ def demo(out: Path, quiet: bool) -> None:
     result = run_demo(out, view)
     console.print_tables(result.results)
     console.print_report_paths(result.report)
+
+
+class _Corpora(click.Group):
+    """One subcommand per corpus, made when it is asked for, each with that corpus's own options."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from featurestore.corpora.registry import corpus_names
+
+        return [*super().list_commands(ctx), *corpus_names()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        from featurestore.corpora.registry import get_corpus
+
+        return _corpus_command(get_corpus(cmd_name))
+
+
+# Options of corpora that are no plain text.
+_CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
+    "label_column": {"multiple": True},
+    "words": {"is_flag": True},
+    "esc10": {"is_flag": True},
+    "sample_rate_hz": {"type": int},
+    "window_s": {"type": float},
+    "shift_s": {"type": float},
+}
+
+
+def _repeat(metavar: str) -> dict[str, Any]:
+    return {"multiple": True, "metavar": metavar}
+
+
+def _corpus_command(corpus: Any) -> click.Command:
+    own = [
+        click.Option([f"--{name.replace('_', '-')}"], help=sentence, **_CORPUS_OPTIONS.get(name, {}))
+        for name, sentence in corpus.options.items()
+    ]
+    groups = "; ".join(f"{name}: {meaning}" for name, meaning in corpus.groups.items())
+
+    def run(source: Path, out: Path, **options: Any) -> None:
+        from featurestore.corpora.make import ManifestRequest, make_manifest
+        from studies.console import print_manifest_report
+
+        given = {k: options.pop(k) for k in list(corpus.options) if k in options}
+        request = ManifestRequest(
+            corpus=corpus.name,
+            source=source,
+            out=out,
+            options={k: v for k, v in given.items() if v not in (None, (), False)},
+            **options,
+        )
+        print_manifest_report(*make_manifest(request), out)
+
+    path = click.Path(path_type=Path)
+    common = [
+        click.Argument(["source"], type=path),
+        click.Option(["--out"], required=True, type=path, help="Manifest to write, .csv or .parquet."),
+        click.Option(["--allow-missing"], is_flag=True, help="Leave out rows whose audio is missing."),
+        click.Option(["--group"], help=f"What the group column holds, a label column, or none. {groups}"),
+    ]
+    tools = [
+        click.Option([*names], help=sentence, **settings)
+        for names, sentence, settings in (
+            (
+                ("--map", "mapping"),
+                "CSV (label,from,to) of classes to rename, merge or drop.",
+                {"type": path},
+            ),
+            (("--min-class-size",), "Drop labels of classes with fewer rows.", _repeat("COLUMN=N")),
+            (("--derive",), "New label column from what a pattern finds.", _repeat("NEW=COLUMN:REGEX")),
+            (("--explode",), "One 0/1 column per class of a column of label sets.", _repeat("COLUMN")),
+        )
+    ]
+    return click.Command(
+        corpus.name,
+        callback=run,
+        params=[*common, *own, *tools],
+        short_help=corpus.title,
+        help=f"{corpus.title}\n\nGet it from: {corpus.where}. Licence: {corpus.licence}.",
+    )
+
+
+@main.group(cls=_Corpora)
+def manifest() -> None:
+    """Make a manifest from a published corpus or from annotation files."""
 
 
 @main.command(name="ls")

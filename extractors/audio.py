@@ -114,13 +114,31 @@ def load_clip(path: str, start_s: float, end_s: float, channel: int | None, poli
     Raises:
         AudioError: with the reason, in words that stand in the store as the row's status.
     """
+    samples, rate = read_samples(path, start_s, end_s, channel)
+    return Clip(
+        samples=prepare(samples, rate, policy),
+        duration_s=len(samples) / rate,
+        audio_hash=hash_samples(samples, rate),
+    )
+
+
+def read_samples(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:
+    """`decode`, refusing samples that nothing can be computed from.
+
+    Raises:
+        AudioError: not finite, or all zeros; and as `decode`.
+    """
     samples, rate = decode(path, start_s, end_s, channel)
     if not np.isfinite(samples).all():
         raise AudioError("holds NaN or infinite samples")
     if not samples.any():
         raise AudioError("all samples are zero")
-    digest = hashlib.sha256(f"{rate}:".encode() + samples.tobytes()).hexdigest()[:32]
-    return Clip(samples=prepare(samples, rate, policy), duration_s=len(samples) / rate, audio_hash=digest)
+    return samples, rate
+
+
+def hash_samples(samples: np.ndarray, rate: int) -> str:
+    """SHA-256 (first 32 hex digits) of decoded float32 samples `[n]` and their rate in Hz."""
+    return hashlib.sha256(f"{rate}:".encode() + samples.tobytes()).hexdigest()[:32]
 
 
 def decode(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:

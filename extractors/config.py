@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from extractors.audio import DEFAULT_MIN_SAMPLES, NORMALISATIONS, ShortPolicy
 from extractors.base import Normalisation, Precision
 from extractors.functionals import DEFAULT_FUNCTIONALS
 from featurestore.errors import ConfigError
-from featurestore.layout import DTypeName
+from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
 from featurestore.plan import DEFAULT_UNIT_ROWS
+from featurestore.shares import parse_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class ExtractConfig:
         batch_seconds: most seconds of audio of one batch after padding; default by device.
         workers: threads that decode audio.
         overwrite: replace the key if it exists.
+        codec: how layer arrays are encoded; ``half`` is ``fast`` in float16.
+        share: part of the units to do, ``i/n``; default: this task's share of a SLURM job array.
+        prune: drop stored utterances that the manifest no longer has.
+        refresh: embed again what has other audio now than when it was embedded.
     """
 
     manifest: Path
@@ -56,6 +61,10 @@ class ExtractConfig:
     batch_seconds: float | None = None
     workers: int = min(8, os.cpu_count() or 1)
     overwrite: bool = False
+    codec: CodecName | Literal["half"] = "fast"
+    share: str | None = None
+    prune: bool = False
+    refresh: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.dataset, "dataset")
@@ -66,10 +75,16 @@ class ExtractConfig:
             ("precision", self.precision, get_args(Precision)),
             ("normalise", self.normalisation, (None, *NORMALISATIONS)),
             ("short-clips", self.short_policy, get_args(ShortPolicy)),
+            ("codec", self.codec, (*get_args(CodecName), "half")),
         ):
             if value not in allowed:
                 expected = ", ".join(str(a) for a in allowed if a is not None)
                 raise ConfigError(f"--{option}: expected one of {expected}, got {value!r}")
+        if self.codec == "half":
+            object.__setattr__(self, "dtype", "float16")
+            object.__setattr__(self, "codec", "fast")
+        if self.share is not None:
+            parse_share(self.share)
         if self.unit_rows < 1 or self.workers < 1:
             raise ConfigError("--unit-rows and --workers: expected at least 1")
         if self.batch_seconds is not None and self.batch_seconds <= 0:

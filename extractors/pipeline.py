@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,18 @@ import pandas as pd
 from extractors.audio import AudioError, AudioPolicy, Clip, header, load_clip
 from extractors.base import Extractor, ModelSource
 from extractors.batching import Window, cut_batches, cut_windows
+from extractors.changes import locations, refresh, report_changes
 from extractors.config import ExtractConfig
 from extractors.functionals import Parts, finish, merge, reduce_frames, select
 from extractors.models import find_model
+from featurestore.claims import Claims, Heartbeat
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
 from featurestore.layers import parse_layers
+from featurestore.layout import CodecName
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.plan import Unit, order_rows
+from featurestore.shares import parse_share, share_of_job_array
 from featurestore.storage import open_storage
 from featurestore.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
 
@@ -34,6 +38,8 @@ VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "so
 # Padded seconds of audio per batch: enough to keep the device busy, little enough to fit it.
 BATCH_SECONDS = {"cpu": 30.0, "cuda": 300.0}
 MAX_BATCH_CLIPS = 256
+# How long to wait before looking again at units that others hold.
+WAIT_S = 0.5
 STATUS_OK = "ok"
 
 
@@ -53,8 +59,8 @@ class ExtractSummary:
 
     Attributes:
         key: ``model/dataset``.
-        n_clips: clips in the plan.
-        n_skipped: clips of units that were committed already.
+        n_clips: clips of the key.
+        n_embedded: clips that went through this run, failed ones included.
         failed: utterance id → reason, for clips embedded in this run.
         audio_s: seconds of audio embedded in this run.
         elapsed_s: wall-clock seconds, model loading included.
@@ -66,7 +72,7 @@ class ExtractSummary:
 
     key: str
     n_clips: int
-    n_skipped: int
+    n_embedded: int
     failed: dict[str, str]
     audio_s: float
     elapsed_s: float
@@ -75,6 +81,11 @@ class ExtractSummary:
     layers: list[int]
     device: str
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_skipped(self) -> int:
+        """Clips that this run had nothing to do for."""
+        return self.n_clips - self.n_embedded
 
 
 def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | None = None) -> ExtractSummary:
@@ -97,6 +108,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         layers=tuple(layers),
         n_features=source.card.n_features,
         dtype=config.dtype,
+        codec=cast(CodecName, config.codec),
         unit_rows=config.unit_rows,
         versions=package_versions(VERSIONED_PACKAGES),
         model_card={k: v for k, v in vars(source.card).items() if v is not None},
@@ -107,20 +119,25 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
     if config.overwrite:
         delete_key(storage, request.model, request.dataset)
     ids = manifest.table["utterance_id"].to_numpy(dtype=object)[order]
-    writer, notes = open_key(storage, request, manifest, ids)
+    writer, notes = open_key(storage, request, manifest, ids, prune=config.prune)
     if config.normalisation is None and source.card.family != "logmel":
         notes.insert(0, f"input normalisation: {policy.normalisation} ({source.card.normalisation_source})")
+    table = _clip_table(writer.manifest, manifest, durations, config.workers)
+    notes += (refresh if config.refresh else report_changes)(writer, table, config.workers)
     pending = writer.pending_units(layers)
-    table = manifest.table.set_index("utterance_id").assign(
-        planned_s=pd.Series(durations, index=manifest.table["utterance_id"])
-    )
+    share = parse_share(config.share) if config.share else share_of_job_array()
+    mine = share.of(pending) if share else pending
+    if share:
+        notes.append(f"share {share}: {len(mine)} of {len(pending)} units that are to be done")
     run = _Run(config=config, policy=policy, layers=layers, writer=writer, table=table, device=device)
-    if pending:
-        run.embed(source.load(device, config.precision), pending, on_progress)
+    if mine:
+        run.embed(source.load(device, config.precision), mine, on_progress)
+    if run.n_done_by_others:
+        notes.append(f"{run.n_done_by_others} units were done by other processes meanwhile")
     return ExtractSummary(
         key=writer.info.path,
-        n_clips=len(manifest),
-        n_skipped=len(manifest) - sum(u.n_rows for u in pending),
+        n_clips=int((writer.ids != "").sum()),
+        n_embedded=run.n_clips,
         failed=run.failed,
         audio_s=run.audio_s,
         elapsed_s=time.perf_counter() - began,
@@ -130,6 +147,17 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         device=device,
         notes=notes,
     )
+
+
+def _clip_table(stored: Manifest, manifest: Manifest, durations: np.ndarray, workers: int) -> pd.DataFrame:
+    """The manifest of the key by id, with the planned duration of every clip."""
+    known = dict(zip(manifest.table["utterance_id"], durations, strict=True))
+    table = stored.table.set_index("utterance_id")
+    extra = stored.table[~stored.table["utterance_id"].isin(known)]
+    if len(extra):
+        others = clip_durations(Manifest(table=extra, source=stored.source), workers)
+        known |= dict(zip(extra["utterance_id"], others, strict=True))
+    return table.assign(planned_s=[known[i] for i in table.index])
 
 
 def choose_layers(spec: str | None, source: ModelSource) -> list[int]:
@@ -228,6 +256,10 @@ class _Batch:
     is_last: bool
 
 
+# Handed through the pipeline when this worker is about to wait for others: finish what is under way.
+_DRAIN = None
+
+
 class _UnitResult:
     """Values of one unit while its batches come in."""
 
@@ -265,12 +297,18 @@ class _Run:
         self.policy = policy
         self.layers = layers
         self.writer = writer
-        self.table = table
+        # Plain dicts: rows are looked up one by one in decoding threads.
+        self._where = locations(table)
+        self._planned: dict[str, float] = dict(zip(table.index, table["planned_s"], strict=True))
+        self._total = 0
         self.device = device
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
         self.n_bytes = 0
         self.elapsed_s = 0.0
+        self.n_clips = 0
+        self.n_done_by_others = 0
+        self.claims = Claims(writer.storage, writer.info.path)
         self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
 
     def embed(
@@ -279,27 +317,34 @@ class _Run:
         units: Sequence[Unit],
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        """Embed and commit these units."""
+        """Embed and commit these units, together with whoever else works on them."""
         began = time.perf_counter()
-        total = sum(u.n_rows for u in units)
-        done = 0
         writes: deque[Future[int]] = deque()
         result: _UnitResult | None = None
-        with ThreadPoolExecutor(self.config.workers) as decoders, ThreadPoolExecutor(1) as writing:
+        claimed = self._claimed(units)
+        with (
+            ThreadPoolExecutor(self.config.workers) as decoders,
+            ThreadPoolExecutor(1) as writing,
+            Heartbeat(self.claims),
+        ):
             try:
-                for batch, clips in self._decoded(extractor, units, decoders):
+                for step in self._decoded(extractor, claimed, decoders):
+                    if step is _DRAIN:
+                        while writes:
+                            self.n_bytes += writes.popleft().result()
+                        continue
+                    batch, clips = step
                     if result is None:
-                        card = extractor.card
                         result = _UnitResult(
-                            batch.unit, self.layers, len(self.config.functionals), card.n_features
+                            batch.unit, self.layers, len(self.config.functionals), extractor.card.n_features
                         )
                     self._embed_batch(extractor, batch, clips, result)
-                    done += len(batch.rows)
+                    self.n_clips += len(batch.rows)
                     if on_progress:
                         on_progress(
                             Progress(
-                                clips_done=done,
-                                clips_total=total,
+                                clips_done=self.n_clips,
+                                clips_total=self._total,
                                 failed=len(self.failed),
                                 audio_s=self.audio_s,
                             )
@@ -314,53 +359,81 @@ class _Run:
                     self.n_bytes += writes.popleft().result()
             finally:
                 decoders.shutdown(wait=False, cancel_futures=True)
+                self.claims.release_all()
         self.elapsed_s = time.perf_counter() - began
 
+    def _claimed(self, units: Sequence[Unit]) -> Iterator[Unit | None]:
+        """Units this worker holds, one after the other; `_DRAIN` before it waits for others."""
+        waiting = list(units)
+        self._total = sum(u.n_rows for u in units)
+        while waiting:
+            busy = []
+            for unit in waiting:
+                if not self.claims.take(unit.index):
+                    busy.append(unit)
+                elif self.writer.is_committed(unit, self.layers):
+                    self.claims.release(unit.index)
+                    self._count_as_done_by_others(unit)
+                else:
+                    yield unit
+            waiting = busy
+            if waiting:
+                yield _DRAIN
+                time.sleep(WAIT_S)
+                for unit in list(waiting):
+                    if self.writer.is_committed(unit, self.layers):
+                        waiting.remove(unit)
+                        self._count_as_done_by_others(unit)
+
+    def _count_as_done_by_others(self, unit: Unit) -> None:
+        self.n_done_by_others += 1
+        self._total -= unit.n_rows
+
     def _decoded(
-        self, extractor: Extractor, units: Sequence[Unit], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[_Batch, list[Clip | AudioError]]]:
+        self, extractor: Extractor, units: Iterator[Unit | None], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[_Batch, list[Clip | AudioError | None]] | None]:
         """Batches with their clips; decoding runs two batches ahead."""
-        waiting: deque[tuple[_Batch, list[Future[Clip | AudioError]]]] = deque()
-        for batch in self._batches(extractor, units):
-            ids = self.writer.ids[
-                batch.unit.first_row + batch.rows.start : batch.unit.first_row + batch.rows.stop
-            ]
-            rows = self.table.loc[list(ids), ["path", "start_s", "end_s", "channel"]]
-            futures = [
-                pool.submit(self._load, str(p), float(s), float(e), None if pd.isna(c) else int(c))
-                for p, s, e, c in rows.itertuples(index=False, name=None)
-            ]
-            waiting.append((batch, futures))
-            if len(waiting) > 2:
-                ready, clips = waiting.popleft()
-                yield ready, [f.result() for f in clips]
+        waiting: deque[tuple[_Batch, list[Future[Clip | AudioError | None]]]] = deque()
+        for unit in units:
+            if unit is _DRAIN:
+                while waiting:
+                    ready, clips = waiting.popleft()
+                    yield ready, [f.result() for f in clips]
+                yield _DRAIN
+                continue
+            for batch in self._batches(extractor, unit):
+                first = unit.first_row
+                ids = self.writer.ids[first + batch.rows.start : first + batch.rows.stop]
+                waiting.append((batch, [pool.submit(self._load, str(i)) for i in ids]))
+                if len(waiting) > 2:
+                    ready, clips = waiting.popleft()
+                    yield ready, [f.result() for f in clips]
         while waiting:
             ready, clips = waiting.popleft()
             yield ready, [f.result() for f in clips]
 
-    def _batches(self, extractor: Extractor, units: Sequence[Unit]) -> Iterator[_Batch]:
+    def _batches(self, extractor: Extractor, unit: Unit) -> Iterator[_Batch]:
         card = extractor.card
         kind = self.device.partition(":")[0]
-        seconds = self.config.batch_seconds or BATCH_SECONDS[kind]
-        budget = round(seconds * card.sample_rate_hz)
+        budget = round((self.config.batch_seconds or BATCH_SECONDS[kind]) * card.sample_rate_hz)
         if card.fixed_samples:
             # Every clip costs a full window: count windows, at least four at a time.
             budget = max(budget, 4 * card.fixed_samples)
-        for unit in units:
-            ids = list(self.writer.ids[unit.first_row : unit.stop_row])
-            lengths = [self.policy.model_samples(s) for s in self.table.loc[ids, "planned_s"]]
-            cuts = cut_batches(
-                lengths,
-                budget_samples=budget,
-                max_clips=MAX_BATCH_CLIPS,
-                fixed_samples=card.fixed_samples,
-            )
-            for i, rows in enumerate(cuts):
-                yield _Batch(unit, rows, i == len(cuts) - 1)
+        planned = self._planned
+        ids = self.writer.ids[unit.first_row : unit.stop_row]
+        lengths = [self.policy.model_samples(planned.get(str(i), float("nan"))) for i in ids]
+        cuts = cut_batches(
+            lengths, budget_samples=budget, max_clips=MAX_BATCH_CLIPS, fixed_samples=card.fixed_samples
+        )
+        for i, rows in enumerate(cuts):
+            yield _Batch(unit, rows, i == len(cuts) - 1)
 
-    def _load(self, path: str, start_s: float, end_s: float, channel: int | None) -> Clip | AudioError:
+    def _load(self, utterance: str) -> Clip | AudioError | None:
+        """The clip, why it cannot be used, or None for a row without an utterance."""
+        if not utterance:
+            return None
         try:
-            return load_clip(path, start_s, end_s, channel, self.policy)
+            return load_clip(*self._where[utterance], self.policy)
         except AudioError as error:
             return error
 
@@ -368,7 +441,7 @@ class _Run:
         self,
         extractor: Extractor,
         batch: _Batch,
-        clips: Sequence[Clip | AudioError],
+        clips: Sequence[Clip | AudioError | None],
         result: _UnitResult,
     ) -> None:
         windows: list[Window] = []
@@ -376,6 +449,8 @@ class _Run:
         min_frames = 2 if "std" in self.config.functionals else 1
         min_samples = _samples_for(extractor, 1)
         for row, clip in zip(batch.rows, clips, strict=True):
+            if clip is None:
+                continue
             if isinstance(clip, AudioError):
                 self._fail(result, row, str(clip))
                 continue
@@ -460,6 +535,7 @@ class _Run:
             elapsed_s=time.perf_counter() - result.began,
             versions=self.versions,
         )
+        self.claims.release(result.unit.index)
         return sum(o.n_bytes for o in record.objects.values())
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurestore.layer import Layer
     from featurestore.manifest import Manifest, read_manifest, write_manifest
-    from featurestore.store import Features, Layer, Store, open_store
+    from featurestore.store import Features, Store, open_store
 
 __all__ = ["Features", "Layer", "Manifest", "Store", "open_store", "read_manifest", "write_manifest"]
 
 _HOMES = {
     "Features": "featurestore.store",
-    "Layer": "featurestore.store",
+    "Layer": "featurestore.layer",
     "Store": "featurestore.store",
     "open_store": "featurestore.store",
     "Manifest": "featurestore.manifest",

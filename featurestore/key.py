@@ -62,6 +62,7 @@ class KeyInfo:
             "layers": list(self.layers),
             "n_features": self.shape.n_features,
             "dtype": self.shape.dtype,
+            "codec": self.shape.codec,
             "plan": {
                 "unit_rows": self.shape.unit_rows,
                 "segments": [[s.first_row, s.n_rows] for s in self.segments],
@@ -96,6 +97,7 @@ class KeyInfo:
                     n_features=attributes["n_features"],
                     unit_rows=attributes["plan"]["unit_rows"],
                     dtype=attributes["dtype"],
+                    codec=attributes["codec"],
                 ),
                 segments=tuple(Segment(first_row=a, n_rows=n) for a, n in attributes["plan"]["segments"]),
                 versions=attributes["versions"],

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
@@ -38,6 +38,7 @@ ROW_ARRAYS: dict[str, tuple[str, Any]] = {
     "audio_hash": ("string", ""),
 }
 DTypeName = Literal["float32", "float16"]
+CodecName = Literal["fast", "small", "raw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,15 @@ class LayerShape:
         n_features: width of the hidden state.
         unit_rows: rows per shard.
         dtype: ``float32`` or ``float16``.
+        codec: ``fast`` plain bytes in inner chunks, each with its checksum; ``small`` the same compressed
+            (Blosc: bit-shuffle, zstd); ``raw`` one plain chunk per unit, with one checksum at its end.
     """
 
     n_functionals: int
     n_features: int
     unit_rows: int
     dtype: DTypeName = "float32"
+    codec: CodecName = "fast"
 
     @property
     def row_bytes(self) -> int:
@@ -193,15 +197,24 @@ def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Ar
         chunks=(shape.unit_rows, *row),
         dtype=shape.dtype,
         fill_value=np.nan,
-        serializer=ShardingCodec(
-            chunk_shape=(shape.chunk_rows, *row),
-            codecs=[BytesCodec(), Crc32cCodec()],
-            index_codecs=[BytesCodec(), Crc32cCodec()],
-        ),
+        serializer=BytesCodec() if shape.codec == "raw" else _sharding((shape.chunk_rows, *row), shape),
         filters=None,
-        compressors=None,
+        compressors=[Crc32cCodec()] if shape.codec == "raw" else None,
         dimension_names=("utterance", "functional", "feature"),
         config={"write_empty_chunks": True},
+    )
+
+
+def _sharding(chunk: tuple[int, ...], shape: LayerShape) -> ShardingCodec:
+    compressor = [
+        BloscCodec(
+            typesize=np.dtype(shape.dtype).itemsize, cname="zstd", clevel=5, shuffle="bitshuffle", blocksize=0
+        )
+    ]
+    return ShardingCodec(
+        chunk_shape=chunk,
+        codecs=[BytesCodec(), *(compressor if shape.codec == "small" else []), Crc32cCodec()],
+        index_codecs=[BytesCodec(), Crc32cCodec()],
     )
 
 

@@ -69,6 +69,9 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
             f"{source}: expected a column 'path', found {', '.join(map(repr, columns)) or 'no columns'}; "
             "add a column 'path' with one audio file per row"
         )
+    repeated = sorted({c for c in columns if columns.count(c) > 1})
+    if repeated:
+        raise ManifestError(f"{source}: column {repeated[0]!r} stands more than once; rename or remove one")
     clashes = sorted(set(columns) & set(RESERVED_COLUMNS))
     if clashes:
         raise ManifestError(
@@ -203,15 +206,7 @@ def _read_text_table(source: Path) -> pd.DataFrame:
         if source.suffix == ".parquet":
             return to_text(pd.read_parquet(source).reset_index(drop=True))
         if source.suffix == ".csv":
-            # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-            return pd.read_csv(
-                source,
-                dtype=str,
-                keep_default_na=False,
-                na_filter=False,
-                encoding="utf-8-sig",
-                index_col=False,
-            )
+            return _read_csv(source)
     except UnicodeDecodeError as error:
         raise ManifestError(
             f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV UTF-8"
@@ -220,6 +215,17 @@ def _read_text_table(source: Path) -> pd.DataFrame:
         reason = " ".join(str(error).split())
         raise ManifestError(f"{source}: not a readable table ({reason})") from error
     raise ManifestError(f"{source}: expected a .csv or .parquet file, got {source.suffix or 'no suffix'!r}")
+
+
+def _read_csv(source: Path) -> pd.DataFrame:
+    # The header is read as a row of its own: pandas would rename repeated columns and drop surplus cells.
+    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
+    rows = pd.read_csv(
+        source, header=None, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
+    ).fillna("")
+    table = rows.iloc[1:].reset_index(drop=True)
+    table.columns = pd.Index(rows.iloc[0].tolist(), dtype=object)
+    return table
 
 
 def _cells_as_text(column: pd.Series) -> pd.Series:

@@ -51,7 +51,7 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     """Open a root by path or URL (``memory://name``; ``s3://…``, ``gs://…``, ``az://…``).
 
     Raises:
-        StoreError: the scheme is unknown.
+        StoreError: the scheme is unknown, or a remote root cannot be reached.
     """
     text = os.fspath(url)
     scheme, separator, rest = text.partition("://")
@@ -61,7 +61,13 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
         return LocalStorage(Path(rest))
     if scheme == "memory":
         return MemoryStorage(rest)
-    raise StoreError(f"{text}: unknown kind of store {scheme!r}; give a folder or memory://")
+    if scheme in ("s3", "gs", "az"):
+        from featurestore.remote import open_remote
+
+        return open_remote(text)
+    # Without what may hold a password.
+    shown = f"{scheme}://{rest.rpartition('@')[2]}"
+    raise StoreError(f"{shown}: unknown kind of store {scheme!r}; give a folder, s3://, gs:// or az://")
 
 
 class LocalStorage:
@@ -184,6 +190,9 @@ class MemoryStorage:
     def __init__(self, name: str) -> None:
         self.name = name
         self._objects = _MEMORY_ROOTS.setdefault(name, {})
+
+    def __reduce__(self) -> tuple[type[MemoryStorage], tuple[str]]:
+        return MemoryStorage, (self.name,)
 
     @property
     def url(self) -> str:

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import zarr
-from zarr import Array as ZarrArray
 
 from featurestore import layout
-from featurestore.errors import ConfigError, CorruptData, KeyNotFound, StoreError
+from featurestore.errors import (
+    ConfigError,
+    CorruptData,
+    DependencyMissing,
+    KeyNotFound,
+    LabelError,
+    StoreError,
+)
 from featurestore.key import KeyInfo, list_keys, read_key
+from featurestore.layer import Layer, damaged, open_array
 from featurestore.layers import format_layers
 from featurestore.ledger import Record, is_complete, read_ledger
-from featurestore.manifest import CONTRACT_COLUMNS, Manifest, from_csv_text
+from featurestore.manifest import Manifest
 from featurestore.plan import Unit
 from featurestore.storage import Storage, open_storage
-from featurestore.writer import MANIFEST_ARRAY
+from featurestore.writer import read_stored_manifest
 
 if TYPE_CHECKING:
-    import dask.array
+    import xarray
 
 STATUS_OK = "ok"
 
@@ -75,14 +81,19 @@ class Features:
 
     Rows of units that are not committed are left out of `index` and of every array read through
     `layer`; rows whose audio failed are kept, with NaN values and a status that says why.
+
+    Args:
+        storage: the root.
+        info: the key's attributes.
+        selected: positions to keep of all committed rows; None for all. See `select`.
     """
 
-    def __init__(self, storage: Storage, info: KeyInfo) -> None:
+    def __init__(self, storage: Storage, info: KeyInfo, selected: np.ndarray | None = None) -> None:
         self.storage = storage
         self.info = info
-        ledger = read_ledger(storage, info.path)
-        self._ledger: dict[int, Record] = ledger
-        self.units: list[Unit] = [u for u in info.units if is_complete(ledger.get(u.index), u, [])]
+        self._selected = selected
+        self._ledger: dict[int, Record] = read_ledger(storage, info.path)
+        self.units: list[Unit] = [u for u in info.units if is_complete(self._ledger.get(u.index), u, [])]
 
     def __repr__(self) -> str:
         return f"Features({self.info.path!r}, layers={self.layers}, rows={len(self.index)})"
@@ -123,24 +134,26 @@ class Features:
         layers = self.layers
         return sum(not is_complete(self._ledger.get(u.index), u, layers) for u in self.info.units)
 
-    @cached_property
+    @property
     def rows(self) -> np.ndarray:
         """Row in the Zarr arrays of every row of `index`, int64 `[n]`, increasing."""
-        runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
-        return np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
+        rows: np.ndarray = self.facts["row"].to_numpy()
+        return rows if self._selected is None else rows[self._selected]
 
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest stored beside the embeddings (all utterances, committed or not)."""
-        name = f"{self.info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}"
-        data = self.storage.get(name)
-        if data is None:
-            raise CorruptData(f"{self.storage.url}: {name} is missing; `fs manifest attach` puts it back")
-        try:
-            text = layout.decode_text(data)
-        except (ValueError, UnicodeDecodeError, RuntimeError) as error:
-            raise CorruptData(f"{self.storage.url}: {name} is damaged ({error})") from error
-        return from_csv_text(text, source=f"{self.storage.url}/{self.info.path}")
+        return read_stored_manifest(self.storage, self.info)
+
+    @cached_property
+    def facts(self) -> pd.DataFrame:
+        """Row, id, status and facts of every committed utterance; pruned rows (without an id) left out."""
+        runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
+        rows = np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
+        columns = {name: self._column(name)[rows] for name in layout.ROW_ARRAYS}
+        text = [n for n, (dtype, _) in layout.ROW_ARRAYS.items() if dtype == "string"]
+        table = pd.DataFrame({"row": rows, **columns}).astype(dict.fromkeys(text, "str"))
+        return table[table["utterance_id"] != ""].reset_index(drop=True)
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -150,22 +163,56 @@ class Features:
         channel, split, group`` and the labels. Row i describes row i of every layer array read here;
         ``row`` says which row of the raw Zarr arrays that is.
         """
-        facts = {name: self._column(name) for name in layout.ROW_ARRAYS}
-        text = [n for n, (dtype, _) in layout.ROW_ARRAYS.items() if dtype == "string"]
-        table = pd.DataFrame({"row": self.rows, **facts}).astype(dict.fromkeys(text, "str"))
-        merged = table.merge(self.manifest.table, on="utterance_id", how="left", sort=False, validate="1:1")
+        merged = self.facts.merge(
+            self.manifest.table, on="utterance_id", how="left", sort=False, validate="1:1"
+        )
         if merged["path"].isna().any():
             lost = merged.loc[merged["path"].isna(), "utterance_id"].iloc[0]
             raise CorruptData(
                 f"{self.storage.url}: the stored manifest of {self.info.path} lacks utterance {lost!r}; "
                 "`fs manifest attach` puts it back"
             )
-        return merged
+        return merged if self._selected is None else merged.iloc[self._selected].reset_index(drop=True)
 
     @property
     def label_columns(self) -> list[str]:
         """Names of the label columns."""
-        return [c for c in self.manifest.table.columns if c not in CONTRACT_COLUMNS]
+        return self.manifest.label_columns
+
+    def select(
+        self,
+        *,
+        labels: Mapping[str, str | Sequence[str]] | None = None,
+        ids: Sequence[str] | None = None,
+        ok_only: bool = False,
+    ) -> Features:
+        """The rows with these labels or ids, in the order of the index, as `Features` again.
+
+        Args:
+            labels: column of the index → the value, or the values, to keep.
+            ids: utterance ids to keep.
+            ok_only: leave out rows whose audio failed.
+
+        Raises:
+            LabelError: there is no such column, or an id the key does not hold.
+        """
+        index = self.index
+        keep = np.ones(len(index), dtype=bool)
+        for column, wanted in (labels or {}).items():
+            if column not in index.columns:
+                raise LabelError(
+                    f"{self.info.path}: no column {column!r}; there are {', '.join(self.label_columns)}"
+                )
+            keep &= index[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
+        if ids is not None:
+            unknown = sorted(set(ids) - set(index["utterance_id"]))
+            if unknown:
+                raise LabelError(f"{self.info.path}: no utterance {unknown[0]!r} ({len(unknown)} in all)")
+            keep &= index["utterance_id"].isin(list(ids)).to_numpy()
+        if ok_only:
+            keep &= (index["status"] == STATUS_OK).to_numpy()
+        before = np.arange(len(index)) if self._selected is None else self._selected
+        return Features(self.storage, self.info, before[keep])
 
     def layer(self, layer: int) -> Layer:
         """One layer, aligned with `index`.
@@ -184,132 +231,37 @@ class Features:
                 f"{self.storage.url}: layer {layer} of {self.info.path} is not complete "
                 f"({len(lacking)} of {len(self.units)} units lack it); run the same `fs extract` again"
             )
-        return Layer(
-            self.storage.url, self.info, layer, tuple(self.units), self._column("status") == STATUS_OK
-        )
+        facts = self.facts if self._selected is None else self.facts.iloc[self._selected]
+        ok = (facts["status"] == STATUS_OK).to_numpy()
+        return Layer(self.storage, self.info, layer, facts["row"].to_numpy(), ok)
 
-    def _column(self, name: str) -> np.ndarray:
-        array = _open_array(self.storage, f"{self.info.path}/{name}")
-        try:
-            values = np.asarray(array[:])
-        except Exception as error:
-            raise _damaged(self.storage, f"{self.info.path}/{name}", error) from error
-        selected: np.ndarray = values[self.rows]
-        return selected
-
-
-class Layer:
-    """One layer of a key, read lazily. Picklable: workers open the store themselves.
-
-    Args:
-        url: the store.
-        info: the key.
-        layer: hidden state index.
-        units: committed units.
-        ok: bool `[n]`, which rows hold values.
-    """
-
-    def __init__(self, url: str, info: KeyInfo, layer: int, units: tuple[Unit, ...], ok: np.ndarray) -> None:
-        self.url = url
-        self.info = info
-        self.layer = layer
-        self.units = units
-        self._ok = ok
-        self._starts = np.cumsum([0, *(u.n_rows for u in units)])
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(n, functionals, features)``."""
-        return (int(self._starts[-1]), self.info.shape.n_functionals, self.info.shape.n_features)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Stored dtype."""
-        return np.dtype(self.info.shape.dtype)
-
-    @property
-    def path(self) -> str:
-        """The array below the root."""
-        return f"{self.info.path}/{layout.layer_name(self.layer)}"
-
-    @property
-    def zarr(self) -> ZarrArray[Any]:
-        """The raw Zarr array; ``index["row"]`` says which of its rows are committed."""
-        return _open_array(open_storage(self.url), self.path)
-
-    def numpy(self, rows: slice | None = None) -> np.ndarray:
-        """The values as float32 `[n, functionals, features]`, or those of a slice of rows.
+    def to_xarray(self) -> xarray.Dataset:
+        """All layers as one lazy xarray Dataset, with ids, facts and labels as coordinates.
 
         Raises:
-            CorruptData: bytes do not match their checksum, or a shard is missing.
+            DependencyMissing: xarray is not installed.
         """
-        start, stop, _ = (rows or slice(None)).indices(self.shape[0])
-        out = np.empty((max(0, stop - start), *self.shape[1:]), dtype=np.float32)
-        array = self.zarr
-        for first, last, zarr_row in self._runs(start, stop):
-            part = self._read(array, slice(zarr_row, zarr_row + last - first))
-            out[first - start : last - start] = part
-        # A shard that is not there reads as NaN: rows that are ok never hold one.
-        if len(out) and np.isnan(out[self._ok[start:stop], 0, 0]).any():
-            raise CorruptData(
-                f"{self.url}: {self.path} has no values for rows recorded as complete; "
-                "`fs verify` says which, `fs verify --repair` mends them"
-            )
-        return out
-
-    def dask(self) -> dask.array.Array:
-        """A lazy float32 array of the same shape; every chunk is one whole shard."""
-        import dask.array as da
-
-        chunks = (tuple(u.n_rows for u in self.units), *((n,) for n in self.shape[1:]))
-        return da.from_array(_Lazy(self), chunks=chunks, name=False, asarray=False, inline_array=True)
-
-    def _runs(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        """Pieces of ``start:stop`` that are contiguous in the Zarr array: (first, last, zarr row)."""
-        runs: list[tuple[int, int, int]] = []
-        for unit, first in zip(self.units, self._starts, strict=False):
-            a, b = max(start, int(first)), min(stop, int(first) + unit.n_rows)
-            if a >= b:
-                continue
-            row = unit.first_row + a - int(first)
-            if runs and runs[-1][1] == a and runs[-1][2] + (a - runs[-1][0]) == row:
-                runs[-1] = (runs[-1][0], b, runs[-1][2])
-            else:
-                runs.append((a, b, row))
-        return runs
-
-    def _read(self, array: ZarrArray[Any], rows: slice) -> np.ndarray:
         try:
-            return np.asarray(array[rows])
+            import xarray
+        except ImportError as error:
+            raise DependencyMissing(
+                "to_xarray needs xarray: pip install 'featurestore-audio[xarray]'"
+            ) from error
+        dims = ("utterance", "functional", "feature")
+        arrays = {layout.layer_name(k): (dims, self.layer(k).dask()) for k in self.layers}
+        coordinates = {
+            name: ("utterance", self.index[name].to_numpy(dtype=object if kind == "str" else None))
+            for name, kind in self.index.dtypes.items()
+            if name != "channel"
+        }
+        coordinates["functional"] = ("functional", np.array(self.functionals, dtype=object))
+        return xarray.Dataset(arrays, coordinates, {"model": self.model, "dataset": self.dataset})
+
+    def _column(self, name: str) -> np.ndarray:
+        path = f"{self.info.path}/{name}"
+        try:
+            return np.asarray(open_array(self.storage, path)[:])
+        except CorruptData:
+            raise
         except Exception as error:
-            raise _damaged(open_storage(self.url), self.path, error) from error
-
-
-class _Lazy:
-    """What Dask slices: a `Layer` with NumPy's protocol for whole-row slices."""
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-        self.shape = layer.shape
-        self.dtype = np.dtype(np.float32)
-        self.ndim = 3
-
-    def __getitem__(self, item: tuple[slice, ...]) -> np.ndarray:
-        rows, *rest = item if isinstance(item, tuple) else (item,)
-        values = self._layer.numpy(rows)
-        return values[(slice(None), *rest)] if rest else values
-
-
-def _open_array(storage: Storage, path: str) -> ZarrArray[Any]:
-    try:
-        return zarr.open_array(storage.zarr_store(), path=path, mode="r")
-    except Exception as error:
-        raise _damaged(storage, path, error) from error
-
-
-def _damaged(storage: Storage, path: str, error: Exception) -> CorruptData:
-    reason = " ".join(str(error).split())[:200]
-    return CorruptData(
-        f"{storage.url}: {path} cannot be read ({type(error).__name__}: {reason}); "
-        "`fs verify` says what is damaged, `fs verify --repair` mends it"
-    )
+            raise damaged(self.storage, path, error) from error

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import zarr
 
 from featurestore import layout
-from featurestore.errors import FingerprintMismatch, KeyNotFound, StoreError
+from featurestore.claims import CLAIMS_ARRAY
+from featurestore.errors import CorruptData, FingerprintMismatch, KeyNotFound
 from featurestore.fingerprint import diff
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
@@ -27,7 +29,7 @@ from featurestore.ledger import (
     read_ledger,
     read_record,
 )
-from featurestore.manifest import Manifest, to_csv_text
+from featurestore.manifest import Manifest, from_csv_text, to_csv_text
 from featurestore.names import check_name
 from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
 from featurestore.storage import Storage
@@ -46,6 +48,7 @@ class KeyRequest:
     layers: tuple[int, ...]
     n_features: int
     dtype: layout.DTypeName = "float32"
+    codec: layout.CodecName = "fast"
     unit_rows: int = DEFAULT_UNIT_ROWS
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     model_card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -78,13 +81,15 @@ class KeyWriter:
     Args:
         storage: the root.
         info: the key's attributes.
-        ids: `[n_rows]` utterance id of every row, "" for rows no segment uses.
+        ids: `[n_rows]` utterance id of every row, "" for rows no segment uses and for pruned ones.
+        manifest: describes every utterance in `ids`.
     """
 
-    def __init__(self, storage: Storage, info: KeyInfo, ids: np.ndarray) -> None:
+    def __init__(self, storage: Storage, info: KeyInfo, ids: np.ndarray, manifest: Manifest) -> None:
         self.storage = storage
         self.info = info
         self.ids = ids
+        self.manifest = manifest
 
     def pending_units(self, layers: Sequence[int]) -> list[Unit]:
         """Units that are not committed for all of these layers."""
@@ -95,6 +100,10 @@ class KeyWriter:
     def is_committed(self, unit: Unit, layers: Sequence[int]) -> bool:
         """Whether somebody has committed this unit by now."""
         return is_complete(read_record(self.storage, self.info.path, unit.index), unit, list(layers))
+
+    def withdraw(self, unit: int) -> None:
+        """Take a unit's record away, so that it is done again."""
+        self.storage.delete(f"{self.info.path}/{layout.row_chunk(LEDGER_ARRAY, unit)}")
 
     def write_unit(
         self,
@@ -153,7 +162,7 @@ class KeyWriter:
             failed={
                 str(i): s.removeprefix("failed: ")
                 for i, s in zip(unit_ids, rows.status, strict=True)
-                if s != "ok"
+                if s.startswith("failed: ")
             },
             audio_s=round(audio_s, 3),
             elapsed_s=round(elapsed_s, 3),
@@ -170,7 +179,12 @@ class KeyWriter:
 
 
 def open_key(
-    storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray
+    storage: Storage,
+    request: KeyRequest,
+    manifest: Manifest,
+    ordered_ids: np.ndarray,
+    *,
+    prune: bool = False,
 ) -> tuple[KeyWriter, list[str]]:
     """Create a key, or open it for resuming, extending by layers, or growing by utterances.
 
@@ -179,38 +193,33 @@ def open_key(
         request: what the extraction wants.
         manifest: all utterances, with labels; it is stored beside the embeddings.
         ordered_ids: `[n]` ids in the order of the plan.
+        prune: drop utterances that the manifest no longer has; otherwise they are kept and reported.
 
     Returns:
         The writer, and one-line notes on what was done to an existing key.
 
     Raises:
         FingerprintMismatch: the key exists and was made with other settings.
-        StoreError: the store cannot be written, or the stored plan holds utterances that are not in the
-            manifest.
+        StoreError: the store cannot be written.
     """
     try:
         info = read_key(storage, request.model, request.dataset)
     except KeyNotFound:
         return _create(storage, request, manifest, ordered_ids), []
-    differences = diff(info.fingerprint, request.fingerprint)
-    if differences:
-        shown = "; ".join(differences[:6]) + (
-            f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
-        )
-        raise FingerprintMismatch(
-            f"{storage.url}: key {info.path} was made with other settings: {shown}; "
-            "give another --name or --dataset, or replace it with --overwrite"
-        )
+    check_same(storage, info, request.fingerprint)
     notes: list[str] = []
     stored_ids = read_ids(storage, info)
     stored_set = set(stored_ids.tolist()) - {""}
-    gone = stored_set - set(ordered_ids.tolist())
+    gone = sorted(stored_set - set(ordered_ids.tolist()))
     new = [i for i in ordered_ids if i not in stored_set]
-    if gone:
-        example = sorted(gone)[0]
-        raise StoreError(
-            f"{storage.url}: key {info.path} holds {len(gone)} utterances that the manifest lacks "
-            f"(first {example!r}); extract with the full manifest, or give another --dataset"
+    if gone and prune:
+        stored_ids = _prune(storage, info, stored_ids, set(gone))
+        notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
+    elif gone:
+        manifest = _with_rows_of(manifest, read_stored_manifest(storage, info), gone)
+        notes.append(
+            f"{len(gone)} utterances of {info.path} are not in the manifest (first {gone[0]!r}); "
+            "they are kept, --prune drops them"
         )
     if new:
         info, stored_ids = _grow(storage, info, stored_ids, np.array(new, dtype=object))
@@ -219,11 +228,78 @@ def open_key(
     if extra:
         info = _add_layers(storage, info, extra)
         notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
-    text = to_csv_text(manifest)
-    if storage.get(f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}") != layout.encode_text(text):
-        storage.put(f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}", layout.encode_text(text))
+    if request.codec != info.shape.codec:
+        notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
+    if store_manifest(storage, info, manifest):
         notes.append(f"labels stored with {info.path} replaced by those of {manifest.source}")
-    return KeyWriter(storage, info, stored_ids), notes
+    return KeyWriter(storage, info, stored_ids, manifest), notes
+
+
+def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse to mix embeddings made with different settings.
+
+    Raises:
+        FingerprintMismatch: with every value that differs, stored and requested.
+    """
+    differences = diff(info.fingerprint, fingerprint)
+    if differences:
+        shown = "; ".join(differences[:6])
+        more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
+        raise FingerprintMismatch(
+            f"{storage.url}: key {info.path} was made with other settings: {shown}{more}; "
+            "give another --name or --dataset, or replace it with --overwrite"
+        )
+
+
+def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> bool:
+    """Put the manifest into a key; False where it holds the same already."""
+    name = f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}"
+    data = layout.encode_text(to_csv_text(manifest))
+    if storage.get(name) == data:
+        return False
+    storage.put(name, data)
+    return True
+
+
+def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
+    """The manifest inside a key.
+
+    Raises:
+        CorruptData: it is missing or damaged.
+    """
+    name = f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}"
+    data = storage.get(name)
+    if data is None:
+        raise CorruptData(f"{storage.url}: {name} is missing; `fs manifest attach` puts it back")
+    try:
+        return from_csv_text(layout.decode_text(data), source=f"{storage.url}/{info.path}")
+    except (ValueError, RuntimeError) as error:
+        raise CorruptData(
+            f"{storage.url}: {name} is damaged ({error}); `fs manifest attach` puts it back"
+        ) from error
+
+
+def _with_rows_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:
+    """The manifest with the stored rows of these ids appended; labels it has not become ""."""
+    kept = stored.table[stored.table["utterance_id"].isin(set(ids))]
+    joined = pd.concat([manifest.table, kept], ignore_index=True).fillna(
+        dict.fromkeys({*manifest.table.columns, *kept.columns} - {"start_s", "end_s", "channel"}, "")
+    )
+    text = [c for c in joined.columns if c not in ("start_s", "end_s", "channel")]
+    return Manifest(table=joined.astype(dict.fromkeys(text, "str")), source=manifest.source)
+
+
+def _prune(storage: Storage, info: KeyInfo, ids: np.ndarray, gone: set[str]) -> np.ndarray:
+    """Take the ids of rows away: without an id a row is nobody's, and no reader shows it."""
+    kept = np.array(["" if i in gone else i for i in ids], dtype=object)
+    unit_rows = info.shape.unit_rows
+    for unit in info.units:
+        part = slice(unit.first_row, unit.stop_row)
+        if (kept[part] != ids[part]).any():
+            name = layout.row_chunk("utterance_id", unit.index)
+            data = layout.encode_rows("utterance_id", unit_rows, kept[part])
+            storage.put(f"{info.path}/{name}", data)
+    return kept
 
 
 def delete_key(storage: Storage, model: str, dataset: str) -> None:
@@ -254,6 +330,7 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
             n_features=request.n_features,
             unit_rows=request.unit_rows,
             dtype=request.dtype,
+            codec=request.codec,
         ),
         segments=(next_segment((), len(ordered_ids), request.unit_rows),),
         versions=request.versions,
@@ -264,14 +341,12 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
     storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
     _put_documents(storage, info)
     _put_ids(storage, info, ordered_ids)
-    storage.put(
-        f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}", layout.encode_text(to_csv_text(manifest))
-    )
+    store_manifest(storage, info, manifest)
     # Last: the key exists from here on. Processes that start together write the same bytes; of two that
     # disagree the first wins and the other finds out when it compares.
     if not storage.put(f"{info.path}/zarr.json", layout.group_document(info.to_attributes()), if_absent=True):
         return open_key(storage, request, manifest, ordered_ids)[0]
-    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object))
+    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest)
 
 
 def _put_documents(storage: Storage, info: KeyInfo) -> None:
@@ -284,6 +359,7 @@ def _put_documents(storage: Storage, info: KeyInfo) -> None:
     for array in layout.ROW_ARRAYS:
         storage.put(f"{info.path}/{array}/zarr.json", layout.row_document(array, rows, unit_rows))
     storage.put(f"{info.path}/{LEDGER_ARRAY}/zarr.json", layout.text_document(n_units, 1, compress=False))
+    storage.put(f"{info.path}/{CLAIMS_ARRAY}/zarr.json", layout.text_document(n_units, 1, compress=False))
     storage.put(f"{info.path}/{MANIFEST_ARRAY}/zarr.json", layout.text_document(1, 1))
 
 

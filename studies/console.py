@@ -20,9 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from featurestore.manifest import CONTRACT_COLUMNS
+
 if TYPE_CHECKING:
     from extractors.pipeline import ExtractSummary
     from extractors.pipeline import Progress as ExtractProgress
+    from featurestore.corpora.base import CorpusTable
+    from featurestore.labels import LabelReport
     from probes.report import ReportPaths
     from probes.runner import ProbeProgress, ProbeSummary
 
@@ -94,7 +98,7 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     out = console()
     for note in summary.notes:
         out.print(f"note: {note}", markup=False)
-    done = summary.n_clips - summary.n_skipped
+    done = summary.n_embedded
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
         f"{summary.key}: {done - len(summary.failed)} clips embedded, {len(summary.failed)} failed{skipped}; "
@@ -152,6 +156,24 @@ def print_report_paths(paths: ReportPaths) -> None:
     out = console()
     out.print(f"table: {paths.csv}   figure: {paths.png}, {paths.svg}", markup=False)
     out.print(f"report: {paths.html.resolve()}", markup=False)
+
+
+def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: Path) -> None:
+    """What a manifest holds, what was changed or left out, and what its groups are."""
+    screen = console()
+    labels = [c for c in found.table.columns if c not in CONTRACT_COLUMNS]
+    screen.print(f"{out}: {len(found.table)} utterances, labels {', '.join(labels) or 'none'}", markup=False)
+    screen.print(f"group: {found.group or 'none'}", markup=False)
+    if found.missing:
+        screen.print(
+            f"missing: {len(found.missing)} audio files (first {found.missing[0]!r}), "
+            f"{found.n_rows_lost} rows left out",
+            markup=False,
+        )
+    for note in found.notes:
+        screen.print(f"note: {note}", markup=False)
+    for report in reports:
+        screen.print(str(report), markup=False)
 
 
 def print_keys(url: str) -> None:

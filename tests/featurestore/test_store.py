@@ -11,7 +11,14 @@ import pytest
 import zarr
 
 from featurestore import layout, open_store
-from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, KeyNotFound, StoreError
+from featurestore.errors import (
+    ConfigError,
+    CorruptData,
+    FingerprintMismatch,
+    KeyNotFound,
+    LabelError,
+    StoreError,
+)
 from featurestore.ledger import read_ledger
 from featurestore.manifest import Manifest, from_table
 from featurestore.storage import LocalStorage, Storage, open_storage
@@ -117,7 +124,7 @@ def test_plain_zarr_reads_a_local_store(tmp_path: Path) -> None:
     assert set(group["tiny/calls/status"][:]) == {"ok"}
     assert group["tiny/calls"].attrs["functionals"] == ["mean", "std"]
     # Nothing foreign: listing the whole tree warns of nothing (warnings are errors here).
-    assert len(dict(group.members(max_depth=None))) == 2 + len(LAYERS) + len(layout.ROW_ARRAYS) + 2
+    assert len(dict(group.members(max_depth=None))) == 2 + len(LAYERS) + len(layout.ROW_ARRAYS) + 3
 
 
 def test_a_unit_without_a_record_does_not_exist(storage: Storage) -> None:
@@ -184,10 +191,27 @@ def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
         )
 
 
-def test_utterances_the_manifest_lacks_are_named(filled: Storage) -> None:
+def test_utterances_the_manifest_lacks_are_kept_or_pruned(filled: Storage) -> None:
     manifest = manifest_of(N_ROWS - 2)
-    with pytest.raises(StoreError, match=r"holds 2 utterances that the manifest lacks .first 'f021'"):
-        open_key(filled, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    writer, notes = open_key(filled, request(), manifest, ids)
+    assert "2 utterances of tiny/calls are not in the manifest (first 'f021'); they are kept" in notes[0]
+    assert writer.pending_units(LAYERS) == []
+    features = open_store(filled.url).features("tiny", "calls")
+    assert features.index["utterance_id"].tolist() == [f"f{i:03d}" for i in range(N_ROWS)]
+    assert features.index["kind"].tolist()[-2:] == ["k0", "k1"]
+
+    fewer = Manifest(table=manifest.table.drop(index=[4, 9]).reset_index(drop=True), source="m.csv")
+    _, notes = open_key(filled, request(), fewer, fewer.table["utterance_id"].to_numpy(object), prune=True)
+    assert notes[0] == "4 utterances pruned from tiny/calls (first 'f004')"
+    features = open_store(filled.url).features("tiny", "calls")
+    left = [i for i in range(N_ROWS - 2) if i not in (4, 9)]
+    assert features.index["row"].tolist() == left
+    for k in LAYERS:
+        np.testing.assert_array_equal(features.layer(k).numpy(), values_of(k)[left])
+        np.testing.assert_array_equal(
+            features.layer(k).dask()[3:17].compute(scheduler="sync"), values_of(k)[left[3:17]]
+        )
 
 
 def test_labels_are_replaced_without_touching_embeddings(filled: Storage) -> None:
@@ -317,3 +341,81 @@ def test_a_copied_store_is_the_same_store(filled: Storage, tmp_path: Path) -> No
     shutil.copytree(filled.url, tmp_path / "copy")
     features = open_store(tmp_path / "copy").features("tiny", "calls")
     np.testing.assert_array_equal(features.layer(3).numpy(), values_of(3))
+
+
+def test_rows_can_be_asked_for_in_any_order(filled: Storage) -> None:
+    layer = open_store(filled.url).features("tiny", "calls").layer(3)
+    for rows in ([5, 2, 2, 22, 0], [17], [], list(range(22, -1, -1))):
+        np.testing.assert_array_equal(layer.numpy(rows), values_of(3)[rows])
+    with pytest.raises(IndexError):
+        layer.numpy([23])
+
+
+def test_selections_are_aligned_with_their_index(filled: Storage) -> None:
+    features = open_store(filled.url).features("tiny", "calls")
+    some = features.select(labels={"kind": ["k0", "k2"]}, ids=[f"f{i:03d}" for i in range(4, 20)])
+    wanted = [i for i in range(4, 20) if i % 3 != 1]
+    assert some.index["row"].tolist() == wanted
+    np.testing.assert_array_equal(some.layer(1).numpy(), values_of(1)[wanted])
+    np.testing.assert_array_equal(some.layer(1).dask().compute(scheduler="sync"), values_of(1)[wanted])
+    again = some.select(labels={"kind": "k2"})
+    assert again.index["row"].tolist() == [i for i in wanted if i % 3 == 2]
+    np.testing.assert_array_equal(again.layer(0).numpy(), values_of(0)[again.rows])
+    with pytest.raises(LabelError, match="no column 'sort'; there are kind"):
+        features.select(labels={"sort": "k0"})
+    with pytest.raises(LabelError, match="no utterance 'x'"):
+        features.select(ids=["x"])
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_batches_hold_every_row_once_with_its_values(filled: Storage, seed: int | None) -> None:
+    layer = open_store(filled.url).features("tiny", "calls").layer(0)
+    batches = list(layer.iter_batches(4, shuffle_seed=seed, block_shards=2))
+    assert [len(p) for p, _ in batches] == [4] * 5 + [3]
+    positions = np.concatenate([p for p, _ in batches])
+    assert sorted(positions) == list(range(N_ROWS))
+    assert (positions.tolist() == sorted(positions)) == (seed is None)
+    for rows, values in batches:
+        np.testing.assert_array_equal(values, values_of(0)[rows])
+
+
+def test_xarray_holds_layers_ids_and_labels(filled: Storage) -> None:
+    pytest.importorskip("xarray")
+    data = open_store(filled.url).features("tiny", "calls").to_xarray()
+    assert data["layer_03"].dims == ("utterance", "functional", "feature")
+    picked = data["layer_03"].sel(functional="std").isel(utterance=4)
+    np.testing.assert_array_equal(picked.values, values_of(3)[4, 1])
+    assert data["kind"].values.tolist() == [f"k{i % 3}" for i in range(N_ROWS)]
+
+
+@pytest.mark.parametrize("codec", ["fast", "small", "raw"])
+def test_codecs_give_the_same_values_and_find_damage(storage: Storage, codec: str) -> None:
+    manifest = manifest_of(N_ROWS)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    writer, _ = open_key(storage, request(codec=codec), manifest, ids)
+    values = np.round(values_of(0), 1)
+    write(writer, dict.fromkeys(LAYERS, values))
+    features = open_store(storage.url).features("tiny", "calls")
+    np.testing.assert_array_equal(features.layer(3).numpy(), values)
+    np.testing.assert_array_equal(features.layer(3).numpy([20, 3]), values[[20, 3]])
+    assert features.attrs["codec"] == codec
+    key = "tiny/calls/layer_03/c/1/0/0"
+    whole = storage.get(key)
+    assert whole is not None
+    damaged = bytearray(whole)
+    damaged[len(whole) // 3] ^= 1
+    storage.put(key, bytes(damaged))
+    with pytest.raises(CorruptData):
+        features.layer(3).numpy()
+    if codec == "raw":
+        # The shard is the plain little-endian array and its checksum: other programs may map it.
+        plain = np.frombuffer(whole[:-4], "<f4").reshape(UNIT_ROWS, 2, N_FEATURES)
+        np.testing.assert_array_equal(plain, values[8:16])
+
+
+def test_a_key_keeps_its_codec(filled: Storage) -> None:
+    manifest = manifest_of(N_ROWS)
+    _, notes = open_key(
+        filled, request(codec="small"), manifest, manifest.table["utterance_id"].to_numpy(object)
+    )
+    assert notes == ["tiny/calls keeps its codec 'fast'"]

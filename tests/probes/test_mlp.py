@@ -108,6 +108,31 @@ def test_each_of_twenty_mixed_fits_equals_the_same_fit_alone() -> None:
         assert fused.best_epoch == alone.best_epoch
 
 
+def test_stacks_trained_side_by_side_equal_one_after_another() -> None:
+    x, y, xv, yv = problem()
+    configs = mixed_configs()
+    expected = fit_mlps(x, y, xv, yv, C, configs)
+    torch.set_num_threads(2)
+    found = fit_mlps(x, y, xv, yv, C, configs, fits_per_stack=4)
+    assert torch.get_num_threads() == 2
+    for a, b in zip(expected, found, strict=True):
+        assert a.config == b.config
+        np.testing.assert_allclose(a.logits(xv), b.logits(xv), atol=1e-4)
+
+
+def test_an_interrupt_stops_all_stacks_and_restores_the_threads() -> None:
+    x, y, xv, yv = problem()
+    torch.set_num_threads(2)
+
+    def interrupt(alive: int) -> None:
+        raise KeyboardInterrupt
+
+    configs = [MLPConfig(seed=s, max_epochs=100_000, patience=100_000) for s in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        fit_mlps(x, y, xv, yv, C, configs, on_epoch=interrupt)
+    assert torch.get_num_threads() == 2
+
+
 def test_each_fit_equals_a_plain_pytorch_loop() -> None:
     x, y, xv, yv = problem()
     configs = mixed_configs()

@@ -1,0 +1,84 @@
+"""From a corpus to a manifest file, with the label tools applied on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurestore.corpora.base import CorpusTable
+from featurestore.corpora.registry import get_corpus
+from featurestore.errors import ConfigError
+from featurestore.labels import (
+    LabelReport,
+    apply_mapping,
+    derive_label,
+    drop_small_classes,
+    explode_labels,
+    read_mapping,
+)
+from featurestore.manifest import write_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestRequest:
+    """What `fs manifest` was asked for.
+
+    Attributes:
+        corpus: name in the registry.
+        source: folder or annotation file.
+        out: manifest to write, ``.csv`` or ``.parquet``.
+        allow_missing: leave out rows whose audio is missing.
+        group: which unit of independence to fill in.
+        options: options of this corpus.
+        derive: new label columns, ``NEW=COLUMN:REGEX``.
+        mapping: CSV file of classes to rename, merge or drop.
+        min_class_size: ``COLUMN=N``.
+        explode: columns of label sets to spread over one column per class.
+    """
+
+    corpus: str
+    source: Path
+    out: Path
+    allow_missing: bool = False
+    group: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    derive: Sequence[str] = ()
+    mapping: Path | None = None
+    min_class_size: Sequence[str] = ()
+    explode: Sequence[str] = ()
+
+
+def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelReport]]:
+    """Read a corpus, change its labels as asked, write the manifest.
+
+    Raises:
+        UserError: one line; see `Corpus.read` and `featurestore.labels`.
+    """
+    corpus = get_corpus(request.corpus)
+    found = corpus.read(
+        request.source, allow_missing=request.allow_missing, group=request.group, **dict(request.options)
+    )
+    table, reports = found.table, []
+    for text in request.derive:
+        new, _, rule = text.partition("=")
+        column, colon, pattern = rule.partition(":")
+        if not (new and column and colon and pattern):
+            raise ConfigError(f"--derive: expected NEW=COLUMN:REGEX, got {text!r}")
+        table, report = derive_label(table, new, column, pattern)
+        reports.append(report)
+    if request.mapping is not None:
+        table, changed = apply_mapping(table, read_mapping(request.mapping))
+        reports.extend(changed)
+    for text in request.min_class_size:
+        column, _, number = text.rpartition("=")
+        if not column or not number.isdigit():
+            raise ConfigError(f"--min-class-size: expected COLUMN=N, got {text!r}")
+        table, report = drop_small_classes(table, column, int(number))
+        reports.append(report)
+    for column in request.explode:
+        table, report = explode_labels(table, column)
+        reports.append(report)
+    write_manifest(table, request.out)
+    return found, reports

@@ -1,0 +1,217 @@
+"""One layer of a key, read lazily as Zarr, Dask or NumPy, whole shards or single rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr import Array as ZarrArray
+
+from featurestore import layout
+from featurestore.errors import CorruptData
+from featurestore.key import KeyInfo
+from featurestore.storage import Storage
+
+if TYPE_CHECKING:
+    import dask.array
+
+# Fewer wanted rows than one in this many of a stretch are fetched by inner chunk instead of whole.
+SPARSE = 3
+
+
+class Layer:
+    """One layer of a key, aligned with the index it was asked from.
+
+    Picklable: what travels to a worker is where the store is, never values.
+
+    Args:
+        storage: the root.
+        info: the key.
+        layer: hidden state index.
+        rows: row in the Zarr array of every row here, int64 `[n]`, increasing.
+        ok: bool `[n]`, which rows hold values (the others' audio failed).
+    """
+
+    def __init__(self, storage: Storage, info: KeyInfo, layer: int, rows: np.ndarray, ok: np.ndarray) -> None:
+        self.storage = storage
+        self.info = info
+        self.layer = layer
+        self.rows = rows
+        self._ok = ok
+
+    def __repr__(self) -> str:
+        return f"Layer({self.path!r}, shape={self.shape})"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(n, functionals, features)``."""
+        return (len(self.rows), self.info.shape.n_functionals, self.info.shape.n_features)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype; values are handed out as float32."""
+        return np.dtype(self.info.shape.dtype)
+
+    @property
+    def path(self) -> str:
+        """The array below the root."""
+        return f"{self.info.path}/{layout.layer_name(self.layer)}"
+
+    @property
+    def zarr(self) -> ZarrArray[Any]:
+        """The raw Zarr array; ``index["row"]`` says which of its rows are meant here."""
+        return open_array(self.storage, self.path)
+
+    @property
+    def shards(self) -> list[slice]:
+        """Runs of rows here that lie in one shard: what a task should read at a time."""
+        return shard_slices(self.rows, self.info.shape.unit_rows)
+
+    def numpy(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """The values as float32 `[n, functionals, features]`.
+
+        Args:
+            rows: a slice, or positions in any order; all rows by default.
+
+        Raises:
+            CorruptData: bytes do not match their checksum, or a shard is missing.
+            IndexError: a position is out of range.
+        """
+        if rows is None or isinstance(rows, slice):
+            positions = np.arange(len(self.rows))[rows or slice(None)]
+        else:
+            positions = np.asarray(rows, dtype=np.int64)
+        wanted = self.rows[positions]
+        ordered = np.unique(wanted)
+        values = self._read(ordered)
+        if len(ordered) != len(wanted) or (ordered != wanted).any():
+            values = values[np.searchsorted(ordered, wanted)]
+        # A shard that is not there reads as NaN: rows that are ok never hold one.
+        if np.isnan(values[self._ok[positions], 0, 0]).any():
+            raise CorruptData(
+                f"{self.storage.url}: {self.path} has no values for rows recorded as complete; "
+                "`fs verify` says which, `fs verify --repair` mends them"
+            )
+        return values
+
+    def dask(self) -> dask.array.Array:
+        """A lazy float32 array of the same shape; every chunk lies in one shard."""
+        import dask.array as da
+
+        sizes = tuple(s.stop - s.start for s in self.shards) or (0,)
+        chunks = (sizes, *((n,) for n in self.shape[1:]))
+        return da.from_array(_Lazy(self), chunks=chunks, name=False, asarray=False, inline_array=True)
+
+    def iter_batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, block_shards: int = 4
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches for training, read shard by shard.
+
+        With a seed, shards come in random order and rows are shuffled within blocks of `block_shards`
+        shards, so that at most that many are in memory. `torch.from_numpy` wraps the values as they are.
+
+        Args:
+            batch_size: rows per batch; the last may be shorter.
+            shuffle_seed: seed of the order; None for the order of the index.
+            block_shards: shards held and shuffled together.
+
+        Yields:
+            Positions `[b]` into the index, and values float32 `[b, functionals, features]`.
+        """
+        if batch_size < 1 or block_shards < 1:
+            raise ValueError(f"expected a batch and a block of at least 1, got {batch_size}, {block_shards}")
+        rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+        shards = [np.arange(s.start, s.stop) for s in self.shards]
+        if rng is not None:
+            rng.shuffle(shards)
+        rest = np.zeros(0, dtype=np.int64)
+        held = np.zeros((0, *self.shape[1:]), dtype=np.float32)
+        step = block_shards if rng is not None else 1
+        for start in range(0, len(shards), step):
+            fresh = np.sort(np.concatenate(shards[start : start + step]))
+            positions = np.concatenate([rest, fresh])
+            values = np.concatenate([held, self.numpy(fresh)])
+            if rng is not None:
+                order = rng.permutation(len(positions))
+                positions, values = positions[order], values[order]
+            whole = len(positions) - len(positions) % batch_size
+            for first in range(0, whole, batch_size):
+                yield positions[first : first + batch_size], values[first : first + batch_size]
+            rest, held = positions[whole:], values[whole:].copy()
+        if len(rest):
+            yield rest, held
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Values of increasing, distinct Zarr rows."""
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
+        if not len(rows):
+            return out
+        array = self.zarr
+        try:
+            span = int(rows[-1] - rows[0]) + 1
+            if span == len(rows):
+                out[:] = array[int(rows[0]) : int(rows[-1]) + 1]
+            elif len(rows) * SPARSE > span:
+                # Nearly everything: contiguous reads, hole by hole.
+                for first, last in _runs(rows):
+                    out[first:last] = array[int(rows[first]) : int(rows[last - 1]) + 1]
+            else:
+                out[:] = array.oindex[rows]
+        except Exception as error:
+            raise damaged(self.storage, self.path, error) from error
+        return out
+
+
+class _Lazy:
+    """What Dask slices: a `Layer` with NumPy's protocol for slices."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self.shape = layer.shape
+        self.dtype = np.dtype(np.float32)
+        self.ndim = 3
+
+    def __getitem__(self, item: tuple[slice, ...]) -> np.ndarray:
+        rows, *rest = item if isinstance(item, tuple) else (item,)
+        values = self._layer.numpy(rows)
+        return values[(slice(None), *rest)] if rest else values
+
+
+def shard_slices(rows: np.ndarray, unit_rows: int) -> list[slice]:
+    """Runs of positions whose rows lie in one shard; `rows` `[n]` increasing."""
+    if not len(rows):
+        return []
+    cuts = np.flatnonzero(np.diff(rows // unit_rows)) + 1
+    edges = [0, *cuts.tolist(), len(rows)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Positions ``[first, last)`` of contiguous runs in increasing rows."""
+    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+    edges = [0, *cuts.tolist(), len(rows)]
+    return list(itertools.pairwise(edges))
+
+
+def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
+    """Open one array read-only.
+
+    Raises:
+        CorruptData: it is missing, or its document is damaged.
+    """
+    try:
+        return zarr.open_array(storage.zarr_store(), path=path, mode="r")
+    except Exception as error:
+        raise damaged(storage, path, error) from error
+
+
+def damaged(storage: Storage, path: str, error: Exception) -> CorruptData:
+    """One line for whatever a reader may raise over damaged bytes."""
+    reason = " ".join(str(error).split())[:200]
+    return CorruptData(
+        f"{storage.url}: {path} cannot be read ({type(error).__name__}: {reason}); "
+        "`fs verify` says what is damaged, `fs verify --repair` mends it"
+    )

@@ -1,0 +1,157 @@
+"""From a store to labelled rows and to the matrix of one layer: all access to the store is here."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore import open_store
+from featurestore.errors import LabelError, StoreError
+from probes.splits import IntArray, Rows, Split, make_splits
+from probes.tasks import ProbeTask, data_digest
+
+if TYPE_CHECKING:
+    from featurestore.store import Features
+
+STATUS_OK = "ok"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The usable rows of one key for one label.
+
+    Attributes:
+        position: Row of the key's index and layers `[n]`, ascending.
+        rows: Ids, classes, groups and the manifest's split.
+        audio_hash: Of each row.
+        key_fingerprint: What the embeddings are.
+    """
+
+    position: IntArray
+    rows: Rows
+    audio_hash: npt.NDArray[np.object_]
+    key_fingerprint: object
+
+    def digest(self, split: Split) -> str:
+        """See `probes.tasks.data_digest`."""
+        return data_digest(self.key_fingerprint, list(self.audio_hash), self.rows, split)
+
+
+def labelled(features: Features, label: str) -> Labelled:
+    """Rows whose audio was read and whose label is given.
+
+    Raises:
+        LabelError: unknown label.
+    """
+    known = features.label_columns
+    where = f"{features.model}/{features.dataset}"
+    if label not in known:
+        raise LabelError(unknown_label(label, known, where))
+    index = features.index
+    values = index[label].to_numpy(dtype=object)
+    position = np.flatnonzero((index["status"] == STATUS_OK).to_numpy() & (values != ""))
+    rows = Rows(
+        utterance_id=index["utterance_id"].to_numpy(dtype=object)[position],
+        label=values[position],
+        group=index["group"].to_numpy(dtype=object)[position],
+        part=index["split"].to_numpy(dtype=object)[position],
+        what=f"label {label!r} of {where}",
+    )
+    return Labelled(
+        position=position,
+        rows=rows,
+        audio_hash=index["audio_hash"].to_numpy(dtype=object)[position],
+        key_fingerprint=features.attrs["fingerprint"],
+    )
+
+
+def unknown_label(label: str, known: list[str], where: str) -> str:
+    """One line for a label that `where` does not have."""
+    close = get_close_matches(label, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    have = ", ".join(known) or "none"
+    return f"label {label!r}: {where} has no such label, its labels are {have}{hint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What every layer of a task's key shares, ready in the worker."""
+
+    labelled: Labelled
+    split: Split
+    classes: tuple[str, ...]
+    y: IntArray
+
+
+def question_of(task: ProbeTask) -> Question:
+    """Rows, classes and split of a task, as they were when it was planned.
+
+    Raises:
+        StoreError: the store changed since.
+    """
+    return _question(
+        task.store,
+        task.model,
+        task.dataset,
+        task.label,
+        task.split,
+        task.split_seed,
+        task.fold,
+        task.data,
+    )
+
+
+# Tasks of one label differ in layer and classifier only. `data` names the content exactly, so a
+# remembered answer cannot be stale.
+@lru_cache(maxsize=4)
+def _question(
+    store: str, model: str, dataset: str, label: str, split: str, seed: int, fold: int, data: str
+) -> Question:
+    found = labelled(open_store(store).features(model, dataset), label)
+    drawn = make_splits(split, found.rows, seed)[fold]
+    if found.digest(drawn) != data:
+        raise StoreError(
+            f"{store}: {model}/{dataset} changed while it was probed; run the same command again"
+        )
+    used = np.concatenate([where for _, where in drawn.parts()])
+    classes = sorted(set(found.rows.label[used]))
+    code = {c: i for i, c in enumerate(classes)}
+    y = np.array([code.get(c, -1) for c in found.rows.label], dtype=np.int64)
+    return Question(labelled=found, split=drawn, classes=tuple(classes), y=y)
+
+
+def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]:
+    """The given rows of a task's layer, functionals side by side: float32 `[n, F * D]`.
+
+    Read lazily: shards without a wanted row are not touched, and one shard at a time is held
+    beside the result.
+
+    Raises:
+        StoreError: a row that should hold values does not.
+    """
+    features = open_store(task.store).features(task.model, task.dataset)
+    lazy = features.layer(task.layer).dask()
+    out = np.empty((len(position), int(np.prod(lazy.shape[1:]))), dtype=np.float32)
+    starts = np.cumsum([0, *lazy.chunks[0]])
+    bounds = np.searchsorted(position, starts)
+    for block, (first, last) in enumerate(itertools.pairwise(bounds)):
+        if first < last:
+            # In this thread: within a Dask worker the default would be the cluster itself.
+            values = lazy.blocks[block].compute(scheduler="synchronous")
+            local = position[first:last] - starts[block]
+            out[first:last] = values[local].reshape(last - first, -1)
+    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+    if len(bad):
+        row = int(position[bad[0]])
+        name = features.index["utterance_id"].iloc[row]
+        raise StoreError(
+            f"{task.store}: {task.model}/{task.dataset} layer {task.layer} holds NaN or infinity "
+            f"in {len(bad)} rows with status ok, first {name!r}; run `fs verify`"
+        )
+    return out

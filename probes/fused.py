@@ -1,0 +1,322 @@
+"""Many small networks of one shape trained in one program (forward, backward and AdamW by hand).
+
+``K`` networks see the same batch, so their first layers are one matrix product over concatenated
+weights; later layers are batched products. Nothing mixes networks: each row of the stack computes
+what it would compute alone.
+
+Autograd is left out on purpose. The gradient of one first layer goes to AdamW while it is still in
+the cache and is never stored for the whole stack, which saves a third of the memory traffic of a
+step; and the per-operation overhead of the graph would dominate small stacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
+ADAM_BETAS = (0.9, 0.999)  # Kingma & Ba 2015; torch.optim.Adam's defaults
+ADAM_EPS = 1e-8
+# Rows of a first-layer gradient computed at a time: enough for an efficient product, few enough
+# (256 x 1536 x 4 bytes = 1.5 MB) to stay in cache until AdamW has used them.
+GRADIENT_ROWS = 256
+# Floats of first-layer activations held while many rows are scored.
+SCORE_FLOATS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Layer widths of every network in a stack: ``sizes[0]`` inputs … ``sizes[-1]`` classes."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def n_layers(self) -> int:
+        """Linear layers, the output layer included."""
+        return len(self.sizes) - 1
+
+    def tail_slices(self) -> list[tuple[str, int, slice, tuple[int, ...]]]:
+        """``(name, layer, slice of the tail, shape)`` of every parameter but the first weight."""
+        out: list[tuple[str, int, slice, tuple[int, ...]]] = []
+        start = 0
+        for layer in range(self.n_layers):
+            width, inputs = self.sizes[layer + 1], self.sizes[layer]
+            parts: list[tuple[str, tuple[int, ...]]] = [("bias", (width,))]
+            if layer > 0:
+                parts.insert(0, ("weight", (width, inputs)))
+            if layer < self.n_layers - 1:
+                parts += [("gain", (width,)), ("shift", (width,))]
+            for name, shape in parts:
+                size = width * inputs if name == "weight" else width
+                out.append((name, layer, slice(start, start + size), shape))
+                start += size
+        return out
+
+
+def initial_weights(shape: Shape, seed: int) -> tuple[Tensor, Tensor]:
+    """Weights of one network as ``torch.nn.Linear`` and ``LayerNorm`` would draw them.
+
+    Args:
+        shape: Layer widths.
+        seed: Seed of the generator; equal to ``torch.manual_seed(seed)`` before building the same
+            ``torch.nn.Sequential``.
+
+    Returns:
+        First weight ``[h1, d]`` and the flat tail ``[r]``, float32.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    slices = shape.tail_slices()
+    tail = torch.empty(slices[-1][2].stop)
+    first = torch.empty(shape.sizes[1], shape.sizes[0])
+    by_name = {(name, layer): tail[where].view(dims) for name, layer, where, dims in slices}
+    for layer in range(shape.n_layers):
+        # kaiming_uniform_(a=sqrt(5)) of torch.nn.Linear is U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+        bound = shape.sizes[layer] ** -0.5
+        weight = first if layer == 0 else by_name["weight", layer]
+        weight.uniform_(-bound, bound, generator=generator)
+        by_name["bias", layer].uniform_(-bound, bound, generator=generator)
+        if ("gain", layer) in by_name:
+            by_name["gain", layer].fill_(1.0)
+            by_name["shift", layer].zero_()
+    return first, tail
+
+
+class Stack:
+    """``K`` networks of one shape with their AdamW state.
+
+    Attributes:
+        first: First-layer weights ``[K * h1, d]``; network ``k`` owns rows ``k*h1 : (k+1)*h1``.
+        tail: All other parameters ``[K, r]``.
+        targets: Loss targets ``[K, label, C]``: row ``y`` of network ``k`` is the (smoothed,
+            class-weighted) target distribution of a sample labelled ``y``.
+        class_weights: Weight of a sample of each label ``[K, C]``.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        first: Tensor,
+        tail: Tensor,
+        targets: Tensor,
+        class_weights: Tensor,
+        dropout: Sequence[float],
+        dropout_stream: Sequence[int],
+        weight_decay: Sequence[float],
+    ) -> None:
+        self.shape = shape
+        self.first, self.tail = first, tail
+        self.first_moments = [torch.zeros_like(first), torch.zeros_like(first)]
+        self.tail_moments = [torch.zeros_like(tail), torch.zeros_like(tail)]
+        self.targets, self.class_weights = targets, class_weights
+        self.dropout = list(dropout)
+        self.dropout_stream = list(dropout_stream)
+        self.weight_decay = list(weight_decay)
+        self.n_steps = torch.zeros(())
+        self._bind()
+
+    def __len__(self) -> int:
+        return len(self.tail)
+
+    def _bind(self) -> None:
+        """Make the views used in every step once, so that a step slices nothing."""
+        k, h1 = len(self), self.shape.sizes[1]
+        self._grad_tail = torch.empty_like(self.tail)
+        self._views = self._tail_views(self.tail)
+        self._grad_views = self._tail_views(self._grad_tail)
+        self._target_sums = self.targets.sum(-1, keepdim=True)  # [K, label, 1]
+        self._plain_loss = bool((self.class_weights == 1).all())
+        keep = torch.tensor([1.0 - p for p in self.dropout]).view(k, 1, 1)
+        self._keep = keep if any(self.dropout) else None
+        self._streams = sorted(set(self.dropout_stream))
+        self._stream_of = torch.tensor([self._streams.index(s) for s in self.dropout_stream])
+        # Networks whose first-layer gradients are computed by one product.
+        width = max(1, GRADIENT_ROWS // h1)
+        self._blocks: list[tuple[slice, Tensor, list[tuple[int, list[list[Tensor]]]]]] = []
+        buffer = torch.empty(min(width, k) * h1, self.shape.sizes[0])
+        for start in range(0, k, width):
+            stop = min(start + width, k)
+            members: list[tuple[int, list[list[Tensor]]]] = []
+            for i in range(start, stop):
+                rows = slice(i * h1, (i + 1) * h1)
+                local = slice((i - start) * h1, (i - start + 1) * h1)
+                lists = [
+                    [self.first[rows], self.tail[i]],
+                    [buffer[local], self._grad_tail[i]],
+                    [self.first_moments[0][rows], self.tail_moments[0][i]],
+                    [self.first_moments[1][rows], self.tail_moments[1][i]],
+                ]
+                members.append((i, lists))
+            span = slice(start * h1, stop * h1)
+            self._blocks.append((span, buffer[: (stop - start) * h1], members))
+
+    def _tail_views(self, flat: Tensor) -> dict[tuple[str, int], Tensor]:
+        k = len(flat)
+        views = {}
+        for name, layer, where, dims in self.shape.tail_slices():
+            dims = dims if name == "weight" else (1, *dims)  # vectors broadcast over the batch
+            views[name, layer] = flat[:, where].view(k, *dims)
+        return views
+
+    def keep(self, alive: Sequence[int]) -> None:
+        """Drop every network whose position is not in ``alive`` from the computation."""
+        index = torch.tensor(alive, dtype=torch.int64)
+
+        def pick(first: Tensor) -> Tensor:
+            return first.view(len(self), -1)[index].view(-1, first.shape[-1])
+
+        self.first_moments = [pick(m) for m in self.first_moments]
+        self.tail_moments = [m[index] for m in self.tail_moments]
+        self.first = pick(self.first)
+        self.targets, self.class_weights = self.targets[index], self.class_weights[index]
+        self.dropout = [self.dropout[i] for i in alive]
+        self.dropout_stream = [self.dropout_stream[i] for i in alive]
+        self.weight_decay = [self.weight_decay[i] for i in alive]
+        self.tail = self.tail[index]
+        self._bind()
+
+    def weights(self, k: int) -> tuple[Tensor, Tensor]:
+        """A copy of network ``k``'s parameters: ``[h1, d]`` and ``[r]``."""
+        h1 = self.shape.sizes[1]
+        return self.first[k * h1 : (k + 1) * h1].clone(), self.tail[k].clone()
+
+    def _first_layer(self, x: Tensor) -> Tensor:
+        """``[b, d]`` to ``[K, b, h1]`` (a view of ``[b, K, h1]``), bias added."""
+        z = (x @ self.first.T).view(len(x), len(self), -1).transpose(0, 1)
+        return z.add_(self._views["bias", 0])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Scores of all networks without dropout: ``[n, d]`` to ``[K, n, C]``."""
+        rows = max(256, SCORE_FLOATS // len(self.first))
+        return torch.cat([self._logits(part) for part in torch.split(x, rows)], dim=1)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        z = self._first_layer(x)
+        for layer in range(self.shape.n_layers - 1):
+            normal, _, _ = _normalise(z)
+            a = self._activate(normal, layer)
+            z = self._linear(a, layer + 1)
+        return z
+
+    def _activate(self, normal: Tensor, layer: int) -> Tensor:
+        shift, gain = self._views["shift", layer], self._views["gain", layer]
+        return torch.addcmul(shift, normal, gain).relu_()
+
+    def _linear(self, a: Tensor, layer: int) -> Tensor:
+        weight = self._views["weight", layer].transpose(1, 2)
+        return torch.baddbmm(self._views["bias", layer], a, weight)
+
+    def losses(self, logits: Tensor, y: Tensor) -> list[float]:
+        """Each network's own training criterion on given rows: cross-entropy, weighted mean."""
+        log_p = torch.log_softmax(logits, dim=-1)
+        total = -(self.targets[:, y] * log_p).sum(dim=(1, 2), dtype=torch.float64)
+        return (total / self.class_weights[:, y].sum(1, dtype=torch.float64)).tolist()
+
+    def step(
+        self,
+        x: Tensor,
+        y: Tensor,
+        learning_rates: Sequence[float],
+        generators: dict[int, torch.Generator],
+    ) -> None:
+        """One AdamW step of every network on the batch ``x [b, d]``, ``y [b]``.
+
+        Args:
+            x: Standardised rows.
+            y: Labels as integers.
+            learning_rates: One per network.
+            generators: Dropout noise by stream; networks of one stream share the noise, each with
+                its own rate, so that it does not matter which others are in the stack.
+        """
+        n_hidden = self.shape.n_layers - 1
+        z = self._first_layer(x)
+        # (z, normalised z, mean, 1/std, activation, dropout factor) of each hidden layer
+        tape: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]] = []
+        for layer in range(n_hidden):
+            normal, mean, rstd = _normalise(z)
+            a = self._activate(normal, layer)
+            mask = self._dropout_factor(a, generators)
+            if mask is not None:
+                a.mul_(mask)
+            tape.append((z, normal, mean, rstd, a, mask))
+            z = self._linear(a, layer + 1)
+
+        # Softmax cross-entropy with target t (mass s = sum t): d loss / d logits = p * s - t.
+        grad = torch.softmax(z, dim=-1)
+        if not self._plain_loss:
+            grad.mul_(self._target_sums[:, y])
+        grad.sub_(self.targets[:, y])
+        if self._plain_loss:
+            grad.div_(len(y))
+        else:
+            grad.div_(self.class_weights[:, y].sum(1).view(-1, 1, 1))
+
+        g = self._grad_views
+        for layer in range(n_hidden, 0, -1):
+            z, normal, mean, rstd, a, mask = tape[layer - 1]
+            torch.sum(grad, 1, keepdim=True, out=g["bias", layer])
+            g["weight", layer].copy_(torch.bmm(grad.transpose(1, 2), a))
+            grad = torch.bmm(grad, self._views["weight", layer])
+            if a.stride() != grad.stride():
+                # Layer 1 lives as [b, K, h]; one copy here keeps the operations below on one layout.
+                grad = grad.transpose(0, 1).contiguous().transpose(0, 1)
+            if mask is not None:
+                grad.mul_(mask)
+            # a > 0 exactly where ReLU passed (and dropout kept) the value
+            torch.ops.aten.threshold_backward.grad_input(grad, a, 0.0, grad_input=grad)
+            torch.sum(grad, 1, keepdim=True, out=g["shift", layer - 1])
+            torch.sum(normal.mul_(grad), 1, keepdim=True, out=g["gain", layer - 1])
+            grad.mul_(self._views["gain", layer - 1])
+            grad = _normalise_backward(grad, z, mean, rstd)
+        torch.sum(grad, 1, keepdim=True, out=g["bias", 0])
+        self._update(grad, x, learning_rates)
+
+    def _dropout_factor(self, a: Tensor, generators: dict[int, torch.Generator]) -> Tensor | None:
+        if self._keep is None:
+            return None
+        noise = torch.stack([torch.rand(a.shape[1:], generator=generators[s]) for s in self._streams])
+        return (noise[self._stream_of] < self._keep).to(a.dtype).div_(self._keep)
+
+    def _update(self, grad: Tensor, x: Tensor, learning_rates: Sequence[float]) -> None:
+        """First-layer gradients ``[h1, b] @ [b, d]`` block by block, each used at once."""
+        flat = grad.transpose(0, 1).reshape(len(x), -1).T  # [K * h1, b]
+        self.n_steps += 1
+        steps = [self.n_steps, self.n_steps]
+        for span, buffer, members in self._blocks:
+            torch.mm(flat[span], x, out=buffer)
+            for i, (params, grads, means, squares) in members:
+                torch._fused_adamw_(
+                    params,
+                    grads,
+                    means,
+                    squares,
+                    [],
+                    steps,
+                    lr=learning_rates[i],
+                    beta1=ADAM_BETAS[0],
+                    beta2=ADAM_BETAS[1],
+                    weight_decay=self.weight_decay[i],
+                    eps=ADAM_EPS,
+                    amsgrad=False,
+                    maximize=False,
+                )
+
+
+def _normalise(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """LayerNorm without gain and shift over the last axis of ``[K, b, h]``, in z's own layout."""
+    swapped = not z.is_contiguous()
+    source = z.transpose(0, 1) if swapped else z
+    normal, mean, rstd = torch.native_layer_norm(source, [z.shape[-1]], None, None, LAYER_NORM_EPS)
+    return (normal.transpose(0, 1) if swapped else normal), mean, rstd
+
+
+def _normalise_backward(grad: Tensor, z: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    swapped = not z.is_contiguous()
+    if swapped:
+        grad, z = grad.transpose(0, 1), z.transpose(0, 1)
+    out: Tensor = torch.ops.aten.native_layer_norm_backward(
+        grad, z, [z.shape[-1]], mean, rstd, None, None, [True, False, False]
+    )[0]
+    return out.transpose(0, 1) if swapped else out

@@ -1,0 +1,126 @@
+"""Scores of a probe on held-out rows.
+
+UAR (unweighted average recall) is the mean recall over the classes that occur in the targets: a
+class absent from them is left out, as in `sklearn.metrics.balanced_accuracy_score`. torchmetrics'
+macro recall, which the paper's code used, differs when an absent class is predicted: that class
+then counts as recall 0. Both are here by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.ArrayLike
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def uar(targets: Labels, predictions: Labels) -> float:
+    """Mean recall over the classes that occur in `targets [n]`.
+
+    Equals `sklearn.metrics.balanced_accuracy_score`, without its warning about predicted classes
+    that the targets do not hold.
+    """
+    from sklearn.metrics import recall_score
+
+    y = np.asarray(targets)
+    score = recall_score(y, predictions, labels=np.unique(y), average="macro", zero_division=0)
+    return float(score)
+
+
+def uar_torchmetrics(targets: Labels, predictions: Labels) -> float:
+    """Mean recall over the classes that occur in targets or predictions (torchmetrics' rule).
+
+    A class that is predicted but absent from the targets counts as recall 0.
+    """
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(targets, predictions, average="macro", zero_division=0))
+
+
+def accuracy(targets: Labels, predictions: Labels) -> float:
+    """Share of rows predicted right."""
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(targets, predictions))
+
+
+def f1_macro(targets: Labels, predictions: Labels) -> float:
+    """Mean F1 over the classes that occur in `targets` (the same rule as `uar`)."""
+    from sklearn.metrics import f1_score
+
+    y = np.asarray(targets)
+    score = f1_score(y, predictions, labels=np.unique(y), average="macro", zero_division=0)
+    return float(score)
+
+
+def per_class(targets: Labels, predictions: Labels, classes: Sequence[Any]) -> list[dict[str, Any]]:
+    """`class`, `recall` (None where the class is absent) and `support` of every class, in order."""
+    y, guess = np.asarray(targets), np.asarray(predictions)
+    out = []
+    for c in classes:
+        of_class = y == c
+        support = int(of_class.sum())
+        recall = float((guess[of_class] == c).mean()) if support else None
+        out.append({"class": c, "recall": recall, "support": support})
+    return out
+
+
+def confusion(targets: Labels, predictions: Labels, classes: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """Counts `[C, C]`: row = target, column = prediction, both in the order of `classes`."""
+    from sklearn.metrics import confusion_matrix
+
+    return np.asarray(confusion_matrix(targets, predictions, labels=list(classes)), dtype=np.int64)
+
+
+def chance_level(targets: Labels) -> float:
+    """Expected UAR of guessing without looking: 1 / (number of classes present)."""
+    n = len(np.unique(np.asarray(targets)))
+    if n == 0:
+        raise ValueError("chance level of no targets")
+    return 1.0 / n
+
+
+def auroc_macro(targets: Labels, scores: Floats) -> float:
+    """Mean one-against-rest area under the ROC curve over classes that occur (not in all rows).
+
+    Args:
+        targets: Class positions 0 … C-1 `[n]`, or a 0/1 matrix `[n, C]` for multi-label targets.
+        scores: Higher means more likely, `[n, C]`.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return _mean_over_classes(roc_auc_score, targets, scores)
+
+
+def mean_average_precision(targets: Labels, scores: Floats) -> float:
+    """Mean average precision over classes that occur (not in all rows); arguments as `auroc_macro`."""
+    from sklearn.metrics import average_precision_score
+
+    return _mean_over_classes(average_precision_score, targets, scores)
+
+
+def _mean_over_classes(metric: Any, targets: Labels, scores: Floats) -> float:
+    y = np.asarray(targets)
+    if y.ndim == 1:
+        y = y[:, None] == np.arange(scores.shape[1])
+    defined = [c for c in range(scores.shape[1]) if 0 < y[:, c].sum() < len(y)]
+    if not defined:
+        return float("nan")
+    return float(np.mean([metric(y[:, c], scores[:, c]) for c in defined]))
+
+
+def expected_calibration_error(targets: Labels, probabilities: Floats, n_bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins, weighted by rows.
+
+    Guo et al. 2017 (ICML), who use 15 bins. Confidence is the largest of `probabilities [n, C]`.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == np.asarray(targets)
+    # bins (i/n, (i+1)/n], as in the paper
+    bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
+    gap = np.bincount(bins, weights=confidence - right, minlength=n_bins)
+    return float(np.abs(gap).sum() / len(confidence))

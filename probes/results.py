@@ -1,0 +1,252 @@
+"""The results folder: what is finished, the table of it, and what the table says.
+
+``_tasks/<fingerprint>.parquet`` holds the rows of one finished task and is put last, so it is the
+record that the task is done; ``results.parquet`` is rewritten from these. Every file appears whole
+or not at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import CorruptData, StoreError
+
+RESULTS_NAME = "results.parquet"
+# With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
+RUN_NAME = "_run.json"
+TASKS_FOLDER = "_tasks"
+PREDICTIONS_FOLDER = "_predictions"
+
+#: What a fit answers. A later answer to the same question about other data replaces the earlier.
+IDENTITY = (
+    "model",
+    "dataset",
+    "label",
+    "classifier",
+    "split",
+    "split_seed",
+    "fold",
+    "layer",
+    "hparams",
+    "seed",
+)
+COLUMNS = (
+    "model",
+    "dataset",
+    "label",
+    "layer",
+    "classifier",
+    "split",
+    "seed",
+    "hparams",
+    "uar_train",
+    "uar_val",
+    "uar_test",
+    "accuracy_test",
+    "f1_macro_test",
+    "auroc_macro_test",
+    "ece_test",
+    "chance",
+    "n_train",
+    "n_val",
+    "n_test",
+    "n_classes",
+    "n_epochs",
+    "best_epoch",
+    "fit_s",
+    "split_seed",
+    "fold",
+    "finished_at",
+    "fingerprint",
+)
+CURVE = ("model", "dataset", "label", "classifier", "split")
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, and make sure that it can be written.
+
+    Raises:
+        StoreError: it cannot.
+    """
+    try:
+        for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{out}: cannot write results here ({error.strerror}); choose another --out"
+        ) from error
+
+
+def finished(out: Path) -> set[str]:
+    """Fingerprints of all fits whose task is recorded as done."""
+    done: set[str] = set()
+    for path in _task_files(out):
+        done.update(_read(path, ["fingerprint"])["fingerprint"])
+    return done
+
+
+def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predictions: pd.DataFrame) -> None:
+    """Put one task's predictions, then its rows.
+
+    Args:
+        out: Results folder, made by `prepare`.
+        fingerprint: The task's.
+        rows: One mapping of `COLUMNS` per fit.
+        predictions: Columns fingerprint, utterance_id, group, target, prediction.
+    """
+    _write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    _write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
+
+
+def consolidate(out: Path) -> pd.DataFrame:
+    """Rewrite ``results.parquet`` from the finished tasks and return it.
+
+    The order of rows does not depend on the order in which tasks finished.
+    """
+    tables = [_read(path) for path in _task_files(out)]
+    if not tables:
+        return pd.DataFrame(columns=list(COLUMNS))
+    table = pd.concat(tables, ignore_index=True)
+    table = table.sort_values([*IDENTITY, "finished_at", "fingerprint"], kind="stable")
+    table = table.drop_duplicates(list(IDENTITY), keep="last", ignore_index=True)
+    _write_parquet(table, out / RESULTS_NAME)
+    return table
+
+
+def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """The results table of a folder.
+
+    Raises:
+        StoreError: there is none.
+    """
+    path = Path(out) / RESULTS_NAME
+    if not path.is_file():
+        raise StoreError(f"{path}: expected the results of `fs probe`, found no such file")
+    return _read(path)
+
+
+def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
+    """Test predictions of the fits in `table` (rows of `read_results`)."""
+    folder = Path(out) / PREDICTIONS_FOLDER
+    wanted = set(table["fingerprint"])
+    parts = []
+    for path in sorted(folder.glob("[!.]*.parquet")):
+        part = _read(path)
+        part = part[part["fingerprint"].isin(wanted)]
+        if len(part):
+            parts.append(part)
+    if not parts:
+        columns = ["fingerprint", "utterance_id", "group", "target", "prediction"]
+        return pd.DataFrame(columns=columns)
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_run(out: Path, record: Mapping[str, Any]) -> None:
+    """Write ``_run.json``: what was asked last, with what versions, and all splits in the folder.
+
+    Splits of earlier calls are kept unless `record` describes them anew.
+    """
+    path = out / RUN_NAME
+    splits = list(record["splits"])
+    described = {_split_name(s) for s in splits}
+    if path.is_file():
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))["splits"]
+            splits += [s for s in earlier if _split_name(s) not in described]
+        except (ValueError, KeyError) as error:
+            raise CorruptData(f"{path}: cannot be read ({error!r}); delete it and run again") from error
+    text = json.dumps({**record, "splits": splits}, indent=2, ensure_ascii=False) + "\n"
+    _put(text.encode(), path)
+
+
+def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(split[k] for k in ("model", "dataset", "label", "split", "split_seed", "fold"))
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, data set, label, classifier, split and layer.
+
+    Where several settings were tried, the one with the highest mean *validation* UAR over seeds
+    stands for the layer; `best` marks the layer with the highest mean validation UAR of its curve
+    (the lower layer on a tie). Test values take no part in either choice.
+
+    Returns:
+        Columns model, dataset, label, classifier, split, layer, hparams, n_fits, `uar_val_mean`,
+        `uar_val_std`, `uar_test_mean`, `uar_test_std` (n-1; NaN for one fit), chance, best.
+    """
+    by = [*CURVE, "layer", "hparams"]
+    grouped = table.groupby(by, sort=True)
+    stats = grouped.agg(
+        n_fits=("seed", "size"),
+        uar_val_mean=("uar_val", "mean"),
+        uar_val_std=("uar_val", "std"),
+        uar_test_mean=("uar_test", "mean"),
+        uar_test_std=("uar_test", "std"),
+        chance=("chance", "mean"),
+    ).reset_index()
+    chosen = _first_highest(stats, [*CURVE, "layer"])
+    layers = stats[chosen].reset_index(drop=True)
+    layers["best"] = _first_highest(layers, list(CURVE))
+    return layers
+
+
+def _first_highest(stats: pd.DataFrame, by: list[str]) -> np.ndarray:
+    """Mark the first row with the highest mean validation UAR of each group."""
+    # Rounding must not break a tie.
+    score = stats["uar_val_mean"].round(9).fillna(-1.0)
+    highest = score.groupby([stats[c] for c in by]).transform("max")
+    at_top = stats.loc[score == highest]
+    first = at_top.drop_duplicates(by, keep="first").index
+    marked: np.ndarray = stats.index.isin(first)
+    return marked
+
+
+def _task_files(out: Path) -> list[Path]:
+    return sorted((out / TASKS_FOLDER).glob("[!.]*.parquet"))
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CorruptData(f"{path}: cannot be read ({reason}); delete it and run again") from error
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    _put(buffer.getvalue(), path)
+
+
+def _put(data: bytes, path: Path) -> None:
+    # Hidden until whole: names with a leading dot are read by nothing.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,186 @@
+"""What is asked, as data: configuration, and the grid of tasks it stands for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import ConfigError
+from featurestore.fingerprint import canonical_json, digest
+from featurestore.layers import parse_layers
+from featurestore.runners import check_cluster
+from probes.classifiers import expand_grid, get_classifier
+from probes.splits import Rows, Split, check_split
+
+# Part of every fingerprint. Raise it when a change of code changes results, so that what was
+# cached before is fitted again.
+NUMERICS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """A call of `run_probe`.
+
+    Attributes:
+        store: Path or URL of the feature store.
+        labels: Label columns to predict.
+        out: Folder of the results.
+        models: Models of the store; all when empty.
+        datasets: Data sets of the store; all when empty.
+        layers: Layers such as "0-6,12"; all when None.
+        classifiers: Names or import paths, see `probes.classifiers`.
+        grid: Settings by classifier: name to setting to values (or one value).
+        split: Name of a splitter; None takes the manifest's split column if it has one, else its
+            groups, else random.
+        split_seed: Seed of the split, apart from the probes' seeds: these show the spread of
+            training on one split.
+        n_seeds: Fits with seeds 0 … n_seeds-1.
+        cluster: Where to run, see `featurestore.runners`.
+    """
+
+    store: str
+    labels: tuple[str, ...]
+    out: Path
+    models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    layers: str | None = None
+    classifiers: tuple[str, ...] = ("mlp",)
+    grid: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    split: str | None = None
+    split_seed: int = 0
+    n_seeds: int = 1
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", str(self.store))
+        object.__setattr__(self, "out", Path(self.out))
+        for name in ("labels", "models", "datasets", "classifiers"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ConfigError(f"{name}: expected a list of names, got the text {value!r}")
+            object.__setattr__(self, name, tuple(dict.fromkeys(value)))
+        if not self.labels:
+            raise ConfigError("labels: expected at least one label column")
+        if not self.classifiers:
+            raise ConfigError("classifiers: expected at least one classifier")
+        if self.n_seeds < 1:
+            raise ConfigError(f"seeds: expected at least 1, got {self.n_seeds}")
+        if self.split_seed < 0:
+            raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
+        if self.split is not None:
+            check_split(self.split)
+        check_cluster(self.cluster)
+        if self.layers is not None:
+            parse_layers(self.layers)
+        for name in self.grid:
+            if name not in self.classifiers:
+                asked = ", ".join(self.classifiers)
+                raise ConfigError(f"grid: settings for classifier {name!r}, but the classifiers are {asked}")
+        self.fits()
+
+    def fits(self) -> dict[str, list[Fit]]:
+        """Settings and seeds of every fit, by classifier."""
+        out = {}
+        for name in self.classifiers:
+            settings = expand_grid(name, self.grid.get(name, {}))
+            seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
+            out[name] = [Fit(hparams=canonical_json(s), seed=i) for s in settings for i in seeds]
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {**asdict(self), "out": str(self.out)}
+
+
+@dataclass(frozen=True, order=True)
+class Fit:
+    """One fit within a bundle: settings as canonical JSON, and the seed."""
+
+    hparams: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeTask:
+    """One (model, data set, label, layer, classifier, split): all its fits that are not yet done.
+
+    Attributes:
+        store: Path or URL of the feature store; the worker opens it.
+        model: Key in the store.
+        dataset: Key in the store.
+        label: Label column.
+        layer: Layer.
+        classifier: Name or import path.
+        split: Splitter.
+        split_seed: Its seed.
+        fold: Which of the splitter's splits.
+        data: Digest of the key's fingerprint and of id, audio, class and part of every row.
+        fits: What to fit.
+    """
+
+    store: str
+    model: str
+    dataset: str
+    label: str
+    layer: int
+    classifier: str
+    split: str
+    split_seed: int
+    fold: int
+    data: str
+    fits: tuple[Fit, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"probe of {self.model}/{self.dataset} layer {self.layer}, label {self.label}, "
+            f"classifier {self.classifier}, split {self.split}"
+        )
+
+    def question(self, fit: Fit) -> str:
+        """Fingerprint of one fit (sha256): the same question always has the same one.
+
+        It holds nothing of the other fits, of where the store lies, or of how it was run.
+        """
+        asked = {
+            "numerics": NUMERICS_VERSION,
+            "model": self.model,
+            "dataset": self.dataset,
+            "label": self.label,
+            "layer": self.layer,
+            "classifier": self.classifier,
+            "hparams": json.loads(fit.hparams),
+            "seed": fit.seed,
+            "split": [self.split, self.split_seed, self.fold],
+            "data": self.data,
+        }
+        return digest(asked)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the bundle: of its fits' fingerprints, whatever their order (sha256)."""
+        return digest(sorted(self.question(f) for f in self.fits))
+
+
+def data_digest(key_fingerprint: Any, audio_hash: Sequence[str], rows: Rows, split: Split) -> str:
+    """Digest of what a split of labelled rows is, whatever their order (sha256).
+
+    Args:
+        key_fingerprint: The store key's own fingerprint (JSON values).
+        audio_hash: Of each row `[n]`.
+        rows: Ids and classes.
+        split: Which row is in which part.
+    """
+    part = np.full(len(rows), "", dtype=object)
+    for name, where in split.parts():
+        part[where] = name
+    lines = sorted(
+        [str(i), str(h), str(y), str(p)]
+        for i, h, y, p in zip(rows.utterance_id, audio_hash, rows.label, part, strict=True)
+        if p
+    )
+    return digest([key_fingerprint, *lines])

@@ -1,0 +1,233 @@
+"""The command line as a user meets it: in a process of its own, exit codes and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+from tests.conftest import write_clips
+from tests.models import save_ssl
+
+
+def fs(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
+
+
+def one_line_error(result: Result, *parts: str) -> None:
+    """Exit code 2 and exactly one line on standard error that holds these parts."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    return write_clips(tmp_path / "audio", [5000 + 61 * i for i in range(36)])
+
+
+@pytest.fixture
+def store(audio: Path, tmp_path: Path) -> Path:
+    result = extract(audio, tmp_path / "s")
+    assert result.exit_code == 0, result.output
+    return tmp_path / "s"
+
+
+def extract(manifest: Path, store: Path, *more: object) -> Result:
+    return fs(
+        "extract",
+        "--manifest",
+        manifest,
+        "--dataset",
+        "d",
+        "--model",
+        "logmel",
+        "--store",
+        store,
+        "-q",
+        *more,
+    )
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, time; t = time.perf_counter(); import cli\n"
+        "from click.testing import CliRunner\n"
+        "out = CliRunner().invoke(cli.main, ['--help'])\n"
+        "assert out.exit_code == 0 and 'extract' in out.output, out.output\n"
+        "heavy = {'torch', 'transformers', 'zarr', 'pandas', 'numpy', 'dask', 'sklearn', 'matplotlib', 'rich'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_and_option_has_a_sentence() -> None:
+    import click
+
+    def walk(command: click.Command, name: str) -> None:
+        assert command.help, name
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, f"{name} {parameter.name}"
+        if isinstance(command, click.Group):
+            with click.Context(command) as context:
+                for child in command.list_commands(context):
+                    found = command.get_command(context, child)
+                    assert found is not None
+                    walk(found, f"{name} {child}")
+
+    walk(cli.main, "fs")
+
+
+def test_from_audio_to_report(store: Path, tmp_path: Path) -> None:
+    results, report = tmp_path / "r", tmp_path / "report"
+    probed = fs("probe", "--store", store, "--label", "kind", "--split", "random", "--out", results, "-q")
+    assert probed.exit_code == 0, (probed.output, probed.exception)
+    assert "kind · d · mlp · split: random" in probed.output
+    table = pd.read_parquet(results)
+    assert table[["model", "dataset", "label", "layer", "split", "seed"]].values.tolist() == [
+        ["logmel", "d", "kind", 0, "random", 0]
+    ]
+    again = fs("probe", "--store", store, "--label", "kind", "--split", "random", "--out", results, "-q")
+    assert "0 fits in" in again.output
+    shown = fs("report", results, "--out", report)
+    assert shown.exit_code == 0, (shown.output, shown.exception)
+    assert (report / "index.html").stat().st_size > 10_000
+    assert f"report: {report / 'index.html'}" in shown.output
+
+
+def test_ls_and_info_show_what_is_there(store: Path) -> None:
+    assert "logmel  d        0       mean,std" in fs("ls", store).output
+    info = fs("info", store).output
+    assert "36 of 36 committed, 0 failed" in info
+    assert "input.normalisation:             none" in info
+    one_line_error(fs("info", store, "--model", "hubert"), "no key with model hubert")
+
+
+def test_failed_clips_are_in_the_summary_and_the_run_goes_on(audio: Path, tmp_path: Path) -> None:
+    (audio.parent / "clip003.wav").write_text("not audio")
+    result = extract(audio, tmp_path / "s")
+    assert result.exit_code == 0
+    assert "35 clips embedded, 1 failed" in result.output
+    assert "1 × cannot be decoded" in result.output
+    assert "'clip003'" in result.output
+
+
+def test_manifest_errors(audio: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(audio)
+    cases = {
+        "no_path": (table.rename(columns={"path": "file"}), "expected a column 'path'"),
+        "no_file": (table.assign(path="gone.wav"), "no audio file 'gone.wav'"),
+        "times": (table.assign(start_s=2, end_s=1), "row 2: end_s 1 is not after start_s 2"),
+        "twice": (table.assign(utterance_id="x"), "row 3: utterance_id 'x' stands already in row 2"),
+    }
+    for name, (broken, message) in cases.items():
+        manifest = audio.parent / f"{name}.csv"
+        broken.to_csv(manifest, index=False)
+        one_line_error(extract(manifest, tmp_path / "s"), message, str(manifest))
+    assert not (tmp_path / "s").exists()
+
+
+def test_model_errors(audio: Path, tmp_path: Path) -> None:
+    folder = save_ssl(tmp_path / "m", "hubert", "base")
+    (folder / "model.safetensors").unlink()
+    one_line_error(
+        extract(audio, tmp_path / "s", "--model", folder), "no weights; expected model.safetensors"
+    )
+    one_line_error(extract(audio, tmp_path / "s", "--model", tmp_path / "nowhere"), "expected a model folder")
+
+
+def test_store_errors(audio: Path, store: Path, tmp_path: Path) -> None:
+    one_line_error(extract(audio, store, "--normalise", "peak"), "stored none, requested peak", "--overwrite")
+    (tmp_path / "file").write_text("x")
+    one_line_error(extract(audio, tmp_path / "file"), "cannot write", "file")
+    one_line_error(fs("ls", tmp_path / "nowhere"), "no feature store here")
+    if os.geteuid() != 0:
+        (tmp_path / "locked").mkdir(mode=0o500)
+        one_line_error(extract(audio, tmp_path / "locked" / "s"), "Permission denied")
+
+
+def test_a_read_only_place_is_one_line(audio: Path) -> None:
+    # /proc refuses to hold folders, for root too.
+    one_line_error(extract(audio, Path("/proc/store")), "cannot write", "/proc/store")
+
+
+def test_probe_errors(store: Path, tmp_path: Path, audio: Path) -> None:
+    def probe(*more: object) -> Result:
+        return fs("probe", "--store", store, "--out", tmp_path / "r", "-q", *more)
+
+    one_line_error(probe("--label", "kinds"), "'kinds'", "kind")
+    table = pd.read_csv(audio).assign(one="same")
+    table.to_csv(audio, index=False)
+    assert extract(audio, store).exit_code == 0
+    one_line_error(probe("--label", "one"), "expected at least two classes, found only 'same'")
+    one_line_error(probe("--label", "kind", "--classifier", "mpl"), "'mpl'", "mlp")
+    one_line_error(probe("--label", "kind", "--layers", "3-1"), "3-1")
+    one_line_error(probe("--label", "kind", "--split", "group"), "group")
+    one_line_error(fs("report", tmp_path / "none", "--out", tmp_path / "x"), "none")
+
+
+def test_usage_errors_exit_with_two() -> None:
+    assert fs("extract", "--dataset", "d").exit_code == 2
+    assert fs("nonsense").exit_code == 2
+
+
+def test_an_unexpected_error_is_one_line_and_names_itself_a_bug(
+    monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    monkeypatch.setattr("studies.console.print_keys", lambda _: 1 / 0)
+    result = fs("ls", store)
+    assert result.exit_code == 1
+    assert "internal error: ZeroDivisionError" in result.stderr
+    assert "Traceback" not in result.stderr
+    shown = CliRunner().invoke(cli.main, ["--debug", "ls", str(store)])
+    assert isinstance(shown.exception, ZeroDivisionError)
+
+
+def test_manifest_from_a_folder(tmp_path: Path) -> None:
+    for kind in ("bark", "growl"):
+        write_clips(tmp_path / "dogs" / kind, [5000, 6000], labels=False)
+        (tmp_path / "dogs" / kind / "manifest.csv").unlink()
+    out = tmp_path / "m.csv"
+    result = fs("manifest", "folder", tmp_path / "dogs", "--out", out)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert pd.read_csv(out)["label"].tolist() == ["bark", "bark", "growl", "growl"]
+    one_line_error(fs("manifest", "folder", tmp_path / "cats", "--out", out), "no such file or folder")
+    one_line_error(fs("manifest", "nope", tmp_path, "--out", out), "no corpus 'nope'")
+
+
+def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: Path) -> None:
+    import signal
+
+    command = [sys.executable, "-m", "cli", "extract", "--manifest", str(audio), "--dataset", "d"]
+    command += ["--model", "logmel", "--store", str(tmp_path / "s"), "-q"]
+    script = (
+        "import sys, time, extractors.pipeline as p\n"
+        "p._Run._embed_batch = lambda *a: (print('working', flush=True), time.sleep(30))\n"
+        "import cli; sys.argv = sys.argv[1:]; cli.main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *command[2:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.strip() == "interrupted: what was finished is kept, the same command goes on from there"
+    assert time.monotonic() - started < 15
