@@ -15,6 +15,7 @@ import click
 from featurestore.errors import UserError
 
 EXIT_INTERNAL = 1
+EXIT_DAMAGED = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 
@@ -350,6 +351,18 @@ def manifest() -> None:
     """Make a manifest from a published corpus or from annotation files."""
 
 
+@manifest.command()
+@click.argument("store")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--model", help="Only this model.")
+@click.option("--dataset", help="Only this dataset.")
+def attach(store: str, table: Path, model: str | None, dataset: str | None) -> None:
+    """Replace the labels stored with embeddings by those of a manifest; nothing is embedded again."""
+    from studies.console import attach as run
+
+    run(store, table, model, dataset)
+
+
 @main.command(name="ls")
 @click.argument("store")
 def list_store(store: str) -> None:
@@ -368,6 +381,48 @@ def info(store: str, model: str | None, dataset: str | None) -> None:
     from studies.console import print_info
 
     print_info(store, model, dataset)
+
+
+@main.command()
+@click.argument("store")
+@click.option("--model", help="Only this model.")
+@click.option("--dataset", help="Only this dataset.")
+@click.option("--repair", is_flag=True, help="Withdraw damaged units, restore documents, delete leftovers.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def verify(store: str, model: str | None, dataset: str | None, repair: bool, quiet: bool) -> None:
+    """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
+
+    After --repair the same `fs extract` as before does again exactly what was damaged.
+    """
+    from studies.console import verify_store
+
+    intact = verify_store(store, model, dataset, repair=repair, quiet=quiet)
+    sys.exit(0 if intact else EXIT_DAMAGED)
+
+
+@main.command()
+@click.argument("source")
+@click.argument("target")
+@click.option("--model", help="Only this model.")
+@click.option("--dataset", help="Only this dataset.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: bool) -> None:
+    """Copy keys from one store to another, local or remote; checks them, and resumes."""
+    from studies.console import copy_keys
+
+    copy_keys(source, target, model, dataset, quiet=quiet)
+
+
+@main.command()
+@click.argument("store")
+@click.option("--model", required=True, help="Model in the store.")
+@click.option("--dataset", required=True, help="Dataset in the store.")
+@click.confirmation_option(prompt="Remove these embeddings for good?", help="Do not ask.")
+def rm(store: str, model: str, dataset: str) -> None:
+    """Remove one key from a store."""
+    from studies.console import remove_keys
+
+    remove_keys(store, model, dataset)
 
 
 if __name__ == "__main__":

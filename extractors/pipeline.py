@@ -23,7 +23,7 @@ from extractors.changes import locations, refresh, report_changes
 from extractors.config import ExtractConfig
 from extractors.functionals import Parts, finish, merge, reduce_frames, select
 from extractors.models import find_model
-from featurestore.claims import Claims, Heartbeat
+from featurestore.claims import WAITING, Claims, Heartbeat, work_through
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
 from featurestore.layers import parse_layers
@@ -38,8 +38,6 @@ VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "so
 # Padded seconds of audio per batch: enough to keep the device busy, little enough to fit it.
 BATCH_SECONDS = {"cpu": 30.0, "cuda": 300.0}
 MAX_BATCH_CLIPS = 256
-# How long to wait before looking again at units that others hold.
-WAIT_S = 0.5
 STATUS_OK = "ok"
 
 
@@ -256,10 +254,6 @@ class _Batch:
     is_last: bool
 
 
-# Handed through the pipeline when this worker is about to wait for others: finish what is under way.
-_DRAIN = None
-
-
 class _UnitResult:
     """Values of one unit while its batches come in."""
 
@@ -321,7 +315,13 @@ class _Run:
         began = time.perf_counter()
         writes: deque[Future[int]] = deque()
         result: _UnitResult | None = None
-        claimed = self._claimed(units)
+        self._total = sum(u.n_rows for u in units)
+        claimed = work_through(
+            self.claims,
+            units,
+            lambda unit: self.writer.is_committed(unit, self.layers),
+            self._count_as_done_by_others,
+        )
         with (
             ThreadPoolExecutor(self.config.workers) as decoders,
             ThreadPoolExecutor(1) as writing,
@@ -329,7 +329,7 @@ class _Run:
         ):
             try:
                 for step in self._decoded(extractor, claimed, decoders):
-                    if step is _DRAIN:
+                    if step is WAITING:
                         while writes:
                             self.n_bytes += writes.popleft().result()
                         continue
@@ -362,29 +362,6 @@ class _Run:
                 self.claims.release_all()
         self.elapsed_s = time.perf_counter() - began
 
-    def _claimed(self, units: Sequence[Unit]) -> Iterator[Unit | None]:
-        """Units this worker holds, one after the other; `_DRAIN` before it waits for others."""
-        waiting = list(units)
-        self._total = sum(u.n_rows for u in units)
-        while waiting:
-            busy = []
-            for unit in waiting:
-                if not self.claims.take(unit.index):
-                    busy.append(unit)
-                elif self.writer.is_committed(unit, self.layers):
-                    self.claims.release(unit.index)
-                    self._count_as_done_by_others(unit)
-                else:
-                    yield unit
-            waiting = busy
-            if waiting:
-                yield _DRAIN
-                time.sleep(WAIT_S)
-                for unit in list(waiting):
-                    if self.writer.is_committed(unit, self.layers):
-                        waiting.remove(unit)
-                        self._count_as_done_by_others(unit)
-
     def _count_as_done_by_others(self, unit: Unit) -> None:
         self.n_done_by_others += 1
         self._total -= unit.n_rows
@@ -395,11 +372,11 @@ class _Run:
         """Batches with their clips; decoding runs two batches ahead."""
         waiting: deque[tuple[_Batch, list[Future[Clip | AudioError | None]]]] = deque()
         for unit in units:
-            if unit is _DRAIN:
+            if unit is WAITING:
                 while waiting:
                     ready, clips = waiting.popleft()
                     yield ready, [f.result() for f in clips]
-                yield _DRAIN
+                yield WAITING
                 continue
             for batch in self._batches(extractor, unit):
                 first = unit.first_row

@@ -18,16 +18,20 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from featurestore import layout
 from featurestore.errors import StoreError
+from featurestore.plan import Unit
 from featurestore.storage import Storage
 
 CLAIMS_ARRAY = "claims"
 RENEW_S = 10.0
 EXPIRY_S = 60.0
+# How long to wait before looking again at units that others hold.
+WAIT_S = 0.5
+WAITING = None
 
 
 @dataclass
@@ -122,6 +126,47 @@ class Claims:
     def _encode(self, beat: int) -> bytes:
         claim = {"worker": self.worker, "host": _machine(), "pid": os.getpid(), "beat": beat}
         return layout.encode_text(json.dumps(claim), compress=False)
+
+
+def work_through(
+    claims: Claims,
+    units: Sequence[Unit],
+    is_committed: Callable[[Unit], bool],
+    on_done_by_others: Callable[[Unit], None] = lambda unit: None,
+) -> Iterator[Unit | None]:
+    """Units to do, each claimed, until all are committed by somebody.
+
+    Args:
+        claims: this worker's.
+        units: what there is to do.
+        is_committed: whether a unit is done by now.
+        on_done_by_others: told of units that somebody else did.
+
+    Yields:
+        A claimed unit; the caller commits and releases it. Or `WAITING`: everything left is held by
+        others and a pause follows, so whatever the caller has under way should be finished now, or two
+        workers would wait for each other.
+    """
+    left = list(units)
+    while left:
+        busy = []
+        for unit in left:
+            if not claims.take(unit.index):
+                busy.append(unit)
+            elif is_committed(unit):
+                claims.release(unit.index)
+                on_done_by_others(unit)
+            else:
+                yield unit
+        left = []
+        if busy:
+            yield WAITING
+            time.sleep(WAIT_S)
+        for unit in busy:
+            if is_committed(unit):
+                on_done_by_others(unit)
+            else:
+                left.append(unit)
 
 
 class Heartbeat:

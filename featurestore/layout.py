@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from featurestore.errors import ConfigError
@@ -168,8 +168,34 @@ def decode_text(data: bytes, *, compress: bool = True) -> str:
     """
     store = MemoryStore()
     target = _create_rows(store, "string", "", 1, 1, compress=compress)
-    store._store_dict["c/0"] = zarr.core.buffer.default_buffer_prototype().buffer.from_bytes(data)
+    store._store_dict["c/0"] = _buffer(data)
     return str(target[0])
+
+
+def decode_layer(shape: LayerShape, data: bytes) -> np.ndarray:
+    """Inverse of `encode_layer`: `[unit_rows, functionals, features]`, NaN where nothing was written.
+
+    Raises:
+        ValueError: the bytes do not match their checksums.
+    """
+    store = MemoryStore()
+    array = _create_layer(store, shape, shape.unit_rows)
+    store._store_dict["c/0/0/0"] = _buffer(data)
+    return np.asarray(array[:])
+
+
+def decode_rows(array: str, unit_rows: int, data: bytes) -> np.ndarray:
+    """Inverse of `encode_rows`: `[unit_rows]`.
+
+    Raises:
+        ValueError: the bytes do not match their checksum.
+    """
+    dtype, fill = ROW_ARRAYS[array]
+    store = MemoryStore()
+    target = _create_rows(store, dtype, fill, unit_rows, unit_rows)
+    store._store_dict["c/0"] = _buffer(data)
+    values = np.asarray(target[:])
+    return values.astype(object) if dtype == "string" else values
 
 
 def to_half(values: np.ndarray) -> np.ndarray:
@@ -234,6 +260,10 @@ def _create_rows(
         dimension_names=("utterance",) if n_rows != 1 else None,
         config={"write_empty_chunks": True},
     )
+
+
+def _buffer(data: bytes) -> Buffer:
+    return default_buffer_prototype().buffer.from_bytes(data)
 
 
 def _document(store: MemoryStore) -> bytes:

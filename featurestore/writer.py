@@ -16,7 +16,7 @@ import zarr
 
 from featurestore import layout
 from featurestore.claims import CLAIMS_ARRAY
-from featurestore.errors import CorruptData, FingerprintMismatch, KeyNotFound
+from featurestore.errors import CorruptData, FingerprintMismatch, KeyNotFound, ManifestError
 from featurestore.fingerprint import diff
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
@@ -336,9 +336,7 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
         versions=request.versions,
         model_card=request.model_card,
     )
-    root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
-    storage.put("zarr.json", layout.group_document(root), if_absent=True)
-    storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
+    put_root_documents(storage, info)
     _put_documents(storage, info)
     _put_ids(storage, info, ordered_ids)
     store_manifest(storage, info, manifest)
@@ -349,18 +347,51 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
     return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest)
 
 
-def _put_documents(storage: Storage, info: KeyInfo) -> None:
+def put_root_documents(storage: Storage, info: KeyInfo) -> None:
+    """The groups above a key, where they are not there yet."""
+    root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
+    storage.put("zarr.json", layout.group_document(root), if_absent=True)
+    storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
+
+
+def attach_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> int:
+    """Replace the labels stored with a key; embeddings are not touched.
+
+    Returns:
+        Utterances of the key that got a row.
+
+    Raises:
+        ManifestError: the manifest lacks an utterance of the key.
+    """
+    ids = {i for i in read_ids(storage, info).tolist() if i}
+    lacking = sorted(ids - set(manifest.table["utterance_id"]))
+    if lacking:
+        raise ManifestError(
+            f"{manifest.source}: lacks {len(lacking)} utterances of {info.path} (first {lacking[0]!r}); "
+            "every stored utterance needs a row"
+        )
+    rows = manifest.table[manifest.table["utterance_id"].isin(ids)].reset_index(drop=True)
+    store_manifest(storage, info, Manifest(table=rows, source=manifest.source))
+    return len(ids)
+
+
+def key_documents(info: KeyInfo) -> dict[str, bytes]:
+    """``zarr.json`` of every array that the key's attributes call for, by key-relative name."""
     rows, unit_rows = info.n_rows, info.shape.unit_rows
     n_units = -(-rows // unit_rows)
-    for layer in info.layers:
-        storage.put(
-            f"{info.path}/{layout.layer_name(layer)}/zarr.json", layout.layer_document(info.shape, rows)
-        )
-    for array in layout.ROW_ARRAYS:
-        storage.put(f"{info.path}/{array}/zarr.json", layout.row_document(array, rows, unit_rows))
-    storage.put(f"{info.path}/{LEDGER_ARRAY}/zarr.json", layout.text_document(n_units, 1, compress=False))
-    storage.put(f"{info.path}/{CLAIMS_ARRAY}/zarr.json", layout.text_document(n_units, 1, compress=False))
-    storage.put(f"{info.path}/{MANIFEST_ARRAY}/zarr.json", layout.text_document(1, 1))
+    documents = {
+        LEDGER_ARRAY: layout.text_document(n_units, 1, compress=False),
+        CLAIMS_ARRAY: layout.text_document(n_units, 1, compress=False),
+        MANIFEST_ARRAY: layout.text_document(1, 1),
+        **{name: layout.row_document(name, rows, unit_rows) for name in layout.ROW_ARRAYS},
+        **{layout.layer_name(k): layout.layer_document(info.shape, rows) for k in info.layers},
+    }
+    return {f"{name}/zarr.json": document for name, document in documents.items()}
+
+
+def _put_documents(storage: Storage, info: KeyInfo) -> None:
+    for name, document in key_documents(info).items():
+        storage.put(f"{info.path}/{name}", document)
 
 
 def _put_ids(storage: Storage, info: KeyInfo, ids: np.ndarray, first_row: int = 0) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from extractors.pipeline import Progress as ExtractProgress
     from featurestore.corpora.base import CorpusTable
     from featurestore.labels import LabelReport
+    from featurestore.store import Store
     from probes.report import ReportPaths
     from probes.runner import ProbeProgress, ProbeSummary
 
@@ -178,7 +179,7 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
 
 def print_keys(url: str) -> None:
     """One line per key."""
-    from featurestore.key import read_key
+    from featurestore.key import read_keys
     from featurestore.layers import format_layers
     from featurestore.store import open_store
 
@@ -186,12 +187,11 @@ def print_keys(url: str) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("model", "dataset", "layers", "functionals", "features", "rows", "dtype"):
         table.add_column(column, justify="right" if column in ("features", "rows") else "left")
-    for model, dataset in store.keys():  # noqa: SIM118 - a method of ours, not a mapping's
-        key = read_key(store.storage, model, dataset)
+    for key in read_keys(store.storage):
         rows = sum(s.n_rows for s in key.segments)
         cells = [
-            model,
-            dataset,
+            key.model,
+            key.dataset,
             format_layers(key.layers),
             ",".join(key.functionals),
             str(key.shape.n_features),
@@ -202,18 +202,13 @@ def print_keys(url: str) -> None:
 
 def print_info(url: str, model: str | None, dataset: str | None) -> None:
     """Size, completeness, settings and failures of each key."""
-    from featurestore.errors import KeyNotFound
     from featurestore.fingerprint import flatten
     from featurestore.layers import format_layers
     from featurestore.store import open_store
 
     out = console()
     store = open_store(url)
-    keys = store.keys()
-    chosen = [(m, d) for m, d in keys if model in (None, m) and dataset in (None, d)]
-    if not chosen:
-        raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
-    for m, d in chosen:
+    for m, d in chosen_keys(store, model, dataset):
         features = store.features(m, d)
         records = features.ledger.values()
         planned = sum(s.n_rows for s in features.info.segments)
@@ -235,6 +230,108 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
         for name, value in facts.items():
             out.print(f"  {name + ':':32} {value}", markup=False)
         print_failures(failed)
+
+
+def verify_store(url: str, model: str | None, dataset: str | None, *, repair: bool, quiet: bool) -> bool:
+    """Check every key, print what was found; True if nothing is damaged (any more, with `repair`)."""
+    from featurestore.store import open_store
+    from featurestore.verify import foreign_objects, verify_key
+
+    out = console()
+    store = open_store(url)
+    keys = chosen_keys(store, model, dataset)
+    intact = True
+    for m, d in keys:
+        with _counting(f"verifying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+            report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
+        intact &= report.is_mended if repair else report.is_intact
+        damage = sum(f.is_damage for f in report.findings)
+        pending = report.n_units - report.n_committed
+        state = "intact" if report.is_intact else f"{damage} damaged"
+        out.print(
+            f"{report.key}: {state}; {report.n_committed} of {report.n_units} units committed"
+            f"{f', {pending} pending' if pending else ''}, {format_bytes(report.n_bytes)} checked",
+            markup=False,
+        )
+        for finding in report.findings:
+            out.print(f"  {finding}", markup=False)
+        for line in (*report.repaired, *report.unrepaired):
+            out.print(f"  {line}", markup=False)
+    if model is None and dataset is None:
+        for name in foreign_objects(store.storage, keys):
+            out.print(f"  foreign: {name}: not part of the store; left alone", markup=False)
+    return intact
+
+
+def copy_keys(source: str, target: str, model: str | None, dataset: str | None, *, quiet: bool) -> None:
+    """Copy the chosen keys and say what was copied."""
+    from featurestore.copying import copy_key
+    from featurestore.storage import open_storage
+    from featurestore.store import open_store
+
+    store = open_store(source)
+    to = open_storage(target)
+    for m, d in chosen_keys(store, model, dataset):
+        with _counting(f"copying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+            done = copy_key(store.storage, to, m, d, on_unit=step)
+        pending = f", {done.n_pending} not extracted yet" if done.n_pending else ""
+        console().print(
+            f"{done.key}: {done.n_copied} units copied, {done.n_present} were there{pending}; "
+            f"{format_bytes(done.n_bytes)} written to {to.url}",
+            markup=False,
+        )
+
+
+def remove_keys(url: str, model: str, dataset: str) -> None:
+    """Remove one key."""
+    from featurestore.store import open_store
+    from featurestore.writer import delete_key
+
+    store = open_store(url)
+    store.features(model, dataset)  # a wrong name is an error, not a success
+    delete_key(store.storage, model, dataset)
+    console().print(f"{model}/{dataset} removed from {store.url}", markup=False)
+
+
+def attach(url: str, manifest: Path, model: str | None, dataset: str | None) -> None:
+    """Replace the labels stored with the chosen keys."""
+    from featurestore.key import read_key
+    from featurestore.manifest import read_manifest
+    from featurestore.store import open_store
+    from featurestore.writer import attach_manifest
+
+    store = open_store(url)
+    # The audio may long be elsewhere: labels need none.
+    table = read_manifest(manifest, check_files=False)
+    for m, d in chosen_keys(store, model, dataset):
+        n = attach_manifest(store.storage, read_key(store.storage, m, d), table)
+        labels = ", ".join(table.label_columns) or "none"
+        console().print(f"{m}/{d}: labels {labels} attached to {n} utterances", markup=False)
+
+
+def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:
+    """Keys of this model and dataset, either of which may be left open.
+
+    Raises:
+        KeyNotFound: there is none.
+    """
+    from featurestore.errors import KeyNotFound
+
+    keys = store.keys()
+    chosen = [(m, d) for m, d in keys if model in (None, m) and dataset in (None, d)]
+    if not chosen:
+        raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
+    return chosen
+
+
+@contextlib.contextmanager
+def _counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    if quiet:
+        yield lambda: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(what, total=total, rate="")
+        yield lambda: bar.advance(task)
 
 
 def format_bytes(n: float) -> str:

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import zarr
 
@@ -20,79 +18,21 @@ from featurestore.errors import (
     StoreError,
 )
 from featurestore.ledger import read_ledger
-from featurestore.manifest import Manifest, from_table
+from featurestore.manifest import Manifest
 from featurestore.storage import LocalStorage, Storage, open_storage
-from featurestore.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key
-
-N_ROWS, UNIT_ROWS, N_FEATURES = 23, 8, 6
-LAYERS = (0, 1, 3)
-
-
-def manifest_of(n: int, first: int = 0) -> Manifest:
-    table = pd.DataFrame(
-        {"path": [f"f{i:03d}.wav" for i in range(first, first + n)], "kind": [f"k{i % 3}" for i in range(n)]}
-    )
-    return from_table(table, source="m.csv", base=Path("/audio"), check_files=False)
-
-
-def request(**changes: object) -> KeyRequest:
-    options: dict[str, object] = {
-        "model": "tiny",
-        "dataset": "calls",
-        "fingerprint": {"model": {"weights_sha256": "00"}, "dtype": "float32"},
-        "functionals": ("mean", "std"),
-        "layers": LAYERS,
-        "n_features": N_FEATURES,
-        "unit_rows": UNIT_ROWS,
-    }
-    return KeyRequest(**(options | changes))  # type: ignore[arg-type]
-
-
-def values_of(layer: int, n: int = N_ROWS) -> np.ndarray:
-    return np.random.default_rng(layer).standard_normal((n, 2, N_FEATURES)).astype(np.float32)
-
-
-def read_everything(url: str) -> None:
-    features = open_store(url).features("tiny", "calls")
-    assert len(features.index) == N_ROWS
-    for k in features.layers:
-        features.layer(k).numpy()
-
-
-def unit_rows(n: int, status: list[str] | None = None) -> UnitRows:
-    return UnitRows(
-        status=status or ["ok"] * n,
-        n_frames=np.arange(n) + 15,
-        duration_s=np.linspace(0.5, 0.1, n),
-        audio_hash=[f"h{i}" for i in range(n)],
-    )
-
-
-def write(writer: KeyWriter, values: dict[int, np.ndarray], only: list[int] | None = None) -> None:
-    for unit in writer.pending_units(list(values)):
-        if only is None or unit.index in only:
-            part = [(k, v[unit.first_row : unit.stop_row]) for k, v in values.items()]
-            writer.write_unit(unit, part, unit_rows(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
-
-
-@pytest.fixture(params=["local", "memory"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
-    if request.param == "local":
-        yield open_storage(tmp_path / "store")
-    else:
-        found = open_storage(f"memory://{tmp_path.name}")
-        yield found
-        for key, _ in list(found.objects("")):
-            found.delete(key)
-
-
-@pytest.fixture
-def filled(storage: Storage) -> Storage:
-    manifest = manifest_of(N_ROWS)
-    writer, notes = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
-    assert notes == []
-    write(writer, {k: values_of(k) for k in LAYERS})
-    return storage
+from featurestore.writer import delete_key, open_key
+from tests.featurestore.scenario import (
+    LAYERS,
+    N_FEATURES,
+    N_ROWS,
+    UNIT_ROWS,
+    manifest_of,
+    read_everything,
+    request,
+    unit_rows,
+    values_of,
+    write,
+)
 
 
 def test_values_and_index_come_back(filled: Storage) -> None:
@@ -336,7 +276,7 @@ def test_a_file_where_the_store_should_be(tmp_path: Path) -> None:
 
 
 def test_a_copied_store_is_the_same_store(filled: Storage, tmp_path: Path) -> None:
-    if filled.url.startswith("memory"):
+    if not isinstance(filled, LocalStorage):
         pytest.skip("folders only")
     shutil.copytree(filled.url, tmp_path / "copy")
     features = open_store(tmp_path / "copy").features("tiny", "calls")
