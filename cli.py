@@ -119,12 +119,14 @@ def main(debug: bool) -> None:
     show_default=True,
     help="Clips shorter than this, at the model's rate, are repeated up to it.",
 )
+@click.option("--unit-rows", type=int, help="Utterances that are committed together; default 1024.")
+@click.option("--frames", is_flag=True, help="Keep the hidden states of every frame too.")
 @click.option(
-    "--unit-rows",
-    type=int,
-    default=1024,
+    "--frames-dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
     show_default=True,
-    help="Utterances that are committed together (fixed when a key is made).",
+    help="Stored number type of frames.",
 )
 @click.option(
     "--batch-seconds", type=float, help="Most seconds of audio in a batch; default 30 on a CPU, 300 on a GPU."

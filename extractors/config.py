@@ -13,7 +13,6 @@ from extractors.functionals import DEFAULT_FUNCTIONALS
 from featurestore.errors import ConfigError
 from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
-from featurestore.plan import DEFAULT_UNIT_ROWS
 from featurestore.shares import parse_share
 
 
@@ -34,7 +33,9 @@ class ExtractConfig:
         precision: of the forward pass.
         normalisation: input normalisation; default: what the model was trained with.
         min_samples, short_policy: see `AudioPolicy`.
-        unit_rows: rows per unit.
+        unit_rows: rows per unit; default 1,024, fewer where frames are kept (see `plan_frames`).
+        frames: keep the hidden states of every frame too.
+        frames_dtype: stored dtype of frames.
         batch_seconds: most seconds of audio of one batch after padding; default by device.
         workers: threads that decode audio.
         overwrite: replace the key if it exists.
@@ -57,7 +58,9 @@ class ExtractConfig:
     normalisation: Normalisation | None = None
     min_samples: int = DEFAULT_MIN_SAMPLES
     short_policy: ShortPolicy = "repeat"
-    unit_rows: int = DEFAULT_UNIT_ROWS
+    unit_rows: int | None = None
+    frames: bool = False
+    frames_dtype: DTypeName = "float16"
     batch_seconds: float | None = None
     workers: int = min(8, os.cpu_count() or 1)
     overwrite: bool = False
@@ -72,6 +75,7 @@ class ExtractConfig:
             check_name(self.name, "model")
         for option, value, allowed in (
             ("dtype", self.dtype, get_args(DTypeName)),
+            ("frames-dtype", self.frames_dtype, get_args(DTypeName)),
             ("precision", self.precision, get_args(Precision)),
             ("normalise", self.normalisation, (None, *NORMALISATIONS)),
             ("short-clips", self.short_policy, get_args(ShortPolicy)),
@@ -85,7 +89,7 @@ class ExtractConfig:
             object.__setattr__(self, "codec", "fast")
         if self.share is not None:
             parse_share(self.share)
-        if self.unit_rows < 1 or self.workers < 1:
+        if (self.unit_rows is not None and self.unit_rows < 1) or self.workers < 1:
             raise ConfigError("--unit-rows and --workers: expected at least 1")
         if self.batch_seconds is not None and self.batch_seconds <= 0:
             raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")

@@ -21,15 +21,16 @@ from extractors.base import Extractor, ModelSource
 from extractors.batching import Window, cut_batches, cut_windows
 from extractors.changes import locations, refresh, report_changes
 from extractors.config import ExtractConfig
+from extractors.frames import FrameCollector, plan_frames
 from extractors.functionals import Parts, finish, merge, reduce_frames, select
 from extractors.models import find_model
 from featurestore.claims import WAITING, Claims, Heartbeat, work_through
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
 from featurestore.layers import parse_layers
-from featurestore.layout import CodecName
+from featurestore.layout import CodecName, FrameShape
 from featurestore.manifest import Manifest, read_manifest
-from featurestore.plan import Unit, order_rows
+from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, order_rows
 from featurestore.shares import parse_share, share_of_job_array
 from featurestore.storage import open_storage
 from featurestore.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
@@ -98,6 +99,18 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
     policy = audio_policy(config, source)
     layers = choose_layers(config.layers, source)
     device = resolve_device(config.device)
+    durations = clip_durations(manifest, config.workers)
+    order = order_rows(durations, manifest.table["utterance_id"].tolist())
+    unit_rows, frames = config.unit_rows or DEFAULT_UNIT_ROWS, None
+    if config.frames:
+        unit_rows, frames = plan_frames(
+            durations[order],
+            source.card,
+            policy,
+            n_layers=len(layers),
+            unit_rows=config.unit_rows,
+            dtype=config.frames_dtype,
+        )
     request = KeyRequest(
         model=config.name or source.card.name,
         dataset=config.dataset,
@@ -107,12 +120,11 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         n_features=source.card.n_features,
         dtype=config.dtype,
         codec=cast(CodecName, config.codec),
-        unit_rows=config.unit_rows,
+        unit_rows=unit_rows,
+        frames=frames,
         versions=package_versions(VERSIONED_PACKAGES),
         model_card={k: v for k, v in vars(source.card).items() if v is not None},
     )
-    durations = clip_durations(manifest, config.workers)
-    order = order_rows(durations, manifest.table["utterance_id"].tolist())
     storage = open_storage(config.store)
     if config.overwrite:
         delete_key(storage, request.model, request.dataset)
@@ -130,6 +142,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
     run = _Run(config=config, policy=policy, layers=layers, writer=writer, table=table, device=device)
     if mine:
         run.embed(source.load(device, config.precision), mine, on_progress)
+    writer.sweep_claims()
     if run.n_done_by_others:
         notes.append(f"{run.n_done_by_others} units were done by other processes meanwhile")
     return ExtractSummary(
@@ -257,8 +270,16 @@ class _Batch:
 class _UnitResult:
     """Values of one unit while its batches come in."""
 
-    def __init__(self, unit: Unit, layers: Sequence[int], n_functionals: int, n_features: int) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        layers: Sequence[int],
+        n_functionals: int,
+        n_features: int,
+        frames: FrameShape | None,
+    ) -> None:
         n = unit.n_rows
+        self.frames = FrameCollector(layers, n, frames) if frames is not None else None
         self.unit = unit
         self.values = {k: np.full((n, n_functionals, n_features), np.nan, dtype=np.float32) for k in layers}
         self.status = [""] * n
@@ -273,6 +294,7 @@ class _UnitResult:
             n_frames=self.n_frames,
             duration_s=self.duration_s,
             audio_hash=self.audio_hash,
+            frames=self.frames.joined() if self.frames is not None else None,
         )
 
 
@@ -336,7 +358,11 @@ class _Run:
                     batch, clips = step
                     if result is None:
                         result = _UnitResult(
-                            batch.unit, self.layers, len(self.config.functionals), extractor.card.n_features
+                            batch.unit,
+                            self.layers,
+                            len(self.config.functionals),
+                            extractor.card.n_features,
+                            self.writer.info.frames,
                         )
                     self._embed_batch(extractor, batch, clips, result)
                     self.n_clips += len(batch.rows)
@@ -464,6 +490,9 @@ class _Run:
                 layer: int, frames: Any, n_valid: Sequence[int], group: Sequence[Window] = group
             ) -> None:
                 reduced = reduce_frames(frames, n_valid, names)
+                if result.frames is not None:
+                    for i, w in enumerate(group):
+                        result.frames.add(layer, w.row, frames[i, : n_valid[i]].float().cpu().numpy())
                 whole = [i for i, w in enumerate(group) if w.start == 0 and w.is_last]
                 rows = [group[i].row for i in whole]
                 if rows:
@@ -485,6 +514,8 @@ class _Run:
     def _fail(self, result: _UnitResult, row: int, reason: str) -> None:
         result.status[row] = f"failed: {reason}"
         result.n_frames[row] = 0
+        if result.frames is not None:
+            result.frames.drop(row)
         self.failed[str(self.writer.ids[result.unit.first_row + row])] = reason
 
     def _fail_non_finite(self, result: _UnitResult) -> None:

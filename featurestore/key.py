@@ -27,6 +27,7 @@ class KeyInfo:
         functionals: names of the statistics, in stored order.
         layers: layers the key is meant to hold.
         shape: shape of the layer arrays.
+        frames: shape of the frame arrays, None where frames are not kept.
         segments: runs of rows planned together.
         versions: packages that created the key.
         model_card: what is known of the model, for people.
@@ -41,6 +42,7 @@ class KeyInfo:
     segments: tuple[Segment, ...]
     versions: Mapping[str, str]
     model_card: Mapping[str, Any]
+    frames: layout.FrameShape | None = None
 
     @property
     def path(self) -> str:
@@ -57,6 +59,11 @@ class KeyInfo:
         """All units, in shard order."""
         return units_of(self.segments, self.shape.unit_rows)
 
+    @property
+    def row_arrays(self) -> list[str]:
+        """Names of the arrays with one entry per row."""
+        return [*layout.ROW_ARRAYS, *([layout.FRAME_START] if self.frames else [])]
+
     def to_attributes(self) -> dict[str, Any]:
         """As stored."""
         return {
@@ -71,6 +78,9 @@ class KeyInfo:
                 "unit_rows": self.shape.unit_rows,
                 "segments": [[s.first_row, s.n_rows] for s in self.segments],
             },
+            "frames": None
+            if self.frames is None
+            else {"unit_frames": self.frames.unit_frames, "dtype": self.frames.dtype},
             "versions": dict(self.versions),
             "model_card": dict(self.model_card),
         }
@@ -90,6 +100,7 @@ class KeyInfo:
                     f"{model}/{dataset}: store format {version}, this program reads up to "
                     f"{layout.FORMAT_VERSION}; upgrade it"
                 )
+            frames = attributes["frames"]
             return cls(
                 model=model,
                 dataset=dataset,
@@ -106,6 +117,13 @@ class KeyInfo:
                 segments=tuple(Segment(first_row=a, n_rows=n) for a, n in attributes["plan"]["segments"]),
                 versions=attributes["versions"],
                 model_card=attributes["model_card"],
+                frames=None
+                if frames is None
+                else layout.FrameShape(
+                    n_features=attributes["n_features"],
+                    unit_frames=frames["unit_frames"],
+                    dtype=frames["dtype"],
+                ),
             )
         except (KeyError, TypeError) as error:
             raise CorruptData(f"{model}/{dataset}: attribute {error} is missing or damaged") from error

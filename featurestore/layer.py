@@ -11,7 +11,7 @@ import zarr
 from zarr import Array as ZarrArray
 
 from featurestore import layout
-from featurestore.errors import CorruptData
+from featurestore.errors import ConfigError, CorruptData
 from featurestore.key import KeyInfo
 from featurestore.storage import Storage
 
@@ -33,13 +33,23 @@ class Layer:
         layer: hidden state index.
         rows: row in the Zarr array of every row here, int64 `[n]`, increasing.
         ok: bool `[n]`, which rows hold values (the others' audio failed).
+        n_frames: int `[n]`, valid frames of every row; 0 where failed.
     """
 
-    def __init__(self, storage: Storage, info: KeyInfo, layer: int, rows: np.ndarray, ok: np.ndarray) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        info: KeyInfo,
+        layer: int,
+        rows: np.ndarray,
+        ok: np.ndarray,
+        n_frames: np.ndarray,
+    ) -> None:
         self.storage = storage
         self.info = info
         self.layer = layer
         self.rows = rows
+        self.n_frames = n_frames
         self._ok = ok
 
     def __repr__(self) -> str:
@@ -105,6 +115,85 @@ class Layer:
         chunks = (sizes, *((n,) for n in self.shape[1:]))
         return da.from_array(_Lazy(self), chunks=chunks, name=False, asarray=False, inline_array=True)
 
+    def frames(self, position: int) -> np.ndarray:
+        """The frames of one utterance, float32 `[n_frames, features]`; none where its audio failed.
+
+        Args:
+            position: row of the index.
+
+        Raises:
+            ConfigError: the key holds no frames.
+            CorruptData: see `numpy`.
+        """
+        return self._read_frames(slice(position, position + 1) if position >= 0 else slice(position, None))
+
+    def frames_dask(self) -> tuple[dask.array.Array, np.ndarray]:
+        """The frames of all utterances one after the other, lazily.
+
+        Returns:
+            A float32 array `[total, features]`, every chunk from one shard, and offsets int64 `[n + 1]`:
+            the frames of row i are ``offsets[i]:offsets[i + 1]``.
+
+        Raises:
+            ConfigError: the key holds no frames.
+        """
+        import dask.array as da
+        from dask.delayed import delayed
+
+        self._frame_shape()
+        offsets = np.concatenate([[0], np.cumsum(self.n_frames, dtype=np.int64)])
+        features = self.info.shape.n_features
+        blocks = [
+            da.from_delayed(
+                delayed(_read_frames)(self, s.start, s.stop),
+                shape=(int(offsets[s.stop] - offsets[s.start]), features),
+                dtype=np.float32,
+            )
+            for s in self.shards
+        ]
+        if not blocks:
+            return da.zeros((0, features), dtype=np.float32), offsets
+        return da.concatenate(blocks), offsets
+
+    def _frame_shape(self) -> layout.FrameShape:
+        if self.info.frames is None:
+            raise ConfigError(
+                f"{self.storage.url}: {self.info.path} holds no frames; extract with --frames under another "
+                "--name"
+            )
+        return self.info.frames
+
+    def _read_frames(self, positions: slice) -> np.ndarray:
+        """Frames of neighbouring positions of one shard, joined: float32 `[frames, features]`."""
+        self._frame_shape()
+        chosen = np.arange(len(self.rows))[positions]
+        if not len(chosen):
+            raise IndexError(f"no row {positions.start} in {len(self.rows)}")
+        counts = self.n_frames[chosen]
+        if not counts.sum():
+            return np.zeros((0, self.info.shape.n_features), dtype=np.float32)
+        path = f"{self.info.path}/{layout.FRAME_START}"
+        try:
+            first_row = int(self.rows[chosen[0]])
+            starts = np.asarray(open_array(self.storage, path)[first_row : int(self.rows[chosen[-1]]) + 1])[
+                self.rows[chosen] - first_row
+            ]
+            path = f"{self.info.path}/{layout.frames_name(self.layer)}"
+            begin, end = int(starts[0]), int(starts[-1] + counts[-1])
+            block = np.asarray(open_array(self.storage, path)[begin:end], dtype=np.float32)
+        except CorruptData:
+            raise
+        except Exception as error:
+            raise damaged(self.storage, path, error) from error
+        parts = [block[s - begin : s - begin + n] for s, n in zip(starts, counts, strict=True)]
+        joined = np.concatenate(parts)
+        if np.isnan(joined).any():
+            raise CorruptData(
+                f"{self.storage.url}: {path} has no values for rows recorded as complete; "
+                "`fs verify` says which, `fs verify --repair` mends them"
+            )
+        return joined
+
     def iter_batches(
         self, batch_size: int, *, shuffle_seed: int | None = None, block_shards: int = 4
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -163,6 +252,10 @@ class Layer:
         except Exception as error:
             raise damaged(self.storage, self.path, error) from error
         return out
+
+
+def _read_frames(layer: Layer, start: int, stop: int) -> np.ndarray:
+    return layer._read_frames(slice(start, stop))
 
 
 class _Lazy:

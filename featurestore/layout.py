@@ -37,6 +37,9 @@ ROW_ARRAYS: dict[str, tuple[str, Any]] = {
     "duration_s": ("float64", np.nan),
     "audio_hash": ("string", ""),
 }
+# Only in keys that hold frames: where the frames of a row begin in the frame arrays.
+FRAME_START = "frame_start"
+ROW_TYPES: dict[str, tuple[str, Any]] = {**ROW_ARRAYS, FRAME_START: ("int64", -1)}
 DTypeName = Literal["float32", "float16"]
 CodecName = Literal["fast", "small", "raw"]
 
@@ -70,6 +73,88 @@ class LayerShape:
         """Rows per inner chunk: the largest divisor of `unit_rows` within `TARGET_CHUNK_BYTES`."""
         most = max(1, TARGET_CHUNK_BYTES // self.row_bytes)
         return max(d for d in range(1, self.unit_rows + 1) if self.unit_rows % d == 0 and d <= most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameShape:
+    """Shape of the frame arrays of a key: frames of all rows of a unit one after the other, one shard each.
+
+    Attributes:
+        n_features: width of the hidden state.
+        unit_frames: frames a shard has room for; unit u begins at frame ``u * unit_frames``. Inner chunks
+            that no row reaches are not stored, so room costs nothing.
+        dtype: ``float16`` unless asked otherwise.
+    """
+
+    n_features: int
+    unit_frames: int
+    dtype: DTypeName = "float16"
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames per inner chunk; `unit_frames` is a multiple of it (see `room_for`)."""
+        return chunk_frames(self.n_features, self.dtype)
+
+
+def chunk_frames(n_features: int, dtype: DTypeName) -> int:
+    """Frames per inner chunk of a frame array: about `TARGET_CHUNK_BYTES`."""
+    return max(1, TARGET_CHUNK_BYTES // (n_features * np.dtype(dtype).itemsize))
+
+
+def room_for(n_frames: int, n_features: int, dtype: DTypeName) -> int:
+    """`unit_frames` that hold `n_frames`: whole inner chunks."""
+    chunk = chunk_frames(n_features, dtype)
+    return max(1, -(-n_frames // chunk)) * chunk
+
+
+def frames_name(layer: int) -> str:
+    """``frames_07`` for 7: the frames of hidden state 7."""
+    return f"frames_{layer:02d}"
+
+
+def frames_chunk(layer: int, unit: int) -> str:
+    """Object (shard) of one unit in a frame array, relative to the key."""
+    return f"{frames_name(layer)}/c/{unit}/0"
+
+
+def frames_document(shape: FrameShape, n_units: int) -> bytes:
+    """``zarr.json`` of a frame array of `n_units` units."""
+    store = MemoryStore()
+    _create_frames(store, shape, n_units)
+    return _document(store)
+
+
+def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
+    """The shard of one unit; `values` `[n, features]`, the frames of all its rows, n up to `unit_frames`.
+
+    Raises:
+        ConfigError: a value does not fit the stored dtype, or there are more frames than room.
+    """
+    if len(values) > shape.unit_frames:
+        raise ConfigError(f"a unit of {len(values)} frames, room was planned for {shape.unit_frames}")
+    if shape.dtype == "float16":
+        values = to_half(values)
+    store = MemoryStore()
+    array = _create_frames(store, shape, 1)
+    if len(values):
+        array[: len(values)] = values
+    found = store._store_dict.get("c/0/0")
+    # A unit without a frame (all clips failed): one explicit chunk, so that there is an object to record.
+    if found is None:
+        array[: shape.chunk_frames] = np.nan
+    return _object(store, "c/0/0")
+
+
+def decode_frames(shape: FrameShape, data: bytes) -> np.ndarray:
+    """Inverse of `encode_frames`: `[unit_frames, features]`, NaN where nothing was written.
+
+    Raises:
+        ValueError: the bytes do not match their checksums.
+    """
+    store = MemoryStore()
+    array = _create_frames(store, shape, 1)
+    store._store_dict["c/0/0"] = _buffer(data)
+    return np.asarray(array[:])
 
 
 def layer_name(layer: int) -> str:
@@ -116,7 +201,7 @@ def text_document(n_entries: int, chunk_entries: int, *, compress: bool = True) 
 
 def row_document(array: str, n_rows: int, unit_rows: int) -> bytes:
     """``zarr.json`` of one of `ROW_ARRAYS`."""
-    dtype, fill = ROW_ARRAYS[array]
+    dtype, fill = ROW_TYPES[array]
     store = MemoryStore()
     _create_rows(store, dtype, fill, n_rows, unit_rows)
     return _document(store)
@@ -145,7 +230,7 @@ def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
 
 def encode_rows(array: str, unit_rows: int, values: np.ndarray) -> bytes:
     """The chunk of one unit in one of `ROW_ARRAYS`; `values` `[n]`, n at most `unit_rows`."""
-    dtype, fill = ROW_ARRAYS[array]
+    dtype, fill = ROW_TYPES[array]
     store = MemoryStore()
     target = _create_rows(store, dtype, fill, unit_rows, unit_rows)
     target[: len(values)] = values
@@ -190,7 +275,7 @@ def decode_rows(array: str, unit_rows: int, data: bytes) -> np.ndarray:
     Raises:
         ValueError: the bytes do not match their checksum.
     """
-    dtype, fill = ROW_ARRAYS[array]
+    dtype, fill = ROW_TYPES[array]
     store = MemoryStore()
     target = _create_rows(store, dtype, fill, unit_rows, unit_rows)
     store._store_dict["c/0"] = _buffer(data)
@@ -202,11 +287,11 @@ def to_half(values: np.ndarray) -> np.ndarray:
     """Convert to float16, refusing values beyond its range.
 
     Raises:
-        ConfigError: a finite value would overflow to infinity.
+        ConfigError: a value would overflow to infinity, or has done so already.
     """
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
-    if np.any(np.isinf(half) & np.isfinite(values)):
+    if np.isinf(half).any():
         worst = float(np.nanmax(np.abs(values)))
         raise ConfigError(
             f"float16 holds values up to 65504, this layer reaches {worst:g}; use --dtype float32"
@@ -216,6 +301,7 @@ def to_half(values: np.ndarray) -> np.ndarray:
 
 def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
     row = (shape.n_functionals, shape.n_features)
+    itemsize = np.dtype(shape.dtype).itemsize if shape.codec == "small" else None
     return zarr.create_array(
         store,
         shape=(n_rows, *row),
@@ -223,7 +309,7 @@ def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Ar
         chunks=(shape.unit_rows, *row),
         dtype=shape.dtype,
         fill_value=np.nan,
-        serializer=BytesCodec() if shape.codec == "raw" else _sharding((shape.chunk_rows, *row), shape),
+        serializer=BytesCodec() if shape.codec == "raw" else _sharding((shape.chunk_rows, *row), itemsize),
         filters=None,
         compressors=[Crc32cCodec()] if shape.codec == "raw" else None,
         dimension_names=("utterance", "functional", "feature"),
@@ -231,15 +317,32 @@ def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Ar
     )
 
 
-def _sharding(chunk: tuple[int, ...], shape: LayerShape) -> ShardingCodec:
-    compressor = [
-        BloscCodec(
-            typesize=np.dtype(shape.dtype).itemsize, cname="zstd", clevel=5, shuffle="bitshuffle", blocksize=0
-        )
-    ]
+def _create_frames(store: MemoryStore, shape: FrameShape, n_units: int) -> zarr.Array[Any]:
+    return zarr.create_array(
+        store,
+        shape=(n_units * shape.unit_frames, shape.n_features),
+        chunks=(shape.unit_frames, shape.n_features),
+        dtype=shape.dtype,
+        fill_value=np.nan,
+        serializer=_sharding((shape.chunk_frames, shape.n_features)),
+        filters=None,
+        compressors=None,
+        dimension_names=("frame", "feature"),
+        config={"write_empty_chunks": True},
+    )
+
+
+def _sharding(chunk: tuple[int, ...], compressed_itemsize: int | None = None) -> ShardingCodec:
+    compressor = []
+    if compressed_itemsize is not None:
+        compressor = [
+            BloscCodec(
+                typesize=compressed_itemsize, cname="zstd", clevel=5, shuffle="bitshuffle", blocksize=0
+            )
+        ]
     return ShardingCodec(
         chunk_shape=chunk,
-        codecs=[BytesCodec(), *(compressor if shape.codec == "small" else []), Crc32cCodec()],
+        codecs=[BytesCodec(), *compressor, Crc32cCodec()],
         index_codecs=[BytesCodec(), Crc32cCodec()],
     )
 

@@ -233,7 +233,8 @@ class Features:
             )
         facts = self.facts if self._selected is None else self.facts.iloc[self._selected]
         ok = (facts["status"] == STATUS_OK).to_numpy()
-        return Layer(self.storage, self.info, layer, facts["row"].to_numpy(), ok)
+        rows, n_frames = facts["row"].to_numpy(), facts["n_frames"].to_numpy()
+        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0))
 
     def to_xarray(self) -> xarray.Dataset:
         """All layers as one lazy xarray Dataset, with ids, facts and labels as coordinates.

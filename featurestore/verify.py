@@ -223,6 +223,7 @@ class _Checker:
         expected |= set(record.objects)
         n_bytes, objects = self._objects(unit, record, findings)
         self._values(unit, record, ids, objects, findings)
+        self._frames(unit, record, objects, findings)
         return findings, n_bytes, named, expected
 
     def _objects(
@@ -231,8 +232,10 @@ class _Checker:
         """Check size and checksum of every object; hand out those that are sound."""
         sound: dict[str, bool] = {}
         n_bytes = 0
-        wanted = {layout.row_chunk(a, unit.index) for a in layout.ROW_ARRAYS if a != "utterance_id"}
+        wanted = {layout.row_chunk(a, unit.index) for a in self.info.row_arrays if a != "utterance_id"}
         wanted |= {layout.layer_chunk(k, unit.index) for k in record.layers}
+        if self.info.frames is not None:
+            wanted |= {layout.frames_chunk(k, unit.index) for k in record.layers}
         for name in sorted(wanted - set(record.objects)):
             findings.append(self._finding("wrong", unit.index, name, "the unit's record does not name it"))
         for name, recorded in record.objects.items():
@@ -299,6 +302,33 @@ class _Checker:
             if (~ok & ~np.isnan(values).all(axis=(1, 2))).any():
                 findings.append(self._finding("wrong", unit.index, name, "failed rows hold values"))
 
+    def _frames(
+        self,
+        unit: Unit,
+        record: Record,
+        read: Callable[[str], bytes | None],
+        findings: list[Finding],
+    ) -> None:
+        """The frames of every row are there and finite."""
+        if self.info.frames is None:
+            return
+        counts = read(layout.row_chunk("n_frames", unit.index))
+        if counts is None:
+            return
+        total = int(layout.decode_rows("n_frames", self.info.shape.unit_rows, counts)[: unit.n_rows].sum())
+        for layer in record.layers:
+            name = layout.frames_chunk(layer, unit.index)
+            data = read(name)
+            if data is None:
+                continue
+            try:
+                frames = layout.decode_frames(self.info.frames, data)[:total]
+            except Exception as error:
+                findings.append(self._finding("damaged", unit.index, name, _brief(error)))
+                continue
+            if len(frames) < total or not np.isfinite(frames).all():
+                findings.append(self._finding("wrong", unit.index, name, "frames are missing or not finite"))
+
     def _others(self) -> None:
         """Objects that no document, record or plan names."""
         units = {u.index for u in self.units}
@@ -309,8 +339,8 @@ class _Checker:
                 committed += array == LEDGER_ARRAY and rest != "zarr.json"
                 continue
             index = rest.removeprefix("c/").split("/")[0]
-            ours = array in {*layout.ROW_ARRAYS, LEDGER_ARRAY, CLAIMS_ARRAY} or (
-                layout.parse_layer_name(array) is not None
+            ours = array in {*layout.ROW_TYPES, LEDGER_ARRAY, CLAIMS_ARRAY} or (
+                layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
             )
             if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
                 self._find("leftover", None, name, "temporary file of a writer that was killed")

@@ -16,7 +16,7 @@ import zarr
 
 from featurestore import layout
 from featurestore.claims import CLAIMS_ARRAY
-from featurestore.errors import CorruptData, FingerprintMismatch, KeyNotFound, ManifestError
+from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, KeyNotFound, ManifestError
 from featurestore.fingerprint import diff
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
@@ -50,6 +50,7 @@ class KeyRequest:
     dtype: layout.DTypeName = "float32"
     codec: layout.CodecName = "fast"
     unit_rows: int = DEFAULT_UNIT_ROWS
+    frames: layout.FrameShape | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     model_card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -67,12 +68,15 @@ class UnitRows:
         n_frames: valid frames the functionals were taken over; 0 where failed.
         duration_s: seconds of audio as decoded; NaN where unknown.
         audio_hash: hash of the decoded samples; "" where failed.
+        frames: layer → frames `[sum of n_frames, features]` of all rows one after the other, in keys
+            that keep frames.
     """
 
     status: Sequence[str]
     n_frames: np.ndarray
     duration_s: np.ndarray
     audio_hash: Sequence[str]
+    frames: Mapping[int, np.ndarray] | None = None
 
 
 class KeyWriter:
@@ -100,6 +104,13 @@ class KeyWriter:
     def is_committed(self, unit: Unit, layers: Sequence[int]) -> bool:
         """Whether somebody has committed this unit by now."""
         return is_complete(read_record(self.storage, self.info.path, unit.index), unit, list(layers))
+
+    def sweep_claims(self) -> None:
+        """Remove claims of committed units: their owners died between committing and letting go."""
+        ledger = read_ledger(self.storage, self.info.path)
+        for name in self.storage.children(f"{self.info.path}/{CLAIMS_ARRAY}/c"):
+            if name.isdigit() and int(name) in ledger:
+                self.storage.delete(f"{self.info.path}/{layout.row_chunk(CLAIMS_ARRAY, int(name))}")
 
     def withdraw(self, unit: int) -> None:
         """Take a unit's record away, so that it is done again."""
@@ -136,7 +147,15 @@ class KeyWriter:
             if len(values) != unit.n_rows:
                 raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
             name = layout.layer_chunk(layer, unit.index)
-            objects[name] = self._put(name, layout.encode_layer(self.info.shape, values))
+            try:
+                objects[name] = self._put(name, layout.encode_layer(self.info.shape, values))
+                if self.info.frames is not None and rows.frames is not None:
+                    name = layout.frames_chunk(layer, unit.index)
+                    objects[name] = self._put(
+                        name, layout.encode_frames(self.info.frames, rows.frames[layer])
+                    )
+            except ConfigError as error:
+                raise ConfigError(f"{self.info.path}, layer {layer}: {error}") from error
             written.append(layer)
         columns: dict[str, Any] = {
             "status": np.array(rows.status, dtype=object),
@@ -144,6 +163,9 @@ class KeyWriter:
             "duration_s": rows.duration_s.astype(np.float64),
             "audio_hash": np.array(rows.audio_hash, dtype=object),
         }
+        if self.info.frames is not None:
+            starts = np.cumsum(rows.n_frames, dtype=np.int64) - rows.n_frames
+            columns[layout.FRAME_START] = starts + unit.index * self.info.frames.unit_frames
         for array, column in columns.items():
             name = layout.row_chunk(array, unit.index)
             objects[name] = self._put(name, layout.encode_rows(array, self.info.shape.unit_rows, column))
@@ -207,6 +229,8 @@ def open_key(
     except KeyNotFound:
         return _create(storage, request, manifest, ordered_ids), []
     check_same(storage, info, request.fingerprint)
+    if request.frames is not None:
+        _check_frames(info, request.frames)
     notes: list[str] = []
     stored_ids = read_ids(storage, info)
     stored_set = set(stored_ids.tolist()) - {""}
@@ -248,6 +272,21 @@ def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) 
         raise FingerprintMismatch(
             f"{storage.url}: key {info.path} was made with other settings: {shown}{more}; "
             "give another --name or --dataset, or replace it with --overwrite"
+        )
+
+
+def _check_frames(info: KeyInfo, wanted: layout.FrameShape) -> None:
+    advice = "give another --name or --dataset, or replace it with --overwrite"
+    if info.frames is None:
+        raise ConfigError(f"key {info.path} was made without --frames; {advice}")
+    if info.frames.dtype != wanted.dtype:
+        raise ConfigError(
+            f"key {info.path} holds frames in {info.frames.dtype}, not {wanted.dtype}; {advice}"
+        )
+    if wanted.unit_frames > info.frames.unit_frames:
+        raise ConfigError(
+            f"key {info.path} has room for {info.frames.unit_frames} frames a unit, and the clips need "
+            f"{wanted.unit_frames}: new clips are longer than those it was planned for; {advice}"
         )
 
 
@@ -333,6 +372,7 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
             codec=request.codec,
         ),
         segments=(next_segment((), len(ordered_ids), request.unit_rows),),
+        frames=request.frames,
         versions=request.versions,
         model_card=request.model_card,
     )
@@ -383,9 +423,12 @@ def key_documents(info: KeyInfo) -> dict[str, bytes]:
         LEDGER_ARRAY: layout.text_document(n_units, 1, compress=False),
         CLAIMS_ARRAY: layout.text_document(n_units, 1, compress=False),
         MANIFEST_ARRAY: layout.text_document(1, 1),
-        **{name: layout.row_document(name, rows, unit_rows) for name in layout.ROW_ARRAYS},
+        **{name: layout.row_document(name, rows, unit_rows) for name in info.row_arrays},
         **{layout.layer_name(k): layout.layer_document(info.shape, rows) for k in info.layers},
     }
+    if info.frames is not None:
+        document = layout.frames_document(info.frames, n_units)
+        documents |= {layout.frames_name(k): document for k in info.layers}
     return {f"{name}/zarr.json": document for name, document in documents.items()}
 
 
@@ -417,9 +460,7 @@ def _grow(
 
 def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> KeyInfo:
     wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
-    for layer in extra:
-        name = f"{info.path}/{layout.layer_name(layer)}/zarr.json"
-        storage.put(name, layout.layer_document(info.shape, info.n_rows))
+    _put_documents(storage, wider)
     storage.put(f"{info.path}/zarr.json", layout.group_document(wider.to_attributes()))
     return wider
 

@@ -220,6 +220,7 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
             "utterances": f"{len(features.rows)} of {planned} committed, {len(failed)} failed",
             "units": f"{len(features.units)} of {len(features.info.units)}, {shape.unit_rows} rows each",
             "layers": f"{format_layers(features.layers)}, each {shape.n_functionals} × {shape.n_features}",
+            "frames": "not kept" if features.info.frames is None else f"kept in {features.info.frames.dtype}",
             "labels": ", ".join(features.label_columns) or "none",
             "size": format_bytes(sum(o.n_bytes for r in records for o in r.objects.values())),
             "audio": format_duration(sum(r.audio_s for r in records)),
