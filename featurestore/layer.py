@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +15,18 @@ from zarr import Array as ZarrArray
 from featurestore import layout
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.key import KeyInfo
-from featurestore.storage import Storage
+from featurestore.ledger import StoredObject, describe_object, describe_pieces
+from featurestore.storage import LocalStorage, Storage
 
 if TYPE_CHECKING:
-    import dask.array
+    from dask.array import Array as DaskArray
 
-# Fewer wanted rows than one in this many of a stretch are fetched by inner chunk instead of whole.
+# Fewer wanted rows of a shard than one in this many are fetched by inner chunk instead of whole.
 SPARSE = 3
+# Shards fetched at once: of a folder as many as there are cores to check them, of a remote store more, to
+# hide its latency.
+LOCAL_READERS = min(4, os.cpu_count() or 1)
+REMOTE_READERS = 8
 
 
 class Layer:
@@ -34,6 +41,7 @@ class Layer:
         rows: row in the Zarr array of every row here, int64 `[n]`, increasing.
         ok: bool `[n]`, which rows hold values (the others' audio failed).
         n_frames: int `[n]`, valid frames of every row; 0 where failed.
+        objects: unit → size and checksum of this layer's shard, from the ledger.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class Layer:
         rows: np.ndarray,
         ok: np.ndarray,
         n_frames: np.ndarray,
+        objects: Mapping[int, StoredObject],
     ) -> None:
         self.storage = storage
         self.info = info
@@ -51,6 +60,7 @@ class Layer:
         self.rows = rows
         self.n_frames = n_frames
         self._ok = ok
+        self._objects = dict(objects)
 
     def __repr__(self) -> str:
         return f"Layer({self.path!r}, shape={self.shape})"
@@ -92,22 +102,15 @@ class Layer:
         """
         if rows is None or isinstance(rows, slice):
             positions = np.arange(len(self.rows))[rows or slice(None)]
+            if rows is None or rows.step in (None, 1):
+                return self._read(self.rows[positions], self._ok[positions])
         else:
             positions = np.asarray(rows, dtype=np.int64)
         wanted = self.rows[positions]
-        ordered = np.unique(wanted)
-        values = self._read(ordered)
-        if len(ordered) != len(wanted) or (ordered != wanted).any():
-            values = values[np.searchsorted(ordered, wanted)]
-        # A shard that is not there reads as NaN: rows that are ok never hold one.
-        if np.isnan(values[self._ok[positions], 0, 0]).any():
-            raise CorruptData(
-                f"{self.storage.url}: {self.path} has no values for rows recorded as complete; "
-                "`fs verify` says which, `fs verify --repair` mends them"
-            )
-        return values
+        ordered, first, back = np.unique(wanted, return_index=True, return_inverse=True)
+        return self._read(ordered, self._ok[positions[first]])[back]
 
-    def dask(self) -> dask.array.Array:
+    def dask(self) -> DaskArray:
         """A lazy float32 array of the same shape; every chunk lies in one shard."""
         import dask.array as da
 
@@ -127,7 +130,7 @@ class Layer:
         """
         return self._read_frames(slice(position, position + 1) if position >= 0 else slice(position, None))
 
-    def frames_dask(self) -> tuple[dask.array.Array, np.ndarray]:
+    def frames_dask(self) -> tuple[DaskArray, np.ndarray]:
         """The frames of all utterances one after the other, lazily.
 
         Returns:
@@ -233,25 +236,71 @@ class Layer:
         if len(rest):
             yield rest, held
 
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        """Values of increasing, distinct Zarr rows."""
+    def _read(self, rows: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        """Values of increasing, distinct Zarr rows: whole shards, or inner chunks where few are wanted."""
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.float32)
-        if not len(rows):
-            return out
-        array = self.zarr
-        try:
-            span = int(rows[-1] - rows[0]) + 1
-            if span == len(rows):
-                out[:] = array[int(rows[0]) : int(rows[-1]) + 1]
-            elif len(rows) * SPARSE > span:
-                # Nearly everything: contiguous reads, hole by hole.
-                for first, last in _runs(rows):
-                    out[first:last] = array[int(rows[first]) : int(rows[last - 1]) + 1]
-            else:
-                out[:] = array.oindex[rows]
-        except Exception as error:
-            raise damaged(self.storage, self.path, error) from error
+        pieces = shard_slices(rows, self.info.shape.unit_rows)
+        whole = [p for p in pieces if (p.stop - p.start) * SPARSE > self.info.shape.unit_rows]
+        if len(whole) > 1:
+            local = isinstance(self.storage, LocalStorage)
+            with ThreadPoolExecutor(LOCAL_READERS if local else REMOTE_READERS) as pool:
+                list(pool.map(lambda piece: self._read_shard(rows[piece], out[piece]), whole))
+        elif whole:
+            self._read_shard(rows[whole[0]], out[whole[0]])
+        few = [p for p in pieces if p not in whole]
+        if few:
+            positions = np.concatenate([np.arange(p.start, p.stop) for p in few])
+            try:
+                out[positions] = self.zarr.oindex[rows[positions]]
+            except Exception as error:
+                raise damaged(self.storage, self.path, error) from error
+            # Zarr reads a shard that is not there as NaN: rows that are ok never hold one.
+            if np.isnan(out[positions[ok[positions]], 0, 0]).any():
+                raise CorruptData(
+                    f"{self.storage.url}: {self.path} has no values for rows recorded as complete; "
+                    "`fs verify` says which, `fs verify --repair` mends them"
+                )
         return out
+
+    def _read_shard(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Fetch one shard, check it against its record, and copy these of its rows into `out`."""
+        shape = self.info.shape
+        unit = int(rows[0]) // shape.unit_rows
+        key = f"{self.info.path}/{layout.layer_chunk(self.layer, unit)}"
+        local = rows - unit * shape.unit_rows
+        n_rows = int(local[-1]) + 1
+        contiguous = n_rows == len(local)
+        if contiguous and isinstance(self.storage, LocalStorage) and self._scatter(key, unit, n_rows, out):
+            return
+        data = self.storage.get(key)
+        if data is None:
+            raise damaged(self.storage, key, FileNotFoundError("the shard is missing"))
+        if describe_object(data) != self._objects[unit]:
+            raise damaged(
+                self.storage, key, ValueError("the shard does not match the checksum of its record")
+            )
+        try:
+            if contiguous:
+                layout.decode_layer_into(shape, data, n_rows, out)
+                return
+            block = np.empty((n_rows, *self.shape[1:]), dtype=np.float32)
+            layout.decode_layer_into(shape, data, n_rows, block)
+            out[...] = block[local]
+        except Exception as error:
+            raise damaged(self.storage, key, error) from error
+
+    def _scatter(self, key: str, unit: int, n_rows: int, out: np.ndarray) -> bool:
+        """Read a shard of a folder straight into place; False where values need decoding."""
+        assert isinstance(self.storage, LocalStorage)
+        buffers = layout.scatter_plan(self.info.shape, n_rows, out)
+        if buffers is None or sum(b.nbytes for b in buffers) != self._objects[unit].n_bytes:
+            return False
+        size = self.storage.read_into(key, buffers)
+        if size is None:
+            raise damaged(self.storage, key, FileNotFoundError("the shard is missing"))
+        if size != self._objects[unit].n_bytes or describe_pieces(buffers) != self._objects[unit]:
+            raise damaged(self.storage, key, ValueError("not the size and checksum of its record"))
+        return layout.finish_scatter(self.info.shape, n_rows, out, buffers)
 
 
 def _read_frames(layer: Layer, start: int, stop: int) -> np.ndarray:
@@ -280,13 +329,6 @@ def shard_slices(rows: np.ndarray, unit_rows: int) -> list[slice]:
     cuts = np.flatnonzero(np.diff(rows // unit_rows)) + 1
     edges = [0, *cuts.tolist(), len(rows)]
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """Positions ``[first, last)`` of contiguous runs in increasing rows."""
-    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
-    edges = [0, *cuts.tolist(), len(rows)]
-    return list(itertools.pairwise(edges))
 
 
 def open_array(storage: Storage, path: str) -> ZarrArray[Any]:

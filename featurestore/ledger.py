@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import google_crc32c
+import numpy as np
 
 from featurestore import layout
 from featurestore.errors import CorruptData
@@ -87,6 +88,14 @@ class Record:
 def describe_object(data: bytes) -> StoredObject:
     """Size and checksum of an object's bytes."""
     return StoredObject(n_bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}")
+
+
+def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
+    """Size and checksum of the bytes of contiguous arrays, one after the other."""
+    crc = 0
+    for piece in pieces:
+        crc = google_crc32c.extend(crc, piece)
+    return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}")
 
 
 def read_record(storage: Storage, key: str, unit: int) -> Record | None:

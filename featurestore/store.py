@@ -234,7 +234,10 @@ class Features:
         facts = self.facts if self._selected is None else self.facts.iloc[self._selected]
         ok = (facts["status"] == STATUS_OK).to_numpy()
         rows, n_frames = facts["row"].to_numpy(), facts["n_frames"].to_numpy()
-        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0))
+        objects = {
+            u.index: self._ledger[u.index].objects[layout.layer_chunk(layer, u.index)] for u in self.units
+        }
+        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), objects)
 
     def to_xarray(self) -> xarray.Dataset:
         """All layers as one lazy xarray Dataset, with ids, facts and labels as coordinates.

@@ -154,7 +154,7 @@ def test_growth_by_clips_that_fit_and_by_clips_that_do_not(stored: tuple[Path, P
     layer = layer_of(stored[1], 1)
     np.testing.assert_array_equal(layer.frames(2), before)
     assert [len(layer.frames(i)) for i in (8, 9)] == [37, 24]
-    write_clips(tmp_path / "audio" / "long", [500_000], seed=6)
+    write_clips(tmp_path / "audio" / "long", [2_000_000], seed=6)
     longer = pd.DataFrame({"path": ["long/clip000.wav"], "kind": "a", "caller": "c0"})
     pd.concat([table, more, longer]).to_csv(tmp_path / "audio" / "manifest.csv", index=False)
     with pytest.raises(ConfigError, match="new clips are longer than those it was planned for"):

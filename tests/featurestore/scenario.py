@@ -47,7 +47,7 @@ def read_everything(url: str) -> None:
         features.layer(k).numpy()
 
 
-def unit_rows(n: int, status: list[str] | None = None) -> UnitRows:
+def facts_of(n: int, status: list[str] | None = None) -> UnitRows:
     return UnitRows(
         status=status or ["ok"] * n,
         n_frames=np.arange(n) + 15,
@@ -60,7 +60,7 @@ def write(writer: KeyWriter, values: dict[int, np.ndarray], only: list[int] | No
     for unit in writer.pending_units(list(values)):
         if only is None or unit.index in only:
             part = [(k, v[unit.first_row : unit.stop_row]) for k, v in values.items()]
-            writer.write_unit(unit, part, unit_rows(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
+            writer.write_unit(unit, part, facts_of(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
 
 
 def fill(storage: Storage) -> None:

@@ -26,10 +26,10 @@ from tests.featurestore.scenario import (
     N_FEATURES,
     N_ROWS,
     UNIT_ROWS,
+    facts_of,
     manifest_of,
     read_everything,
     request,
-    unit_rows,
     values_of,
     write,
 )
@@ -91,7 +91,7 @@ def test_failed_rows_are_nan_with_their_reason(storage: Storage) -> None:
     writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
     values = values_of(0, 3)
     values[1] = np.nan
-    rows = unit_rows(3, ["ok", "failed: all samples are zero", "ok"])
+    rows = facts_of(3, ["ok", "failed: all samples are zero", "ok"])
     record = writer.write_unit(
         writer.info.units[0], [(k, values) for k in LAYERS], rows, audio_s=1, elapsed_s=1, versions={}
     )
@@ -121,7 +121,7 @@ def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
     assert [(u.index, u.first_row, u.n_rows) for u in pending] == [(3, 24, 5)]
     assert writer.ids[24:].tolist() == [f"f{i:03d}" for i in range(27, 22, -1)]
     new = {k: values_of(k + 10, 5) for k in LAYERS}
-    writer.write_unit(pending[0], list(new.items()), unit_rows(5), audio_s=1, elapsed_s=1, versions={})
+    writer.write_unit(pending[0], list(new.items()), facts_of(5), audio_s=1, elapsed_s=1, versions={})
     features = open_store(filled.url).features("tiny", "calls")
     assert features.index["row"].tolist() == [*range(23), *range(24, 29)]
     for k in LAYERS:
@@ -184,8 +184,10 @@ def test_a_missing_shard_is_an_error(filled: Storage) -> None:
     filled.delete("tiny/calls/layer_01/c/2/0/0")
     features = open_store(filled.url).features("tiny", "calls")
     features.layer(0).numpy()
-    with pytest.raises(CorruptData, match="no values for rows recorded as complete"):
+    with pytest.raises(CorruptData, match="the shard is missing"):
         features.layer(1).numpy()
+    with pytest.raises(CorruptData, match="no values for rows recorded as complete"):
+        features.layer(1).numpy([20])
 
 
 def test_a_damaged_record_is_an_error(filled: Storage) -> None:
@@ -359,3 +361,52 @@ def test_a_key_keeps_its_codec(filled: Storage) -> None:
         filled, request(codec="small"), manifest, manifest.table["utterance_id"].to_numpy(object)
     )
     assert notes == ["tiny/calls keeps its codec 'fast'"]
+
+
+@pytest.mark.parametrize("unit_rows", [1, 7, 16, 640])
+@pytest.mark.parametrize("codec", ["fast", "raw", "small"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_our_reader_and_plain_zarr_agree_for_every_shape(
+    tmp_path: Path, unit_rows: int, codec: str, dtype: str
+) -> None:
+    """Our reader takes shards apart itself; Zarr is the reference, whatever the chunking."""
+    n, width = 645, 260  # inner chunks of many rows, the last one not full
+    manifest = manifest_of(n)
+    storage = open_storage(tmp_path / "s")
+    asked = request(unit_rows=unit_rows, codec=codec, dtype=dtype, n_features=width, layers=(0,))
+    writer, _ = open_key(storage, asked, manifest, manifest.table["utterance_id"].to_numpy(object))
+    values = np.random.default_rng(0).standard_normal((n, 2, width)).astype(dtype)
+    if unit_rows == 1:
+        n = 5
+    for unit in writer.info.units[: n if unit_rows == 1 else None]:
+        part = values[unit.first_row : unit.stop_row].astype(np.float32)
+        facts = facts_of(unit.n_rows)
+        writer.write_unit(unit, [(0, part)], facts, audio_s=1, elapsed_s=1, versions={})
+    layer = open_store(tmp_path / "s").features("tiny", "calls").layer(0)
+    reference = zarr.open_array(tmp_path / "s" / "tiny" / "calls" / "layer_00", mode="r")[:n]
+    np.testing.assert_array_equal(reference, values[:n])
+    np.testing.assert_array_equal(layer.numpy(), values[:n])
+    for rows in (slice(3, n - 1), slice(0, n, 3), [n - 1, 0, 4]):
+        np.testing.assert_array_equal(layer.numpy(rows), values[:n][rows])
+
+
+def test_the_zarrs_pipeline_reads_the_same_values(filled: Storage) -> None:
+    pytest.importorskip("zarrs")
+    if not isinstance(filled, LocalStorage):
+        pytest.skip("folders only")
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        group = zarr.open(filled.root, mode="r")
+        for k in LAYERS:
+            np.testing.assert_array_equal(group[f"tiny/calls/{layout.layer_name(k)}"][:], values_of(k))
+
+
+def test_zarrs_writes_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("zarrs")
+    shape = layout.LayerShape(n_functionals=2, n_features=N_FEATURES, unit_rows=UNIT_ROWS)
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "zarr.json").write_bytes(layout.layer_document(shape, UNIT_ROWS))
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        array = zarr.open_array(tmp_path / "layer", mode="r+")
+        array[:] = values_of(0)[:UNIT_ROWS]
+    written = (tmp_path / "layer" / "c" / "0" / "0" / "0").read_bytes()
+    assert written == layout.encode_layer(shape, values_of(0)[:UNIT_ROWS])

@@ -14,9 +14,9 @@ from featurestore.writer import open_key
 from tests.featurestore.scenario import (
     LAYERS,
     N_ROWS,
+    facts_of,
     manifest_of,
     request,
-    unit_rows,
     values_of,
     write,
 )
@@ -35,7 +35,7 @@ def redo(storage: Storage) -> list[int]:
         # By id: repaired units may hold their utterances in another order.
         rows = [int(str(i)[1:]) for i in writer.ids[unit.first_row : unit.stop_row]]
         layers = [(k, values_of(k)[rows]) for k in LAYERS]
-        writer.write_unit(unit, layers, unit_rows(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
+        writer.write_unit(unit, layers, facts_of(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
     return pending
 
 
@@ -105,7 +105,7 @@ def test_values_that_contradict_their_status_are_wrong(filled: Storage) -> None:
     values = values_of(0)[:8].copy()
     values[3, 0, 2] = np.inf
     layers = [(k, values) for k in LAYERS]
-    writer.write_unit(writer.info.units[0], layers, unit_rows(8), audio_s=1, elapsed_s=1, versions={})
+    writer.write_unit(writer.info.units[0], layers, facts_of(8), audio_s=1, elapsed_s=1, versions={})
     assert {(f.kind, f.unit) for f in damage(filled)} == {("wrong", 0)}
     assert "1 rows with status ok hold values that are not finite" in damage(filled)[0].message
 
