@@ -75,15 +75,18 @@ def main(debug: bool) -> None:
     help="CSV or Parquet table of utterances.",
 )
 @click.option("--dataset", required=True, help="Name of the dataset in the store.")
-@click.option("--model", required=True, help="logmel, a Hugging Face model folder, or a hub id.")
+@click.option(
+    "--model",
+    required=True,
+    help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, untrained:MODEL, "
+    "hear:MODULE, or avex:NAME.",
+)
 @click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
 @click.option("--name", help="Name of the model in the store; default: last part of --model.")
 @click.option("--layers", help="Hidden states to keep, such as 0-6,12; default: all.")
 @click.option(
     "--functionals",
-    default="mean,std",
-    show_default=True,
-    help="Statistics over frames: mean, std, min, max.",
+    help="Statistics over frames: mean, std, min, max; default: mean,std, or mean for models of one vector.",
 )
 @click.option(
     "--dtype",
@@ -108,9 +111,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--short-clips",
     type=click.Choice(["repeat", "none"]),
-    default="repeat",
-    show_default=True,
-    help="Repeat clips below --min-samples, or leave them.",
+    help="Repeat clips below --min-samples, or leave them; default: repeat, for mfcc and catch22 none.",
 )
 @click.option(
     "--min-samples",
@@ -142,6 +143,11 @@ def main(debug: bool) -> None:
 @click.option("--share", help="Do part i of n of the units, i/n; default: the share of a SLURM array task.")
 @click.option("--prune", is_flag=True, help="Drop stored utterances that the manifest no longer has.")
 @click.option("--refresh", is_flag=True, help="Embed again what has other audio now than it had then.")
+@click.option(
+    "--torch-weights",
+    is_flag=True,
+    help="Read pytorch_model.bin where there is no safetensors file, without running its code.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def extract(quiet: bool, **options: Any) -> None:
@@ -158,7 +164,7 @@ def extract(quiet: bool, **options: Any) -> None:
     config = ExtractConfig(
         normalisation=options.pop("normalise"),
         short_policy=options.pop("short_clips"),
-        functionals=parse_functionals(options.pop("functionals")),
+        functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
         **{k: v for k, v in options.items() if v is not None},
     )
     with extract_progress(quiet=quiet) as on_progress:

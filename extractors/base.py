@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Normalisation = Literal["none", "peak", "zero-mean-unit-variance"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+# What a model heard before any fine-tuning.
+Domain = Literal["speech", "animal", "audio"]
+# What it was trained to tell afterwards: nothing, transcripts, or labels of sounds.
+FineTuning = Literal["none", "ASR", "classification"]
 
 # Called once per layer with its frames `[batch, time, features]` and the number of valid frames of each
 # clip `[batch]`; frames past a clip's count are padding and hold anything.
@@ -25,7 +29,7 @@ OnLayer = Callable[[int, "torch.Tensor", Sequence[int]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is known of a model.
+    """What is known of a model; None stands for what is not known.
 
     Attributes:
         name: last part of its id or folder.
@@ -33,12 +37,21 @@ class ModelCard:
         n_layers: number of hidden states, the input of the first block included.
         n_features: width of a hidden state.
         sample_rate_hz: rate of the audio it expects.
-        hop_samples: samples per frame.
+        hop_samples: samples per frame, or fewer: a clip of n samples has at most ceil(n / hop) + 2 frames.
         normalisation: what it was trained with; how each waveform is normalised unless asked otherwise.
         normalisation_source: where that is known from, for the run's summary.
         max_samples: longest input, or None; longer clips are embedded window by window.
         fixed_samples: length every input is padded to by the model itself, or None.
-        trained: False for seeded random weights.
+        trained: False for seeded random weights and for baselines without weights.
+        pooled: a clip gives one vector, not frames; ``mean`` is then that vector and the only functional.
+        repeat_short: whether short clips are repeated by default; False where repeating would change
+            what the features say (a duration, a spectrum's statistics).
+        model_id: id in the catalogue, if it is in there.
+        domain: what it was pre-trained on.
+        fine_tuning: what it was fine-tuned for.
+        training_hours: hours of audio it was pre-trained on.
+        licence: of the weights.
+        source: where these facts are from.
     """
 
     name: str
@@ -52,6 +65,14 @@ class ModelCard:
     max_samples: int | None = None
     fixed_samples: int | None = None
     trained: bool = True
+    pooled: bool = False
+    repeat_short: bool = True
+    model_id: str | None = None
+    domain: Domain | None = None
+    fine_tuning: FineTuning | None = None
+    training_hours: int | None = None
+    licence: str | None = None
+    source: str | None = None
 
 
 class Extractor(Protocol):
@@ -60,7 +81,10 @@ class Extractor(Protocol):
     card: ModelCard
 
     def n_frames(self, n_samples: int) -> int:
-        """Valid frames of a clip of `n_samples` samples at the model's rate; 0 if it is too short."""
+        """Valid frames of a clip of `n_samples` samples at the model's rate; 0 if it is too short.
+
+        Never falls as `n_samples` grows.
+        """
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """Embed clips together, each exactly as it would be alone.
@@ -69,9 +93,13 @@ class Extractor(Protocol):
             clips: float32 waveforms `[n_samples]` at the model's rate, normalised already.
             layers: increasing hidden state indices; nothing past the last one is computed.
             on_layer: called once per layer, in order, as each is ready.
+
+        Raises:
+            ValueError: a clip is too short to give a frame.
         """
 
 
+@runtime_checkable
 class ModelSource(Protocol):
     """A model that is known but not loaded."""
 

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 from extractors.audio import DEFAULT_MIN_SAMPLES, NORMALISATIONS, ShortPolicy
 from extractors.base import Normalisation, Precision
-from extractors.functionals import DEFAULT_FUNCTIONALS
 from featurestore.errors import ConfigError
 from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
@@ -27,12 +26,13 @@ class ExtractConfig:
         store: path or URL of the store.
         name: name of the model in the store; default: last part of `model`.
         layers: hidden states to keep, e.g. ``0-6,12``; default: all.
-        functionals: statistics over frames, in stored order.
+        functionals: statistics over frames, in stored order; None: mean and std, or mean alone for a
+            model that gives one vector per clip.
         dtype: stored dtype.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
         precision: of the forward pass.
         normalisation: input normalisation; default: what the model was trained with.
-        min_samples, short_policy: see `AudioPolicy`.
+        min_samples, short_policy: see `AudioPolicy`; default policy: as the model's card says.
         unit_rows: rows per unit; default 1,024, fewer where frames are kept (see `plan_frames`).
         frames: keep the hidden states of every frame too.
         frames_dtype: stored dtype of frames.
@@ -42,6 +42,7 @@ class ExtractConfig:
         codec: how layer arrays are encoded; ``half`` is ``fast`` in float16.
         share: part of the units to do, ``i/n``; default: this task's share of a SLURM job array.
         prune: drop stored utterances that the manifest no longer has.
+        torch_weights: also read ``pytorch_model.bin``, see `extractors.weights.weight_files`.
         refresh: embed again what has other audio now than when it was embedded.
     """
 
@@ -51,13 +52,13 @@ class ExtractConfig:
     store: str
     name: str | None = None
     layers: str | None = None
-    functionals: tuple[str, ...] = DEFAULT_FUNCTIONALS
+    functionals: tuple[str, ...] | None = None
     dtype: DTypeName = "float32"
     device: str = "auto"
     precision: Precision = "fp32"
     normalisation: Normalisation | None = None
     min_samples: int = DEFAULT_MIN_SAMPLES
-    short_policy: ShortPolicy = "repeat"
+    short_policy: ShortPolicy | None = None
     unit_rows: int | None = None
     frames: bool = False
     frames_dtype: DTypeName = "float16"
@@ -68,6 +69,7 @@ class ExtractConfig:
     share: str | None = None
     prune: bool = False
     refresh: bool = False
+    torch_weights: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.dataset, "dataset")
@@ -78,7 +80,7 @@ class ExtractConfig:
             ("frames-dtype", self.frames_dtype, get_args(DTypeName)),
             ("precision", self.precision, get_args(Precision)),
             ("normalise", self.normalisation, (None, *NORMALISATIONS)),
-            ("short-clips", self.short_policy, get_args(ShortPolicy)),
+            ("short-clips", self.short_policy, (None, *get_args(ShortPolicy))),
             ("codec", self.codec, (*get_args(CodecName), "half")),
         ):
             if value not in allowed:

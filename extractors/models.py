@@ -1,223 +1,104 @@
-"""From what a user writes after ``--model`` to a model: a built-in name, a folder, or a hub id."""
+"""From what a user writes after ``--model`` to a model.
+
+A built-in name with its argument (``mfcc``, ``logmel:44100``, ``untrained:ID``, ``hear:MODULE:WEIGHTS``),
+a name some installed package registers, a folder, or a hub id. A package registers its own extractor as an
+entry point of the group ``featurestore.extractors``: a callable that takes what stands behind
+``NAME:`` (None if nothing does) and returns a `ModelSource`.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from extractors.base import Extractor, ModelCard, ModelSource, Normalisation, Precision
-from extractors.weights import hash_weights, weight_files
+from extractors.aves import AvesSource, is_aves
+from extractors.base import ModelSource
+from extractors.folders import TransformersSource, from_folder, from_hub, one_line
+from extractors.untrained import split_seed
 from featurestore.errors import ModelError
 
-# Families by `model_type` in config.json.
-SSL_TYPES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
-WHISPER_TYPE = "whisper"
-BUILT_IN = ("logmel",)
-# Parameters that inference never reads; a checkpoint may lack them.
-OPTIONAL_WEIGHTS = ("masked_spec_embed",)
+ENTRY_POINT_GROUP = "featurestore.extractors"
+
+# Name → what makes a source of its argument: a line for each.
+BUILT_IN: Mapping[str, str] = {
+    "logmel": "extractors.spectral:LogMelSource",
+    "mfcc": "extractors.spectral:MfccSource",
+    "catch22": "extractors.catch22:Catch22Source",
+    "untrained": "extractors.models:untrained_source",
+    "hear": "extractors.hear:HearSource",
+    "avex": "extractors.avex:AvexSource",
+}
 
 
-def find_model(spec: str) -> ModelSource:
+def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
     """Find a model without loading its weights.
 
     Args:
-        spec: ``logmel``, a folder holding ``config.json`` and safetensors weights, or a hub id.
+        spec: ``NAME`` or ``NAME:ARGUMENT`` of a built-in or registered extractor, a model folder, the
+            ``.torchaudio.pt`` of an AVES model, or a hub id.
+        allow_pickle: also read ``pytorch_model.bin``, see `weight_files`.
 
     Raises:
         ModelError: there is no such model, its family is not supported, or it has no usable weights.
+        DependencyMissing: it needs a package that is not installed.
     """
-    if spec == "logmel":
-        from extractors.spectral import LogMelSource
+    name, colon, argument = spec.partition(":")
+    make = _factory(name)
+    if make is not None:
+        source = make(argument if colon else None)
+        if not isinstance(source, ModelSource):
+            raise ModelError(
+                f"--model {spec}: the extractor registered as {name!r} gave a {type(source).__name__}; "
+                "expected a ModelSource (card, fingerprint, load)"
+            )
+        return source
+    return _from_files(spec, spec, allow_pickle=allow_pickle)
 
-        return LogMelSource()
-    path = Path(spec).expanduser()
-    if path.exists() or spec.startswith((".", "/", "~")):
-        return _from_folder(spec, path)
-    return _from_hub(spec)
+
+def untrained_source(argument: str | None) -> ModelSource:
+    """``untrained:MODEL`` or ``untrained:SEED:MODEL``: a folder's or hub id's architecture, random weights.
+
+    Raises:
+        ModelError: no model is named, or there is no such architecture.
+    """
+    if not argument:
+        raise ModelError("--model untrained: expected untrained:MODEL, MODEL being a folder or a hub id")
+    seed, model = split_seed(argument)
+    return _from_files(f"untrained:{argument}", model, seed=seed)
 
 
-def _from_folder(spec: str, path: Path) -> ModelSource:
+def _from_files(
+    spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False
+) -> TransformersSource | AvesSource:
+    path = Path(model).expanduser()
+    if not path.exists() and not model.startswith((".", "/", "~")):
+        return from_hub(spec, model, built_in=list(BUILT_IN), seed=seed, allow_pickle=allow_pickle)
+    if not path.exists():
+        raise ModelError(f"--model {spec}: there is no such folder")
+    if is_aves(path):
+        return AvesSource(path, spec=spec, seed=seed)
     if not path.is_dir():
         raise ModelError(
-            f"--model {spec}: expected a model folder, a hub id, or one of {', '.join(BUILT_IN)}"
+            f"--model {spec}: expected a model folder, a .torchaudio.pt file, a hub id, or one of "
+            f"{', '.join(BUILT_IN)}"
         )
-    if not (path / "config.json").is_file():
-        raise ModelError(
-            f"--model {spec}: no config.json in this folder; expected a Hugging Face model folder"
-        )
-    return TransformersSource(
-        name=path.resolve().name, location=str(path), files=weight_files(path), folder=path
-    )
+    return from_folder(spec, path, seed=seed, allow_pickle=allow_pickle)
 
 
-def _from_hub(spec: str) -> ModelSource:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        # Configuration and safetensors only: nothing that could run code is ever fetched.
-        folder = Path(snapshot_download(spec, allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(
-            f"--model {spec}: not a folder here, not one of {', '.join(BUILT_IN)}, and the hub gave no such "
-            f"model ({type(error).__name__}: {reason}); check the id, or download it and give its folder"
-        ) from error
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"--model {spec}: the hub repository has no config.json")
-    return TransformersSource(
-        name=spec.rsplit("/", 1)[-1], location=spec, files=weight_files(folder, spec), folder=folder
-    )
-
-
-class TransformersSource:
-    """A Hugging Face model folder (a hub id is downloaded to one)."""
-
-    def __init__(self, *, name: str, location: str, files: list[Path], folder: Path) -> None:
-        self.location = location
-        self._folder = folder
-        self._files = files
-        self._config = _read_json(folder / "config.json", location)
-        self.card = _card(name, location, folder, self._config)
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """See `ModelSource.fingerprint`."""
-        architecture = {
-            k: v
-            for k, v in self._config.items()
-            # What changes no hidden state: bookkeeping, training-only rates, heads, decoding.
-            if k in _ARCHITECTURE_KEYS
-        }
-        return {
-            "family": self.card.family,
-            "weights_sha256": hash_weights(self._files),
-            "config": architecture,
-        }
-
-    def load(self, device: str, precision: Precision) -> Extractor:
-        """See `ModelSource.load`."""
-        import torch
-        import transformers
-        from safetensors import SafetensorError
-
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+def _factory(name: str) -> Callable[[str | None], Any] | None:
+    """What makes a source, built in or registered; a built-in name cannot be taken over."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         try:
-            model, info = transformers.AutoModel.from_pretrained(
-                self._folder,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"--model {self.location}: cannot be loaded ({reason})") from error
-        used = "encoder." if self.card.family == WHISPER_TYPE else ""
-        lacking = [
-            k
-            for k in info["missing_keys"]
-            if k.startswith(used) and not k.endswith(OPTIONAL_WEIGHTS) and "adapter" not in k
-        ]
-        if lacking or info["mismatched_keys"]:
-            which = sorted(lacking or [str(k) for k in info["mismatched_keys"]])
+            return point.load()  # type: ignore[no-any-return]
+        except Exception as error:  # whatever the other package's code raises
             raise ModelError(
-                f"--model {self.location}: the weights lack {len(which)} parameters of the architecture "
-                f"(first {which[0]!r}); they would be random, so the model is refused"
-            )
-        if self.card.family == WHISPER_TYPE:
-            from extractors.whisper import WhisperExtractor
-
-            features = transformers.WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
-            encoder = model.encoder.to(device).eval()
-            return WhisperExtractor(encoder, features, self.card, device, precision)
-        from extractors.ssl import SslExtractor
-
-        return SslExtractor(model.to(device).eval(), self.card, device, precision)
-
-
-_ARCHITECTURE_KEYS = frozenset(
-    {
-        "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-        "hidden_act", "layer_norm_eps", "feat_extract_norm", "feat_extract_activation", "conv_dim",
-        "conv_stride", "conv_kernel", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
-        "conv_pos_kernel_size", "conv_pos_batch_norm", "do_stable_layer_norm", "num_buckets",
-        "max_bucket_distance", "feat_proj_layer_norm", "d_model", "encoder_layers", "encoder_attention_heads",
-        "encoder_ffn_dim", "activation_function", "num_mel_bins", "max_source_positions", "scale_embedding",
-    }
-)  # fmt: skip
-
-
-def _card(name: str, location: str, folder: Path, config: Mapping[str, Any]) -> ModelCard:
-    family = config.get("model_type")
-    if family not in (*SSL_TYPES, WHISPER_TYPE):
-        raise ModelError(
-            f"--model {location}: config.json says model_type {family!r}; "
-            f"supported are {', '.join((*SSL_TYPES, WHISPER_TYPE))}"
-        )
-    try:
-        if family == WHISPER_TYPE:
-            return ModelCard(
-                name=name,
-                family=family,
-                n_layers=config["encoder_layers"] + 1,
-                n_features=config["d_model"],
-                sample_rate_hz=16_000,
-                hop_samples=320,
-                normalisation="none",
-                normalisation_source="Whisper takes raw audio",
-                max_samples=480_000,
-                fixed_samples=480_000,
-            )
-        # Keys that equal the architecture's default may be left out of config.json.
-        from transformers import AutoConfig
-
-        full = AutoConfig.for_model(family, **{k: v for k, v in config.items() if k != "model_type"})
-        hop = 1
-        for stride in full.conv_stride:
-            hop *= stride
-        normalisation, rate, why = _input_convention(folder)
-        return ModelCard(
-            name=name,
-            family=family,
-            n_layers=full.num_hidden_layers + 1,
-            n_features=full.hidden_size,
-            sample_rate_hz=rate,
-            hop_samples=hop,
-            normalisation=normalisation,
-            normalisation_source=why,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"--model {location}: config.json is not that of a {family} model ({error})"
-        ) from error
-
-
-def _input_convention(folder: Path) -> tuple[Normalisation, int, str]:
-    file = folder / "preprocessor_config.json"
-    if not file.is_file():
-        return "none", 16_000, "the folder has no preprocessor_config.json, so none is applied"
-    config = _read_json(file, str(folder))
-    normalise = config.get("do_normalize", True)
-    return (
-        "zero-mean-unit-variance" if normalise else "none",
-        int(config.get("sampling_rate", 16_000)),
-        f"preprocessor_config.json says do_normalize={str(bool(normalise)).lower()}",
-    )
-
-
-def _read_json(file: Path, location: str) -> dict[str, Any]:
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"--model {location}: {os.path.basename(file)} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"--model {location}: {os.path.basename(file)} is not a JSON object")
-    return content
+                f"--model {name}: the extractor {point.value} cannot be imported "
+                f"({type(error).__name__}: {one_line(error)})"
+            ) from error
+    return None

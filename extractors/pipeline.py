@@ -22,7 +22,7 @@ from extractors.batching import Window, cut_batches, cut_windows
 from extractors.changes import locations, refresh, report_changes
 from extractors.config import ExtractConfig
 from extractors.frames import FrameCollector, plan_frames
-from extractors.functionals import Parts, finish, merge, reduce_frames, select
+from extractors.functionals import DEFAULT_FUNCTIONALS, Parts, finish, merge, reduce_frames, select
 from extractors.models import find_model
 from featurestore.claims import WAITING, Claims, Heartbeat, work_through
 from featurestore.errors import ConfigError
@@ -95,7 +95,8 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
     """
     began = time.perf_counter()
     manifest = read_manifest(config.manifest)
-    source = find_model(config.model)
+    source = find_model(config.model, allow_pickle=config.torch_weights)
+    functionals = choose_functionals(config.functionals, source)
     policy = audio_policy(config, source)
     layers = choose_layers(config.layers, source)
     device = resolve_device(config.device)
@@ -115,7 +116,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         model=config.name or source.card.name,
         dataset=config.dataset,
         fingerprint=fingerprint(config, source, policy),
-        functionals=config.functionals,
+        functionals=functionals,
         layers=tuple(layers),
         n_features=source.card.n_features,
         dtype=config.dtype,
@@ -130,7 +131,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         delete_key(storage, request.model, request.dataset)
     ids = manifest.table["utterance_id"].to_numpy(dtype=object)[order]
     writer, notes = open_key(storage, request, manifest, ids, prune=config.prune)
-    if config.normalisation is None and source.card.family != "logmel":
+    if config.normalisation is None and source.card.trained:
         notes.insert(0, f"input normalisation: {policy.normalisation} ({source.card.normalisation_source})")
     table = _clip_table(writer.manifest, manifest, durations, config.workers)
     notes += (refresh if config.refresh else report_changes)(writer, table, config.workers)
@@ -188,13 +189,29 @@ def choose_layers(spec: str | None, source: ModelSource) -> list[int]:
     return layers
 
 
+def choose_functionals(asked: Sequence[str] | None, source: ModelSource) -> tuple[str, ...]:
+    """The statistics to keep: those asked for, else mean and std.
+
+    Raises:
+        ConfigError: the model gives one vector per clip, and something else than its mean is asked for.
+    """
+    if not source.card.pooled:
+        return tuple(asked or DEFAULT_FUNCTIONALS)
+    if asked is not None and tuple(asked) != ("mean",):
+        raise ConfigError(
+            f"--functionals {','.join(asked)}: {source.card.name} gives one vector per clip, whose mean is "
+            "the vector itself; use --functionals mean"
+        )
+    return ("mean",)
+
+
 def audio_policy(config: ExtractConfig, source: ModelSource) -> AudioPolicy:
     """How audio is prepared for this model under this configuration."""
     return AudioPolicy(
         sample_rate_hz=source.card.sample_rate_hz,
         normalisation=config.normalisation or source.card.normalisation,
         min_samples=config.min_samples,
-        short_policy=config.short_policy,
+        short_policy=config.short_policy or ("repeat" if source.card.repeat_short else "none"),
     )
 
 
@@ -207,7 +224,7 @@ def fingerprint(config: ExtractConfig, source: ModelSource, policy: AudioPolicy)
             **policy.fingerprint(),
             "long_clips": f"windows of {longest} samples, frames joined" if longest else "whole",
         },
-        "functionals": list(config.functionals),
+        "functionals": list(choose_functionals(config.functionals, source)),
         "dtype": config.dtype,
         "precision": config.precision,
         "numerics_version": NUMERICS_VERSION,
@@ -313,6 +330,7 @@ class _Run:
         self.policy = policy
         self.layers = layers
         self.writer = writer
+        self.functionals = writer.info.functionals
         # Plain dicts: rows are looked up one by one in decoding threads.
         self._where = locations(table)
         self._planned: dict[str, float] = dict(zip(table.index, table["planned_s"], strict=True))
@@ -360,7 +378,7 @@ class _Run:
                         result = _UnitResult(
                             batch.unit,
                             self.layers,
-                            len(self.config.functionals),
+                            len(self.functionals),
                             extractor.card.n_features,
                             self.writer.info.frames,
                         )
@@ -449,7 +467,7 @@ class _Run:
     ) -> None:
         windows: list[Window] = []
         waveforms: dict[int, np.ndarray] = {}
-        min_frames = 2 if "std" in self.config.functionals else 1
+        min_frames = 2 if "std" in self.functionals else 1
         min_samples = _samples_for(extractor, 1)
         for row, clip in zip(batch.rows, clips, strict=True):
             if clip is None:
@@ -480,7 +498,7 @@ class _Run:
         result: _UnitResult,
     ) -> None:
         """Run windows in groups no larger than the batch was planned to be; join those of one clip."""
-        names = self.config.functionals
+        names = self.functionals
         parts: dict[int, dict[int, list[Parts]]] = {}  # layer → row → windows so far
         size = max(len(waveforms), 4)
         for start in range(0, len(windows), size):

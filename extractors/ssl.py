@@ -1,7 +1,8 @@
-"""wav2vec 2.0, HuBERT, WavLM and data2vec-audio: exact batches of any lengths.
+"""The wav2vec family: exact batches of any lengths.
 
-Zero padding changes what these models compute, in four places; each is mended here, so that every clip
-of a batch gets the hidden states it would get alone:
+wav2vec 2.0 (XLS-R and MMS with it), HuBERT (AVES and BirdAVES with it), WavLM, data2vec-audio and
+UniSpeech-SAT. Zero padding changes what these models compute, in four places; each is mended here, so that
+every clip of a batch gets the hidden states it would get alone:
 
 1. *base* models (``feat_extract_norm="group"``) normalise their first convolution over time: statistics
    are taken over each clip's own frames (`ClipGroupNorm`);
@@ -11,14 +12,15 @@ of a batch gets the hidden states it would get alone:
 
 The encoder's own forward runs, with hooks that hand out each hidden state and stop after the last one
 wanted. Hidden states are those of ``output_hidden_states=True`` in transformers 5: index 0 enters the
-first block, index k leaves block k (before any final LayerNorm of the encoder).
+first block, index k leaves block k (before any final LayerNorm of the encoder). The attention adapters of
+MMS (``adapter_attn_dim``) are part of their blocks; the downsampling adapter some checkpoints have
+(``add_adapter``) comes after the last block and is not run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from extractors.base import ModelCard, OnLayer, Precision
-
-AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class _Enough(Exception):
-    """Raised by a hook to leave the encoder after the last layer wanted."""
+from extractors.families import Family
+from extractors.running import LayerTap, autocast, count_frames, frame_mask, pad_clips
 
 
 class ClipGroupNorm(nn.Module):
@@ -67,7 +65,8 @@ class SslExtractor:
     """One model of the wav2vec family.
 
     Args:
-        model: a `Wav2Vec2Model`, `HubertModel`, `WavLMModel` or `Data2VecAudioModel` in eval mode.
+        model: a `Wav2Vec2Model`, `HubertModel`, `WavLMModel`, `Data2VecAudioModel` or `UniSpeechSatModel`,
+            on its device and in eval mode.
         card: its card.
         device: torch device it is on.
         precision: ``bf16`` and ``fp16`` run under autocast; ``tf32`` allows TF32 matrix products.
@@ -81,12 +80,9 @@ class SslExtractor:
         config = model.config
         self._convs = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         self._mask: torch.Tensor | None = None  # [b, frames], True where valid; None: all are
-        self._n_valid: list[int] | None = None
-        self._on_layer: OnLayer | None = None
-        self._layers: tuple[int, ...] = ()
         self._norm = self._replace_group_norm()
         self._guard_positional_convs()
-        self._hook_blocks()
+        self._tap = LayerTap(model.encoder.layers)
         if config.model_type == "wavlm":
             for module in model.modules():
                 if type(module).__name__ == "WavLMAttention":
@@ -102,38 +98,25 @@ class SslExtractor:
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
+        frames = count_frames(self, clips)
         lengths = [len(c) for c in clips]
-        frames = [self.n_frames(n) for n in lengths]
-        batch = np.zeros((len(clips), max(lengths)), dtype=np.float32)
-        for i, clip in enumerate(clips):
-            batch[i, : len(clip)] = clip
         if self._norm is not None:
             kernel, stride = self._convs[0]
             # Equal frame counts at the end may still differ here, so this looks at samples.
             ragged = len(set(lengths)) > 1
             self._norm.n_valid = [(n - kernel) // stride + 1 for n in lengths] if ragged else None
-        self._n_valid, self._on_layer, self._layers = frames, on_layer, tuple(layers)
-        with torch.inference_mode(), self._autocast():
-            x = torch.from_numpy(batch).to(self.device, non_blocking=True)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            x = torch.from_numpy(pad_clips(clips)).to(self.device, non_blocking=True)
             x = self.model.feature_extractor(x).transpose(1, 2)
             x = x[:, : max(frames)]
             projected = self.model.feature_projection(x)
             hidden = projected[0] if isinstance(projected, tuple) else projected
-            mask = None
-            if min(frames) < hidden.shape[1]:
-                counts = torch.tensor(frames, device=self.device)
-                mask = torch.arange(hidden.shape[1], device=self.device) < counts[:, None]
-            self._mask = mask
-            try:
-                self.model.encoder(hidden, attention_mask=mask)
-            except _Enough:
-                pass
-            finally:
-                self._on_layer = None
-
-    def _autocast(self) -> Any:
-        dtype = AUTOCAST_DTYPES.get(self.precision)
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
+            mask = self._mask = frame_mask(frames, hidden.shape[1], self.device)
+            self._tap.run(
+                layers,
+                lambda layer, states: on_layer(layer, states, frames),
+                lambda: self.model.encoder(hidden, attention_mask=mask),
+            )
 
     def _replace_group_norm(self) -> ClipGroupNorm | None:
         first = self.model.feature_extractor.conv_layers[0]
@@ -155,23 +138,6 @@ class SslExtractor:
         if self._mask is None:
             return None
         return (inputs[0] * self._mask[:, None, :], *inputs[1:])
-
-    def _hook_blocks(self) -> None:
-        blocks = self.model.encoder.layers
-        blocks[0].register_forward_pre_hook(
-            lambda module, args, kwargs: self._hand_out(0, args[0] if args else kwargs["hidden_states"]),
-            with_kwargs=True,
-        )
-        for k, block in enumerate(blocks, start=1):
-            block.register_forward_hook(
-                lambda module, args, out, k=k: self._hand_out(k, out[0] if isinstance(out, tuple) else out)
-            )
-
-    def _hand_out(self, layer: int, frames: torch.Tensor) -> None:
-        if layer in self._layers and self._on_layer is not None and self._n_valid is not None:
-            self._on_layer(layer, frames, self._n_valid)
-        if not self._layers or layer >= self._layers[-1]:
-            raise _Enough
 
 
 class _WavLMAttention:
@@ -198,3 +164,35 @@ class _WavLMAttention:
             scores_bias = scores_bias.masked_fill(~attention_mask.bool()[:, None, None, :], -math.inf)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=scores_bias)
         return m.out_proj(mixed.transpose(1, 2).reshape(b, t, width)), None
+
+
+def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "n_layers": config.num_hidden_layers + 1,
+        "n_features": config.hidden_size,
+        "hop_samples": math.prod(config.conv_stride),
+        "sample_rate_hz": int(preprocessor.get("sampling_rate", 16_000)),
+    }
+
+
+def _build(
+    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
+) -> SslExtractor:
+    return SslExtractor(model.to(device), card, device, precision)
+
+
+FAMILY = Family(
+    describe=_describe,
+    build=_build,
+    keys=frozenset(
+        {
+            "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+            "layer_norm_eps", "feat_extract_norm", "feat_extract_activation", "conv_dim", "conv_stride",
+            "conv_kernel", "conv_bias", "num_conv_pos_embeddings", "num_conv_pos_embedding_groups",
+            "conv_pos_kernel_size", "conv_pos_batch_norm", "do_stable_layer_norm", "num_buckets",
+            "max_bucket_distance", "feat_proj_layer_norm", "adapter_attn_dim",
+        }
+    ),
+    # Attention adapters (`encoder.layers.N.adapter_layer`) are read, the adapter behind the encoder is not.
+    is_read=lambda name: not name.endswith("masked_spec_embed") and not name.startswith("adapter."),
+)  # fmt: skip

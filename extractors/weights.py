@@ -5,41 +5,57 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurestore.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
 
 _BLOCK_BYTES = 1 << 22
 
 
-def weight_files(folder: Path, spec: str | None = None) -> list[Path]:
-    """The safetensors files of a model folder, sorted.
+def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = False) -> list[Path]:
+    """The weight files of a Hugging Face folder, sorted: safetensors.
+
+    Many checkpoints of the wav2vec family were only ever published as ``pytorch_model.bin``, a pickle. With
+    `allow_pickle` that is taken where there is no safetensors file; it is read with
+    ``torch.load(weights_only=True)`` alone, which builds tensors and nothing else.
 
     Raises:
-        ModelError: there are none; pickled weights are never read, since a pickle can run code.
+        ModelError: there are none, or some of those an index names are missing.
     """
     shown = spec or folder
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelError(f"--model {shown}: {index.name} is damaged ({error})") from error
-        lacking = [n for n in names if not (folder / n).is_file()]
-        if lacking:
-            raise ModelError(f"--model {shown}: weight file {lacking[0]} is missing ({len(lacking)} in all)")
-        return [folder / n for n in names]
-    single = folder / "model.safetensors"
-    if single.is_file():
-        return [single]
-    pickled = [n for n in ("pytorch_model.bin", "pytorch_model.pt") if (folder / n).exists()]
-    if pickled:
-        raise ModelError(
-            f"--model {shown}: holds {pickled[0]} and no model.safetensors; pickled weights are not read, "
-            "convert them once with transformers: AutoModel.from_pretrained(folder).save_pretrained(folder)"
-        )
-    raise ModelError(f"--model {shown}: no weights; expected model.safetensors beside config.json")
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        single = folder / f"{stem}.{suffix}"
+        if suffix == "bin" and not allow_pickle and (index.is_file() or single.is_file()):
+            raise ModelError(
+                f"--model {shown}: holds {single.name} and no model.safetensors; pickled weights are read "
+                "only when asked for: --torch-weights (by torch.load with weights_only, which runs no code)"
+            )
+        if index.is_file():
+            return _indexed_files(folder, index, shown)
+        if single.is_file():
+            return [single]
+    raise ModelError(
+        f"--model {shown}: no weights; expected model.safetensors beside config.json "
+        f"(for the architecture with random weights: untrained:{shown})"
+    )
+
+
+def _indexed_files(folder: Path, index: Path, shown: object) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"--model {shown}: {index.name} is damaged ({error})") from error
+    # An index names files beside it and nothing else.
+    lacking = [n for n in names if Path(n).name != n or not (folder / n).is_file()]
+    if lacking:
+        raise ModelError(f"--model {shown}: weight file {lacking[0]} is missing ({len(lacking)} in all)")
+    return [folder / n for n in names]
 
 
 def hash_weights(files: Sequence[Path]) -> str:
@@ -95,3 +111,15 @@ def _write_cache(cache: dict[str, str]) -> None:
     except OSError:
         # A cache that cannot be written costs a second hash, nothing else.
         return
+
+
+def hash_state(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over named tensors, whatever file they came from."""
+    import torch
+
+    hashed = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        hashed.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return hashed.hexdigest()

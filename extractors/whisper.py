@@ -4,21 +4,22 @@ It always sees 30 s: 480,000 samples → 3,000 mel frames → 1,500 encoder fram
 part of its input convention, so batches are exact as they are; statistics belong over the first
 ceil(n/320) frames, the ones that cover the clip.
 
-Hidden states are those of ``WhisperEncoder(..., output_hidden_states=True)``: the last one is taken after
-the encoder's final LayerNorm, as the decoder sees it.
+Hidden states are those of ``WhisperEncoder(..., output_hidden_states=True)``: index 0 enters the first
+block (after the two convolutions and the positions); the last one is taken after the encoder's final
+LayerNorm, as the decoder sees it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from extractors.base import ModelCard, OnLayer, Precision
-from extractors.ssl import AUTOCAST_DTYPES, _Enough
+from extractors.families import Family
+from extractors.running import LayerTap, autocast, count_frames
 
 WINDOW_SAMPLES = 480_000
 HOP_SAMPLES = 320
@@ -28,7 +29,7 @@ class WhisperExtractor:
     """A Whisper encoder.
 
     Args:
-        encoder: `WhisperEncoder` in eval mode.
+        encoder: `WhisperEncoder` on its device and in eval mode.
         feature_extractor: `WhisperFeatureExtractor` with the model's number of mel bands.
         card: its card.
         device: torch device it is on.
@@ -43,19 +44,7 @@ class WhisperExtractor:
         self.feature_extractor = feature_extractor
         self.device = torch.device(device)
         self.precision = precision
-        self._on_layer: OnLayer | None = None
-        self._layers: tuple[int, ...] = ()
-        self._n_valid: list[int] = []
-        blocks = encoder.layers
-        blocks[0].register_forward_pre_hook(
-            lambda module, args, kwargs: self._hand_out(0, args[0] if args else kwargs["hidden_states"]),
-            with_kwargs=True,
-        )
-        for k, block in enumerate(blocks, start=1):
-            target = encoder.layer_norm if k == len(blocks) else block
-            target.register_forward_hook(
-                lambda module, args, out, k=k: self._hand_out(k, out[0] if isinstance(out, tuple) else out)
-            )
+        self._tap = LayerTap(encoder.layers, last=encoder.layer_norm)
 
     def n_frames(self, n_samples: int) -> int:
         """Encoder frames that cover `n_samples` samples of one window."""
@@ -63,24 +52,55 @@ class WhisperExtractor:
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
+        frames = count_frames(self, clips)
         mel = self.feature_extractor(
-            list(clips), sampling_rate=self.card.sample_rate_hz, return_tensors="pt", padding="max_length"
+            list(clips),
+            sampling_rate=self.card.sample_rate_hz,
+            return_tensors="pt",
+            padding="max_length",
+            device=str(self.device),  # 3,000 spectra per clip, however short it is
         ).input_features
-        self._n_valid = [self.n_frames(len(c)) for c in clips]
-        self._on_layer, self._layers = on_layer, tuple(layers)
-        dtype = AUTOCAST_DTYPES.get(self.precision)
-        autocast = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype)
-        with torch.inference_mode(), autocast:
-            try:
-                self.encoder(mel.to(self.device))
-            except _Enough:
-                pass
-            finally:
-                self._on_layer = None
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            self._tap.run(
+                layers,
+                # Only the covered frames go on: a clip fills a fraction of its window.
+                lambda layer, states: on_layer(layer, states[:, : max(frames)], frames),
+                lambda: self.encoder(mel.to(self.device)),
+            )
 
-    def _hand_out(self, layer: int, frames: torch.Tensor) -> None:
-        if layer in self._layers and self._on_layer is not None:
-            # Only the covered frames go on: a clip fills a fraction of its window.
-            self._on_layer(layer, frames[:, : max(self._n_valid)], self._n_valid)
-        if not self._layers or layer >= self._layers[-1]:
-            raise _Enough
+
+def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]:
+    if config.max_source_positions * HOP_SAMPLES != WINDOW_SAMPLES:
+        raise TypeError(f"expected 1500 encoder positions, got {config.max_source_positions}")
+    return {
+        "n_layers": config.encoder_layers + 1,
+        "n_features": config.d_model,
+        "hop_samples": HOP_SAMPLES,
+        "sample_rate_hz": 16_000,
+        "normalisation": "none",
+        "normalisation_source": "Whisper takes raw audio",
+        "max_samples": WINDOW_SAMPLES,
+        "fixed_samples": WINDOW_SAMPLES,
+    }
+
+
+def _build(
+    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
+) -> WhisperExtractor:
+    from transformers import WhisperFeatureExtractor
+
+    features = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    return WhisperExtractor(model.encoder.to(device), features, card, device, precision)
+
+
+FAMILY = Family(
+    describe=_describe,
+    build=_build,
+    keys=frozenset(
+        {
+            "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function",
+            "num_mel_bins", "max_source_positions", "scale_embedding",
+        }
+    ),
+    is_read=lambda name: name.startswith("encoder."),
+)  # fmt: skip

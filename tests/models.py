@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTModel,
     Data2VecAudioConfig,
     Data2VecAudioModel,
     HubertConfig,
     HubertModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
+    Wav2Vec2BertConfig,
+    Wav2Vec2BertModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
@@ -28,6 +36,7 @@ FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "wavlm": (WavLMConfig, WavLMModel),
     "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
+    "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
 }
 N_LAYERS = 4  # hidden states: three blocks and their input
 N_FEATURES = 24
@@ -63,6 +72,125 @@ def save_ssl(
     model.save_pretrained(folder)
     if do_normalize is not None:
         Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
+    return folder
+
+
+def save_mms(folder: Path, *, seed: int = 0) -> Path:
+    """Save a tiny wav2vec 2.0 as MMS has it: large flavour, an attention adapter in every block."""
+    torch.manual_seed(seed)
+    config = ssl_config("wav2vec2", "large")
+    config.adapter_attn_dim = 6
+    scramble(Wav2Vec2Model(config)).save_pretrained(folder)
+    return folder
+
+
+def save_w2v_bert(folder: Path, *, positions: str = "relative_key", seed: int = 0) -> Path:
+    """Save a tiny wav2vec2-BERT; `positions` as in the published model, or ``relative`` or ``rotary``."""
+    torch.manual_seed(seed)
+    config = Wav2Vec2BertConfig(
+        hidden_size=N_FEATURES,
+        num_hidden_layers=N_LAYERS - 1,
+        num_attention_heads=2,
+        intermediate_size=48,
+        position_embeddings_type=positions,
+        conv_depthwise_kernel_size=7,
+        output_hidden_size=N_FEATURES,
+    )
+    scramble(Wav2Vec2BertModel(config)).save_pretrained(folder)
+    return folder
+
+
+def save_ast(folder: Path, *, mean: float = -3.0, std: float = 3.5, seed: int = 0) -> Path:
+    """Save a tiny AST with its spectrogram's scaling: 40 bands, 100 mel frames, 3 × 9 patches."""
+    torch.manual_seed(seed)
+    config = ASTConfig(
+        hidden_size=N_FEATURES,
+        num_hidden_layers=N_LAYERS - 1,
+        num_attention_heads=2,
+        intermediate_size=48,
+        num_mel_bins=40,
+        max_length=100,
+    )
+    scramble(ASTModel(config)).save_pretrained(folder)
+    ASTFeatureExtractor(num_mel_bins=40, max_length=100, mean=mean, std=std).save_pretrained(folder)
+    return folder
+
+
+def scramble(model: Any) -> Any:
+    """Move biases, norms and positions off their initial zeros and ones, where they would hide bugs."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1 or not parameter.any():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+AVES_CONFIG = {
+    "extractor_mode": "group_norm",
+    "extractor_conv_layer_config": [[16, 10, 5], *[[16, 3, 2]] * 4, *[[16, 2, 2]] * 2],
+    "extractor_conv_bias": False,
+    "encoder_embed_dim": N_FEATURES,
+    "encoder_projection_dropout": 0.1,
+    "encoder_pos_conv_kernel": 32,
+    "encoder_pos_conv_groups": 4,
+    "encoder_num_layers": N_LAYERS - 1,
+    "encoder_num_heads": 2,
+    "encoder_attention_dropout": 0.1,
+    "encoder_ff_interm_features": 48,
+    "encoder_ff_interm_dropout": 0,
+    "encoder_dropout": 0.1,
+    "encoder_layer_norm_first": False,
+    "encoder_layer_drop": 0.05,
+}
+
+
+def aves_state(config: dict[str, Any], *, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random parameters under torchaudio's names and shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    width, inner = config["encoder_embed_dim"], config["encoder_ff_interm_features"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    before = 1
+    for i, (channels, kernel, _) in enumerate(config["extractor_conv_layer_config"]):
+        layer = f"feature_extractor.conv_layers.{i}"
+        shapes[f"{layer}.conv.weight"] = (channels, before, kernel)
+        if config["extractor_conv_bias"]:
+            shapes[f"{layer}.conv.bias"] = (channels,)
+        if i == 0 or config["extractor_mode"] == "layer_norm":
+            shapes |= {f"{layer}.layer_norm.{p}": (channels,) for p in ("weight", "bias")}
+        before = channels
+    kernel, groups = config["encoder_pos_conv_kernel"], config["encoder_pos_conv_groups"]
+    position = "encoder.transformer.pos_conv_embed.conv"
+    shapes[f"{position}.bias"] = (width,)
+    shapes[f"{position}.weight_g"] = (1, 1, kernel)
+    shapes[f"{position}.weight_v"] = (width, width // groups, kernel)
+    linears = {"encoder.feature_projection.projection": (width, before)}
+    norms = {"encoder.feature_projection.layer_norm": before, "encoder.transformer.layer_norm": width}
+    for i in range(config["encoder_num_layers"]):
+        block = f"encoder.transformer.layers.{i}"
+        linears |= {f"{block}.attention.{p}_proj": (width, width) for p in ("q", "k", "v", "out")}
+        linears[f"{block}.feed_forward.intermediate_dense"] = (inner, width)
+        linears[f"{block}.feed_forward.output_dense"] = (width, inner)
+        norms |= {f"{block}.{n}": width for n in ("layer_norm", "final_layer_norm")}
+    for name, shape in linears.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name, size in norms.items():
+        shapes |= {f"{name}.weight": (size,), f"{name}.bias": (size,)}
+    state = {}
+    for name, shape in shapes.items():
+        values = torch.randn(shape, generator=generator)
+        fan_in = max(1, int(torch.tensor(shape[1:]).prod())) if len(shape) > 1 else 25
+        values = values / fan_in**0.5
+        scales = name.endswith(("norm.weight", "weight_g"))
+        state[name] = values + 1.0 if scales else values
+    return state
+
+
+def save_aves(folder: Path, *, name: str = "aves-tiny", seed: int = 0, **changes: Any) -> Path:
+    """Save a tiny torchaudio export: parameters and configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = AVES_CONFIG | changes
+    torch.save(aves_state(config, seed=seed), folder / f"{name}.torchaudio.pt")
+    (folder / f"{name}.torchaudio.model_config.json").write_text(json.dumps(config))
     return folder
 
 

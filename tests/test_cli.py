@@ -145,7 +145,7 @@ def test_model_errors(audio: Path, tmp_path: Path) -> None:
     one_line_error(
         extract(audio, tmp_path / "s", "--model", folder), "no weights; expected model.safetensors"
     )
-    one_line_error(extract(audio, tmp_path / "s", "--model", tmp_path / "nowhere"), "expected a model folder")
+    one_line_error(extract(audio, tmp_path / "s", "--model", tmp_path / "nowhere"), "there is no such folder")
 
 
 def test_store_errors(audio: Path, store: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_other_settings_under_the_same_name_are_refused_before_any_weights_are_l
     extract(config(manifest, tmp_path / "s", model=str(model)))
     before = embeddings(tmp_path / "s")
     monkeypatch.setattr(
-        "extractors.models.TransformersSource.load", lambda *_: pytest.fail("weights were loaded")
+        "extractors.folders.TransformersSource.load", lambda *_: pytest.fail("weights were loaded")
     )
     with pytest.raises(FingerprintMismatch, match=r"input.normalisation: stored none, requested peak"):
         extract(config(manifest, tmp_path / "s", model=str(model), normalisation="peak"))
@@ -228,3 +228,16 @@ def test_a_bad_manifest_leaves_no_store(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no audio file"):
         extract(config(tmp_path / "m.csv", tmp_path / "s"))
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("model", ["mfcc", "catch22"])
+def test_models_of_one_vector_keep_that_vector(clips: Clips, tmp_path: Path, model: str) -> None:
+    if model == "catch22":
+        pytest.importorskip("pycatch22")
+    manifest = clips([6000, 1200])
+    assert extract(config(manifest, tmp_path / "s", model=model)).failed == {}
+    features = open_store(tmp_path / "s").features(model, "noise")
+    assert features.functionals == ["mean"]
+    assert features.attrs["fingerprint"]["input"]["short_clips"] == "none"
+    with pytest.raises(ConfigError, match="gives one vector per clip"):
+        extract(config(manifest, tmp_path / "s", model=model, functionals=("mean", "std")))

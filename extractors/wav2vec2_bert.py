@@ -1,0 +1,119 @@
+"""wav2vec2-BERT (w2v-BERT 2.0): a conformer over pairs of log-mel frames.
+
+The input is that of `SeamlessM4TFeatureExtractor`: 80 mel bands every 10 ms, each band brought to zero mean
+and unit variance over the clip's own frames, two neighbouring frames side by side. A clip of m mel frames
+gives floor(m/2) frames of 20 ms; where m is odd the published extractor adds half a frame of padding and
+masks it, which changes none of the others. The bands are normalised in float64; the published extractor
+does so in float32, which alone moves its output by about 2e-5.
+
+Frames past a clip's end are zeroed before the depthwise convolutions (causal: they never look ahead) and
+masked from attention, whose positions are relative, so every clip of a batch gets what it would get alone.
+Hidden state 0 is the projected input of the first block, state k leaves block k (after the block's own
+final LayerNorm). The feed-forward layer and adapter some checkpoints have behind the last block are not run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from extractors.base import ModelCard, OnLayer, Precision
+from extractors.families import Family
+from extractors.fbank import HOP_SAMPLES, SAMPLE_RATE_HZ, KaldiFilterBank, n_mel_frames
+from extractors.running import LayerTap, autocast, count_frames, frame_mask, pad_clips
+
+N_MELS = 80
+# Mel frames put side by side (`stride` of the feature extractor).
+STRIDE = 2
+# Added to the variance by `SeamlessM4TFeatureExtractor`.
+_VARIANCE_FLOOR = 1e-7
+
+
+class Wav2Vec2BertExtractor:
+    """A `Wav2Vec2BertModel`.
+
+    Args:
+        model: on its device and in eval mode.
+        card: its card.
+        device: torch device it is on.
+        precision: see `SslExtractor`; the filter bank is always computed in float64.
+    """
+
+    def __init__(self, model: Any, card: ModelCard, device: str, precision: Precision) -> None:
+        self.card = card
+        self.model = model
+        self.device = torch.device(device)
+        self.precision = precision
+        self._bank = KaldiFilterBank(n_mels=N_MELS, window="povey", scale=2.0**15, device=self.device)
+        self._tap = LayerTap(model.encoder.layers)
+
+    def n_frames(self, n_samples: int) -> int:
+        """Pairs of whole mel frames."""
+        return n_mel_frames(n_samples) // STRIDE
+
+    def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
+        """See `Extractor.forward`."""
+        frames = count_frames(self, clips)
+        with torch.inference_mode():
+            inputs = self._inputs(clips, max(frames))
+            mask = frame_mask(frames, max(frames), self.device)
+            if mask is not None:
+                # What lies past a clip's end is made of its neighbours' zeros and of its own last samples.
+                inputs = inputs.masked_fill(~mask[:, :, None], 0.0)
+            with autocast(self.device, self.precision):
+                hidden, _ = self.model.feature_projection(inputs)
+                self._tap.run(
+                    layers,
+                    lambda layer, states: on_layer(layer, states, frames),
+                    lambda: self.model.encoder(hidden, attention_mask=mask),
+                )
+
+    def _inputs(self, clips: Sequence[np.ndarray], n_frames: int) -> torch.Tensor:
+        """Normalised mel frames, two by two: float32 `[b, n_frames, 2 · mels]`."""
+        bands = self._bank(torch.from_numpy(pad_clips(clips)).to(self.device))  # [b, t, mels]
+        counts = torch.tensor([n_mel_frames(len(c)) for c in clips], device=self.device)[:, None, None]
+        own = torch.arange(bands.shape[1], device=self.device)[None, :, None] < counts
+        mean = bands.masked_fill(~own, 0.0).sum(1, keepdim=True) / counts
+        centred = (bands - mean).masked_fill(~own, 0.0)
+        variance = centred.square().sum(1, keepdim=True) / (counts - 1)  # over n−1, as the reference
+        normed = (centred / torch.sqrt(variance + _VARIANCE_FLOOR)).float()
+        pairs = normed[:, : n_frames * STRIDE]
+        return pairs.reshape(len(clips), n_frames, STRIDE * bands.shape[2])
+
+
+def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]:
+    if config.feature_projection_input_dim != N_MELS * STRIDE:
+        raise TypeError(f"expected an input of {N_MELS * STRIDE}, got {config.feature_projection_input_dim}")
+    return {
+        "n_layers": config.num_hidden_layers + 1,
+        "n_features": config.hidden_size,
+        "hop_samples": STRIDE * HOP_SAMPLES,
+        "sample_rate_hz": SAMPLE_RATE_HZ,
+        "normalisation": "none",
+        "normalisation_source": "wav2vec2-BERT normalises its mel bands itself",
+    }
+
+
+def _build(
+    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
+) -> Wav2Vec2BertExtractor:
+    return Wav2Vec2BertExtractor(model.to(device), card, device, precision)
+
+
+FAMILY = Family(
+    describe=_describe,
+    build=_build,
+    keys=frozenset(
+        {
+            "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+            "layer_norm_eps", "feature_projection_input_dim", "position_embeddings_type",
+            "rotary_embedding_base", "max_source_positions", "left_max_position_embeddings",
+            "right_max_position_embeddings", "conv_depthwise_kernel_size",
+        }
+    ),
+    is_read=lambda name: not name.endswith("masked_spec_embed")
+    and not name.startswith(("adapter.", "intermediate_ffn.")),
+)  # fmt: skip

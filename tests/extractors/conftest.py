@@ -1,0 +1,58 @@
+"""One tiny model of every kind, built once for the whole session."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.models import save_ast, save_aves, save_mms, save_ssl, save_w2v_bert, save_whisper
+
+# Kind → what to write after --model, given an empty folder.
+MODELS: dict[str, Callable[[Path], str]] = {
+    "hubert-base": lambda d: str(save_ssl(d / "m", "hubert", "base")),
+    "hubert-large": lambda d: str(save_ssl(d / "m", "hubert", "large")),
+    "wav2vec2-base": lambda d: str(save_ssl(d / "m", "wav2vec2", "base")),
+    "wavlm-base": lambda d: str(save_ssl(d / "m", "wavlm", "base")),
+    "wavlm-large": lambda d: str(save_ssl(d / "m", "wavlm", "large")),
+    "data2vec-base": lambda d: str(save_ssl(d / "m", "data2vec-audio", "base")),
+    "unispeech-sat-base": lambda d: str(save_ssl(d / "m", "unispeech-sat", "base")),
+    "unispeech-sat-large": lambda d: str(save_ssl(d / "m", "unispeech-sat", "large")),
+    "mms": lambda d: str(save_mms(d / "m")),
+    "wav2vec2-bert": lambda d: str(save_w2v_bert(d / "m")),
+    "wav2vec2-bert-relative": lambda d: str(save_w2v_bert(d / "m", positions="relative")),
+    "wav2vec2-bert-rotary": lambda d: str(save_w2v_bert(d / "m", positions="rotary")),
+    "whisper": lambda d: str(save_whisper(d / "m")),
+    "ast": lambda d: str(save_ast(d / "m")),
+    "aves": lambda d: str(save_aves(d / "m")),
+    "aves-layer-norm": lambda d: str(
+        save_aves(
+            d / "m", extractor_mode="layer_norm", extractor_conv_bias=True, encoder_layer_norm_first=True
+        )
+    ),
+    "untrained-hubert": lambda d: f"untrained:{save_ssl(d / 'm', 'hubert', 'base')}",
+    "untrained-aves": lambda d: f"untrained:7:{save_aves(d / 'm')}",
+    "hear": lambda d: "hear:tests.extractors.hear_tiny",
+    "hear-batchwise": lambda d: "hear:tests.extractors.hear_batchwise",
+    "logmel": lambda d: "logmel",
+    "logmel-44100": lambda d: "logmel:44100",
+    "mfcc": lambda d: "mfcc",
+    "catch22": lambda d: "catch22",
+}
+
+
+@pytest.fixture(scope="session")
+def model_spec(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """What to write after ``--model`` for a kind of model; built at the first request."""
+    specs: dict[str, str] = {}
+
+    def make(kind: str) -> str:
+        if kind == "catch22" and importlib.util.find_spec("pycatch22") is None:
+            pytest.skip("pycatch22 is not installed")
+        if kind not in specs:
+            specs[kind] = MODELS[kind](tmp_path_factory.mktemp(kind))
+        return specs[kind]
+
+    return make
