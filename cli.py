@@ -433,5 +433,83 @@ def rm(store: str, model: str, dataset: str) -> None:
     remove_keys(store, model, dataset)
 
 
+@main.command()
+@click.argument("store")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File (hdf5) or folder to write.")
+@click.option("--format", "format_", required=True, help="hdf5, parquet, npz (as in the study) or hear.")
+@click.option("--model", "models", multiple=True, help="Model to export; may be repeated; default: all.")
+@click.option(
+    "--dataset", "datasets", multiple=True, help="Dataset to export; may be repeated; default: all."
+)
+@click.option("--layers", help="Layers to export, such as 0-6,12; default: all.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def export(
+    store: str,
+    out: Path,
+    format_: str,
+    models: tuple[str, ...],
+    datasets: tuple[str, ...],
+    layers: str | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Write keys to files that other tools read: HDF5, Parquet, npz, or arrays for HEAR's kit."""
+    from featurestore.layers import parse_layers
+    from studies.console import export_keys
+
+    request = {
+        "store_url": store,
+        "out": out,
+        "format": format_,
+        "models": models or None,
+        "datasets": datasets or None,
+        "layers": parse_layers(layers) if layers else None,
+        "overwrite": overwrite,
+    }
+    export_keys(request, quiet=quiet)
+
+
+@main.command(name="import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
+@click.option("--format", "format_", required=True, help="hdf5, or npz as in the study.")
+@click.option("--model", help="Name of the model in the store; default: as in the file.")
+@click.option("--dataset", help="Name of the dataset in the store; default: as in the file.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), help="Utterances and labels, where the file has none."
+)
+@click.option(
+    "--id-map", type=click.Path(path_type=Path), help="CSV from position or old id to utterance_id (npz)."
+)
+@click.option("--key", help="Which MODEL/DATASET of the file to read; default: all.")
+@click.option("--layers", help="Numbers of the layers in the file, such as 0-12 (npz).")
+@click.option("--functionals", help="Statistics in the file, such as mean,std (npz).")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16"]), help="Stored number type; default: as in the file."
+)
+@click.option(
+    "--codec", type=click.Choice(["fast", "small", "raw"]), help="How layers are stored; default: fast."
+)
+@click.option("--unit-rows", type=int, help="Utterances that are committed together.")
+@click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def import_(source: Path, store: str, format_: str, quiet: bool, **options: Any) -> None:
+    """Read embeddings from HDF5 or from the study's npz into a store; nothing is ever unpickled."""
+    from featurestore.layers import parse_layers
+    from studies.console import import_keys
+
+    layers, functionals = options.pop("layers"), options.pop("functionals")
+    request = {
+        "source": source,
+        "store_url": store,
+        "format": format_,
+        "layers": parse_layers(layers) if layers else None,
+        "functionals": tuple(functionals.split(",")) if functionals else None,
+        **options,
+    }
+    import_keys(request, quiet=quiet)
+
+
 if __name__ == "__main__":
     main()

@@ -100,7 +100,7 @@ class KeyInfo:
                     f"{model}/{dataset}: store format {version}, this program reads up to "
                     f"{layout.FORMAT_VERSION}; upgrade it"
                 )
-            frames = attributes["frames"]
+            frames = attributes.get("frames")
             return cls(
                 model=model,
                 dataset=dataset,
@@ -112,7 +112,7 @@ class KeyInfo:
                     n_features=attributes["n_features"],
                     unit_rows=attributes["plan"]["unit_rows"],
                     dtype=attributes["dtype"],
-                    codec=attributes["codec"],
+                    codec=attributes.get("codec", "fast"),
                 ),
                 segments=tuple(Segment(first_row=a, n_rows=n) for a, n in attributes["plan"]["segments"]),
                 versions=attributes["versions"],

@@ -8,11 +8,13 @@ column is a label. Labels and ids are text and survive byte for byte: ``007`` st
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -174,7 +176,7 @@ def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     if target.suffix == ".csv":
-        text.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+        text.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text))
     elif target.suffix == ".parquet":
         text.to_parquet(temporary, index=False)
     else:
@@ -190,7 +192,13 @@ def to_text(table: pd.DataFrame) -> pd.DataFrame:
 
 def to_csv_text(manifest: Manifest) -> str:
     """The manifest as CSV text, for keeping inside a store."""
-    return to_text(manifest.table).to_csv(index=False, lineterminator="\n")
+    return to_text(manifest.table).to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+
+def _quoting_for(text: pd.DataFrame) -> Literal[0, 1]:
+    """Quote all where a cell holds a carriage return: pandas writes it bare and reads a line end."""
+    bare = any("\r" in cell for name in text.columns for cell in text[name].unique())
+    return csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
 
 
 def from_csv_text(text: str, *, source: str) -> Manifest:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -308,6 +308,42 @@ def attach(url: str, manifest: Path, model: str | None, dataset: str | None) -> 
         n = attach_manifest(store.storage, read_key(store.storage, m, d), table)
         labels = ", ".join(table.label_columns) or "none"
         console().print(f"{m}/{d}: labels {labels} attached to {n} utterances", markup=False)
+
+
+def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
+    """Write keys to files of other tools and say what was written."""
+    from featurestore.exchange import export
+
+    with _shares_done("exporting", quiet=quiet) as progress:
+        summary = export(**request, on_progress=progress)
+    _print_notes(summary.notes)
+    keys = ", ".join(f"{k.model}/{k.dataset}" for k in summary.keys)
+    console().print(f"{keys} written to {summary.out}, {format_bytes(summary.n_bytes)}", markup=False)
+
+
+def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
+    """Read a file of another tool into a store and say what was read."""
+    from featurestore.exchange import import_
+
+    with _shares_done("importing", quiet=quiet) as progress:
+        summary = import_(**request, on_progress=progress)
+    _print_notes(summary.notes)
+    console().print(f"{', '.join(f'{k.model}/{k.dataset}' for k in summary.keys)} imported into {summary.store}", markup=False)
+
+
+@contextlib.contextmanager
+def _shares_done(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if quiet:
+        yield None
+        return
+    with _bar() as bar:
+        task = bar.add_task(what, total=None, rate="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        console().print(f"note: {note}", markup=False)
 
 
 def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:

@@ -1,0 +1,23 @@
+"""What a benchmark ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import date
+from importlib.metadata import version
+
+
+def describe(*packages: str) -> str:
+    """One line: date, processor, cores, memory, versions."""
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            model = next((line.split(":", 1)[1].strip() for line in file if "model name" in line), model)
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            memory = f"{int(file.readline().split()[1]) / 2**20:.0f} GiB"
+    except (OSError, ValueError):
+        memory = "unknown memory"
+    names = ("numpy", "zarr", "h5py", *packages)
+    versions = ", ".join(f"{n} {version(n)}" for n in names)
+    return f"{date.today()}: {model}, {os.cpu_count()} cores, {memory}; Python {platform.python_version()}, {versions}"

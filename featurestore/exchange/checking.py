@@ -1,0 +1,111 @@
+"""Checking a source before anything of it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import ConfigError, CorruptData
+from featurestore.exchange.base import Source, slices
+from featurestore.store import STATUS_OK
+from featurestore.writer import KeyRequest
+
+FAILED = "failed: "
+
+
+class Progress:
+    """Rows done, told to whoever wants to know."""
+
+    def __init__(self, total: int, tell: Callable[[int, int], None] | None) -> None:
+        self.done, self.total, self.tell = 0, total, tell
+
+    def advance(self, n_rows: int) -> None:
+        """So many rows more are done."""
+        self.done += n_rows
+        if self.tell is not None:
+            self.tell(self.done, self.total)
+
+
+class Checked:
+    """A source whose every row was looked at.
+
+    Attributes:
+        source: the source.
+        request: the key it is to become.
+        status: `[n]` "ok" or "failed: why".
+        notes: what the user should know, one sentence each.
+
+    Raises:
+        CorruptData: ids, statuses and values do not fit each other.
+        ConfigError: an id is not in the manifest.
+    """
+
+    def __init__(self, source: Source, request: KeyRequest, progress: Progress) -> None:
+        self.source = source
+        self.request = request
+        self.notes = list(source.notes)
+        _check_ids(source)
+        self.status = self._statuses(progress)
+        unused = len(source.manifest) - len(source.ids)
+        if unused:
+            self.notes.append(
+                f"{unused} utterances of {source.manifest.source} have no row in {source.where}"
+            )
+
+    @property
+    def ok(self) -> np.ndarray:
+        """Which rows hold numbers, bool `[n]`."""
+        return np.asarray(self.status == STATUS_OK, dtype=bool)
+
+    def _statuses(self, progress: Progress) -> np.ndarray:
+        source = self.source
+        known = source.status is not None
+        status = np.full(len(source.ids), STATUS_OK, dtype=object)
+        if source.status is not None:
+            status[:] = source.status
+            wrong = [s for s in status if s != STATUS_OK and not str(s).startswith(FAILED)]
+            if wrong:
+                raise CorruptData(f'{source.where}: status {wrong[0]!r}; expected "ok" or "failed: why"')
+        for rows in slices(len(status), source.block_rows):
+            positions = np.arange(rows.start, rows.stop)
+            for layer, values in source.read(positions):
+                ok = status[rows] == STATUS_OK
+                finite = np.isfinite(values).all(axis=(1, 2))
+                for i in np.flatnonzero(ok & ~finite):
+                    if known:
+                        raise CorruptData(
+                            f"{self._row(rows.start + i)}: is ok and yet holds NaN or infinity in layer "
+                            f'{layer}; give it a status "failed: why"'
+                        )
+                    status[rows.start + i] = f"{FAILED}not a number in the imported file"
+                for i in np.flatnonzero(~ok & ~np.isnan(values).all(axis=(1, 2)) & known):
+                    raise CorruptData(
+                        f"{self._row(rows.start + i)}: is {status[rows.start + i]!r} and yet holds numbers "
+                        f'in layer {layer}; make them NaN, or the status "ok"'
+                    )
+            progress.advance(len(positions))
+        found = int((status != STATUS_OK).sum())
+        if found and not known:
+            self.notes.append(f"{found} rows of {source.where} hold NaN or infinity and are stored as failed")
+        return status
+
+    def _row(self, position: int) -> str:
+        return f"{self.source.where}: row {position} ({self.source.ids[position]!r})"
+
+
+def _check_ids(source: Source) -> None:
+    ids = pd.Series(source.ids, dtype=object)
+    if (ids == "").any():
+        raise CorruptData(f"{source.where}: row {int((ids == '').to_numpy().argmax())} has an empty id")
+    twice = ids.duplicated().to_numpy()
+    if twice.any():
+        row = int(twice.argmax())
+        raise CorruptData(f"{source.where}: row {row}: id {ids.iloc[row]!r} stands already above")
+    missing = ids[~ids.isin(source.manifest.table["utterance_id"].astype(object))]
+    if len(missing):
+        raise ConfigError(
+            f"{source.where}: {len(missing)} of {len(ids)} utterances are not in {source.manifest.source} "
+            f"(first {missing.iloc[0]!r}); give the manifest that has them"
+        )

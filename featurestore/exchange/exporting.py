@@ -1,0 +1,310 @@
+"""Exporting keys: choose them, write under a temporary name, rename when complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import ConfigError, KeyNotFound, StoreError
+from featurestore.exchange.base import Format, Selection
+from featurestore.exchange.registry import get_format
+from featurestore.store import STATUS_OK, Store, open_store
+
+MARKER = "_export.json"  # readers of Parquet folders skip names that begin so
+MARKER_FORMAT = "featurestore-export"
+MARKER_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyExport:
+    """One exported key.
+
+    Attributes:
+        model, dataset: its name.
+        layers: layers written.
+        n_rows: committed rows.
+        n_failed: rows among them whose audio failed.
+        n_rows_left_out: rows of the plan that are not committed, and so are not in the export.
+    """
+
+    model: str
+    dataset: str
+    layers: tuple[int, ...]
+    n_rows: int
+    n_failed: int
+    n_rows_left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSummary:
+    """What an export wrote.
+
+    Attributes:
+        out: the file or folder.
+        keys: what is in it.
+        n_bytes: its size.
+        notes: what was left out or renamed, one sentence each.
+    """
+
+    out: Path
+    format: str
+    keys: tuple[KeyExport, ...]
+    n_bytes: int
+    notes: tuple[str, ...]
+
+
+def export(
+    store_url: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    format: str,  # noqa: A002 - the word on the command line
+    models: Iterable[str] | None = None,
+    datasets: Iterable[str] | None = None,
+    layers: Iterable[int] | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ExportSummary:
+    """Write keys of a store to files that other tools read; see docs/exchange.md for the layouts.
+
+    Only committed rows are exported; the summary says how many are not. Memory does not grow with the
+    store: one shard is held at a time, for npz one of every layer. The result appears under its name when
+    it is complete; an interrupted export leaves at most a ``.…partial`` beside it.
+
+    Args:
+        store_url: the store.
+        out: a file (hdf5) or a folder (all other formats).
+        format: ``hdf5``, ``parquet``, ``npz`` or ``hear``.
+        models: models to export; default all.
+        datasets: datasets to export; default all.
+        layers: which layers; default all of each key.
+        overwrite: replace what stands at `out`: a file, or a folder that an earlier export wrote.
+        on_progress: called with rows done and rows in all, each row counted once per layer.
+
+    Raises:
+        ConfigError: an option that cannot work.
+        KeyNotFound: the store does not hold a model, dataset or layer asked for.
+        StoreError: `out` exists, has no room, or cannot be written; or a layer is not complete.
+        CorruptData: stored bytes are damaged; nothing is exported.
+    """
+    kind = get_format(format)
+    target = _checked_target(out)
+    store = open_store(store_url)
+    if "://" not in store.url and target.resolve().is_relative_to(Path(store.url).resolve()):
+        raise ConfigError(f"{target} lies inside the store {store.url}; give a path outside of it")
+    _check_replaceable(target, kind, overwrite)
+    selections, notes = _select(store, models, datasets, layers)
+    _check_room(target, selections)
+
+    total = sum(s.n_rows * len(s.layers) for s in selections)
+    done = 0
+
+    def advance(n_rows: int) -> None:
+        nonlocal done
+        done += n_rows
+        if on_progress is not None:
+            on_progress(done, total)
+
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if kind.is_folder:
+                partial.mkdir()
+                (partial / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
+            notes += kind.write(selections, partial, advance)
+            n_bytes = _sync(partial)
+            _rename(partial, target, overwrite)
+        except BaseException:
+            _remove(partial)
+            raise
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {target}: {_one_line(error)}; nothing was exported, mend it and run again"
+        ) from error
+    return ExportSummary(
+        out=target,
+        format=kind.name,
+        keys=tuple(_describe(s) for s in selections),
+        n_bytes=n_bytes,
+        notes=tuple(notes),
+    )
+
+
+def _checked_target(out: str | os.PathLike[str]) -> Path:
+    text = os.fspath(out)
+    if "://" in text:
+        raise ConfigError(f"--out {text}: exports are local; give a path and copy the result there")
+    target = Path(os.path.abspath(text))
+    if not text or not target.name:
+        raise ConfigError(f"--out {text!r}: give the name of a file or folder to write")
+    return target
+
+
+def _check_replaceable(target: Path, kind: Format, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise StoreError(f"{target} exists; give another --out, or replace it with --overwrite")
+    if kind.is_folder:
+        # Never a folder that holds anything else: a slip in --out must not cost somebody's data.
+        if target.is_symlink() or not target.is_dir() or not _is_export(target):
+            raise StoreError(f"{target} is not a folder that an export wrote; give another --out")
+    elif target.is_dir():
+        raise StoreError(f"{target} is a folder, and format {kind.name} writes a file; give another --out")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return not any(folder.iterdir())
+    return isinstance(found, dict) and found.get("format") == MARKER_FORMAT
+
+
+def _select(
+    store: Store,
+    models: Iterable[str] | None,
+    datasets: Iterable[str] | None,
+    layers: Iterable[int] | None,
+) -> tuple[list[Selection], list[str]]:
+    keys = store.keys()
+    wanted: list[tuple[str, set[str] | None, set[str]]] = [
+        ("model", set(models) if models is not None else None, {m for m, _ in keys}),
+        ("dataset", set(datasets) if datasets is not None else None, {d for _, d in keys}),
+    ]
+    for what, asked, there in wanted:
+        missing = sorted((asked or set()) - there)
+        if missing:
+            raise KeyNotFound(
+                f"{store.url}: no {what} {missing[0]!r}; it holds {', '.join(sorted(there)) or 'nothing'}"
+            )
+    chosen = [
+        (m, d)
+        for m, d in keys
+        if (wanted[0][1] is None or m in wanted[0][1]) and (wanted[1][1] is None or d in wanted[1][1])
+    ]
+    asked_layers = None if layers is None else tuple(sorted(set(layers)))
+    if asked_layers == ():
+        raise ConfigError("--layers: expected at least one layer")
+    selections, notes = [], []
+    for model, dataset in chosen:
+        features = store.features(model, dataset)
+        selection = Selection(
+            features=features, layers=asked_layers if asked_layers is not None else tuple(features.layers)
+        )
+        if not selection.n_rows or not selection.layers:
+            notes.append(f"{model}/{dataset} has no committed rows and is left out")
+            continue
+        for layer in selection.layers:
+            features.layer(layer)  # raises where it is absent or not complete, before anything is written
+        n_left_out = _n_left_out(selection)
+        if n_left_out:
+            notes.append(
+                f"{model}/{dataset}: {n_left_out} rows are not committed yet and are left out; "
+                "run the same `fs extract` again to complete them"
+            )
+        if features.info.frames is not None:
+            notes.append(f"{model}/{dataset}: its frames are left out; exports hold the functionals")
+        selections.append(selection)
+    if not selections:
+        raise StoreError(f"{store.url}: nothing to export: {'; '.join(notes) or 'no key fits'}")
+    return selections, notes
+
+
+def _n_left_out(selection: Selection) -> int:
+    features = selection.features
+    return sum(u.n_rows for u in features.info.units) - sum(u.n_rows for u in features.units)
+
+
+def _check_room(target: Path, selections: Sequence[Selection]) -> None:
+    parent = next(p for p in target.parents if p.exists())
+    need = sum(s.n_rows * len(s.layers) * s.row_bytes for s in selections)
+    if any(s.features.info.shape.dtype == "float16" for s in selections):
+        need //= 2  # a lower bound will do: not every format widens
+    free = shutil.disk_usage(parent).free
+    if need > free:
+        raise StoreError(
+            f"{target}: needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free in {parent}; "
+            "make room, give another --out, or export fewer --layers"
+        )
+
+
+def _describe(selection: Selection) -> KeyExport:
+    return KeyExport(
+        model=selection.features.model,
+        dataset=selection.features.dataset,
+        layers=selection.layers,
+        n_rows=selection.n_rows,
+        n_failed=int((selection.features.index["status"] != STATUS_OK).sum()),
+        n_rows_left_out=_n_left_out(selection),
+    )
+
+
+def _marker(kind: Format, selections: Sequence[Selection]) -> str:
+    keys: list[dict[str, Any]] = []
+    for selection in selections:
+        attributes = selection.features.attrs
+        keys.append(
+            {
+                **vars(_describe(selection)),
+                **{n: attributes[n] for n in ("functionals", "n_features", "fingerprint", "versions")},
+                "label_columns": selection.features.label_columns,
+            }
+        )
+    content = {
+        "format": MARKER_FORMAT,
+        "format_version": MARKER_VERSION,
+        "exchange_format": kind.name,
+        "keys": keys,
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _sync(path: Path) -> int:
+    """Put everything below `path` on the disk; its size in bytes."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return sum(f.stat().st_size for f in files)
+
+
+def _rename(partial: Path, target: Path, overwrite: bool) -> None:
+    if not overwrite and os.path.lexists(target):
+        raise StoreError(f"{target} has appeared meanwhile; give another --out, or --overwrite")
+    if partial.is_dir() and target.is_dir():
+        # A folder cannot replace one that holds files, so the old one steps aside first.
+        aside = partial.with_suffix(".old")
+        target.rename(aside)
+        try:
+            partial.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
+        shutil.rmtree(aside)
+    else:
+        partial.replace(target)
+
+
+def _one_line(error: OSError) -> str:
+    return " ".join((error.strerror or str(error)).split())[:200]
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

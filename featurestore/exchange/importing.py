@@ -1,0 +1,301 @@
+"""Importing files as keys of a store: check everything first, then write unit by unit, resumably."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import ConfigError, KeyNotFound, StoreError
+from featurestore.exchange.base import ReadOptions, Source
+from featurestore.exchange.checking import Checked, Progress
+from featurestore.exchange.registry import format_names, get_format
+from featurestore.key import read_key
+from featurestore.layout import CodecName, DTypeName
+from featurestore.manifest import Manifest, read_manifest
+from featurestore.names import check_name
+from featurestore.plan import DEFAULT_UNIT_ROWS, Unit
+from featurestore.storage import Storage, open_storage
+from featurestore.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyImport:
+    """One imported key.
+
+    Attributes:
+        model, dataset: its name in the store.
+        layers: its layers.
+        n_rows: utterances in the file.
+        n_failed: utterances among them without numbers.
+        n_units_written, n_units_kept: units written now, and units that were left as they are.
+    """
+
+    model: str
+    dataset: str
+    layers: tuple[int, ...]
+    n_rows: int
+    n_failed: int
+    n_units_written: int
+    n_units_kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSummary:
+    """What an import did.
+
+    Attributes:
+        store: where the keys are now.
+        keys: the keys.
+        notes: what the user should know, one sentence each.
+    """
+
+    store: str
+    keys: tuple[KeyImport, ...]
+    notes: tuple[str, ...]
+
+
+def import_(
+    source: str | os.PathLike[str],
+    store_url: str | os.PathLike[str],
+    *,
+    format: str,  # noqa: A002 - the word on the command line
+    model: str | None = None,
+    dataset: str | None = None,
+    manifest: Manifest | str | os.PathLike[str] | None = None,
+    id_map: str | os.PathLike[str] | None = None,
+    key: str | None = None,
+    layers: Iterable[int] | None = None,
+    functionals: Iterable[str] | None = None,
+    dtype: DTypeName | None = None,
+    codec: CodecName | None = None,
+    unit_rows: int | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImportSummary:
+    """Read a file into a store, as keys like any other; see docs/exchange.md.
+
+    The whole file is checked before anything is written. Rows are written unit by unit: after an
+    interruption the same call goes on where it was. Nothing is ever unpickled, and no other file opened.
+
+    Args:
+        source: an HDF5 file that `export` wrote or one laid out like it, or an npz in the paper's layout.
+        store_url: the store; made if it does not exist.
+        format: ``hdf5`` or ``npz``.
+        model: the key's model in the store; default as in the file (an npz has none).
+        dataset: the key's dataset in the store; default as in the file (an npz has none).
+        manifest: utterances and labels, instead of those in the file (an npz has none).
+        id_map: npz only: CSV with ``position`` (or ``old_id``) and ``utterance_id``; may hold ``status``,
+            ``n_frames``, ``duration_s`` and ``audio_hash``. Without it entry i is row i of the manifest.
+        key: HDF5 only: the group to import; default all.
+        layers: HDF5: which layers to import; npz: which layers the rows of an entry are (default 0, 1, …).
+        functionals: names of the statistics, where the file does not say (npz: mean, std).
+        dtype: how to store numbers that were not extracted by this package; default as in the file.
+        codec: how a new key is compressed; default as in the file, else ``fast``.
+        unit_rows: rows per unit of a new key; default as in the file, else 1024.
+        overwrite: replace the key if it exists.
+        on_progress: called with rows done and rows in all; each row counts once checked, once written.
+
+    Raises:
+        ConfigError, ManifestError: an option, the manifest or the id map does not fit.
+        StoreError: the file is none of its format, or the store cannot be written.
+        CorruptData: the file contradicts itself or is damaged; nothing was written.
+        FingerprintMismatch: the key exists with other contents.
+    """
+    kind = get_format(format)
+    if kind.open is None:
+        readable = ", ".join(format_names(readable=True))
+        raise ConfigError(f"format {kind.name} is written but not read; expected one of {readable}")
+    path = Path(source)
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; expected a file in format {kind.name}")
+    if unit_rows is not None and unit_rows < 1:
+        raise ConfigError(f"expected unit_rows of at least 1, got {unit_rows}")
+    options = ReadOptions(
+        manifest=_manifest(manifest),
+        id_map=None if id_map is None else Path(id_map),
+        key=key,
+        layers=None if layers is None else tuple(sorted(set(layers))),
+        functionals=None if functionals is None else tuple(functionals),
+    )
+    storage = open_storage(store_url)
+    with kind.open(path, options) as sources:
+        if len(sources) > 1 and (model is not None or dataset is not None):
+            held = ", ".join(f"{s.model}/{s.dataset}" for s in sources)
+            raise ConfigError(f"{path} holds {len(sources)} keys ({held}); choose one of them with --key")
+        progress = Progress(2 * sum(len(s.ids) for s in sources), on_progress)
+        checked = [
+            Checked(
+                s,
+                _request(
+                    s,
+                    path,
+                    kind.name,
+                    model=model,
+                    dataset=dataset,
+                    dtype=dtype,
+                    codec=codec,
+                    unit_rows=unit_rows,
+                ),
+                progress,
+            )
+            for s in sources
+        ]
+        imported = [_write(c, storage, overwrite, progress) for c in checked]
+    return ImportSummary(
+        store=storage.url,
+        keys=tuple(k for k, _ in imported),
+        notes=tuple(n for _, notes in imported for n in notes),
+    )
+
+
+def _manifest(manifest: Manifest | str | os.PathLike[str] | None) -> Manifest | None:
+    if manifest is None or isinstance(manifest, Manifest):
+        return manifest
+    return read_manifest(manifest, check_files=False)
+
+
+def _request(
+    source: Source,
+    path: Path,
+    format_name: str,
+    *,
+    model: str | None,
+    dataset: str | None,
+    dtype: DTypeName | None,
+    codec: CodecName | None,
+    unit_rows: int | None,
+) -> KeyRequest:
+    model, dataset = model or source.model, dataset or source.dataset
+    for what, name in (("model", model), ("dataset", dataset)):
+        if not name:
+            raise ConfigError(f"{source.where}: names no {what}; give it with --{what}")
+        check_name(name, what)
+    stored_dtype = dtype or source.dtype
+    if source.is_export:
+        if stored_dtype != source.dtype:
+            raise ConfigError(
+                f"{source.where}: was extracted as {source.dtype} and comes back as that; leave out --dtype"
+            )
+        fingerprint: dict[str, Any] = dict(source.fingerprint)
+    else:
+        fingerprint = {
+            "imported": {
+                "format": format_name,
+                "source_sha256": _sha256(path),
+                **source.fingerprint,
+                "layers": list(source.layers),
+            },
+            "functionals": list(source.functionals),
+            "dtype": stored_dtype,
+        }
+    return KeyRequest(
+        model=model,
+        dataset=dataset,
+        fingerprint=fingerprint,
+        functionals=source.functionals,
+        layers=source.layers,
+        n_features=source.n_features,
+        dtype=stored_dtype,
+        codec=codec or source.codec or "fast",
+        unit_rows=unit_rows or source.unit_rows or DEFAULT_UNIT_ROWS,
+        versions=source.versions or _versions(),
+        model_card=source.model_card,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return package_versions(("featurestore-audio", "numpy", "h5py", "zarr"))
+
+
+def _write(
+    checked: Checked, storage: Storage, overwrite: bool, progress: Progress
+) -> tuple[KeyImport, list[str]]:
+    source, request = checked.source, checked.request
+    if overwrite:
+        delete_key(storage, request.model, request.dataset)
+    _refuse_frames(storage, request, source)
+    writer, notes = open_key(storage, request, source.manifest, source.ids)
+    row_of = {str(i): row for row, i in enumerate(source.ids)}
+    pending = []
+    for unit in writer.pending_units(source.layers):
+        strangers = [i for i in writer.ids[unit.first_row : unit.stop_row] if i and i not in row_of]
+        if strangers:
+            notes.append(
+                f"unit {unit.index} of {writer.info.path} stays uncommitted: it holds {len(strangers)} "
+                f"utterances that {source.where} lacks (first {strangers[0]!r})"
+            )
+        else:
+            pending.append(unit)
+    progress.advance(len(source.ids) - sum(u.n_rows for u in pending))
+    versions = _versions()
+    for unit in pending:
+        # -1: a pruned row, which is nobody's.
+        rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
+        _write_unit(writer, unit, checked, rows, versions)
+        progress.advance(unit.n_rows)
+    return KeyImport(
+        model=request.model,
+        dataset=request.dataset,
+        layers=source.layers,
+        n_rows=len(source.ids),
+        n_failed=int((~checked.ok).sum()),
+        n_units_written=len(pending),
+        n_units_kept=len(writer.info.units) - len(pending),
+    ), [*checked.notes, *notes]
+
+
+def _refuse_frames(storage: Storage, request: KeyRequest, source: Source) -> None:
+    try:
+        info = read_key(storage, request.model, request.dataset)
+    except KeyNotFound:
+        return
+    if info.frames is not None:
+        raise ConfigError(
+            f"{storage.url}: key {info.path} keeps frames, and {source.where} has none; give another "
+            "--model or --dataset, or replace the key with --overwrite"
+        )
+
+
+def _write_unit(
+    writer: KeyWriter, unit: Unit, checked: Checked, rows: np.ndarray, versions: dict[str, str]
+) -> None:
+    source = checked.source
+    began = time.perf_counter()
+    there = rows >= 0
+    ok = there & checked.ok[rows]
+
+    def layers() -> Iterator[tuple[int, np.ndarray]]:
+        for layer, found in source.read(rows[there]):
+            if ok.all():
+                yield layer, found
+                continue
+            # A row that fails in one layer holds no numbers in any.
+            values = np.full((unit.n_rows, *found.shape[1:]), np.nan, dtype=found.dtype)
+            values[ok] = found[ok[there]]
+            yield layer, values
+
+    writer.write_unit(
+        unit,
+        layers(),
+        UnitRows(
+            status=[str(s) if t else "" for s, t in zip(checked.status[rows], there, strict=True)],
+            n_frames=np.where(there, source.n_frames[rows], 0),
+            duration_s=np.where(there, source.duration_s[rows], np.nan),
+            audio_hash=[str(h) if t else "" for h, t in zip(source.audio_hash[rows], there, strict=True)],
+        ),
+        audio_s=float(np.nansum(source.duration_s[rows[ok]])),
+        elapsed_s=time.perf_counter() - began,
+        versions=versions,
+    )

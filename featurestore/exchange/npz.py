@@ -1,0 +1,301 @@
+"""npz as the authors of the paper keep features, and nothing in it that needs unpickling.
+
+One entry per utterance, named by its position in the data set (``0``, ``1``, …), each float32
+`[layers, functionals * features]`, mean beside std: what ``compile_feats.py`` of idiap/ssl-human-animal
+writes and its transforms load. Positions are rows of ``manifest.csv``, which is written beside it; which
+utterance is which, and which failed, is in ``index.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.exchange.base import Advance, Format, ReadOptions, Selection, Source, block_rows, row_blocks
+from featurestore.fingerprint import digest
+from featurestore.layout import DTypeName
+from featurestore.manifest import Manifest, write_manifest
+
+LAYOUT = "npz, one entry per utterance [layers, functionals * features]"
+PAPER_FUNCTIONALS = ("mean", "std")
+POSITION_COLUMNS = ("position", "old_id")
+FACTS = ("status", "n_frames", "duration_s", "audio_hash")
+# Most bytes of all layers held at a time: a shard of 1024 rows of 13 layers of width 768 is 78 MiB.
+ALL_LAYERS_BYTES = 128 * 2**20
+_DTYPES: dict[str, DTypeName] = {"f4": "float32", "f2": "float16"}
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that zip can hold: equal features give equal files
+
+
+def write_npz(selections: Sequence[Selection], target: Path, advance: Advance) -> list[str]:
+    """See `Format.write`."""
+    notes = []
+    for selection in selections:
+        features = selection.features
+        folder = target / features.model / features.dataset
+        folder.mkdir(parents=True)
+        index = features.index
+        positions = pd.Index(features.manifest.table["utterance_id"]).get_indexer(
+            pd.Index(index["utterance_id"])
+        )
+        _write_archive(selection, positions, folder / f"all_{features.model}.npz", advance)
+        write_manifest(features.manifest.table, folder / "manifest.csv")
+        facts = index[["utterance_id", *FACTS]]
+        facts.insert(0, "position", positions)
+        facts.sort_values("position").to_csv(
+            # All quoted: a lone carriage return in an id would else end the line.
+            folder / "index.csv",
+            index=False,
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC,
+        )
+        if selection.layers != tuple(range(len(selection.layers))):
+            notes.append(
+                f"{features.model}/{features.dataset}: row i of an entry is layer "
+                f"{', '.join(map(str, selection.layers))} for i = 0, 1, …"
+            )
+    return notes
+
+
+def _write_archive(selection: Selection, positions: np.ndarray, path: Path, advance: Advance) -> None:
+    layers = [selection.features.layer(k) for k in selection.layers]
+    _, n_functionals, n_features = layers[0].shape
+    shape = (len(layers), n_functionals * n_features)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for rows in row_blocks(layers[0], len(layers) * selection.row_bytes, most_bytes=ALL_LAYERS_BYTES):
+            # [rows, layers, functionals, features]
+            values = np.empty((rows.stop - rows.start, len(layers), n_functionals, n_features), dtype="<f4")
+            for i, layer in enumerate(layers):
+                values[:, i] = layer.numpy(rows)
+                advance(rows.stop - rows.start)
+            for position, row in zip(positions[rows], values, strict=True):
+                entry = zipfile.ZipInfo(f"{position}.npy", _DATE)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, header.getvalue() + row.tobytes())
+
+
+@contextmanager
+def open_npz(path: Path, options: ReadOptions) -> Iterator[list[Source]]:
+    """See `Format.open`.
+
+    Raises:
+        StoreError: not an npz file.
+        CorruptData: entries that are not alike, or damaged.
+        ConfigError: options that do not fit the file, or a manifest or id map that does not.
+    """
+    if options.manifest is None:
+        raise ConfigError(f"{path}: an npz file names no utterances; give the data set's --manifest")
+    if options.key is not None:
+        raise ConfigError("--key is for HDF5 files; an npz file holds one key")
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: not a readable npz file ({error})") from error
+    with archive:
+        entries = _entries(path, archive)
+        names = [name for name, _ in entries]
+        if options.id_map is not None:
+            rows = _from_map(path, names, options.id_map)
+        else:
+            rows = _from_manifest(path, names, options.manifest)
+        infos = [info for _, info in entries]
+        first, dtype = _read_entry(path, archive, infos[0])
+        functionals = options.functionals or PAPER_FUNCTIONALS
+        layers = options.layers or tuple(range(first.shape[0]))
+        if len(layers) != first.shape[0]:
+            raise ConfigError(f"{path}: entries hold {first.shape[0]} layers, --layers names {len(layers)}")
+        if first.shape[1] % len(functionals):
+            raise ConfigError(
+                f"{path}: rows of {first.shape[1]} values are not {len(functionals)} functionals side by "
+                f"side ({', '.join(functionals)}); say which they are with --functionals"
+            )
+
+        def read(which: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+            values = np.empty((len(which), *first.shape), dtype=dtype)
+            for i, row in enumerate(which):
+                entry, _ = _read_entry(path, archive, infos[row])
+                if entry.shape != first.shape or entry.dtype != first.dtype:
+                    raise CorruptData(
+                        f"{path}: entry {names[row]!r} is {entry.dtype} {entry.shape}, "
+                        f"entry {names[0]!r} is {first.dtype} {first.shape}; they must be alike"
+                    )
+                values[i] = entry
+            # [rows, layers, functionals * features] -> [rows, layers, functionals, features]
+            split = values.reshape(len(which), len(layers), len(functionals), -1)
+            for i, layer in enumerate(layers):
+                yield layer, split[:, i]
+
+        yield [
+            Source(
+                where=str(path),
+                model="",
+                dataset="",
+                ids=rows.ids,
+                status=rows.status,
+                n_frames=rows.n_frames,
+                duration_s=rows.duration_s,
+                audio_hash=rows.audio_hash,
+                manifest=options.manifest,
+                layers=layers,
+                functionals=functionals,
+                n_features=first.shape[1] // len(functionals),
+                dtype=dtype,
+                unit_rows=None,
+                codec=None,
+                fingerprint={
+                    "layout": LAYOUT,
+                    "rows_sha256": digest(dict(zip(names, rows.ids.tolist(), strict=True))),
+                },
+                versions={},
+                model_card={},
+                is_export=False,
+                notes=rows.notes,
+                block_rows=block_rows(first.nbytes),
+                read=read,
+            )
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What is known of the entries beside their values, each `[n]`; see `Source`."""
+
+    ids: np.ndarray
+    status: np.ndarray | None
+    n_frames: np.ndarray
+    duration_s: np.ndarray
+    audio_hash: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def _entries(path: Path, archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
+    entries = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
+    if not entries:
+        raise CorruptData(f"{path}: holds no arrays")
+    seen: set[str] = set()
+    for name, info in entries:
+        if not info.filename.endswith(".npy") or name in seen:
+            raise CorruptData(f"{path}: entry {info.filename!r} stands twice or is not an array (.npy)")
+        seen.add(name)
+    return entries
+
+
+def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[np.ndarray, DTypeName]:
+    """One entry's array; zip's own checksum is checked. Only plain floats are read, by their bytes."""
+    where = f"{path}: entry {info.filename.removesuffix('.npy')!r}"
+    try:
+        with archive.open(info) as stream:
+            version = np.lib.format.read_magic(stream)
+            if version == (1, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            elif version == (2, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+            else:
+                raise CorruptData(f"{where}: unknown array format {version}")
+            name = _DTYPES.get(dtype.str[1:])
+            if name is None or len(shape) != 2 or 0 in shape:
+                raise CorruptData(
+                    f"{where}: expected float32 or float16 [layers, functionals * features], "
+                    f"got {dtype} {shape}"
+                )
+            # Against headers that promise more than there is: memory is taken for what the file holds.
+            n_bytes = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+            if n_bytes != info.file_size - stream.tell():
+                raise CorruptData(f"{where}: its size does not fit its shape {shape}")
+            data = stream.read()
+    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        if isinstance(error, CorruptData):
+            raise
+        raise CorruptData(f"{where}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+    values = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    return values.astype(dtype.newbyteorder("="), copy=False), name
+
+
+def _from_map(path: Path, names: list[str], id_map: Path) -> _Rows:
+    """Ids and facts by a CSV of ``position`` (or ``old_id``), ``utterance_id`` and, if known, the facts."""
+    try:
+        table = pd.read_csv(id_map, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ConfigError(f"{id_map}: not a readable CSV ({' '.join(str(error).split())})") from error
+    keys = [c for c in POSITION_COLUMNS if c in table]
+    if len(keys) != 1 or "utterance_id" not in table:
+        raise ConfigError(
+            f"{id_map}: expected the columns position (or old_id) and utterance_id, "
+            f"got {', '.join(table.columns)}"
+        )
+    twice = table[keys[0]].duplicated()
+    if twice.any():
+        row = int(twice.to_numpy().argmax())
+        raise ConfigError(
+            f"{id_map}: row {row + 2}: {keys[0]} {table[keys[0]].iloc[row]!r} stands already above; keep one"
+        )
+    table = table.set_index(keys[0])
+    missing = [n for n in names if n not in table.index]
+    if missing:
+        raise ConfigError(
+            f"{id_map}: {len(missing)} of {len(names)} entries of {path} are not in column {keys[0]} "
+            f"(first {missing[0]!r}); add them"
+        )
+    unused = len(table) - len(names)
+    table = table.loc[names]
+    n = len(names)
+    return _Rows(
+        ids=table["utterance_id"].to_numpy(object),
+        status=table["status"].to_numpy(object) if "status" in table else None,
+        n_frames=_numbers(id_map, table, "n_frames", np.full(n, -1, dtype=np.int32)),
+        duration_s=_numbers(id_map, table, "duration_s", np.full(n, np.nan)),
+        audio_hash=table["audio_hash"].to_numpy(object)
+        if "audio_hash" in table
+        else np.full(n, "", dtype=object),
+        notes=(f"{unused} rows of {id_map} have no entry in {path}",) if unused else (),
+    )
+
+
+def _from_manifest(path: Path, names: list[str], manifest: Manifest) -> _Rows:
+    """Ids by position in the manifest, as the authors' own loader goes by position in the data set."""
+    n = len(manifest)
+    fits = len(names) == n and all(name.isdecimal() and str(int(name)) == name for name in names)
+    positions = np.array([int(name) for name in names]) if fits else np.zeros(0, dtype=np.int64)
+    if not fits or positions.max() >= n:
+        raise ConfigError(
+            f"{path}: expected entries 0 to {n - 1}, one per row of {manifest.source}, found {len(names)} "
+            f"from {names[0]!r}; give an --id-map (columns position, utterance_id)"
+        )
+    table = manifest.table.iloc[positions]
+    return _Rows(
+        ids=table["utterance_id"].to_numpy(object),
+        status=None,
+        n_frames=np.full(n, -1, dtype=np.int32),
+        duration_s=(table["end_s"] - table["start_s"].fillna(0.0)).to_numpy(np.float64),
+        audio_hash=np.full(n, "", dtype=object),
+    )
+
+
+def _numbers(source: Path, table: pd.DataFrame, column: str, default: np.ndarray) -> np.ndarray:
+    if column not in table:
+        return default
+    cells = table[column]
+    numbers = pd.to_numeric(cells.where(cells != "", None), errors="coerce").to_numpy(np.float64)
+    wrong = np.isnan(numbers) & (cells != "").to_numpy()
+    if wrong.any():
+        raise ConfigError(f"{source}: {column} {cells.iloc[int(wrong.argmax())]!r} is not a number")
+    return np.where(np.isnan(numbers), default, numbers).astype(default.dtype)
+
+
+NPZ = Format(
+    name="npz",
+    title="npz in the layout of Sarkar & Magimai-Doss 2025: one entry per utterance, all layers",
+    is_folder=True,
+    write=write_npz,
+    open=open_npz,
+)
