@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from featurestore.errors import UserError
+from featurestore.errors import ConfigError, UserError
 
 EXIT_INTERNAL = 1
 EXIT_DAMAGED = 1
@@ -53,6 +53,11 @@ class _Group(click.Group):
                 err=True,
             )
             ctx.exit(EXIT_INTERNAL)
+
+
+def _refuse_url(folder: Path) -> None:
+    if str(folder).split(":")[0] in ("s3", "gs", "az"):
+        raise ConfigError(f"--out {folder}: expected a folder on this machine; only stores can be remote")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -226,6 +231,7 @@ def probe(quiet: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     from probes.tasks import ProbeConfig
     from studies.console import print_probe_summary, probe_progress
 
+    _refuse_url(options["out"])
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
     with probe_progress(quiet=quiet) as on_progress:
         summary = run_probe(config, on_progress)

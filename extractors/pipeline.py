@@ -95,6 +95,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
     """
     began = time.perf_counter()
     manifest = read_manifest(config.manifest)
+    storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     source = find_model(config.model, allow_pickle=config.torch_weights)
     functionals = choose_functionals(config.functionals, source)
     policy = audio_policy(config, source)
@@ -126,7 +127,6 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         versions=package_versions(VERSIONED_PACKAGES),
         model_card={k: v for k, v in vars(source.card).items() if v is not None},
     )
-    storage = open_storage(config.store)
     if config.overwrite:
         delete_key(storage, request.model, request.dataset)
     ids = manifest.table["utterance_id"].to_numpy(dtype=object)[order]

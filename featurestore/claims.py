@@ -101,8 +101,9 @@ class Claims:
         """Give up every unit still held, as when a run ends early; errors of the store are left to it."""
         with self._lock:
             held = list(self._held)
-        for unit in held:
-            with contextlib.suppress(StoreError):
+        # One outage is enough to know: what is not let go expires by itself.
+        with contextlib.suppress(StoreError):
+            for unit in held:
                 self.release(unit)
 
     def _hold(self, unit: int) -> bool:

@@ -76,11 +76,16 @@ class KeyInfo:
             "codec": self.shape.codec,
             "plan": {
                 "unit_rows": self.shape.unit_rows,
+                "chunk_rows": self.shape.chunk_rows,
                 "segments": [[s.first_row, s.n_rows] for s in self.segments],
             },
             "frames": None
             if self.frames is None
-            else {"unit_frames": self.frames.unit_frames, "dtype": self.frames.dtype},
+            else {
+                "unit_frames": self.frames.unit_frames,
+                "chunk_frames": self.frames.chunk_frames,
+                "dtype": self.frames.dtype,
+            },
             "versions": dict(self.versions),
             "model_card": dict(self.model_card),
         }
@@ -100,7 +105,7 @@ class KeyInfo:
                     f"{model}/{dataset}: store format {version}, this program reads up to "
                     f"{layout.FORMAT_VERSION}; upgrade it"
                 )
-            frames = attributes.get("frames")
+            frames = attributes["frames"]
             return cls(
                 model=model,
                 dataset=dataset,
@@ -112,7 +117,8 @@ class KeyInfo:
                     n_features=attributes["n_features"],
                     unit_rows=attributes["plan"]["unit_rows"],
                     dtype=attributes["dtype"],
-                    codec=attributes.get("codec", "fast"),
+                    codec=attributes["codec"],
+                    chunk_rows=attributes["plan"]["chunk_rows"],
                 ),
                 segments=tuple(Segment(first_row=a, n_rows=n) for a, n in attributes["plan"]["segments"]),
                 versions=attributes["versions"],
@@ -122,6 +128,7 @@ class KeyInfo:
                 else layout.FrameShape(
                     n_features=attributes["n_features"],
                     unit_frames=frames["unit_frames"],
+                    chunk_frames=frames["chunk_frames"],
                     dtype=frames["dtype"],
                 ),
             )

@@ -12,7 +12,7 @@ import zarr
 from zarr import Array as ZarrArray
 
 from featurestore import layout
-from featurestore.errors import ConfigError, CorruptData
+from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.key import KeyInfo
 from featurestore.ledger import StoredObject, describe_object, describe_pieces
 from featurestore.storage import LocalStorage, Storage
@@ -184,8 +184,6 @@ class Layer:
             path = f"{self.info.path}/{layout.frames_name(self.layer)}"
             begin, end = int(starts[0]), int(starts[-1] + counts[-1])
             block = np.asarray(open_array(self.storage, path)[begin:end], dtype=np.float32)
-        except CorruptData:
-            raise
         except Exception as error:
             raise damaged(self.storage, path, error) from error
         parts = [block[s - begin : s - begin + n] for s, n in zip(starts, counts, strict=True)]
@@ -351,13 +349,15 @@ def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
         CorruptData: it is missing, or its document is damaged.
     """
     try:
-        return zarr.open_array(storage.zarr_store(), path=path, mode="r")
+        return zarr.open_array(storage.zarr_store(), path=path, mode="r", zarr_format=3)
     except Exception as error:
         raise damaged(storage, path, error) from error
 
 
-def damaged(storage: Storage, path: str, error: Exception) -> CorruptData:
-    """One line for whatever a reader may raise over damaged bytes."""
+def damaged(storage: Storage, path: str, error: Exception) -> StoreError:
+    """One line for whatever a reader may raise over damaged bytes; an outage stays an outage."""
+    if isinstance(error, StoreError):
+        return error
     reason = " ".join(str(error).split())[:200]
     return CorruptData(
         f"{storage.url}: {path} cannot be read ({type(error).__name__}: {reason}); "

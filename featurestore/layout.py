@@ -59,6 +59,8 @@ class LayerShape:
         dtype: ``float32`` or ``float16``.
         codec: ``fast`` plain bytes in inner chunks, each with its checksum; ``small`` the same compressed
             (Blosc: bit-shuffle, zstd); ``raw`` one plain chunk per unit, with one checksum at its end.
+        chunk_rows: rows per inner chunk; 0 to choose. Part of a key's attributes, so that a later version
+            may choose otherwise.
     """
 
     n_functionals: int
@@ -66,20 +68,25 @@ class LayerShape:
     unit_rows: int
     dtype: DTypeName = "float32"
     codec: CodecName = "fast"
+    chunk_rows: int = 0
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.n_functionals * self.n_features * np.dtype(self.dtype).itemsize
 
-    @property
-    def chunk_rows(self) -> int:
-        """Rows per inner chunk: a divisor of `unit_rows`, near `TARGET_CHUNK_BYTES` or above."""
-        most = max(1, TARGET_CHUNK_BYTES // self.row_bytes)
-        divisors = [d for d in range(1, self.unit_rows + 1) if self.unit_rows % d == 0]
-        below = max(d for d in divisors if d <= most)
-        # A unit of, say, a prime number of rows has no small divisor but 1.
-        return below if below * 4 >= most else min((d for d in divisors if d > most), default=below)
+    def __post_init__(self) -> None:
+        if not self.chunk_rows:
+            object.__setattr__(self, "chunk_rows", choose_chunk_rows(self.unit_rows, self.row_bytes))
+
+
+def choose_chunk_rows(unit_rows: int, row_bytes: int) -> int:
+    """Rows per inner chunk of a new key: a divisor of `unit_rows`, near `TARGET_CHUNK_BYTES` or above."""
+    most = max(1, TARGET_CHUNK_BYTES // row_bytes)
+    divisors = [d for d in range(1, unit_rows + 1) if unit_rows % d == 0]
+    below = max(d for d in divisors if d <= most)
+    # A unit of, say, a prime number of rows has no small divisor but 1.
+    return below if below * 4 >= most else min((d for d in divisors if d > most), default=below)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,26 +98,27 @@ class FrameShape:
         unit_frames: frames a shard has room for; unit u begins at frame ``u * unit_frames``. Inner chunks
             that no row reaches are not stored, so room costs nothing.
         dtype: ``float16`` unless asked otherwise.
+        chunk_frames: frames per inner chunk, of which `unit_frames` is a multiple; 0 to choose.
     """
 
     n_features: int
     unit_frames: int
     dtype: DTypeName = "float16"
+    chunk_frames: int = 0
 
-    @property
-    def chunk_frames(self) -> int:
-        """Frames per inner chunk; `unit_frames` is a multiple of it (see `room_for`)."""
-        return chunk_frames(self.n_features, self.dtype)
+    def __post_init__(self) -> None:
+        if not self.chunk_frames:
+            object.__setattr__(self, "chunk_frames", choose_chunk_frames(self.n_features, self.dtype))
 
 
-def chunk_frames(n_features: int, dtype: DTypeName) -> int:
+def choose_chunk_frames(n_features: int, dtype: DTypeName) -> int:
     """Frames per inner chunk of a frame array: about `TARGET_CHUNK_BYTES`."""
     return max(1, TARGET_CHUNK_BYTES // (n_features * np.dtype(dtype).itemsize))
 
 
 def room_for(n_frames: int, n_features: int, dtype: DTypeName) -> int:
     """`unit_frames` that hold `n_frames`: whole inner chunks."""
-    chunk = chunk_frames(n_features, dtype)
+    chunk = choose_chunk_frames(n_features, dtype)
     return max(1, -(-n_frames // chunk)) * chunk
 
 

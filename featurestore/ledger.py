@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ from featurestore.plan import Unit
 from featurestore.storage import Storage
 
 LEDGER_ARRAY = "ledger"
+# Records fetched at once: a remote store answers each in milliseconds.
+READERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +120,11 @@ def read_record(storage: Storage, key: str, unit: int) -> Record | None:
 
 
 def read_ledger(storage: Storage, key: str) -> dict[int, Record]:
-    """All committed units of a key."""
-    records = {}
-    for name in storage.children(f"{key}/{LEDGER_ARRAY}/c"):
-        if name.isdigit():
-            record = read_record(storage, key, int(name))
-            if record is not None:
-                records[int(name)] = record
-    return records
+    """All committed units of a key: one listing, then the records side by side."""
+    units = sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit())
+    with ThreadPoolExecutor(READERS) as pool:
+        records = pool.map(lambda unit: read_record(storage, key, unit), units)
+        return {unit: record for unit, record in zip(units, records, strict=True) if record is not None}
 
 
 def commit(storage: Storage, key: str, record: Record) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
+import numpy as np
 import zarr.storage
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, default_buffer_prototype
@@ -19,6 +20,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from featurestore.errors import StoreError
 
 PARTIAL_SUFFIX = ".partial"
+REMOTE_SCHEMES = ("s3", "gs", "az")
 
 
 class Storage(Protocol):
@@ -56,12 +58,15 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     text = os.fspath(url)
     scheme, separator, rest = text.partition("://")
     if not separator:
+        if text.split(":")[0] in REMOTE_SCHEMES and ":" in text:
+            name, _, path = text.partition(":")
+            raise StoreError(f"{text}: expected {name}://{path.lstrip('/')}, with two slashes")
         return LocalStorage(Path(text))
     if scheme == "file":
         return LocalStorage(Path(rest))
     if scheme == "memory":
         return MemoryStorage(rest)
-    if scheme in ("s3", "gs", "az"):
+    if scheme in REMOTE_SCHEMES:
         from featurestore.remote import open_remote
 
         return open_remote(text)
@@ -91,6 +96,39 @@ class LocalStorage:
         """See `Storage.get`."""
         try:
             return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+
+    def read_into(self, key: str, buffers: Sequence[np.ndarray[Any, Any]]) -> int | None:
+        """Read an object straight into buffers, one after the other.
+
+        Args:
+            key: the object.
+            buffers: contiguous writable arrays, filled in order.
+
+        Returns:
+            The object's size in bytes, which may differ from that of the buffers; None where there is
+            no such object.
+        """
+        try:
+            with open(self._path(key), "rb", buffering=0) as file:
+                views: list[Any] = [memoryview(cast(Any, b)).cast("B") for b in buffers]
+                got = os.preadv(file.fileno(), views, 0)
+                wanted = sum(b.nbytes for b in buffers)
+                # The kernel moves 2 GB at a time at most, and a signal may end a read early.
+                while got < wanted:
+                    rest, skip = [], got
+                    for view in views:
+                        if skip < len(view):
+                            rest.append(view[skip:])
+                        skip = max(0, skip - len(view))
+                    more = os.preadv(file.fileno(), rest, got)
+                    if not more:
+                        break
+                    got += more
+                return os.fstat(file.fileno()).st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:

@@ -265,7 +265,5 @@ class Features:
         path = f"{self.info.path}/{name}"
         try:
             return np.asarray(open_array(self.storage, path)[:])
-        except CorruptData:
-            raise
         except Exception as error:
             raise damaged(self.storage, path, error) from error

@@ -7,6 +7,7 @@ import datetime
 import platform
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
 from featurestore.storage import Storage
 
 MANIFEST_ARRAY = "manifest"
+# Shards of a unit put at once: each waits for a disk or a server most of the time.
+WRITERS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,22 +144,21 @@ class KeyWriter:
         """
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
         unit_ids = self.ids[unit.first_row : unit.stop_row]
-        objects: dict[str, StoredObject] = {}
+        previous = read_record(self.storage, self.info.path, unit.index)
+        if previous is not None and not is_complete(previous, unit, []):
+            previous = None
+        # What is committed is not written again: extending a unit by layers leaves its other shards alone.
+        present = set(previous.layers) if previous is not None else set()
         written = []
-        for layer, values in layers:
-            if len(values) != unit.n_rows:
-                raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
-            name = layout.layer_chunk(layer, unit.index)
-            try:
-                objects[name] = self._put(name, layout.encode_layer(self.info.shape, values))
-                if self.info.frames is not None and rows.frames is not None:
-                    name = layout.frames_chunk(layer, unit.index)
-                    objects[name] = self._put(
-                        name, layout.encode_frames(self.info.frames, rows.frames[layer])
-                    )
-            except ConfigError as error:
-                raise ConfigError(f"{self.info.path}, layer {layer}: {error}") from error
-            written.append(layer)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            puts = []
+            for layer, values in layers:
+                if len(values) != unit.n_rows:
+                    raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
+                written.append(layer)
+                if layer not in present:
+                    puts.append(pool.submit(self._put_layer, unit, layer, values, rows))
+            objects = {name: stored for put in puts for name, stored in put.result().items()}
         columns: dict[str, Any] = {
             "status": np.array(rows.status, dtype=object),
             "n_frames": rows.n_frames.astype(np.int32),
@@ -169,11 +171,8 @@ class KeyWriter:
         for array, column in columns.items():
             name = layout.row_chunk(array, unit.index)
             objects[name] = self._put(name, layout.encode_rows(array, self.info.shape.unit_rows, column))
-        # A unit extended by further layers keeps what it had: the record is the union.
-        previous = read_record(self.storage, self.info.path, unit.index)
-        if previous is not None and (previous.first_row, previous.n_rows) == (unit.first_row, unit.n_rows):
-            kept = {n: o for n, o in previous.objects.items() if n not in objects}
-            objects = {**kept, **objects}
+        if previous is not None:
+            objects = {**previous.objects, **objects}
             written = sorted({*previous.layers, *written})
         record = Record(
             unit=unit.index,
@@ -194,6 +193,19 @@ class KeyWriter:
         )
         commit(self.storage, self.info.path, record)
         return record
+
+    def _put_layer(
+        self, unit: Unit, layer: int, values: np.ndarray, rows: UnitRows
+    ) -> dict[str, StoredObject]:
+        name = layout.layer_chunk(layer, unit.index)
+        try:
+            objects = {name: self._put(name, layout.encode_layer(self.info.shape, values))}
+            if self.info.frames is not None and rows.frames is not None:
+                name = layout.frames_chunk(layer, unit.index)
+                objects[name] = self._put(name, layout.encode_frames(self.info.frames, rows.frames[layer]))
+        except ConfigError as error:
+            raise ConfigError(f"{self.info.path}, layer {layer}: {error}") from error
+        return objects
 
     def _put(self, name: str, data: bytes) -> StoredObject:
         self.storage.put(f"{self.info.path}/{name}", data)

@@ -20,6 +20,7 @@ from featurestore.errors import (
 from featurestore.ledger import read_ledger
 from featurestore.manifest import Manifest
 from featurestore.storage import LocalStorage, Storage, open_storage
+from featurestore.verify import verify_key
 from featurestore.writer import delete_key, open_key
 from tests.featurestore.scenario import (
     LAYERS,
@@ -410,3 +411,21 @@ def test_zarrs_writes_the_same_bytes(tmp_path: Path) -> None:
         array[:] = values_of(0)[:UNIT_ROWS]
     written = (tmp_path / "layer" / "c" / "0" / "0" / "0").read_bytes()
     assert written == layout.encode_layer(shape, values_of(0)[:UNIT_ROWS])
+
+
+def test_a_key_is_read_by_its_own_chunking_whatever_a_later_version_chooses(
+    filled: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "TARGET_CHUNK_BYTES", 48)
+    features = open_store(filled.url).features("tiny", "calls")
+    np.testing.assert_array_equal(features.layer(3).numpy(), values_of(3))
+    assert verify_key(filled, "tiny", "calls").findings == []
+    grown = manifest_of(N_ROWS + 3)
+    writer, _ = open_key(filled, request(), grown, grown.table["utterance_id"].to_numpy(object))
+    new = {
+        k: np.concatenate([values_of(k), np.zeros((1, 2, N_FEATURES)), values_of(k + 9, 3)]) for k in LAYERS
+    }
+    write(writer, {k: v.astype(np.float32) for k, v in new.items()})
+    np.testing.assert_array_equal(
+        open_store(filled.url).features("tiny", "calls").layer(1).numpy()[-3:], values_of(10, 3)
+    )

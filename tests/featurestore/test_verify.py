@@ -105,6 +105,7 @@ def test_values_that_contradict_their_status_are_wrong(filled: Storage) -> None:
     values = values_of(0)[:8].copy()
     values[3, 0, 2] = np.inf
     layers = [(k, values) for k in LAYERS]
+    writer.withdraw(0)
     writer.write_unit(writer.info.units[0], layers, facts_of(8), audio_s=1, elapsed_s=1, versions={})
     assert {(f.kind, f.unit) for f in damage(filled)} == {("wrong", 0)}
     assert "1 rows with status ok hold values that are not finite" in damage(filled)[0].message
