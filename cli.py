@@ -197,7 +197,8 @@ def extract(quiet: bool, **options: Any) -> None:
 )
 @click.option(
     "--split",
-    help="column, random or group; default: the manifest's split column, else by group, else random.",
+    help="column, random, group, kfold:5, group-kfold:5, logo, nested:5x3, fold:COLUMN, sarkar2025, …; "
+    "default: the manifest's split column, else by group, else random.",
 )
 @click.option("--split-seed", type=int, default=0, show_default=True, help="Seed that draws the split.")
 @click.option(
@@ -229,12 +230,12 @@ def probe(quiet: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     from probes.grid import read_grid
     from probes.runner import run_probe
     from probes.tasks import ProbeConfig
-    from studies.console import print_probe_summary, probe_progress
+    from studies.console import print_leakage, print_probe_summary, probe_progress
 
     _refuse_url(options["out"])
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
     with probe_progress(quiet=quiet) as on_progress:
-        summary = run_probe(config, on_progress)
+        summary = run_probe(config, on_progress, on_leakage=print_leakage)
     print_probe_summary(summary)
 
 
@@ -375,6 +376,31 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None) -> N
     from studies.console import attach as run
 
     run(store, table, model, dataset)
+
+
+@main.command()
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--store", help="Store whose embeddings of this manifest are looked at too.")
+@click.option("--model", help="Model in the store; may be left out where there is one.")
+@click.option("--dataset", help="Dataset in the store; may be left out where there is one.")
+@click.option("--layers", help="Layers to look at; default: the first and the last.")
+@click.option(
+    "--model-rate",
+    "model_rate_hz",
+    type=int,
+    help="Sample rate of the model in Hz; default: the stored model's, else 16000.",
+)
+@click.option("--workers", type=int, help="Threads that decode; default: one per core, at most 8.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON and text.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def audit(layers: str | None, out: Path | None, quiet: bool, **options: Any) -> None:
+    """Look for what is wrong with a corpus; exit 1 when something is at fault."""
+    from featurestore.audit import AuditConfig
+    from featurestore.layers import parse_layers
+    from studies.console import audit_corpus
+
+    config = AuditConfig(layers=tuple(parse_layers(layers)) if layers else None, **options)
+    sys.exit(0 if audit_corpus(config, out, quiet=quiet) else EXIT_DAMAGED)
 
 
 @main.command(name="ls")

@@ -20,4 +20,5 @@ def describe(*packages: str) -> str:
         memory = "unknown memory"
     names = ("numpy", "zarr", "h5py", *packages)
     versions = ", ".join(f"{n} {version(n)}" for n in names)
-    return f"{date.today()}: {model}, {os.cpu_count()} cores, {memory}; Python {platform.python_version()}, {versions}"
+    python = platform.python_version()
+    return f"{date.today()}: {model}, {os.cpu_count()} cores, {memory}; Python {python}, {versions}"

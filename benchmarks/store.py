@@ -141,9 +141,8 @@ def measure(rows: int, layers: int, folder: Path) -> None:
     units = -(-rows // 1024)
     print(f"  files   {files} = {layers} layers × {units} units + {files - layers * units}")
     size = sum((Path(d) / n).stat().st_size for d, _, names in os.walk(store) for n in names)
-    print(
-        f"  bytes   store / raw                     {size / sum(p.stat().st_size for p in raw.iterdir()):6.3f}"
-    )
+    raw_size = sum(p.stat().st_size for p in raw.iterdir())
+    print(f"  bytes   store / raw                     {size / raw_size:6.3f}")
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from featurestore import open_store
 from featurestore.errors import LabelError, StoreError
-from probes.splits import IntArray, Rows, Split, make_splits
+from probes.splits import IntArray, Rows, Split, make_split, parse_split
 from probes.tasks import ProbeTask, data_digest
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ class Labelled:
         return data_digest(self.key_fingerprint, list(self.audio_hash), self.rows, split)
 
 
-def labelled(features: Features, label: str) -> Labelled:
-    """Rows whose audio was read and whose label is given.
+def labelled(features: Features, label: str, split: str | None = None) -> Labelled:
+    """Rows whose audio was read and whose label is given, with what `split` needs of them.
 
     Raises:
-        LabelError: unknown label.
+        LabelError: unknown label, or unknown column of folds.
     """
     known = features.label_columns
     where = f"{features.model}/{features.dataset}"
@@ -56,11 +57,20 @@ def labelled(features: Features, label: str) -> Labelled:
     index = features.index
     values = index[label].to_numpy(dtype=object)
     position = np.flatnonzero((index["status"] == STATUS_OK).to_numpy() & (values != ""))
+    ids = index["utterance_id"].to_numpy(dtype=object)[position]
+    column = parse_split(split).column if split else ""
+    if column and column not in (*known, "group"):
+        raise LabelError(unknown_label(column, known, where).replace("label", "split: column", 1))
+    # The index is in the order of the plan; the manifest keeps its own.
+    manifest = features.manifest.table["utterance_id"]
     rows = Rows(
-        utterance_id=index["utterance_id"].to_numpy(dtype=object)[position],
+        utterance_id=ids,
         label=values[position],
         group=index["group"].to_numpy(dtype=object)[position],
         part=index["split"].to_numpy(dtype=object)[position],
+        fold=index[column].to_numpy(dtype=object)[position] if column else None,
+        place=pd.Index(manifest).get_indexer(ids).astype(np.int64),
+        n_manifest=len(manifest),
         what=f"label {label!r} of {where}",
     )
     return Labelled(
@@ -113,8 +123,8 @@ def question_of(task: ProbeTask) -> Question:
 def _question(
     store: str, model: str, dataset: str, label: str, split: str, seed: int, fold: int, data: str
 ) -> Question:
-    found = labelled(open_store(store).features(model, dataset), label)
-    drawn = make_splits(split, found.rows, seed)[fold]
+    found = labelled(open_store(store).features(model, dataset), label, split)
+    drawn = make_split(split, found.rows, seed, fold)
     if found.digest(drawn) != data:
         raise StoreError(
             f"{store}: {model}/{dataset} changed while it was probed; run the same command again"

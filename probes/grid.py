@@ -25,6 +25,6 @@ def read_grid(path: Path) -> Mapping[str, Mapping[str, Any]]:
         raise ConfigError(f"--grid {path}: cannot be read ({reason})") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise ConfigError(
-            f"--grid {path}: expected classifiers with their settings, such as mlp: {{learning_rate: [0.001]}}"
+            f"--grid {path}: expected classifiers with settings, such as mlp: {{learning_rate: [0.001]}}"
         )
     return content

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import CorruptData, StoreError
+from probes.metrics import uar
+from probes.splits import parse_split
 
 RESULTS_NAME = "results.parquet"
 # With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
@@ -69,6 +71,7 @@ COLUMNS = (
     "fingerprint",
 )
 CURVE = ("model", "dataset", "label", "classifier", "split")
+SPLIT_OF_CURVE = ("split_seed", "fold")
 
 
 def prepare(out: Path) -> None:
@@ -161,14 +164,27 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     path = out / RUN_NAME
     splits = list(record["splits"])
     described = {_split_name(s) for s in splits}
-    if path.is_file():
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))["splits"]
-            splits += [s for s in earlier if _split_name(s) not in described]
-        except (ValueError, KeyError) as error:
-            raise CorruptData(f"{path}: cannot be read ({error!r}); delete it and run again") from error
+    splits += [s for s in read_splits(out) if _split_name(s) not in described]
     text = json.dumps({**record, "splits": splits}, indent=2, ensure_ascii=False) + "\n"
     _put(text.encode(), path)
+
+
+def read_splits(out: Path) -> list[dict[str, Any]]:
+    """Descriptions of the splits in ``_run.json``; none where there is no such file.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
+    path = out / RUN_NAME
+    if not path.is_file():
+        return []
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
+        for split in splits:
+            _split_name(split)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptData(f"{path}: cannot be read ({error!r}); delete it and run again") from error
+    return list(splits)
 
 
 def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -178,28 +194,77 @@ def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """One row per model, data set, label, classifier, split and layer.
 
-    Where several settings were tried, the one with the highest mean *validation* UAR over seeds
-    stands for the layer; `best` marks the layer with the highest mean validation UAR of its curve
-    (the lower layer on a tie). Test values take no part in either choice.
+    Where several settings were tried, the one with the highest mean *validation* UAR stands for the
+    layer; `best` marks the layer with the highest mean validation UAR of its curve (the lower layer
+    on a tie). Test values take no part in either choice.
+
+    Seeds are averaged within each split (fold, or draw by another split seed), then splits are: the
+    spread is that between splits where there are several, and between seeds of the one split where
+    not. For the choice made anew in every fold see `chosen_per_fold`.
 
     Returns:
-        Columns model, dataset, label, classifier, split, layer, hparams, n_fits, `uar_val_mean`,
-        `uar_val_std`, `uar_test_mean`, `uar_test_std` (n-1; NaN for one fit), chance, best.
+        Columns model, dataset, label, classifier, split, layer, hparams, n_fits, n_splits,
+        `uar_val_mean`, `uar_val_std`, `uar_test_mean`, `uar_test_std` (n-1; NaN for one value),
+        chance, best.
     """
     by = [*CURVE, "layer", "hparams"]
-    grouped = table.groupby(by, sort=True)
-    stats = grouped.agg(
+    stats = table.groupby(by, sort=True).agg(
         n_fits=("seed", "size"),
         uar_val_mean=("uar_val", "mean"),
         uar_val_std=("uar_val", "std"),
         uar_test_mean=("uar_test", "mean"),
         uar_test_std=("uar_test", "std"),
         chance=("chance", "mean"),
-    ).reset_index()
+    )
+    of_splits = table.groupby([*by, *SPLIT_OF_CURVE], sort=True)[["uar_val", "uar_test", "chance"]].mean()
+    grouped = of_splits.groupby(by, sort=True)
+    stats.insert(1, "n_splits", grouped.size())
+    several = stats["n_splits"] > 1
+    for name in ("uar_val", "uar_test"):
+        stats.loc[several, f"{name}_mean"] = grouped[name].mean()[several]
+        stats.loc[several, f"{name}_std"] = grouped[name].std()[several]
+    stats.loc[several, "chance"] = grouped["chance"].mean()[several]
+    stats = stats.reset_index()
     chosen = _first_highest(stats, [*CURVE, "layer"])
     layers = stats[chosen].reset_index(drop=True)
     layers["best"] = _first_highest(layers, list(CURVE))
     return layers
+
+
+def chosen_per_fold(table: pd.DataFrame) -> pd.DataFrame:
+    """Layer and settings chosen anew in every test fold, by that fold's own validation rows.
+
+    `summarise` chooses once for all folds, and one fold's validation rows are another's test rows:
+    its test mean is slightly flattered by that choice, this one is not.
+
+    Returns:
+        One row per model, data set, label, classifier, split and test fold (of curves with several
+        folds): columns `CURVE`, split_seed, fold, layer, hparams, `uar_val`, `uar_test` (means over
+        seeds and inner folds).
+    """
+    table = table.assign(
+        fold=[parse_split(s).outer(f) for s, f in zip(table["split"], table["fold"], strict=True)]
+    )
+    of_fold = [*CURVE, *SPLIT_OF_CURVE]
+    means = (
+        table.groupby([*of_fold, "layer", "hparams"], sort=True)[["uar_val", "uar_test"]].mean().reset_index()
+    )
+    means = means.rename(columns={"uar_val": "uar_val_mean"})
+    chosen = means[_first_highest(means, of_fold)].rename(columns={"uar_val_mean": "uar_val"})
+    several = chosen.groupby(list(CURVE))["fold"].transform("nunique") > 1
+    return chosen[several].reset_index(drop=True)
+
+
+def pooled_uar(predictions: pd.DataFrame, table: pd.DataFrame) -> float:
+    """UAR over the test rows of all folds together: one UAR per seed and split seed, their mean.
+
+    Args:
+        predictions: See `read_predictions`.
+        table: Fits of one model, label, layer and setting, all folds.
+    """
+    joined = predictions.merge(table[["fingerprint", "seed", "split_seed"]], on="fingerprint")
+    scores = [uar(rows["target"], rows["prediction"]) for _, rows in joined.groupby(["seed", "split_seed"])]
+    return float(np.mean(scores)) if scores else float("nan")
 
 
 def _first_highest(stats: pd.DataFrame, by: list[str]) -> np.ndarray:

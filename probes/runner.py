@@ -21,7 +21,9 @@ from featurestore.layers import format_layers, parse_layers
 from featurestore.runners import open_runner
 from probes import metrics, results
 from probes.data import labelled, layer_matrix, question_of, unknown_label
-from probes.splits import Rows, Split, default_split, make_splits
+from probes.leak_check import check_splits
+from probes.leakage import LeakageReport
+from probes.splits import Rows, Split, default_split, iter_splits
 from probes.tasks import Fit, ProbeConfig, ProbeTask
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class ProbeSummary:
         seconds: Wall time.
         table: Rows of ``results.parquet`` that this configuration asked for.
         best: `probes.results.summarise` of them.
+        leakage: What the parts of the splits share, as it was before training.
     """
 
     out: Path
@@ -87,6 +90,7 @@ class ProbeSummary:
     seconds: float
     table: pd.DataFrame
     best: pd.DataFrame
+    leakage: tuple[LeakageReport, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,20 @@ class Plan:
     splits: list[dict[str, Any]] = field(default_factory=list)
 
 
-def run_probe(config: ProbeConfig, progress: Callable[[ProbeProgress], None] | None = None) -> ProbeSummary:
+def run_probe(
+    config: ProbeConfig,
+    progress: Callable[[ProbeProgress], None] | None = None,
+    on_leakage: Callable[[Sequence[LeakageReport]], None] | None = None,
+) -> ProbeSummary:
     """Fit every probe that the configuration asks for and that the results do not hold yet.
 
     Everything is checked before the first fit. Each task's results are on disk as soon as it is
     done; an interrupted run goes on where it stopped.
+
+    Args:
+        config: What to fit.
+        progress: Told before the first task and after each.
+        on_leakage: Told once, before the first fit, what the parts of the splits share.
 
     Raises:
         UserError: a setting, label, layer, model, data set or split that cannot be.
@@ -139,7 +152,15 @@ def run_probe(config: ProbeConfig, progress: Callable[[ProbeProgress], None] | N
     done = results.finished(config.out) & asked
     tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
     n_fits = sum(len(t.fits) for t in tasks)
+    first_layer: dict[tuple[str, str], int] = {}
+    for task in plan.tasks:
+        # The layer nearest to the sound: later ones are trained to overlook differences.
+        key = (task.model, task.dataset)
+        first_layer[key] = min(task.layer, first_layer.get(key, task.layer))
+    leakage = check_splits(config.store, plan.splits, first_layer, results.read_splits(config.out))
     results.write_run(config.out, _run_record(config, plan))
+    if on_leakage is not None:
+        on_leakage(leakage)
     try:
         if tasks:
             _run(config, tasks, n_fits, len(done), progress)
@@ -153,6 +174,7 @@ def run_probe(config: ProbeConfig, progress: Callable[[ProbeProgress], None] | N
         seconds=time.perf_counter() - started,
         table=table,
         best=results.summarise(table),
+        leakage=tuple(leakage),
     )
 
 
@@ -172,9 +194,9 @@ def make_plan(config: ProbeConfig) -> Plan:
         for label in config.labels:
             if label not in f.label_columns:
                 continue  # a label of another data set of this call
-            found = labelled(f, label)
+            found = labelled(f, label, config.split)
             spec = config.split or default_split(found.rows)
-            for fold, split in enumerate(make_splits(spec, found.rows, config.split_seed)):
+            for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
                 digest = found.digest(split)
                 plan.splits.append(_describe(f, label, found.rows, split, fold, digest))
                 plan.tasks.extend(
@@ -214,19 +236,25 @@ def run_task(task: ProbeTask) -> TaskResult:
         standardise.inplace(part)
     y_of = {name: y[where] for name, where in split.parts()}
     fits = tuple((json.loads(f.hparams), f.seed) for f in task.fits)
+    # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
+    trained, y_train = np.unique(y_of["train"], return_inverse=True)
+    n_classes = len(question.classes)
+    can_be_right = np.isin(y_of["val"], trained)
+    if not can_be_right.any():
+        can_be_right[:] = True
     fitted = get_classifier(task.classifier).fit(
         Bundle(
             x_train=x["train"],
-            y_train=y_of["train"],
-            x_val=x["val"],
-            y_val=y_of["val"],
-            n_classes=len(question.classes),
+            y_train=y_train.astype(np.int64),
+            x_val=x["val"][can_be_right],
+            y_val=np.searchsorted(trained, y_of["val"][can_be_right]).clip(max=len(trained) - 1),
+            n_classes=len(trained),
             fits=fits,
         )
     )
     out_rows, predicted = [], []
     for asked, fit in zip(task.fits, fitted, strict=True):
-        scores = {name: fit.scores(part) for name, part in x.items()}
+        scores = {name: _over_all(fit.scores(part), trained, n_classes) for name, part in x.items()}
         guess = {name: s.argmax(axis=1) for name, s in scores.items()}
         predicted.append(guess["test"].astype(np.int32))
         out_rows.append(
@@ -260,6 +288,18 @@ def run_task(task: ProbeTask) -> TaskResult:
         target=y_of["test"],
         predicted=np.stack(predicted),
     )
+
+
+def _over_all(
+    scores: npt.NDArray[np.float32], trained: npt.NDArray[np.int64], n_classes: int
+) -> npt.NDArray[np.float32]:
+    """Scores `[n, C]` of all classes from those of the classes that were trained, the others last."""
+    if len(trained) == n_classes:
+        return scores
+    lowest = min(0.0, float(scores.min()) - 1.0) if scores.size and scores.min() < 0 else 0.0
+    out = np.full((len(scores), n_classes), lowest, dtype=np.float32)
+    out[:, trained] = scores
+    return out
 
 
 def _test_metrics(
@@ -391,6 +431,7 @@ def _describe(f: Features, label: str, rows: Rows, split: Split, fold: int, dige
         "split": split.name,
         "split_seed": split.seed,
         "fold": fold,
+        "rows_left_out": len(rows) - sum(len(where) for _, where in split.parts()),
         "chance": metrics.chance_level(rows.label[split.test].astype(str)),
         "digest": digest,
         "parts": parts,

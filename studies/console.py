@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,11 @@ from featurestore.manifest import CONTRACT_COLUMNS
 if TYPE_CHECKING:
     from extractors.pipeline import ExtractSummary
     from extractors.pipeline import Progress as ExtractProgress
+    from featurestore.audit import AuditConfig
     from featurestore.corpora.base import CorpusTable
     from featurestore.labels import LabelReport
     from featurestore.store import Store
+    from probes.leakage import LeakageReport
     from probes.report import ReportPaths
     from probes.runner import ProbeProgress, ProbeSummary
 
@@ -328,7 +330,10 @@ def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
     with _shares_done("importing", quiet=quiet) as progress:
         summary = import_(**request, on_progress=progress)
     _print_notes(summary.notes)
-    console().print(f"{', '.join(f'{k.model}/{k.dataset}' for k in summary.keys)} imported into {summary.store}", markup=False)
+    console().print(
+        f"{', '.join(f'{k.model}/{k.dataset}' for k in summary.keys)} imported into {summary.store}",
+        markup=False,
+    )
 
 
 @contextlib.contextmanager
@@ -344,6 +349,30 @@ def _shares_done(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], Non
 def _print_notes(notes: Iterable[str]) -> None:
     for note in notes:
         console().print(f"note: {note}", markup=False)
+
+
+def audit_corpus(config: AuditConfig, out: Path | None, *, quiet: bool) -> bool:
+    """Audit a manifest, print what was found, write the page; True if there is no fault."""
+    from featurestore.audit import audit_text, run_audit, write_audit
+
+    with _shares_done("decoding", quiet=quiet) as progress:
+        report = run_audit(config, progress)
+    for part in audit_text(report):
+        console().print(part)
+    if out is not None:
+        console().print(f"page: {write_audit(report, out).html}", markup=False)
+    return report.n_faults == 0
+
+
+def print_leakage(reports: Sequence[LeakageReport]) -> None:
+    """What the parts of the splits share, on standard error, before training."""
+    from probes.leakage import sentences
+
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in sentences(reports):
+        err.print(f"leakage: {line}", style="yellow", markup=False)
+    for note in dict.fromkeys(n for r in reports for n in r.notes):
+        err.print(f"note: {note}", style="dim", markup=False)
 
 
 def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:

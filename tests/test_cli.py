@@ -65,7 +65,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "from click.testing import CliRunner\n"
         "out = CliRunner().invoke(cli.main, ['--help'])\n"
         "assert out.exit_code == 0 and 'extract' in out.output, out.output\n"
-        "heavy = {'torch', 'transformers', 'zarr', 'pandas', 'numpy', 'dask', 'sklearn', 'matplotlib', 'rich'}\n"
+        "heavy = {'torch', 'transformers', 'zarr', 'pandas', 'numpy', 'dask', 'sklearn', 'rich'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

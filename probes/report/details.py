@@ -18,8 +18,8 @@ MAX_CLASSES_WITH_NUMBERS = 16
 def details_of(data: ReportData, question: Question) -> dict[str, Any] | None:
     """Per-class recall and confusion matrix of the chosen model and layer, over its fits.
 
-    Counts are summed over fits, so recall is the share of all test predictions for a class;
-    support is test clips per fit. None where the predictions are missing.
+    Counts are summed over fits, so recall is the share of all test predictions for a class, over
+    all folds together; support is test clips per pass over all folds. None where the predictions are missing.
     """
     table = data.predictions
     table = table[table["fingerprint"].isin(question.answer_fits["fingerprint"])]
@@ -38,8 +38,8 @@ def details_of(data: ReportData, question: Question) -> dict[str, Any] | None:
         wrong = np.delete(total[i], i)
         others = [c for c in classes if c != name]
         recall = total[i, i] / n if n else None
-        # One split gives every fit the same support; otherwise show the mean.
-        support = n / len(counts)
+        # One split gives every pass the same support; otherwise show the mean.
+        support = n / question.n_passes
         rows.append(
             {
                 "name": name,
@@ -66,5 +66,6 @@ def details_of(data: ReportData, question: Question) -> dict[str, Any] | None:
         "rows": rows,
         "numbers": len(classes) <= MAX_CLASSES_WITH_NUMBERS,
         "n_fits": len(counts),
+        "n_folds": question.n_test_folds,
         "uar": f"{100 * float(np.mean(total.diagonal()[of_class > 0] / of_class[of_class > 0])):.1f}",
     }

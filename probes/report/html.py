@@ -16,7 +16,7 @@ from featurestore.layers import format_layers
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, panel_svg, series_styles
 from probes.report.run_info import run_info
-from probes.report.tables import percent
+from probes.report.tables import percent, spread_of
 from probes.report.warn import warnings_of
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "title": question.title,
         "uar": f"{100 * answer['uar_test_mean']:.1f}",
         "std": _std(answer["uar_test_std"]),
+        "spread": spread_of(question),
+        "folds": _folds(data, question),
         "model": answer["model"],
         "layer": int(answer["layer"]),
         "n_layers": len(question.layers_of(answer["model"])),
@@ -106,6 +108,24 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "svg": _markup(panel_svg(data, question, f"q{index + 1}")),
         "details": details_of(data, question),
     }
+
+
+def _folds(data: ReportData, question: Question) -> str:
+    """What else there is to say of the answer where the split has folds."""
+    if question.n_splits < 2:
+        return ""
+    from probes.results import pooled_uar
+
+    text = ""
+    pooled = pooled_uar(data.predictions, question.answer_fits)
+    if not math.isnan(pooled):
+        text = f"All test clips pooled: {100 * pooled:.1f} %. "
+    rows = question.answer_per_fold
+    if len(rows) > 1:
+        layers = format_layers(sorted(set(rows["layer"].astype(int)))).replace("-", "–")
+        chosen = percent(rows["uar_test"].mean(), rows["uar_test"].std())
+        text += f"With layer and settings chosen anew in every fold: {chosen} % (layers {layers})."
+    return text.strip()
 
 
 def _row(row: Mapping[str, Any], series: int, n_layers: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import CorruptData, StoreError
+from probes.splits import parse_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ class Question:
             `OTHER_SCORES`, and `best_model`, which marks the layer whose mean validation UAR is
             the highest of all models.
         fits: The rows of the results table that the summary averages.
+        per_fold: `probes.results.chosen_per_fold` of all settings; empty where the split has no folds.
     """
 
     dataset: str
@@ -37,6 +39,29 @@ class Question:
     chance: float
     summary: pd.DataFrame
     fits: pd.DataFrame
+    per_fold: pd.DataFrame
+
+    @property
+    def n_splits(self) -> int:
+        """Folds, or draws of the split, behind the answer."""
+        return int(self.answer["n_splits"])
+
+    @property
+    def n_test_folds(self) -> int:
+        """Test folds behind the answer; 1 where the split has none."""
+        outer = parse_split(self.split).outer
+        return len({outer(int(fold)) for fold in self.answer_fits["fold"]})
+
+    @property
+    def n_passes(self) -> float:
+        """How often each test clip was predicted by the fits behind the answer."""
+        return len(self.answer_fits) / self.n_test_folds
+
+    @property
+    def answer_per_fold(self) -> pd.DataFrame:
+        """The rows of `per_fold` of the model of the answer, by fold."""
+        rows = self.per_fold[self.per_fold["model"] == str(self.answer["model"])]
+        return rows.sort_values(["split_seed", "fold"])
 
     @property
     def models(self) -> list[str]:
@@ -146,13 +171,14 @@ def load_report_data(results_dir: str | Path) -> ReportData:
 
 
 def _questions(table: pd.DataFrame) -> list[Question]:
-    from probes.results import CURVE, summarise
+    from probes.results import CURVE, chosen_per_fold, summarise
 
     at = [*CURVE, "layer"]
     summary = summarise(table)
     fits = table.merge(summary[[*at, "hparams"]], on=[*at, "hparams"])
     others = fits.groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
     summary = summary.merge(others, on=at)
+    per_fold = chosen_per_fold(table)
     questions = []
     for key, rows in summary.groupby(QUESTION_KEYS):
         names = dict(zip(QUESTION_KEYS, map(str, key), strict=True))
@@ -165,6 +191,7 @@ def _questions(table: pd.DataFrame) -> list[Question]:
                 chance=float(rows["chance"].mean()),
                 summary=rows.reset_index(drop=True),
                 fits=fits[of_question].reset_index(drop=True),
+                per_fold=per_fold[(per_fold[QUESTION_KEYS] == list(names.values())).all(axis=1)],
             )
         )
     return questions

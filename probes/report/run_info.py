@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from featurestore.errors import UserError
+from probes.splits import KINDS, parse_split
 
 if TYPE_CHECKING:
     from probes.report.load import ReportData
@@ -16,6 +19,7 @@ PROTOCOL = (
     "E. Sarkar and M. Magimai-Doss, “Comparing self-supervised learning models pre-trained on "
     "human speech and animal vocalizations for bioacoustics processing”, ICASSP 2025"
 )
+SHOWN_FOLDS = 10
 # Options of `fs probe` and the fields of its configuration they fill.
 OPTIONS = {
     "--store": "store",
@@ -36,7 +40,7 @@ def run_info(data: ReportData) -> dict[str, Any]:
     return {
         "config": [(name, _text(value)) for name, value in config.items() if value not in (None, [], {})],
         "versions": [(name, _text(value)) for name, value in versions.items()],
-        "splits": [_split(split, models) for split, models in distinct_splits(data)],
+        "splits": _splits(data),
         "commands": _commands(data, config),
         "cite": _cite(data, versions),
     }
@@ -46,7 +50,7 @@ def distinct_splits(data: ReportData) -> list[tuple[Mapping[str, Any], list[str]
     """The run's splits, those with the same counts and groups once, each with its models."""
     found: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
     for split in data.run.get("splits", []):
-        same = ("dataset", "label", "split", "split_seed", "fold", "parts")
+        same = ("dataset", "label", "split", "split_seed", "fold", "parts", "leakage")
         key = json.dumps([split.get(name) for name in same], sort_keys=True)
         found.setdefault(key, (split, []))[1].append(split["model"])
     return list(found.values())
@@ -58,17 +62,27 @@ def shared_groups(split: Mapping[str, Any]) -> tuple[int, int]:
     return len(test & set(split["parts"]["train"]["groups"])), len(test)
 
 
+def _splits(data: ReportData) -> list[dict[str, Any]]:
+    """One table per split: classes by part, or by test fold where there are folds."""
+    together: dict[tuple[Any, ...], list[tuple[Mapping[str, Any], list[str]]]] = {}
+    for split, models in distinct_splits(data):
+        key = tuple(split[k] for k in ("dataset", "label", "split", "split_seed"))
+        together.setdefault(key, []).append((split, models))
+    shown = []
+    for found in together.values():
+        if len({split.get("fold", 0) for split, _ in found}) == 1:
+            shown += [_split(split, models) for split, models in found]
+        else:
+            shown.append(_folds(found))
+    return shown
+
+
 def _split(split: Mapping[str, Any], models: list[str]) -> dict[str, Any]:
     parts = [split["parts"][part] for part in PARTS]
     classes = sorted({name for part in parts for name in part["per_class"]})
     groups = [len(part["groups"]) for part in parts]
     shared, n_test = shared_groups(split)
-    how = {
-        "group": "Whole groups go to one part",
-        "random": "Clips are drawn at random within each class, whatever their group",
-        "column": "The parts are the manifest’s own split column",
-    }.get(split["split"], f"Split by {split['split']}")
-    text = f"{how}; split seed {split['split_seed']}."
+    text = f"{_how(split['split'])}; split seed {split['split_seed']}."
     if n_test:
         who = f"{shared} of the {n_test} groups" if shared else f"None of the {n_test} groups"
         text += f" {who} in the test part occur{'' if shared > 1 else 's'} in training too."
@@ -85,6 +99,39 @@ def _split(split: Mapping[str, Any], models: list[str]) -> dict[str, Any]:
         ],
         "totals": totals,
     }
+
+
+def _folds(found: Sequence[tuple[Mapping[str, Any], list[str]]]) -> dict[str, Any]:
+    split = found[0][0]
+    spec = parse_split(split["split"])
+    tests = {spec.outer(s["fold"]): s["parts"]["test"] for s, _ in found}
+    numbers = sorted(tests)
+    shown = numbers[:SHOWN_FOLDS]
+    classes = sorted({name for part in tests.values() for name in part["per_class"]})
+    text = f"{_how(split['split'])}; split seed {split['split_seed']}. Test clips of each fold"
+    text += f", the first {SHOWN_FOLDS} of {len(numbers)}." if len(numbers) > SHOWN_FOLDS else "."
+    if spec.n_inner > 1:
+        text += f" Each is tested {spec.n_inner} times, with other validation clips."
+    totals = [{"name": "All clips", "counts": [tests[i]["rows"] for i in shown]}]
+    if any(tests[i]["groups"] for i in shown):
+        totals.append({"name": "Groups", "counts": [len(tests[i]["groups"]) for i in shown]})
+    return {
+        "title": f"{split['label']} · {split['dataset']} · split: {split['split']}",
+        "models": ", ".join(dict.fromkeys(m for _, models in found for m in models)),
+        "text": text,
+        "parts": [f"fold {i}" for i in shown],
+        "rows": [
+            {"name": name, "counts": [tests[i]["per_class"].get(name, 0) for i in shown]} for name in classes
+        ],
+        "totals": totals,
+    }
+
+
+def _how(text: str) -> str:
+    try:
+        return KINDS[parse_split(text).kind].what
+    except UserError:
+        return f"Split by {text}"  # of another version
 
 
 def _commands(data: ReportData, config: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ CSV_COLUMNS = [
     "model",
     "layer",
     "n_fits",
+    "n_splits",
     "uar_test_mean",
     "uar_test_std",
     "uar_val_mean",
@@ -90,10 +91,17 @@ def _terminal_table(question: Question) -> Table:
 
 
 def _caption(question: Question) -> str:
-    n_fits = sorted({int(n) for n in question.summary["n_fits"]})
-    shown = str(n_fits[0]) if len(n_fits) == 1 else f"{n_fits[0]} to {n_fits[-1]}"
-    spread = "one fit" if n_fits == [1] else f"mean ± std over {shown} fits"
     return (
-        f"Test UAR in %, {spread}; chance {100 * question.chance:.1f}. "
+        f"Test UAR in %, {spread_of(question)}; chance {100 * question.chance:.1f}. "
         f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
     )
+
+
+def spread_of(question: Question) -> str:
+    """What the mean and the spread of a question's scores are taken over."""
+    n_fits = sorted({int(n) for n in question.summary["n_fits"]})
+    shown = str(n_fits[0]) if len(n_fits) == 1 else f"{n_fits[0]} to {n_fits[-1]}"
+    if question.n_splits > 1:
+        what = "folds" if question.fits["fold"].nunique() > 1 else "draws of the split"
+        return f"mean ± std over {question.n_splits} {what} (each the mean of its seeds; {shown} fits)"
+    return "one fit" if n_fits == [1] else f"mean ± std over {shown} fits"

@@ -1,0 +1,350 @@
+"""From measurements of clips and files to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity, counted
+from featurestore.sketch import HashArray, alike
+
+BoolArray = npt.NDArray[np.bool_]
+
+# 16-bit noise from dithering lies near -98 dBFS; a peak under -60 is a microphone that was off, or gain
+# lost on the way.
+SILENT_PEAK = 10 ** (-60 / 20)
+# Three samples in a row at the very same extreme happen in quiet or 8-bit sound; not often and loud.
+CLIPPED_PEAK, CLIPPED_PEAK_8_BIT, CLIPPED_RUNS = 0.1, 0.99, 5
+EIGHT_BIT = ("PCM_U8", "PCM_S8", "ULAW", "ALAW")
+# A mean beyond a tenth of the signal's own size and a thousandth of full scale.
+DC_OF_RMS, DC_OF_FULL_SCALE = 0.1, 0.001
+# Receptive field and hop of the wav2vec family at 16 kHz: under 400 samples there is no frame, under
+# 720 only one and no standard deviation.
+NO_FRAME_S, ONE_FRAME_S = 0.025, 0.045
+END_TOLERANCE_S = 0.05  # as `fs extract`: a segment may end this much past the file
+LOST_OF_CLIP, LOST_OF_RATE = 0.5, 0.1
+OUTLIER = 8.0  # robust standard deviations of log duration and of level
+MIN_ROWS_FOR_OUTLIERS = 30
+
+
+def clip_findings(table: pd.DataFrame, sketches: Sequence[HashArray], labels: pd.DataFrame) -> list[Finding]:
+    """Findings about single clips and pairs of clips.
+
+    Args:
+        table: The manifest's contract columns, those of `Measured` except the sketch, and of the clip's file
+            ``rate_hz, subtype, file_frames, file_problem``.
+        sketches: Of each row.
+        labels: The label columns: copies that differ in one are pointed out.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        duration = (table["n_samples"] / table["rate_hz"]).to_numpy(dtype=float)
+        level = 20 * np.log10(table["rms"].to_numpy(dtype=float))
+    peak, rms, dc = (table[c].to_numpy(dtype=float) for c in ("peak", "rms", "dc"))
+    read = (table["error"] == "").to_numpy() & (table["n_samples"] > 0).to_numpy()
+    maker = _Maker(table)
+    silent = read & (peak == 0)
+    found = [
+        *_file_findings(table),
+        *maker.make(
+            "unreadable",
+            "fault",
+            (table["error"] != "").to_numpy() & (table["file_problem"] == "").to_numpy(),
+            "{n}: cannot be read",
+            lambda i: str(table["error"].iloc[i]),
+        ),
+        *_against_file(table, maker),
+        *maker.make("silent", "fault", silent, "{n}: nothing but zeros, which fails", lambda i: "all zeros"),
+        *maker.make(
+            "constant",
+            "fault",
+            read & ~silent & (rms < 1e-7 * np.maximum(peak, 1e-12)),
+            "{n}: one constant value",
+            lambda i: f"constant {dc[i]:g}",
+        ),
+        *maker.make(
+            "nearly-silent",
+            "warning",
+            read & ~silent & (peak < SILENT_PEAK),
+            "{n}: never above -60 dB of full scale",
+            lambda i: f"peak {20 * np.log10(peak[i]):.0f} dBFS",
+            order=peak,
+        ),
+        *maker.make(
+            "clipped",
+            "warning",
+            read & _clipped(table),
+            "{n}: clipped, the loudest samples stand in flat runs",
+            lambda i: f"{table['n_flat_runs'].iloc[i]} flat runs at {20 * np.log10(peak[i]):.1f} dBFS",
+            order=-table["n_flat_runs"].to_numpy(dtype=float),
+        ),
+        *maker.make(
+            "no-frame",
+            "fault",
+            read & (duration < NO_FRAME_S),
+            "{n}: shorter than 25 ms, the receptive field of the wav2vec family: without repetition "
+            "there is no frame",
+            lambda i: f"{1000 * duration[i]:.1f} ms",
+            order=duration,
+        ),
+        *maker.make(
+            "too-short",
+            "warning",
+            read & (duration >= NO_FRAME_S) & (duration < ONE_FRAME_S),
+            "{n}: shorter than 45 ms, so one frame without repetition and no standard deviation",
+            lambda i: f"{1000 * duration[i]:.1f} ms",
+            order=duration,
+        ),
+        *maker.make(
+            "dc-offset",
+            "warning",
+            read & ~silent & (np.abs(dc) > DC_OF_FULL_SCALE) & (np.abs(dc) > DC_OF_RMS * rms) & (rms > 1e-9),
+            "{n}: a DC offset of more than a tenth of the RMS",
+            lambda i: f"mean {dc[i]:+.4f}, RMS {rms[i]:.4f}",
+            order=-np.abs(dc) / np.maximum(rms, 1e-12),
+        ),
+        *maker.make(
+            "above-nyquist",
+            "warning",
+            read & (table["above"].fillna(0).to_numpy() > LOST_OF_CLIP),
+            "{n}: more than half of the energy is lost when resampled to the model's rate",
+            lambda i: f"{100 * table['above'].iloc[i]:.0f} % lost",
+            order=-table["above"].fillna(0).to_numpy(),
+        ),
+        *_copies(table, sketches, labels, maker),
+        *_outliers(maker, "long-or-short", np.log(np.maximum(duration, 1e-9)), read, duration, "{:.2f} s"),
+        *_outliers(
+            maker, "loud-or-quiet", level, read & ~silent & np.isfinite(level), level, "{:.0f} dBFS RMS"
+        ),
+    ]
+    return [f for f in found if f.count]
+
+
+def rate_rows(table: pd.DataFrame, model_rate_hz: int) -> tuple[list[Mapping[str, Any]], list[Finding]]:
+    """What resampling to the model's rate costs, by source rate; findings where it is much."""
+    rows: list[Mapping[str, Any]] = []
+    findings = []
+    for rate, of_rate in table[table["rate_hz"] > 0].groupby("rate_hz", sort=True):
+        above = of_rate["above"].dropna()
+        hz = int(str(rate))
+        row = {
+            "rate_hz": hz,
+            "n_files": int(of_rate["path"].nunique()),
+            "n_clips": len(of_rate),
+            "median_lost": float(above.median()) if len(above) else 0.0,
+            "p95_lost": float(above.quantile(0.95)) if len(above) else 0.0,
+        }
+        rows.append(row)
+        if row["median_lost"] > LOST_OF_RATE:
+            findings.append(
+                Finding(
+                    kind="rate-loses-energy",
+                    severity="warning",
+                    text=f"Clips at {hz:,} Hz lose {100 * row['median_lost']:.0f} % of their energy (median) "
+                    f"above {model_rate_hz / 2:,.0f} Hz, which a model at {model_rate_hz:,} Hz cannot hear.",
+                    count=len(of_rate),
+                )
+            )
+        elif hz < model_rate_hz:
+            clips = counted(len(of_rate), "clip")
+            findings.append(
+                Finding(
+                    kind="rate-below-model",
+                    severity="note",
+                    text=f"{clips} at {hz:,} Hz, with nothing above {hz / 2:,.0f} Hz; "
+                    f"the model expects sound up to {model_rate_hz / 2:,.0f} Hz.",
+                    count=len(of_rate),
+                )
+            )
+    if len(rows) > 1:
+        shown = ", ".join(f"{r['rate_hz']:,} Hz ({r['n_clips']:,})" for r in rows[:MAX_EXAMPLES])
+        more = f" and {len(rows) - MAX_EXAMPLES} more" if len(rows) > MAX_EXAMPLES else ""
+        findings.append(
+            Finding(
+                kind="mixed-rates",
+                severity="note",
+                text=f"Clips have {len(rows)} sample rates: {shown}{more}; a rate that goes with a class "
+                "can be learned in its stead.",
+                count=len(rows),
+            )
+        )
+    return rows, findings
+
+
+class _Maker:
+    """Makes a finding of the rows of a mask, worst first."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.ids = table["utterance_id"].to_numpy(dtype=object)
+
+    def make(
+        self,
+        kind: str,
+        severity: Severity,
+        mask: BoolArray,
+        text: str,
+        detail: Any,
+        order: npt.NDArray[Any] | None = None,
+    ) -> list[Finding]:
+        where = np.flatnonzero(mask)
+        if not len(where):
+            return []
+        if order is not None:
+            where = where[np.argsort(order[where], kind="stable")]
+        n = counted(len(where), "clip")
+        return [
+            Finding(
+                kind=kind,
+                severity=severity,
+                text=text.format(n=n) + ".",
+                count=len(where),
+                examples=tuple(self.example(i, detail(i)) for i in where[:MAX_EXAMPLES]),
+            )
+        ]
+
+    def example(self, i: int, detail: str) -> Example:
+        return Example(name=str(self.ids[i]), detail=detail, row=int(i))
+
+
+def _file_findings(table: pd.DataFrame) -> list[Finding]:
+    bad = table[table["file_problem"] != ""].drop_duplicates("path")
+    if not len(bad):
+        return []
+    return [
+        Finding(
+            kind="damaged-file",
+            severity="fault",
+            text=f"{counted(len(bad), 'file')}: not to be read, or cut short.",
+            count=len(bad),
+            examples=tuple(
+                Example(name=str(r.path), detail=str(r.file_problem), row=int(str(i)))
+                for i, r in zip(bad.index[:MAX_EXAMPLES], bad.head(MAX_EXAMPLES).itertuples(), strict=True)
+            ),
+        )
+    ]
+
+
+def _against_file(table: pd.DataFrame, maker: _Maker) -> list[Finding]:
+    """The manifest's times against what the file holds."""
+    known = (table["rate_hz"] > 0).to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        file_s = (table["file_frames"] / table["rate_hz"]).to_numpy(dtype=float)
+    start = table["start_s"].fillna(0).to_numpy(dtype=float)
+    end = table["end_s"].to_numpy(dtype=float)
+    beyond = known & (start >= file_s)
+    return maker.make(
+        "outside-file",
+        "fault",
+        beyond | (known & (end > file_s + END_TOLERANCE_S)),
+        "{n}: beyond the end of the file, which fails; the times or the file are another recording's",
+        lambda i: f"{start[i]:g} to {end[i]:g} s in a file of {file_s[i]:.3f} s",
+    ) + maker.make(
+        "empty",
+        "fault",
+        known & ~beyond & (table["error"] == "").to_numpy() & (table["n_samples"] == 0).to_numpy(),
+        "{n}: no sample",
+        lambda i: "no samples",
+    )
+
+
+def _clipped(table: pd.DataFrame) -> BoolArray:
+    least = np.where(table["subtype"].isin(EIGHT_BIT), CLIPPED_PEAK_8_BIT, CLIPPED_PEAK)
+    runs = table["n_flat_runs"].to_numpy() >= CLIPPED_RUNS
+    mask: BoolArray = runs & (table["peak"].to_numpy() >= least)
+    return mask
+
+
+def _copies(
+    table: pd.DataFrame, sketches: Sequence[HashArray], labels: pd.DataFrame, maker: _Maker
+) -> list[Finding]:
+    hashes = table["audio_hash"].where(table["peak"] > 0, "").to_numpy(dtype=object)
+    groups: dict[str, list[int]] = {}
+    for i, h in enumerate(hashes):
+        if h:
+            groups.setdefault(h, []).append(i)
+    several = [rows for rows in groups.values() if len(rows) > 1]
+    out = []
+    values = {str(name): labels[name].to_numpy(dtype=object) for name in labels.columns}
+    if several:
+        differing = [rows for rows in several if _differing(rows, values)]
+        n = sum(len(rows) - 1 for rows in several)
+        at_odds = f"; labels differ in {counted(len(differing), 'set')} of copies" if differing else ""
+        shown = (differing + [rows for rows in several if rows not in differing[:MAX_EXAMPLES]])[
+            :MAX_EXAMPLES
+        ]
+        out.append(
+            Finding(
+                kind="duplicate",
+                severity="fault",
+                text=f"{counted(n, 'clip')}: a copy of another, sample for sample{at_odds}.",
+                count=n,
+                examples=tuple(_pair(maker, rows, values) for rows in shown),
+            )
+        )
+    pairs = [
+        (i, j) for i, j in alike(sketches).tolist() if hashes[i] != hashes[j] and not _overlap(table, i, j)
+    ]
+    if pairs:
+        out.append(
+            Finding(
+                kind="shifted-copy",
+                severity="warning",
+                text=f"{counted(len(pairs), 'pair')} of clips with the same samples at another place: one is "
+                "cut from the other, or both from one recording.",
+                count=len(pairs),
+                examples=tuple(_pair(maker, p, values) for p in pairs[:MAX_EXAMPLES]),
+            )
+        )
+    return out
+
+
+def _pair(maker: _Maker, rows: Sequence[int], values: Mapping[str, npt.NDArray[np.object_]]) -> Example:
+    others = ", ".join(str(maker.ids[i]) for i in rows[1:4]) + (" …" if len(rows) > 4 else "")
+    differing = [f"{name}: {values[name][rows[0]]!r} and others" for name in _differing(rows, values)]
+    return maker.example(rows[0], f"= {others}" + (f" ({'; '.join(differing)})" if differing else ""))
+
+
+def _differing(rows: Sequence[int], values: Mapping[str, npt.NDArray[np.object_]]) -> list[str]:
+    return [name for name, v in values.items() if len({v[i] for i in rows}) > 1]
+
+
+def _overlap(table: pd.DataFrame, i: int, j: int) -> bool:
+    """Whether two rows are stretches of one file that overlap, such as windows: alike by intent."""
+    a, b = table.iloc[i], table.iloc[j]
+    if a["path"] != b["path"]:
+        return False
+    start = [0.0 if pd.isna(r["start_s"]) else float(r["start_s"]) for r in (a, b)]
+    end = [s + r["n_samples"] / max(1, r["rate_hz"]) for s, r in zip(start, (a, b), strict=True)]
+    return bool(max(start) < min(end))
+
+
+def _outliers(
+    maker: _Maker,
+    kind: str,
+    values: npt.NDArray[np.float64],
+    mask: BoolArray,
+    shown: npt.NDArray[np.float64],
+    form: str,
+) -> list[Finding]:
+    if mask.sum() < MIN_ROWS_FOR_OUTLIERS:
+        return []
+    z = robust_z(values, mask)
+    what = "duration" if kind == "long-or-short" else "level"
+    return maker.make(
+        kind,
+        "note",
+        mask & (np.abs(z) > OUTLIER),
+        f"{{n}}: far from the others in {what}",
+        lambda i: form.format(shown[i]),
+        order=-np.abs(z),
+    )
+
+
+def robust_z(values: npt.NDArray[np.float64], mask: BoolArray) -> npt.NDArray[np.float64]:
+    """Distance from the median of the rows of `mask` in robust standard deviations (1.4826 MAD)."""
+    centre = np.median(values[mask])
+    spread = 1.4826 * np.median(np.abs(values[mask] - centre))
+    return np.where(mask, (np.where(mask, values, centre) - centre) / max(spread, 1e-9), 0.0)

@@ -1,0 +1,89 @@
+"""What an audit says, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+MAX_EXAMPLES = 8
+
+#: "fault": rows that are wrong or will fail; "warning": probably wrong; "note": good to know.
+Severity = Literal["fault", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One instance of a finding.
+
+    Attributes:
+        name: Utterance id, file or class.
+        detail: What was measured.
+        row: Place in the manifest, for a spectrogram; None where it is no utterance.
+    """
+
+    name: str
+    detail: str = ""
+    row: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One kind of thing that was found.
+
+    Attributes:
+        kind: Short name, such as "clipped".
+        severity: See `Severity`.
+        text: One sentence that says how many and what follows.
+        count: How many rows, files, classes or pairs.
+        examples: Up to `MAX_EXAMPLES` of them, worst first.
+    """
+
+    kind: str
+    severity: Severity
+    text: str
+    count: int
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """All that an audit found.
+
+    Attributes:
+        manifest: What was audited.
+        key: Model and data set in the store, "" if none was given.
+        model_rate_hz: Sample rate of the model that energy was compared with.
+        facts: Numbers about the corpus, by name.
+        findings: Faults first, then warnings and notes.
+        labels: One mapping per label: classes, sizes, what one clip is worth.
+        rates: One mapping per source rate: files, clips, energy above the model's Nyquist frequency.
+    """
+
+    manifest: str
+    key: str
+    model_rate_hz: int
+    facts: Mapping[str, Any]
+    findings: tuple[Finding, ...]
+    labels: tuple[Mapping[str, Any], ...] = ()
+    rates: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @property
+    def n_faults(self) -> int:
+        """Findings that are faults."""
+        return sum(f.severity == "fault" for f in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return asdict(self)
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """``1 clip``, ``2,000 clips``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Faults first; within a severity as found."""
+    return tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)))

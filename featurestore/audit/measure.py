@@ -1,0 +1,223 @@
+"""What is measured of every clip and file: one pass, block by block, in several threads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.sketch import HashArray, sketch
+from featurestore.sound import Header, SoundError, mono_blocks, read_header
+
+FRAME = 1024  # samples of a spectrum; at 44.1 kHz bins are 43 Hz wide
+TAIL_FRAMES = 64
+FLAT_RUN = 3  # equal extreme samples in a row
+IN_FLIGHT = 8  # tasks per thread that may wait: bounds memory whatever the length of the manifest
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """One clip. Levels are fractions of full scale.
+
+    Attributes:
+        n_samples: Decoded samples at the file's own rate.
+        peak: Largest magnitude.
+        rms: Root mean square about the mean.
+        dc: Mean.
+        n_flat_runs: Runs of `FLAT_RUN` or more samples at the highest or the lowest value.
+        above: Share of the energy above the model's Nyquist frequency; NaN where the file has none there.
+        audio_hash: As stored by `fs extract`.
+        sketch: See `featurestore.sketch`.
+        error: Why it could not be read, or "".
+    """
+
+    n_samples: int = 0
+    peak: float = 0.0
+    rms: float = 0.0
+    dc: float = 0.0
+    n_flat_runs: int = 0
+    above: float = float("nan")
+    audio_hash: str = ""
+    sketch: HashArray
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredFile:
+    """One file: what its header says, and what is wrong with it.
+
+    Attributes:
+        header: None where it cannot be opened.
+        declared_frames: Frames that the container promises; those that are there may be fewer.
+        problem: One clause, or "".
+    """
+
+    header: Header | None
+    declared_frames: int = 0
+    problem: str = ""
+
+
+def measure_clip(
+    path: str, start_s: float, end_s: float, channel: int | None, rate_hz: int, model_rate_hz: int
+) -> Measured:
+    """Decode one clip and measure it; errors become `Measured.error`."""
+    meter = _Meter(rate_hz, model_rate_hz)
+    try:
+        hashes = sketch(meter.pass_on(mono_blocks(path, start_s, end_s, channel)))
+    except (SoundError, OSError) as error:
+        return Measured(sketch=np.zeros(0, dtype=np.uint64), error=str(error))
+    return meter.result(hashes)
+
+
+class _Meter:
+    """Sums over the blocks of one clip."""
+
+    def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
+        # The same bytes that `fs extract` hashes, so that both can be compared.
+        self._hash = hashlib.sha256(f"{rate_hz}:".encode())
+        self._first_lost = int(np.ceil(model_rate_hz / 2 / (rate_hz / FRAME)))
+        self._loses = rate_hz > model_rate_hz
+        self._n = 0
+        self._extremes, self._n_flat = [0.0, 0.0], [0, 0]
+        self._sum = self._squares = self._energy = self._lost = 0.0
+        self._finite = True
+
+    def pass_on(self, blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+        for block in blocks:
+            self._hash.update(block.tobytes())
+            self._n += len(block)
+            self._finite &= bool(np.isfinite(block).all())
+            if not self._finite:
+                continue
+            x = block.astype(np.float64)
+            self._sum += float(x.sum())
+            self._squares += float(x @ x)
+            for side, extreme in enumerate((float(block.max()), -float(block.min()))):
+                # 16 bits reach farther down than up: each side has an extreme of its own.
+                if extreme > self._extremes[side]:
+                    self._extremes[side], self._n_flat[side] = extreme, 0
+                if extreme == self._extremes[side] > 0:
+                    self._n_flat[side] += _flat_runs(block, extreme if side == 0 else -extreme)
+            if self._loses:
+                self._spectrum(x)
+            yield block
+
+    def _spectrum(self, x: npt.NDArray[np.float64]) -> None:
+        x = np.pad(x, (0, -len(x) % FRAME)).reshape(-1, FRAME)
+        power = (np.abs(np.fft.rfft((x - x.mean()) * np.hanning(FRAME), axis=1)) ** 2).sum(axis=0)
+        self._energy += float(power[1:].sum())
+        self._lost += float(power[self._first_lost :].sum())
+
+    def result(self, hashes: HashArray) -> Measured:
+        if not self._finite:
+            return Measured(n_samples=self._n, sketch=hashes, error="holds NaN or infinite samples")
+        mean = self._sum / max(1, self._n)
+        peak = max(self._extremes)
+        return Measured(
+            n_samples=self._n,
+            peak=peak,
+            rms=float(np.sqrt(max(0.0, self._squares / max(1, self._n) - mean * mean))),
+            dc=mean,
+            n_flat_runs=sum(
+                n for n, extreme in zip(self._n_flat, self._extremes, strict=True) if extreme > 0.9 * peak
+            ),
+            above=self._lost / self._energy if self._energy > 0 else float("nan"),
+            audio_hash=self._hash.hexdigest()[:32],
+            sketch=hashes,
+        )
+
+
+def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
+    """Runs of `FLAT_RUN` or more samples of this value."""
+    at = np.flatnonzero(x == np.float32(value))
+    if len(at) < FLAT_RUN:
+        return 0
+    lengths = np.diff(np.flatnonzero(np.concatenate([[True], np.diff(at) != 1, [True]])))
+    return int((lengths >= FLAT_RUN).sum())
+
+
+def measure_file(path: str) -> MeasuredFile:
+    """Read the header, compare it with what is there, and decode the end of the file."""
+    try:
+        header = read_header(path)
+    except (SoundError, OSError) as error:
+        return MeasuredFile(header=None, problem=str(error))
+    declared = header.n_frames
+    if header.container in ("WAV", "WAVEX"):
+        promised = _wav_frames(path)
+        if promised is not None and promised > header.n_frames:
+            return MeasuredFile(
+                header=header,
+                declared_frames=promised,
+                problem=f"cut short: its header promises {promised:,} frames, {header.n_frames:,} are there",
+            )
+    try:
+        tail = max(0, header.n_frames - TAIL_FRAMES) / header.sample_rate_hz
+        read = sum(len(b) for b in mono_blocks(path, tail, float("nan"), None))
+    except (SoundError, OSError) as error:
+        return MeasuredFile(header=header, declared_frames=declared, problem=f"its end {error}")
+    if header.n_frames and read < min(TAIL_FRAMES, header.n_frames):
+        return MeasuredFile(
+            header=header, declared_frames=declared, problem="cut short: its last frames cannot be decoded"
+        )
+    return MeasuredFile(header=header, declared_frames=declared)
+
+
+def _wav_frames(path: str) -> int | None:
+    """Frames that the header of a WAV file promises; libsndfile tells only those that are there."""
+    try:
+        with open(path, "rb") as file:
+            return _promised(file)
+    except (OSError, struct.error):
+        return None
+
+
+def _promised(file: BinaryIO) -> int | None:
+    if file.read(12)[:4] != b"RIFF":
+        return None  # RF64 and others
+    frame_bytes = 0
+    while len(head := file.read(8)) == 8:
+        name, size = head[:4], struct.unpack("<I", head[4:])[0]
+        if name == b"data":
+            streamed = size in (0, 0xFFFFFFFF)  # a program that could not seek back
+            return size // frame_bytes if frame_bytes and not streamed else None
+        if name == b"fmt ":
+            body = file.read(size + size % 2)
+            if struct.unpack("<H", body[:2])[0] not in (1, 3, 0xFFFE):
+                return None  # compressed: bytes are not frames
+            frame_bytes = struct.unpack("<H", body[12:14])[0]
+        else:
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return None
+
+
+def in_threads(
+    work: Callable[[Argument], Result],
+    items: Sequence[Argument],
+    n_threads: int,
+    on_done: Callable[[int], None] | None = None,
+) -> Iterator[Result]:
+    """``map(work, items)`` in threads, in order, with a bounded number of tasks under way."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for done, item in enumerate(items):
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= IN_FLIGHT * n_threads:
+                yield waiting.popleft().result()
+                if on_done is not None:
+                    on_done(done + 1 - len(waiting))
+        while waiting:
+            yield waiting.popleft().result()
+            if on_done is not None:
+                on_done(len(items) - len(waiting))

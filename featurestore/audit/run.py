@@ -1,0 +1,229 @@
+"""Run an audit: decode everything once, look at the labels, and at the embeddings if there are any."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from featurestore.audit.clips import clip_findings, rate_rows
+from featurestore.audit.embeddings import embedding_findings
+from featurestore.audit.findings import MAX_EXAMPLES, AuditReport, Example, Finding, ordered
+from featurestore.audit.labels import label_findings
+from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measure_clip, measure_file
+from featurestore.errors import ConfigError, KeyNotFound
+from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
+
+if TYPE_CHECKING:
+    from featurestore.sketch import HashArray
+    from featurestore.store import Features
+
+DEFAULT_MODEL_RATE_HZ = 16_000
+TEXT, NUMBERS = ("audio_hash", "error"), ("n_samples", "peak", "rms", "dc", "n_flat_runs", "above")
+HASH_EXAMPLE = "other samples now"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """A call of `run_audit`.
+
+    Attributes:
+        manifest: Manifest file.
+        store: Path or URL of a feature store, to look at embeddings too.
+        model: Model in the store; may be left out where there is one.
+        dataset: Data set in the store; may be left out where there is one.
+        layers: Layers to look at; None for the first and the last.
+        model_rate_hz: Sample rate of the model that will listen; None takes the stored model's, or 16 kHz.
+        workers: Threads that decode; None for one per core, at most 8.
+    """
+
+    manifest: Path
+    store: str | None = None
+    model: str | None = None
+    dataset: str | None = None
+    layers: tuple[int, ...] | None = None
+    model_rate_hz: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.store is None and (self.model or self.dataset):
+            raise ConfigError("audit: --model and --dataset name a key of a store; give --store as well")
+        if self.model_rate_hz is not None and self.model_rate_hz < 1:
+            raise ConfigError(f"model rate: expected Hz, got {self.model_rate_hz}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers: expected at least 1, got {self.workers}")
+
+
+def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = None) -> AuditReport:
+    """Audit a manifest, and a key of a store if one is named.
+
+    Args:
+        config: What to audit.
+        on_done: Told how many clips of how many have been decoded.
+
+    Raises:
+        ManifestError: the manifest breaks its contract (files that are missing are a finding).
+        KeyNotFound: no such key, or several to choose from.
+        KeyNotFound: the key has no such layer.
+    """
+    features = _features(config)
+    manifest = read_manifest(config.manifest, check_files=False)
+    rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
+    table, sketches = measure(manifest, rate, config.workers or min(8, os.cpu_count() or 1), on_done)
+    findings = clip_findings(table, sketches, manifest.table[manifest.label_columns])
+    rates, of_rates = rate_rows(table, rate)
+    of_labels, labels = label_findings(manifest.table, manifest.label_columns)
+    findings += [*of_rates, *of_labels]
+    if features is not None:
+        findings += _changed(features, table)
+        layers = config.layers or (features.layers[0], features.layers[-1])
+        findings += embedding_findings(features, sorted(set(layers)))
+    seconds = float((table["n_samples"] / table["rate_hz"].clip(lower=1)).sum())
+    return AuditReport(
+        manifest=str(config.manifest),
+        key="" if features is None else f"{features.model}/{features.dataset}",
+        model_rate_hz=rate,
+        facts={
+            "clips": len(table),
+            "files": int(table["path"].nunique()),
+            "hours": seconds / 3600,
+            "labels": len(manifest.label_columns),
+            "groups": int(manifest.table["group"].replace("", np.nan).nunique()),
+        },
+        findings=ordered(findings),
+        labels=tuple(labels),
+        rates=tuple(rates),
+    )
+
+
+def measure(
+    manifest: Manifest,
+    model_rate_hz: int,
+    workers: int,
+    on_done: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, list[HashArray]]:
+    """Measure every clip: the manifest's contract columns with what was measured, and the sketches."""
+    table = manifest.table
+    paths = list(dict.fromkeys(table["path"].astype(object)))
+    files = dict(zip(paths, in_threads(_file, paths, workers), strict=True))
+    of_row = [files[p] for p in table["path"].astype(object)]
+    rates = [f.header.sample_rate_hz if f.header else 0 for f in of_row]
+    jobs = _Jobs(table, rates, model_rate_hz)
+    n = len(table)
+    numbers = np.full((n, len(NUMBERS)), np.nan)
+    text = np.full((n, len(TEXT)), "", dtype=object)
+    sketches: list[HashArray] = []
+
+    def tell(done: int) -> None:
+        if on_done is not None:
+            on_done(done, n)
+
+    for i, m in enumerate(in_threads(jobs, range(n), workers, tell)):
+        numbers[i] = [getattr(m, name) for name in NUMBERS]
+        text[i] = [getattr(m, name) for name in TEXT]
+        sketches.append(m.sketch)
+    measured = {name: numbers[:, k] for k, name in enumerate(NUMBERS)}
+    measured |= {name: text[:, k] for k, name in enumerate(TEXT)}
+    measured |= {
+        "rate_hz": np.array(rates),
+        "subtype": np.array([f.header.subtype if f.header else "" for f in of_row], dtype=object),
+        "file_frames": np.array([f.header.n_frames if f.header else 0 for f in of_row]),
+        "file_problem": np.array([f.problem for f in of_row], dtype=object),
+    }
+    measured["n_samples"] = measured["n_samples"].astype(np.int64)
+    measured["n_flat_runs"] = measured["n_flat_runs"].astype(np.int64)
+    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured)], axis=1), sketches
+
+
+class _Jobs:
+    """Measures row i."""
+
+    def __init__(self, table: pd.DataFrame, rates: list[int], model_rate_hz: int) -> None:
+        self._path = table["path"].to_numpy(dtype=object)
+        self._start = table["start_s"].to_numpy(dtype=float)
+        self._end = table["end_s"].to_numpy(dtype=float)
+        self._channel = table["channel"].to_numpy(dtype=float, na_value=np.nan)
+        self._rates, self._model_rate_hz = rates, model_rate_hz
+
+    def __call__(self, i: int) -> Measured:
+        if self._rates[i] == 0:
+            return Measured(sketch=np.zeros(0, dtype=np.uint64), error="its file cannot be opened")
+        channel = None if np.isnan(self._channel[i]) else int(self._channel[i])
+        return measure_clip(
+            self._path[i], self._start[i], self._end[i], channel, self._rates[i], self._model_rate_hz
+        )
+
+
+def _file(path: str) -> MeasuredFile:
+    if not os.path.exists(path):
+        return MeasuredFile(header=None, problem="no such file")
+    return measure_file(path)
+
+
+def _features(config: AuditConfig) -> Features | None:
+    if config.store is None:
+        return None
+    from featurestore.store import open_store
+
+    store = open_store(config.store)
+    held = store.keys()
+    keys = [(m, d) for m, d in held if config.model in (None, m) and config.dataset in (None, d)]
+    if len(keys) != 1:
+        found = ", ".join(f"{m}/{d}" for m, d in keys or held) or "nothing"
+        which = "several keys fit" if keys else "no such key"
+        raise KeyNotFound(f"{config.store}: {which}, it holds {found}; choose with --model and --dataset")
+    features = store.features(*keys[0])
+    for k in config.layers or ():
+        features.layer(k)  # a layer that is not there is an error now, not after an hour of decoding
+    return features
+
+
+def _stored_rate(features: Features | None) -> int | None:
+    """The sample rate that the stored model listened at, found in its fingerprint wherever it stands."""
+    if features is None:
+        return None
+    stack: list[Any] = [features.attrs["fingerprint"]]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("sample_rate_hz"), int):
+                return int(value["sample_rate_hz"])
+            stack.extend(value.values())
+    return None
+
+
+def _changed(features: Features, table: pd.DataFrame) -> list[Finding]:
+    """Clips whose samples are not those that were embedded, and clips that are not in the store."""
+    stored = features.index.set_index("utterance_id")["audio_hash"]
+    now = table.set_index("utterance_id")["audio_hash"]
+    both = now.index.intersection(stored.index)
+    differ = both[((now[both] != stored[both]) & (now[both] != "") & (stored[both] != "")).to_numpy()]
+    out = []
+    if len(differ):
+        out.append(
+            Finding(
+                kind="changed-audio",
+                severity="fault",
+                text=f"{len(differ):,} clips have other audio now than when they were embedded; "
+                "`fs extract --refresh` embeds them again.",
+                count=len(differ),
+                examples=tuple(Example(name=str(i), detail=HASH_EXAMPLE) for i in differ[:MAX_EXAMPLES]),
+            )
+        )
+    lacking = now.index.difference(stored.index)
+    if len(lacking):
+        out.append(
+            Finding(
+                kind="not-embedded",
+                severity="note",
+                text=f"{len(lacking):,} clips of the manifest are not in the store.",
+                count=len(lacking),
+                examples=tuple(Example(name=str(i)) for i in lacking[:MAX_EXAMPLES]),
+            )
+        )
+    return out

@@ -1,0 +1,105 @@
+"""An audit as files: JSON for programs, text, and one self-contained page with spectrograms."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.audit.findings import AuditReport
+from featurestore.audit.text import audit_text
+from featurestore.audit.thumbnails import thumbnail
+from featurestore.errors import StoreError
+from featurestore.manifest import Manifest, read_manifest
+
+TEXT_WIDTH = 110
+# Spectrograms are about 8 kB each: the page stays under a megabyte.
+MAX_THUMBNAILS = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditPaths:
+    """Files of a written audit."""
+
+    html: Path
+    json: Path
+    text: Path
+
+
+def write_audit(report: AuditReport, out: Path) -> AuditPaths:
+    """Write all forms of an audit into a folder; existing files are replaced.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    paths = AuditPaths(html=out / "index.html", json=out / "audit.json", text=out / "audit.txt")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths.json.write_text(
+            json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        paths.text.write_text(_plain(report), encoding="utf-8")
+        paths.html.write_text(render_page(report), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{out}: cannot write here ({error.strerror}); choose another --out") from error
+    return paths
+
+
+def _plain(report: AuditReport) -> str:
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=TEXT_WIDTH, color_system=None, highlight=False)
+    for part in audit_text(report):
+        console.print(part)
+    return buffer.getvalue()
+
+
+def render_page(report: AuditReport) -> str:
+    """The page as text; it needs no other file and makes no request."""
+    from jinja2 import Environment, StrictUndefined
+
+    manifest = read_manifest(report.manifest, check_files=False)
+    source = files("featurestore.audit").joinpath("template.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pictures = _pictures(report, manifest)
+    findings = [
+        {
+            "kind": f.kind,
+            "severity": f.severity,
+            "text": f.text,
+            "examples": [
+                {"name": e.name, "detail": e.detail, "picture": pictures.get(e.row, "")} for e in f.examples
+            ],
+        }
+        for f in report.findings
+    ]
+    return environment.from_string(source).render(
+        report=report, findings=findings, labels=[row for row in report.labels if row["is_class"]]
+    )
+
+
+def _pictures(report: AuditReport, manifest: Manifest) -> dict[int | None, str]:
+    rows = dict.fromkeys(e.row for f in report.findings for e in f.examples if e.row is not None)
+    return {i: _picture(manifest.table.iloc[i]) for i in list(rows)[:MAX_THUMBNAILS]}
+
+
+def _picture(row: Any) -> str:
+    channel = (
+        None if row["channel"] is None or np.isnan(float(_number(row["channel"]))) else int(row["channel"])
+    )
+    return thumbnail(str(row["path"]), float(row["start_s"]), float(row["end_s"]), channel)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except TypeError:  # pandas.NA
+        return float("nan")

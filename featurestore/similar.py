@@ -1,0 +1,189 @@
+"""Embeddings that nearly coincide: pairs of rows of one layer that are too alike to be two recordings.
+
+Rows are standardised per feature and compared by cosine. How alike two different recordings are
+differs between models and corpora by orders of magnitude, so the threshold follows the corpus: a pair
+must be twenty times nearer than rows usually are to their nearest neighbour.
+
+Cost is bounded: rows are projected to `PROJECTED` dimensions (Johnson & Lindenstrauss: distances keep
+within about 2 / sqrt(dimensions), here a fifth), at most `MAX_PRODUCTS` pairs are looked at, and only
+pairs that pass there are computed in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from featurestore.layer import Layer
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+PROJECTED = 128
+# 4e9 products of 128 numbers are 1 TFLOP: ten seconds on two cores. All pairs of 89,000 rows.
+MAX_PRODUCTS = 4_000_000_000
+MAX_PAIRS = 200_000
+BLOCK_FLOATS = 1 << 24  # of one block of cosines (64 MB)
+MOMENT_ROWS = 20_000  # rows that mean and spread are taken from
+SCALE_ROWS = 1_000  # rows whose nearest neighbours give the scale
+NEARER = 0.05
+# Cosine distances: below the first, rows count as the same whatever the scale (float32 and resampling
+# leave 1e-7 to 1e-4); above the second they never do, however far apart the rest is.
+SURELY, AT_MOST = 1e-4, 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar:
+    """Pairs of rows that nearly coincide.
+
+    Attributes:
+        pairs: Positions in the rows given, first < second, nearest first `[m, 2]`.
+        cosine: Of each pair `[m]`.
+        threshold: Cosine that a pair had to reach.
+        typical: Median cosine of a row and its nearest neighbour.
+        n_rows: Rows compared (those with values).
+        n_queried: Of these, the rows compared with all others; fewer where there are too many.
+        truncated: More than `MAX_PAIRS` were found; the rest is not listed.
+    """
+
+    pairs: IntArray
+    cosine: FloatArray
+    threshold: float
+    typical: float
+    n_rows: int
+    n_queried: int
+    truncated: bool
+
+
+def similar_pairs(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODUCTS) -> Similar:
+    """Find pairs among the given rows of a layer (positions in its index, ascending)."""
+    z, keep, whole = _projected(layer, rows)
+    n = len(keep)
+    if n < 3:
+        none = np.zeros((0, 2), dtype=np.int64)
+        return Similar(
+            pairs=none,
+            cosine=np.zeros(0, dtype=np.float32),
+            threshold=1.0,
+            typical=0.0,
+            n_rows=n,
+            n_queried=n,
+            truncated=False,
+        )
+    typical = _typical_distance(z)
+    limit = float(np.clip(NEARER * typical, SURELY, AT_MOST))
+    queries = np.arange(n)
+    if n * n // 2 > max_products:
+        queries = np.unique(np.linspace(0, n - 1, max(1, max_products // n)).astype(np.int64))
+    # The projection may make a pair look farther than it is: look a little wider.
+    found = _candidates(z, queries, 1.5 * limit)
+    truncated = len(found) > MAX_PAIRS
+    found = found[:MAX_PAIRS]
+    cosine = _exact(layer, rows[keep], found, whole)
+    near = cosine >= 1 - limit
+    found, cosine = found[near], cosine[near]
+    order = np.lexsort((found[:, 1], found[:, 0], -cosine.round(6)))
+    return Similar(
+        pairs=keep[found[order]],
+        cosine=cosine[order],
+        threshold=1 - limit,
+        typical=1 - typical,
+        n_rows=n,
+        n_queried=len(queries),
+        truncated=truncated,
+    )
+
+
+def _projected(
+    layer: Layer, rows: IntArray
+) -> tuple[FloatArray, IntArray, Callable[[FloatArray], FloatArray]]:
+    """Unit vectors `[m, p]` of the rows with values, which rows these are, and how to standardise."""
+    sample = rows[np.unique(np.linspace(0, max(0, len(rows) - 1), MOMENT_ROWS).astype(np.int64))]
+    values = np.concatenate([x for _, x in _blocks(layer, sample)] or [np.zeros((0, 1), np.float32)])
+    values = values[np.isfinite(values).all(axis=1)]
+    d = values.shape[1]
+    if len(values) < 3:
+        return np.zeros((0, 1), np.float32), np.zeros(0, dtype=np.int64), lambda x: x
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    del values
+    scale = np.where(std > 1e-6 * max(float(std.max()), 1e-30), 1 / np.maximum(std, 1e-30), 0.0)
+
+    def whole(x: FloatArray) -> FloatArray:
+        z = ((x - mean) * scale).astype(np.float32)
+        unit: FloatArray = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    rng = np.random.Generator(np.random.PCG64(0))
+    onto = rng.standard_normal((d, PROJECTED)).astype(np.float32) if d > PROJECTED else None
+    parts, keep = [], []
+    for where, x in _blocks(layer, rows):
+        finite = np.isfinite(x).all(axis=1)
+        z = whole(x[finite])
+        if onto is not None:
+            z = z @ onto
+            z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+        parts.append(z)
+        keep.append(where[finite])
+    return np.concatenate(parts), np.concatenate(keep), whole
+
+
+def _blocks(layer: Layer, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:
+    """``(positions in rows, values [b, F * D])``, shard by shard."""
+    for shard in layer.shards:
+        first, last = np.searchsorted(rows, [shard.start, shard.stop])
+        if first < last:
+            x = layer.numpy(rows[first:last])
+            yield np.arange(first, last), x.reshape(last - first, -1)
+
+
+def _typical_distance(z: FloatArray) -> float:
+    """Median distance of a row to its nearest neighbour, over evenly spaced rows."""
+    probe = np.unique(np.linspace(0, len(z) - 1, SCALE_ROWS).astype(np.int64))
+    nearest = np.full(len(probe), -1.0, dtype=np.float32)
+    step = max(1, BLOCK_FLOATS // len(probe))
+    for start in range(0, len(z), step):
+        block = z[start : start + step]
+        cosine = z[probe] @ block.T
+        own = probe - start
+        inside = (own >= 0) & (own < len(block))
+        cosine[inside, own[inside]] = -1.0
+        np.maximum(nearest, cosine.max(axis=1), out=nearest)
+    return float(np.median(1.0 - nearest))
+
+
+def _candidates(z: FloatArray, queries: IntArray, limit: float) -> IntArray:
+    """Pairs ``first < second`` within `limit` of which one is a query, `MAX_PAIRS` + 1 at most."""
+    step = max(1, BLOCK_FLOATS // len(z))
+    every = len(queries) == len(z)
+    found, n = [np.zeros((0, 2), dtype=np.int64)], 0
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        # With all rows as queries each pair would come twice: only look ahead.
+        first = int(block[0]) if every else 0
+        a, b = np.nonzero(z[block] @ z[first:].T >= 1 - limit)
+        pairs = np.stack([block[a], b + first], axis=1)
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]] if every else np.sort(pairs[pairs[:, 0] != pairs[:, 1]])
+        found.append(pairs)
+        n += len(pairs)
+        if n > MAX_PAIRS:
+            break
+    return np.unique(np.concatenate(found), axis=0)[: MAX_PAIRS + 1]
+
+
+def _exact(
+    layer: Layer, rows: IntArray, pairs: IntArray, whole: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Cosine of each pair in all dimensions, a bounded number of rows at a time."""
+    out = np.empty(len(pairs), dtype=np.float32)
+    for start in range(0, len(pairs), 4096):
+        part = pairs[start : start + 4096]
+        needed, where = np.unique(part, return_inverse=True)
+        z = whole(np.concatenate([x for _, x in _blocks(layer, rows[needed])]))
+        where = where.reshape(part.shape)
+        out[start : start + len(part)] = (z[where[:, 0]] * z[where[:, 1]]).sum(axis=1)
+    return out

@@ -1,0 +1,109 @@
+"""Before training: the leakage report of every split of a plan."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from featurestore import open_store
+from probes.data import labelled
+from probes.leakage import Leak, LeakageReport, find_leaks
+from probes.likeness import Likeness, likeness
+from probes.splits import IntArray, Split, make_split
+
+if TYPE_CHECKING:
+    from probes.data import Labelled
+
+# Raise it when a leak is looked for in another way, so that earlier reports are not taken over.
+CHECK_VERSION = 1
+COLUMNS = ["utterance_id", "path", "start_s", "end_s", "duration_s", "channel", "group", "audio_hash"]
+
+
+def check_splits(
+    store: str,
+    described: Sequence[dict[str, Any]],
+    layer_of: Mapping[tuple[str, str], int],
+    earlier: Sequence[Mapping[str, Any]] = (),
+) -> list[LeakageReport]:
+    """Report on every split and put the report into its description, under "leakage".
+
+    Splits of one data set, label and fold that share their rows are looked at once, whatever the
+    model; what sounds alike is found once per data set, in the first model's layer.
+
+    Args:
+        store: Path or URL of the feature store.
+        described: Splits as ``_run.json`` keeps them; changed in place.
+        layer_of: The layer to compare embeddings in, by model and data set.
+        earlier: Splits of an earlier ``_run.json``; a report there on the same rows is taken over.
+    """
+    known = {r["leakage"]["of"]: r["leakage"] for r in earlier if r.get("leakage", {}).get("complete")}
+    opened = open_store(store)
+    near: dict[str, tuple[np.ndarray, Likeness]] = {}  # by data set; pairs as ids
+    reports: dict[tuple[Any, ...], LeakageReport] = {}
+    last: tuple[Any, Labelled, pd.DataFrame] | None = None
+    for record in described:
+        model, dataset, label, text = (record[k] for k in ("model", "dataset", "label", "split"))
+        key = (model, dataset, label, text)
+        if last is None or last[0] != key:
+            features = opened.features(model, dataset)
+            rows = labelled(features, label, text)
+            last = (key, rows, features.index.loc[rows.position, COLUMNS].reset_index(drop=True))
+        _, rows, table = last
+        split = make_split(text, rows.rows, record["split_seed"], record["fold"])
+        of = _digest(rows, table, split)
+        name = (dataset, label, text, record["fold"], of)
+        if name not in reports and of in known:
+            reports[name] = _from_json(known[of], dataset, label, text, record["fold"])
+        if name not in reports:
+            if dataset not in near:
+                features = opened.features(model, dataset)
+                ok = np.flatnonzero((features.index["status"] == "ok").to_numpy())
+                found = likeness(features, layer_of.get((model, dataset)), ok)
+                ids = features.index["utterance_id"].to_numpy(dtype=object)
+                near[dataset] = ids[found.pairs], found
+            pairs, found = near[dataset]
+            reports[name] = LeakageReport(
+                dataset=dataset,
+                label=label,
+                split=text,
+                fold=record["fold"],
+                leaks=find_leaks(table, split, _positions(pairs, rows)),
+                notes=found.notes,
+                complete=found.complete,
+            )
+        record["leakage"] = {"of": of, **reports[name].to_json()}
+    return list(reports.values())
+
+
+def _positions(pairs: np.ndarray, rows: Labelled) -> IntArray:
+    """Pairs of ids as positions in the rows; pairs with a row that is not there are left out."""
+    index = pd.Index(rows.rows.utterance_id)
+    found = index.get_indexer(pd.Index(pairs.ravel())).reshape(-1, 2).astype(np.int64)
+    kept: IntArray = found[(found >= 0).all(axis=1)]
+    return kept
+
+
+def _digest(rows: Labelled, table: pd.DataFrame, split: Split) -> str:
+    """What a report depends on: which row is where, in which part, of which group and file."""
+    part = np.full(len(table), "", dtype=object)
+    for name, where in split.parts():
+        part[where] = name
+    order = rows.rows.by_id
+    content = hashlib.blake2b(str(CHECK_VERSION).encode(), digest_size=16)
+    for column in (part, *(table[c].to_numpy(dtype=object) for c in COLUMNS)):
+        content.update("\x1f".join(map(str, column[order])).encode("utf-8", "surrogatepass"))
+    return content.hexdigest()
+
+
+def _from_json(kept: Mapping[str, Any], dataset: str, label: str, split: str, fold: int) -> LeakageReport:
+    leaks = tuple(
+        Leak(**{**leak, "parts": tuple(leak["parts"]), "examples": tuple(leak["examples"])})
+        for leak in kept["leaks"]
+    )
+    return LeakageReport(
+        dataset=dataset, label=label, split=split, fold=fold, leaks=leaks, notes=tuple(kept["notes"])
+    )

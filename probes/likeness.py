@@ -1,0 +1,101 @@
+"""Which rows of a key sound alike, by their embeddings and by their samples."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probes.splits import IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featurestore.store import Features
+
+# Audio that is listened to again before training; more than this is for `fs audit`. Two hours of
+# 16 kHz take about ten seconds on two cores.
+LISTEN_AT_MOST_S = 7200.0
+LISTENERS = 4
+NOT_AT_HAND = "shifted copies were looked for in embeddings only (the audio is not at hand)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """Pairs of rows of a key that sound alike.
+
+    Attributes:
+        pairs: Positions in the key's index, first < second `[m, 2]`.
+        notes: How they were looked for, and where not.
+        complete: False where the audio was not at hand.
+    """
+
+    pairs: IntArray
+    notes: tuple[str, ...]
+    complete: bool = True
+
+
+def likeness(features: Features, layer: int | None, position: IntArray) -> Likeness:
+    """Pairs among the rows at `position` (ascending) that nearly coincide in `layer` or as samples.
+
+    Reading audio is left out where files are not at hand, or there is too much of it.
+    """
+    from featurestore.similar import similar_pairs
+
+    found, notes = [np.zeros((0, 2), dtype=np.int64)], []
+    if layer is not None:
+        near = similar_pairs(features.layer(layer), position)
+        found.append(position[near.pairs])
+        where = f"{features.model} layer {layer}"
+        notes.append(
+            f"near-identical audio: cosine of at least {near.threshold:.5f} in {where} "
+            f"(nearest neighbours usually reach {near.typical:.5f})"
+        )
+        if near.n_queried < near.n_rows:
+            notes.append(f"embeddings: {near.n_queried:,} of {near.n_rows:,} rows were compared with all")
+        if near.truncated:
+            notes.append(f"embeddings: too many pairs nearly coincide in {where}; run `fs audit`")
+    table = features.index.iloc[position]
+    at_hand = os.path.exists(next(iter(table["path"]), ""))
+    pairs, note = _heard(table) if at_hand else (found[0], NOT_AT_HAND)
+    found.append(position[pairs])
+    notes += [note] if note else []
+    return Likeness(pairs=np.unique(np.concatenate(found), axis=0), notes=tuple(notes), complete=at_hand)
+
+
+def _heard(table: pd.DataFrame) -> tuple[IntArray, str]:
+    """Pairs of rows that hold the same samples, or why nobody listened."""
+    from featurestore.sketch import HashArray, alike, sketch
+    from featurestore.sound import SoundError, mono_blocks
+
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    audio_s = float(table["duration_s"].sum())
+    if audio_s > LISTEN_AT_MOST_S:
+        return nothing, (
+            f"shifted copies were looked for in embeddings only ({audio_s / 3600:.1f} hours of audio); "
+            "`fs audit` compares the samples"
+        )
+
+    def listen(row: tuple[Any, ...]) -> HashArray | None:
+        path, start, end, channel = row
+        try:
+            return sketch(mono_blocks(path, start, end, None if channel != channel else int(channel)))
+        except (SoundError, OSError):
+            return None
+
+    rows = zip(
+        table["path"].astype(object),
+        table["start_s"].to_numpy(dtype=float),
+        table["end_s"].to_numpy(dtype=float),
+        table["channel"].to_numpy(dtype=float, na_value=np.nan),
+        strict=True,
+    )
+    with ThreadPoolExecutor(LISTENERS) as pool:
+        sketches = list(pool.map(listen, rows))
+    lost = sum(s is None for s in sketches)
+    empty = np.zeros(0, dtype=np.uint64)
+    pairs = alike([empty if s is None else s for s in sketches])
+    return pairs, f"{lost} clips could not be read again to look for shifted copies" if lost else ""

@@ -1,0 +1,173 @@
+"""Splits that come in folds: every row is tested once.
+
+In k-fold splits fold i is tested, the next one chooses, the rest trains (the rotation of the HEAR
+benchmark). In nested splits the rows that choose are drawn from what is not tested, anew for every
+fold, so that the folds' sizes leave training as large as it can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from featurestore.errors import LabelError
+from probes.splits.base import (
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    VAL,
+    IntArray,
+    Rows,
+    SplitSpec,
+    codes,
+    groups_of,
+)
+from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
+from probes.splits.single import rank_in_class
+
+MAX_FOLDS = 500
+INNER_SHARES = (7, 2)  # train and val, of what is not test
+
+
+def kfold(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """K folds; sizes of folds and of every class in them differ by one row at most."""
+    yield from _rotate(_deal_rows(rows, (seed,), spec, spec.n_folds), spec.n_folds)
+
+
+def group_kfold(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """K folds of whole groups, of nearly equal size."""
+    yield from _rotate(_deal_groups(rows, seed, spec, stratify=False), spec.n_folds)
+
+
+def stratified_group_kfold(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """K folds of whole groups, with nearly equal shares of every class."""
+    yield from _rotate(_deal_groups(rows, seed, spec, stratify=True), spec.n_folds)
+
+
+def nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """K outer folds; inside each training part J inner folds, or one draw of 2/9 of every class."""
+    outer = _deal_rows(rows, (seed,), spec, spec.n_folds)
+    for i in range(spec.n_folds):
+        assigned = np.where(outer == i, TEST, TRAIN)
+        inside = np.flatnonzero(outer != i)
+        class_of, draws = rows.classes[1][inside], rows.draws(seed, 1 + i)[inside]
+        if spec.n_inner == 1:
+            rank, size = rank_in_class(class_of, draws)
+            n_val = np.maximum((INNER_SHARES[1] / sum(INNER_SHARES) * size + 0.5).astype(np.int64), size >= 2)
+            yield _with_val(assigned, inside[rank < n_val])
+            continue
+        inner = np.empty(len(inside), dtype=np.int64)
+        inner[np.lexsort((draws, class_of))] = np.arange(len(inside)) % spec.n_inner
+        for j in range(spec.n_inner):
+            yield _with_val(assigned, inside[inner == j])
+
+
+def group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """`nested` with whole groups throughout."""
+    yield from _group_nested(rows, seed, spec, stratify=False)
+
+
+def stratified_group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """`group_nested` with nearly equal shares of every class."""
+    yield from _group_nested(rows, seed, spec, stratify=True)
+
+
+def leave_one_group_out(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """Every group is tested once; of the others whole groups near 2/9 of the rows choose."""
+    groups, group_of = groups_of(rows, spec, 3)
+    if len(groups) > MAX_FOLDS:
+        raise LabelError(
+            f"{rows.what}: split 'logo' would make {len(groups)} folds, at most {MAX_FOLDS} are made; "
+            "choose --split group-kfold:10"
+        )
+    counts = group_counts(rows, group_of, len(groups))
+    for i in range(len(groups)):
+        yield from _inside(counts, np.arange(len(groups)) == i, group_of, (seed, 1 + i), 1, stratify=False)
+
+
+def by_fold_column(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    """Folds that a label column gives, such as ESC-50's and HEAR's; rows without one are left out."""
+    if rows.fold is None:
+        raise LabelError(f"{rows.what}: split {spec.text!r} needs the column {spec.column!r}")
+    given = rows.fold != ""
+    names, found = codes(rows.fold[given])
+    if not 3 <= len(names) <= MAX_FOLDS:
+        raise LabelError(
+            f"{rows.what}: split {spec.text!r} needs 3 to {MAX_FOLDS} folds, column {spec.column!r} "
+            f"has {len(names)} ({', '.join(map(repr, names[:5]))}{', …' * (len(names) > 5)})"
+        )
+    if all(str(n).isdecimal() for n in names):  # 10 comes after 9
+        rank = np.argsort(np.argsort([int(n) for n in names], kind="stable"), kind="stable")
+        found = rank[found]
+    fold = np.full(len(rows), LEFT_OUT)
+    fold[given] = found
+    yield from _rotate(fold, len(names))
+
+
+def _rotate(fold: IntArray, n_folds: int) -> Iterator[IntArray]:
+    for i in range(n_folds):
+        assigned = np.where(fold == i, TEST, np.where(fold == (i + 1) % n_folds, VAL, TRAIN))
+        yield np.where(fold == LEFT_OUT, LEFT_OUT, assigned)
+
+
+def _with_val(assigned: IntArray, val: IntArray) -> IntArray:
+    out = assigned.copy()
+    out[val] = VAL
+    return out
+
+
+def _deal_rows(rows: Rows, seed: tuple[int, ...], spec: SplitSpec, n_folds: int) -> IntArray:
+    """Fold of each row `[n]`: rows sorted by class, then by chance, are dealt out in turn."""
+    if len(rows) < n_folds:
+        raise LabelError(
+            f"{rows.what}: split {spec.text!r} needs at least {n_folds} rows, found {len(rows)}; "
+            "ask for fewer folds"
+        )
+    fold = np.empty(len(rows), dtype=np.int64)
+    fold[np.lexsort((rows.draws(*seed), rows.classes[1]))] = np.arange(len(rows)) % n_folds
+    return fold
+
+
+def _deal_groups(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> IntArray:
+    groups, group_of = groups_of(rows, spec, spec.n_folds)
+    counts = group_counts(rows, group_of, len(groups))
+    shares = [1] * spec.n_folds
+    return deal_groups(counts, shares, (seed,), stratify=stratify, rotate=True)[group_of]
+
+
+def _group_nested(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> Iterator[IntArray]:
+    # Two groups at least inside every training part, and one for each inner fold.
+    n = max(spec.n_folds, 3, spec.n_inner + 1)
+    groups, group_of = groups_of(rows, spec, n)
+    counts = group_counts(rows, group_of, len(groups))
+    outer = deal_groups(counts, [1] * spec.n_folds, (seed,), stratify=stratify, rotate=True)
+    for i in range(spec.n_folds):
+        yield from _inside(counts, outer == i, group_of, (seed, 1 + i), spec.n_inner, stratify=stratify)
+
+
+def _inside(
+    counts: IntArray,
+    tested: np.ndarray,
+    group_of: IntArray,
+    seed: tuple[int, ...],
+    n_inner: int,
+    *,
+    stratify: bool,
+) -> Iterator[IntArray]:
+    """Choose validation groups among those that are not tested; the part of each row, `n_inner` times."""
+    inside = np.flatnonzero(~tested)
+    part = np.where(tested, TEST, TRAIN)
+    shares = INNER_SHARES if n_inner == 1 else (1,) * n_inner
+    if len(inside) < len(shares):
+        raise LabelError(
+            f"a fold leaves {len(inside)} groups to train and choose with, {len(shares)} are needed; "
+            "ask for fewer inner folds"
+        )
+    work = DEAL_GROUPS // max(1, len(counts) // 10)
+    # `rotate` is for folds that train two at a time; here all but one train.
+    dealt = deal_groups(counts[inside], shares, seed, stratify=stratify, work=work)
+    for j in [1] if n_inner == 1 else range(n_inner):
+        out = part.copy()
+        out[inside[dealt == j]] = VAL
+        yield out[group_of]

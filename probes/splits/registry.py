@@ -1,0 +1,178 @@
+"""Splits by name.
+
+What they draw depends on the utterance ids and the seed alone: not on the order of the rows, not on
+the machine. `sarkar2025` alone follows the manifest's order, as the paper did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+
+import numpy as np
+
+from featurestore.errors import ConfigError, LabelError
+from probes.splits import folds, single
+from probes.splits.base import PARTS, Draw, IntArray, Rows, Split, SplitSpec
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One line of the registry.
+
+    Attributes:
+        draw: The splitter.
+        what: One sentence for people.
+        argument: What follows the name after a colon: "", "K", "K or KxJ" or "COLUMN".
+        several: It may make more than one split.
+    """
+
+    draw: Draw
+    what: str
+    argument: str = ""
+    several: bool = False
+
+
+#: Splits by name.
+KINDS: dict[str, Kind] = {
+    "column": Kind(single.by_column, "The parts are the manifest’s own split column"),
+    "random": Kind(single.at_random, "70/20/10 of every class, drawn at random, whatever the group"),
+    "stratified": Kind(single.at_random, "The same draw as random: 70/20/10 of every class"),
+    "group": Kind(single.by_group, "Whole groups go to one part, near 70/20/10 of the rows"),
+    "stratified-group": Kind(
+        single.by_stratified_group, "Whole groups go to one part, near 70/20/10 of every class"
+    ),
+    "kfold": Kind(folds.kfold, "K folds with equal shares of every class", "K", True),
+    "stratified-kfold": Kind(folds.kfold, "The same draw as kfold", "K", True),
+    "group-kfold": Kind(folds.group_kfold, "K folds of whole groups", "K", True),
+    "stratified-group-kfold": Kind(
+        folds.stratified_group_kfold, "K folds of whole groups, near equal shares of every class", "K", True
+    ),
+    "nested": Kind(folds.nested, "K folds; validation is drawn inside each training part", "K or KxJ", True),
+    "group-nested": Kind(folds.group_nested, "nested, with whole groups", "K or KxJ", True),
+    "stratified-group-nested": Kind(
+        folds.stratified_group_nested,
+        "nested, with whole groups and near equal shares of every class",
+        "K or KxJ",
+        True,
+    ),
+    "logo": Kind(folds.leave_one_group_out, "Every group is tested once", "", True),
+    "fold": Kind(folds.by_fold_column, "Folds that a label column gives", "COLUMN", True),
+    "sarkar2025": Kind(single.by_paper, "The paper’s random split of the manifest’s rows, row for row"),
+}
+
+
+def parse_split(text: str) -> SplitSpec:
+    """Take a split such as ``group-kfold:5`` apart.
+
+    Raises:
+        ConfigError: unknown name, or an argument that cannot be.
+    """
+    name, colon, argument = text.partition(":")
+    if name not in KINDS:
+        close = get_close_matches(name, KINDS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"split: expected {', '.join(map(_form, KINDS))}, got {text!r}{hint}")
+    kind = KINDS[name]
+    if not kind.argument:
+        if colon:
+            raise ConfigError(f"split: {name!r} takes no argument, got {text!r}")
+        return SplitSpec(text=text, kind=name)
+    if kind.argument == "COLUMN":
+        if not argument:
+            raise ConfigError(f"split: expected fold:COLUMN, such as fold:fold, got {text!r}")
+        return SplitSpec(text=text, kind=name, column=argument)
+    nested = kind.argument == "K or KxJ"
+    found = re.fullmatch(r"([0-9]{1,4})(?:x([0-9]{1,4}))?" if nested else r"([0-9]{1,4})", argument)
+    n_folds, n_inner = (int(n or 1) for n in (found[1], found[2] if nested else None)) if found else (0, 0)
+    # In a rotation one fold tests and one chooses: the third is the first that trains.
+    least = 2 if nested else 3
+    if not (least <= n_folds <= folds.MAX_FOLDS and 1 <= n_inner <= folds.MAX_FOLDS):
+        form = f"{name}:K or {name}:KxJ" if nested else f"{name}:K"
+        raise ConfigError(
+            f"split: expected {form} with K from {least} to {folds.MAX_FOLDS}, such as {name}:5, got {text!r}"
+        )
+    return SplitSpec(text=text, kind=name, n_folds=n_folds, n_inner=n_inner)
+
+
+def check_split(text: str) -> None:
+    """Raise a `ConfigError` that lists the known splits unless `text` is one."""
+    parse_split(text)
+
+
+def default_split(rows: Rows) -> str:
+    """The manifest's own split if it has one, else by group if there are groups, else random."""
+    if (rows.part != "").any():
+        return "column"
+    return "group" if (rows.group != "").any() else "random"
+
+
+def make_splits(text: str, rows: Rows, seed: int) -> list[Split]:
+    """Draw the split (or the folds) that `text` names.
+
+    Raises:
+        ConfigError: unknown split.
+        LabelError: the rows cannot be split so, or a class has no training row.
+    """
+    return list(iter_splits(text, rows, seed))
+
+
+def make_split(text: str, rows: Rows, seed: int, fold: int) -> Split:
+    """The split number `fold` of `make_splits` without keeping the others."""
+    return next(islice(iter_splits(text, rows, seed), fold, None))
+
+
+def iter_splits(text: str, rows: Rows, seed: int) -> Iterator[Split]:
+    """`make_splits`, one at a time."""
+    spec = parse_split(text)
+    classes = rows.classes[0]
+    if len(classes) < 2:
+        only = f"only {rows.label[0]!r}" if len(rows) else "no labelled row"
+        raise LabelError(f"{rows.what}: expected at least two classes, found {only}")
+    kind = KINDS[spec.kind]
+    for fold, assigned in enumerate(kind.draw(rows, seed, spec)):
+        split = _split(rows, assigned, text, seed, fold)
+        _require_trainable(split, rows, several=kind.several)
+        yield split
+
+
+def _form(name: str) -> str:
+    argument = KINDS[name].argument
+    return f"{name}:{argument.split()[0]}" if argument else name
+
+
+def _split(rows: Rows, assigned: IntArray, name: str, seed: int, fold: int) -> Split:
+    parts = [np.flatnonzero(assigned == p) for p in range(3)]
+    names, class_of = rows.classes
+    counts = [np.bincount(class_of[where], minlength=len(names)) for where in parts]
+    used = sum(counts) > 0
+    missing = {
+        part: tuple(str(c) for c in names[used & (n == 0)]) for part, n in zip(PARTS, counts, strict=True)
+    }
+    return Split(
+        train=parts[0], val=parts[1], test=parts[2], name=name, seed=seed, fold=fold, missing=missing
+    )
+
+
+def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
+    """In one split every class must train; in folds two must, and the others are told of."""
+    which = f"fold {split.fold} of split {split.name!r}" if several else f"split {split.name!r}"
+    for part, where in split.parts():
+        if len(where) == 0:
+            raise LabelError(
+                f"{rows.what}: {which} leaves no row for {part} of {len(rows)} rows; more rows are needed"
+            )
+    missing = split.missing["train"]
+    if not missing:
+        return
+    if several and len(np.unique(rows.classes[1][split.train])) >= 2:
+        return
+    n = {part: int((rows.label[where] == missing[0]).sum()) for part, where in split.parts()}
+    raise LabelError(
+        f"{rows.what}: {which} leaves class {missing[0]!r} without training rows "
+        f"({n['val']} in val, {n['test']} in test); choose another --split or --split-seed, "
+        "or leave the class out"
+    )

@@ -1,0 +1,108 @@
+"""Labels that are one, labels that are near, labels that are meant to differ."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurestore.audit.labels import edit_distance, label_findings
+
+
+def findings(classes: dict[str, int], groups: dict[str, list[str]] | None = None) -> dict[str, str]:
+    cells = [c for c, n in classes.items() for _ in range(n)]
+    group = [g for c, n in classes.items() for g in (groups or {}).get(c, [""] * n)]
+    table = pd.DataFrame({"species": cells, "group": group}, dtype="str")
+    found, _ = label_findings(table, ["species"])
+    return {f.kind: f"{f.text} {' '.join(e.detail for e in f.examples)}" for f in found}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "why"),
+    [
+        ("Phee", "phee", "case"),
+        ("Phee", "Phee ", "blanks"),
+        ("Grey Seal", "Grey  Seal", "blanks"),
+        ("ñeñe", unicodedata.normalize("NFD", "ñeñe"), "Unicode"),
+        ("Fin_Whale", "fin whale", "case, blanks or underscores"),
+    ],
+)
+def test_one_class_written_in_two_ways(a: str, b: str, why: str) -> None:
+    found = findings({a: 40, b: 30, "other": 400})
+    assert "same-label" in found
+    assert repr(a) in found["same-label"]
+    assert why in found["same-label"]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("tinki", "tinky"),
+        ("centavo", "centavito"),
+        ("Walrus", "Warlus"),
+        ("zanzón", "zanzon"),
+        ("maiky", "maiki"),
+    ],
+)
+def test_misspellings(a: str, b: str) -> None:
+    assert set(findings({a: 400, b: 400, "other": 400})) == {"near-label"}
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("L-S1", "L-S2", "L-S3", "CH-P", "CH-N"),
+        ("caller-1", "caller-2", "caller-11"),
+        ("Peep", "Phee", "Egg"),
+        ("male", "female"),
+        ("twin a", "twin b"),
+        ("session 2016", "session 2017"),
+        ("Bearded Seal", "Leopard Seal", "Ribbon Seal"),
+        ("Long-Finned Pilot Whale", "Short-Finned Pilot Whale"),
+        ("yes", "no"),
+        tuple("0123456789"),
+    ],
+)
+def test_classes_that_are_meant_to_differ(classes: tuple[str, ...]) -> None:
+    assert findings(dict.fromkeys(classes, 1000)) == {}
+
+
+def test_small_classes_and_what_a_clip_is_worth() -> None:
+    found = findings({"a": 900, "b": 23, "c": 2})
+    assert "1 of 3 classes have fewer than 3 clips" in found["tiny-class"]
+    # a tenth of 23 clips is two: each is worth half of a third
+    assert "one test clip of 'b' is worth 16.7 points" in found["coarse-uar"]
+
+
+def test_classes_of_one_group() -> None:
+    found = findings({"a": 1000, "b": 1000}, {"a": ["g", "h"] * 500, "b": ["h"] * 1000})
+    assert set(found) == {"one-group-class"}
+
+
+def test_ids_are_no_classes_and_sets_count_each_label() -> None:
+    table = pd.DataFrame({"id": [f"call{i}" for i in range(50)], "set": ["a|b", "b|"] * 25, "group": ""})
+    found, described = label_findings(table, ["id", "set"])
+    assert [(d["label"], d["n_classes"], d["is_class"]) for d in described] == [
+        ("id", 50, False),
+        ("set", 2, True),
+    ]
+    assert described[1]["sizes"] == {"b": 50, "a": 25}
+    assert not any("'id'" in f.text for f in found)
+
+
+def brute(a: str, b: str) -> int:
+    """Optimal string alignment by its definition."""
+    if not a or not b:
+        return len(a) + len(b)
+    best = min(brute(a[:-1], b) + 1, brute(a, b[:-1]) + 1, brute(a[:-1], b[:-1]) + (a[-1] != b[-1]))
+    if len(a) > 1 and len(b) > 1 and a[-1] == b[-2] and a[-2] == b[-1]:
+        best = min(best, brute(a[:-2], b[:-2]) + 1)
+    return best
+
+
+@given(st.text("abc", max_size=5), st.text("abc", max_size=5), st.integers(0, 3))
+def test_edit_distance(a: str, b: str, limit: int) -> None:
+    assert edit_distance(a, b, limit) == min(brute(a, b), limit + 1)

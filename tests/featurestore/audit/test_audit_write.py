@@ -1,0 +1,72 @@
+"""The forms of an audit: text, JSON and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from featurestore.audit import AuditConfig, run_audit, write_audit
+from featurestore.audit.thumbnails import HEIGHT, WIDTH, png, thumbnail
+from featurestore.errors import StoreError
+from tests.featurestore.audit.conftest import RATE_HZ, call
+
+
+def test_all_forms_are_written_and_names_are_never_markup(corpus: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(corpus, dtype=str, keep_default_na=False)
+    table.loc[9, "utterance_id"] = "<script>alert(1)</script> [bold]"
+    table.loc[3, "call"] = "<b>phee</b>"
+    table.to_csv(corpus, index=False)
+    soundfile.write(corpus.parent / "clip09.wav", np.clip(20 * call(9), -1, 1), RATE_HZ)
+    report = run_audit(AuditConfig(manifest=corpus))
+    paths = write_audit(report, tmp_path / "out")
+    page = paths.html.read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    tags: list[str] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]
+    parser.feed(page)
+    assert "img" in tags
+    loaded = json.loads(paths.json.read_text(encoding="utf-8"))
+    assert [f["kind"] for f in loaded["findings"]] == [f.kind for f in report.findings]
+    text = paths.text.read_text(encoding="utf-8")
+    assert "<script>alert(1)</script> [bold]" in text
+    for finding in report.findings:
+        assert finding.text.split(";")[0][:40] in text.replace("\n", " ")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="choose another --out"):
+        write_audit(report, tmp_path / "file" / "out")
+
+
+def test_a_thumbnail_shows_the_frequency_and_the_time(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    t = np.arange(16_000) / 16_000
+    x = np.where(t < 0.5, 0.3 * np.sin(2 * np.pi * 2000 * t), 0)
+    soundfile.write(tmp_path / "a.wav", x, 16_000)
+    url = thumbnail(str(tmp_path / "a.wav"), float("nan"), float("nan"), None)
+    image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+    levels = np.asarray(image)  # palette positions
+    assert levels.shape == (HEIGHT, WIDTH)
+    # 2 of 8 kHz: a quarter from the bottom, in the first half only
+    assert levels[:, : WIDTH // 3].mean(axis=1).argmax() == pytest.approx(0.75 * HEIGHT, abs=1.5)
+    assert levels[:, -WIDTH // 3 :].max() == 0
+    assert Image.open(io.BytesIO(png(np.zeros((3, 5), np.uint8)))).size == (5, 3)
+
+
+def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
+    nan = float("nan")
+    assert thumbnail(str(tmp_path / "none.wav"), nan, nan, None) == ""
+    soundfile.write(tmp_path / "short.wav", np.ones(50), 16_000)
+    assert thumbnail(str(tmp_path / "short.wav"), nan, nan, None) == ""
