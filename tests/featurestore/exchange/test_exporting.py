@@ -220,6 +220,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
 @pytest.mark.parametrize("name", FORMATS)
 def test_memory_does_not_grow_with_the_key(tmp_path: Path, name: str) -> None:
