@@ -83,19 +83,18 @@ class Claims:
         with self._lock:
             held = list(self._held)
         for unit in held:
+            # Writing under the lock: a claim renewed just after its release would come back to life.
             with self._lock:
-                if unit not in self._held:
-                    continue
-                self._held[unit] += 1
-                beat = self._held[unit]
-            self.storage.put(self._name(unit), self._encode(beat))
+                if unit in self._held:
+                    self._held[unit] += 1
+                    self.storage.put(self._name(unit), self._encode(self._held[unit]))
 
     def release(self, unit: int) -> None:
         """Give a unit up, committed or not."""
         with self._lock:
             self._held.pop(unit, None)
-        if _owner(_decode(self.storage.get(self._name(unit)))) == self.worker:
-            self.storage.delete(self._name(unit))
+            if _owner(_decode(self.storage.get(self._name(unit)))) == self.worker:
+                self.storage.delete(self._name(unit))
 
     def release_all(self) -> None:
         """Give up every unit still held, as when a run ends early; errors of the store are left to it."""

@@ -6,11 +6,12 @@ part. Zarr reads the same objects through `zarr_store`. Remote roots are in `fea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import zarr.storage
@@ -20,6 +21,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from featurestore.errors import StoreError
 
 PARTIAL_SUFFIX = ".partial"
+FOLDER_TRIES = 20
 REMOTE_SCHEMES = ("s3", "gs", "az")
 
 
@@ -139,9 +141,8 @@ class LocalStorage:
         path = self._path(key)
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with temporary.open("wb") as file:
+                with self._open_new(temporary) as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -164,18 +165,30 @@ class LocalStorage:
             ) from error
         return True
 
+    def _open_new(self, path: Path) -> BinaryIO:
+        """Open a file for writing in a folder that another process may be removing because it is empty."""
+        for _ in range(FOLDER_TRIES):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                return path.open("wb")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
     def delete(self, key: str) -> None:
         """See `Storage.delete`; folders left empty are removed."""
         path = self._path(key)
         try:
             path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise StoreError(f"cannot delete {path}: {error.strerror}") from error
+        # A folder that is not empty, or that somebody else removes or fills just now, is none of ours.
+        with contextlib.suppress(OSError):
             parent = path.parent
             while parent != self.root and parent.is_relative_to(self.root):
                 parent.rmdir()
                 parent = parent.parent
-        except OSError:
-            if path.exists():
-                raise StoreError(f"cannot delete {path}") from None
 
     def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Storage.objects`."""

@@ -364,7 +364,9 @@ def test_a_key_keeps_its_codec(filled: Storage) -> None:
     assert notes == ["tiny/calls keeps its codec 'fast'"]
 
 
-@pytest.mark.parametrize("unit_rows", [1, 7, 16, 640])
+@pytest.mark.parametrize(
+    "unit_rows", [pytest.param(1, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow), 16, 640]
+)
 @pytest.mark.parametrize("codec", ["fast", "raw", "small"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_our_reader_and_plain_zarr_agree_for_every_shape(
