@@ -127,7 +127,10 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         versions=package_versions(VERSIONED_PACKAGES),
         model_card={k: v for k, v in vars(source.card).items() if v is not None},
     )
+    extractor = None
     if config.overwrite:
+        # Weights first: a model that cannot be loaded must not cost what is stored.
+        extractor = source.load(device, config.precision)
         delete_key(storage, request.model, request.dataset)
     ids = manifest.table["utterance_id"].to_numpy(dtype=object)[order]
     writer, notes = open_key(storage, request, manifest, ids, prune=config.prune)
@@ -142,7 +145,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
         notes.append(f"share {share}: {len(mine)} of {len(pending)} units that are to be done")
     run = _Run(config=config, policy=policy, layers=layers, writer=writer, table=table, device=device)
     if mine:
-        run.embed(source.load(device, config.precision), mine, on_progress)
+        run.embed(extractor or source.load(device, config.precision), mine, on_progress)
     writer.sweep_claims()
     if run.n_done_by_others:
         notes.append(f"{run.n_done_by_others} units were done by other processes meanwhile")

@@ -16,7 +16,7 @@ import soundfile
 from extractors import ExtractConfig, extract
 from extractors.config import ExtractConfig as Config
 from featurestore import open_store
-from featurestore.errors import ConfigError, FingerprintMismatch, ManifestError
+from featurestore.errors import ConfigError, FingerprintMismatch, ManifestError, ModelError
 from featurestore.storage import LocalStorage
 from tests.models import save_ssl
 
@@ -241,3 +241,14 @@ def test_models_of_one_vector_keep_that_vector(clips: Clips, tmp_path: Path, mod
     assert features.attrs["fingerprint"]["input"]["short_clips"] == "none"
     with pytest.raises(ConfigError, match="gives one vector per clip"):
         extract(config(manifest, tmp_path / "s", model=model, functionals=("mean", "std")))
+
+
+def test_overwriting_with_a_model_that_cannot_be_loaded_loses_nothing(clips: Clips, tmp_path: Path) -> None:
+    manifest = clips([6000, 7000])
+    model = save_ssl(tmp_path / "tiny", "hubert", "base")
+    extract(config(manifest, tmp_path / "s", model=str(model)))
+    before = embeddings(tmp_path / "s")
+    (model / "model.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        extract(config(manifest, tmp_path / "s", model=str(model), overwrite=True))
+    assert embeddings(tmp_path / "s") == before
