@@ -116,7 +116,7 @@ def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | Non
     request = KeyRequest(
         model=config.name or source.card.name,
         dataset=config.dataset,
-        fingerprint=fingerprint(config, source, policy),
+        fingerprint=fingerprint(config, source, policy, functionals),
         functionals=functionals,
         layers=tuple(layers),
         n_features=source.card.n_features,
@@ -218,7 +218,9 @@ def audio_policy(config: ExtractConfig, source: ModelSource) -> AudioPolicy:
     )
 
 
-def fingerprint(config: ExtractConfig, source: ModelSource, policy: AudioPolicy) -> dict[str, Any]:
+def fingerprint(
+    config: ExtractConfig, source: ModelSource, policy: AudioPolicy, functionals: Sequence[str]
+) -> dict[str, Any]:
     """Everything that decides the stored values of a row and layer."""
     longest = source.card.max_samples
     return {
@@ -227,7 +229,7 @@ def fingerprint(config: ExtractConfig, source: ModelSource, policy: AudioPolicy)
             **policy.fingerprint(),
             "long_clips": f"windows of {longest} samples, frames joined" if longest else "whole",
         },
-        "functionals": list(choose_functionals(config.functionals, source)),
+        "functionals": list(functionals),
         "dtype": config.dtype,
         "precision": config.precision,
         "numerics_version": NUMERICS_VERSION,
