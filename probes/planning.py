@@ -1,0 +1,145 @@
+"""From a configuration to the tasks it stands for: everything is checked before anything is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featurestore import open_store
+from featurestore.errors import KeyNotFound, LabelError
+from featurestore.layers import format_layers, parse_layers
+from probes import metrics
+from probes.data import labelled, unknown_label
+from probes.splits import Rows, Split, default_split, iter_splits
+from probes.tasks import ProbeConfig, ProbeTask
+
+if TYPE_CHECKING:
+    from featurestore.store import Features, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All tasks a configuration stands for, and the splits they use."""
+
+    tasks: list[ProbeTask]
+    splits: list[dict[str, Any]] = field(default_factory=list)
+
+
+def make_plan(config: ProbeConfig) -> Plan:
+    """Check a configuration against its store and list its tasks."""
+    store = open_store(config.store)
+    keys = _select_keys(store, config)
+    features = [store.features(model, dataset) for model, dataset in keys]
+    layers = _select_layers(features, config.layers)
+    for label in config.labels:
+        known = sorted({name for f in features for name in f.label_columns})
+        if label not in known:
+            raise LabelError(unknown_label(label, known, config.store))
+    fits = config.fits()
+    plan = Plan(tasks=[])
+    for f in features:
+        for label in config.labels:
+            if label not in f.label_columns:
+                continue  # a label of another data set of this call
+            found = labelled(f, label, config.split)
+            spec = config.split or default_split(found.rows)
+            for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
+                digest = found.digest(split)
+                plan.splits.append(_describe(f, label, found.rows, split, fold, digest))
+                plan.tasks.extend(
+                    ProbeTask(
+                        store=config.store,
+                        model=f.model,
+                        dataset=f.dataset,
+                        label=label,
+                        layer=layer,
+                        classifier=classifier,
+                        split=spec,
+                        split_seed=config.split_seed,
+                        fold=fold,
+                        data=digest,
+                        fits=tuple(fits[classifier]),
+                    )
+                    for layer in f.layers
+                    if layer in layers
+                    for classifier in config.classifiers
+                )
+    return plan
+
+
+def _select_keys(store: Store, config: ProbeConfig) -> list[tuple[str, str]]:
+    keys = store.keys()
+    if not keys:
+        raise KeyNotFound(f"{config.store}: the store is empty; fill it with `fs extract`")
+    for what, asked, known in (
+        ("model", config.models, sorted({m for m, _ in keys})),
+        ("dataset", config.datasets, sorted({d for _, d in keys})),
+    ):
+        for name in asked:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise KeyNotFound(
+                    f"{what} {name!r}: {config.store} does not hold it, it holds {', '.join(known)}{hint}"
+                )
+    chosen = [
+        (model, dataset)
+        for model, dataset in keys
+        if (not config.models or model in config.models)
+        and (not config.datasets or dataset in config.datasets)
+    ]
+    if not chosen:
+        have = ", ".join(f"{m}/{d}" for m, d in keys)
+        raise KeyNotFound(
+            f"{config.store}: none of the models asked for has one of the datasets, it holds {have}"
+        )
+    return chosen
+
+
+def _select_layers(features: Sequence[Features], spec: str | None) -> set[int]:
+    held = {layer for f in features for layer in f.layers}
+    if spec is None:
+        return held
+    asked = set(parse_layers(spec))
+    for f in features:
+        if not asked & set(f.layers):
+            raise KeyNotFound(
+                f"layers {spec}: {f.model}/{f.dataset} has none of them, it has {format_layers(f.layers)}"
+            )
+    lacking = asked - held
+    if lacking:
+        raise KeyNotFound(
+            f"layers {spec}: nothing in this call has layer {format_layers(lacking)}, "
+            f"the store has {format_layers(held)}"
+        )
+    return asked
+
+
+def _describe(f: Features, label: str, rows: Rows, split: Split, fold: int, digest: str) -> dict[str, Any]:
+    """A split as ``_run.json`` shows it."""
+    parts = {}
+    for name, where in split.parts():
+        classes, counts = np.unique(rows.label[where].astype(str), return_counts=True)
+        groups = sorted(set(rows.group[where]) - {""})
+        parts[name] = {
+            "rows": len(where),
+            "per_class": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
+            "groups": groups,
+            "classes_missing": list(split.missing[name]),
+        }
+    return {
+        "model": f.model,
+        "dataset": f.dataset,
+        "label": label,
+        "split": split.name,
+        "split_seed": split.seed,
+        "fold": fold,
+        "rows_left_out": len(rows) - sum(len(where) for _, where in split.parts()),
+        "chance": metrics.chance_level(rows.label[split.test].astype(str)),
+        "digest": digest,
+        "parts": parts,
+    }
