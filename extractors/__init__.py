@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
     from extractors.models import find_model
-    from extractors.pipeline import ExtractSummary, extract
+    from extractors.pipeline import extract
+    from extractors.results import ExtractSummary
 
 __all__ = ["ExtractConfig", "ExtractSummary", "extract", "find_model"]
 
 _HOMES = {
     "ExtractConfig": "extractors.config",
-    "ExtractSummary": "extractors.pipeline",
+    "ExtractSummary": "extractors.results",
     "extract": "extractors.pipeline",
     "find_model": "extractors.models",
 }

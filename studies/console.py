@@ -23,8 +23,8 @@ from rich.table import Table
 from featurestore.manifest import CONTRACT_COLUMNS
 
 if TYPE_CHECKING:
-    from extractors.pipeline import ExtractSummary
-    from extractors.pipeline import Progress as ExtractProgress
+    from extractors.results import ExtractSummary
+    from extractors.results import Progress as ExtractProgress
     from featurestore.audit import AuditConfig
     from featurestore.corpora.base import CorpusTable
     from featurestore.labels import LabelReport

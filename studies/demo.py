@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extractors.pipeline import ExtractSummary
+    from extractors.results import ExtractSummary
     from probes.report import ReportPaths
 
 UNTRAINED_MODEL = "hubert-tiny-untrained"

@@ -213,8 +213,8 @@ def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: 
     command = [sys.executable, "-m", "cli", "extract", "--manifest", str(audio), "--dataset", "d"]
     command += ["--model", "logmel", "--store", str(tmp_path / "s"), "-q"]
     script = (
-        "import sys, time, extractors.pipeline as p\n"
-        "p._Run._embed_batch = lambda *a: (print('working', flush=True), time.sleep(30))\n"
+        "import sys, time, extractors.embedding as p\n"
+        "p.Embedder.embed = lambda *a: (print('working', flush=True), time.sleep(30))\n"
         "import cli; sys.argv = sys.argv[1:]; cli.main()\n"
     )
     process = subprocess.Popen(

@@ -121,12 +121,12 @@ import torch
 torch.set_num_threads(1)
 from pathlib import Path
 from extractors import ExtractConfig, extract
-import extractors.pipeline as pipeline
-slow = pipeline._Run._embed_batch
+from extractors.embedding import Embedder
+slow = Embedder.embed
 def crawl(self, *args):
     time.sleep(0.05)
     return slow(self, *args)
-pipeline._Run._embed_batch = crawl
+Embedder.embed = crawl
 extract(ExtractConfig(manifest=Path(sys.argv[1]), dataset="noise", model=sys.argv[2], store=sys.argv[3],
                       unit_rows=4, batch_seconds=1.0))
 """

@@ -1,0 +1,45 @@
+"""How long every clip is, from the manifest and from file headers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from extractors.audio import AudioError, header
+from featurestore.manifest import Manifest
+
+
+def clip_durations(manifest: Manifest, workers: int) -> np.ndarray:
+    """Seconds of every utterance `[n]`, from the manifest and file headers; NaN if unreadable."""
+    table = manifest.table
+    start = table["start_s"].to_numpy()
+    end = table["end_s"].to_numpy()
+    open_ended = np.isnan(end)
+    paths = table["path"].to_numpy()
+    unique = sorted(set(paths[open_ended]))
+    with ThreadPoolExecutor(workers) as pool:
+        lengths = dict(zip(unique, pool.map(_file_seconds, unique), strict=True))
+    file_end = np.array([lengths[p] if o else np.nan for p, o in zip(paths, open_ended, strict=True)])
+    durations = np.where(open_ended, file_end, end) - np.where(np.isnan(start), 0.0, start)
+    return np.where(durations > 0, durations, np.nan)
+
+
+def _file_seconds(path: str) -> float:
+    try:
+        frames, rate = header(path)
+    except AudioError:
+        return float("nan")
+    return frames / rate
+
+
+def clip_table(stored: Manifest, manifest: Manifest, durations: np.ndarray, workers: int) -> pd.DataFrame:
+    """The manifest of the key by id, with the planned duration of every clip."""
+    known = dict(zip(manifest.table["utterance_id"], durations, strict=True))
+    table = stored.table.set_index("utterance_id")
+    extra = stored.table[~stored.table["utterance_id"].isin(known)]
+    if len(extra):
+        others = clip_durations(Manifest(table=extra, source=stored.source), workers)
+        known |= dict(zip(extra["utterance_id"], others, strict=True))
+    return table.assign(planned_s=[known[i] for i in table.index])

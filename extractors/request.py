@@ -1,0 +1,98 @@
+"""From a configuration and a model that is known but not loaded to what a run will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from extractors.audio import AudioPolicy
+from extractors.base import ModelSource
+from extractors.config import ExtractConfig
+from extractors.functionals import DEFAULT_FUNCTIONALS
+from featurestore.errors import ConfigError
+from featurestore.fingerprint import NUMERICS_VERSION
+from featurestore.layers import parse_layers
+
+VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
+
+
+def choose_layers(spec: str | None, source: ModelSource) -> list[int]:
+    """Layers to keep: all of the model's, or those of a list such as ``0-6,12``.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+    n_layers = source.card.n_layers
+    if spec is None:
+        return list(range(n_layers))
+    layers = list(parse_layers(spec))
+    if layers[-1] >= n_layers:
+        raise ConfigError(
+            f"--layers {spec}: {source.card.name} has layers 0-{n_layers - 1}, there is no {layers[-1]}"
+        )
+    return layers
+
+
+def choose_functionals(asked: Sequence[str] | None, source: ModelSource) -> tuple[str, ...]:
+    """The statistics to keep: those asked for, else mean and std.
+
+    Raises:
+        ConfigError: the model gives one vector per clip, and something else than its mean is asked for.
+    """
+    if not source.card.pooled:
+        return tuple(asked or DEFAULT_FUNCTIONALS)
+    if asked is not None and tuple(asked) != ("mean",):
+        raise ConfigError(
+            f"--functionals {','.join(asked)}: {source.card.name} gives one vector per clip, whose mean is "
+            "the vector itself; use --functionals mean"
+        )
+    return ("mean",)
+
+
+def audio_policy(config: ExtractConfig, source: ModelSource) -> AudioPolicy:
+    """How audio is prepared for this model under this configuration."""
+    return AudioPolicy(
+        sample_rate_hz=source.card.sample_rate_hz,
+        normalisation=config.normalisation or source.card.normalisation,
+        min_samples=config.min_samples,
+        short_policy=config.short_policy or ("repeat" if source.card.repeat_short else "none"),
+    )
+
+
+def fingerprint(
+    config: ExtractConfig, source: ModelSource, policy: AudioPolicy, functionals: Sequence[str]
+) -> dict[str, Any]:
+    """Everything that decides the stored values of a row and layer."""
+    longest = source.card.max_samples
+    return {
+        "model": dict(source.fingerprint()),
+        "input": {
+            **policy.fingerprint(),
+            "long_clips": f"windows of {longest} samples, frames joined" if longest else "whole",
+        },
+        "functionals": list(functionals),
+        "dtype": config.dtype,
+        "precision": config.precision,
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` → ``cuda`` where there is one, else ``cpu``.
+
+    Raises:
+        ConfigError: the device does not exist here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"--device: expected auto, cpu, cuda or cuda:N, got {device!r}") from None
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: {torch.cuda.device_count()} CUDA devices on this machine")
+    if kind.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device: expected auto, cpu, cuda or cuda:N, got {device!r}")
+    return device
