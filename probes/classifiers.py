@@ -56,6 +56,7 @@ class Fit:
         n_epochs: Passes or solver iterations, 0 where there is no such thing.
         best_epoch: The one that was kept.
         fit_s: Seconds of its own, or its share of a fused fit.
+        model: The fitted object, for whoever wants to keep it.
     """
 
     scores: Callable[[FloatArray], FloatArray]
@@ -63,6 +64,7 @@ class Fit:
     n_epochs: int = 0
     best_epoch: int = 0
     fit_s: float = 0.0
+    model: Any = None
 
 
 class Classifier(Protocol):
@@ -123,6 +125,7 @@ class Fused:
                 n_epochs=f.n_epochs,
                 best_epoch=f.best_epoch,
                 fit_s=f.fit_s,
+                model=f,
             )
             for f in fitted
         ]
@@ -187,6 +190,7 @@ class Estimator:
                     n_epochs=n_epochs,
                     best_epoch=n_epochs,
                     fit_s=elapsed,
+                    model=estimator,
                 )
             )
         return out

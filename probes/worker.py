@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from probes import metrics
-from probes.data import layer_matrix, question_of
+from probes.data import Question, layer_matrix, question_of
 from probes.tasks import ProbeTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from probes.classifiers import Fit as FittedProbe
+    from probes.mlp import Standardiser
 
 
 @dataclass(frozen=True)
@@ -44,41 +47,73 @@ class TaskResult:
         )
 
 
-def run_task(task: ProbeTask) -> TaskResult:
-    """Fit one bundle; runs in a worker and opens the store itself."""
-    from probes.classifiers import Bundle, get_classifier
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The rows of a task, ready to fit and to score.
+
+    Attributes:
+        question: Rows, classes and split.
+        x: Standardised matrix `[n, d]` of each part, float32.
+        y: Class positions `[n]` of each part.
+        trained: Positions of the classes that have training rows, ascending.
+        standardise: What the rows were standardised by.
+    """
+
+    question: Question
+    x: dict[str, npt.NDArray[np.float32]]
+    y: dict[str, npt.NDArray[np.int64]]
+    trained: npt.NDArray[np.int64]
+    standardise: Standardiser
+
+
+def prepare(task: ProbeTask) -> Prepared:
+    """Read and standardise the rows of a task."""
     from probes.mlp import Standardiser
 
     question = question_of(task)
-    split, y = question.split, question.y
-    rows = question.labelled.rows
+    split = question.split
     matrix = layer_matrix(task, question.labelled.position)
     x = {name: matrix[where] for name, where in split.parts()}
     del matrix
     standardise = Standardiser.fit(x["train"])
     for part in x.values():
         standardise.inplace(part)
-    y_of = {name: y[where] for name, where in split.parts()}
-    fits = tuple((json.loads(f.hparams), f.seed) for f in task.fits)
+    y = {name: question.y[where] for name, where in split.parts()}
+    return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
+
+
+def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
+    """All fits of a task, in its order, unscored."""
+    from probes.classifiers import Bundle, get_classifier
+
     # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
-    trained, y_train = np.unique(y_of["train"], return_inverse=True)
-    n_classes = len(question.classes)
-    can_be_right = np.isin(y_of["val"], trained)
+    trained, y = data.trained, data.y
+    can_be_right = np.isin(y["val"], trained)
     if not can_be_right.any():
         can_be_right[:] = True
-    fitted = get_classifier(task.classifier).fit(
+    y_val = np.searchsorted(trained, y["val"][can_be_right]).clip(max=len(trained) - 1)
+    return get_classifier(task.classifier).fit(
         Bundle(
-            x_train=x["train"],
-            y_train=y_train.astype(np.int64),
-            x_val=x["val"][can_be_right],
-            y_val=np.searchsorted(trained, y_of["val"][can_be_right]).clip(max=len(trained) - 1),
+            x_train=data.x["train"],
+            y_train=np.searchsorted(trained, y["train"]),
+            x_val=data.x["val"][can_be_right],
+            y_val=y_val,
             n_classes=len(trained),
-            fits=fits,
+            fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
         )
     )
+
+
+def run_task(task: ProbeTask) -> TaskResult:
+    """Fit one bundle; runs in a worker and opens the store itself."""
+    data = prepare(task)
+    question, y_of = data.question, data.y
     out_rows, predicted = [], []
-    for asked, fit in zip(task.fits, fitted, strict=True):
-        scores = {name: _over_all(fit.scores(part), trained, n_classes) for name, part in x.items()}
+    for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
+        scores = {
+            name: _over_all(fit.scores(part), data.trained, len(question.classes))
+            for name, part in data.x.items()
+        }
         guess = {name: s.argmax(axis=1) for name, s in scores.items()}
         predicted.append(guess["test"].astype(np.int32))
         out_rows.append(
@@ -91,9 +126,9 @@ def run_task(task: ProbeTask) -> TaskResult:
                 "split": task.split,
                 "seed": asked.seed,
                 "hparams": asked.hparams,
-                **{f"uar_{name}": metrics.uar(y_of[name], guess[name]) for name in x},
+                **{f"uar_{name}": metrics.uar(y, guess[name]) for name, y in y_of.items()},
                 **_test_metrics(y_of["test"], guess["test"], scores["test"], fit.probabilistic),
-                **{f"n_{name}": len(part) for name, part in x.items()},
+                **{f"n_{name}": len(y) for name, y in y_of.items()},
                 "n_classes": len(question.classes),
                 "n_epochs": fit.n_epochs,
                 "best_epoch": fit.best_epoch,
@@ -104,10 +139,11 @@ def run_task(task: ProbeTask) -> TaskResult:
                 "fingerprint": task.question(asked),
             }
         )
+    rows, test = question.labelled.rows, question.split.test
     return TaskResult(
         rows=out_rows,
-        utterance_id=rows.utterance_id[split.test],
-        group=rows.group[split.test],
+        utterance_id=rows.utterance_id[test],
+        group=rows.group[test],
         classes=question.classes,
         target=y_of["test"],
         predicted=np.stack(predicted),
