@@ -196,6 +196,13 @@ def extract(quiet: bool, **options: Any) -> None:
     help="mlp, linear, logreg, …; may be repeated.",
 )
 @click.option(
+    "--combine",
+    multiple=True,
+    default=("each",),
+    show_default=True,
+    help="Layers one by one (each) or side by side (concat); may be repeated.",
+)
+@click.option(
     "--split",
     help="column, random, group, kfold:5, group-kfold:5, logo, nested:5x3, fold:COLUMN, sarkar2025, …; "
     "default: the manifest's split column, else by group, else random.",

@@ -57,6 +57,7 @@ class Fit:
         best_epoch: The one that was kept.
         fit_s: Seconds of its own, or its share of a fused fit.
         model: The fitted object, for whoever wants to keep it.
+        layer_weights: Learned weight of each layer, where several were combined that way.
     """
 
     scores: Callable[[FloatArray], FloatArray]
@@ -65,6 +66,7 @@ class Fit:
     best_epoch: int = 0
     fit_s: float = 0.0
     model: Any = None
+    layer_weights: tuple[float, ...] = ()
 
 
 class Classifier(Protocol):
@@ -86,6 +88,19 @@ class Classifier(Protocol):
     def fit(self, bundle: Bundle) -> list[Fit]:
         """Fit all of a bundle, in its order."""
         ...
+
+
+VECTORS, FRAMES = "vectors", "frames"
+
+
+def inputs_of(classifier: Classifier) -> str:
+    """`VECTORS` where rows are one vector per utterance, `FRAMES` where they are its frames."""
+    return str(getattr(classifier, "inputs", VECTORS))
+
+
+def learns_weights(classifier: Classifier) -> bool:
+    """Whether it can learn weights of layers with itself; see `probes.combine`."""
+    return isinstance(classifier, Fused)
 
 
 class Fused:

@@ -139,15 +139,29 @@ def _question(
 def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]:
     """The given rows of a task's layer, functionals side by side: float32 `[n, F * D]`.
 
+    Layers of a task that combines several stand side by side, in ascending order: `[n, L * F * D]`.
+
+    Raises:
+        StoreError: a row that should hold values does not.
+    """
+    features = open_store(task.store).features(task.model, task.dataset)
+    width = len(features.functionals) * features.info.shape.n_features
+    out = np.empty((len(position), len(task.layers) * width), dtype=np.float32)
+    for i, layer in enumerate(task.layers):
+        read_layer(features, layer, position, out[:, i * width : (i + 1) * width])
+    return out
+
+
+def read_layer(features: Features, layer: int, position: IntArray, out: npt.NDArray[np.float32]) -> None:
+    """Read the given rows of one layer into `out` `[n, F * D]`.
+
     Read lazily: shards without a wanted row are not touched, and one shard at a time is held
     beside the result.
 
     Raises:
         StoreError: a row that should hold values does not.
     """
-    features = open_store(task.store).features(task.model, task.dataset)
-    lazy = features.layer(task.layer).dask()
-    out = np.empty((len(position), int(np.prod(lazy.shape[1:]))), dtype=np.float32)
+    lazy = features.layer(layer).dask()
     starts = np.cumsum([0, *lazy.chunks[0]])
     bounds = np.searchsorted(position, starts)
     for block, (first, last) in enumerate(itertools.pairwise(bounds)):
@@ -156,12 +170,11 @@ def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]
             values = lazy.blocks[block].compute(scheduler="synchronous")
             local = position[first:last] - starts[block]
             out[first:last] = values[local].reshape(last - first, -1)
-    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
-    if len(bad):
-        row = int(position[bad[0]])
-        name = features.index["utterance_id"].iloc[row]
-        raise StoreError(
-            f"{task.store}: {task.model}/{task.dataset} layer {task.layer} holds NaN or infinity "
-            f"in {len(bad)} rows with status ok, first {name!r}; run `fs verify`"
-        )
-    return out
+            bad = np.flatnonzero(~np.isfinite(out[first:last]).all(axis=1))
+            if len(bad):
+                row = int(position[first + bad[0]])
+                name = features.index["utterance_id"].iloc[row]
+                raise StoreError(
+                    f"{features.storage.url}: {features.model}/{features.dataset} layer {layer} holds NaN or "
+                    f"infinity in rows with status ok, first {name!r}; run `fs verify`"
+                )

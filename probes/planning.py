@@ -13,6 +13,7 @@ from featurestore import open_store
 from featurestore.errors import KeyNotFound, LabelError
 from featurestore.layers import format_layers, parse_layers
 from probes import metrics
+from probes.combine import EACH, check_layers
 from probes.data import labelled, unknown_label
 from probes.splits import Rows, Split, default_split, iter_splits
 from probes.tasks import ProbeConfig, ProbeTask
@@ -42,6 +43,7 @@ def make_plan(config: ProbeConfig) -> Plan:
     fits = config.fits()
     plan = Plan(tasks=[])
     for f in features:
+        looks = _looks(f, layers, config)
         for label in config.labels:
             if label not in f.label_columns:
                 continue  # a label of another data set of this call
@@ -56,19 +58,29 @@ def make_plan(config: ProbeConfig) -> Plan:
                         model=f.model,
                         dataset=f.dataset,
                         label=label,
-                        layer=layer,
+                        layers=at,
                         classifier=classifier,
                         split=spec,
                         split_seed=config.split_seed,
                         fold=fold,
                         data=digest,
                         fits=tuple(fits[classifier]),
+                        combine=combine,
                     )
-                    for layer in f.layers
-                    if layer in layers
+                    for combine, at in looks
                     for classifier in config.classifiers
                 )
     return plan
+
+
+def _looks(f: Features, layers: set[int], config: ProbeConfig) -> list[tuple[str, tuple[int, ...]]]:
+    """What to look at in one key: ``(combine, layers)``."""
+    held = tuple(layer for layer in f.layers if layer in layers)
+    looks: list[tuple[str, tuple[int, ...]]] = []
+    for combine in config.combine:
+        check_layers(combine, held, f"{f.model}/{f.dataset}", config.layers)
+        looks += [(EACH, (layer,)) for layer in held] if combine == EACH else [(combine, held)]
+    return looks
 
 
 def _select_keys(store: Store, config: ProbeConfig) -> list[tuple[str, str]]:

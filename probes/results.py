@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import CorruptData, StoreError
+from probes.combine import EACH
 from probes.metrics import uar
 from probes.splits import parse_split
 
@@ -37,7 +38,9 @@ IDENTITY = (
     "split",
     "split_seed",
     "fold",
+    "combine",
     "layer",
+    "layers",
     "hparams",
     "seed",
 )
@@ -69,8 +72,14 @@ COLUMNS = (
     "fold",
     "finished_at",
     "fingerprint",
+    # how `layers` (text such as 0-12) were looked at; `layer` is empty where several were combined
+    "combine",
+    "layers",
+    # JSON list in the order of `layers`, where they were learned; "" elsewhere
+    "layer_weights",
 )
-CURVE = ("model", "dataset", "label", "classifier", "split")
+CURVE = ("model", "dataset", "label", "classifier", "split", "combine")
+PLACE = ("layer", "layers")
 SPLIT_OF_CURVE = ("split_seed", "fold")
 
 
@@ -109,7 +118,7 @@ def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predicti
         predictions: Columns fingerprint, utterance_id, group, target, prediction.
     """
     _write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = _with_places(pd.DataFrame(rows, columns=list(COLUMNS)))
     _write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
 
 
@@ -118,10 +127,10 @@ def consolidate(out: Path) -> pd.DataFrame:
 
     The order of rows does not depend on the order in which tasks finished.
     """
-    tables = [_read(path) for path in _task_files(out)]
+    tables = [_with_places(_read(path)) for path in _task_files(out)]
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
-    table = pd.concat(tables, ignore_index=True)
+    table = _with_places(pd.concat(tables, ignore_index=True))
     table = table.sort_values([*IDENTITY, "finished_at", "fingerprint"], kind="stable")
     table = table.drop_duplicates(list(IDENTITY), keep="last", ignore_index=True)
     _write_parquet(table, out / RESULTS_NAME)
@@ -137,7 +146,16 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(out) / RESULTS_NAME
     if not path.is_file():
         raise StoreError(f"{path}: expected the results of `fs probe`, found no such file")
-    return _read(path)
+    return _with_places(_read(path))
+
+
+def _with_places(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with whole numbers or nothing as `layer`, and columns that older tables lack."""
+    table = table.copy()
+    table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
+    if "combine" not in table:
+        table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
+    return table
 
 
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
@@ -192,23 +210,28 @@ def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, data set, label, classifier, split and layer.
+    """One row per model, data set, label, classifier, split and layer, or combination of layers.
 
     Where several settings were tried, the one with the highest mean *validation* UAR stands for the
     layer; `best` marks the layer with the highest mean validation UAR of its curve (the lower layer
-    on a tie). Test values take no part in either choice.
+    on a tie). Combined layers are a curve of their own, never a point on the curve of single ones.
+    Test values take no part in either choice.
 
     Seeds are averaged within each split (fold, or draw by another split seed), then splits are: the
     spread is that between splits where there are several, and between seeds of the one split where
     not. For the choice made anew in every fold see `chosen_per_fold`.
 
     Returns:
-        Columns model, dataset, label, classifier, split, layer, hparams, n_fits, n_splits,
+        Columns model, dataset, label, classifier, split, combine, layer, layers, hparams, n_fits,
+        n_splits,
         `uar_val_mean`, `uar_val_std`, `uar_test_mean`, `uar_test_std` (n-1; NaN for one value),
         chance, best.
     """
-    by = [*CURVE, "layer", "hparams"]
-    stats = table.groupby(by, sort=True).agg(
+    # Sorted by layer, and by its text only where there is none; then grouped by what is never missing.
+    table = table.sort_values([*CURVE, *PLACE, "hparams"], kind="stable")
+    by = [*CURVE, "layers", "hparams"]
+    stats = table.groupby(by, sort=False).agg(
+        layer=("layer", "first"),
         n_fits=("seed", "size"),
         uar_val_mean=("uar_val", "mean"),
         uar_val_std=("uar_val", "std"),
@@ -216,16 +239,17 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         uar_test_std=("uar_test", "std"),
         chance=("chance", "mean"),
     )
-    of_splits = table.groupby([*by, *SPLIT_OF_CURVE], sort=True)[["uar_val", "uar_test", "chance"]].mean()
-    grouped = of_splits.groupby(by, sort=True)
-    stats.insert(1, "n_splits", grouped.size())
+    of_splits = table.groupby([*by, *SPLIT_OF_CURVE], sort=False)[["uar_val", "uar_test", "chance"]].mean()
+    grouped = of_splits.groupby(by, sort=False)
+    stats.insert(2, "n_splits", grouped.size())
     several = stats["n_splits"] > 1
     for name in ("uar_val", "uar_test"):
         stats.loc[several, f"{name}_mean"] = grouped[name].mean()[several]
         stats.loc[several, f"{name}_std"] = grouped[name].std()[several]
     stats.loc[several, "chance"] = grouped["chance"].mean()[several]
     stats = stats.reset_index()
-    chosen = _first_highest(stats, [*CURVE, "layer"])
+    stats.insert(len(CURVE), "layer", stats.pop("layer"))
+    chosen = _first_highest(stats, [*CURVE, "layers"])
     layers = stats[chosen].reset_index(drop=True)
     layers["best"] = _first_highest(layers, list(CURVE))
     return layers
@@ -239,15 +263,18 @@ def chosen_per_fold(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per model, data set, label, classifier, split and test fold (of curves with several
-        folds): columns `CURVE`, split_seed, fold, layer, hparams, `uar_val`, `uar_test` (means over
-        seeds and inner folds).
+        folds): columns `CURVE`, split_seed, fold, layers, hparams, layer, `uar_val`, `uar_test` (means
+        over seeds and inner folds).
     """
     table = table.assign(
         fold=[parse_split(s).outer(f) for s, f in zip(table["split"], table["fold"], strict=True)]
     )
     of_fold = [*CURVE, *SPLIT_OF_CURVE]
+    table = table.sort_values([*of_fold, *PLACE, "hparams"], kind="stable")
     means = (
-        table.groupby([*of_fold, "layer", "hparams"], sort=True)[["uar_val", "uar_test"]].mean().reset_index()
+        table.groupby([*of_fold, "layers", "hparams"], sort=False)
+        .agg(layer=("layer", "first"), uar_val=("uar_val", "mean"), uar_test=("uar_test", "mean"))
+        .reset_index()
     )
     means = means.rename(columns={"uar_val": "uar_val_mean"})
     chosen = means[_first_highest(means, of_fold)].rename(columns={"uar_val_mean": "uar_val"})

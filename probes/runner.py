@@ -111,7 +111,7 @@ def run_probe(
     for task in plan.tasks:
         # The layer nearest to the sound: later ones are trained to overlook differences.
         key = (task.model, task.dataset)
-        first_layer[key] = min(task.layer, first_layer.get(key, task.layer))
+        first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
     leakage = check_splits(config.store, plan.splits, first_layer, results.read_splits(config.out))
     results.write_run(config.out, _run_record(config, plan))
     if on_leakage is not None:
@@ -188,7 +188,7 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
             versions[name] = "not installed as a package"
     return {
         "config": config.to_json(),
-        "layers": sorted({t.layer for t in plan.tasks}),
+        "layers": sorted({layer for t in plan.tasks for layer in t.layers}),
         "versions": versions,
         "chance": {f"{s['dataset']}/{s['label']}": s["chance"] for s in plan.splits},
         "splits": plan.splits,

@@ -12,9 +12,10 @@ import numpy as np
 
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import canonical_json, digest
-from featurestore.layers import parse_layers
+from featurestore.layers import format_layers, parse_layers
 from featurestore.runners import check_cluster
 from probes.classifiers import expand_grid, get_classifier
+from probes.combine import EACH, check_combinations
 from probes.splits import Rows, Split, check_split
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
@@ -34,6 +35,8 @@ class ProbeConfig:
         datasets: Data sets of the store; all when empty.
         layers: Layers such as "0-6,12"; all when None.
         classifiers: Names or import paths, see `probes.classifiers`.
+        combine: How the layers asked for are looked at, each "each", "concat" or "weighted"; see
+            `probes.combine`.
         grid: Settings by classifier: name to setting to values (or one value).
         split: Name of a splitter; None takes the manifest's split column if it has one, else its
             groups, else random.
@@ -50,6 +53,7 @@ class ProbeConfig:
     datasets: tuple[str, ...] = ()
     layers: str | None = None
     classifiers: tuple[str, ...] = ("mlp",)
+    combine: tuple[str, ...] = (EACH,)
     grid: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     split: str | None = None
     split_seed: int = 0
@@ -59,7 +63,7 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
         object.__setattr__(self, "out", Path(self.out))
-        for name in ("labels", "models", "datasets", "classifiers"):
+        for name in ("labels", "models", "datasets", "classifiers", "combine"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigError(f"{name}: expected a list of names, got the text {value!r}")
@@ -68,6 +72,7 @@ class ProbeConfig:
             raise ConfigError("labels: expected at least one label column")
         if not self.classifiers:
             raise ConfigError("classifiers: expected at least one classifier")
+        check_combinations(self.combine, self.classifiers)
         if self.n_seeds < 1:
             raise ConfigError(f"seeds: expected at least 1, got {self.n_seeds}")
         if self.split_seed < 0:
@@ -107,37 +112,50 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeTask:
-    """One (model, data set, label, layer, classifier, split): all its fits that are not yet done.
+    """One (model, data set, label, layer or layers, classifier, split): all its fits not yet done.
 
     Attributes:
         store: Path or URL of the feature store; the worker opens it.
         model: Key in the store.
         dataset: Key in the store.
         label: Label column.
-        layer: Layer.
+        layers: The layer; several, ascending, where they are combined.
         classifier: Name or import path.
         split: Splitter.
         split_seed: Its seed.
         fold: Which of the splitter's splits.
         data: Digest of the key's fingerprint and of id, audio, class and part of every row.
         fits: What to fit.
+        combine: See `probes.combine`.
     """
 
     store: str
     model: str
     dataset: str
     label: str
-    layer: int
+    layers: tuple[int, ...]
     classifier: str
     split: str
     split_seed: int
     fold: int
     data: str
     fits: tuple[Fit, ...]
+    combine: str = EACH
+
+    @property
+    def layer(self) -> int | None:
+        """The one layer of a task that combines none."""
+        return self.layers[0] if self.combine == EACH else None
+
+    @property
+    def place(self) -> str:
+        """Where it looks, for messages: ``layer 7`` or ``concat of layers 0-12``."""
+        listed = format_layers(self.layers)
+        return f"layer {listed}" if self.combine == EACH else f"{self.combine} of layers {listed}"
 
     def __str__(self) -> str:
         return (
-            f"probe of {self.model}/{self.dataset} layer {self.layer}, label {self.label}, "
+            f"probe of {self.model}/{self.dataset} {self.place}, label {self.label}, "
             f"classifier {self.classifier}, split {self.split}"
         )
 
@@ -158,6 +176,8 @@ class ProbeTask:
             "split": [self.split, self.split_seed, self.fold],
             "data": self.data,
         }
+        if self.combine != EACH:
+            asked |= {"combine": self.combine, "layers": list(self.layers)}
         return digest(asked)
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from featurestore.layers import format_layers
 from probes import metrics
 from probes.data import Question, layer_matrix, question_of
 from probes.tasks import ProbeTask
@@ -122,6 +123,9 @@ def run_task(task: ProbeTask) -> TaskResult:
                 "dataset": task.dataset,
                 "label": task.label,
                 "layer": task.layer,
+                "combine": task.combine,
+                "layers": format_layers(task.layers),
+                "layer_weights": json.dumps(list(fit.layer_weights)) if fit.layer_weights else "",
                 "classifier": task.classifier,
                 "split": task.split,
                 "seed": asked.seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import DependencyMissing
+from probes.combine import CONCAT, WEIGHTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,9 @@ SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, GRID, PAPER = "#1b1b19", "#6b6b66", "#e4e3de", "#fefefd"
 MAX_COLUMNS = 3
+# Lines of probes of several layers at once.
+COMBINED_DASHES = {CONCAT: (0, (7, 2, 1.5, 2)), WEIGHTED: (0, (7, 2, 1.5, 2, 1.5, 2))}
+MAX_NAMED_LINES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ def write_figures(data: ReportData, png: Path, svg: Path) -> None:
     Raises:
         DependencyMissing: matplotlib is not installed.
     """
-    with _drawing("path"):
+    with drawing("path"):
         figure = _draw(data, data.questions, legend=True)
         figure.savefig(png, dpi=200, metadata={"Software": None})
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
@@ -64,15 +68,16 @@ def panel_svg(data: ReportData, question: Question, prefix: str) -> str:
     `prefix` keeps ids of several drawings on one page apart. The page has to define `--ink`,
     `--muted`, `--grid`, `--paper`, `--sans` and `--series-0` … `--series-6`.
     """
-    with _drawing("none"):
+    with drawing("none"):
         figure = _draw(data, [question], legend=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(buffer.getvalue(), prefix, f"Layer curve of {question.title}")
+    return inline_svg(buffer.getvalue(), prefix, f"Layer curve of {question.title}")
 
 
 @contextmanager
-def _drawing(font_type: str) -> Iterator[None]:
+def drawing(font_type: str) -> Iterator[None]:
+    """Matplotlib's settings for every figure of ours; `font_type` is "path" or "none" (text stays text)."""
     try:
         from matplotlib import rc_context
     except ImportError as error:
@@ -133,7 +138,7 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
 
 def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None:
     several = [m for m in question.models if len(question.layers_of(m)) > 1]
-    layers = sorted({k for m in several or question.models for k in question.layers_of(m)})
+    layers = sorted({k for m in several or question.models for k in question.layers_of(m)}) or [0]
     span = (layers[0] - 0.4, layers[-1] + 0.4)
     faint = 0.6 if len(several) > 4 else 1.0
     ax.axhline(100 * question.chance, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
@@ -141,6 +146,8 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
         rows = question.curve(model)
         style = styles[model]
         mean, spread = 100 * rows["uar_test_mean"], 100 * rows["uar_test_std"].fillna(0.0)
+        if rows.empty:
+            continue
         if model not in several:
             # One layer is no curve: a reference across all layers.
             centre, half = float(mean.iloc[0]), float(spread.iloc[0])
@@ -167,6 +174,7 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
             markeredgewidth=1.8,
             zorder=4,
         )
+    _combined(ax, question, styles)
     ax.annotate(
         f"chance {100 * question.chance:.1f} %",
         (1, 100 * question.chance),
@@ -180,8 +188,9 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
     )
     ax.set_xlim(*span)
     step = max(1, -(-len(layers) // 13))
-    ax.set_xticks(layers[::step])
-    ax.set_xlabel("Layer (0 = input of the first block)" if several else "Layer")
+    single = any(question.layers_of(m) for m in question.models)
+    ax.set_xticks(layers[::step] if single else [])
+    ax.set_xlabel("Layer (0 = input of the first block)" if several else "Layer" if single else "")
     ax.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     ax.set_axisbelow(True)
     ax.tick_params(length=3, width=0.8)
@@ -189,6 +198,25 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.tick_params(axis="y", length=0)
+
+
+def _combined(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None:
+    """Probes of several layers at once: a level across the panel, never a point of the curve."""
+    rows = question.combined()
+    for _, row in rows.iterrows():
+        level, style = 100 * float(row["uar_test_mean"]), styles[row["model"]]
+        ax.axhline(level, color=style.colour, lw=1.3, linestyle=COMBINED_DASHES[row["combine"]], zorder=2)
+        if len(rows) <= MAX_NAMED_LINES:
+            ax.annotate(
+                f"{row['combine']} {row['layers']}".replace("-", "–"),
+                (0, level),
+                xycoords=("axes fraction", "data"),
+                xytext=(3, 2),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=style.colour,
+                zorder=4,
+            )
 
 
 def _limits(questions: Sequence[Question]) -> tuple[float, float]:
@@ -208,13 +236,18 @@ def _legend(figure: Figure, styles: dict[str, SeriesStyle], data: ReportData) ->
 
     curves = {m for q in data.questions for m in q.models if len(q.layers_of(m)) > 1}
     handles: list[Any] = []
+    alone = {m for q in data.questions for m in q.models if len(q.layers_of(m)) == 1}
     for model, s in styles.items():
-        if model in curves:
+        if model not in alone - curves:
             handles.append(Line2D([], [], color=s.colour, lw=1.8, marker=s.marker, markersize=4))
         else:
             handles.append(Line2D([], [], color=s.colour, lw=1.6, linestyle=(0, (5, 2))))
     handles.append(Line2D([], [], lw=0, marker="o", markersize=9, mfc="none", mec=MUTED, mew=1.8))
     labels = [*styles, "layer chosen on validation"]
+    for combine, dashes in COMBINED_DASHES.items():
+        if any((q.combined()["combine"] == combine).any() for q in data.questions):
+            handles.append(Line2D([], [], lw=1.3, color=MUTED, linestyle=dashes))
+            labels.append(f"{combine} of layers")
     legend = figure.legend(
         handles,
         [" "] * len(handles),
@@ -230,7 +263,15 @@ def _legend(figure: Figure, styles: dict[str, SeriesStyle], data: ReportData) ->
         text.set_text(label)
 
 
-def _inline(svg: str, prefix: str, title: str) -> str:
+def markup(svg: str) -> Any:
+    """An `<svg>` of ours as text that a template does not escape."""
+    from markupsafe import Markup
+
+    return Markup(svg)  # matplotlib escapes the text in it
+
+
+def inline_svg(svg: str, prefix: str, title: str) -> str:
+    """A drawing as an `<svg>` for a page; see `panel_svg`."""
     from markupsafe import escape
 
     svg = svg[svg.index("<svg") :]

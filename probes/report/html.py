@@ -12,14 +12,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.layers import format_layers
+from featurestore.layers import format_layers, parse_layers
+from probes.combine import EACH
 from probes.report.details import details_of
-from probes.report.figures import SERIES_COLOURS, panel_svg, series_styles
+from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
 from probes.report.run_info import run_info
-from probes.report.tables import percent, spread_of
+from probes.report.tables import percent, place_of, spread_of
 from probes.report.warn import warnings_of
+from probes.report.weights import learned_weights
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from probes.report.load import Question, ReportData
 
 
@@ -47,6 +51,7 @@ def render_page(data: ReportData) -> str:
         legend=_legend(data),
         warnings=warnings_of(data),
         run=run_info(data),
+        combined=bool(sum(len(q.combined()) for q in data.questions)),
         n_colours=len(SERIES_COLOURS),
     )
 
@@ -70,8 +75,9 @@ def _lede(data: ReportData) -> str:
 
 def _legend(data: ReportData) -> list[dict[str, Any]]:
     curves = {m for q in data.questions for m in q.models if len(q.layers_of(m)) > 1}
+    alone = {m for q in data.questions for m in q.models if len(q.layers_of(m)) == 1}
     return [
-        {"name": model, "series": style.index, "dashed": model not in curves}
+        {"name": model, "series": style.index, "dashed": model in alone - curves}
         for model, style in series_styles(data.models).items()
     ]
 
@@ -83,7 +89,7 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         _row(row, styles[row["model"]].index, len(question.layers_of(row["model"])))
         for row in question.rows()
     ]
-    best = [row for row in rows if row["best_layer"]]
+    best = [row for row in rows if row["best_layer"] or row["best_combined"]]
     return {
         "id": f"q{index + 1}",
         "label": question.label,
@@ -96,16 +102,18 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "spread": spread_of(question),
         "folds": _folds(data, question),
         "model": answer["model"],
-        "layer": int(answer["layer"]),
+        "place": _place(answer),
+        "combined": answer["combine"] != EACH,
         "n_layers": len(question.layers_of(answer["model"])),
         "layers": format_layers(question.layers_of(answer["model"])).replace("-", "–"),
+        "weights": learned_weights(data, question, f"q{index + 1}-weights"),
         "uar_val": f"{100 * answer['uar_val_mean']:.1f}",
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",
         "hparams": _settings(answer["hparams"]),
         "best": sorted(best, key=lambda row: -float(row["val"]["sort"])),
         "rows": rows,
-        "svg": _markup(panel_svg(data, question, f"q{index + 1}")),
+        "svg": markup(panel_svg(data, question, f"q{index + 1}")),
         "details": details_of(data, question),
     }
 
@@ -122,10 +130,17 @@ def _folds(data: ReportData, question: Question) -> str:
         text = f"All test clips pooled: {100 * pooled:.1f} %. "
     rows = question.answer_per_fold
     if len(rows) > 1:
-        layers = format_layers(sorted(set(rows["layer"].astype(int)))).replace("-", "–")
+        chosen_layers = sorted({k for text in rows["layers"] for k in parse_layers(text)})
+        layers = format_layers(chosen_layers).replace("-", "–")
         chosen = percent(rows["uar_test"].mean(), rows["uar_test"].std())
         text += f"With layer and settings chosen anew in every fold: {chosen} % (layers {layers})."
     return text.strip()
+
+
+def _place(row: pd.Series[Any]) -> str:
+    """``layer 7``, or ``concat of layers 0–12``."""
+    layers = str(row["layers"]).replace("-", "–")
+    return f"layer {layers}" if row["combine"] == EACH else f"{row['combine']} of layers {layers}"
 
 
 def _row(row: Mapping[str, Any], series: int, n_layers: int) -> dict[str, Any]:
@@ -139,8 +154,9 @@ def _row(row: Mapping[str, Any], series: int, n_layers: int) -> dict[str, Any]:
     return {
         "model": row["model"],
         "series": series,
-        "layer": int(row["layer"]),
-        "n_layers": n_layers,
+        "place": place_of(row).replace("-", "–"),
+        "order": int(row["layer"]) if row["combine"] == EACH else "",
+        "n_layers": 2 if row["combine"] != EACH else n_layers,
         "test": score("uar_test_mean"),
         "std": score("uar_test_std"),
         "val": score("uar_val_mean"),
@@ -149,7 +165,8 @@ def _row(row: Mapping[str, Any], series: int, n_layers: int) -> dict[str, Any]:
         "f1": score("f1_macro_test_mean"),
         "n_fits": int(row["n_fits"]),
         "hparams": _settings(row["hparams"]),
-        "best_layer": bool(row["best"]),
+        "best_layer": bool(row["best"]) and row["combine"] == EACH,
+        "best_combined": bool(row["best"]) and row["combine"] != EACH,
         "best_model": bool(row["best_model"]),
         "summary": percent(row["uar_test_mean"], row["uar_test_std"]),
     }
@@ -168,12 +185,6 @@ def _settings(hparams: str) -> str:
         shown = "-".join(map(str, value)) if isinstance(value, list) else str(value)
         words.append(f"{name} {shown}")
     return ", ".join(words) or "none"
-
-
-def _markup(svg: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(svg)  # our own drawing; matplotlib escapes the text in it
 
 
 def _std(value: float) -> str:

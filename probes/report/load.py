@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import CorruptData, StoreError
+from probes.combine import EACH
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
     import pandas as pd
 
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
+# What tells the row of the answer from others of its question.
+ANSWERED = ("model", "combine", "layers")
 OTHER_SCORES = ("uar_train", "accuracy_test", "f1_macro_test")
 
 
@@ -25,9 +28,10 @@ class Question:
 
     Attributes:
         chance: UAR of guessing.
-        summary: One row per model and layer: the columns of `probes.results.summarise`, means of
-            `OTHER_SCORES`, and `best_model`, which marks the layer whose mean validation UAR is
-            the highest of all models.
+        summary: One row per model and layer, or combination of layers: the columns of
+            `probes.results.summarise`, means of `OTHER_SCORES`, and `best_model`, which marks the layer
+            whose mean validation UAR is the highest of all models. A combination is the answer only
+            where no single layer was probed.
         fits: The rows of the results table that the summary averages.
         per_fold: `probes.results.chosen_per_fold` of all settings; empty where the split has no folds.
     """
@@ -60,7 +64,9 @@ class Question:
     @property
     def answer_per_fold(self) -> pd.DataFrame:
         """The rows of `per_fold` of the model of the answer, by fold."""
-        rows = self.per_fold[self.per_fold["model"] == str(self.answer["model"])]
+        answer, rows = self.answer, self.per_fold
+        of_answer = (rows["model"] == str(answer["model"])) & (rows["combine"] == str(answer["combine"]))
+        rows = rows[of_answer]
         return rows.sort_values(["split_seed", "fold"])
 
     @property
@@ -84,21 +90,29 @@ class Question:
         return f"{self.heading} · {self.setting}"
 
     def curve(self, model: str) -> pd.DataFrame:
-        """Rows of the summary of `model` by ascending layer."""
-        return self.summary[self.summary["model"] == model].sort_values("layer")
+        """Rows of the summary of `model` by ascending layer; combined layers are no point of it."""
+        rows = self.summary[(self.summary["model"] == model) & (self.summary["combine"] == EACH)]
+        return rows.assign(layer=rows["layer"].astype("int64")).sort_values("layer")
+
+    def combined(self, model: str | None = None) -> pd.DataFrame:
+        """Rows of the summary that look at several layers at once, of one model or of all."""
+        rows = self.summary[self.summary["combine"] != EACH]
+        rows = rows if model is None else rows[rows["model"] == model]
+        return rows.sort_values(["model", "combine", "layers"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of the summary by model and ascending layer."""
-        ordered = self.summary.sort_values(["model", "layer"])
+        """Rows of the summary by model and ascending layer, combined layers after the single ones."""
+        ordered = self.summary.sort_values(["model", "layer", "combine", "layers"])
         return [{str(k): v for k, v in row.items()} for row in ordered.to_dict("records")]
 
     def layers_of(self, model: str) -> list[int]:
-        """Layers of `model` that were probed, ascending."""
+        """Layers of `model` that were probed one by one, ascending."""
         return [int(k) for k in self.curve(model)["layer"]]
 
     def fits_of(self, model: str) -> list[pd.DataFrame]:
         """Rows of `fits` of `model` by ascending layer, one table per seed, split seed and fold."""
-        rows = self.fits[self.fits["model"] == model].sort_values("layer")
+        rows = self.fits[(self.fits["model"] == model) & (self.fits["combine"] == EACH)]
+        rows = rows.astype({"layer": "int64"}).sort_values("layer")
         return [curve for _, curve in rows.groupby(["seed", "split_seed", "fold"])]
 
     @property
@@ -109,9 +123,9 @@ class Question:
     @property
     def answer_fits(self) -> pd.DataFrame:
         """The rows of `fits` behind the answer."""
-        answer = self.answer
-        of_model = self.fits[self.fits["model"] == str(answer["model"])]
-        return of_model[of_model["layer"] == int(answer["layer"])]
+        answer, fits = self.answer, self.fits
+        same = (fits[list(ANSWERED)] == [answer[name] for name in ANSWERED]).all(axis=1)
+        return fits[same]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +187,7 @@ def load_report_data(results_dir: str | Path) -> ReportData:
 def _questions(table: pd.DataFrame) -> list[Question]:
     from probes.results import CURVE, chosen_per_fold, summarise
 
-    at = [*CURVE, "layer"]
+    at = [*CURVE, "layers"]
     summary = summarise(table)
     fits = table.merge(summary[[*at, "hparams"]], on=[*at, "hparams"])
     others = fits.groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
@@ -183,7 +197,10 @@ def _questions(table: pd.DataFrame) -> list[Question]:
     for key, rows in summary.groupby(QUESTION_KEYS):
         names = dict(zip(QUESTION_KEYS, map(str, key), strict=True))
         of_question = (fits[QUESTION_KEYS] == list(names.values())).all(axis=1)
-        best = rows[rows["best"]].sort_values(["uar_val_mean", "model"], ascending=[False, True])
+        single = rows["combine"] == EACH
+        best = rows[rows["best"] & (single if single.any() else ~single)].sort_values(
+            ["uar_val_mean", "model"], ascending=[False, True]
+        )
         rows = rows.assign(best_model=rows.index == best.index[0])
         questions.append(
             Question(

@@ -28,6 +28,7 @@ OPTIONS = {
     "--dataset": "datasets",
     "--layers": "layers",
     "--classifier": "classifiers",
+    "--combine": "combine",
     "--split": "split",
     "--split-seed": "split_seed",
     "--seeds": "n_seeds",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from probes.combine import EACH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +36,8 @@ CSV_COLUMNS = [
     "best",
     "best_model",
     "hparams",
+    "combine",
+    "layers",
 ]
 
 
@@ -74,20 +79,28 @@ def _terminal_table(question: Question) -> Table:
         pad_edge=False,
     )
     table.add_column("layer", justify="right", style="dim")
-    cells: dict[tuple[str, int], Text] = {}
+    cells: dict[tuple[str, str], Text] = {}
     for row in question.rows():
         text = Text(percent(row["uar_test_mean"], row["uar_test_std"]))
         if row["best_model"]:
             text = Text.assemble((f"{BEST_MODEL} {text.plain}", "bold green"))
-        elif row["best"]:
+        elif row["best"] and row["combine"] == EACH:
             text = Text.assemble((f"{BEST_LAYER} {text.plain}", "bold"))
-        cells[row["model"], int(row["layer"])] = text
+        cells[row["model"], place_of(row)] = text
     for model in question.models:
         table.add_column(Text(model), justify="right")
-    for layer in sorted({layer for _, layer in cells}):
-        row_cells = (cells.get((model, layer), Text("")) for model in question.models)
-        table.add_row(str(layer), *row_cells)
+    single = sorted({layer for model in question.models for layer in question.layers_of(model)})
+    combined = [place_of(row) for _, row in question.combined().iterrows()]
+    for place in [*map(str, single), *sorted(set(combined))]:
+        row_cells = (cells.get((model, place), Text("")) for model in question.models)
+        table.add_row(place, *row_cells)
     return table
+
+
+def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
+    """Where a row of a summary looked: ``7``, or ``concat 0-12``."""
+    layers = str(row["layers"])
+    return layers if row["combine"] == EACH else f"{row['combine']} {layers}"
 
 
 def _caption(question: Question) -> str:

@@ -132,7 +132,8 @@ def fit(
 ) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(COLUMNS, 0)
     text = {"model": "m", "dataset": "d", "label": "l", "classifier": "mlp", "hparams": "a"}
-    row.update(text, split=split, layer=layer, fold=fold, seed=seed, uar_val=val, uar_test=test)
+    row.update(text, combine="each", layers=str(layer))
+    row.update(split=split, layer=layer, fold=fold, seed=seed, uar_val=val, uar_test=test)
     return row
 
 

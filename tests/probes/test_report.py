@@ -13,7 +13,7 @@ from rich.console import Console
 
 from featurestore.errors import CorruptData, StoreError
 from probes.report import load_report_data, terminal_tables, write_report
-from probes.report.figures import SERIES_COLOURS, _draw, _drawing, panel_svg, series_styles
+from probes.report.figures import SERIES_COLOURS, _draw, drawing, panel_svg, series_styles
 from probes.report.html import render_page
 from probes.report.load import ReportData
 from probes.results import RUN_NAME, read_results
@@ -218,7 +218,7 @@ def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) ->
 
 
 def test_figure_draws_every_fit_mean_and_reference(data: ReportData) -> None:
-    with _drawing("path"):
+    with drawing("path"):
         figure = _draw(data, data.questions, legend=True)
     (ax,) = figure.axes
     (question,) = data.questions

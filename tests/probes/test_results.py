@@ -18,6 +18,8 @@ def fit(layer: int, hparams: str, seed: int, val: float, test: float) -> dict[st
     row.update(
         text,
         layer=layer,
+        layers=str(layer),
+        combine="each",
         hparams=hparams,
         seed=seed,
         uar_val=val,
