@@ -82,12 +82,19 @@ def main(debug: bool) -> None:
 @click.option("--dataset", required=True, help="Name of the dataset in the store.")
 @click.option(
     "--model",
+    "models",
     required=True,
+    multiple=True,
     help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, untrained:MODEL, "
-    "hear:MODULE, or avex:NAME.",
+    "hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
 )
 @click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
-@click.option("--name", help="Name of the model in the store; default: last part of --model.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    help="Name of the model in the store; default: last part of --model; once for each --model.",
+)
 @click.option("--layers", help="Hidden states to keep, such as 0-6,12; default: all.")
 @click.option(
     "--functionals",
@@ -155,26 +162,25 @@ def main(debug: bool) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
-def extract(quiet: bool, **options: Any) -> None:
+def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any) -> None:
     """Embed every utterance of a manifest, layer by layer, and keep the result.
 
     Clips are batched by length, and every value equals that of the clip alone. What is committed stays:
     run the same command again after any interruption and it goes on where it was.
     """
-    from extractors.config import ExtractConfig
+    from extractors.config import configs_of
     from extractors.functionals import parse_functionals
-    from extractors.pipeline import extract as run
-    from studies.console import extract_progress, print_extract_summary
+    from studies.extraction import run_extraction
 
-    config = ExtractConfig(
+    configs = configs_of(
+        models,
+        names,
         normalisation=options.pop("normalise"),
         short_policy=options.pop("short_clips"),
         functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
         **{k: v for k, v in options.items() if v is not None},
     )
-    with extract_progress(quiet=quiet) as on_progress:
-        summary = run(config, on_progress)
-    print_extract_summary(summary, config.store)
+    run_extraction(configs, quiet=quiet)
 
 
 @main.command()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from extractors.audio import DEFAULT_MIN_SAMPLES, NORMALISATIONS, ShortPolicy
 from extractors.base import Normalisation, Precision
@@ -95,3 +96,19 @@ class ExtractConfig:
             raise ConfigError("--unit-rows and --workers: expected at least 1")
         if self.batch_seconds is not None and self.batch_seconds <= 0:
             raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
+
+
+def configs_of(models: Sequence[str], names: Sequence[str], **options: Any) -> list[ExtractConfig]:
+    """One configuration for each model, otherwise alike.
+
+    Raises:
+        ConfigError: there are names, and not one for each model.
+    """
+    if names and len(names) != len(models):
+        raise ConfigError(
+            f"--name: expected one for each --model, or none; got {len(names)} for {len(models)} models"
+        )
+    given: Sequence[str | None] = names or [None] * len(models)
+    return [
+        ExtractConfig(model=model, name=name, **options) for model, name in zip(models, given, strict=True)
+    ]

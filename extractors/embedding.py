@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ from extractors.audio import AudioError, Clip
 from extractors.base import Extractor
 from extractors.batching import Window, cut_windows
 from extractors.functionals import Parts, finish, merge, reduce_frames, select
+from extractors.memory import Budget, free_caches, is_out_of_memory
 from extractors.results import STATUS_OK, UnitResult
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """What is kept of one layer of a group of windows: statistics, and frames `[t, d]` where asked for."""
+
+    parts: Parts
+    frames: list[np.ndarray]
 
 
 class Embedder:
@@ -21,10 +31,14 @@ class Embedder:
         extractor: the model.
         layers: layers to keep, increasing.
         functionals: statistics to keep, in stored order.
+        budget: most samples of one forward pass; halved when memory runs out.
     """
 
-    def __init__(self, extractor: Extractor, layers: Sequence[int], functionals: Sequence[str]) -> None:
+    def __init__(
+        self, extractor: Extractor, layers: Sequence[int], functionals: Sequence[str], budget: Budget
+    ) -> None:
         self.extractor = extractor
+        self.budget = budget
         self.layers = list(layers)
         self.functionals = tuple(functionals)
         self._min_frames = 2 if "std" in self.functionals else 1
@@ -70,37 +84,75 @@ class Embedder:
     def _forward(
         self, windows: Sequence[Window], waveforms: dict[int, np.ndarray], result: UnitResult
     ) -> None:
-        """Run windows in groups no larger than the batch was planned to be; join those of one clip."""
-        names = self.functionals
+        """Run windows in groups within the budget; join those of one clip."""
         parts: dict[int, dict[int, list[Parts]]] = {}  # layer → row → windows so far
-        size = max(len(waveforms), 4)
-        for start in range(0, len(windows), size):
-            group = windows[start : start + size]
+        left = list(windows)
+        again = True  # a lone window gets a second chance with all caches freed
+        while left:
+            group = left[: len(self.budget.regroup([w.n_samples for w in left])[0])]
+            reduced = self._run(group, waveforms, result.frames is not None)
+            if reduced is not None:
+                self._collect(group, reduced, parts, result)
+                left = left[len(group) :]
+                again = True
+                continue
+            free_caches()
+            if len(group) > 1:
+                self.budget.halve([w.n_samples for w in group])
+            elif again:
+                again = False
+            else:
+                row = group[0].row
+                seconds = group[0].n_samples / self.extractor.card.sample_rate_hz
+                result.fail(row, f"out of memory: {seconds:.1f} s of audio do not fit this device")
+                left = [w for w in left if w.row != row]
+                again = True
 
-            def on_layer(
-                layer: int, frames: Any, n_valid: Sequence[int], group: Sequence[Window] = group
-            ) -> None:
-                reduced = reduce_frames(frames, n_valid, names)
-                if result.frames is not None:
-                    for i, w in enumerate(group):
-                        result.frames.add(layer, w.row, frames[i, : n_valid[i]].float().cpu().numpy())
-                whole = [i for i, w in enumerate(group) if w.start == 0 and w.is_last]
-                rows = [group[i].row for i in whole]
-                if rows:
-                    result.values[layer][rows] = finish(select(reduced, whole), names)
-                    result.n_frames[rows] = reduced.count[whole]
-                for i, w in enumerate(group):
-                    if w.start == 0 and w.is_last:
-                        continue
-                    collected = parts.setdefault(layer, {}).setdefault(w.row, [])
-                    collected.append(select(reduced, [i]))
-                    if w.is_last:
-                        joined = merge(collected)
-                        result.values[layer][w.row] = finish(joined, names)[0]
-                        result.n_frames[w.row] = joined.count[0]
+    def _run(
+        self, group: Sequence[Window], waveforms: dict[int, np.ndarray], keep_frames: bool
+    ) -> dict[int, _Reduced] | None:
+        """Layer → functionals of a group of windows; None where memory does not suffice."""
+        found: dict[int, _Reduced] = {}
 
+        def on_layer(layer: int, frames: Any, n_valid: Sequence[int]) -> None:
+            kept = [frames[i, :n].float().cpu().numpy() for i, n in enumerate(n_valid)] if keep_frames else []
+            found[layer] = _Reduced(reduce_frames(frames, n_valid, self.functionals), kept)
+
+        try:
             clips = [waveforms[w.row][w.start : w.start + w.n_samples] for w in group]
             self.extractor.forward(clips, self.layers, on_layer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        return found
+
+    def _collect(
+        self,
+        group: Sequence[Window],
+        reduced: dict[int, _Reduced],
+        parts: dict[int, dict[int, list[Parts]]],
+        result: UnitResult,
+    ) -> None:
+        names = self.functionals
+        whole = [i for i, w in enumerate(group) if w.start == 0 and w.is_last]
+        rows = [group[i].row for i in whole]
+        for layer, found in reduced.items():
+            if result.frames is not None:
+                for w, frames in zip(group, found.frames, strict=True):
+                    result.frames.add(layer, w.row, frames)
+            if rows:
+                result.values[layer][rows] = finish(select(found.parts, whole), names)
+                result.n_frames[rows] = found.parts.count[whole]
+            for i, w in enumerate(group):
+                if w.start == 0 and w.is_last:
+                    continue
+                collected = parts.setdefault(layer, {}).setdefault(w.row, [])
+                collected.append(select(found.parts, [i]))
+                if w.is_last:
+                    joined = merge(collected)
+                    result.values[layer][w.row] = finish(joined, names)[0]
+                    result.n_frames[w.row] = joined.count[0]
 
 
 def _samples_for(extractor: Extractor, n_frames: int) -> int:

@@ -1,108 +1,139 @@
-"""One extraction: manifest → plan → run → summary."""
+"""Extraction: manifest → plan → run → summary, for one model or for several that share the decoding."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from extractors.base import Extractor
 from extractors.changes import refresh, report_changes
 from extractors.config import ExtractConfig
 from extractors.durations import clip_durations, clip_table
-from extractors.frames import plan_frames
+from extractors.job import Job
 from extractors.models import find_model
-from extractors.request import (
-    VERSIONED_PACKAGES,
-    audio_policy,
-    choose_functionals,
-    choose_layers,
-    fingerprint,
-    resolve_device,
-)
+from extractors.request import KeyPlan, plan_key
 from extractors.results import ExtractSummary, Progress
-from extractors.run import Run
-from featurestore.layout import CodecName
-from featurestore.manifest import read_manifest
-from featurestore.plan import DEFAULT_UNIT_ROWS, order_rows
+from extractors.run import run_jobs
+from featurestore.errors import ConfigError
+from featurestore.manifest import Manifest, read_manifest
 from featurestore.shares import parse_share, share_of_job_array
-from featurestore.storage import open_storage
-from featurestore.writer import KeyRequest, delete_key, open_key, package_versions
+from featurestore.storage import Storage, open_storage
+from featurestore.writer import delete_key, open_key
 
-__all__ = ["ExtractSummary", "Progress", "extract"]
+OnProgress = Callable[[Progress], None]
 
 
-def extract(config: ExtractConfig, on_progress: Callable[[Progress], None] | None = None) -> ExtractSummary:
+def extract(config: ExtractConfig, on_progress: OnProgress | None = None) -> ExtractSummary:
     """Embed every utterance of a manifest and commit it to a store; resumes what is there.
 
     Raises:
         UserError: of the kind that fits, before any weights are loaded; see `featurestore.errors`.
     """
+    return extract_all([config], on_progress)[0]
+
+
+def extract_all(
+    configs: Sequence[ExtractConfig], on_progress: OnProgress | None = None
+) -> list[ExtractSummary]:
+    """As `extract`, for several models that see the same manifest; what they share is decoded once.
+
+    Every key holds what a run of its own would hold.
+
+    Args:
+        configs: one for each model; same manifest, store and workers.
+        on_progress: told after every batch.
+
+    Raises:
+        UserError: see `extract`; then no model has been loaded and no key changed.
+    """
     began = time.perf_counter()
+    config = _common(configs)
     manifest = read_manifest(config.manifest)
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
-    source = find_model(config.model, allow_pickle=config.torch_weights)
-    functionals = choose_functionals(config.functionals, source)
-    policy = audio_policy(config, source)
-    layers = choose_layers(config.layers, source)
-    device = resolve_device(config.device)
+    sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
     durations = clip_durations(manifest, config.workers)
-    order = order_rows(durations, manifest.table["utterance_id"].tolist())
-    unit_rows, frames = config.unit_rows or DEFAULT_UNIT_ROWS, None
-    if config.frames:
-        unit_rows, frames = plan_frames(
-            durations[order],
-            source.card,
-            policy,
-            n_layers=len(layers),
-            unit_rows=config.unit_rows,
-            dtype=config.frames_dtype,
+    plans = [plan_key(c, s, manifest, durations) for c, s in zip(configs, sources, strict=True)]
+    _check_distinct(plans)
+    opened = [_open(plan, storage, manifest, durations) for plan in plans]
+    jobs = [job for job, _, _ in opened]
+    for plan, (job, extractor, _) in zip(plans, opened, strict=True):
+        if job.units:
+            job.load(extractor or plan.source.load(plan.device, plan.config.precision))
+    started = time.perf_counter()
+    run_jobs([job for job in jobs if job.units], workers=config.workers, on_progress=on_progress)
+    run_s = time.perf_counter() - started
+    for job in jobs:
+        job.writer.sweep_claims()
+    elapsed_s = time.perf_counter() - began
+    return [
+        ExtractSummary(
+            key=job.writer.info.path,
+            n_clips=int((job.writer.ids != "").sum()),
+            n_embedded=job.n_clips,
+            failed=job.failed,
+            audio_s=job.audio_s,
+            elapsed_s=elapsed_s,
+            forward_s=run_s,
+            n_bytes=job.n_bytes,
+            layers=list(job.writer.info.layers),
+            device=job.device,
+            notes=notes + job.notes(),
         )
-    request = KeyRequest(
-        model=config.name or source.card.name,
-        dataset=config.dataset,
-        fingerprint=fingerprint(config, source, policy, functionals),
-        functionals=functionals,
-        layers=tuple(layers),
-        n_features=source.card.n_features,
-        dtype=config.dtype,
-        codec=cast(CodecName, config.codec),
-        unit_rows=unit_rows,
-        frames=frames,
-        versions=package_versions(VERSIONED_PACKAGES),
-        model_card={k: v for k, v in vars(source.card).items() if v is not None},
-    )
+        for job, _, notes in opened
+    ]
+
+
+def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
+    first = configs[0]
+    for other in configs[1:]:
+        if (other.manifest, other.store, other.workers) != (first.manifest, first.store, first.workers):
+            raise ConfigError("models of one run share manifest, store and workers")
+    return first
+
+
+def _check_distinct(plans: Sequence[KeyPlan]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for plan in plans:
+        key = (plan.request.model, plan.request.dataset)
+        if key in seen:
+            raise ConfigError(
+                f"--model {seen[key]} and --model {plan.config.model} would both be {'/'.join(key)}; "
+                "give each a --name"
+            )
+        seen[key] = plan.config.model
+
+
+def _open(
+    plan: KeyPlan, storage: Storage, manifest: Manifest, durations: np.ndarray
+) -> tuple[Job, Extractor | None, list[str]]:
+    """Make or open a key and see what is to be done; with the model where it had to be loaded for that."""
+    config, request = plan.config, plan.request
     extractor = None
     if config.overwrite:
         # Weights first: a model that cannot be loaded must not cost what is stored.
-        extractor = source.load(device, config.precision)
+        extractor = plan.source.load(plan.device, config.precision)
         delete_key(storage, request.model, request.dataset)
-    ids = manifest.table["utterance_id"].to_numpy(dtype=object)[order]
-    writer, notes = open_key(storage, request, manifest, ids, prune=config.prune)
-    if config.normalisation is None and source.card.trained:
-        notes.insert(0, f"input normalisation: {policy.normalisation} ({source.card.normalisation_source})")
+    writer, notes = open_key(storage, request, manifest, plan.ids, prune=config.prune)
+    if config.normalisation is None and plan.source.card.trained:
+        source = plan.source.card.normalisation_source
+        notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")
     table = clip_table(writer.manifest, manifest, durations, config.workers)
     notes += (refresh if config.refresh else report_changes)(writer, table, config.workers)
-    pending = writer.pending_units(layers)
+    units = writer.pending_units(plan.layers)
     share = parse_share(config.share) if config.share else share_of_job_array()
-    mine = share.of(pending) if share else pending
     if share:
-        notes.append(f"share {share}: {len(mine)} of {len(pending)} units that are to be done")
-    run = Run(config=config, policy=policy, layers=layers, writer=writer, table=table, device=device)
-    if mine:
-        run.embed(extractor or source.load(device, config.precision), mine, on_progress)
-    writer.sweep_claims()
-    if run.n_done_by_others:
-        notes.append(f"{run.n_done_by_others} units were done by other processes meanwhile")
-    return ExtractSummary(
-        key=writer.info.path,
-        n_clips=int((writer.ids != "").sum()),
-        n_embedded=run.n_clips,
-        failed=run.failed,
-        audio_s=run.audio_s,
-        elapsed_s=time.perf_counter() - began,
-        forward_s=run.elapsed_s,
-        n_bytes=run.n_bytes,
-        layers=list(writer.info.layers),
-        device=device,
-        notes=notes,
+        n_pending = len(units)
+        units = share.of(units)
+        notes.append(f"share {share}: {len(units)} of {n_pending} units that are to be done")
+    job = Job(
+        config=config,
+        policy=plan.policy,
+        layers=plan.layers,
+        writer=writer,
+        table=table,
+        units=units,
+        device=plan.device,
     )
+    return job, extractor, notes

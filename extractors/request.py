@@ -3,17 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
 
 from extractors.audio import AudioPolicy
 from extractors.base import ModelSource
 from extractors.config import ExtractConfig
+from extractors.frames import plan_frames
 from extractors.functionals import DEFAULT_FUNCTIONALS
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
 from featurestore.layers import parse_layers
+from featurestore.layout import CodecName
+from featurestore.manifest import Manifest
+from featurestore.plan import DEFAULT_UNIT_ROWS, order_rows
+from featurestore.writer import KeyRequest, package_versions
 
 VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPlan:
+    """What a configuration asks of one key, before anything is written or loaded.
+
+    Attributes:
+        config: what was asked for.
+        source: the model.
+        policy: how audio is prepared.
+        device: torch device.
+        layers: layers to keep.
+        ids: utterance ids in the order of the plan.
+        request: what the key shall be.
+    """
+
+    config: ExtractConfig
+    source: ModelSource
+    policy: AudioPolicy
+    device: str
+    layers: list[int]
+    ids: np.ndarray
+    request: KeyRequest
+
+
+def plan_key(
+    config: ExtractConfig, source: ModelSource, manifest: Manifest, durations: np.ndarray
+) -> KeyPlan:
+    """Plan one key.
+
+    Args:
+        config: what was asked for.
+        source: its model.
+        manifest: the utterances.
+        durations: their seconds, NaN where unknown.
+
+    Raises:
+        ConfigError: something asked for is not to be had of this model or this machine.
+    """
+    functionals = choose_functionals(config.functionals, source)
+    policy = audio_policy(config, source)
+    layers = choose_layers(config.layers, source)
+    order = order_rows(durations, manifest.table["utterance_id"].tolist())
+    unit_rows, frames = config.unit_rows or DEFAULT_UNIT_ROWS, None
+    if config.frames:
+        unit_rows, frames = plan_frames(
+            durations[order],
+            source.card,
+            policy,
+            n_layers=len(layers),
+            unit_rows=config.unit_rows,
+            dtype=config.frames_dtype,
+        )
+    request = KeyRequest(
+        model=config.name or source.card.name,
+        dataset=config.dataset,
+        fingerprint=fingerprint(config, source, policy, functionals),
+        functionals=functionals,
+        layers=tuple(layers),
+        n_features=source.card.n_features,
+        dtype=config.dtype,
+        codec=cast(CodecName, config.codec),
+        unit_rows=unit_rows,
+        frames=frames,
+        versions=package_versions(VERSIONED_PACKAGES),
+        model_card={k: v for k, v in vars(source.card).items() if v is not None},
+    )
+    return KeyPlan(
+        config=config,
+        source=source,
+        policy=policy,
+        device=resolve_device(config.device),
+        layers=layers,
+        ids=manifest.table["utterance_id"].to_numpy(dtype=object)[order],
+        request=request,
+    )
 
 
 def choose_layers(spec: str | None, source: ModelSource) -> list[int]:

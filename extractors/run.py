@@ -1,205 +1,153 @@
 """The run itself: decode → batches → hidden states → functionals → committed units.
 
-Decoding runs in threads ahead of the model, writing in a thread behind it. What is held at any time is
-bounded by a few batches and two units, whatever the size of the corpus.
+Decoding runs in threads ahead of the models, writing in a thread behind them. What is held at any time is
+bounded by a few batches and two units of each model, whatever the size of the corpus. Models whose keys
+hold the same rows in the same units go through each unit side by side and share its decoded clips;
+what each computes is what it would compute alone.
 """
 
 from __future__ import annotations
 
-import time
+import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-import pandas as pd
+import numpy as np
 
-from extractors.audio import AudioError, AudioPolicy, Clip, load_clip
-from extractors.base import Extractor
-from extractors.batching import cut_batches
-from extractors.changes import locations
-from extractors.config import ExtractConfig
-from extractors.embedding import Embedder
-from extractors.request import VERSIONED_PACKAGES
+from extractors.job import Job
+from extractors.loading import Prepared, SharedClips
 from extractors.results import Progress, UnitResult
-from featurestore.claims import WAITING, Claims, Heartbeat, work_through
+from featurestore.claims import WAITING, Heartbeat, work_through
 from featurestore.plan import Unit
-from featurestore.writer import KeyWriter, package_versions
 
-# Padded seconds of audio per batch: enough to keep the device busy, little enough to fit it.
-BATCH_SECONDS = {"cpu": 30.0, "cuda": 300.0}
-MAX_BATCH_CLIPS = 256
+# Batches of every model whose clips are decoded ahead.
+BATCHES_AHEAD = 2
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Neighbouring rows of one unit whose clips are embedded together."""
+class _Step:
+    """Neighbouring rows of one unit that go through one model together."""
 
+    job: Job
     unit: Unit
     rows: range  # positions within the unit
     is_last: bool
+    clips: list[Future[Prepared] | None]
 
 
-class Run:
-    """Embeds units of one key; its counts say afterwards what was done."""
+def run_jobs(jobs: Sequence[Job], *, workers: int, on_progress: OnProgress | None = None) -> None:
+    """Embed and commit the units of these jobs, together with whoever else works on them.
 
+    Args:
+        jobs: with their models loaded.
+        workers: decoding threads.
+        on_progress: told after every batch.
+    """
+    for together in _same_rows(jobs):
+        _Run(together, jobs, workers, on_progress).run()
+
+
+def _same_rows(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in groups whose keys hold the same rows in the same units."""
+    groups: list[list[Job]] = []
+    for job in jobs:
+        for group in groups:
+            a, b = job.writer, group[0].writer
+            if a.info.shape.unit_rows == b.info.shape.unit_rows and np.array_equal(a.ids, b.ids):
+                group.append(job)
+                break
+        else:
+            groups.append([job])
+    return groups
+
+
+class _Run:
     def __init__(
-        self,
-        *,
-        config: ExtractConfig,
-        policy: AudioPolicy,
-        layers: list[int],
-        writer: KeyWriter,
-        table: pd.DataFrame,
-        device: str,
+        self, jobs: Sequence[Job], of: Sequence[Job], workers: int, on_progress: OnProgress | None
     ) -> None:
-        self.config = config
-        self.policy = policy
-        self.layers = layers
-        self.writer = writer
-        # Plain dicts: rows are looked up one by one in decoding threads.
-        self._where = locations(table)
-        self._planned: dict[str, float] = dict(zip(table.index, table["planned_s"], strict=True))
-        self._total = 0
-        self.device = device
-        self.failed: dict[str, str] = {}
-        self.audio_s = 0.0
-        self.n_bytes = 0
-        self.elapsed_s = 0.0
-        self.n_clips = 0
-        self.n_done_by_others = 0
-        self.claims = Claims(writer.storage, writer.info.path)
-        self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
+        self._jobs = jobs
+        self._all = of
+        self._workers = workers
+        self._on_progress = on_progress
+        self._writes: deque[Future[None]] = deque()
 
-    def embed(
-        self,
-        extractor: Extractor,
-        units: Sequence[Unit],
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        """Embed and commit these units, together with whoever else works on them."""
-        began = time.perf_counter()
-        embedder = Embedder(extractor, self.layers, self.writer.info.functionals)
-        writes: deque[Future[int]] = deque()
-        result: UnitResult | None = None
-        self._total = sum(u.n_rows for u in units)
-        claimed = work_through(
-            self.claims,
-            units,
-            lambda unit: self.writer.is_committed(unit, self.layers),
-            self._count_as_done_by_others,
-        )
-        with (
-            ThreadPoolExecutor(self.config.workers) as decoders,
-            ThreadPoolExecutor(1) as writing,
-            Heartbeat(self.claims),
-        ):
+    def run(self) -> None:
+        with ExitStack() as stack:
+            decoders = stack.enter_context(ThreadPoolExecutor(self._workers))
+            writing = stack.enter_context(ThreadPoolExecutor(1))
+            for job in self._jobs:
+                stack.enter_context(Heartbeat(job.claims))
             try:
-                for step in self._decoded(extractor, claimed, decoders):
-                    if step is WAITING:
-                        while writes:
-                            self.n_bytes += writes.popleft().result()
-                        continue
-                    batch, clips = step
-                    result = result or self._begin(extractor, batch.unit)
-                    self.audio_s += embedder.embed(batch.rows, clips, result)
-                    self.n_clips += len(batch.rows)
-                    if on_progress:
-                        on_progress(self._progress())
-                    if batch.is_last:
-                        # At most one unit is being written while the next is computed.
-                        while writes:
-                            self.n_bytes += writes.popleft().result()
-                        writes.append(writing.submit(self._write, result))
-                        result = None
-                while writes:
-                    self.n_bytes += writes.popleft().result()
+                self._embed(decoders, writing)
             finally:
                 decoders.shutdown(wait=False, cancel_futures=True)
-                self.claims.release_all()
-        self.elapsed_s = time.perf_counter() - began
+                for job in self._jobs:
+                    job.claims.release_all()
 
-    def _begin(self, extractor: Extractor, unit: Unit) -> UnitResult:
-        info = self.writer.info
-        return UnitResult(
-            unit,
-            self.writer.ids[unit.first_row : unit.stop_row].tolist(),
-            self.layers,
-            n_functionals=len(info.functionals),
-            n_features=extractor.card.n_features,
-            frames=info.frames,
-            failed=self.failed,
-        )
+    def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
+        results: dict[Job, UnitResult] = {}
+        for step in self._ahead(decoders):
+            if step is WAITING:
+                self._finish_writes()
+                continue
+            job = step.job
+            if job not in results:
+                results[job] = job.begin(step.unit)
+            clips = [None if c is None else c.result()[job.policy] for c in step.clips]
+            job.embed(step.rows, clips, results[job])
+            if self._on_progress:
+                self._on_progress(self._progress())
+            if step.is_last:
+                # At most one unit of each model is being written while the next is computed.
+                while len(self._writes) >= len(self._jobs):
+                    self._writes.popleft().result()
+                self._writes.append(writing.submit(job.write, results.pop(job)))
+        self._finish_writes()
 
-    def _progress(self) -> Progress:
-        return Progress(
-            clips_done=self.n_clips,
-            clips_total=self._total,
-            failed=len(self.failed),
-            audio_s=self.audio_s,
-        )
+    def _finish_writes(self) -> None:
+        while self._writes:
+            self._writes.popleft().result()
 
-    def _count_as_done_by_others(self, unit: Unit) -> None:
-        self.n_done_by_others += 1
-        self._total -= unit.n_rows
-
-    def _decoded(
-        self, extractor: Extractor, units: Iterator[Unit | None], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[_Batch, list[Clip | AudioError | None]] | None]:
-        """Batches with their clips; decoding runs two batches ahead."""
-        waiting: deque[tuple[_Batch, list[Future[Clip | AudioError | None]]]] = deque()
-        for unit in units:
-            if unit is WAITING:
+    def _ahead(self, decoders: ThreadPoolExecutor) -> Iterator[_Step | None]:
+        """Steps whose clips are being decoded; everything started is handed out before a pause."""
+        waiting: deque[_Step] = deque()
+        for step in self._steps(decoders):
+            if step is WAITING:
                 while waiting:
-                    ready, clips = waiting.popleft()
-                    yield ready, [f.result() for f in clips]
+                    yield waiting.popleft()
                 yield WAITING
                 continue
-            for batch in self._batches(extractor, unit):
-                first = unit.first_row
-                ids = self.writer.ids[first + batch.rows.start : first + batch.rows.stop]
-                waiting.append((batch, [pool.submit(self._load, str(i)) for i in ids]))
-                if len(waiting) > 2:
-                    ready, clips = waiting.popleft()
-                    yield ready, [f.result() for f in clips]
+            waiting.append(step)
+            if len(waiting) > BATCHES_AHEAD * len(self._jobs):
+                yield waiting.popleft()
         while waiting:
-            ready, clips = waiting.popleft()
-            yield ready, [f.result() for f in clips]
+            yield waiting.popleft()
 
-    def _batches(self, extractor: Extractor, unit: Unit) -> Iterator[_Batch]:
-        card = extractor.card
-        kind = self.device.partition(":")[0]
-        budget = round((self.config.batch_seconds or BATCH_SECONDS[kind]) * card.sample_rate_hz)
-        if card.fixed_samples:
-            # Every clip costs a full window: count windows, at least four at a time.
-            budget = max(budget, 4 * card.fixed_samples)
-        planned = self._planned
-        ids = self.writer.ids[unit.first_row : unit.stop_row]
-        lengths = [self.policy.model_samples(planned.get(str(i), float("nan"))) for i in ids]
-        cuts = cut_batches(
-            lengths, budget_samples=budget, max_clips=MAX_BATCH_CLIPS, fixed_samples=card.fixed_samples
+    def _steps(self, decoders: ThreadPoolExecutor) -> Iterator[_Step | None]:
+        for claimed in work_through([job.work for job in self._jobs]):
+            if claimed is WAITING:
+                yield WAITING
+                continue
+            unit, positions = claimed
+            jobs = [self._jobs[p] for p in positions]
+            where = jobs[0].audio_of(unit)
+            clips = SharedClips(decoders, where.__getitem__, [job.policy for job in jobs])
+            # By first row, so that no model runs ahead of the others by more than a batch.
+            streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]
+            for _, i, rows in heapq.merge(*streams):
+                yield _Step(jobs[i], unit, rows, rows.stop == unit.n_rows, clips.request(rows))
+
+    def _progress(self) -> Progress:
+        jobs = self._all
+        return Progress(
+            clips_done=sum(job.n_clips for job in jobs),
+            clips_total=sum(u.n_rows for job in jobs for u in job.units)
+            - sum(job.n_rows_by_others for job in jobs),
+            failed=sum(len(job.failed) for job in jobs),
+            audio_s=sum(job.audio_s for job in jobs),
         )
-        for i, rows in enumerate(cuts):
-            yield _Batch(unit, rows, i == len(cuts) - 1)
-
-    def _load(self, utterance: str) -> Clip | AudioError | None:
-        """The clip, why it cannot be used, or None for a row without an utterance."""
-        if not utterance:
-            return None
-        try:
-            return load_clip(*self._where[utterance], self.policy)
-        except AudioError as error:
-            return error
-
-    def _write(self, result: UnitResult) -> int:
-        result.close()
-        record = self.writer.write_unit(
-            result.unit,
-            sorted(result.values.items()),
-            result.rows(),
-            audio_s=result.audio_s,
-            elapsed_s=time.perf_counter() - result.began,
-            versions=self.versions,
-        )
-        self.claims.release(result.unit.index)
-        return sum(o.n_bytes for o in record.objects.values())

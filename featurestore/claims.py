@@ -128,45 +128,63 @@ class Claims:
         return layout.encode_text(json.dumps(claim), compress=False)
 
 
-def work_through(
-    claims: Claims,
-    units: Sequence[Unit],
-    is_committed: Callable[[Unit], bool],
-    on_done_by_others: Callable[[Unit], None] = lambda unit: None,
-) -> Iterator[Unit | None]:
-    """Units to do, each claimed, until all are committed by somebody.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """Units of one key that this worker wants done.
 
-    Args:
+    Attributes:
         claims: this worker's.
         units: what there is to do.
         is_committed: whether a unit is done by now.
         on_done_by_others: told of units that somebody else did.
+    """
+
+    claims: Claims
+    units: Sequence[Unit]
+    is_committed: Callable[[Unit], bool]
+    on_done_by_others: Callable[[Unit], None] = lambda unit: None
+
+
+def work_through(works: Sequence[Work]) -> Iterator[tuple[Unit, list[int]] | None]:
+    """Units to do, each claimed, until all are committed by somebody.
+
+    Args:
+        works: of one key, or of several keys whose units hold the same rows; those come together.
 
     Yields:
-        A claimed unit; the caller commits and releases it. Or `WAITING`: everything left is held by
-        others and a pause follows, so whatever the caller has under way should be finished now, or two
-        workers would wait for each other.
+        A unit and the positions of the works that claimed it; the caller commits and releases it for each.
+        Or `WAITING`: everything left is held by others and a pause follows, so whatever the caller has
+        under way should be finished now, or two workers would wait for each other.
     """
-    left = list(units)
+    left: dict[int, tuple[Unit, list[int]]] = {}
+    for position, work in enumerate(works):
+        for unit in work.units:
+            left.setdefault(unit.index, (unit, []))[1].append(position)
     while left:
-        busy = []
-        for unit in left:
-            if not claims.take(unit.index):
-                busy.append(unit)
-            elif is_committed(unit):
-                claims.release(unit.index)
-                on_done_by_others(unit)
-            else:
-                yield unit
-        left = []
+        busy: dict[int, tuple[Unit, list[int]]] = {}
+        for index, (unit, positions) in sorted(left.items()):
+            mine = []
+            for position in positions:
+                work = works[position]
+                if not work.claims.take(index):
+                    busy.setdefault(index, (unit, []))[1].append(position)
+                elif work.is_committed(unit):
+                    work.claims.release(index)
+                    work.on_done_by_others(unit)
+                else:
+                    mine.append(position)
+            if mine:
+                yield unit, mine
+        left = {}
         if busy:
             yield WAITING
             time.sleep(WAIT_S)
-        for unit in busy:
-            if is_committed(unit):
-                on_done_by_others(unit)
-            else:
-                left.append(unit)
+        for index, (unit, positions) in busy.items():
+            for position in positions:
+                if works[position].is_committed(unit):
+                    works[position].on_done_by_others(unit)
+                else:
+                    left.setdefault(index, (unit, []))[1].append(position)
 
 
 class Heartbeat:

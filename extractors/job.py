@@ -1,0 +1,173 @@
+"""One key of a run: the model, its rows, and what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+
+from extractors.audio import AudioPolicy
+from extractors.base import Extractor
+from extractors.changes import Location, locations
+from extractors.config import ExtractConfig
+from extractors.embedding import Embedder
+from extractors.memory import Budget, find_budget
+from extractors.request import VERSIONED_PACKAGES
+from extractors.results import STATUS_OK, UnitResult
+from featurestore.claims import Claims, Work
+from featurestore.fingerprint import canonical_json
+from featurestore.plan import Unit
+from featurestore.writer import KeyWriter, package_versions
+
+# Clips remembered for a check afterwards.
+MAX_REMEMBERED = 1024
+
+
+class Job:
+    """Embeds units of one key; its counts say afterwards what was done.
+
+    Args:
+        config: of the run.
+        policy: how audio is prepared.
+        layers: layers that are kept.
+        writer: of the key.
+        table: by utterance id: path, start_s, end_s, channel, planned_s; at least of the rows of `units`.
+        units: what is to be done.
+        device: torch device.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ExtractConfig,
+        policy: AudioPolicy,
+        layers: Sequence[int],
+        writer: KeyWriter,
+        table: pd.DataFrame,
+        units: Sequence[Unit],
+        device: str,
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.layers = list(layers)
+        self.writer = writer
+        self.units = list(units)
+        self.device = device
+        # Plain dicts: rows are looked up one by one.
+        self.where = locations(table)
+        self.planned_s: dict[str, float] = dict(zip(table.index, table["planned_s"], strict=True))
+        self.claims = Claims(writer.storage, writer.info.path)
+        self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
+        self.failed: dict[str, str] = {}
+        self.audio_s = 0.0
+        self.n_bytes = 0
+        self.n_clips = 0
+        self.n_units_by_others = 0
+        self.n_rows_by_others = 0
+        self.embedder: Embedder | None = None
+        self._sample: list[tuple[str, str]] = []
+
+    def load(self, extractor: Extractor) -> None:
+        """Take the loaded model and find its batch budget."""
+        budget = find_budget(
+            extractor,
+            self.device,
+            seconds=self.config.batch_seconds,
+            longest_samples=max((n for u in self.units[:1] for n in self.lengths(u)), default=1),
+            layers=self.layers,
+        )
+        self.embedder = Embedder(extractor, self.layers, self.writer.info.functionals, budget)
+
+    @property
+    def work(self) -> Work:
+        """This key's part in `work_through`."""
+        return Work(
+            claims=self.claims,
+            units=self.units,
+            is_committed=lambda unit: self.writer.is_committed(unit, self.layers),
+            on_done_by_others=self._count_as_done_by_others,
+        )
+
+    def ids(self, unit: Unit) -> list[str]:
+        """Utterance id of every row of a unit, "" where there is none."""
+        return [str(i) for i in self.writer.ids[unit.first_row : unit.stop_row]]
+
+    def audio_of(self, unit: Unit) -> list[Location | None]:
+        """Where the audio of every row of a unit is."""
+        return [self.where[i] if i else None for i in self.ids(unit)]
+
+    def lengths(self, unit: Unit) -> list[int]:
+        """Samples that every row of a unit is planned to have."""
+        return [self.policy.model_samples(self.planned_s.get(i, float("nan"))) for i in self.ids(unit)]
+
+    def batches(self, unit: Unit) -> list[range]:
+        """Rows of a unit that go through the model together."""
+        return self._loaded.budget.cut(self.lengths(unit))
+
+    def begin(self, unit: Unit) -> UnitResult:
+        """An empty result for a unit."""
+        info = self.writer.info
+        return UnitResult(
+            unit,
+            self.ids(unit),
+            self.layers,
+            n_functionals=len(info.functionals),
+            n_features=info.shape.n_features,
+            frames=info.frames,
+            failed=self.failed,
+        )
+
+    def embed(self, rows: Sequence[int], clips: Sequence, result: UnitResult) -> None:  # type: ignore[type-arg]
+        """Embed a batch into the result of its unit."""
+        self.audio_s += self._loaded.embed(rows, clips, result)
+        self.n_clips += len(rows)
+
+    def write(self, result: UnitResult) -> None:
+        """Commit a unit and let it go."""
+        result.close()
+        record = self.writer.write_unit(
+            result.unit,
+            sorted(result.values.items()),
+            result.rows(),
+            audio_s=result.audio_s,
+            elapsed_s=time.perf_counter() - result.began,
+            versions=self.versions,
+        )
+        self.claims.release(result.unit.index)
+        self.n_bytes += sum(o.n_bytes for o in record.objects.values())
+        self._remember(i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK)
+
+    def sample(self, n: int) -> list[str]:
+        """Up to `n` utterances embedded by this job, drawn by the key's fingerprint: the same every time."""
+        return [utterance for _, utterance in self._sample[:n]]
+
+    def notes(self) -> list[str]:
+        """What is worth telling of how it went."""
+        notes = []
+        if self.n_units_by_others:
+            notes.append(f"{self.n_units_by_others} units were done by other processes meanwhile")
+        budget: Budget | None = self.embedder.budget if self.embedder else None
+        if budget and budget.n_halved:
+            seconds = budget.n_samples / self.policy.sample_rate_hz
+            notes.append(
+                f"memory ran out: batches were halved {budget.n_halved} times, to {seconds:.3g} s of audio; "
+                f"--batch-seconds {seconds:.3g} starts there"
+            )
+        return notes
+
+    @property
+    def _loaded(self) -> Embedder:
+        if self.embedder is None:
+            raise RuntimeError(f"{self.writer.info.path}: the model is not loaded yet")
+        return self.embedder
+
+    def _remember(self, utterances) -> None:  # type: ignore[no-untyped-def]
+        salt = canonical_json(self.writer.info.fingerprint)
+        drawn = [(hashlib.sha256(f"{salt}{i}".encode()).hexdigest(), i) for i in utterances]
+        self._sample = sorted(self._sample + drawn)[:MAX_REMEMBERED]
+
+    def _count_as_done_by_others(self, unit: Unit) -> None:
+        self.n_units_by_others += 1
+        self.n_rows_by_others += unit.n_rows

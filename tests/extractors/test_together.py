@@ -1,0 +1,105 @@
+"""Several models in one run, and running out of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extractors.config import ExtractConfig, configs_of
+from extractors.memory import Budget
+from extractors.pipeline import extract, extract_all
+from featurestore import open_store
+from featurestore.errors import ConfigError
+from tests.extractors.registered import register
+from tests.extractors.test_pipeline import embeddings
+from tests.models import save_ssl
+
+Clips = Callable[..., Path]
+LAB = "tests.extractors.registered"
+
+
+def options(manifest: Path, store: Path, **more: object) -> dict[str, object]:
+    return {"manifest": manifest, "dataset": "noise", "store": str(store), "unit_rows": 4} | more
+
+
+def test_models_of_one_run_hold_what_runs_of_their_own_would(
+    clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = clips([5000 + 613 * (i % 7) for i in range(18)])
+    (manifest.parent / "clip003.wav").write_text("no audio")
+    hubert = save_ssl(tmp_path / "hubert-tiny", "hubert", "base", do_normalize=True)
+    models = [str(hubert), "logmel", "mfcc"]  # another policy each: normalisation, short clips
+    for model in models:
+        extract(ExtractConfig(**options(manifest, tmp_path / "apart", model=model, batch_seconds=1.0)))  # type: ignore[arg-type]
+
+    import extractors.loading
+
+    decoded = []
+    read = extractors.loading.read_samples
+    monkeypatch.setattr(extractors.loading, "read_samples", lambda *a: (decoded.append(a[0]), read(*a))[1])
+    configs = configs_of(models, [], **options(manifest, tmp_path / "s", batch_seconds=1.0))
+    seen = []
+    summaries = extract_all(configs, seen.append)
+    assert [s.key for s in summaries] == ["hubert-tiny/noise", "logmel/noise", "mfcc/noise"]
+    assert [set(s.failed) for s in summaries] == [{"clip003"}] * 3
+    assert seen[-1].clips_done == seen[-1].clips_total == 3 * 18
+    assert embeddings(tmp_path / "s") == embeddings(tmp_path / "apart")
+    assert len(decoded) == 18
+
+
+def test_keys_with_other_rows_run_one_after_the_other(clips: Clips, tmp_path: Path) -> None:
+    manifest = clips([6000] * 6)
+    extract(ExtractConfig(**options(manifest, tmp_path / "s", model="logmel", unit_rows=5)))  # type: ignore[arg-type]
+    table = manifest.read_text()
+    clips([7000] * 9)
+    assert manifest.read_text() != table
+    summaries = extract_all(configs_of(["logmel", "mfcc"], [], **options(manifest, tmp_path / "s")))
+    assert [s.n_embedded for s in summaries] == [3, 9]
+    store = open_store(tmp_path / "s")
+    assert [len(store.features(m, "noise").index) for m in ("logmel", "mfcc")] == [9, 9]
+
+
+def test_two_models_for_one_key_are_refused_before_anything_is_made(clips: Clips, tmp_path: Path) -> None:
+    manifest = clips([6000])
+    with pytest.raises(ConfigError, match="would both be x/noise; give each a --name"):
+        extract_all(configs_of(["logmel", "mfcc"], ["x", "x"], **options(manifest, tmp_path / "s")))
+    with pytest.raises(ConfigError, match="expected one for each --model"):
+        configs_of(["logmel", "mfcc"], ["x"], **options(manifest, tmp_path / "s"))
+    assert not (tmp_path / "s").exists()
+
+
+def test_running_out_of_memory_halves_the_batches_and_goes_on(
+    clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(tmp_path / "site", monkeypatch, small=f"{LAB}:SmallMemory")
+    manifest = clips([6000 + 10 * i for i in range(15)] + [90_000])
+    common = options(manifest, tmp_path / "s", unit_rows=16)
+    summary = extract(ExtractConfig(**common, model="small:30000", name="small"))  # type: ignore[arg-type]
+    assert summary.failed == {"clip015": "out of memory: 5.6 s of audio do not fit this device"}
+    assert any(n.startswith("memory ran out: batches were halved") for n in summary.notes)
+    extract(ExtractConfig(**common, model="logmel"))  # type: ignore[arg-type]
+    store = open_store(tmp_path / "s")
+    small, whole = store.features("small", "noise"), store.features("logmel", "noise")
+    assert small.index["utterance_id"].tolist() == whole.index["utterance_id"].tolist()
+    assert small.index["utterance_id"][0] == "clip015"
+    assert np.isnan(small.layer(0).numpy()[0]).all()
+    np.testing.assert_allclose(small.layer(0).numpy()[1:], whole.layer(0).numpy()[1:], rtol=1e-5)
+
+
+def test_other_errors_of_a_model_are_not_taken_for_a_lack_of_memory(
+    clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(tmp_path / "site", monkeypatch, broken=f"{LAB}:Broken")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        extract(ExtractConfig(**options(clips([6000]), tmp_path / "s", model="broken")))  # type: ignore[arg-type]
+
+
+def test_a_halved_budget_cuts_smaller_groups() -> None:
+    budget = Budget(40)
+    assert [len(r) for r in budget.regroup([10] * 8)] == [4, 4]
+    budget.halve([10] * 4)
+    assert [len(r) for r in budget.regroup([10] * 8)] == [2] * 4
+    assert Budget(40, fixed_samples=100).n_samples == 400
