@@ -340,7 +340,7 @@ def _corpus_command(corpus: Any) -> click.Command:
             corpus=corpus.name,
             source=source,
             out=out,
-            options={k: v for k, v in given.items() if v not in (None, (), False)},
+            options={k: v for k, v in given.items() if v is not None and v != () and v is not False},
             **options,
         )
         print_manifest_report(*make_manifest(request), out)

@@ -20,10 +20,13 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.errors import LabelError
+from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
+from featurestore.text_table import TextTableError, read_table
 
 SEPARATOR = "|"
 NOTHING = SEPARATOR  # the empty set
 MAPPING_COLUMNS = ("label", "from", "to")
+_NUMBERS = ("start_s", "end_s", "channel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,15 +97,17 @@ def read_mapping(path: str | Path) -> pd.DataFrame:
     """
     source = Path(path)
     try:
-        mapping = pd.read_csv(source, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = " ".join(str(error).split())
-        raise LabelError(f"{source}: not a readable mapping ({reason}); expected CSV") from error
+        mapping = read_table(source)
+    except TextTableError as error:
+        expected = ",".join(MAPPING_COLUMNS)
+        raise LabelError(f"{source}: {error}; expected a mapping, CSV with {expected}") from error
     if list(mapping.columns) != list(MAPPING_COLUMNS):
         raise LabelError(
             f"{source}: expected the columns {','.join(MAPPING_COLUMNS)}, "
             f"got {','.join(map(str, mapping.columns))}; correct the first line"
         )
+    if not len(mapping):
+        raise LabelError(f"{source}: expected one rule per row, found none; add some or leave --map out")
     twice = mapping.duplicated(["label", "from"])
     if twice.any():
         row = int(twice.to_numpy().argmax())
@@ -119,7 +124,7 @@ def apply_mapping(table: pd.DataFrame, mapping: pd.DataFrame) -> tuple[pd.DataFr
     A dropped class leaves an empty cell; in a column of sets the label just leaves its sets.
 
     Raises:
-        LabelError: a column or a class that the table does not have.
+        LabelError: a column or a class that the table does not have, or no class is left.
     """
     out, reports = table.copy(), []
     for name in mapping["label"].unique():
@@ -127,7 +132,14 @@ def apply_mapping(table: pd.DataFrame, mapping: pd.DataFrame) -> tuple[pd.DataFr
         rules = mapping[mapping["label"] == name]
         target = dict(zip(rules["from"], rules["to"], strict=True))
         _require_known(target, class_sizes(column), name)
+        joined = [to for to in target.values() if SEPARATOR in to]
+        if joined:
+            raise LabelError(
+                f"label {name!r}: a class cannot be named {joined[0]!r}; '|' joins labels of a set"
+            )
         changed, report = _change(column, name, _Rename(target))
+        if not report.after:
+            raise LabelError(f"label {name!r}: the mapping drops all {len(report.before)} classes; keep some")
         out[name] = changed
         reports.append(report)
     return out, reports
@@ -169,7 +181,9 @@ def derive_label(
     Raises:
         LabelError: no such column, one named `new` exists, a bad pattern, or no match at all.
     """
-    cells = _column(table, source)
+    if source in _NUMBERS:
+        raise LabelError(f"label {new!r}: column {source!r} holds numbers; derive labels from text")
+    cells = _column(table, source, label_only=False)
     _require_new(table, new)
     try:
         regex = re.compile(pattern)
@@ -271,15 +285,19 @@ def _report(name: str, before: pd.Series, after: pd.Series) -> LabelReport:
     )
 
 
-def _column(table: pd.DataFrame, name: str) -> pd.Series:
-    if name not in table.columns:
-        raise LabelError(f"no column {name!r}; there is {', '.join(map(str, table.columns))}")
+def _column(table: pd.DataFrame, name: str, *, label_only: bool = True) -> pd.Series:
+    offered = [str(c) for c in table.columns if not (label_only and c in CONTRACT_COLUMNS)]
+    if name not in offered:
+        what = "label column" if label_only else "column"
+        raise LabelError(f"no {what} {name!r}; there is {', '.join(offered) or 'none'}")
     return table[name]
 
 
 def _require_new(table: pd.DataFrame, name: str) -> None:
     if name in table.columns:
         raise LabelError(f"column {name!r} exists already; choose another name")
+    if name in RESERVED_COLUMNS or name in CONTRACT_COLUMNS or not name.strip():
+        raise LabelError(f"a label column cannot be named {name!r}; choose another name")
 
 
 def _require_known(target: Iterable[str], sizes: Mapping[str, int], column: str) -> None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
@@ -20,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import ManifestError
+from featurestore.text_table import TextTableError, read_table
 
 REQUIRED_COLUMN = "path"
 CONTRACT_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "channel", "split", "group")
@@ -169,19 +172,40 @@ def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """Write a table in the manifest contract as CSV or Parquet, by suffix; missing values become "".
 
     Raises:
-        ManifestError: the suffix is neither ``.csv`` nor ``.parquet``.
+        ManifestError: the suffix is neither ``.csv`` nor ``.parquet``, or nothing can be written there.
+    """
+    target = check_target(path)
+    text = to_text(table)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".csv":
+            text.to_csv(
+                temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text)
+            )
+        else:
+            text.to_parquet(temporary, index=False)
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise ManifestError(f"{target}: cannot be written ({error.strerror}); choose another name") from error
+    return target
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Where a manifest is to be written, refused before anything is read if it cannot be.
+
+    Raises:
+        ManifestError: a URL, a folder, or a suffix that is neither ``.csv`` nor ``.parquet``.
     """
     target = Path(path)
-    text = to_text(table)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    if target.suffix == ".csv":
-        text.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text))
-    elif target.suffix == ".parquet":
-        text.to_parquet(temporary, index=False)
-    else:
+    if target.suffix not in (".csv", ".parquet"):
         raise ManifestError(f"{target}: expected a name ending in .csv or .parquet")
-    temporary.replace(target)
+    if re.match(r"[a-z0-9]+:/", str(target)):
+        raise ManifestError(f"{target}: expected a file on this machine; only stores can be remote")
+    if target.is_dir():
+        raise ManifestError(f"{target}: expected a file to write, this is a folder; choose another name")
     return target
 
 
@@ -214,26 +238,13 @@ def _read_text_table(source: Path) -> pd.DataFrame:
         if source.suffix == ".parquet":
             return to_text(pd.read_parquet(source).reset_index(drop=True))
         if source.suffix == ".csv":
-            return _read_csv(source)
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{source}: not UTF-8 text ({error.reason} at byte {error.start}); save it as CSV UTF-8"
-        ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+            return read_table(source)
+    except TextTableError as error:
+        raise ManifestError(f"{source}: {error}") from error
+    except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ManifestError(f"{source}: not a readable table ({reason})") from error
     raise ManifestError(f"{source}: expected a .csv or .parquet file, got {source.suffix or 'no suffix'!r}")
-
-
-def _read_csv(source: Path) -> pd.DataFrame:
-    # The header is read as a row of its own: pandas would rename repeated columns and drop surplus cells.
-    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-    rows = pd.read_csv(
-        source, header=None, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig"
-    ).fillna("")
-    table = rows.iloc[1:].reset_index(drop=True)
-    table.columns = pd.Index(rows.iloc[0].tolist(), dtype=object)
-    return table
 
 
 def _cells_as_text(column: pd.Series) -> pd.Series:

@@ -51,8 +51,10 @@ class AuditConfig:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.store is None and (self.model or self.dataset):
-            raise ConfigError("audit: --model and --dataset name a key of a store; give --store as well")
+        if self.store is None and (self.model or self.dataset or self.layers):
+            raise ConfigError(
+                "audit: --model, --dataset and --layers name parts of a store; give --store too"
+            )
         if self.model_rate_hz is not None and self.model_rate_hz < 1:
             raise ConfigError(f"model rate: expected Hz, got {self.model_rate_hz}")
         if self.workers is not None and self.workers < 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, list_files, look_up, nfc
+from featurestore.corpora.tables import count, list_files, look_up, name_some, nfc
 
 # Position = class index of the released code, also of the two tuples below.
 _CALLTYPES = "L-S1 L-S2 L-S3 L-A L-PA L-P L-O S CH-P CH-N GR-P GR-N L-TA L-H"
@@ -72,7 +72,8 @@ TYPOS = {
 def read(source: Path) -> Draft:
     """Read the folder tree ``data/<individual>_…/<calltype>/*.wav``, sorted by name."""
     root = source / "data" if (source / "data").is_dir() else source
-    files = [f for f in list_files(root, (".wav",)) if f.count("/") == 2]
+    below = list_files(root, (".wav",))
+    files = [f for f in below if f.count("/") == 2]
     if not files:
         return Draft(rows=pd.DataFrame(columns=["file", "path"]))
     table = pd.DataFrame({"inner": files}, dtype="str")
@@ -83,6 +84,9 @@ def read(source: Path) -> Draft:
     table["calltype"] = parts[1]
     dropped = table["calltype"] == DROPPED_CALLTYPE
     notes = _notes(table[~dropped], written[~dropped], int(dropped.sum()))
+    if len(below) > len(files):
+        other = name_some(sorted(set(below) - set(files)))
+        notes = (*notes, f"passed over {count(len(below) - len(files), 'file')} at another depth: {other}")
     table = table[~dropped].reset_index(drop=True)
     known = table["individual"].isin(INDIVIDUALS)
     sex = table["individual"].isin(MALES).map({True: "M", False: "F"}).where(known, "")

@@ -79,4 +79,5 @@ AUDACITY = Corpus(
     groups={"recording": "one audio file"},
     options={"audio": AUDIO_OPTION},
     reader=read,
+    takes_file=True,
 )

@@ -60,6 +60,7 @@ class Corpus:
         groups: the units that ``group`` may stand for, each with one sentence.
         options: what `read` takes beyond ``group``, each with one sentence.
         reader: ``reader(source, **options) -> Draft``.
+        takes_file: a single file will do as the source.
         published_rows: clips of the complete corpus, to tell a partial copy; None if it varies.
     """
 
@@ -72,6 +73,7 @@ class Corpus:
     reader: Callable[..., Draft]
     options: Mapping[str, str] = field(default_factory=dict)
     published_rows: int | None = None
+    takes_file: bool = False
 
     def read(
         self,
@@ -105,5 +107,7 @@ class Corpus:
             raise ManifestError(
                 f"{root}: no such file or folder; expected a copy of {self.title} ({self.where})"
             )
+        if root.is_file() and not self.takes_file:
+            raise ManifestError(f"{root}: expected the folder of {self.title}, got a file; give its folder")
         draft = self.reader(root, **options)
         return finish(self, draft, root, allow_missing=allow_missing, group=group)

@@ -7,7 +7,8 @@ labels are joined with ``|`` (see `featurestore.labels`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import isfinite
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,7 @@ from featurestore.labels import join_labels
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 # humbugdb: species with at most this many clips become "others" (BEANS, scripts/humbugdb.py).
 HUMBUG_RARE = 100
+LONGEST_S = 366 * 86_400.0  # no recording is longer than a year: the number is no length in seconds
 
 
 def read(source: Path, *, task: str | None = None) -> Draft:
@@ -50,7 +52,7 @@ def read(source: Path, *, task: str | None = None) -> Draft:
 
 
 def _dogs(root: Path) -> Draft:
-    table = read_text_table(root / "annotations.csv", ("filename", "name"))
+    table = read_text_table(root / "annotations.csv", ("filename", "name"), filled=("filename",))
     labels = ["name", *(c for c in ("context", "age", "weight", "sex", "breed") if c in table)]
     file = [_converted(root, f) for f in table["filename"]]
     groups = {}
@@ -60,13 +62,14 @@ def _dogs(root: Path) -> Draft:
 
 
 def _bats(root: Path) -> Draft:
-    table = read_text_table(root / "annotations.csv", ("Emitter", "File Name"))
+    table = read_text_table(root / "annotations.csv", ("Emitter", "File Name"), filled=("File Name",))
     labels = table[["Emitter"]].rename(columns={"Emitter": "emitter"})
     return _draft(root, "audio/" + table["File Name"], labels, {}, "annotations.{part}.csv")
 
 
 def _cbi(root: Path) -> Draft:
-    table = read_text_table(root / "train.csv", ("ebird_code", "filename", "recordist"))
+    columns = ("ebird_code", "filename", "recordist")
+    table = read_text_table(root / "train.csv", columns, filled=("filename",))
     file = "wav/" + table["filename"].map(stem) + ".wav"
     groups = {"recordist": table["recordist"]}
     return _draft(root, file, table[["ebird_code"]], groups, "annotations.{part}.csv")
@@ -77,7 +80,7 @@ def _humbugdb(root: Path) -> Draft:
     tables = [f for f in list_files(folder, (".csv",)) if f.startswith("neurips_2021_zenodo")]
     if not tables:
         raise ManifestError(f"{folder}: expected neurips_2021_zenodo_0_0_1.csv here, found no such")
-    table = read_text_table(folder / tables[-1], ("id", "species"))
+    table = read_text_table(folder / tables[-1], ("id", "species"), filled=("id",))
     species = table["species"].where(table["species"] != "", "non-mosquito")
     frequent = species.map(species.value_counts()) > HUMBUG_RARE
     labels = pd.DataFrame({"species": species.where(frequent, "others")})
@@ -184,9 +187,7 @@ def _detection(root: Path, task: Detection) -> Draft:
         listed = root / f"{part}.jsonl"
         if not listed.is_file():
             continue
-        for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
-            if not line.strip():
-                continue
+        for number, line in _lines(listed):
             file, length_s, events = _recording(line, task, f"{listed}: line {number}", renamed)
             windows = cut_windows(length_s, events, window_s=task.window_s, shift_s=task.shift_s)
             cells += [(file, w.start_s, w.end_s, ours, join_labels(w.labels)) for w in windows]
@@ -209,13 +210,26 @@ def _detection(root: Path, task: Detection) -> Draft:
     return Draft(rows=rows, groups={"recording": recording}, notes=tuple(notes))
 
 
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines that hold something."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    return ((n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
+
+
 def _recording(
     line: str, task: Detection, where: str, renamed: dict[str, int]
 ) -> tuple[str, float, list[Event]]:
     try:
         entry = json.loads(line)
         file, length_s = str(entry["path"]), float(entry["length"])
-        marks = [(float(a["st"]), float(a["ed"]), str(a["label"])) for a in entry["annotations"]]
+        marks = [(float(a["st"]), float(a["ed"]), str(a["label"])) for a in list(entry["annotations"])]
+        if not file.strip() or not 0 <= length_s <= LONGEST_S:
+            raise ValueError(f"a path and a length of 0 to {LONGEST_S:.0f} s are needed")
+        if not all(isfinite(t) for start_s, end_s, _ in marks for t in (start_s, end_s)):
+            raise ValueError("st and ed must be finite")
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(
             f"{where}: expected an object with path, length and annotations of st, ed and label; "

@@ -16,6 +16,7 @@ from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotatio
 from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.tables import AUDIO_SUFFIXES
 from featurestore.errors import DependencyMissing, ManifestError
+from featurestore.sound import SoundError, read_header
 
 # One segment: audio name as the annotation gives it ("" if it gives none), start, end, label.
 Segment = tuple[str, float, float, str]
@@ -68,10 +69,12 @@ def _crowsetta() -> Any:
 
 
 def _rate_hz(path: Path) -> float:
-    import soundfile
-
-    # A missing file is reported later by name; until then its rows need some times.
-    return float(soundfile.info(str(path)).samplerate) if path.is_file() else 1.0
+    if not path.is_file():  # reported later by name; until then its rows need some times
+        return 1.0
+    try:
+        return float(read_header(str(path)).sample_rate_hz)
+    except SoundError as error:
+        raise ManifestError(f"{path}: {error}, so its sample rate is not known; replace the file") from None
 
 
 def _sequence(sequence: Any, name: str) -> Iterator[Segment]:
@@ -171,6 +174,7 @@ def _format(name: str, title: str, reader: Callable[..., Draft], **options: str)
         groups={"recording": "one audio file"},
         options={"audio": AUDIO_OPTION, **options},
         reader=reader,
+        takes_file=True,
     )
 
 

@@ -12,7 +12,8 @@ from featurestore.corpora.tables import read_text_table
 
 def read(source: Path, *, esc10: bool = False) -> Draft:
     """Read ``meta/esc50.csv``, in file order; `esc10` keeps the ten classes of the subset."""
-    table = read_text_table(source / "meta/esc50.csv", ("filename", "fold", "category", "esc10", "src_file"))
+    columns = ("filename", "fold", "category", "esc10", "src_file")
+    table = read_text_table(source / "meta/esc50.csv", columns, filled=("filename",))
     if esc10:
         table = table[table["esc10"].str.lower() == "true"].reset_index(drop=True)
     file = "audio/" + table["filename"]

@@ -10,6 +10,7 @@ import pandas as pd
 from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.tables import count, list_files, look_up, name_some
 from featurestore.errors import ConfigError, ManifestError
+from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
 
 PARTS = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test"}
 
@@ -37,6 +38,7 @@ def read(source: Path, *, label: str = "label", pattern: str | None = None) -> D
             f"{source}: expected every file in a class folder, found outside of one: "
             f"{name_some(list(files[loose]))}; move them, or say with --pattern where the labels stand"
         )
+    _require_label(label, "--label")
     rows = rows.assign(split=split)
     rows[label] = folders.str[0]
     inner = folders.str[1:].str.join("/")
@@ -44,6 +46,11 @@ def read(source: Path, *, label: str = "label", pattern: str | None = None) -> D
     if (inner != "").any():
         groups["subfolder"] = (folders.str[0] + "/" + inner).where(inner != "", "")
     return Draft(rows=rows, groups=groups)
+
+
+def _require_label(name: str, option: str) -> None:
+    if name in ("file", *CONTRACT_COLUMNS, *RESERVED_COLUMNS):
+        raise ConfigError(f"corpus folder: {option}: a label column cannot be named {name!r}; choose another")
 
 
 def _by_pattern(rows: pd.DataFrame, pattern: str) -> Draft:
@@ -56,6 +63,9 @@ def _by_pattern(rows: pd.DataFrame, pattern: str) -> Draft:
         raise ConfigError(
             f"corpus folder: expected named groups like (?P<species>...) in {pattern!r}, found none"
         )
+    for name in names:
+        if name not in ("group", "split"):
+            _require_label(name, "--pattern")
     found = [regex.search(f) for f in rows["file"]]
     other = pd.Series([m is None for m in found], index=rows.index, dtype=bool)
     notes: tuple[str, ...] = ()
@@ -67,6 +77,11 @@ def _by_pattern(rows: pd.DataFrame, pattern: str) -> Draft:
     groups = {"pattern": parts["group"]} if "group" in names else {}
     if "split" in names:
         rows["split"] = look_up(parts["split"].str.lower(), PARTS)
+        strange = sorted(set(parts["split"][rows["split"] == ""]) - {""})
+        if strange:
+            raise ManifestError(
+                f"corpus folder: --pattern finds the split {strange[0]!r}, expected train, valid or test"
+            )
     labels = parts[[n for n in names if n not in ("group", "split")]]
     return Draft(rows=pd.concat([rows, labels], axis=1), groups=groups, notes=notes)
 

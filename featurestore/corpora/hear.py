@@ -6,6 +6,7 @@ Scene tasks give one row per clip, event tasks one row per event or, with a wind
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from featurestore.corpora.tables import count, look_up, read_text_table
 from featurestore.corpora.windows import Event, cut_windows
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.labels import join_labels
+from featurestore.sound import SoundError, read_header
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 _METADATA = "task_metadata.json"
@@ -33,23 +35,30 @@ def read(
     root = _task_folder(source, task)
     metadata = _json(root / _METADATA)
     rate = _rate_folder(root, sample_rate_hz)
-    parts = [str(s) for s in metadata.get("splits", ())] or _parts(root)
+    named = metadata.get("splits")
+    parts = [str(s) for s in named] if isinstance(named, list) and named else _parts(root)
     events = metadata.get("embedding_type") == "event"
     if not events and window_s is not None:
         raise ConfigError(f"{root}: windows are for event tasks, this is a task of whole scenes")
     if (window_s is None) != (shift_s is None):
-        raise ConfigError("corpus hear: --window and --shift belong together; give both or none")
+        raise ConfigError("corpus hear: --window-s and --shift-s belong together; give both or none")
+    if not all(w is None or (isfinite(w) and w > 0) for w in (window_s, shift_s)):
+        raise ConfigError(f"corpus hear: expected seconds above 0, got {window_s:g} and {shift_s:g}")
     cells: list[dict[str, object]] = []
     for part in parts:
-        for name, marks in _json(root / f"{part}.json").items():
+        listed = root / f"{part}.json"
+        for name, marks in _json(listed).items():
             file = f"{rate}/{part}/{name}"
             base = {"file": file, "path": str(root / file), "part": part}
+            where = f"{listed}: {name!r}"
             if not events:
-                cells.append({**base, "label": _scene(marks, metadata)})
-            elif window_s is None or shift_s is None:
-                cells += [{**base, **_span(m), "label": str(m["label"])} for m in marks]
+                cells.append({**base, "label": _scene(marks, metadata, where)})
+                continue
+            found = [_event(m, where) for m in _marks(marks, where)]
+            if window_s is None or shift_s is None:
+                cells += [{**base, "start_s": e.start_s, "end_s": e.end_s, "label": e.label} for e in found]
             else:
-                cells += [{**base, **w} for w in _windows(root / file, marks, window_s, shift_s)]
+                cells += [{**base, **w} for w in _windows(root / file, found, window_s, shift_s)]
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "path", "part", "label"])
     folds = bool(parts) and not set(parts) & set(PARTS)
     rows["split"] = look_up(rows["part"], PARTS)
@@ -93,32 +102,46 @@ def _parts(root: Path) -> list[str]:
     return known or [n for n in names if n.startswith("fold")]
 
 
-def _scene(marks: Any, metadata: dict[str, Any]) -> str:
-    labels = [str(m) for m in (marks if isinstance(marks, list) else [marks])]
+def _marks(marks: Any, where: str) -> list[Any]:
+    if not isinstance(marks, list):
+        raise ManifestError(f"{where}: expected a list, got {str(marks)[:60]!r}; correct it")
+    return marks
+
+
+def _scene(marks: Any, metadata: dict[str, Any], where: str) -> str:
+    labels = _marks([marks] if isinstance(marks, str) else marks, where)
+    if not all(isinstance(label, str | int) for label in labels):
+        raise ManifestError(f"{where}: expected labels, got {str(marks)[:60]!r}; correct it")
     if metadata.get("prediction_type") == "multilabel":
-        return join_labels(labels)
+        return join_labels(map(str, labels))
     if len(labels) != 1:
-        raise ManifestError(
-            f"expected one label for a clip of a {metadata.get('prediction_type')} task, got {labels!r}"
-        )
-    return labels[0]
+        kind = metadata.get("prediction_type")
+        raise ManifestError(f"{where}: expected one label for a clip of a {kind} task, got {labels!r}")
+    return str(labels[0])
 
 
-def _span(mark: dict[str, Any]) -> dict[str, float]:
-    # HEAR counts events in milliseconds.
-    return {"start_s": float(mark["start"]) / 1000, "end_s": float(mark["end"]) / 1000}
+def _event(mark: Any, where: str) -> Event:
+    """One event; HEAR counts in milliseconds."""
+    try:
+        start_s, end_s, label = float(mark["start"]) / 1000, float(mark["end"]) / 1000, str(mark["label"])
+    except (KeyError, TypeError, ValueError):
+        start_s = end_s = float("nan")
+        label = ""
+    if not (isfinite(start_s) and isfinite(end_s)):
+        got = str(mark)[:60]
+        raise ManifestError(f"{where}: expected label, start and end (ms) of each event, got {got!r}")
+    return Event(start_s=start_s, end_s=end_s, label=label)
 
 
-def _windows(
-    path: Path, marks: list[dict[str, Any]], window_s: float, shift_s: float
-) -> list[dict[str, object]]:
-    import soundfile
-
+def _windows(path: Path, events: list[Event], window_s: float, shift_s: float) -> list[dict[str, object]]:
     if not path.is_file():  # one row, so that it is reported as missing
         return [{"start_s": 0.0, "end_s": window_s, "label": join_labels(())}]
-    info = soundfile.info(str(path))
-    events = [Event(**_span(m), label=str(m["label"])) for m in marks]
-    cut = cut_windows(info.frames / info.samplerate, events, window_s=window_s, shift_s=shift_s)
+    try:
+        header = read_header(str(path))
+    except SoundError as error:
+        raise ManifestError(f"{path}: {error}, so it cannot be cut into windows; replace the file") from None
+    length_s = header.n_frames / header.sample_rate_hz
+    cut = cut_windows(length_s, events, window_s=window_s, shift_s=shift_s)
     return [{"start_s": w.start_s, "end_s": w.end_s, "label": join_labels(w.labels)} for w in cut]
 
 

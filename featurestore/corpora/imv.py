@@ -29,13 +29,13 @@ CALLTYPES = (
     "Peep",
 )
 SILENCE, NOISE = 11, 12
-_NAME = r"^(?P<date>[^_]+)_[Tt]win(?P<twin>\d+)_[Mm]armoset(?P<marmoset>\d+)"
+_NAME = r"^(?P<date>[^_]+)_[Tt]win(?P<twin>[1-9]\d*)_[Mm]armoset(?P<marmoset>[12])(?!\d)"
 
 
 def read(source: Path) -> Draft:
     """Read ``labels.csv`` and keep the calls, in file order."""
     annotations = source / "labels.csv"
-    table = read_text_table(annotations, ("filename", "start", "end", "calltype"))
+    table = read_text_table(annotations, ("filename", "start", "end", "calltype"), filled=("filename",))
     kind = pd.to_numeric(table["calltype"], errors="coerce")
     call = kind.between(0, len(CALLTYPES) - 1) & (kind % 1 == 0)
     notes = _notes(kind, call)

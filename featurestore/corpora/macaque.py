@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import list_files, name_some, read_text_table
+from featurestore.corpora.tables import first_row, list_files, name_some, read_text_table
 from featurestore.errors import ManifestError
 
 COLUMNS = ("class", "split", "filename")
@@ -17,7 +17,7 @@ PARTS = {"train": "train", "valid": "val", "val": "val", "validation": "val", "t
 def read(source: Path) -> Draft:
     """Read the one table with the columns ``class,split,filename``, in file order."""
     annotations = _find_table(source)
-    table = read_text_table(annotations, COLUMNS)
+    table = read_text_table(annotations, COLUMNS, filled=("filename",))
     strange = sorted(set(table["split"].str.lower()) - set(PARTS))
     if strange:
         raise ManifestError(
@@ -42,7 +42,7 @@ def _find_table(source: Path) -> Path:
     if source.is_file():
         return source
     tables = [source / f for f in list_files(source, (".csv",))]
-    fitting = [t for t in tables if set(COLUMNS) <= set(pd.read_csv(t, nrows=0).columns)]
+    fitting = [t for t in tables if set(COLUMNS) <= set(first_row(t))]
     if len(fitting) != 1:
         found = name_some([str(t.relative_to(source)) for t in fitting]) or "none"
         raise ManifestError(
@@ -64,5 +64,6 @@ MACAQUE = Corpus(
     where="https://archive.org/details/macaque_coo_calls",
     groups={},
     reader=read,
+    takes_file=True,
     published_rows=7_285,
 )

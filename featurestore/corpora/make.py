@@ -18,7 +18,7 @@ from featurestore.labels import (
     explode_labels,
     read_mapping,
 )
-from featurestore.manifest import write_manifest
+from featurestore.manifest import check_target, write_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
     Raises:
         UserError: one line; see `Corpus.read` and `featurestore.labels`.
     """
+    check_target(request.out)
     corpus = get_corpus(request.corpus)
     found = corpus.read(
         request.source, allow_missing=request.allow_missing, group=request.group, **dict(request.options)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, name_some, read_text_table, seconds, stem
+from featurestore.corpora.tables import count, first_row, name_some, read_text_table, seconds, stem
 from featurestore.errors import ManifestError
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
@@ -42,7 +42,7 @@ def read(
     wanted = [label_column] if isinstance(label_column, str) else list(label_column or [])
     tables, passed_over, n_views, n_across = [], [], 0, 0
     for file in files:
-        header = _header(root / file)
+        header = first_row(root / file, "\t")
         if BEGIN not in header and source.is_dir():
             passed_over.append(file)
             continue
@@ -57,7 +57,7 @@ def read(
     rows[labels] = rows[labels].fillna("")
     notes = []
     if n_views:
-        notes.append(f"dropped {count(n_views, 'row')} that repeat a selection in another view")
+        notes.append(f"dropped {count(n_views, 'row')} repeating a selection, as the views of Raven do")
     if n_across:
         notes.append(f"{count(n_across, 'selection')} run on into a second file")
     if passed_over:
@@ -68,16 +68,13 @@ def read(
     return Draft(rows=rows, groups={"recording": rows["file"].map(_bare)}, notes=tuple(notes))
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        return lines.readline().rstrip("\r\n").split("\t")
-
-
 def _one(root: Path, file: str, index: AudioIndex, wanted: list[str]) -> tuple[pd.DataFrame, int, int]:
     """Rows of one table, how many repeated a view, and how many end in another file."""
     path = root / file
     table = read_text_table(path, (BEGIN, END, *wanted), separator="\t", quoted=False)
-    labels = wanted or [c for c in table.columns if c not in _NOT_LABELS and not _MEASUREMENT.search(c)]
+    labels = wanted or [
+        c for c in table.columns if c.strip() and c not in _NOT_LABELS and not _MEASUREMENT.search(c)
+    ]
     if not labels:
         raise ManifestError(
             f"{path}: expected a label column beside Raven's own, found none; add one, or name one "
@@ -157,4 +154,5 @@ RAVEN = Corpus(
         "audio": AUDIO_OPTION,
     },
     reader=read,
+    takes_file=True,
 )

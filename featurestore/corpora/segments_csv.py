@@ -33,7 +33,7 @@ def read_generic(source: Path, *, audio: str | Path | None = None) -> Draft:
     index = AudioIndex(source, audio)
     tables = []
     for file in files:
-        table = read_text_table(root / file, (*SEGMENT, "notated_path"))
+        table = read_text_table(root / file, (*SEGMENT, "notated_path"), filled=("notated_path",))
         names = {f: index.of_name(f, file) for f in table["notated_path"].unique()}
         tables.append(_rows(table, root / file, table["notated_path"].map(names)))
     return _draft(tables, index)
@@ -65,6 +65,7 @@ SIMPLE_SEQ = Corpus(
     groups={"recording": "one audio file"},
     options={"audio": AUDIO_OPTION},
     reader=read_simple,
+    takes_file=True,
 )
 GENERIC_SEQ = Corpus(
     name="generic-seq",
@@ -75,4 +76,5 @@ GENERIC_SEQ = Corpus(
     groups={"recording": "one audio file"},
     options={"audio": AUDIO_OPTION},
     reader=read_generic,
+    takes_file=True,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +12,9 @@ import pandas as pd
 
 from featurestore.corpora.base import NO_GROUP, Corpus, CorpusTable, Draft
 from featurestore.errors import ConfigError, ManifestError
+from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
+from featurestore.text_table import TextTableError, read_table
 
-CONTRACT_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "channel", "split", "group")
-RESERVED_COLUMNS = (*CONTRACT_COLUMNS, "row", "status", "n_frames", "duration_s", "audio_hash")
 # Formats that libsndfile reads (https://libsndfile.github.io/libsndfile/formats.html).
 _SUFFIXES = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
@@ -23,38 +22,50 @@ MAX_NAMED = 10
 
 
 def read_text_table(
-    path: Path, required: Sequence[str], *, separator: str = ",", quoted: bool = True
+    path: Path,
+    required: Sequence[str],
+    *,
+    filled: Sequence[str] = (),
+    separator: str = ",",
+    quoted: bool = True,
 ) -> pd.DataFrame:
-    """A delimited file with every cell as text, byte for byte (``NA`` stays ``NA``).
+    """A delimited file with every cell as text, byte for byte; see `featurestore.text_table`.
 
-    `quoted`: whether ``"`` encloses cells, as in CSV, or is a character like any other.
+    Args:
+        path: The file.
+        required: Columns that it must have.
+        filled: Of these, the columns in which no cell may be empty, such as file names.
+        separator: Between cells.
+        quoted: Whether ``"`` encloses cells.
 
     Raises:
-        ManifestError: no such file, not a table, or a required column is not there.
+        ManifestError: no such file, not a table, a required column is not there, or a cell is empty.
     """
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            encoding="utf-8-sig",
-            index_col=False,
-            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        )
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file; expected a table with {_list(required)}") from None
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = " ".join(str(error).split())
-        raise ManifestError(f"{path}: not a readable table ({reason}); save it as UTF-8") from error
+        table = read_table(path, separator=separator, quoted=quoted)
+    except TextTableError as error:
+        hint = f"; expected a table with {_list(required)}" if not path.exists() else ""
+        raise ManifestError(f"{path}: {error}{hint}") from error
     absent = [c for c in required if c not in table.columns]
     if absent:
         raise ManifestError(
             f"{path}: expected columns {_list(required)}, got {_list(table.columns)}; "
             f"column {absent[0]!r} is not there"
         )
+    for name in filled:
+        empty = np.flatnonzero((table[name].str.strip() == "").to_numpy())
+        if len(empty):
+            raise ManifestError(
+                f"{path}: row {int(empty[0]) + 2}: {name!r} is empty; fill it in or remove the row "
+                f"({count(len(empty), 'such row')})"
+            )
     return table
+
+
+def first_row(path: Path, separator: str = ",") -> list[str]:
+    """Column names of a file that may be no table at all, to tell whether it is meant."""
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        return lines.readline().rstrip("\r\n").split(separator)
 
 
 def first_file(root: Path, names: Iterable[str]) -> Path:
@@ -67,7 +78,8 @@ def first_file(root: Path, names: Iterable[str]) -> Path:
     for name in candidates:
         if (root / name).is_file():
             return root / name
-    raise ManifestError(f"{root}: expected {' or '.join(candidates)} in this folder, found neither")
+    found = "no such file" if len(candidates) == 1 else "none of them"
+    raise ManifestError(f"{root}: expected {' or '.join(candidates)} in this folder, found {found}")
 
 
 def seconds(cells: pd.Series, source: Path) -> pd.Series:
@@ -148,7 +160,7 @@ def finish(
     labels = [c for c in rows.columns if c not in (*CONTRACT_COLUMNS, "file")]
     clash = [c for c in labels if c in RESERVED_COLUMNS or not str(c).strip()]
     if clash:
-        raise ManifestError(f"{source}: a label column cannot be named {clash[0]!r}; rename it")
+        raise ManifestError(f"{source}: a label column cannot be named {str(clash[0])!r}; rename it")
     if not len(rows):
         raise ManifestError(
             f"{source}: found no utterances of {corpus.title}; see its layout in docs/corpora.md"
@@ -169,6 +181,7 @@ def finish(
     text = [c for c in table.columns if c not in ("start_s", "end_s", "channel")]
     table[text] = table[text].astype("str")
     table = _drop_empty_stretches(table, notes)
+    _note_repeats(table, notes)
     table, missing, n_lost = _drop_missing(corpus, table, source, allow_missing)
     if corpus.published_rows is not None and len(table) != corpus.published_rows:
         notes.append(f"{count(len(table), 'row')} here, {corpus.published_rows:,} in the published corpus")
@@ -229,11 +242,21 @@ def _drop_empty_stretches(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame
     return table[~empty]
 
 
+def _note_repeats(table: pd.DataFrame, notes: list[str]) -> None:
+    """Say which rows stand for a stretch of sound that an earlier row has; they are kept."""
+    again = table.duplicated(["path", "start_s", "end_s", "channel"])
+    if again.any():
+        n = int(again.sum())
+        verb = "names" if n == 1 else "name"
+        names = name_some(list(table.loc[again, "utterance_id"]))
+        notes.append(f"{count(n, 'row')} {verb} the same sound as an earlier row: {names}")
+
+
 def _drop_missing(
     corpus: Corpus, table: pd.DataFrame, source: Path, allow_missing: bool
 ) -> tuple[pd.DataFrame, tuple[str, ...], int]:
     paths = table["path"].unique()
-    absent = [str(p) for p in paths if not os.path.exists(p)]
+    absent = [str(p) for p in paths if not os.path.isfile(p)]
     if not absent:
         return table, (), 0
     lost = table["path"].isin(absent)

@@ -51,7 +51,7 @@ TAPE_CHARACTERS = 5
 def read(source: Path) -> Draft:
     """Read ``annotations.csv``, in file order; each clip is a whole file."""
     annotations = first_file(source, ("data/annotations.csv", "annotations.csv"))
-    table = read_text_table(annotations, ("path", "species"))
+    table = read_text_table(annotations, ("path", "species"), filled=("path",))
     rows = pd.DataFrame(
         {
             "file": table["path"],

@@ -79,7 +79,7 @@ def test_sets_of_labels() -> None:
     [
         ([("call", "Phe", "Phee")], "'call' has no class 'Phe'; did you mean 'Phee'"),
         ([("call", "zzz", "Phee")], "no class 'zzz'; it has NA, Noise, Phee"),
-        ([("cal", "Phee", "x")], "no column 'cal'; there is utterance_id, path, call"),
+        ([("cal", "Phee", "x")], "no label column 'cal'; there is call"),
     ],
 )
 def test_a_rule_that_fits_nothing_is_an_error(rules: list, said: str) -> None:
@@ -97,8 +97,43 @@ def test_mapping_files(tmp_path: Path) -> None:
     path.write_text("from,to\na,b\n", encoding="utf-8")
     with pytest.raises(LabelError, match="expected the columns label,from,to, got from,to"):
         read_mapping(path)
-    with pytest.raises(LabelError, match="not a readable mapping"):
+    for text, said in (
+        ("label,from,to\n", "found none"),
+        ("", "it is empty"),
+        ("label,from,to\nx,a,b,c\n", "saw 4"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(LabelError, match=said):
+            read_mapping(path)
+    with pytest.raises(LabelError, match=r"no such file; expected a mapping, CSV with label,from,to"):
         read_mapping(tmp_path / "nowhere.csv")
+
+
+def test_rules_that_swap_classes_are_applied_at_once() -> None:
+    after, _ = apply_mapping(table(call=["a", "b", "c"]), mapping(("call", "a", "b"), ("call", "b", "a")))
+    assert list(after["call"]) == ["b", "a", "c"]
+
+
+def test_what_is_no_label_is_left_alone() -> None:
+    whole = table(call=["a", "b"]).assign(path=["x/a.wav", "x/b.wav"], start_s=0.0, group="g")
+    for name in ("path", "start_s", "group", "utterance_id"):
+        with pytest.raises(LabelError, match=f"no label column '{name}'; there is call"):
+            apply_mapping(whole, mapping((name, "g", "h")))
+        with pytest.raises(LabelError, match="no label column"):
+            drop_small_classes(whole, name, 1)
+        with pytest.raises(LabelError, match="no label column"):
+            explode_labels(whole, name)
+    after, _ = derive_label(whole, "letter", "path", r"x/(.)\.")  # text of any column may be read
+    assert list(after["letter"]) == ["a", "b"]
+    with pytest.raises(LabelError, match="holds numbers"):
+        derive_label(whole, "letter", "start_s", ".")
+    for name in ("status", "row", " "):
+        with pytest.raises(LabelError, match="cannot be named"):
+            derive_label(whole, name, "path", ".")
+    with pytest.raises(LabelError, match="drops all 2 classes"):
+        apply_mapping(whole, mapping(("call", "a", ""), ("call", "b", "")))
+    with pytest.raises(LabelError, match=r"'\|' joins labels of a set"):
+        apply_mapping(whole, mapping(("call", "a", "x|y")))
 
 
 def test_minimum_class_size() -> None:

@@ -170,3 +170,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m.parquet").write_bytes(b"rubbish")
     with pytest.raises(ManifestError, match="not a readable table"):
         read_manifest(tmp_path / "m.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("m.txt", "ending in .csv or .parquet"),
+        ("folder.csv", "this is a folder"),
+        ("file/m.csv", "cannot be written"),
+        ("s3://bucket/m.csv", "only stores can be remote"),
+    ],
+)
+def test_where_no_manifest_can_be_written(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
+    target = name if "://" in name else tmp_path / name
+    with pytest.raises(ManifestError, match=said) as error:
+        write_manifest(pd.DataFrame({"path": ["a.wav"]}), target)
+    assert "\n" not in str(error.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]

@@ -220,7 +220,7 @@ def test_a_manifest_that_breaks_its_contract_is_an_error(corpus: Path) -> None:
 
 
 def test_mistakes_in_options(corpus: Path) -> None:
-    with pytest.raises(ConfigError, match="give --store as well"):
+    with pytest.raises(ConfigError, match="give --store too"):
         AuditConfig(manifest=corpus, model="logmel")
     with pytest.raises(ConfigError, match="workers: expected at least 1"):
         AuditConfig(manifest=corpus, workers=0)

@@ -137,7 +137,7 @@ def test_order_and_labels_at_full_size(tmp_path: Path, touch) -> None:
     assert [int(c) for c in found.table["caller"]] == [
         (int(f[13]) - 1) * 2 + int(f[-1]) - 1 for f in calls["filename"]
     ]
-    assert found.notes == (
+    assert found.notes[:2] == (
         f"dropped {(kind == 11).sum():,} rows of silence (11) and {(kind == 12).sum():,} of noise (12)",
         f"dropped {(kind > 12).sum():,} rows with a call type outside 0-12",
     )

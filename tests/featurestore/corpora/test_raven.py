@@ -47,7 +47,10 @@ def test_views_are_merged_and_channels_kept(tmp_path: Path, touch, write, listin
         ("night, 1:3-4.5#0~2", 3.0, 4.5, 0, "night, 1", str(tmp_path / "night, 1.wav"), "", "NA"),
         ("night, 1:9-9.5#0", 9.0, 9.5, 0, "night, 1", str(tmp_path / "night, 1.wav"), "", ""),
     ]
-    assert found.notes == ("dropped 2 rows that repeat a selection in another view",)
+    assert found.notes == (
+        "dropped 2 rows repeating a selection, as the views of Raven do",
+        "1 row names the same sound as an earlier row: night, 1:3-4.5#0~2",
+    )
 
 
 def test_label_columns_are_found_or_chosen(tmp_path: Path, touch, write) -> None:
