@@ -206,7 +206,7 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
     multiple=True,
     default=("each",),
     show_default=True,
-    help="Layers one by one (each) or side by side (concat); may be repeated.",
+    help="Layers one by one (each), side by side (concat), as a learned sum (weighted); may be repeated.",
 )
 @click.option(
     "--split",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.errors import ConfigError
+from probes.combine import EACH, WEIGHTED
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -36,6 +37,7 @@ class Bundle:
         y_val: Classes `[n_val]`.
         n_classes: C.
         fits: ``(settings, seed)`` of every fit.
+        n_layers: Layers that stand side by side in the rows, for those who tell them apart.
     """
 
     x_train: FloatArray
@@ -44,6 +46,7 @@ class Bundle:
     y_val: IntArray
     n_classes: int
     fits: tuple[tuple[Settings, int], ...]
+    n_layers: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,18 +272,30 @@ def get_classifier(name: str) -> Classifier:
     raise ConfigError(f"classifier: expected {', '.join(CLASSIFIERS)} or module:Class, got {name!r}{hint}")
 
 
-def expand_grid(name: str, grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+def classifier_for(name: str, combine: str = EACH) -> Classifier:
+    """The classifier that looks at layers in this way; see `probes.combine`."""
+    from probes.weighted import WeightedSumClassifier
+
+    found = get_classifier(name)
+    if combine == WEIGHTED:
+        assert isinstance(found, Fused)
+        return WeightedSumClassifier(found)
+    return found
+
+
+def expand_grid(name: str, grid: Mapping[str, Any], combine: str = EACH) -> list[dict[str, Any]]:
     """Every combination of a grid's values with all defaults filled in, each once, in order.
 
     Args:
         name: Classifier.
         grid: Setting to a list of values, or to one value. A list of lists is several `hidden`;
             ``hidden: [64, 32]`` is one.
+        combine: See `probes.combine`.
 
     Raises:
         ConfigError: unknown classifier or setting, impossible value, or a list without values.
     """
-    classifier = get_classifier(name)
+    classifier = classifier_for(name, combine)
     axes = []
     for key, value in grid.items():
         values = value if isinstance(value, list | tuple) else [value]

@@ -2,6 +2,8 @@
 
 * ``each``: one probe per layer; the layer curve.
 * ``concat``: the layers' vectors side by side, one probe for all of them.
+* ``weighted``: a sum of the layers with weights that are learned with the probe, a softmax over one
+  number per layer that begins at equal weights (Peters et al. 2018, ELMo; Yang et al. 2021, SUPERB).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from difflib import get_close_matches
 from featurestore.errors import ConfigError
 
 EACH, CONCAT, WEIGHTED = "each", "concat", "weighted"
-COMBINATIONS = (EACH, CONCAT)
+COMBINATIONS = (EACH, CONCAT, WEIGHTED)
 
 
 def check_combinations(combine: Sequence[str], classifiers: Sequence[str]) -> None:

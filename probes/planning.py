@@ -40,7 +40,7 @@ def make_plan(config: ProbeConfig) -> Plan:
         known = sorted({name for f in features for name in f.label_columns})
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
-    fits = config.fits()
+    fits = {combine: config.fits(combine) for combine in config.combine}
     plan = Plan(tasks=[])
     for f in features:
         looks = _looks(f, layers, config)
@@ -64,7 +64,7 @@ def make_plan(config: ProbeConfig) -> Plan:
                         split_seed=config.split_seed,
                         fold=fold,
                         data=digest,
-                        fits=tuple(fits[classifier]),
+                        fits=tuple(fits[combine][classifier]),
                         combine=combine,
                     )
                     for combine, at in looks

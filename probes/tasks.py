@@ -15,8 +15,9 @@ from featurestore.fingerprint import canonical_json, digest
 from featurestore.layers import format_layers, parse_layers
 from featurestore.runners import check_cluster
 from probes.classifiers import expand_grid, get_classifier
-from probes.combine import EACH, check_combinations
+from probes.combine import EACH, WEIGHTED, check_combinations
 from probes.splits import Rows, Split, check_split
+from probes.weighted import LAYER_LEARNING_RATE
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
 # cached before is fitted again.
@@ -86,13 +87,17 @@ class ProbeConfig:
             if name not in self.classifiers:
                 asked = ", ".join(self.classifiers)
                 raise ConfigError(f"grid: settings for classifier {name!r}, but the classifiers are {asked}")
-        self.fits()
+        for combine in self.combine:
+            self.fits(combine)
 
-    def fits(self) -> dict[str, list[Fit]]:
+    def fits(self, combine: str = EACH) -> dict[str, list[Fit]]:
         """Settings and seeds of every fit, by classifier."""
         out = {}
         for name in self.classifiers:
-            settings = expand_grid(name, self.grid.get(name, {}))
+            grid = self.grid.get(name, {})
+            if combine != WEIGHTED and WEIGHTED in self.combine:  # one grid for all ways to look
+                grid = {k: v for k, v in grid.items() if k != LAYER_LEARNING_RATE}
+            settings = expand_grid(name, grid, combine)
             seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
             out[name] = [Fit(hparams=canonical_json(s), seed=i) for s in settings for i in seeds]
         return out

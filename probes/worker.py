@@ -85,7 +85,7 @@ def prepare(task: ProbeTask) -> Prepared:
 
 def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
     """All fits of a task, in its order, unscored."""
-    from probes.classifiers import Bundle, get_classifier
+    from probes.classifiers import Bundle, classifier_for
 
     # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
     trained, y = data.trained, data.y
@@ -93,7 +93,7 @@ def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
     if not can_be_right.any():
         can_be_right[:] = True
     y_val = np.searchsorted(trained, y["val"][can_be_right]).clip(max=len(trained) - 1)
-    return get_classifier(task.classifier).fit(
+    return classifier_for(task.classifier, task.combine).fit(
         Bundle(
             x_train=data.x["train"],
             y_train=np.searchsorted(trained, y["train"]),
@@ -101,6 +101,7 @@ def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
             y_val=y_val,
             n_classes=len(trained),
             fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
+            n_layers=len(task.layers),
         )
     )
 

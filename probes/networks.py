@@ -1,0 +1,104 @@
+"""Networks that look at more than one vector per utterance: several layers, or frames.
+
+Each ends in the head of the MLP probe: hidden layers with LayerNorm and ReLU, or none (linear).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Dropout(nn.Module):
+    """Dropout whose noise comes from a generator of its own, so that no other fit changes it."""
+
+    def __init__(self, probability: float, seed: int) -> None:
+        super().__init__()
+        self.keep = 1.0 - probability
+        # A stream of its own: the same seed already drew the initial weights.
+        self.generator = torch.Generator().manual_seed(seed + (1 << 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero some of `x` and scale up the rest, in training only."""
+        if not self.training or self.keep == 1.0:
+            return x
+        noise = torch.rand(x.shape, generator=self.generator)
+        return x * (noise < self.keep).to(x.dtype).div_(self.keep)
+
+
+def head(sizes: Sequence[int], dropout: float, seed: int) -> nn.Sequential:
+    """Linear → LayerNorm → ReLU → dropout for each hidden layer, then Linear.
+
+    Args:
+        sizes: Inputs, hidden widths, classes.
+        dropout: After each ReLU.
+        seed: Of the dropout noise.
+    """
+    layers: list[nn.Module] = []
+    for inputs, width in itertools.pairwise(sizes[:-1]):
+        layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout, seed)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class WeightedSum(nn.Module):
+    """A sum of layers with softmax weights, then a head: `[b, L * d]` to `[b, C]`.
+
+    The weights begin equal (SUPERB's featurizer, Yang et al. 2021).
+    """
+
+    def __init__(self, n_layers: int, top: nn.Sequential) -> None:
+        super().__init__()
+        self.n_layers = n_layers
+        self.scores = nn.Parameter(torch.zeros(n_layers))
+        self.head = top
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of standardised rows, layers side by side."""
+        mixed = self.weights() @ x.view(len(x), self.n_layers, -1)
+        logits: Tensor = self.head(mixed)
+        return logits
+
+    def weights(self) -> Tensor:
+        """Weight of each layer `[L]`; they sum to 1."""
+        return torch.softmax(self.scores, dim=0)
+
+
+class AttentivePooling(nn.Module):
+    """One learned query weighs the frames of a clip; the weighted mean goes to the head.
+
+    The query begins at zero, which is the mean over frames.
+    """
+
+    def __init__(self, n_features: int, top: nn.Sequential) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(n_features))
+        self.head = top
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Logits `[b, C]` of frames `[b, T, d]`; `padding [b, T]` is True where there is none."""
+        scores = (x @ self.query) / math.sqrt(x.shape[-1])
+        weights = torch.softmax(scores.masked_fill(padding, -torch.inf), dim=1)
+        logits: Tensor = self.head((weights[:, None] @ x)[:, 0])
+        return logits
+
+
+class MultiheadPooling(nn.Module):
+    """Multi-head attention of one learned query over the frames (Lee et al. 2019, "PMA"), then the head."""
+
+    def __init__(self, n_features: int, n_heads: int, top: nn.Sequential) -> None:
+        super().__init__()
+        # 0.02 as BERT and ViT draw their tokens
+        self.query = nn.Parameter(torch.randn(1, 1, n_features) * 0.02)
+        self.attention = nn.MultiheadAttention(n_features, n_heads, batch_first=True)
+        self.head = top
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Logits `[b, C]` of frames `[b, T, d]`; `padding [b, T]` is True where there is none."""
+        query = self.query.expand(len(x), -1, -1)
+        pooled, _ = self.attention(query, x, x, key_padding_mask=padding, need_weights=False)
+        logits: Tensor = self.head(pooled[:, 0])
+        return logits
