@@ -160,6 +160,12 @@ def main(debug: bool) -> None:
     is_flag=True,
     help="Read pytorch_model.bin where there is no safetensors file, without running its code.",
 )
+@click.option(
+    "--selfcheck",
+    type=int,
+    help="Embed N clips again afterwards, each alone, and compare; default: a few, 0: none. "
+    "Exit 1 when one differs.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any) -> None:
@@ -180,7 +186,7 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
         functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
         **{k: v for k, v in options.items() if v is not None},
     )
-    run_extraction(configs, quiet=quiet)
+    sys.exit(0 if run_extraction(configs, quiet=quiet) else EXIT_DAMAGED)
 
 
 @main.command()

@@ -45,6 +45,8 @@ class ExtractConfig:
         prune: drop stored utterances that the manifest no longer has.
         torch_weights: also read ``pytorch_model.bin``, see `extractors.weights.weight_files`.
         refresh: embed again what has other audio now than when it was embedded.
+        selfcheck: clips to embed again alone and compare after the run; None: a few, as long as they cost
+            next to nothing; 0: none.
     """
 
     manifest: Path
@@ -71,6 +73,7 @@ class ExtractConfig:
     prune: bool = False
     refresh: bool = False
     torch_weights: bool = False
+    selfcheck: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.dataset, "dataset")
@@ -94,6 +97,8 @@ class ExtractConfig:
             parse_share(self.share)
         if (self.unit_rows is not None and self.unit_rows < 1) or self.workers < 1:
             raise ConfigError("--unit-rows and --workers: expected at least 1")
+        if self.selfcheck is not None and self.selfcheck < 0:
+            raise ConfigError(f"--selfcheck: expected 0 or more clips, got {self.selfcheck}")
         if self.batch_seconds is not None and self.batch_seconds <= 0:
             raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from extractors.audio import AudioPolicy
+from extractors.audio import AudioError, AudioPolicy, Clip
 from extractors.base import Extractor
 from extractors.changes import Location, locations
 from extractors.config import ExtractConfig
@@ -18,6 +18,7 @@ from extractors.request import VERSIONED_PACKAGES
 from extractors.results import STATUS_OK, UnitResult
 from featurestore.claims import Claims, Work
 from featurestore.fingerprint import canonical_json
+from featurestore.layout import FrameShape
 from featurestore.plan import Unit
 from featurestore.writer import KeyWriter, package_versions
 
@@ -104,24 +105,21 @@ class Job:
 
     def batches(self, unit: Unit) -> list[range]:
         """Rows of a unit that go through the model together."""
-        return self._loaded.budget.cut(self.lengths(unit))
+        return self.loaded.budget.cut(self.lengths(unit))
 
     def begin(self, unit: Unit) -> UnitResult:
         """An empty result for a unit."""
-        info = self.writer.info
-        return UnitResult(
-            unit,
-            self.ids(unit),
-            self.layers,
-            n_functionals=len(info.functionals),
-            n_features=info.shape.n_features,
-            frames=info.frames,
-            failed=self.failed,
-        )
+        return self._result(unit, self.ids(unit), self.writer.info.frames, self.failed)
 
-    def embed(self, rows: Sequence[int], clips: Sequence, result: UnitResult) -> None:  # type: ignore[type-arg]
+    def blank(self, utterance: str) -> UnitResult:
+        """An empty result for one utterance, to be compared and not to be written."""
+        return self._result(Unit(index=0, first_row=0, n_rows=1), [utterance], None, {})
+
+    def embed(
+        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
+    ) -> None:
         """Embed a batch into the result of its unit."""
-        self.audio_s += self._loaded.embed(rows, clips, result)
+        self.audio_s += self.loaded.embed(rows, clips, result)
         self.n_clips += len(rows)
 
     def write(self, result: UnitResult) -> None:
@@ -158,12 +156,27 @@ class Job:
         return notes
 
     @property
-    def _loaded(self) -> Embedder:
+    def loaded(self) -> Embedder:
+        """The model, once it is loaded."""
         if self.embedder is None:
             raise RuntimeError(f"{self.writer.info.path}: the model is not loaded yet")
         return self.embedder
 
-    def _remember(self, utterances) -> None:  # type: ignore[no-untyped-def]
+    def _result(
+        self, unit: Unit, ids: list[str], frames: FrameShape | None, failed: dict[str, str]
+    ) -> UnitResult:
+        info = self.writer.info
+        return UnitResult(
+            unit,
+            ids,
+            self.layers,
+            n_functionals=len(info.functionals),
+            n_features=info.shape.n_features,
+            frames=frames,
+            failed=failed,
+        )
+
+    def _remember(self, utterances: Iterable[str]) -> None:
         salt = canonical_json(self.writer.info.fingerprint)
         drawn = [(hashlib.sha256(f"{salt}{i}".encode()).hexdigest(), i) for i in utterances]
         self._sample = sorted(self._sample + drawn)[:MAX_REMEMBERED]

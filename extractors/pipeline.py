@@ -14,8 +14,9 @@ from extractors.durations import clip_durations, clip_table
 from extractors.job import Job
 from extractors.models import find_model
 from extractors.request import KeyPlan, plan_key
-from extractors.results import ExtractSummary, Progress
+from extractors.results import ExtractSummary, Progress, SelfCheck
 from extractors.run import run_jobs
+from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
 from featurestore.errors import ConfigError
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.shares import parse_share, share_of_job_array
@@ -66,6 +67,7 @@ def extract_all(
     run_s = time.perf_counter() - started
     for job in jobs:
         job.writer.sweep_claims()
+    checks = [_selfcheck(job, run_s) for job in jobs]
     elapsed_s = time.perf_counter() - began
     return [
         ExtractSummary(
@@ -80,9 +82,17 @@ def extract_all(
             layers=list(job.writer.info.layers),
             device=job.device,
             notes=notes + job.notes(),
+            selfcheck=check,
         )
-        for job, _, notes in opened
+        for (job, _, notes), check in zip(opened, checks, strict=True)
     ]
+
+
+def _selfcheck(job: Job, run_s: float) -> SelfCheck | None:
+    utterances = choose(job)
+    if not utterances:
+        return None
+    return selfcheck(job, utterances, most_s=SHARE_OF_RUN * run_s if job.config.selfcheck is None else None)
 
 
 def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,23 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelfCheck:
+    """What checking found.
+
+    Attributes:
+        n_clips: clips compared.
+        tolerance: largest deviation allowed.
+        deviations: layer → largest relative deviation.
+        beyond: utterance id, layer and deviation of the worst clip, if it is beyond the tolerance.
+    """
+
+    n_clips: int
+    tolerance: float
+    deviations: Mapping[int, float] = field(default_factory=dict)
+    beyond: tuple[str, int, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractSummary:
     """What a run did.
 
@@ -40,7 +57,9 @@ class ExtractSummary:
         forward_s: seconds spent on units.
         n_bytes: bytes written.
         layers: layers of the key.
+        device: what it was done on.
         notes: lines worth telling the user.
+        selfcheck: what embedding clips again alone found; None where nothing was checked.
     """
 
     key: str
@@ -54,6 +73,7 @@ class ExtractSummary:
     layers: list[int]
     device: str
     notes: list[str] = field(default_factory=list)
+    selfcheck: SelfCheck | None = None
 
     @property
     def n_skipped(self) -> int:

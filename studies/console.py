@@ -117,6 +117,14 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
             f"{format_bytes(summary.n_bytes)} written to {store}",
             markup=False,
         )
+    if summary.selfcheck is not None and summary.selfcheck.deviations:
+        check = summary.selfcheck
+        by_layer = ", ".join(f"{layer} {worst:.0e}" for layer, worst in check.deviations.items())
+        out.print(
+            f"self-check: {check.n_clips} clips alone, largest relative difference by layer: {by_layer}; "
+            f"allowed {check.tolerance:.0e}",
+            markup=False,
+        )
     print_failures(summary.failed)
 
 
