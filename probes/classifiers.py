@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from featurestore.errors import ConfigError
 from probes.combine import EACH, WEIGHTED
+from probes.pooling import ATTENTION, MULTIHEAD, FramePooling
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -119,10 +120,10 @@ class Fused:
         from probes.mlp import MLPConfig
 
         known = [f.name for f in fields(MLPConfig) if f.name not in ("seed", *self.fixed)]
-        _require_known(settings, known, self.name)
+        require_known(settings, known, self.name)
         values = {**self.fixed, **settings}
         if "hidden" in values:
-            values["hidden"] = _widths(values["hidden"])
+            values["hidden"] = widths(values["hidden"])
         try:
             return MLPConfig(**values).hparams()
         except TypeError as error:
@@ -172,7 +173,7 @@ class Estimator:
 
     def complete(self, settings: Settings) -> dict[str, Any]:
         """See `Classifier.complete`."""
-        _require_known(settings, sorted(self._parameters() - {"random_state"}), self._label())
+        require_known(settings, sorted(self._parameters() - {"random_state"}), self._label())
         values = {**self.defaults, **settings}
         estimator = self._class()(**values)
         validate = getattr(estimator, "_validate_params", None)
@@ -252,6 +253,9 @@ CLASSIFIERS: dict[str, Classifier] = {
     "centroid": Estimator("sklearn.neighbors:NearestCentroid", {}, "centroid"),
     "rf": Estimator("sklearn.ensemble:RandomForestClassifier", {"n_estimators": 300}, "rf"),
     "gb": Estimator("sklearn.ensemble:HistGradientBoostingClassifier", {}, "gb"),
+    # over the frames of a clip: one learned query, or several heads
+    ATTENTION: FramePooling(ATTENTION),
+    MULTIHEAD: FramePooling(MULTIHEAD),
 }
 
 
@@ -312,7 +316,12 @@ def expand_grid(name: str, grid: Mapping[str, Any], combine: str = EACH) -> list
     return out
 
 
-def _require_known(settings: Settings, known: Sequence[str], name: str) -> None:
+def require_known(settings: Settings, known: Sequence[str], name: str) -> None:
+    """Refuse a setting that a classifier does not have.
+
+    Raises:
+        ConfigError: names the settings it has.
+    """
     for key in settings:
         if key not in known:
             close = get_close_matches(key, known, n=1)
@@ -322,7 +331,12 @@ def _require_known(settings: Settings, known: Sequence[str], name: str) -> None:
             )
 
 
-def _widths(value: Any) -> tuple[int, ...]:
+def widths(value: Any) -> tuple[int, ...]:
+    """A list of hidden widths as settings hold it.
+
+    Raises:
+        ConfigError: it is no list.
+    """
     if not isinstance(value, list | tuple):
         raise ConfigError(f"probe setting hidden: expected a list of widths, got {value!r}")
     return tuple(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -13,8 +14,10 @@ from featurestore import open_store
 from featurestore.errors import KeyNotFound, LabelError
 from featurestore.layers import format_layers, parse_layers
 from probes import metrics
+from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
 from probes.data import labelled, unknown_label
+from probes.pooling import FramePooling
 from probes.splits import Rows, Split, default_split, iter_splits
 from probes.tasks import ProbeConfig, ProbeTask
 
@@ -43,6 +46,7 @@ def make_plan(config: ProbeConfig) -> Plan:
     fits = {combine: config.fits(combine) for combine in config.combine}
     plan = Plan(tasks=[])
     for f in features:
+        _check_inputs(f, config)
         looks = _looks(f, layers, config)
         for label in config.labels:
             if label not in f.label_columns:
@@ -71,6 +75,15 @@ def make_plan(config: ProbeConfig) -> Plan:
                     for classifier in config.classifiers
                 )
     return plan
+
+
+def _check_inputs(f: Features, config: ProbeConfig) -> None:
+    """Refuse a key that lacks what a classifier reads."""
+    for name, fits in config.fits(config.combine[0]).items():
+        classifier = get_classifier(name)
+        if isinstance(classifier, FramePooling):
+            for fit in fits:
+                classifier.check(f, json.loads(fit.hparams))
 
 
 def _looks(f: Features, layers: set[int], config: ProbeConfig) -> list[tuple[str, tuple[int, ...]]]:

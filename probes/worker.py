@@ -69,18 +69,33 @@ class Prepared:
 
 def prepare(task: ProbeTask) -> Prepared:
     """Read and standardise the rows of a task."""
+    from probes.classifiers import FRAMES, get_classifier, inputs_of
     from probes.mlp import Standardiser
 
     question = question_of(task)
     split = question.split
+    y = {name: question.y[where] for name, where in split.parts()}
+    if inputs_of(get_classifier(task.classifier)) == FRAMES:
+        x, standardise = _frames(task, question)
+        return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
     matrix = layer_matrix(task, question.labelled.position)
     x = {name: matrix[where] for name, where in split.parts()}
     del matrix
     standardise = Standardiser.fit(x["train"])
     for part in x.values():
         standardise.inplace(part)
-    y = {name: question.y[where] for name, where in split.parts()}
     return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
+
+
+def _frames(task: ProbeTask, question: Question) -> tuple[dict[str, Any], Standardiser]:
+    """Standardised frames of each part."""
+    from featurestore import open_store
+    from probes.frames import read_frames, standardise_frames
+
+    features = open_store(task.store).features(task.model, task.dataset)
+    rows = read_frames(features, task.layers[0], question.labelled.position)
+    parts = {name: rows[where] for name, where in question.split.parts()}
+    return parts, standardise_frames(parts)
 
 
 def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:

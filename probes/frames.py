@@ -1,0 +1,152 @@
+"""Frames of utterances as rows of a probe: ragged, read from the store, padded batch by batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featurestore.errors import StoreError
+from probes.mlp import STD_EPS, Standardiser
+
+if TYPE_CHECKING:
+    from featurestore.store import Features
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+# Batches drawn together and sorted by length: enough that neighbours have nearly one length, few enough that
+# who meets whom in a batch stays random.
+POOL_BATCHES = 16
+# Frames of one forward pass, padding included: 100 MB of 768 float32 features. The gradient of a batch is
+# the sum over its passes, so this does not change results.
+PIECE_FRAMES = 1 << 15
+
+
+@dataclass(frozen=True)
+class FrameRows:
+    """Utterances as runs of frames; choosing among them copies no frame.
+
+    Attributes:
+        values: Frames of many utterances one after another `[total, d]`, float32.
+        starts: First frame of each row `[n]`.
+        lengths: Frames of each row `[n]`, at least 1.
+    """
+
+    values: FloatArray
+    starts: IntArray
+    lengths: IntArray
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def n_features(self) -> int:
+        """Features of a frame (d)."""
+        return int(self.values.shape[1])
+
+    def __getitem__(self, rows: IntArray | npt.NDArray[np.bool_]) -> FrameRows:
+        """The given rows only."""
+        return FrameRows(self.values, self.starts[rows], self.lengths[rows])
+
+    def row(self, i: int) -> FloatArray:
+        """Frames of one row `[t, d]`."""
+        return self.values[self.starts[i] : self.starts[i] + self.lengths[i]]
+
+    def batches(self, batch_size: int, generator: torch.Generator | None) -> list[Tensor]:
+        """See `probes.training.Feed`: rows of a batch have nearly one length."""
+        lengths = torch.from_numpy(self.lengths)
+        if generator is None:
+            return list(torch.split(torch.argsort(lengths, stable=True), batch_size))
+        order = torch.randperm(len(self), generator=generator)
+        out: list[Tensor] = []
+        for pool in torch.split(order, POOL_BATCHES * batch_size):
+            by_length = pool[torch.argsort(lengths[pool], stable=True)]
+            out += torch.split(by_length, batch_size)
+        return [out[i] for i in torch.randperm(len(out), generator=generator).tolist()]
+
+    def pieces(self, positions: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """See `probes.training.Feed`: frames `[b, T, d]`, and where there are none `[b, T]`."""
+        lengths = self.lengths[positions.numpy()]
+        first = 0
+        for last in range(1, len(positions) + 1):
+            longest = int(lengths[first : last + 1].max())
+            if last == len(positions) or longest * (last + 1 - first) > PIECE_FRAMES:
+                part = positions[first:last]
+                yield part, self._padded(part.numpy())
+                first = last
+
+    def _padded(self, rows: IntArray) -> tuple[Tensor, Tensor]:
+        lengths = self.lengths[rows]
+        out = np.zeros((len(rows), int(lengths.max()), self.n_features), dtype=np.float32)
+        for target, i, n in zip(out, rows, lengths, strict=True):
+            target[:n] = self.row(i)
+        padding = np.arange(out.shape[1]) >= lengths[:, None]
+        return torch.from_numpy(out), torch.from_numpy(padding)
+
+
+def read_frames(features: Features, layer: int, position: IntArray) -> FrameRows:
+    """Frames of the given rows of the index (ascending), read one unit at a time.
+
+    Raises:
+        StoreError: a row with status ok has no frames, or frames that are not finite.
+    """
+    source = features.layer(layer)
+    lazy, offsets = source.frames_dask()
+    lengths = source.n_frames[position].astype(np.int64)
+    where = f"{features.storage.url}: {features.model}/{features.dataset}"
+    if (lengths < 1).any():
+        name = features.index["utterance_id"].iloc[int(position[np.argmin(lengths)])]
+        raise StoreError(f"{where}: {name!r} has status ok and no frames; run `fs verify`")
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    values = np.empty((int(lengths.sum()), lazy.shape[1]), dtype=np.float32)
+    edges = [s.stop for s in source.shards]
+    bounds = [0, *np.searchsorted(position, edges).tolist()]
+    for block, (first, last) in enumerate(itertools.pairwise(bounds)):
+        if first == last:
+            continue
+        # In this thread: within a Dask worker the default would be the cluster itself.
+        of_unit = lazy.blocks[block].compute(scheduler="synchronous")
+        begin = offsets[source.shards[block].start]
+        for i in range(first, last):
+            at = offsets[position[i]] - begin
+            frames = of_unit[at : at + lengths[i]]
+            if not np.isfinite(frames).all():
+                name = features.index["utterance_id"].iloc[int(position[i])]
+                raise StoreError(
+                    f"{where}: frames of layer {layer} hold NaN or infinity for {name!r}, whose status "
+                    "is ok; run `fs verify`"
+                )
+            values[starts[i] : starts[i] + lengths[i]] = frames
+    return FrameRows(values, starts, lengths)
+
+
+def standardise_frames(parts: Mapping[str, FrameRows]) -> Standardiser:
+    """Standardise the frames of all parts where they lie, by those of the training rows.
+
+    The parts share their frames' array, and no row is in two of them.
+    """
+    train = parts["train"]
+    n = int(train.lengths.sum())
+    mean = np.zeros(train.n_features)
+    for i in range(len(train)):
+        mean += train.row(i).sum(axis=0, dtype=np.float64)
+    mean /= n
+    variance = np.zeros(train.n_features)
+    for i in range(len(train)):
+        variance += ((train.row(i) - mean) ** 2).sum(axis=0)
+    std = np.sqrt(variance / n)
+    # See `Standardiser.fit`: a constant feature stays as it is.
+    constant = std <= 4 * np.finfo(np.float32).eps * np.abs(mean)
+    scale = np.where(constant, 1.0, std + STD_EPS)
+    standardiser = Standardiser(mean.astype(np.float32), scale.astype(np.float32))
+    for part in parts.values():
+        for i in range(len(part)):
+            standardiser.inplace(part.row(i))
+    return standardiser
