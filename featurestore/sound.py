@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,25 +33,55 @@ class Header:
     subtype: str
 
 
+@contextmanager
+def open_sound(path: str) -> Iterator[Any]:
+    """A file as a `soundfile.SoundFile`, by what it holds and never by what its name ends in.
+
+    Raises:
+        SoundError: it is not a file that can be read (a folder, a pipe, which would wait for its writer), or
+            not audio; also for whatever goes wrong while it is read.
+    """
+    import soundfile
+
+    descriptor = -1
+    try:
+        kind = os.stat(path)
+        if not stat.S_ISREG(kind.st_mode):
+            raise SoundError("is a folder" if stat.S_ISDIR(kind.st_mode) else "is no regular file")
+        if kind.st_size == 0:
+            raise SoundError("is an empty file")
+        descriptor = os.open(path, os.O_RDONLY)
+        with soundfile.SoundFile(descriptor, closefd=False) as file:
+            if file.samplerate < 1:
+                raise SoundError(f"says its sample rate is {file.samplerate} Hz")
+            yield file
+    except SoundError:
+        raise
+    except FileNotFoundError:
+        raise SoundError("no such file" if not os.path.islink(path) else "is a broken link") from None
+    except PermissionError:
+        raise SoundError("may not be read (permission denied)") from None
+    except Exception as error:
+        raise SoundError(reason(error)) from error
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 def read_header(path: str) -> Header:
     """What libsndfile takes the file for.
 
     Raises:
         SoundError: it cannot be opened.
     """
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except Exception as error:
-        raise SoundError(reason(error)) from error
-    return Header(
-        n_frames=int(info.frames),
-        n_channels=int(info.channels),
-        sample_rate_hz=int(info.samplerate),
-        container=str(info.format),
-        subtype=str(info.subtype),
-    )
+    with open_sound(path) as file:
+        return Header(
+            n_frames=int(file.frames),
+            n_channels=int(file.channels),
+            sample_rate_hz=int(file.samplerate),
+            container=str(file.format),
+            subtype=str(file.subtype),
+        )
 
 
 def mono_blocks(path: str, start_s: float, end_s: float, channel: int | None) -> Iterator[FloatArray]:
@@ -62,29 +96,27 @@ def mono_blocks(path: str, start_s: float, end_s: float, channel: int | None) ->
     Raises:
         SoundError: the file cannot be decoded, or has no such channel.
     """
-    import soundfile
+    with open_sound(path) as file:
+        rate = file.samplerate
+        if channel is not None and channel >= file.channels:
+            raise SoundError(f"has {file.channels} channels, none numbered {channel}")
+        first = 0 if math.isnan(start_s) else min(round(start_s * rate), file.frames)
+        last = file.frames if math.isnan(end_s) else min(round(end_s * rate), file.frames)
+        file.seek(first)
+        yield from read_mono(file, last - first, channel)
 
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            if channel is not None and channel >= file.channels:
-                raise SoundError(f"has {file.channels} channels, none numbered {channel}")
-            first = 0 if math.isnan(start_s) else min(round(start_s * rate), file.frames)
-            last = file.frames if math.isnan(end_s) else min(round(end_s * rate), file.frames)
-            file.seek(first)
-            left = last - first
-            while left > 0:
-                block = file.read(min(left, BLOCK_SAMPLES), dtype="float32", always_2d=True)
-                if not len(block):
-                    return
-                left -= len(block)
-                yield (
-                    block[:, channel].copy() if channel is not None else block.mean(axis=1, dtype=np.float32)
-                )
-    except SoundError:
-        raise
-    except Exception as error:
-        raise SoundError(reason(error)) from error
+
+def read_mono(file: Any, n_frames: int, channel: int | None) -> Iterator[FloatArray]:
+    """The next frames of an open file in blocks `[n]`, one channel or the mean of all; ends where it ends."""
+    # Many channels: fewer frames at once. A power of two, so that blocks hold whole spectra.
+    step = BLOCK_SAMPLES >> max(0, (file.channels - 1).bit_length() - 1)
+    left = n_frames
+    while left > 0:
+        block = file.read(min(left, step), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        left -= len(block)
+        yield block[:, channel].copy() if channel is not None else block.mean(axis=1, dtype=np.float32)
 
 
 def reason(error: Exception) -> str:

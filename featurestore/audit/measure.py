@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.containers import missing_part, promised_frames
 from featurestore.sketch import HashArray, sketch
 from featurestore.sound import Header, SoundError, mono_blocks, read_header
+from featurestore.spectrum import EnergyAbove
 
-FRAME = 1024  # samples of a spectrum; at 44.1 kHz bins are 43 Hz wide
 TAIL_FRAMES = 64
 FLAT_RUN = 3  # equal extreme samples in a row
 IN_FLIGHT = 8  # tasks per thread that may wait: bounds memory whatever the length of the manifest
@@ -86,11 +85,10 @@ class _Meter:
     def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
         # The same bytes that `fs extract` hashes, so that both can be compared.
         self._hash = hashlib.sha256(f"{rate_hz}:".encode())
-        self._first_lost = int(np.ceil(model_rate_hz / 2 / (rate_hz / FRAME)))
-        self._loses = rate_hz > model_rate_hz
+        self._above = EnergyAbove(rate_hz, model_rate_hz / 2)
         self._n = 0
         self._extremes, self._n_flat = [0.0, 0.0], [0, 0]
-        self._sum = self._squares = self._energy = self._lost = 0.0
+        self._sum = self._squares = 0.0
         self._finite = True
 
     def pass_on(self, blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
@@ -109,15 +107,8 @@ class _Meter:
                     self._extremes[side], self._n_flat[side] = extreme, 0
                 if extreme == self._extremes[side] > 0:
                     self._n_flat[side] += _flat_runs(block, extreme if side == 0 else -extreme)
-            if self._loses:
-                self._spectrum(x)
+            self._above.add(x)
             yield block
-
-    def _spectrum(self, x: npt.NDArray[np.float64]) -> None:
-        x = np.pad(x, (0, -len(x) % FRAME)).reshape(-1, FRAME)
-        power = (np.abs(np.fft.rfft((x - x.mean()) * np.hanning(FRAME), axis=1)) ** 2).sum(axis=0)
-        self._energy += float(power[1:].sum())
-        self._lost += float(power[self._first_lost :].sum())
 
     def result(self, hashes: HashArray) -> Measured:
         if not self._finite:
@@ -132,7 +123,7 @@ class _Meter:
             n_flat_runs=sum(
                 n for n, extreme in zip(self._n_flat, self._extremes, strict=True) if extreme > 0.9 * peak
             ),
-            above=self._lost / self._energy if self._energy > 0 else float("nan"),
+            above=self._above.share,
             audio_hash=self._hash.hexdigest()[:32],
             sketch=hashes,
         )
@@ -154,14 +145,9 @@ def measure_file(path: str) -> MeasuredFile:
     except (SoundError, OSError) as error:
         return MeasuredFile(header=None, problem=str(error))
     declared = header.n_frames
-    if header.container in ("WAV", "WAVEX"):
-        promised = _wav_frames(path)
-        if promised is not None and promised > header.n_frames:
-            return MeasuredFile(
-                header=header,
-                declared_frames=promised,
-                problem=f"cut short: its header promises {promised:,} frames, {header.n_frames:,} are there",
-            )
+    missing = missing_part(path, header.n_frames)
+    if missing:
+        return MeasuredFile(header=header, declared_frames=promised_frames(path) or declared, problem=missing)
     try:
         tail = max(0, header.n_frames - TAIL_FRAMES) / header.sample_rate_hz
         read = sum(len(b) for b in mono_blocks(path, tail, float("nan"), None))
@@ -172,34 +158,6 @@ def measure_file(path: str) -> MeasuredFile:
             header=header, declared_frames=declared, problem="cut short: its last frames cannot be decoded"
         )
     return MeasuredFile(header=header, declared_frames=declared)
-
-
-def _wav_frames(path: str) -> int | None:
-    """Frames that the header of a WAV file promises; libsndfile tells only those that are there."""
-    try:
-        with open(path, "rb") as file:
-            return _promised(file)
-    except (OSError, struct.error):
-        return None
-
-
-def _promised(file: BinaryIO) -> int | None:
-    if file.read(12)[:4] != b"RIFF":
-        return None  # RF64 and others
-    frame_bytes = 0
-    while len(head := file.read(8)) == 8:
-        name, size = head[:4], struct.unpack("<I", head[4:])[0]
-        if name == b"data":
-            streamed = size in (0, 0xFFFFFFFF)  # a program that could not seek back
-            return size // frame_bytes if frame_bytes and not streamed else None
-        if name == b"fmt ":
-            body = file.read(size + size % 2)
-            if struct.unpack("<H", body[:2])[0] not in (1, 3, 0xFFFE):
-                return None  # compressed: bytes are not frames
-            frame_bytes = struct.unpack("<H", body[12:14])[0]
-        else:
-            file.seek(size + size % 2, os.SEEK_CUR)
-    return None
 
 
 def in_threads(
