@@ -98,7 +98,8 @@ def main(debug: bool) -> None:
 @click.option("--layers", help="Hidden states to keep, such as 0-6,12; default: all.")
 @click.option(
     "--functionals",
-    help="Statistics over frames: mean, std, min, max; default: mean,std, or mean for models of one vector.",
+    help="Statistics over frames: mean, std, min, max, median, first, last, quantiles q01 to q99; default: "
+    "mean,std, or mean for models of one vector.",
 )
 @click.option(
     "--dtype",
@@ -131,6 +132,35 @@ def main(debug: bool) -> None:
     default=5000,
     show_default=True,
     help="Clips shorter than this, at the model's rate, are repeated up to it.",
+)
+@click.option(
+    "--rate-policy",
+    type=click.Choice(["resample", "expand"]),
+    default="resample",
+    show_default=True,
+    help="Bring files to the model's rate, or read their samples as if they were at it (time expansion).",
+)
+@click.option(
+    "--resample-quality",
+    type=click.Choice(["qq", "lq", "mq", "hq", "vhq"]),
+    default="hq",
+    show_default=True,
+    help="Of soxr, from quick to very high.",
+)
+@click.option(
+    "--channel",
+    default="mix",
+    show_default=True,
+    help="Of rows that name none: mix (the mean of all), a number from 0, or each (a row per channel).",
+)
+@click.option(
+    "--window-s",
+    type=float,
+    help="Longer clips are embedded in windows of so many seconds; 0: whole; default 30, "
+    "or what the model takes.",
+)
+@click.option(
+    "--overlap-s", type=float, help="Context on each side of what is kept of a window; default 2 seconds."
 )
 @click.option("--unit-rows", type=int, help="Utterances that are committed together; default 1024.")
 @click.option("--frames", is_flag=True, help="Keep the hidden states of every frame too.")

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from extractors.base import Normalisation
+from extractors.decode import AudioError, SampleHash, Stretch, open_stretch
+from extractors.scratch import scratch
 from featurestore.errors import ConfigError
+from featurestore.spectrum import EnergyAbove
 
 ShortPolicy = Literal["repeat", "none"]
+RatePolicy = Literal["resample", "expand"]
+ResampleQuality = Literal["qq", "lq", "mq", "hq", "vhq"]  # soxr's, from quick to very high
 NORMALISATIONS = ("none", "peak", "zero-mean-unit-variance")
 # ssl-human-animal repeats clips up to 5,000 samples: 15 frames at 16 kHz, enough for a stable std.
 DEFAULT_MIN_SAMPLES = 5000
-# Annotation tools round times; a segment may end this much past the file's end and is then cut there.
-END_TOLERANCE_S = 0.05
 # Added to the variance by Wav2Vec2FeatureExtractor (transformers), which we follow to the digit.
 VARIANCE_FLOOR = 1e-7
-
-
-class AudioError(Exception):
-    """Why a clip could not be used; becomes its status in the store."""
+# Longer clips (17 minutes at 16 kHz) are decoded, resampled and normalised block by block.
+STREAM_SAMPLES = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +36,20 @@ class AudioPolicy:
         normalisation: see `ModelCard.normalisation`.
         min_samples: clips shorter than this, at the model's rate, follow `short_policy`.
         short_policy: ``repeat`` tiles the clip from its start up to `min_samples`; ``none`` leaves it.
-        resampler: soxr quality.
+        rate_policy: ``resample`` brings every file to the model's rate; ``expand`` reads its samples as if
+            they were at that rate (time expansion: a bat at 250 kHz sounds 15.6 times slower and lower).
+        resample_quality: of soxr.
+        channel: ``mix``, ``each`` or a number, for rows whose manifest names no channel; it has been written
+            into the manifest by now (see `extractors.channels`).
     """
 
     sample_rate_hz: int
     normalisation: Normalisation
     min_samples: int = DEFAULT_MIN_SAMPLES
     short_policy: ShortPolicy = "repeat"
-    resampler: str = "soxr_hq"
+    rate_policy: RatePolicy = "resample"
+    resample_quality: ResampleQuality = "hq"
+    channel: str = "mix"
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -55,20 +61,40 @@ class AudioPolicy:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Readable values for the key's fingerprint."""
+        expands = self.rate_policy == "expand"
         return {
             "sample_rate_hz": self.sample_rate_hz,
-            "channels": "mono: mean of channels, or the manifest's channel",
-            "resampler": self.resampler,
+            "channels": {
+                "mix": "mono: mean of channels, or the manifest's channel",
+                "each": "each channel a row, or the manifest's channel",
+            }.get(self.channel, f"channel {self.channel}, or the manifest's channel"),
+            "resampler": "none: native samples are read at the model's rate"
+            if expands
+            else f"soxr_{self.resample_quality}",
             "normalisation": self.normalisation,
             "short_clips": f"repeat to {self.min_samples} samples"
             if self.short_policy == "repeat"
             else "none",
         }
 
-    def model_samples(self, duration_s: float) -> int:
-        """Samples the model sees for a clip of this duration (an estimate to plan batches with)."""
-        n = max(1, round(duration_s * self.sample_rate_hz)) if math.isfinite(duration_s) else 1
+    def ratio(self, rate_hz: int) -> float:
+        """Samples for the model per sample of a file at this rate; 1 where they are taken as they are."""
+        return 1.0 if self.rate_policy == "expand" else self.sample_rate_hz / rate_hz
+
+    def model_samples(self, model_s: float) -> int:
+        """Samples the model sees for a clip of this duration (an estimate to plan batches with).
+
+        Args:
+            model_s: seconds at the model's rate; see `model_seconds`.
+        """
+        n = max(1, round(model_s * self.sample_rate_hz)) if math.isfinite(model_s) else 1
         return max(n, self.min_samples) if self.short_policy == "repeat" else n
+
+    def model_seconds(self, duration_s: np.ndarray, rate_hz: np.ndarray) -> np.ndarray:
+        """How long clips `[n]` of these native rates last for the model; NaN where unknown."""
+        if self.rate_policy == "resample":
+            return duration_s
+        return np.asarray(duration_s * rate_hz / self.sample_rate_hz)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,29 +102,21 @@ class Clip:
     """A decoded clip.
 
     Attributes:
-        samples: float32 `[n]`, at the model's rate, as the model sees it.
+        samples: float32 `[n]`, at the model's rate, as the model sees it; may be mapped from a file.
         duration_s: seconds of audio decoded, before resampling or repetition.
         audio_hash: SHA-256 (first 32 hex digits) of the decoded samples and their rate.
+        above_nyquist: share of the energy above half the model's rate, which resampling loses and time
+            expansion keeps; NaN for files at the model's rate or below.
     """
 
     samples: np.ndarray
     duration_s: float
     audio_hash: str
+    above_nyquist: float = math.nan
 
 
-def header(path: str) -> tuple[int, int]:
-    """Frames and sample rate of a file, from its header alone.
-
-    Raises:
-        AudioError: the file cannot be opened as audio.
-    """
-    import soundfile
-
-    try:
-        info = soundfile.info(path)
-    except Exception as error:
-        raise AudioError(_reason(error)) from error
-    return int(info.frames), int(info.samplerate)
+# A clip as each policy has it, or why it cannot be used.
+Prepared = dict[AudioPolicy, "Clip | AudioError"]
 
 
 def load_clip(path: str, start_s: float, end_s: float, channel: int | None, policy: AudioPolicy) -> Clip:
@@ -114,67 +132,87 @@ def load_clip(path: str, start_s: float, end_s: float, channel: int | None, poli
     Raises:
         AudioError: with the reason, in words that stand in the store as the row's status.
     """
-    samples, rate = read_samples(path, start_s, end_s, channel)
-    return Clip(
-        samples=prepare(samples, rate, policy),
-        duration_s=len(samples) / rate,
-        audio_hash=hash_samples(samples, rate),
-    )
+    found = load_clips(path, start_s, end_s, channel, [policy])[policy]
+    if isinstance(found, AudioError):
+        raise found
+    return found
 
 
-def read_samples(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:
-    """`decode`, refusing samples that nothing can be computed from.
+def load_clips(
+    path: str, start_s: float, end_s: float, channel: int | None, policies: Sequence[AudioPolicy]
+) -> Prepared:
+    """Decode one utterance once and prepare it under every policy; see `load_clip`.
 
-    Raises:
-        AudioError: not finite, or all zeros; and as `decode`.
+    A long clip is decoded once for each, so that no more than a block of it is held.
     """
-    samples, rate = decode(path, start_s, end_s, channel)
-    if not np.isfinite(samples).all():
-        raise AudioError("holds NaN or infinite samples")
-    if not samples.any():
-        raise AudioError("all samples are zero")
-    return samples, rate
-
-
-def hash_samples(samples: np.ndarray, rate: int) -> str:
-    """SHA-256 (first 32 hex digits) of decoded float32 samples `[n]` and their rate in Hz."""
-    return hashlib.sha256(f"{rate}:".encode() + samples.tobytes()).hexdigest()[:32]
-
-
-def decode(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:
-    """Mono float32 samples `[n]` of a segment at the file's own rate, reading nothing outside it.
-
-    Raises:
-        AudioError: see `load_clip`.
-    """
-    import soundfile
-
     try:
-        with soundfile.SoundFile(path) as file:
-            rate, frames = file.samplerate, file.frames
-            first = 0 if math.isnan(start_s) else round(start_s * rate)
-            last = frames if math.isnan(end_s) else round(end_s * rate)
-            if frames == 0:
-                raise AudioError("no samples in the file")
-            if first >= frames:
-                raise AudioError(f"starts at {start_s:g} s, after the file's end at {frames / rate:g} s")
-            if last > frames + END_TOLERANCE_S * rate:
-                raise AudioError(f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s")
-            last = min(last, frames)
-            if last <= first:
-                raise AudioError("no samples in the segment")
-            if channel is not None and channel >= file.channels:
-                raise AudioError(f"has {file.channels} channels, none numbered {channel}")
-            file.seek(first)
-            block = file.read(last - first, dtype="float32", always_2d=True)
-    except AudioError:
-        raise
-    except Exception as error:
-        raise AudioError(_reason(error)) from error
-    if len(block) < last - first:
-        raise AudioError(f"cut short: {len(block)} of {last - first} samples could be decoded")
-    mono = block[:, channel] if channel is not None else block.mean(axis=1, dtype=np.float32)
-    return np.ascontiguousarray(mono), rate
+        with open_stretch(path, start_s, end_s, channel) as stretch:
+            rates = {p.sample_rate_hz for p in policies}
+            longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
+            if (stretch.n_samples or 0) * longest <= STREAM_SAMPLES:
+                meter = _Meter(stretch.sample_rate_hz, rates)
+                samples = _read_short(stretch, meter)
+                return {p: _prepared(samples, meter, p) for p in dict.fromkeys(policies)}
+    except AudioError as error:
+        return dict.fromkeys(policies, error)
+    return {p: _load_long(path, start_s, end_s, channel, p) for p in dict.fromkeys(policies)}
+
+
+class _Meter:
+    """What is measured of the native samples as they pass."""
+
+    def __init__(self, rate: int, model_rates: Collection[int]) -> None:
+        self.rate = rate
+        self.n_samples = 0
+        self._hash = SampleHash(rate)
+        self._energy = {r: EnergyAbove(rate, r / 2) for r in model_rates}
+        self._silent = True
+
+    def pass_on(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for block in blocks:
+            self._hash.add(block)
+            for energy in self._energy.values():
+                energy.add(block)
+            self.n_samples += len(block)
+            self._silent = self._silent and not block.any()
+            yield block
+        if self._silent:
+            raise AudioError("all samples are zero")
+
+    def clip(self, samples: np.ndarray, policy: AudioPolicy) -> Clip:
+        return Clip(
+            samples=samples,
+            duration_s=self.n_samples / self.rate,
+            audio_hash=self._hash.text,
+            above_nyquist=self._energy[policy.sample_rate_hz].share,
+        )
+
+
+def _read_short(stretch: Stretch, meter: _Meter) -> np.ndarray:
+    blocks = []
+    for block in meter.pass_on(stretch.blocks()):
+        blocks.append(block)
+        if meter.n_samples > STREAM_SAMPLES:  # of a file that did not say how long it is
+            raise AudioError("is long and does not say how long; write it again with a full header")
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _prepared(samples: np.ndarray, meter: _Meter, policy: AudioPolicy) -> Clip | AudioError:
+    try:
+        return meter.clip(prepare(samples, meter.rate, policy), policy)
+    except AudioError as error:
+        return error
+
+
+def _load_long(
+    path: str, start_s: float, end_s: float, channel: int | None, policy: AudioPolicy
+) -> Clip | AudioError:
+    try:
+        with open_stretch(path, start_s, end_s, channel) as stretch:
+            meter = _Meter(stretch.sample_rate_hz, [policy.sample_rate_hz])
+            return meter.clip(_prepare_long(stretch, meter, policy), policy)
+    except AudioError as error:
+        return error
 
 
 def prepare(samples: np.ndarray, rate: int, policy: AudioPolicy) -> np.ndarray:
@@ -183,11 +221,15 @@ def prepare(samples: np.ndarray, rate: int, policy: AudioPolicy) -> np.ndarray:
     Raises:
         AudioError: nothing is left after resampling, or the signal is constant and cannot be scaled.
     """
-    if rate != policy.sample_rate_hz:
+    if policy.ratio(rate) != 1:
         import soxr
 
-        quality = policy.resampler.removeprefix("soxr_").upper()
-        samples = soxr.resample(samples, rate, policy.sample_rate_hz, quality=quality)
+        try:
+            samples = soxr.resample(
+                samples, rate, policy.sample_rate_hz, quality=policy.resample_quality.upper()
+            )
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise AudioError(f"cannot be resampled from {rate} Hz ({error})") from error
     if len(samples) == 0:
         raise AudioError("too short: no sample is left at the model's rate")
     if policy.short_policy == "repeat" and len(samples) < policy.min_samples:
@@ -214,7 +256,58 @@ def normalise(samples: np.ndarray, how: Normalisation) -> np.ndarray:
     return scaled.astype(np.float32, copy=False)
 
 
-def _reason(error: Exception) -> str:
-    # libsndfile repeats the path, which may hold line breaks; the reason is what follows the last colon.
-    text = " ".join(str(error).split())
-    return f"cannot be decoded ({text.rsplit(': ', 1)[-1].rstrip('.') or type(error).__name__})"
+def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.ndarray:
+    """As `prepare`, for a clip of any length: into a `scratch` array, a block at a time."""
+    ratio = policy.ratio(stretch.sample_rate_hz)
+    # The resampler may end a sample or two off the exact ratio.
+    room_samples = math.ceil((stretch.n_samples or 0) * ratio) + 16
+    try:
+        room = scratch((room_samples,))
+    except OSError as error:
+        raise AudioError(f"{room_samples} samples do not fit the temporary folder ({error})") from error
+    n = 0
+    for block in _resampled(meter.pass_on(stretch.blocks()), stretch.sample_rate_hz, policy):
+        room[n : n + len(block)] = block
+        n += len(block)
+    samples = room[:n]
+    _normalise_in_place(samples, policy.normalisation)
+    return samples
+
+
+def _resampled(blocks: Iterator[np.ndarray], rate: int, policy: AudioPolicy) -> Iterator[np.ndarray]:
+    if policy.ratio(rate) == 1:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(
+        rate, policy.sample_rate_hz, 1, dtype="float32", quality=policy.resample_quality.upper()
+    )
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
+def _normalise_in_place(samples: np.ndarray, how: Normalisation) -> None:
+    if how == "none":
+        return
+    blocks = [samples[i : i + STREAM_SAMPLES] for i in range(0, len(samples), STREAM_SAMPLES)]
+    if how == "peak":
+        peak = max(float(np.abs(b).max()) for b in blocks)
+        if peak == 0:
+            raise AudioError("all samples are zero")
+        for block in blocks:
+            block /= np.float32(peak)
+        return
+    n = len(samples)
+    if max(float(b.max()) for b in blocks) == min(float(b.min()) for b in blocks):
+        raise AudioError("constant signal, has no variance to normalise by")
+    mean = sum(float(b.sum(dtype=np.float64)) for b in blocks) / n
+    spread = 0.0
+    for block in blocks:
+        centred = block.astype(np.float64) - mean
+        spread += float(centred @ centred)
+    scale = 1 / math.sqrt(spread / n + VARIANCE_FLOOR)
+    for block in blocks:
+        block -= np.float32(mean)
+        block *= np.float32(scale)

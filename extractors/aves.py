@@ -77,8 +77,9 @@ class AvesSource:
             from extractors.untrained import untrained_name
 
             name = untrained_name(name, seed)
-        hop = 1
-        for stride in self._options["conv_stride"]:
+        hop = receptive = 1
+        for kernel, stride in zip(self._options["conv_kernel"], self._options["conv_stride"], strict=True):
+            receptive += (kernel - 1) * hop
             hop *= stride
         self.card = ModelCard(
             name=name,
@@ -87,6 +88,7 @@ class AvesSource:
             n_features=width,
             sample_rate_hz=16_000,
             hop_samples=hop,
+            receptive_samples=receptive,
             normalisation="none",
             normalisation_source="AVES was trained on raw audio",
             trained=seed is None,

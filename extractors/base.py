@@ -40,6 +40,8 @@ class ModelCard:
         hop_samples: samples per frame, or fewer: a clip of n samples has at most ceil(n / hop) + 2 frames.
         normalisation: what it was trained with; how each waveform is normalised unless asked otherwise.
         normalisation_source: where that is known from, for the run's summary.
+        receptive_samples: samples under one frame, for a model whose frames lie exactly `hop_samples` apart:
+            n samples give (n − receptive) // hop + 1 frames. None where that is not so, or not known.
         max_samples: longest input, or None; longer clips are embedded window by window.
         fixed_samples: length every input is padded to by the model itself, or None.
         trained: False for seeded random weights and for baselines without weights.
@@ -62,6 +64,7 @@ class ModelCard:
     hop_samples: int
     normalisation: Normalisation
     normalisation_source: str
+    receptive_samples: int | None = None
     max_samples: int | None = None
     fixed_samples: int | None = None
     trained: bool = True

@@ -17,12 +17,21 @@ class Window:
         start: first sample, at the model's rate.
         n_samples: length.
         is_last: whether the clip ends here.
+        first_frame: first frame of the window that counts; those before it are context.
+        stop_frame: the frame after the last that counts; None: all.
     """
 
     row: int
     start: int
     n_samples: int
     is_last: bool
+    first_frame: int = 0
+    stop_frame: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its clip."""
+        return self.start == 0 and self.is_last
 
 
 def cut_windows(row: int, n_samples: int, max_samples: int | None, min_samples: int) -> list[Window]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from extractors.audio import END_TOLERANCE_S, AudioError, hash_samples, read_samples
+from extractors.decode import END_TOLERANCE_S, AudioError, hash_clip
 from featurestore.store import Features
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int) -> list[str]:
 
     def now(utterance: str) -> str:
         try:
-            return hash_samples(*read_samples(*where[utterance]))
+            return hash_clip(*where[utterance])
         except AudioError:
             return ""
 

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from extractors.audio import DEFAULT_MIN_SAMPLES, NORMALISATIONS, ShortPolicy
+from extractors.audio import (
+    DEFAULT_MIN_SAMPLES,
+    NORMALISATIONS,
+    RatePolicy,
+    ResampleQuality,
+    ShortPolicy,
+)
 from extractors.base import Normalisation, Precision
+from extractors.channels import check_channel
 from featurestore.errors import ConfigError
 from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
@@ -34,6 +41,9 @@ class ExtractConfig:
         precision: of the forward pass.
         normalisation: input normalisation; default: what the model was trained with.
         min_samples, short_policy: see `AudioPolicy`; default policy: as the model's card says.
+        rate_policy, resample_quality: see `AudioPolicy`.
+        channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
+        window_s, overlap_s: how clips longer than a window are cut, see `extractors.windows`; 0: whole.
         unit_rows: rows per unit; default 1,024, fewer where frames are kept (see `plan_frames`).
         frames: keep the hidden states of every frame too.
         frames_dtype: stored dtype of frames.
@@ -62,6 +72,11 @@ class ExtractConfig:
     normalisation: Normalisation | None = None
     min_samples: int = DEFAULT_MIN_SAMPLES
     short_policy: ShortPolicy | None = None
+    rate_policy: RatePolicy = "resample"
+    resample_quality: ResampleQuality = "hq"
+    channel: str = "mix"
+    window_s: float | None = None
+    overlap_s: float | None = None
     unit_rows: int | None = None
     frames: bool = False
     frames_dtype: DTypeName = "float16"
@@ -85,6 +100,8 @@ class ExtractConfig:
             ("precision", self.precision, get_args(Precision)),
             ("normalise", self.normalisation, (None, *NORMALISATIONS)),
             ("short-clips", self.short_policy, (None, *get_args(ShortPolicy))),
+            ("rate-policy", self.rate_policy, get_args(RatePolicy)),
+            ("resample-quality", self.resample_quality, get_args(ResampleQuality)),
             ("codec", self.codec, (*get_args(CodecName), "half")),
         ):
             if value not in allowed:
@@ -93,6 +110,7 @@ class ExtractConfig:
         if self.codec == "half":
             object.__setattr__(self, "dtype", "float16")
             object.__setattr__(self, "codec", "fast")
+        check_channel(self.channel)
         if self.share is not None:
             parse_share(self.share)
         if (self.unit_rows is not None and self.unit_rows < 1) or self.workers < 1:

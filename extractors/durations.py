@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from extractors.audio import AudioError, header
+from extractors.audio import AudioPolicy
+from extractors.decode import AudioError, header
 from featurestore.manifest import Manifest
 
 
@@ -34,12 +35,33 @@ def _file_seconds(path: str) -> float:
     return frames / rate
 
 
-def clip_table(stored: Manifest, manifest: Manifest, durations: np.ndarray, workers: int) -> pd.DataFrame:
-    """The manifest of the key by id, with the planned duration of every clip."""
+def model_seconds(manifest: Manifest, durations: np.ndarray, policy: AudioPolicy, workers: int) -> np.ndarray:
+    """How long every utterance `[n]` lasts for the model: its duration, unless its samples are expanded."""
+    if policy.rate_policy == "resample":
+        return durations
+    paths = manifest.table["path"].to_numpy()
+    unique = sorted(set(paths))
+    with ThreadPoolExecutor(workers) as pool:
+        rates = dict(zip(unique, pool.map(_file_rate, unique), strict=True))
+    return policy.model_seconds(durations, np.array([rates[p] for p in paths]))
+
+
+def _file_rate(path: str) -> float:
+    try:
+        return float(header(path)[1])
+    except AudioError:
+        return float("nan")
+
+
+def clip_table(
+    stored: Manifest, manifest: Manifest, durations: np.ndarray, policy: AudioPolicy, workers: int
+) -> pd.DataFrame:
+    """The manifest of the key by id; ``planned_s`` is every clip's duration, ``model_s`` the model's."""
     known = dict(zip(manifest.table["utterance_id"], durations, strict=True))
     table = stored.table.set_index("utterance_id")
     extra = stored.table[~stored.table["utterance_id"].isin(known)]
     if len(extra):
         others = clip_durations(Manifest(table=extra, source=stored.source), workers)
         known |= dict(zip(extra["utterance_id"], others, strict=True))
-    return table.assign(planned_s=[known[i] for i in table.index])
+    planned = np.array([known[i] for i in table.index], dtype=np.float64)
+    return table.assign(planned_s=planned, model_s=model_seconds(stored, planned, policy, workers))

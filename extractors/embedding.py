@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from extractors.audio import AudioError, Clip
+from extractors.audio import Clip
 from extractors.base import Extractor
-from extractors.batching import Window, cut_windows
-from extractors.functionals import Parts, finish, merge, reduce_frames, select
+from extractors.batching import Window
+from extractors.decode import AudioError
+from extractors.joining import Reduced, WindowJoiner
 from extractors.memory import Budget, free_caches, is_out_of_memory
 from extractors.results import STATUS_OK, UnitResult
-
-
-@dataclass(frozen=True)
-class _Reduced:
-    """What is kept of one layer of a group of windows: statistics, and frames `[t, d]` where asked for."""
-
-    parts: Parts
-    frames: list[np.ndarray]
+from extractors.windows import LongClips
 
 
 class Embedder:
@@ -32,13 +25,20 @@ class Embedder:
         layers: layers to keep, increasing.
         functionals: statistics to keep, in stored order.
         budget: most samples of one forward pass; halved when memory runs out.
+        long_clips: how long clips are cut.
     """
 
     def __init__(
-        self, extractor: Extractor, layers: Sequence[int], functionals: Sequence[str], budget: Budget
+        self,
+        extractor: Extractor,
+        layers: Sequence[int],
+        functionals: Sequence[str],
+        budget: Budget,
+        long_clips: LongClips,
     ) -> None:
         self.extractor = extractor
         self.budget = budget
+        self._long_clips = long_clips
         self.layers = list(layers)
         self.functionals = tuple(functionals)
         self._min_frames = 2 if "std" in self.functionals else 1
@@ -68,7 +68,7 @@ class Embedder:
                 continue
             result.duration_s[row] = clip.duration_s
             n_samples = len(clip.samples)
-            pieces = cut_windows(row, n_samples, self.extractor.card.max_samples, self._min_samples)
+            pieces = self._long_clips.cut(row, n_samples, self._min_samples)
             if sum(self.extractor.n_frames(w.n_samples) for w in pieces) < self._min_frames:
                 result.fail(row, f"too short: {n_samples} samples give fewer than {self._min_frames} frames")
                 continue
@@ -85,14 +85,20 @@ class Embedder:
         self, windows: Sequence[Window], waveforms: dict[int, np.ndarray], result: UnitResult
     ) -> None:
         """Run windows in groups within the budget; join those of one clip."""
-        parts: dict[int, dict[int, list[Parts]]] = {}  # layer → row → windows so far
         left = list(windows)
+        try:
+            joiner = WindowJoiner(windows, self.extractor, self.layers, self.functionals, result)
+        except OSError as error:
+            for row in {w.row for w in windows if not w.is_whole}:
+                result.fail(row, f"too long for quantiles: no room for its frames ({error.strerror})")
+            left = [w for w in windows if w.is_whole]
+            joiner = WindowJoiner(left, self.extractor, self.layers, self.functionals, result)
         again = True  # a lone window gets a second chance with all caches freed
         while left:
             group = left[: len(self.budget.regroup([w.n_samples for w in left])[0])]
-            reduced = self._run(group, waveforms, result.frames is not None)
+            reduced = self._run(group, waveforms, joiner)
             if reduced is not None:
-                self._collect(group, reduced, parts, result)
+                joiner.collect(group, reduced)
                 left = left[len(group) :]
                 again = True
                 continue
@@ -109,50 +115,22 @@ class Embedder:
                 again = True
 
     def _run(
-        self, group: Sequence[Window], waveforms: dict[int, np.ndarray], keep_frames: bool
-    ) -> dict[int, _Reduced] | None:
-        """Layer → functionals of a group of windows; None where memory does not suffice."""
-        found: dict[int, _Reduced] = {}
+        self, group: Sequence[Window], waveforms: dict[int, np.ndarray], joiner: WindowJoiner
+    ) -> dict[int, Reduced] | None:
+        """Layer → what is kept of a group of windows; None where memory does not suffice."""
+        found: dict[int, Reduced] = {}
 
         def on_layer(layer: int, frames: Any, n_valid: Sequence[int]) -> None:
-            kept = [frames[i, :n].float().cpu().numpy() for i, n in enumerate(n_valid)] if keep_frames else []
-            found[layer] = _Reduced(reduce_frames(frames, n_valid, self.functionals), kept)
+            found[layer] = joiner.reduce(group, frames, n_valid)
 
         try:
-            clips = [waveforms[w.row][w.start : w.start + w.n_samples] for w in group]
+            clips = [np.asarray(waveforms[w.row][w.start : w.start + w.n_samples]) for w in group]
             self.extractor.forward(clips, self.layers, on_layer)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
         return found
-
-    def _collect(
-        self,
-        group: Sequence[Window],
-        reduced: dict[int, _Reduced],
-        parts: dict[int, dict[int, list[Parts]]],
-        result: UnitResult,
-    ) -> None:
-        names = self.functionals
-        whole = [i for i, w in enumerate(group) if w.start == 0 and w.is_last]
-        rows = [group[i].row for i in whole]
-        for layer, found in reduced.items():
-            if result.frames is not None:
-                for w, frames in zip(group, found.frames, strict=True):
-                    result.frames.add(layer, w.row, frames)
-            if rows:
-                result.values[layer][rows] = finish(select(found.parts, whole), names)
-                result.n_frames[rows] = found.parts.count[whole]
-            for i, w in enumerate(group):
-                if w.start == 0 and w.is_last:
-                    continue
-                collected = parts.setdefault(layer, {}).setdefault(w.row, [])
-                collected.append(select(found.parts, [i]))
-                if w.is_last:
-                    joined = merge(collected)
-                    result.values[layer][w.row] = finish(joined, names)[0]
-                    result.n_frames[w.row] = joined.count[0]
 
 
 def _samples_for(extractor: Extractor, n_frames: int) -> int:

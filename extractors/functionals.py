@@ -1,11 +1,13 @@
 """Statistics over the valid frames of each clip, taken on the device as each layer is ready.
 
-They are computed from mergeable parts (count, mean, sum of squared deviations, extremes), so that a clip
-embedded in several windows gets the statistics of all its frames (Chan, Golub & LeVeque 1983).
+All but the quantiles come from mergeable parts (count, mean, sum of squared deviations, extremes, first and
+last frame), so that a clip embedded in several windows gets the statistics of all its frames (Chan, Golub &
+LeVeque 1983). Quantiles need the frames themselves: `frame_quantiles` takes those of a clip in windows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,8 +19,12 @@ from featurestore.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-FUNCTIONALS = ("mean", "std", "min", "max")
+FUNCTIONALS = ("mean", "std", "min", "max", "median", "first", "last")
 DEFAULT_FUNCTIONALS = ("mean", "std")
+# q05 is the 0.05 quantile; median and q50 are the same number.
+QUANTILES = {"median": 0.5} | {f"q{percent:02d}": percent / 100 for percent in range(1, 100)}
+# Numbers that are sorted at once where frames of a long clip lie in a file.
+_SORTED_AT_ONCE = 1 << 25
 
 
 def parse_functionals(text: str) -> tuple[str, ...]:
@@ -28,90 +34,140 @@ def parse_functionals(text: str) -> tuple[str, ...]:
         ConfigError: an unknown or repeated name, or none.
     """
     names = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [n for n in names if n not in FUNCTIONALS]
+    unknown = [n for n in names if n not in FUNCTIONALS and n not in QUANTILES]
     if unknown or not names or len(set(names)) < len(names):
         problem = f"{unknown[0]!r}" if unknown else f"{text!r}"
-        raise ConfigError(f"functionals: expected distinct names of {', '.join(FUNCTIONALS)}, got {problem}")
+        raise ConfigError(
+            f"functionals: expected distinct names of {', '.join(FUNCTIONALS)} and quantiles q01 to q99, "
+            f"got {problem}"
+        )
     return names
+
+
+def quantile_names(names: Sequence[str]) -> list[str]:
+    """Those of `names` that are quantiles."""
+    return [n for n in names if n in QUANTILES]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Mergeable statistics of a batch: counts `[b]`; mean, m2, low, high `[b, features]` float32."""
+    """Statistics of a batch.
+
+    Attributes:
+        count: valid frames `[b]`.
+        values: by name, float32 `[b, features]`: ``mean``, ``m2`` (sum of squared deviations), and of
+            ``min, max, first, last`` and the quantiles those that were asked for.
+    """
 
     count: np.ndarray
-    mean: np.ndarray
-    m2: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    values: dict[str, np.ndarray]
 
 
-def reduce_frames(frames: torch.Tensor, n_valid: Sequence[int], names: Sequence[str]) -> Parts:
-    """Statistics over the first ``n_valid[i]`` frames of clip i.
+def reduce_frames(
+    frames: torch.Tensor, n_valid: Sequence[int], names: Sequence[str], first: Sequence[int] | None = None
+) -> Parts:
+    """Statistics over frames ``first[i]`` up to, not including, ``n_valid[i]`` of clip i.
 
     Args:
-        frames: `[b, t, features]`; padding frames may hold anything, NaN included.
-        n_valid: valid frames per clip, each at least 1.
+        frames: `[b, t, features]`; other frames may hold anything, NaN included.
+        n_valid: end of the valid frames of each clip.
         names: the functionals that will be asked of the result; others are not computed.
+        first: first valid frame of each clip, below its end; default 0.
     """
     import torch
 
     x = frames.float()
     time = x.shape[1]
-    count = torch.tensor(list(n_valid), device=x.device)
-    extremes = bool({"min", "max"} & set(names))
+    begin = torch.tensor(list(first) if first is not None else [0] * len(x), device=x.device)
+    end = torch.tensor(list(n_valid), device=x.device)
+    count = end - begin
     mask = None
     if int(count.min()) < time:
-        mask = (torch.arange(time, device=x.device) < count[:, None])[:, :, None]
+        steps = torch.arange(time, device=x.device)
+        mask = ((steps < end[:, None]) & (steps >= begin[:, None]))[:, :, None]
         x = x.masked_fill(~mask, 0.0)
     n = count[:, None].float()
     mean = x.sum(1) / n
-    m2 = torch.zeros_like(mean)
+    found = {"mean": mean}
     if "std" in names:
         # Two passes: the one-pass formula loses digits where the mean is large against the spread.
         centred = x - mean[:, None, :]
         if mask is not None:
             centred = centred.masked_fill(~mask, 0.0)
-        m2 = centred.square().sum(1)
-    low = high = mean
-    if extremes:
-        low = (x if mask is None else x.masked_fill(~mask, float("inf"))).amin(1)
-        high = (x if mask is None else x.masked_fill(~mask, float("-inf"))).amax(1)
-    stacked = torch.stack([mean, m2, low, high]).cpu().numpy() if extremes else None
-    if stacked is None:
-        mean_m2 = torch.stack([mean, m2]).cpu().numpy()
-        stacked = np.stack([mean_m2[0], mean_m2[1], mean_m2[0], mean_m2[0]])
-    return Parts(
-        count=np.asarray(n_valid, dtype=np.int64),
-        mean=stacked[0],
-        m2=stacked[1],
-        low=stacked[2],
-        high=stacked[3],
-    )
+        found["m2"] = centred.square().sum(1)
+    if "min" in names:
+        found["min"] = (x if mask is None else x.masked_fill(~mask, math.inf)).amin(1)
+    if "max" in names:
+        found["max"] = (x if mask is None else x.masked_fill(~mask, -math.inf)).amax(1)
+    rows = torch.arange(len(x), device=x.device)
+    if "first" in names:
+        found["first"] = x[rows, begin]
+    if "last" in names:
+        found["last"] = x[rows, end - 1]
+    quantiles = quantile_names(names)
+    if quantiles:
+        # Padding sorts behind every frame; NaN would too, so a clip that holds one gets NaN as for the mean.
+        ordered = (x if mask is None else x.masked_fill(~mask, math.inf)).sort(dim=1).values
+        unknown = mean.isnan()
+        for name in quantiles:
+            found[name] = _at_quantile(ordered, count, name).masked_fill(unknown, math.nan)
+    stacked = torch.stack(list(found.values())).cpu().numpy()
+    return Parts(count=count.cpu().numpy(), values=dict(zip(found, stacked, strict=True)))
+
+
+def _at_quantile(ordered: torch.Tensor, count: torch.Tensor, name: str) -> torch.Tensor:
+    """Linear between the two nearest of `ordered` `[b, t, features]`, as `numpy.quantile` does by default."""
+    import torch
+
+    place = (count.double() - 1) * QUANTILES[name]
+    below = place.floor().long()
+    above = torch.minimum(below + 1, count - 1)
+    rows = torch.arange(len(ordered), device=ordered.device)
+    low, high = ordered[rows, below], ordered[rows, above]
+    weight = (place - below).to(ordered.dtype)[:, None]
+    # Equal ends first: infinity minus itself is no number.
+    return torch.where(low == high, low, torch.lerp(low, high, weight))
 
 
 def select(parts: Parts, rows: Sequence[int]) -> Parts:
     """The parts of some clips of a batch."""
     i = list(rows)
-    return Parts(
-        count=parts.count[i], mean=parts.mean[i], m2=parts.m2[i], low=parts.low[i], high=parts.high[i]
-    )
+    return Parts(count=parts.count[i], values={name: v[i] for name, v in parts.values.items()})
 
 
 def merge(windows: Sequence[Parts]) -> Parts:
-    """Parts of one clip from those of its windows, each with batch size 1."""
+    """Parts of one clip from those of its windows in order, each with batch size 1; without quantiles."""
     count = np.array([int(w.count[0]) for w in windows], dtype=np.float64)[:, None]
-    means = np.stack([w.mean[0] for w in windows]).astype(np.float64)
+    means = np.stack([w.values["mean"][0] for w in windows]).astype(np.float64)
     total = count.sum()
     mean = (count * means).sum(0) / total
-    m2 = np.stack([w.m2[0] for w in windows]).astype(np.float64).sum(0) + (count * (means - mean) ** 2).sum(0)
-    return Parts(
-        count=np.array([int(total)]),
-        mean=mean[None].astype(np.float32),
-        m2=m2[None].astype(np.float32),
-        low=np.min([w.low for w in windows], axis=0),
-        high=np.max([w.high for w in windows], axis=0),
-    )
+    merged = {"mean": mean[None].astype(np.float32)}
+    known = windows[0].values
+    if "m2" in known:
+        within = np.stack([w.values["m2"][0] for w in windows]).astype(np.float64).sum(0)
+        m2 = within + (count * (means - mean) ** 2).sum(0)
+        merged["m2"] = m2[None].astype(np.float32)
+    if "min" in known:
+        merged["min"] = np.min([w.values["min"] for w in windows], axis=0)
+    if "max" in known:
+        merged["max"] = np.max([w.values["max"] for w in windows], axis=0)
+    if "first" in known:
+        merged["first"] = known["first"]
+    if "last" in known:
+        merged["last"] = windows[-1].values["last"]
+    return Parts(count=np.array([int(total)]), values=merged)
+
+
+def frame_quantiles(frames: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Quantiles over all frames `[t, features]` of one clip by name, float32 `[1, features]`."""
+    quantiles = quantile_names(names)
+    levels = [QUANTILES[n] for n in quantiles]
+    found = np.empty((len(quantiles), frames.shape[1]), dtype=np.float32)
+    step = max(1, _SORTED_AT_ONCE // len(frames))
+    for start in range(0, frames.shape[1], step):
+        block = np.asarray(frames[:, start : start + step])
+        found[:, start : start + step] = np.quantile(block, levels, axis=0)
+    return {name: found[i : i + 1] for i, name in enumerate(quantiles)}
 
 
 def finish(parts: Parts, names: Sequence[str]) -> np.ndarray:
@@ -119,12 +175,11 @@ def finish(parts: Parts, names: Sequence[str]) -> np.ndarray:
 
     ``std`` is unbiased (n−1), as `torch.std`; of a single frame it is NaN.
     """
-    n = parts.count[:, None].astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        columns = {
-            "mean": parts.mean,
-            "std": np.sqrt(parts.m2 / (n - 1)),
-            "min": parts.low,
-            "max": parts.high,
-        }
-    return np.stack([columns[name] for name in names], axis=1).astype(np.float32)
+
+    def column(name: str) -> np.ndarray:
+        if name != "std":
+            return parts.values[name]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.sqrt(parts.values["m2"] / (parts.count[:, None].astype(np.float32) - 1))
+
+    return np.stack([column(name) for name in names], axis=1).astype(np.float32)

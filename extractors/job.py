@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from extractors.audio import AudioError, AudioPolicy, Clip
+from extractors.audio import AudioPolicy, Clip
 from extractors.base import Extractor
 from extractors.changes import Location, locations
 from extractors.config import ExtractConfig
+from extractors.decode import AudioError
 from extractors.embedding import Embedder
+from extractors.lost import energy_note
 from extractors.memory import Budget, find_budget
 from extractors.request import VERSIONED_PACKAGES
 from extractors.results import STATUS_OK, UnitResult
+from extractors.windows import LongClips
 from featurestore.claims import Claims, Work
 from featurestore.fingerprint import canonical_json
 from featurestore.layout import FrameShape
@@ -32,9 +35,10 @@ class Job:
     Args:
         config: of the run.
         policy: how audio is prepared.
+        long_clips: how long clips are cut.
         layers: layers that are kept.
         writer: of the key.
-        table: by utterance id: path, start_s, end_s, channel, planned_s; at least of the rows of `units`.
+        table: by utterance id: path, start_s, end_s, channel, model_s; at least of the rows of `units`.
         units: what is to be done.
         device: torch device.
     """
@@ -44,6 +48,7 @@ class Job:
         *,
         config: ExtractConfig,
         policy: AudioPolicy,
+        long_clips: LongClips,
         layers: Sequence[int],
         writer: KeyWriter,
         table: pd.DataFrame,
@@ -52,17 +57,19 @@ class Job:
     ) -> None:
         self.config = config
         self.policy = policy
+        self.long_clips = long_clips
         self.layers = list(layers)
         self.writer = writer
         self.units = list(units)
         self.device = device
         # Plain dicts: rows are looked up one by one.
         self.where = locations(table)
-        self.planned_s: dict[str, float] = dict(zip(table.index, table["planned_s"], strict=True))
+        self.model_s: dict[str, float] = dict(zip(table.index, table["model_s"], strict=True))
         self.claims = Claims(writer.storage, writer.info.path)
         self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
+        self._above_nyquist: list[float] = []
         self.n_bytes = 0
         self.n_clips = 0
         self.n_units_by_others = 0
@@ -72,14 +79,17 @@ class Job:
 
     def load(self, extractor: Extractor) -> None:
         """Take the loaded model and find its batch budget."""
+        longest = max((n for u in self.units[:1] for n in self.lengths(u)), default=1)
         budget = find_budget(
             extractor,
             self.device,
             seconds=self.config.batch_seconds,
-            longest_samples=max((n for u in self.units[:1] for n in self.lengths(u)), default=1),
+            longest_samples=min(longest, self.long_clips.window_samples or longest),
             layers=self.layers,
         )
-        self.embedder = Embedder(extractor, self.layers, self.writer.info.functionals, budget)
+        self.embedder = Embedder(
+            extractor, self.layers, self.writer.info.functionals, budget, self.long_clips
+        )
 
     @property
     def work(self) -> Work:
@@ -101,7 +111,7 @@ class Job:
 
     def lengths(self, unit: Unit) -> list[int]:
         """Samples that every row of a unit is planned to have."""
-        return [self.policy.model_samples(self.planned_s.get(i, float("nan"))) for i in self.ids(unit)]
+        return [self.policy.model_samples(self.model_s.get(i, float("nan"))) for i in self.ids(unit)]
 
     def batches(self, unit: Unit) -> list[range]:
         """Rows of a unit that go through the model together."""
@@ -121,6 +131,7 @@ class Job:
         """Embed a batch into the result of its unit."""
         self.audio_s += self.loaded.embed(rows, clips, result)
         self.n_clips += len(rows)
+        self._above_nyquist += [c.above_nyquist for c in clips if isinstance(c, Clip)]
 
     def write(self, result: UnitResult) -> None:
         """Commit a unit and let it go."""
@@ -146,6 +157,7 @@ class Job:
         notes = []
         if self.n_units_by_others:
             notes.append(f"{self.n_units_by_others} units were done by other processes meanwhile")
+        notes += energy_note(self._above_nyquist, self.policy)
         budget: Budget | None = self.embedder.budget if self.embedder else None
         if budget and budget.n_halved:
             seconds = budget.n_samples / self.policy.sample_rate_hz

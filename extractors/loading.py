@@ -5,31 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
-from extractors.audio import AudioError, AudioPolicy, Clip, hash_samples, prepare, read_samples
+from extractors.audio import AudioPolicy, Prepared, load_clips
 from extractors.changes import Location
-
-# A clip as each policy has it, or why it cannot be used.
-Prepared = dict[AudioPolicy, "Clip | AudioError"]
-
-
-def load_prepared(where: Location, policies: Sequence[AudioPolicy]) -> Prepared:
-    """Decode one utterance once and prepare it under every policy."""
-    try:
-        samples, rate = read_samples(*where)
-    except AudioError as error:
-        return dict.fromkeys(policies, error)
-    audio_hash = hash_samples(samples, rate)
-    out: Prepared = {}
-    for policy in policies:
-        if policy in out:
-            continue
-        try:
-            prepared = prepare(samples, rate, policy)
-        except AudioError as error:
-            out[policy] = error
-        else:
-            out[policy] = Clip(samples=prepared, duration_s=len(samples) / rate, audio_hash=audio_hash)
-    return out
 
 
 class SharedClips:
@@ -62,7 +39,7 @@ class SharedClips:
             return None
         future, left = self._ahead.pop(row, (None, len(self._policies)))
         if future is None:
-            future = self._pool.submit(load_prepared, where, self._policies)
+            future = self._pool.submit(load_clips, *where, self._policies)
         if left > 1:
             self._ahead[row] = (future, left - 1)
         return future

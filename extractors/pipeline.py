@@ -9,6 +9,7 @@ import numpy as np
 
 from extractors.base import Extractor
 from extractors.changes import refresh, report_changes
+from extractors.channels import choose_channels
 from extractors.config import ExtractConfig
 from extractors.durations import clip_durations, clip_table
 from extractors.job import Job
@@ -22,6 +23,9 @@ from featurestore.manifest import Manifest, read_manifest
 from featurestore.shares import parse_share, share_of_job_array
 from featurestore.storage import Storage, open_storage
 from featurestore.writer import delete_key, open_key
+
+# What the models of one run have in common.
+_SHARED = ("manifest", "store", "channel", "workers")
 
 OnProgress = Callable[[Progress], None]
 
@@ -51,7 +55,7 @@ def extract_all(
     """
     began = time.perf_counter()
     config = _common(configs)
-    manifest = read_manifest(config.manifest)
+    manifest = choose_channels(read_manifest(config.manifest), config.channel, config.workers)
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
     durations = clip_durations(manifest, config.workers)
@@ -98,8 +102,8 @@ def _selfcheck(job: Job, run_s: float) -> SelfCheck | None:
 def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
     first = configs[0]
     for other in configs[1:]:
-        if (other.manifest, other.store, other.workers) != (first.manifest, first.store, first.workers):
-            raise ConfigError("models of one run share manifest, store and workers")
+        if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
+            raise ConfigError(f"models of one run share {', '.join(_SHARED)}")
     return first
 
 
@@ -129,7 +133,7 @@ def _open(
     if config.normalisation is None and plan.source.card.trained:
         source = plan.source.card.normalisation_source
         notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")
-    table = clip_table(writer.manifest, manifest, durations, config.workers)
+    table = clip_table(writer.manifest, manifest, durations, plan.policy, config.workers)
     notes += (refresh if config.refresh else report_changes)(writer, table, config.workers)
     units = writer.pending_units(plan.layers)
     share = parse_share(config.share) if config.share else share_of_job_array()
@@ -140,6 +144,7 @@ def _open(
     job = Job(
         config=config,
         policy=plan.policy,
+        long_clips=plan.long_clips,
         layers=plan.layers,
         writer=writer,
         table=table,

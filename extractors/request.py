@@ -11,8 +11,10 @@ import numpy as np
 from extractors.audio import AudioPolicy
 from extractors.base import ModelSource
 from extractors.config import ExtractConfig
+from extractors.durations import model_seconds
 from extractors.frames import plan_frames
 from extractors.functionals import DEFAULT_FUNCTIONALS
+from extractors.windows import LongClips, long_clips
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
 from featurestore.layers import parse_layers
@@ -32,6 +34,7 @@ class KeyPlan:
         config: what was asked for.
         source: the model.
         policy: how audio is prepared.
+        long_clips: how long clips are cut.
         device: torch device.
         layers: layers to keep.
         ids: utterance ids in the order of the plan.
@@ -41,6 +44,7 @@ class KeyPlan:
     config: ExtractConfig
     source: ModelSource
     policy: AudioPolicy
+    long_clips: LongClips
     device: str
     layers: list[int]
     ids: np.ndarray
@@ -64,11 +68,13 @@ def plan_key(
     functionals = choose_functionals(config.functionals, source)
     policy = audio_policy(config, source)
     layers = choose_layers(config.layers, source)
-    order = order_rows(durations, manifest.table["utterance_id"].tolist())
+    windows = long_clips(source.card, config.window_s, config.overlap_s)
+    model_s = model_seconds(manifest, durations, policy, config.workers)
+    order = order_rows(model_s, manifest.table["utterance_id"].tolist())
     unit_rows, frames = config.unit_rows or DEFAULT_UNIT_ROWS, None
     if config.frames:
         unit_rows, frames = plan_frames(
-            durations[order],
+            model_s[order],
             source.card,
             policy,
             n_layers=len(layers),
@@ -78,7 +84,7 @@ def plan_key(
     request = KeyRequest(
         model=config.name or source.card.name,
         dataset=config.dataset,
-        fingerprint=fingerprint(config, source, policy, functionals),
+        fingerprint=fingerprint(config, source, policy, windows, functionals),
         functionals=functionals,
         layers=tuple(layers),
         n_features=source.card.n_features,
@@ -93,6 +99,7 @@ def plan_key(
         config=config,
         source=source,
         policy=policy,
+        long_clips=windows,
         device=resolve_device(config.device),
         layers=layers,
         ids=manifest.table["utterance_id"].to_numpy(dtype=object)[order],
@@ -140,19 +147,25 @@ def audio_policy(config: ExtractConfig, source: ModelSource) -> AudioPolicy:
         normalisation=config.normalisation or source.card.normalisation,
         min_samples=config.min_samples,
         short_policy=config.short_policy or ("repeat" if source.card.repeat_short else "none"),
+        rate_policy=config.rate_policy,
+        resample_quality=config.resample_quality,
+        channel=config.channel,
     )
 
 
 def fingerprint(
-    config: ExtractConfig, source: ModelSource, policy: AudioPolicy, functionals: Sequence[str]
+    config: ExtractConfig,
+    source: ModelSource,
+    policy: AudioPolicy,
+    windows: LongClips,
+    functionals: Sequence[str],
 ) -> dict[str, Any]:
     """Everything that decides the stored values of a row and layer."""
-    longest = source.card.max_samples
     return {
         "model": dict(source.fingerprint()),
         "input": {
             **policy.fingerprint(),
-            "long_clips": f"windows of {longest} samples, frames joined" if longest else "whole",
+            "long_clips": windows.fingerprint,
         },
         "functionals": list(functionals),
         "dtype": config.dtype,

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from extractors.audio import Prepared
 from extractors.job import Job
-from extractors.loading import Prepared, SharedClips
+from extractors.loading import SharedClips
 from extractors.results import Progress, UnitResult
 from featurestore.claims import WAITING, Heartbeat, work_through
 from featurestore.plan import Unit

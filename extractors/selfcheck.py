@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import zarr
 
-from extractors.audio import AudioError
+from extractors.audio import load_clips
+from extractors.decode import AudioError
 from extractors.job import Job
-from extractors.loading import load_prepared
 from extractors.results import SelfCheck
 from featurestore import layout
 
@@ -86,11 +86,11 @@ def choose(job: Job) -> list[str]:
     asked = job.config.selfcheck
     if asked is not None:
         return job.sample(asked)
-    return sorted(job.sample(DEFAULT_CLIPS), key=lambda utterance: job.planned_s[utterance])
+    return sorted(job.sample(DEFAULT_CLIPS), key=lambda utterance: job.model_s[utterance])
 
 
 def _alone(job: Job, utterance: str) -> dict[int, np.ndarray] | None:
-    clip = load_prepared(job.where[utterance], [job.policy])[job.policy]
+    clip = load_clips(*job.where[utterance], [job.policy])[job.policy]
     if isinstance(clip, AudioError):
         return None
     result = job.blank(utterance)

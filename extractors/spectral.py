@@ -51,7 +51,13 @@ def parse_rate(name: str, argument: str | None) -> int:
 
 
 def baseline_card(
-    name: str, sample_rate_hz: int, *, n_features: int, hop_samples: int | None, source: str | None
+    name: str,
+    sample_rate_hz: int,
+    *,
+    n_features: int,
+    hop_samples: int | None,
+    source: str | None,
+    receptive_samples: int | None = None,
 ) -> ModelCard:
     """The card of a baseline: pooled without a hop; the rate is part of its name unless it is the default."""
     return ModelCard(
@@ -61,6 +67,7 @@ def baseline_card(
         n_features=n_features,
         sample_rate_hz=sample_rate_hz,
         hop_samples=hop_samples or sample_rate_hz,  # one vector, however long
+        receptive_samples=receptive_samples,
         normalisation="none",
         normalisation_source=f"{name} needs none",
         trained=False,
@@ -152,6 +159,7 @@ class LogMelSource:
             self._mel.sample_rate_hz,
             n_features=N_MELS,
             hop_samples=self._mel.hop_samples,
+            receptive_samples=self._mel.window_samples,
             source=None,
         )
 

@@ -166,11 +166,20 @@ class _WavLMAttention:
         return m.out_proj(mixed.transpose(1, 2).reshape(b, t, width)), None
 
 
+def receptive_samples(kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Samples under one frame of a stack of convolutions without padding."""
+    n = 1
+    for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        n = (n - 1) * stride + kernel
+    return n
+
+
 def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "n_layers": config.num_hidden_layers + 1,
         "n_features": config.hidden_size,
         "hop_samples": math.prod(config.conv_stride),
+        "receptive_samples": receptive_samples(config.conv_kernel, config.conv_stride),
         "sample_rate_hz": int(preprocessor.get("sampling_rate", 16_000)),
     }
 

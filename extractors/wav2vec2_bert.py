@@ -22,7 +22,7 @@ import torch
 
 from extractors.base import ModelCard, OnLayer, Precision
 from extractors.families import Family
-from extractors.fbank import HOP_SAMPLES, SAMPLE_RATE_HZ, KaldiFilterBank, n_mel_frames
+from extractors.fbank import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, KaldiFilterBank, n_mel_frames
 from extractors.running import LayerTap, autocast, count_frames, frame_mask, pad_clips
 
 N_MELS = 80
@@ -91,6 +91,7 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
         "n_layers": config.num_hidden_layers + 1,
         "n_features": config.hidden_size,
         "hop_samples": STRIDE * HOP_SAMPLES,
+        "receptive_samples": WINDOW_SAMPLES + (STRIDE - 1) * HOP_SAMPLES,
         "sample_rate_hz": SAMPLE_RATE_HZ,
         "normalisation": "none",
         "normalisation_source": "wav2vec2-BERT normalises its mel bands itself",

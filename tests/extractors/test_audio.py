@@ -9,7 +9,8 @@ import soundfile
 import soxr
 from transformers import Wav2Vec2FeatureExtractor
 
-from extractors.audio import AudioError, AudioPolicy, decode, load_clip, normalise, prepare
+from extractors.audio import AudioPolicy, load_clip, normalise, prepare
+from extractors.decode import AudioError, decode
 from featurestore.errors import ConfigError
 
 POLICY = AudioPolicy(sample_rate_hz=16_000, normalisation="none")

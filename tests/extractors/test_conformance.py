@@ -114,6 +114,9 @@ def test_frames_are_as_many_as_foretold_and_never_fewer_for_longer_clips(
     counts = [extractor.n_frames(n) for n in sorted(lengths)]
     assert counts == sorted(counts)
     assert extractor.n_frames(0) == 0
+    receptive, hop = extractor.card.receptive_samples, extractor.card.hop_samples
+    if receptive is not None:
+        assert counts == [max(0, (n - receptive) // hop + 1) for n in sorted(lengths)]
 
 
 def test_some_layers_are_the_same_as_among_all(extractor: Extractor) -> None:

@@ -35,11 +35,11 @@ def test_models_of_one_run_hold_what_runs_of_their_own_would(
     for model in models:
         extract(ExtractConfig(**options(manifest, tmp_path / "apart", model=model, batch_seconds=1.0)))  # type: ignore[arg-type]
 
-    import extractors.loading
+    import extractors.audio
 
     decoded = []
-    read = extractors.loading.read_samples
-    monkeypatch.setattr(extractors.loading, "read_samples", lambda *a: (decoded.append(a[0]), read(*a))[1])
+    opened = extractors.audio.open_stretch
+    monkeypatch.setattr(extractors.audio, "open_stretch", lambda *a: (decoded.append(a[0]), opened(*a))[1])
     configs = configs_of(models, [], **options(manifest, tmp_path / "s", batch_seconds=1.0, selfcheck=0))
     seen = []
     summaries = extract_all(configs, seen.append)

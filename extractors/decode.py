@@ -1,0 +1,173 @@
+"""Reading an utterance from its file, strictly: what is not there, or not all there, is an error."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featurestore.containers import missing_part
+from featurestore.sound import SoundError, open_sound, read_mono
+
+# Why a clip could not be used; its text becomes the row's status in the store.
+AudioError = SoundError
+
+# Annotation tools round times; a segment may end this much past the file's end and is then cut there.
+END_TOLERANCE_S = 0.05
+# libsndfile's way of saying that it does not know (a FLAC or a stream whose header was never completed).
+UNKNOWN_FRAMES = 1 << 62
+
+
+def header(path: str) -> tuple[int, int]:
+    """Frames and sample rate of a file, from its header alone.
+
+    Raises:
+        AudioError: the file cannot be opened as audio, or does not say how long it is.
+    """
+    with open_sound(path) as file:
+        if file.frames >= UNKNOWN_FRAMES:
+            raise AudioError("does not say how long it is")
+        return int(file.frames), int(file.samplerate)
+
+
+def channels(path: str) -> int:
+    """Channels of a file, from its header.
+
+    Raises:
+        AudioError: see `header`.
+    """
+    with open_sound(path) as file:
+        return int(file.channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """An utterance in an open file.
+
+    Attributes:
+        sample_rate_hz: of the file.
+        n_samples: length by the header; None where the file does not say.
+    """
+
+    sample_rate_hz: int
+    n_samples: int | None
+    _file: Any
+    _channel: int | None
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Mono float32 samples, block by block, each checked.
+
+        Raises:
+            AudioError: samples are not finite, or fewer than the header says.
+        """
+        read = 0
+        for block in read_mono(self._file, self.n_samples or UNKNOWN_FRAMES, self._channel):
+            if not np.isfinite(block).all():
+                raise AudioError("holds NaN or infinite samples")
+            read += len(block)
+            yield block
+        if self.n_samples is not None and read < self.n_samples:
+            raise AudioError(f"cut short: {read} of {self.n_samples} samples could be decoded")
+        if read == 0:
+            raise AudioError("no samples in the file")
+
+
+@contextmanager
+def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -> Iterator[Stretch]:
+    """An utterance, opened; nothing outside it will be read.
+
+    Args:
+        path: audio file.
+        start_s: seconds, NaN for the start of the file.
+        end_s: seconds, NaN for the end of the file.
+        channel: channel counted from 0, or None for the mean of all.
+
+    Raises:
+        AudioError: with the reason, in words that stand in the store as the row's status.
+    """
+    with open_sound(path) as file:
+        rate, frames = int(file.samplerate), int(file.frames)
+        if frames == 0:
+            raise AudioError("no samples in the file")
+        if channel is not None and channel >= file.channels:
+            raise AudioError(f"has {file.channels} channels, none numbered {channel}")
+        first = 0 if math.isnan(start_s) else round(start_s * rate)
+        if frames >= UNKNOWN_FRAMES:
+            last = None if math.isnan(end_s) else round(end_s * rate)
+        else:
+            last = _last_sample(path, frames, rate, start_s, end_s)
+        if last is not None and last <= first:
+            raise AudioError("no samples in the segment")
+        if first:
+            file.seek(first)
+        yield Stretch(
+            sample_rate_hz=rate,
+            n_samples=None if last is None else last - first,
+            _file=file,
+            _channel=channel,
+        )
+
+
+def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float) -> int:
+    tolerance = round(END_TOLERANCE_S * rate)
+    if not math.isnan(start_s) and round(start_s * rate) >= frames:
+        raise AudioError(f"starts at {start_s:g} s, after the file's end at {frames / rate:g} s")
+    if math.isnan(end_s):
+        # What is there up to a given end is good; an open end means a whole file.
+        missing = missing_part(path, frames, tolerance)
+        if missing:
+            raise AudioError(missing)
+        return frames
+    last = round(end_s * rate)
+    if last > frames + END_TOLERANCE_S * rate:
+        raise AudioError(f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s")
+    return min(last, frames)
+
+
+def decode(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:
+    """Mono float32 samples `[n]` of a segment and the file's rate, reading nothing outside it.
+
+    Raises:
+        AudioError: see `open_stretch` and `Stretch.blocks`.
+    """
+    with open_stretch(path, start_s, end_s, channel) as stretch:
+        blocks = list(stretch.blocks())
+    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), stretch.sample_rate_hz
+
+
+class SampleHash:
+    """SHA-256 (first 32 hex digits) of decoded float32 samples and their rate, block by block."""
+
+    def __init__(self, rate: int) -> None:
+        self._hash = hashlib.sha256(f"{rate}:".encode())
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take in the next float32 samples `[n]`."""
+        self._hash.update(np.ascontiguousarray(samples).data)
+
+    @property
+    def text(self) -> str:
+        """The hash of what came so far."""
+        return self._hash.hexdigest()[:32]
+
+
+def hash_clip(path: str, start_s: float, end_s: float, channel: int | None) -> str:
+    """The hash of an utterance's samples, never holding more than a block of them.
+
+    Raises:
+        AudioError: it cannot be used; see `decode`.
+    """
+    silent = True
+    with open_stretch(path, start_s, end_s, channel) as stretch:
+        found = SampleHash(stretch.sample_rate_hz)
+        for block in stretch.blocks():
+            found.add(block)
+            silent = silent and not block.any()
+    if silent:
+        raise AudioError("all samples are zero")
+    return found.text
