@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
@@ -20,7 +21,9 @@ import numpy.typing as npt
 
 from featurestore.errors import ConfigError
 from probes.combine import EACH, WEIGHTED
+from probes.plugins import find_plugin, plugin_names
 from probes.pooling import ATTENTION, MULTIHEAD, FramePooling
+from probes.retrieval import Retrieval
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -61,6 +64,8 @@ class Fit:
         best_epoch: The one that was kept.
         fit_s: Seconds of its own, or its share of a fused fit.
         model: The fitted object, for whoever wants to keep it.
+        measure: Further scores of test rows `[n, d]` with their classes `[n]` (-1 where a class was not
+            trained), by column of the results.
         layer_weights: Learned weight of each layer, where several were combined that way.
     """
 
@@ -71,6 +76,7 @@ class Fit:
     fit_s: float = 0.0
     model: Any = None
     layer_weights: tuple[float, ...] = ()
+    measure: Callable[[FloatArray, IntArray], Mapping[str, float]] | None = None
 
 
 class Classifier(Protocol):
@@ -159,12 +165,15 @@ class Estimator:
         defaults: Arguments that differ from the class's own.
         name: Its name in messages.
         draws: False for a solver that draws nothing, although the class takes a `random_state`.
+        source: What a name stands for where the name alone does not say: of a plugin, its class and the
+            version of its package. Part of the fingerprint.
     """
 
     path: str
     defaults: Settings = field(default_factory=dict)
     name: str = ""
     draws: bool = True
+    source: str = ""
 
     @property
     def seeded(self) -> bool:
@@ -176,10 +185,9 @@ class Estimator:
         require_known(settings, sorted(self._parameters() - {"random_state"}), self._label())
         values = {**self.defaults, **settings}
         estimator = self._class()(**values)
-        validate = getattr(estimator, "_validate_params", None)
-        if validate is not None:
+        if hasattr(estimator, "_parameter_constraints"):  # scikit-learn's own
             try:
-                validate()
+                estimator._validate_params()
             except ValueError as error:  # InvalidParameterError: one line, names the parameter
                 raise ConfigError(f"classifier {self._label()}: {error}") from error
         return values
@@ -198,13 +206,14 @@ class Estimator:
             with warnings.catch_warnings():
                 # Told by n_epochs in the results instead of once for each of a thousand fits.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                estimator.fit(bundle.x_train, bundle.y_train)
+                with self._blaming(settings):
+                    estimator.fit(bundle.x_train, bundle.y_train)
             elapsed = time.perf_counter() - started
             n_epochs = int(np.max(getattr(estimator, "n_iter_", 0) or 0))
-            probabilistic = hasattr(estimator, "predict_proba")
+            probabilistic = hasattr(estimator, "predict_proba") and not _by_distance(estimator)
             out.append(
                 Fit(
-                    scores=partial(_scores, estimator, bundle.n_classes),
+                    scores=partial(self._scores, settings, estimator, bundle.n_classes),
                     probabilistic=probabilistic,
                     n_epochs=n_epochs,
                     best_epoch=n_epochs,
@@ -213,6 +222,22 @@ class Estimator:
                 )
             )
         return out
+
+    @contextmanager
+    def _blaming(self, settings: Settings) -> Iterator[None]:
+        """Settings that only a fit, or a prediction, shows to be impossible are the user's."""
+        try:
+            yield
+        except (NotImplementedError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"classifier {self._label()}: cannot be used with {dict(settings)} ({reason}); "
+                "change its settings in --grid"
+            ) from error
+
+    def _scores(self, settings: Settings, estimator: Any, n_classes: int, x: FloatArray) -> FloatArray:
+        with self._blaming(settings):
+            return _scores(estimator, n_classes, x)
 
     def _label(self) -> str:
         return self.name or self.path
@@ -229,13 +254,21 @@ class Estimator:
             ) from error
 
     def _parameters(self) -> set[str]:
-        made = self._class()()
+        try:
+            made = self._class()()
+        except TypeError as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"classifier {self._label()!r}: cannot be made without arguments ({reason}); expected a "
+                "scikit-learn classifier, whose parameters all have defaults"
+            ) from error
         if not hasattr(made, "get_params") or not hasattr(made, "predict"):
             raise ConfigError(f"classifier {self.path!r}: expected a scikit-learn classifier")
         return set(made.get_params(deep=False))
 
 
-#: Classifiers by name. A name with a colon is an import path, ``package.module:Class``.
+#: Classifiers by name; see `probes.plugins` for those of other packages. A name with a colon is an import
+#: path, ``package.module:Class``.
 CLASSIFIERS: dict[str, Classifier] = {
     # the paper's, with settings of its own if wanted
     "mlp": Fused("mlp", {}),
@@ -250,7 +283,9 @@ CLASSIFIERS: dict[str, Classifier] = {
         {"solver": "lsqr", "shrinkage": "auto"},
         "lda",
     ),
-    "centroid": Estimator("sklearn.neighbors:NearestCentroid", {}, "centroid"),
+    # "distance": results of before, by scikit-learn's other decision, are another question
+    "centroid": Estimator("sklearn.neighbors:NearestCentroid", {}, "centroid", source="distance"),
+    "retrieval": Retrieval(),
     "rf": Estimator("sklearn.ensemble:RandomForestClassifier", {"n_estimators": 300}, "rf"),
     "gb": Estimator("sklearn.ensemble:HistGradientBoostingClassifier", {}, "gb"),
     # over the frames of a clip: one learned query, or several heads
@@ -260,7 +295,7 @@ CLASSIFIERS: dict[str, Classifier] = {
 
 
 def get_classifier(name: str) -> Classifier:
-    """The classifier of a registry name or an import path.
+    """The classifier of a registry name, an entry point or an import path.
 
     Raises:
         ConfigError: nothing known by that name.
@@ -271,9 +306,14 @@ def get_classifier(name: str) -> Classifier:
         estimator = Estimator(name)
         estimator.complete({})
         return estimator
-    close = get_close_matches(name, CLASSIFIERS, n=1)
+    plugin = find_plugin(name)
+    if plugin is not None:
+        plugin.complete({})
+        return plugin
+    known = [*CLASSIFIERS, *plugin_names()]
+    close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ConfigError(f"classifier: expected {', '.join(CLASSIFIERS)} or module:Class, got {name!r}{hint}")
+    raise ConfigError(f"classifier: expected {', '.join(known)} or module:Class, got {name!r}{hint}")
 
 
 def classifier_for(name: str, combine: str = EACH) -> Classifier:
@@ -344,7 +384,11 @@ def widths(value: Any) -> tuple[int, ...]:
 
 def _scores(estimator: Any, n_classes: int, x: FloatArray) -> FloatArray:
     """`[n, C]` of a fitted estimator that saw every class 0 … C-1."""
-    if hasattr(estimator, "predict_proba"):
+    if _by_distance(estimator):
+        from sklearn.metrics import pairwise_distances
+
+        scores = -pairwise_distances(x, estimator.centroids_, metric=estimator.metric)
+    elif hasattr(estimator, "predict_proba"):
         scores = estimator.predict_proba(x)
     elif hasattr(estimator, "decision_function"):
         scores = estimator.decision_function(x)
@@ -354,3 +398,10 @@ def _scores(estimator: Any, n_classes: int, x: FloatArray) -> FloatArray:
     if scores.ndim == 1:  # two classes, one margin
         scores = np.stack([-scores, scores], axis=1)
     return scores
+
+
+def _by_distance(estimator: Any) -> bool:
+    """A nearest centroid: its `predict` goes by distance, its probabilities by another, scaled one."""
+    centroids = getattr(estimator, "centroids_", None)
+    prior = getattr(estimator, "class_prior_", None)
+    return centroids is not None and prior is not None and bool(np.allclose(prior, 1 / len(centroids)))

@@ -17,6 +17,7 @@ from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
 from probes.data import labelled, unknown_label
+from probes.plugins import source_of
 from probes.pooling import FramePooling
 from probes.splits import Rows, Split, default_split, iter_splits
 from probes.tasks import ProbeConfig, ProbeTask
@@ -44,6 +45,7 @@ def make_plan(config: ProbeConfig) -> Plan:
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
     fits = {combine: config.fits(combine) for combine in config.combine}
+    sources = {name: source_of(get_classifier(name)) for name in config.classifiers}
     plan = Plan(tasks=[])
     for f in features:
         _check_inputs(f, config)
@@ -70,6 +72,7 @@ def make_plan(config: ProbeConfig) -> Plan:
                         data=digest,
                         fits=tuple(fits[combine][classifier]),
                         combine=combine,
+                        source=sources[classifier],
                     )
                     for combine, at in looks
                     for classifier in config.classifiers

@@ -44,6 +44,8 @@ IDENTITY = (
     "hparams",
     "seed",
 )
+# Scores of single classifiers, empty elsewhere.
+OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
 COLUMNS = (
     "model",
     "dataset",
@@ -77,6 +79,8 @@ COLUMNS = (
     "layers",
     # JSON list in the order of `layers`, where they were learned; "" elsewhere
     "layer_weights",
+    # of retrieval only: mean over test rows, and over classes; see `probes.retrieval`
+    *OWN_MEASURES,
 )
 CURVE = ("model", "dataset", "label", "classifier", "split", "combine")
 PLACE = ("layer", "layers")
@@ -155,7 +159,7 @@ def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
     if "combine" not in table:
         table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
-    return table
+    return table.assign(**{name: float("nan") for name in OWN_MEASURES if name not in table})
 
 
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:

@@ -132,6 +132,7 @@ class ProbeTask:
         data: Digest of the key's fingerprint and of id, audio, class and part of every row.
         fits: What to fit.
         combine: See `probes.combine`.
+        source: What the name of a plugin stands for; see `probes.plugins`.
     """
 
     store: str
@@ -146,6 +147,7 @@ class ProbeTask:
     data: str
     fits: tuple[Fit, ...]
     combine: str = EACH
+    source: str = ""
 
     @property
     def layer(self) -> int | None:
@@ -183,6 +185,8 @@ class ProbeTask:
         }
         if self.combine != EACH:
             asked |= {"combine": self.combine, "layers": list(self.layers)}
+        if self.source:
+            asked["source"] = self.source
         return digest(asked)
 
     @property

@@ -13,6 +13,7 @@ import pandas as pd
 from featurestore.layers import format_layers
 from probes import metrics
 from probes.data import Question, layer_matrix, question_of
+from probes.results import OWN_MEASURES
 from probes.tasks import ProbeTask
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def run_task(task: ProbeTask) -> TaskResult:
                 "hparams": asked.hparams,
                 **{f"uar_{name}": metrics.uar(y, guess[name]) for name, y in y_of.items()},
                 **_test_metrics(y_of["test"], guess["test"], scores["test"], fit.probabilistic),
+                **_own_measures(fit, data),
                 **{f"n_{name}": len(y) for name, y in y_of.items()},
                 "n_classes": len(question.classes),
                 "n_epochs": fit.n_epochs,
@@ -168,6 +170,16 @@ def run_task(task: ProbeTask) -> TaskResult:
         target=y_of["test"],
         predicted=np.stack(predicted),
     )
+
+
+def _own_measures(fit: FittedProbe, data: Prepared) -> dict[str, float]:
+    """Scores that only this classifier has, on the test rows."""
+    measures = dict.fromkeys(OWN_MEASURES, float("nan"))
+    if fit.measure is not None:
+        y, trained = data.y["test"], data.trained
+        among_trained = np.where(np.isin(y, trained), np.searchsorted(trained, y), -1)
+        measures.update(fit.measure(data.x["test"], among_trained))
+    return measures
 
 
 def _over_all(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,21 @@ def test_learns_and_scores_every_class(name: str, n_classes: int) -> None:
         np.testing.assert_array_equal(scores, second.scores(x[100:]))
     (again, _) = classifier.fit(bundle)
     np.testing.assert_array_equal(scores, again.scores(x[100:]))
+
+
+@pytest.mark.parametrize("name", ["logreg", "svm", "knn", "lda", "centroid", "rf", "gb"])
+def test_the_largest_score_is_what_the_estimator_predicts(name: str) -> None:
+    x, y = rows(4)
+    x = x * np.array([1, 5, 1, 1, 0.2, 1, 1, 1], dtype=np.float32)  # features of unlike spread
+    (settings,) = expand_grid(name, SMALL.get(name, {}))
+    bundle = Bundle(x_train=x[:100], y_train=y[:100], x_val=x, y_val=y, n_classes=4, fits=((settings, 0),))
+    classifier = get_classifier(name)
+    (fit,) = classifier.fit(bundle)
+    module, _, kind = classifier.path.partition(":")  # type: ignore[attr-defined]
+    seed = {"random_state": 0} if classifier.seeded else {}
+    estimator = getattr(importlib.import_module(module), kind)(**settings, **seed)
+    estimator.fit(x[:100], y[:100])
+    np.testing.assert_array_equal(fit.scores(x[100:]).argmax(1), estimator.predict(x[100:]))
 
 
 def test_a_grid_is_every_combination_once_with_defaults_filled_in() -> None:
