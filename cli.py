@@ -108,7 +108,16 @@ def main(debug: bool) -> None:
     show_default=True,
     help="Stored number type.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:N; cuda:all or a list with commas: one process for each.",
+)
+@click.option(
+    "--cluster",
+    help="Spread units over local[:N] processes, tcp://host:port, or a dask-jobqueue YAML file.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),

@@ -20,6 +20,7 @@ from extractors.channels import check_channel
 from featurestore.errors import ConfigError
 from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
+from featurestore.runners import check_cluster
 from featurestore.shares import parse_share
 
 
@@ -37,7 +38,9 @@ class ExtractConfig:
         functionals: statistics over frames, in stored order; None: mean and std, or mean alone for a
             model that gives one vector per clip.
         dtype: stored dtype.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``; several with commas between, or ``cuda:all``: one
+            process for each.
+        cluster: do units on a cluster, see `featurestore.runners`; default: in this process.
         precision: of the forward pass.
         normalisation: input normalisation; default: what the model was trained with.
         min_samples, short_policy: see `AudioPolicy`; default policy: as the model's card says.
@@ -89,6 +92,7 @@ class ExtractConfig:
     refresh: bool = False
     torch_weights: bool = False
     selfcheck: int | None = None
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.dataset, "dataset")
@@ -113,6 +117,11 @@ class ExtractConfig:
         check_channel(self.channel)
         if self.share is not None:
             parse_share(self.share)
+        check_cluster(self.cluster)
+        if self.cluster is not None and ("," in self.device or self.device == "cuda:all"):
+            raise ConfigError(
+                f"--cluster with --device {self.device}: expected one device, that of a worker, such as auto"
+            )
         if (self.unit_rows is not None and self.unit_rows < 1) or self.workers < 1:
             raise ConfigError("--unit-rows and --workers: expected at least 1")
         if self.selfcheck is not None and self.selfcheck < 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +15,6 @@ from extractors.changes import Location, locations
 from extractors.config import ExtractConfig
 from extractors.decode import AudioError
 from extractors.embedding import Embedder
-from extractors.lost import energy_note
 from extractors.memory import Budget, find_budget
 from extractors.request import VERSIONED_PACKAGES
 from extractors.results import STATUS_OK, UnitResult
@@ -62,6 +62,7 @@ class Job:
         self.writer = writer
         self.units = list(units)
         self.device = device
+        self.table = table
         # Plain dicts: rows are looked up one by one.
         self.where = locations(table)
         self.model_s: dict[str, float] = dict(zip(table.index, table["model_s"], strict=True))
@@ -69,24 +70,25 @@ class Job:
         self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
-        self._above_nyquist: list[float] = []
+        self.above_nyquist: list[float] = []
         self.n_bytes = 0
         self.n_clips = 0
         self.n_units_by_others = 0
         self.n_rows_by_others = 0
         self.embedder: Embedder | None = None
-        self._sample: list[tuple[str, str]] = []
+        self._sample: list[str] = []
 
-    def load(self, extractor: Extractor) -> None:
-        """Take the loaded model and find its batch budget."""
-        longest = max((n for u in self.units[:1] for n in self.lengths(u)), default=1)
-        budget = find_budget(
-            extractor,
-            self.device,
-            seconds=self.config.batch_seconds,
-            longest_samples=min(longest, self.long_clips.window_samples or longest),
-            layers=self.layers,
-        )
+    def load(self, extractor: Extractor, budget: Budget | None = None) -> None:
+        """Take the loaded model, and a batch budget found earlier or find one."""
+        if budget is None:
+            longest = max((n for u in self.units[:1] for n in self.lengths(u)), default=1)
+            budget = find_budget(
+                extractor,
+                self.device,
+                seconds=self.config.batch_seconds,
+                longest_samples=min(longest, self.long_clips.window_samples or longest),
+                layers=self.layers,
+            )
         self.embedder = Embedder(
             extractor, self.layers, self.writer.info.functionals, budget, self.long_clips
         )
@@ -131,7 +133,7 @@ class Job:
         """Embed a batch into the result of its unit."""
         self.audio_s += self.loaded.embed(rows, clips, result)
         self.n_clips += len(rows)
-        self._above_nyquist += [c.above_nyquist for c in clips if isinstance(c, Clip)]
+        self.above_nyquist += [c.above_nyquist for c in clips if isinstance(c, Clip)]
 
     def write(self, result: UnitResult) -> None:
         """Commit a unit and let it go."""
@@ -150,22 +152,18 @@ class Job:
 
     def sample(self, n: int) -> list[str]:
         """Up to `n` utterances embedded by this job, drawn by the key's fingerprint: the same every time."""
-        return [utterance for _, utterance in self._sample[:n]]
+        return self._sample[:n]
 
     def notes(self) -> list[str]:
         """What is worth telling of how it went."""
-        notes = []
-        if self.n_units_by_others:
-            notes.append(f"{self.n_units_by_others} units were done by other processes meanwhile")
-        notes += energy_note(self._above_nyquist, self.policy)
-        budget: Budget | None = self.embedder.budget if self.embedder else None
-        if budget and budget.n_halved:
-            seconds = budget.n_samples / self.policy.sample_rate_hz
-            notes.append(
-                f"memory ran out: batches were halved {budget.n_halved} times, to {seconds:.3g} s of audio; "
-                f"--batch-seconds {seconds:.3g} starts there"
-            )
-        return notes
+        budget = self.embedder.budget if self.embedder else None
+        if not budget or not budget.n_halved:
+            return []
+        seconds = budget.n_samples / self.policy.sample_rate_hz
+        return [
+            f"memory ran out: batches were halved {budget.n_halved} times, to {seconds:.3g} s of audio; "
+            f"--batch-seconds {seconds:.3g} starts there"
+        ]
 
     @property
     def loaded(self) -> Embedder:
@@ -189,10 +187,14 @@ class Job:
         )
 
     def _remember(self, utterances: Iterable[str]) -> None:
-        salt = canonical_json(self.writer.info.fingerprint)
-        drawn = [(hashlib.sha256(f"{salt}{i}".encode()).hexdigest(), i) for i in utterances]
-        self._sample = sorted(self._sample + drawn)[:MAX_REMEMBERED]
+        self._sample = draw(self.writer.info.fingerprint, [*self._sample, *utterances])[:MAX_REMEMBERED]
 
     def _count_as_done_by_others(self, unit: Unit) -> None:
         self.n_units_by_others += 1
         self.n_rows_by_others += unit.n_rows
+
+
+def draw(fingerprint: Mapping[str, Any], utterances: Sequence[str]) -> list[str]:
+    """Utterances in an order that looks random and is the same in every run of a key."""
+    salt = canonical_json(fingerprint)
+    return sorted(utterances, key=lambda i: hashlib.sha256(f"{salt}{i}".encode()).hexdigest())

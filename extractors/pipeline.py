@@ -11,11 +11,13 @@ from extractors.base import Extractor
 from extractors.changes import refresh, report_changes
 from extractors.channels import choose_channels
 from extractors.config import ExtractConfig
+from extractors.distributed import run_distributed
 from extractors.durations import clip_durations, clip_table
 from extractors.job import Job
+from extractors.lost import energy_note
 from extractors.models import find_model
-from extractors.request import KeyPlan, plan_key
-from extractors.results import ExtractSummary, Progress, SelfCheck
+from extractors.request import KeyPlan, plan_key, resolve_devices
+from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
 from featurestore.errors import ConfigError
@@ -25,7 +27,7 @@ from featurestore.storage import Storage, open_storage
 from featurestore.writer import delete_key, open_key
 
 # What the models of one run have in common.
-_SHARED = ("manifest", "store", "channel", "workers")
+_SHARED = ("manifest", "store", "channel", "workers", "device", "cluster")
 
 OnProgress = Callable[[Progress], None]
 
@@ -47,7 +49,7 @@ def extract_all(
     Every key holds what a run of its own would hold.
 
     Args:
-        configs: one for each model; same manifest, store and workers.
+        configs: one for each model; same manifest, store, workers, device and cluster.
         on_progress: told after every batch.
 
     Raises:
@@ -58,38 +60,71 @@ def extract_all(
     manifest = choose_channels(read_manifest(config.manifest), config.channel, config.workers)
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
+    devices = resolve_devices(config.device) if config.cluster is None else []
     durations = clip_durations(manifest, config.workers)
     plans = [plan_key(c, s, manifest, durations) for c, s in zip(configs, sources, strict=True)]
     _check_distinct(plans)
     opened = [_open(plan, storage, manifest, durations) for plan in plans]
     jobs = [job for job, _, _ in opened]
-    for plan, (job, extractor, _) in zip(plans, opened, strict=True):
-        if job.units:
-            job.load(extractor or plan.source.load(plan.device, plan.config.precision))
-    started = time.perf_counter()
-    run_jobs([job for job in jobs if job.units], workers=config.workers, on_progress=on_progress)
-    run_s = time.perf_counter() - started
+    if config.cluster is not None or len(devices) > 1:
+        outcomes, notes = run_distributed(
+            jobs, devices=devices, cluster=config.cluster, on_progress=on_progress
+        )
+    else:
+        extractors = [extractor for _, extractor, _ in opened]
+        outcomes, notes = _run_here(jobs, plans, extractors, on_progress), []
     for job in jobs:
         job.writer.sweep_claims()
-    checks = [_selfcheck(job, run_s) for job in jobs]
     elapsed_s = time.perf_counter() - began
     return [
         ExtractSummary(
             key=job.writer.info.path,
             n_clips=int((job.writer.ids != "").sum()),
-            n_embedded=job.n_clips,
-            failed=job.failed,
-            audio_s=job.audio_s,
+            n_embedded=outcome.n_embedded,
+            failed=outcome.failed,
+            audio_s=outcome.audio_s,
             elapsed_s=elapsed_s,
-            forward_s=run_s,
-            n_bytes=job.n_bytes,
+            forward_s=outcome.run_s,
+            n_bytes=outcome.n_bytes,
             layers=list(job.writer.info.layers),
-            device=job.device,
-            notes=notes + job.notes(),
-            selfcheck=check,
+            device=config.cluster or ", ".join(devices),
+            notes=opening + outcome.notes + notes,
+            selfcheck=outcome.selfcheck,
         )
-        for (job, _, notes), check in zip(opened, checks, strict=True)
+        for (job, _, opening), outcome in zip(opened, outcomes, strict=True)
     ]
+
+
+def _run_here(
+    jobs: Sequence[Job],
+    plans: Sequence[KeyPlan],
+    extractors: Sequence[Extractor | None],
+    on_progress: OnProgress | None,
+) -> list[Outcome]:
+    """Do the units in this process."""
+    for job, plan, extractor in zip(jobs, plans, extractors, strict=True):
+        if job.units:
+            job.load(extractor or plan.source.load(plan.device, plan.config.precision))
+    started = time.perf_counter()
+    run_jobs([job for job in jobs if job.units], workers=jobs[0].config.workers, on_progress=on_progress)
+    run_s = time.perf_counter() - started
+    outcomes = []
+    for job in jobs:
+        notes = energy_note(job.above_nyquist, job.policy) + job.notes()
+        if job.n_units_by_others:
+            notes.append(f"{job.n_units_by_others} units were done by other processes meanwhile")
+        outcomes.append(
+            Outcome(
+                n_embedded=job.n_clips,
+                failed=job.failed,
+                audio_s=job.audio_s,
+                n_bytes=job.n_bytes,
+                run_s=run_s,
+                notes=notes,
+                selfcheck=_selfcheck(job, run_s),
+            )
+        )
+    return outcomes
 
 
 def _selfcheck(job: Job, run_s: float) -> SelfCheck | None:

@@ -35,7 +35,7 @@ class KeyPlan:
         source: the model.
         policy: how audio is prepared.
         long_clips: how long clips are cut.
-        device: torch device.
+        device: torch device that models are loaded to by the process that plans.
         layers: layers to keep.
         ids: utterance ids in the order of the plan.
         request: what the key shall be.
@@ -100,7 +100,7 @@ def plan_key(
         source=source,
         policy=policy,
         long_clips=windows,
-        device=resolve_device(config.device),
+        device="cpu" if config.cluster else resolve_devices(config.device)[0],
         layers=layers,
         ids=manifest.table["utterance_id"].to_numpy(dtype=object)[order],
         request=request,
@@ -174,6 +174,22 @@ def fingerprint(
     }
 
 
+def resolve_devices(spec: str) -> list[str]:
+    """``cuda:all`` → every GPU; a list with commas → its devices; anything else → one device.
+
+    Raises:
+        ConfigError: a device does not exist here.
+    """
+    import torch
+
+    if spec == "cuda:all":
+        n = torch.cuda.device_count()
+        if not n:
+            raise ConfigError("--device cuda:all: no CUDA device on this machine")
+        return [f"cuda:{i}" for i in range(n)]
+    return [resolve_device(device.strip()) for device in spec.split(",")]
+
+
 def resolve_device(device: str) -> str:
     """``auto`` → ``cuda`` where there is one, else ``cpu``.
 
@@ -187,9 +203,9 @@ def resolve_device(device: str) -> str:
     try:
         kind = torch.device(device)
     except RuntimeError:
-        raise ConfigError(f"--device: expected auto, cpu, cuda or cuda:N, got {device!r}") from None
+        raise ConfigError(f"--device: expected auto, cpu, cuda, cuda:N or cuda:all, got {device!r}") from None
     if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {device}: {torch.cuda.device_count()} CUDA devices on this machine")
     if kind.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device: expected auto, cpu, cuda or cuda:N, got {device!r}")
+        raise ConfigError(f"--device: expected auto, cpu, cuda, cuda:N or cuda:all, got {device!r}")
     return device

@@ -43,6 +43,19 @@ class SelfCheck:
     beyond: tuple[str, int, float] | None = None
 
 
+@dataclass(kw_only=True)
+class Outcome:
+    """What was done for one key, in this process or elsewhere; see `ExtractSummary`."""
+
+    n_embedded: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    audio_s: float = 0.0
+    n_bytes: int = 0
+    run_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    selfcheck: SelfCheck | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtractSummary:
     """What a run did.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,15 @@ class Broken(_Wrapped):
                 torch.ones(2, 3) @ torch.ones(2, 3)
 
         return Failing(inner)
+
+
+class Slow(_Wrapped):
+    """Takes its time over every batch, so that it can be killed in the middle."""
+
+    def wrap(self, inner: Extractor) -> Extractor:
+        class Sleeping(_Around):
+            def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
+                time.sleep(0.2)
+                self.inner.forward(clips, layers, on_layer)
+
+        return Sleeping(inner)

@@ -1,0 +1,166 @@
+"""Units as tasks for another process: what it needs to know, and what it does with it.
+
+A worker opens nothing but the store and the audio; manifest, headers and plan were read by the process that
+hands out the work. A model is loaded once in a process and kept for its later tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from extractors.base import Extractor, ModelSource
+from extractors.config import ExtractConfig
+from extractors.job import Job
+from extractors.memory import Budget
+from extractors.models import find_model
+from extractors.request import audio_policy, fingerprint, resolve_device
+from extractors.results import SelfCheck
+from extractors.run import OnProgress, run_jobs
+from extractors.selfcheck import SHARE_OF_RUN, selfcheck
+from extractors.windows import long_clips
+from featurestore.key import KeyInfo
+from featurestore.manifest import Manifest
+from featurestore.plan import Unit
+from featurestore.storage import open_storage
+from featurestore.writer import KeyWriter, check_same, read_ids
+
+TABLE_COLUMNS = ["path", "start_s", "end_s", "channel", "model_s"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyPart:
+    """Units of one key.
+
+    Attributes:
+        config: of the run.
+        info: the key.
+        layers: layers to keep.
+        units: what is to be done.
+        table: by utterance id: `TABLE_COLUMNS`, of the rows of these units.
+        device: torch device, or ``auto`` for what the worker has.
+    """
+
+    config: ExtractConfig
+    info: KeyInfo
+    layers: tuple[int, ...]
+    units: tuple[Unit, ...]
+    table: pd.DataFrame
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsTask:
+    """Units of one or several keys, for one process."""
+
+    parts: tuple[KeyPart, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(f"units {[u.index for u in p.units]} of {p.info.path}" for p in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How it went: notes, and per key what `energy_note` takes."""
+
+    notes: list[str]
+    above_nyquist: Mapping[str, list[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckTask:
+    """Clips of one key to check, see `selfcheck`; `run_s` is what unasked checking must be small against."""
+
+    part: KeyPart
+    utterances: tuple[str, ...]
+    run_s: float
+
+    def __str__(self) -> str:
+        return f"self-check of {self.part.info.path}"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    extractor: Extractor
+    budget: Budget | None
+
+
+# What this process has loaded, by what decides it.
+_MODELS: dict[tuple[str, ...], _Loaded] = {}
+
+
+@cache
+def _source(model: str, torch_weights: bool) -> ModelSource:
+    return find_model(model, allow_pickle=torch_weights)
+
+
+def part_of(job: Job, units: Sequence[Unit], device: str) -> KeyPart:
+    """The part of a job that these units are."""
+    ids = [i for unit in units for i in job.ids(unit) if i]
+    return KeyPart(
+        config=job.config,
+        info=job.writer.info,
+        layers=tuple(job.layers),
+        units=tuple(units),
+        table=job.table.loc[ids, TABLE_COLUMNS],
+        device=device,
+    )
+
+
+def do_units(task: UnitsTask, on_progress: OnProgress | None = None) -> Report:
+    """Embed and commit what is not committed yet.
+
+    Raises:
+        FingerprintMismatch: the model is another one here than where the work was planned.
+    """
+    jobs = [_job(part) for part in task.parts]
+    for job, part in zip(jobs, task.parts, strict=True):
+        _load(job, part)
+    run_jobs(jobs, workers=task.parts[0].config.workers, on_progress=on_progress)
+    return Report(
+        notes=[note for job in jobs for note in job.notes()],
+        above_nyquist={job.writer.info.path: job.above_nyquist for job in jobs},
+    )
+
+
+def check_clips(task: CheckTask) -> SelfCheck:
+    """Embed clips again alone and compare with the store."""
+    job = _job(task.part)
+    _load(job, task.part)
+    unasked = task.part.config.selfcheck is None
+    return selfcheck(job, task.utterances, most_s=SHARE_OF_RUN * task.run_s if unasked else None)
+
+
+def _job(part: KeyPart) -> Job:
+    config = part.config
+    source = _source(config.model, config.torch_weights)
+    storage = open_storage(config.store)
+    ids = np.asarray(read_ids(storage, part.info), dtype=object)
+    # Only the ids are needed to write units.
+    manifest = Manifest(table=part.table, source=part.info.path)
+    return Job(
+        config=config,
+        policy=audio_policy(config, source),
+        long_clips=long_clips(source.card, config.window_s, config.overlap_s),
+        layers=part.layers,
+        writer=KeyWriter(storage, part.info, ids, manifest),
+        table=part.table,
+        units=part.units,
+        device=resolve_device(part.device),
+    )
+
+
+def _load(job: Job, part: KeyPart) -> None:
+    config = part.config
+    key = (config.model, job.device, config.precision, str(config.torch_weights), str(config.batch_seconds))
+    if key not in _MODELS:
+        source = _source(config.model, config.torch_weights)
+        wanted = fingerprint(config, source, job.policy, job.long_clips, part.info.functionals)
+        check_same(job.writer.storage, part.info, wanted)
+        _MODELS[key] = _Loaded(source.load(job.device, config.precision), None)
+    job.load(_MODELS[key].extractor, _MODELS[key].budget)
+    _MODELS[key] = _Loaded(_MODELS[key].extractor, job.loaded.budget)
