@@ -101,7 +101,7 @@ class Layer:
             IndexError: a position is out of range.
         """
         if rows is None or isinstance(rows, slice):
-            positions = np.arange(len(self.rows))[rows or slice(None)]
+            positions = np.arange(*(rows or slice(None)).indices(len(self.rows)))
             if rows is None or rows.step in (None, 1):
                 return self._read(self.rows[positions], self._ok[positions])
         else:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+PRECISIONS = ("fp32", "bf16")
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
 ADAM_BETAS = (0.9, 0.999)  # Kingma & Ba 2015; torch.optim.Adam's defaults
 ADAM_EPS = 1e-8
@@ -105,8 +107,10 @@ class Stack:
         dropout: Sequence[float],
         dropout_stream: Sequence[int],
         weight_decay: Sequence[float],
+        precision: str = "fp32",
     ) -> None:
         self.shape = shape
+        self.precision = precision
         self.first, self.tail = first, tail
         self.first_moments = [torch.zeros_like(first), torch.zeros_like(first)]
         self.tail_moments = [torch.zeros_like(tail), torch.zeros_like(tail)]
@@ -184,7 +188,7 @@ class Stack:
 
     def _first_layer(self, x: Tensor) -> Tensor:
         """``[b, d]`` to ``[K, b, h1]`` (a view of ``[b, K, h1]``), bias added."""
-        z = (x @ self.first.T).view(len(x), len(self), -1).transpose(0, 1)
+        z = product(x, self.first.T, self.precision).view(len(x), len(self), -1).transpose(0, 1)
         return z.add_(self._views["bias", 0])
 
     def logits(self, x: Tensor) -> Tensor:
@@ -208,11 +212,15 @@ class Stack:
         weight = self._views["weight", layer].transpose(1, 2)
         return torch.baddbmm(self._views["bias", layer], a, weight)
 
-    def losses(self, logits: Tensor, y: Tensor) -> list[float]:
-        """Each network's own training criterion on given rows: cross-entropy, weighted mean."""
+    def losses(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Each network's own training criterion on given rows, cross-entropy, as a weighted mean's parts.
+
+        Returns:
+            Weighted sum `[K]` and sum of the weights `[K]`, float64: those of several batches add up.
+        """
         log_p = torch.log_softmax(logits, dim=-1)
         total = -(self.targets[:, y] * log_p).sum(dim=(1, 2), dtype=torch.float64)
-        return (total / self.class_weights[:, y].sum(1, dtype=torch.float64)).tolist()
+        return total, self.class_weights[:, y].sum(1, dtype=torch.float64)
 
     def step(
         self,
@@ -285,7 +293,7 @@ class Stack:
         self.n_steps += 1
         steps = [self.n_steps, self.n_steps]
         for span, buffer, members in self._blocks:
-            torch.mm(flat[span], x, out=buffer)
+            product(flat[span], x, self.precision, out=buffer)
             for i, (params, grads, means, squares) in members:
                 torch._fused_adamw_(
                     params,
@@ -302,6 +310,27 @@ class Stack:
                     amsgrad=False,
                     maximize=False,
                 )
+
+
+def product(a: Tensor, b: Tensor, precision: str, out: Tensor | None = None) -> Tensor:
+    """``a @ b`` in float32, or of factors rounded to bfloat16, added up in float32 and rounded.
+
+    Processors without bfloat16 instructions multiply the rounded factors as float32, which is exact and a
+    hundred times faster than having each product emulated.
+    """
+    if precision == "fp32":
+        return torch.mm(a, b, out=out)
+    if has_bf16_instructions():
+        result = torch.mm(a.bfloat16(), b.bfloat16())
+    else:
+        result = torch.mm(a.bfloat16().float(), b.bfloat16().float(), out=out).bfloat16()
+    return result.float() if out is None else out.copy_(result)
+
+
+@lru_cache
+def has_bf16_instructions() -> bool:
+    """Whether this processor multiplies bfloat16 itself (AVX512-BF16, AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _normalise(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,13 +27,17 @@ import torch
 from torch import Tensor
 
 from featurestore.errors import ConfigError
-from probes.fused import Shape, Stack, initial_weights
+from probes.fused import PRECISIONS, Shape, Stack, initial_weights
+from probes.rows import TrainingRows, training_rows
+from probes.standardise import Standardiser
+from probes.streaming import StreamedRows, in_pieces
+
+__all__ = ["FittedMLP", "MLPConfig", "Standardiser", "fit_mlps"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 PAPER_HIDDEN = (128, 64, 32)
-STD_EPS = 1e-10  # the paper's code: (x - m) / (s + 1e-10)
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
 # (3 x 0.8 MB each for the paper's net) nearer to the cache.
 FITS_PER_STACK = 32
@@ -57,6 +61,9 @@ class MLPConfig:
         lr_patience: Epochs without a lower validation loss before the rate is multiplied by 0.1.
         seed: Draws initial weights and dropout noise.
         order_seed: Draws the order of the rows in every epoch.
+        precision: "bf16" rounds the factors of the first layer's matrix products to bfloat16; weights,
+            moments and everything else stay float32. Faster only on processors with bfloat16
+            instructions.
     """
 
     hidden: tuple[int, ...] = PAPER_HIDDEN
@@ -71,6 +78,7 @@ class MLPConfig:
     lr_patience: int = 10
     seed: int = 0
     order_seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -97,45 +105,19 @@ class MLPConfig:
             ("lr_patience", _is_int(self.lr_patience) and self.lr_patience >= 0, "at least 0"),
             ("seed", _is_int(self.seed) and self.seed >= 0, "a whole number of at least 0"),
             ("order_seed", _is_int(self.order_seed) and self.order_seed >= 0, "at least 0"),
+            ("precision", self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ):
             if not ok:
                 got = getattr(self, name)
                 raise ConfigError(f"probe setting {name}: expected {expected}, got {got!r}")
 
     def hparams(self) -> dict[str, Any]:
-        """Every setting but the seed, for the results table."""
+        """Every setting but the seed, for the results table; the precision only where it is not float32."""
         out = asdict(self)
         del out["seed"]
+        if self.precision == "fp32":  # fingerprints are older than this setting
+            del out["precision"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
-
-
-@dataclass(frozen=True)
-class Standardiser:
-    """(x - mean) / scale with statistics of the training rows only."""
-
-    mean: FloatArray
-    scale: FloatArray
-
-    @classmethod
-    def fit(cls, x: FloatArray) -> Standardiser:
-        """Mean and population standard deviation of `[n, d]` rows, accumulated in float64."""
-        mean = x.mean(axis=0, dtype=np.float64)
-        std = x.std(axis=0, dtype=np.float64, mean=mean[None])
-        # A constant feature has a std of rounding error only; dividing by it would turn the
-        # smallest difference in another row into an enormous input.
-        constant = std <= 4 * np.finfo(np.float32).eps * np.abs(mean)
-        scale = np.where(constant, 1.0, std + STD_EPS)
-        return cls(mean.astype(np.float32), scale.astype(np.float32))
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Standardised copy of `[n, d]` rows, float32."""
-        return self.inplace(np.array(x, dtype=np.float32))
-
-    def inplace(self, x: FloatArray) -> FloatArray:
-        """Standardise float32 rows `[n, d]` where they lie; returns them."""
-        x -= self.mean
-        x /= self.scale
-        return x
 
 
 @dataclass
@@ -164,23 +146,25 @@ class FittedMLP:
     val_loss: list[float] = field(default_factory=list)
     fit_s: float = 0.0
 
-    def logits(self, x: FloatArray) -> FloatArray:
+    def logits(self, x: FloatArray | StreamedRows) -> FloatArray:
         """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`."""
         empty = torch.ones(1, self.shape.sizes[-1])
-        stack = Stack(self.shape, self.first, self.tail[None], empty[None], empty, [0.0], [0], [0.0])
-        out: FloatArray = stack.logits(torch.from_numpy(x))[0].numpy()
+        stack = Stack(self.shape, self.first, self.tail[None], empty[None], empty, [0.0], [0], [0.0], self.config.precision)
+        out = np.empty((len(x), self.shape.sizes[-1]), dtype=np.float32)
+        for rows, values in in_pieces(x):
+            out[rows] = stack.logits(torch.from_numpy(values))[0].numpy()
         return out
 
-    def probabilities(self, x: FloatArray) -> FloatArray:
+    def probabilities(self, x: FloatArray | StreamedRows) -> FloatArray:
         """Class probabilities `[n, C]` of standardised rows `[n, d]`."""
         out: FloatArray = torch.softmax(torch.from_numpy(self.logits(x)), -1).numpy()
         return out
 
 
 def fit_mlps(
-    x_train: FloatArray,
+    x_train: FloatArray | StreamedRows,
     y_train: IntArray,
-    x_val: FloatArray | None,
+    x_val: FloatArray | StreamedRows | None,
     y_val: IntArray | None,
     n_classes: int,
     configs: Sequence[MLPConfig],
@@ -191,7 +175,7 @@ def fit_mlps(
     """Train every configuration on the same rows; the result does not depend on the company.
 
     Args:
-        x_train: Standardised rows `[n, d]`, float32.
+        x_train: Standardised rows `[n, d]`, float32, or what streams them.
         y_train: Labels 0 … C-1 `[n]`.
         x_val: Standardised validation rows, or None: then every fit runs `max_epochs` and its last
             epoch is kept.
@@ -207,8 +191,7 @@ def fit_mlps(
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, c in enumerate(configs):
-        groups.setdefault((c.hidden, c.batch_size, c.order_seed), []).append(i)
-    data = _Rows(x_train, y_train, x_val, y_val, n_classes)
+        groups.setdefault((c.hidden, c.batch_size, c.order_seed, c.precision), []).append(i)
     n_threads = torch.get_num_threads()
     stacks: list[list[int]] = []
     for members in groups.values():
@@ -217,6 +200,8 @@ def fit_mlps(
         n_stacks = max(n_stacks, min(len(members), -(-n_threads // len(groups))))
         stacks += [members[s::n_stacks] for s in range(n_stacks)]
     jobs = [[configs[i] for i in share] for share in stacks]
+    side_by_side = min(n_threads, len(jobs))
+    data = training_rows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
     fitted = _fit_stacks(data, jobs, n_threads, on_epoch)
     out = {
         i: fit for share, fits in zip(stacks, fitted, strict=True) for i, fit in zip(share, fits, strict=True)
@@ -225,7 +210,7 @@ def fit_mlps(
 
 
 def _fit_stacks(
-    data: _Rows,
+    data: TrainingRows,
     jobs: Sequence[Sequence[MLPConfig]],
     n_threads: int,
     on_epoch: Callable[[int], None] | None,
@@ -254,37 +239,6 @@ def _fit_stacks(
                 raise
     finally:
         torch.set_num_threads(n_threads)  # new threads inherit what was set last
-
-
-def macro_recall(predictions: Tensor, y: Tensor, n_classes: int) -> list[float]:
-    """UAR of `K` rows of predictions `[K, n]`; classes absent from `y` are left out.
-
-    Equals `probes.metrics.uar`, for all fits at once.
-    """
-    support = torch.bincount(y, minlength=n_classes).double()
-    hits = (predictions == y).double()  # [K, n]
-    present = support > 0
-    one_hot = torch.nn.functional.one_hot(y, n_classes).double()
-    recalls = (hits @ one_hot)[:, present] / support[present]
-    uar: list[float] = recalls.mean(dim=1).tolist()
-    return uar
-
-
-class _Rows:
-    """Rows as tensors that share memory with the given arrays."""
-
-    def __init__(
-        self,
-        x_train: FloatArray,
-        y_train: IntArray,
-        x_val: FloatArray | None,
-        y_val: IntArray | None,
-        n_classes: int,
-    ) -> None:
-        self.x, self.y = torch.from_numpy(x_train), torch.from_numpy(y_train)
-        self.x_val = None if x_val is None else torch.from_numpy(x_val)
-        self.y_val = None if y_val is None else torch.from_numpy(y_val)
-        self.n_classes = n_classes
 
 
 @dataclass
@@ -329,13 +283,13 @@ class _Progress:
 
 
 def _fit_stack(
-    data: _Rows,
+    data: TrainingRows,
     configs: Sequence[MLPConfig],
     on_epoch: Callable[[int], None] | None,
     stop: threading.Event,
 ) -> list[FittedMLP]:
     started = time.perf_counter()
-    shape = Shape((data.x.shape[1], *configs[0].hidden, data.n_classes))
+    shape = Shape((data.n_features, *configs[0].hidden, data.n_classes))
     initial = [initial_weights(shape, c.seed) for c in configs]
     tables = [_loss_tables(data.y, data.n_classes, c) for c in configs]
     stack = Stack(
@@ -347,6 +301,7 @@ def _fit_stack(
         dropout=[c.dropout for c in configs],
         dropout_stream=[c.seed for c in configs],
         weight_decay=[c.weight_decay for c in configs],
+        precision=configs[0].precision,
     )
     fits = [FittedMLP(c, shape, first, tail, 0, 0) for c, (first, tail) in zip(configs, initial, strict=True)]
     running = [_Progress(f, f.config.learning_rate) for f in fits]
@@ -356,20 +311,12 @@ def _fit_stack(
     batch_size, epoch = configs[0].batch_size, 0
     while running:
         epoch += 1
-        order = torch.randperm(len(data.y), generator=order_generator)
-        y = data.y[order]
         rates = [p.learning_rate for p in running]
-        batches = zip(torch.split(order, batch_size), torch.split(y, batch_size), strict=True)
-        for batch, labels in batches:
+        for x, y in data.batches(order_generator, batch_size):
             if stop.is_set():
                 raise InterruptedError("training was stopped")
-            stack.step(data.x.index_select(0, batch), labels, rates, noise)
-        losses: Sequence[float | None] = [None] * len(running)
-        uars: Sequence[float | None] = losses
-        if data.x_val is not None and data.y_val is not None:
-            logits = stack.logits(data.x_val)
-            losses = stack.losses(logits, data.y_val)
-            uars = macro_recall(logits.argmax(-1), data.y_val, data.n_classes)
+            stack.step(x, y, rates, noise)
+        losses, uars = data.validate(stack)
         for k, p in enumerate(running):
             if p.after_epoch(epoch, uars[k], losses[k]):
                 p.fit.first, p.fit.tail = stack.weights(k)

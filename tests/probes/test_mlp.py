@@ -11,7 +11,8 @@ from torch import nn
 
 from featurestore.errors import ConfigError
 from probes.metrics import uar
-from probes.mlp import MLPConfig, Standardiser, fit_mlps, macro_recall
+from probes.mlp import MLPConfig, Standardiser, fit_mlps
+from probes.rows import macro_recall
 
 N, D, C = 420, 24, 5
 

@@ -1,0 +1,75 @@
+"""Inputs standardised by the training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+STD_EPS = 1e-10  # the paper's code: (x - m) / (s + 1e-10)
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """(x - mean) / scale with statistics of the training rows only."""
+
+    mean: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def fit(cls, x: FloatArray) -> Standardiser:
+        """Mean and population standard deviation of `[n, d]` rows, accumulated in float64."""
+        mean = x.mean(axis=0, dtype=np.float64)
+        return cls.of(mean, x.std(axis=0, dtype=np.float64, mean=mean[None]))
+
+    @classmethod
+    def of(cls, mean: Float64Array, std: Float64Array) -> Standardiser:
+        """Of the statistics `[d]` themselves."""
+        # A constant feature has a std of rounding error only; dividing by it would turn the
+        # smallest difference in another row into an enormous input.
+        constant = std <= 4 * np.finfo(np.float32).eps * np.abs(mean)
+        scale = np.where(constant, 1.0, std + STD_EPS)
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Standardised copy of `[n, d]` rows, float32."""
+        return self.inplace(np.array(x, dtype=np.float32))
+
+    def inplace(self, x: FloatArray) -> FloatArray:
+        """Standardise float32 rows `[n, d]` where they lie; returns them."""
+        x -= self.mean
+        x /= self.scale
+        return x
+
+
+class Moments:
+    """Mean and variance of rows that come in pieces, in float64.
+
+    Pieces are joined by the pairwise update of Chan, Golub & LeVeque (1979), which loses nothing where
+    sums of squares would.
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean: Float64Array | float = 0.0
+        self.squares: Float64Array | float = 0.0
+
+    def update(self, x: FloatArray) -> None:
+        """Take in rows `[b, d]`, a thousand at a time."""
+        for start in range(0, len(x), 1024):
+            piece = x[start : start + 1024].astype(np.float64)
+            n, mean = len(piece), piece.mean(axis=0)
+            piece -= mean
+            delta, total = mean - self.mean, self.n + n
+            self.squares = self.squares + (piece**2).sum(axis=0) + delta**2 * (self.n * n / total)
+            self.mean = self.mean + delta * (n / total)
+            self.n = total
+
+    def standardiser(self) -> Standardiser:
+        """Of all rows taken in."""
+        mean = np.atleast_1d(np.asarray(self.mean, dtype=np.float64))
+        return Standardiser.of(mean, np.sqrt(np.atleast_1d(np.asarray(self.squares)) / max(1, self.n)))
