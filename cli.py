@@ -273,6 +273,10 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
     "--cluster", help="local[:N], tcp://host:port, or a dask-jobqueue YAML file; default: this process."
 )
 @click.option(
+    "--memory",
+    help="Most a worker may hold, such as 1.5GB; larger layers are streamed; default: a share of the free.",
+)
+@click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from featurestore.errors import ConfigError, DependencyMissing, UserError
+from featurestore.memory import USABLE_SHARE, parse_bytes, worker_bytes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,6 +57,8 @@ class Runner(Protocol):
 
     n_workers: int
     dashboard_url: str | None
+    #: What each worker may hold in all; None where it is for the worker to find out.
+    memory_bytes: int | None
 
     def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
         """Yield ``(task, fn(task))`` as they finish.
@@ -74,6 +77,7 @@ class SerialRunner:
 
     n_workers = 1
     dashboard_url: str | None = None
+    memory_bytes: int | None = None
 
     def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
         """See `Runner.map_unordered`."""
@@ -88,9 +92,10 @@ class SerialRunner:
 class DaskRunner:
     """A connected `distributed.Client`; lost workers' tasks are run again by the scheduler."""
 
-    def __init__(self, client: Any, n_workers: int) -> None:
+    def __init__(self, client: Any, n_workers: int, memory_bytes: int | None = None) -> None:
         self.client = client
         self.n_workers = n_workers
+        self.memory_bytes = memory_bytes
         self.dashboard_url: str | None = _dashboard(client)
 
     def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
@@ -184,7 +189,7 @@ def _local(n_workers: int) -> Iterator[Runner]:
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        yield DaskRunner(client, n_workers)
+        yield DaskRunner(client, n_workers, worker_bytes(n_workers))
 
 
 @contextmanager
@@ -198,7 +203,9 @@ def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
             "check the address, or start one with `dask scheduler`"
         ) from error
     with client:
-        yield DaskRunner(client, len(client.scheduler_info(n_workers=-1)["workers"]))
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [w["memory_limit"] for w in workers if w["memory_limit"]]
+        yield DaskRunner(client, len(workers), int(USABLE_SHARE * min(limits)) if limits else None)
 
 
 @contextmanager
@@ -234,7 +241,8 @@ def _batch_system(path: Path) -> Iterator[Runner]:
     cluster = make(**options)
     with cluster, distributed.Client(cluster) as client:
         cluster.scale(jobs=jobs)
-        yield DaskRunner(client, jobs * int(processes))
+        memory = parse_bytes(options["memory"], f"{path}: memory") // int(processes)
+        yield DaskRunner(client, jobs * int(processes), int(USABLE_SHARE * memory))
 
 
 def _options_of(cluster: Any) -> list[str]:

@@ -117,6 +117,7 @@ class Fused:
     """MLP and linear softmax probes, all fits of a bundle trained together."""
 
     seeded = True
+    streams = True  # rows may stay in the store, see `probes.streaming`
 
     def __init__(self, name: str, fixed: Settings) -> None:
         self.name, self.fixed = name, fixed

@@ -137,7 +137,7 @@ def _question(
 
 
 def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]:
-    """The given rows of a task's layer, functionals side by side: float32 `[n, F * D]`.
+    """The given rows of a task's layer, in any order, functionals side by side: float32 `[n, F * D]`.
 
     Layers of a task that combines several stand side by side, in ascending order: `[n, L * F * D]`.
 
@@ -153,7 +153,7 @@ def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]
 
 
 def read_layer(features: Features, layer: int, position: IntArray, out: npt.NDArray[np.float32]) -> None:
-    """Read the given rows of one layer into `out` `[n, F * D]`.
+    """Read the given rows of one layer, in any order, into `out` `[n, F * D]`.
 
     Read lazily: shards without a wanted row are not touched, and one shard at a time is held
     beside the result.
@@ -163,14 +163,17 @@ def read_layer(features: Features, layer: int, position: IntArray, out: npt.NDAr
     """
     lazy = features.layer(layer).dask()
     starts = np.cumsum([0, *lazy.chunks[0]])
+    place = np.argsort(position, kind="stable")
+    position = position[place]
     bounds = np.searchsorted(position, starts)
     for block, (first, last) in enumerate(itertools.pairwise(bounds)):
         if first < last:
             # In this thread: within a Dask worker the default would be the cluster itself.
             values = lazy.blocks[block].compute(scheduler="synchronous")
             local = position[first:last] - starts[block]
-            out[first:last] = values[local].reshape(last - first, -1)
-            bad = np.flatnonzero(~np.isfinite(out[first:last]).all(axis=1))
+            block = values[local].reshape(last - first, -1)
+            out[place[first:last]] = block
+            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
             if len(bad):
                 row = int(position[first + bad[0]])
                 name = features.index["utterance_id"].iloc[row]

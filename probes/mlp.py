@@ -28,11 +28,11 @@ from torch import Tensor
 
 from featurestore.errors import ConfigError
 from probes.fused import PRECISIONS, Shape, Stack, initial_weights
-from probes.rows import TrainingRows, training_rows
+from probes.rows import TrainingRows, macro_recall, training_rows
 from probes.standardise import Standardiser
 from probes.streaming import StreamedRows, in_pieces
 
-__all__ = ["FittedMLP", "MLPConfig", "Standardiser", "fit_mlps"]
+__all__ = ["FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -148,8 +148,7 @@ class FittedMLP:
 
     def logits(self, x: FloatArray | StreamedRows) -> FloatArray:
         """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`."""
-        empty = torch.ones(1, self.shape.sizes[-1])
-        stack = Stack(self.shape, self.first, self.tail[None], empty[None], empty, [0.0], [0], [0.0], self.config.precision)
+        stack = stack_of([self])
         out = np.empty((len(x), self.shape.sizes[-1]), dtype=np.float32)
         for rows, values in in_pieces(x):
             out[rows] = stack.logits(torch.from_numpy(values))[0].numpy()
@@ -159,6 +158,23 @@ class FittedMLP:
         """Class probabilities `[n, C]` of standardised rows `[n, d]`."""
         out: FloatArray = torch.softmax(torch.from_numpy(self.logits(x)), -1).numpy()
         return out
+
+
+def stack_of(fits: Sequence[FittedMLP]) -> Stack:
+    """Trained networks of one shape, to be scored together."""
+    shape, n = fits[0].shape, len(fits)
+    n_classes = shape.sizes[-1]
+    return Stack(
+        shape,
+        torch.cat([f.first for f in fits]),
+        torch.stack([f.tail for f in fits]),
+        torch.eye(n_classes).expand(n, -1, -1),
+        torch.ones(n, n_classes),
+        dropout=[0.0] * n,
+        dropout_stream=[0] * n,
+        weight_decay=[0.0] * n,
+        precision=fits[0].config.precision,
+    )
 
 
 def fit_mlps(

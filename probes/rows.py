@@ -127,7 +127,9 @@ class _Streamed:
         for rows, values in self.x_val.blocks(share=self.share):
             labels = self.y_val[torch.from_numpy(rows)]
             parts = zip(
-                torch.split(torch.from_numpy(values), SCORE_ROWS), torch.split(labels, SCORE_ROWS), strict=True
+                torch.split(torch.from_numpy(values), SCORE_ROWS),
+                torch.split(labels, SCORE_ROWS),
+                strict=True,
             )
             for x, y in parts:
                 logits = stack.logits(x)

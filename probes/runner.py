@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.memory import parse_bytes
 from featurestore.runners import open_runner
 from probes import results
 from probes.leak_check import check_splits
@@ -162,7 +164,8 @@ def _run(
                 )
 
         tell(None)
-        for task, result in runner.map_unordered(run_task, tasks):
+        memory = parse_bytes(config.memory) if config.memory else runner.memory_bytes
+        for task, result in runner.map_unordered(partial(run_task, memory_bytes=memory), tasks):
             results.write_task(config.out, task.fingerprint, result.rows, result.predictions())
             n_done += 1
             n_fits_done += len(task.fits)

@@ -1,8 +1,9 @@
 """Rows that stay in the store: read a block at a time, standardised, shuffled for training.
 
 A block is a random set of whole units, as many as the memory allows, and its rows are shuffled. An epoch
-meets every row once. Rows that do not fill a batch join the next block, so that only the last batch of an epoch is short, as in
-memory. What is trained this way differs from training in memory as another order of the rows does.
+meets every row once; rows that do not fill a batch join the next block, so that only the last batch is
+short, as in memory. What is trained this way differs from training in memory as another order of the rows
+does.
 """
 
 from __future__ import annotations
@@ -15,19 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from featurestore.errors import ConfigError, StoreError
+from featurestore.errors import StoreError
 from featurestore.layer import Layer
-from featurestore.memory import format_size, resident_bytes
 from probes.standardise import Moments, Standardiser
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-# What training itself takes beside the rows: weights, moments, initial and best weights, activations. Measured
-# about 90 MB for 20 fits of the paper's net on 1,536 features.
-TRAINING_BYTES = 200 << 20
-# A block below this is too few units to shuffle, and reading costs more than training.
-LEAST_BLOCK_BYTES = 32 << 20
 # Rows picked from a unit when more of it is wanted than this share; else only their chunks are read.
 WHOLE_SHARE = 0.25
 # Rows scored at a time.
@@ -119,8 +114,8 @@ class StreamedRows:
             bad = int(wanted[np.flatnonzero(~np.isfinite(out).all(axis=1))[0]])
             first_source = self.sources[0]
             raise StoreError(
-                f"{first_source.storage.url}: {first_source.path} holds NaN or infinity in rows with status ok, "
-                f"first row {first_source.rows[bad]}; run `fs verify`"
+                f"{first_source.storage.url}: {first_source.path} holds NaN or infinity in rows with "
+                f"status ok, first row {first_source.rows[bad]}; run `fs verify`"
             )
         if self.standardise is not None:
             self.standardise.inplace(out)
@@ -169,47 +164,3 @@ def in_pieces(x: FloatArray | StreamedRows) -> Iterator[tuple[IntArray, FloatArr
         for start in range(0, len(rows), SCORE_ROWS):
             part = slice(start, start + SCORE_ROWS)
             yield rows[part], values[part]
-
-
-def block_rows(n_rows: int, n_features: int, memory_bytes: int, what: str) -> int | None:
-    """Rows of a block that keep this process within `memory_bytes`; None where all of them fit.
-
-    Args:
-        n_rows: Rows of all parts.
-        n_features: d.
-        memory_bytes: What the process may hold in all.
-        what: Named in the message.
-
-    Raises:
-        ConfigError: not even a small block fits.
-    """
-    row_bytes = 4 * n_features
-    held = resident_bytes()
-    room = memory_bytes - held - TRAINING_BYTES
-    # The validation rows are copied where a class has no training rows.
-    if 1.3 * n_rows * row_bytes <= room:
-        return None
-    # Beside the block: one unit as it is read.
-    block = min(int(0.8 * room), n_rows * row_bytes)
-    if block < LEAST_BLOCK_BYTES:
-        least = held + TRAINING_BYTES + 1.3 * LEAST_BLOCK_BYTES
-        raise ConfigError(
-            f"memory: a worker may use {format_size(memory_bytes)}, and {what} takes at least "
-            f"{format_size(least)} even when streamed; raise --memory or take fewer workers"
-        )
-    return block // row_bytes
-
-
-def must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str) -> None:
-    """Refuse a matrix that does not fit, for classifiers that need all rows at once.
-
-    Raises:
-        ConfigError: one line that says what would fit.
-    """
-    needed = resident_bytes() + int(1.3 * n_rows * 4 * n_features) + TRAINING_BYTES
-    if needed > memory_bytes:
-        raise ConfigError(
-            f"memory: {what} needs all {n_rows} x {n_features} values at once, about {format_size(needed)}, and a "
-            f"worker may use {format_size(memory_bytes)}; raise --memory, take fewer workers, or a classifier "
-            "that streams (mlp, linear)"
-        )

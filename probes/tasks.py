@@ -13,6 +13,7 @@ import numpy as np
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import canonical_json, digest
 from featurestore.layers import format_layers, parse_layers
+from featurestore.memory import parse_bytes
 from featurestore.runners import check_cluster
 from probes.classifiers import expand_grid, get_classifier
 from probes.combine import EACH, WEIGHTED, check_combinations
@@ -45,6 +46,8 @@ class ProbeConfig:
             training on one split.
         n_seeds: Fits with seeds 0 … n_seeds-1.
         cluster: Where to run, see `featurestore.runners`.
+        memory: What a worker may hold in all, such as "1.5GB"; None for its share of what is free. Layers
+            that do not fit are streamed from the store.
     """
 
     store: str
@@ -60,6 +63,7 @@ class ProbeConfig:
     split_seed: int = 0
     n_seeds: int = 1
     cluster: str | None = None
+    memory: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
@@ -81,6 +85,8 @@ class ProbeConfig:
         if self.split is not None:
             check_split(self.split)
         check_cluster(self.cluster)
+        if self.memory is not None:
+            parse_bytes(self.memory)
         if self.layers is not None:
             parse_layers(self.layers)
         for name in self.grid:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from probes.classifiers import Fit as FittedProbe
-    from probes.mlp import Standardiser
+    from probes.standardise import Standardiser
 
 
 @dataclass(frozen=True)
@@ -55,36 +55,52 @@ class Prepared:
 
     Attributes:
         question: Rows, classes and split.
-        x: Standardised matrix `[n, d]` of each part, float32.
+        x: Standardised matrix `[n, d]` of each part, float32, or what streams it.
         y: Class positions `[n]` of each part.
         trained: Positions of the classes that have training rows, ascending.
         standardise: What the rows were standardised by.
     """
 
     question: Question
-    x: dict[str, npt.NDArray[np.float32]]
+    x: dict[str, Any]
     y: dict[str, npt.NDArray[np.int64]]
     trained: npt.NDArray[np.int64]
     standardise: Standardiser
 
 
-def prepare(task: ProbeTask) -> Prepared:
-    """Read and standardise the rows of a task."""
+def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
+    """Read and standardise the rows of a task; where memory does not hold them, they stay in the store.
+
+    Args:
+        task: What is asked.
+        memory_bytes: What this process may hold in all; None for a share of what is free.
+
+    Raises:
+        ConfigError: too little memory for the classifier.
+    """
     from probes.classifiers import FRAMES, get_classifier, inputs_of
-    from probes.mlp import Standardiser
+    from probes.room import streamed_parts
+    from probes.standardise import Standardiser
+    from probes.streaming import standardised
 
     question = question_of(task)
-    split = question.split
-    y = {name: question.y[where] for name, where in split.parts()}
+    where = dict(question.split.parts())
+    y = {name: question.y[rows] for name, rows in where.items()}
+    x: dict[str, Any]
     if inputs_of(get_classifier(task.classifier)) == FRAMES:
         x, standardise = _frames(task, question)
         return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
-    matrix = layer_matrix(task, question.labelled.position)
-    x = {name: matrix[where] for name, where in split.parts()}
-    del matrix
-    standardise = Standardiser.fit(x["train"])
-    for part in x.values():
-        standardise.inplace(part)
+    position = {name: question.labelled.position[rows] for name, rows in where.items()}
+    streams = streamed_parts(task, position, memory_bytes)
+    if streams is not None:
+        x, standardise = standardised(streams)
+    else:
+        matrix = layer_matrix(task, np.concatenate(list(position.values())))
+        ends = np.cumsum([len(rows) for rows in position.values()])[:-1]
+        x = dict(zip(position, np.split(matrix, ends), strict=True))
+        standardise = Standardiser.fit(x["train"])
+        for part in x.values():
+            standardise.inplace(part)
     return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
 
 
@@ -113,7 +129,7 @@ def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
         Bundle(
             x_train=data.x["train"],
             y_train=np.searchsorted(trained, y["train"]),
-            x_val=data.x["val"][can_be_right],
+            x_val=data.x["val"] if can_be_right.all() else data.x["val"][can_be_right],
             y_val=y_val,
             n_classes=len(trained),
             fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
@@ -122,9 +138,9 @@ def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
     )
 
 
-def run_task(task: ProbeTask) -> TaskResult:
-    """Fit one bundle; runs in a worker and opens the store itself."""
-    data = prepare(task)
+def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
+    """Fit one bundle; runs in a worker, which may hold `memory_bytes`, and opens the store itself."""
+    data = prepare(task, memory_bytes)
     question, y_of = data.question, data.y
     out_rows, predicted = [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):

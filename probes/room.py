@@ -1,0 +1,94 @@
+"""Whether a task's rows fit into a worker's memory, and what is done where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featurestore import open_store
+from featurestore.errors import ConfigError
+from featurestore.layers import format_layers
+from featurestore.memory import format_size, resident_bytes, worker_bytes
+from probes.classifiers import classifier_for
+from probes.streaming import IntArray, StreamedRows
+from probes.tasks import ProbeTask
+
+# What training takes beside the rows: weights, moments, initial and best weights, activations; 20 fits of
+# the paper's net on 1,536 features hold five times 16 MB of weights.
+TRAINING_BYTES = 200 << 20
+# A block below this is too few units to shuffle, and reading costs more than training.
+LEAST_BLOCK_BYTES = 32 << 20
+# The validation rows are copied where a class has no training rows.
+MATRIX_SHARE = 1.3
+
+
+def streamed_parts(
+    task: ProbeTask, position: dict[str, IntArray], memory_bytes: int | None
+) -> dict[str, StreamedRows] | None:
+    """The parts of a task as rows in the store; None where memory holds all of them.
+
+    Args:
+        task: What is asked.
+        position: Rows of the key's index, by part.
+        memory_bytes: What this process may hold in all; None for a share of what is free.
+
+    Raises:
+        ConfigError: too little memory for the classifier.
+    """
+    features = open_store(task.store).features(task.model, task.dataset)
+    sources = tuple(features.layer(layer) for layer in task.layers)
+    n_rows = sum(len(rows) for rows in position.values())
+    n_features = sum(int(np.prod(s.shape[1:])) for s in sources)
+    memory = memory_bytes or worker_bytes()
+    where = f"{task.model}/{task.dataset} layer {format_layers(task.layers)}"
+    if not getattr(classifier_for(task.classifier, task.combine), "streams", False):
+        must_fit(n_rows, n_features, memory, f"classifier {task.classifier} on {where}")
+        return None
+    rows = block_rows(n_rows, n_features, memory, where)
+    if rows is None:
+        return None
+    return {
+        name: StreamedRows(sources=sources, position=at, block_rows=rows) for name, at in position.items()
+    }
+
+
+def block_rows(n_rows: int, n_features: int, memory_bytes: int, what: str) -> int | None:
+    """Rows of a block that keep this process within `memory_bytes`; None where all of them fit.
+
+    Args:
+        n_rows: Rows of all parts.
+        n_features: d.
+        memory_bytes: What the process may hold in all.
+        what: Named in the message.
+
+    Raises:
+        ConfigError: not even a small block fits.
+    """
+    row_bytes = 4 * n_features
+    held = resident_bytes()
+    room = memory_bytes - held - TRAINING_BYTES
+    if MATRIX_SHARE * n_rows * row_bytes <= room:
+        return None
+    # Beside the block: one unit as it is read.
+    block = min(int(0.8 * room), n_rows * row_bytes)
+    if block < LEAST_BLOCK_BYTES:
+        least = held + TRAINING_BYTES + 1.3 * LEAST_BLOCK_BYTES
+        raise ConfigError(
+            f"memory: a worker may use {format_size(memory_bytes)}, and {what} takes at least "
+            f"{format_size(least)} even when streamed; raise --memory or take fewer workers"
+        )
+    return block // row_bytes
+
+
+def must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str) -> None:
+    """Refuse a matrix that does not fit, for classifiers that need all rows at once.
+
+    Raises:
+        ConfigError: one line that says what would fit.
+    """
+    needed = resident_bytes() + int(MATRIX_SHARE * n_rows * 4 * n_features) + TRAINING_BYTES
+    if needed > memory_bytes:
+        raise ConfigError(
+            f"memory: {what} needs all {n_rows} x {n_features} values at once, about {format_size(needed)}, "
+            f"and a worker may use {format_size(memory_bytes)}; raise --memory, take fewer workers, or a "
+            "classifier that streams (mlp, linear)"
+        )
