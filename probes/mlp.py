@@ -29,10 +29,10 @@ from torch import Tensor
 from featurestore.errors import ConfigError
 from probes.fused import PRECISIONS, Shape, Stack, initial_weights
 from probes.rows import TrainingRows, macro_recall, training_rows
-from probes.standardise import Standardiser
+from probes.standardise import STD_EPS, Standardiser
 from probes.streaming import StreamedRows, in_pieces
 
-__all__ = ["FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
+__all__ = ["STD_EPS", "FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
