@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probes.estimator import MLPProbe
-    from probes.results import read_predictions, read_results, summarise
+    from probes.results import read_predictions, read_results
     from probes.runner import ProbeProgress, ProbeSummary, run_probe
+    from probes.selection import answers, summarise
     from probes.tasks import ProbeConfig
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ProbeConfig",
     "ProbeProgress",
     "ProbeSummary",
+    "answers",
     "read_predictions",
     "read_results",
     "run_probe",
@@ -23,13 +25,14 @@ __all__ = [
 
 _HOME = {
     "MLPProbe": "probes.estimator",
+    "answers": "probes.selection",
     "ProbeConfig": "probes.tasks",
     "ProbeProgress": "probes.runner",
     "ProbeSummary": "probes.runner",
     "read_predictions": "probes.results",
     "read_results": "probes.results",
     "run_probe": "probes.runner",
-    "summarise": "probes.results",
+    "summarise": "probes.selection",
 }
 
 

@@ -1,4 +1,4 @@
-"""The results folder: what is finished, the table of it, and what the table says.
+"""The results folder: what is finished, and the table of it; `probes.selection` says what that says.
 
 ``_tasks/<fingerprint>.parquet`` holds the rows of one finished task and is put last, so it is the
 record that the task is done; ``results.parquet`` is rewritten from these. Every file appears whole
@@ -15,13 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from featurestore.errors import CorruptData, StoreError
 from probes.combine import EACH
-from probes.metrics import uar
-from probes.splits import parse_split
 
 RESULTS_NAME = "results.parquet"
 # With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
@@ -82,9 +79,6 @@ COLUMNS = (
     # of retrieval only: mean over test rows, and over classes; see `probes.retrieval`
     *OWN_MEASURES,
 )
-CURVE = ("model", "dataset", "label", "classifier", "split", "combine")
-PLACE = ("layer", "layers")
-SPLIT_OF_CURVE = ("split_seed", "fold")
 
 
 def prepare(out: Path) -> None:
@@ -211,102 +205,6 @@ def read_splits(out: Path) -> list[dict[str, Any]]:
 
 def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(split[k] for k in ("model", "dataset", "label", "split", "split_seed", "fold"))
-
-
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, data set, label, classifier, split and layer, or combination of layers.
-
-    Where several settings were tried, the one with the highest mean *validation* UAR stands for the
-    layer; `best` marks the layer with the highest mean validation UAR of its curve (the lower layer
-    on a tie). Combined layers are a curve of their own, never a point on the curve of single ones.
-    Test values take no part in either choice.
-
-    Seeds are averaged within each split (fold, or draw by another split seed), then splits are: the
-    spread is that between splits where there are several, and between seeds of the one split where
-    not. For the choice made anew in every fold see `chosen_per_fold`.
-
-    Returns:
-        Columns model, dataset, label, classifier, split, combine, layer, layers, hparams, n_fits,
-        n_splits,
-        `uar_val_mean`, `uar_val_std`, `uar_test_mean`, `uar_test_std` (n-1; NaN for one value),
-        chance, best.
-    """
-    # Sorted by layer, and by its text only where there is none; then grouped by what is never missing.
-    table = table.sort_values([*CURVE, *PLACE, "hparams"], kind="stable")
-    by = [*CURVE, "layers", "hparams"]
-    stats = table.groupby(by, sort=False).agg(
-        layer=("layer", "first"),
-        n_fits=("seed", "size"),
-        uar_val_mean=("uar_val", "mean"),
-        uar_val_std=("uar_val", "std"),
-        uar_test_mean=("uar_test", "mean"),
-        uar_test_std=("uar_test", "std"),
-        chance=("chance", "mean"),
-    )
-    of_splits = table.groupby([*by, *SPLIT_OF_CURVE], sort=False)[["uar_val", "uar_test", "chance"]].mean()
-    grouped = of_splits.groupby(by, sort=False)
-    stats.insert(2, "n_splits", grouped.size())
-    several = stats["n_splits"] > 1
-    for name in ("uar_val", "uar_test"):
-        stats.loc[several, f"{name}_mean"] = grouped[name].mean()[several]
-        stats.loc[several, f"{name}_std"] = grouped[name].std()[several]
-    stats.loc[several, "chance"] = grouped["chance"].mean()[several]
-    stats = stats.reset_index()
-    stats.insert(len(CURVE), "layer", stats.pop("layer"))
-    chosen = _first_highest(stats, [*CURVE, "layers"])
-    layers = stats[chosen].reset_index(drop=True)
-    layers["best"] = _first_highest(layers, list(CURVE))
-    return layers
-
-
-def chosen_per_fold(table: pd.DataFrame) -> pd.DataFrame:
-    """Layer and settings chosen anew in every test fold, by that fold's own validation rows.
-
-    `summarise` chooses once for all folds, and one fold's validation rows are another's test rows:
-    its test mean is slightly flattered by that choice, this one is not.
-
-    Returns:
-        One row per model, data set, label, classifier, split and test fold (of curves with several
-        folds): columns `CURVE`, split_seed, fold, layers, hparams, layer, `uar_val`, `uar_test` (means
-        over seeds and inner folds).
-    """
-    table = table.assign(
-        fold=[parse_split(s).outer(f) for s, f in zip(table["split"], table["fold"], strict=True)]
-    )
-    of_fold = [*CURVE, *SPLIT_OF_CURVE]
-    table = table.sort_values([*of_fold, *PLACE, "hparams"], kind="stable")
-    means = (
-        table.groupby([*of_fold, "layers", "hparams"], sort=False)
-        .agg(layer=("layer", "first"), uar_val=("uar_val", "mean"), uar_test=("uar_test", "mean"))
-        .reset_index()
-    )
-    means = means.rename(columns={"uar_val": "uar_val_mean"})
-    chosen = means[_first_highest(means, of_fold)].rename(columns={"uar_val_mean": "uar_val"})
-    several = chosen.groupby(list(CURVE))["fold"].transform("nunique") > 1
-    return chosen[several].reset_index(drop=True)
-
-
-def pooled_uar(predictions: pd.DataFrame, table: pd.DataFrame) -> float:
-    """UAR over the test rows of all folds together: one UAR per seed and split seed, their mean.
-
-    Args:
-        predictions: See `read_predictions`.
-        table: Fits of one model, label, layer and setting, all folds.
-    """
-    joined = predictions.merge(table[["fingerprint", "seed", "split_seed"]], on="fingerprint")
-    scores = [uar(rows["target"], rows["prediction"]) for _, rows in joined.groupby(["seed", "split_seed"])]
-    return float(np.mean(scores)) if scores else float("nan")
-
-
-def _first_highest(stats: pd.DataFrame, by: list[str]) -> np.ndarray:
-    """Mark the first row with the highest mean validation UAR of each group."""
-    # Rounding must not break a tie.
-    score = stats["uar_val_mean"].round(9).fillna(-1.0)
-    highest = score.groupby([stats[c] for c in by]).transform("max")
-    at_top = stats.loc[score == highest]
-    first = at_top.drop_duplicates(by, keep="first").index
-    marked: np.ndarray = stats.index.isin(first)
-    return marked
 
 
 def _task_files(out: Path) -> list[Path]:

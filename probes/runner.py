@@ -16,6 +16,7 @@ from probes import results
 from probes.leak_check import check_splits
 from probes.leakage import LeakageReport
 from probes.planning import Plan, make_plan
+from probes.selection import summarise
 from probes.tasks import Fit, ProbeConfig, ProbeTask
 from probes.worker import run_task
 
@@ -71,7 +72,7 @@ class ProbeSummary:
         n_cached: Fits that were already there.
         seconds: Wall time.
         table: Rows of ``results.parquet`` that this configuration asked for.
-        best: `probes.results.summarise` of them.
+        best: `probes.selection.summarise` of them.
         leakage: What the parts of the splits share, as it was before training.
     """
 
@@ -130,7 +131,7 @@ def run_probe(
         n_cached=len(done),
         seconds=time.perf_counter() - started,
         table=table,
-        best=results.summarise(table),
+        best=summarise(table),
         leakage=tuple(leakage),
     )
 

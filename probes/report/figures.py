@@ -1,4 +1,4 @@
-"""Layer curves: test UAR against layer, one panel per question, one colour per model."""
+"""Layer curves: test score against layer, one panel per question, one colour per model."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
     for ax in axes.flat[len(questions) :]:
         ax.remove()
     for row in axes:
-        row[0].set_ylabel("Test UAR (%)")
+        row[0].set_ylabel(f"Test {' or '.join(dict.fromkeys(q.metric for q in questions))} (%)")
     if legend:
         _legend(figure, styles, data)
     return figure
@@ -145,7 +145,7 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
     for model in question.models:
         rows = question.curve(model)
         style = styles[model]
-        mean, spread = 100 * rows["uar_test_mean"], 100 * rows["uar_test_std"].fillna(0.0)
+        mean, spread = 100 * rows["score_test_mean"], 100 * rows["score_test_std"].fillna(0.0)
         if rows.empty:
             continue
         if model not in several:
@@ -160,13 +160,18 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
         )
         for seed in question.fits_of(model):
             ax.plot(
-                seed["layer"], 100 * seed["uar_test"], color=style.colour, lw=0.6, alpha=0.4 * faint, zorder=2
+                seed["layer"],
+                100 * seed["score_test"],
+                color=style.colour,
+                lw=0.6,
+                alpha=0.4 * faint,
+                zorder=2,
             )
         ax.plot(x, mean, color=style.colour, lw=1.8, marker=style.marker, markersize=3.2, zorder=3)
         best = rows[rows["best"]].iloc[0]
         ax.plot(
             [best["layer"]],
-            [100 * best["uar_test_mean"]],
+            [100 * best["score_test_mean"]],
             marker="o",
             markersize=10,
             markerfacecolor="none",
@@ -204,7 +209,7 @@ def _combined(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> N
     """Probes of several layers at once: a level across the panel, never a point of the curve."""
     rows = question.combined()
     for _, row in rows.iterrows():
-        level, style = 100 * float(row["uar_test_mean"]), styles[row["model"]]
+        level, style = 100 * float(row["score_test_mean"]), styles[row["model"]]
         ax.axhline(level, color=style.colour, lw=1.3, linestyle=COMBINED_DASHES[row["combine"]], zorder=2)
         if len(rows) <= MAX_NAMED_LINES:
             ax.annotate(
@@ -220,12 +225,12 @@ def _combined(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> N
 
 
 def _limits(questions: Sequence[Question]) -> tuple[float, float]:
-    """Lowest and highest UAR in % over all panels, chance included, with a margin."""
+    """Lowest and highest score in % over all panels, chance included, with a margin."""
     low = min(100 * q.chance for q in questions)
     high = low
     for q in questions:
-        low = min(low, 100 * float(q.fits["uar_test"].min()))
-        high = max(high, 100 * float(q.fits["uar_test"].max()))
+        low = min(low, 100 * float(q.fits["score_test"].min()))
+        high = max(high, 100 * float(q.fits["score_test"].max()))
     margin = 0.07 * max(high - low, 5.0)
     # More room below: the chance level is written under its line.
     return low - 1.6 * margin, min(high + margin, 103.0)

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.layers import format_layers, parse_layers
+from featurestore.layers import format_layers
 from probes.combine import EACH
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from probes.report.load import Question, ReportData
 
 
-def write_page(data: ReportData, path: Path) -> None:
+def write_page(data: ReportData, path: Path, *, oracle: bool = False) -> None:
     """Write the page to `path`; it needs no other file and makes no request."""
-    path.write_text(render_page(data), encoding="utf-8")
+    path.write_text(render_page(data, oracle=oracle), encoding="utf-8")
 
 
-def render_page(data: ReportData) -> str:
-    """The page as text.
+def render_page(data: ReportData, *, oracle: bool = False) -> str:
+    """The page as text; with `oracle` also what test scores would choose.
 
     Raises:
         DependencyMissing: matplotlib is not installed.
@@ -47,7 +47,10 @@ def render_page(data: ReportData) -> str:
     return environment.from_string(source).render(
         title=_title(data),
         lede=_lede(data),
-        questions=[_question(data, q, i) for i, q in enumerate(data.questions)],
+        questions=[
+            {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
+            for i, q in enumerate(data.questions)
+        ],
         legend=_legend(data),
         warnings=warnings_of(data),
         run=run_info(data),
@@ -68,9 +71,14 @@ def _lede(data: ReportData) -> str:
     splits = _and(list(dict.fromkeys(q.split for q in data.questions)))
     return (
         f"{n_probes} probes on frozen features of {models} model{'s' * (models != 1)}, "
-        f"split by {splits}. Scores are unweighted average recall (UAR) on test clips; "
+        f"split by {splits}. Scores are {_metrics(data)} on test clips; "
         "layers and models were chosen on validation clips only."
     )
+
+
+def _metrics(data: ReportData) -> str:
+    named = {"UAR": "unweighted average recall (UAR)", "mAP": "mean average precision (mAP)"}
+    return _and(list(dict.fromkeys(named[q.metric] for q in data.questions)))
 
 
 def _legend(data: ReportData) -> list[dict[str, Any]]:
@@ -85,11 +93,8 @@ def _legend(data: ReportData) -> list[dict[str, Any]]:
 def _question(data: ReportData, question: Question, index: int) -> dict[str, Any]:
     answer = question.answer
     styles = series_styles(data.models)
-    rows = [
-        _row(row, styles[row["model"]].index, len(question.layers_of(row["model"])))
-        for row in question.rows()
-    ]
-    best = [row for row in rows if row["best_layer"] or row["best_combined"]]
+    rows = [_row(row, styles[row["model"]].index) for row in question.rows()]
+    best = [_ranked(row, styles, question) for row in _records(question.answers)]
     return {
         "id": f"q{index + 1}",
         "label": question.label,
@@ -97,8 +102,9 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "classifier": question.classifier,
         "split": question.split,
         "title": question.title,
-        "uar": f"{100 * answer['uar_test_mean']:.1f}",
-        "std": _std(answer["uar_test_std"]),
+        "metric": question.metric,
+        "score": f"{100 * answer['score_test_mean']:.1f}",
+        "std": _std(answer["score_test_std"]),
         "spread": spread_of(question),
         "folds": _folds(data, question),
         "model": answer["model"],
@@ -107,11 +113,11 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "n_layers": len(question.layers_of(answer["model"])),
         "layers": format_layers(question.layers_of(answer["model"])).replace("-", "–"),
         "weights": learned_weights(data, question, f"q{index + 1}-weights"),
-        "uar_val": f"{100 * answer['uar_val_mean']:.1f}",
+        "val": f"{100 * answer['score_val_mean']:.1f}",
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",
-        "hparams": _settings(answer["hparams"]),
-        "best": sorted(best, key=lambda row: -float(row["val"]["sort"])),
+        "hparams": _settings(answer["hparams"]) + _of_several(answer),
+        "best": best,
         "rows": rows,
         "svg": markup(panel_svg(data, question, f"q{index + 1}")),
         "details": details_of(data, question),
@@ -122,28 +128,50 @@ def _folds(data: ReportData, question: Question) -> str:
     """What else there is to say of the answer where the split has folds."""
     if question.n_splits < 2:
         return ""
-    from probes.results import pooled_uar
+    from probes.selection import pooled_score
 
-    text = ""
-    pooled = pooled_uar(data.predictions, question.answer_fits)
+    text = "Layer and settings were chosen anew in every fold, by its own validation clips."
+    pooled = pooled_score(data.predictions, question.answer_fits)
     if not math.isnan(pooled):
-        text = f"All test clips pooled: {100 * pooled:.1f} %. "
-    rows = question.answer_per_fold
-    if len(rows) > 1:
-        chosen_layers = sorted({k for text in rows["layers"] for k in parse_layers(text)})
-        layers = format_layers(chosen_layers).replace("-", "–")
-        chosen = percent(rows["uar_test"].mean(), rows["uar_test"].std())
-        text += f"With layer and settings chosen anew in every fold: {chosen} % (layers {layers})."
-    return text.strip()
+        text += f" All test clips pooled: {100 * pooled:.1f} %."
+    return text
+
+
+def _oracle(question: Question) -> str:
+    """What test itself prefers of the model of the answer."""
+    answer, rows = question.answer, question.oracle
+    same = (rows["model"] == answer["model"]) & (rows["combine"] == answer["combine"])
+    best = rows[same].iloc[0]
+    return (
+        f"Oracle: {100 * best['oracle_test']:.1f} % at layer {best['oracle_layers']}, the layer that test "
+        "clips themselves prefer; an upper bound, not a result."
+    )
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _ranked(row: Mapping[str, Any], styles: Mapping[str, Any], question: Question) -> dict[str, Any]:
+    """A line of the table of models."""
+    several = row["combine"] != EACH or len(question.layers_of(row["model"])) > 1
+    return {
+        "model": row["model"],
+        "series": styles[row["model"]].index,
+        "place": place_of(row).replace("-", "–") if several else "only",
+        "summary": percent(row["score_test_mean"], row["score_test_std"]),
+    }
 
 
 def _place(row: pd.Series[Any]) -> str:
     """``layer 7``, or ``concat of layers 0–12``."""
     layers = str(row["layers"]).replace("-", "–")
-    return f"layer {layers}" if row["combine"] == EACH else f"{row['combine']} of layers {layers}"
+    if row["combine"] == EACH:
+        return f"layer {layers}" if layers.isdecimal() else f"layers {layers}"
+    return f"{row['combine']} of layers {layers}"
 
 
-def _row(row: Mapping[str, Any], series: int, n_layers: int) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], series: int) -> dict[str, Any]:
     """Cells of the per-layer table: text to read, and full values to sort by."""
 
     def score(name: str) -> dict[str, str]:
@@ -156,20 +184,23 @@ def _row(row: Mapping[str, Any], series: int, n_layers: int) -> dict[str, Any]:
         "series": series,
         "place": place_of(row).replace("-", "–"),
         "order": int(row["layer"]) if row["combine"] == EACH else "",
-        "n_layers": 2 if row["combine"] != EACH else n_layers,
-        "test": score("uar_test_mean"),
-        "std": score("uar_test_std"),
-        "val": score("uar_val_mean"),
-        "train": score("uar_train_mean"),
+        "test": score("score_test_mean"),
+        "std": score("score_test_std"),
+        "val": score("score_val_mean"),
+        "train": score("score_train_mean"),
         "accuracy": score("accuracy_test_mean"),
         "f1": score("f1_macro_test_mean"),
         "n_fits": int(row["n_fits"]),
-        "hparams": _settings(row["hparams"]),
+        "hparams": _settings(row["hparams"]) + _of_several(row),
         "best_layer": bool(row["best"]) and row["combine"] == EACH,
-        "best_combined": bool(row["best"]) and row["combine"] != EACH,
         "best_model": bool(row["best_model"]),
-        "summary": percent(row["uar_test_mean"], row["uar_test_std"]),
+        "summary": percent(row["score_test_mean"], row["score_test_std"]),
     }
+
+
+def _of_several(row: Mapping[str, Any] | pd.Series[Any]) -> str:
+    n = int(row["n_settings"])
+    return f" (chosen most often; {n} settings over the folds)" if n > 1 else ""
 
 
 def _settings(hparams: str) -> str:

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
-# What tells the row of the answer from others of its question.
-ANSWERED = ("model", "combine", "layers")
-OTHER_SCORES = ("uar_train", "accuracy_test", "f1_macro_test")
+OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +25,16 @@ class Question:
     """One label of one data set, asked by one classifier on one kind of split.
 
     Attributes:
-        chance: UAR of guessing.
+        chance: Score of guessing.
         summary: One row per model and layer, or combination of layers: the columns of
-            `probes.results.summarise`, means of `OTHER_SCORES`, and `best_model`, which marks the layer
-            whose mean validation UAR is the highest of all models. A combination is the answer only
-            where no single layer was probed.
+            `probes.selection.summarise`, means of `OTHER_SCORES`, and `best_model`, which marks the layer
+            with the highest mean validation score of the model of the answer.
         fits: The rows of the results table that the summary averages.
-        per_fold: `probes.results.chosen_per_fold` of all settings; empty where the split has no folds.
+        answers: One row per model and way to combine layers: `probes.selection.answers`, and
+            `best_model`, which marks the highest mean validation score. A combination is the answer
+            only where no single layer was probed.
+        answers_fits: The rows of the results table behind `answers`.
+        oracle: `probes.selection.oracle`; shown only when asked for.
     """
 
     dataset: str
@@ -43,7 +44,14 @@ class Question:
     chance: float
     summary: pd.DataFrame
     fits: pd.DataFrame
-    per_fold: pd.DataFrame
+    answers: pd.DataFrame
+    answers_fits: pd.DataFrame
+    oracle: pd.DataFrame
+
+    @property
+    def metric(self) -> str:
+        """What the scores are: UAR, or mAP where labels are sets."""
+        return str(self.answer["metric"])
 
     @property
     def n_splits(self) -> int:
@@ -60,14 +68,6 @@ class Question:
     def n_passes(self) -> float:
         """How often each test clip was predicted by the fits behind the answer."""
         return len(self.answer_fits) / self.n_test_folds
-
-    @property
-    def answer_per_fold(self) -> pd.DataFrame:
-        """The rows of `per_fold` of the model of the answer, by fold."""
-        answer, rows = self.answer, self.per_fold
-        of_answer = (rows["model"] == str(answer["model"])) & (rows["combine"] == str(answer["combine"]))
-        rows = rows[of_answer]
-        return rows.sort_values(["split_seed", "fold"])
 
     @property
     def models(self) -> list[str]:
@@ -117,15 +117,16 @@ class Question:
 
     @property
     def answer(self) -> pd.Series[Any]:
-        """The summary row of the model and layer chosen on validation."""
-        return self.summary[self.summary["best_model"]].iloc[0]
+        """The row of `answers` of the model that validation chose."""
+        return self.answers[self.answers["best_model"]].iloc[0]
 
     @property
     def answer_fits(self) -> pd.DataFrame:
-        """The rows of `fits` behind the answer."""
-        answer, fits = self.answer, self.fits
-        same = (fits[list(ANSWERED)] == [answer[name] for name in ANSWERED]).all(axis=1)
-        return fits[same]
+        """The rows of the results table behind the answer."""
+        answer, fits = self.answer, self.answers_fits
+        same = (fits["model"] == answer["model"]) & (fits["combine"] == answer["combine"])
+        chosen: pd.DataFrame = fits.loc[same]
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,30 +186,45 @@ def load_report_data(results_dir: str | Path) -> ReportData:
 
 
 def _questions(table: pd.DataFrame) -> list[Question]:
-    from probes.results import CURVE, chosen_per_fold, summarise
+    from probes import selection
 
-    at = [*CURVE, "layers"]
-    summary = summarise(table)
-    fits = table.merge(summary[[*at, "hparams"]], on=[*at, "hparams"])
+    at = [*selection.CURVE, "layers"]
+    summary, fits = selection.summarise(table), selection.chosen_settings(table)
     others = fits.groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
     summary = summary.merge(others, on=at)
-    per_fold = chosen_per_fold(table)
+    answers, answers_fits = selection.answers(table), selection.chosen_fits(table)
+    oracle = selection.oracle(table)
     questions = []
     for key, rows in summary.groupby(QUESTION_KEYS):
         names = dict(zip(QUESTION_KEYS, map(str, key), strict=True))
-        of_question = (fits[QUESTION_KEYS] == list(names.values())).all(axis=1)
-        single = rows["combine"] == EACH
-        best = rows[rows["best"] & (single if single.any() else ~single)].sort_values(
-            ["uar_val_mean", "model"], ascending=[False, True]
-        )
-        rows = rows.assign(best_model=rows.index == best.index[0])
+        found = _marked(_of_question(answers, names))
+        answer = found[found["best_model"]].iloc[0]
+        of_answer = (rows["model"] == answer["model"]) & (rows["combine"] == answer["combine"])
         questions.append(
             Question(
-                **names,
+                dataset=names["dataset"],
+                label=names["label"],
+                classifier=names["classifier"],
+                split=names["split"],
                 chance=float(rows["chance"].mean()),
-                summary=rows.reset_index(drop=True),
-                fits=fits[of_question].reset_index(drop=True),
-                per_fold=per_fold[(per_fold[QUESTION_KEYS] == list(names.values())).all(axis=1)],
+                summary=rows.assign(best_model=rows["best"] & of_answer).reset_index(drop=True),
+                answers=found,
+                fits=_of_question(fits, names),
+                answers_fits=_of_question(answers_fits, names),
+                oracle=_of_question(oracle, names),
             )
         )
     return questions
+
+
+def _of_question(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    same = (table[QUESTION_KEYS] == list(names.values())).all(axis=1)
+    return table.loc[same].reset_index(drop=True)
+
+
+def _marked(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers of one question with `best_model`, the best on validation first."""
+    ranked = answers.sort_values(["score_val_mean", "model"], ascending=[False, True])
+    single = ranked["combine"] == EACH
+    best = ranked[single if single.any() else ~single].index[0]
+    return ranked.assign(best_model=ranked.index == best).reset_index(drop=True)

@@ -12,6 +12,7 @@ from probes.combine import EACH
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
+    from rich.text import Text
 
     from probes.report.load import Question, ReportData
 
@@ -29,7 +30,7 @@ CSV_COLUMNS = [
     "uar_test_std",
     "uar_val_mean",
     "uar_val_std",
-    "uar_train_mean",
+    "score_train_mean",
     "accuracy_test_mean",
     "f1_macro_test_mean",
     "chance",
@@ -38,6 +39,12 @@ CSV_COLUMNS = [
     "hparams",
     "combine",
     "layers",
+    "metric",
+    "n_settings",
+    "score_test_mean",
+    "score_test_std",
+    "score_val_mean",
+    "score_val_std",
 ]
 
 
@@ -47,9 +54,12 @@ def percent(mean: float, std: float = math.nan) -> str:
     return text if math.isnan(std) else f"{text} ± {100 * std:.1f}"
 
 
-def terminal_tables(data: ReportData) -> list[Table]:
-    """One rich table per question: layers down, models across, mean test UAR ± std in %."""
-    return [_terminal_table(question) for question in data.questions]
+def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
+    """One rich table per question: layers down, models across, mean test score ± std in %.
+
+    With `oracle` also what the layer would score that the test rows themselves prefer.
+    """
+    return [_terminal_table(question, oracle=oracle) for question in data.questions]
 
 
 def csv_table(data: ReportData) -> pd.DataFrame:
@@ -64,7 +74,7 @@ def write_csv(data: ReportData, path: Path) -> None:
     csv_table(data).to_csv(path, index=False, lineterminator="\n")
 
 
-def _terminal_table(question: Question) -> Table:
+def _terminal_table(question: Question, *, oracle: bool) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -72,7 +82,7 @@ def _terminal_table(question: Question) -> Table:
     # Text, never markup: names come from data and may hold brackets.
     table = Table(
         title=Text(question.title, style="bold"),
-        caption=Text(_caption(question), style="dim"),
+        caption=Text(_caption(question, oracle=oracle), style="dim"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -81,8 +91,8 @@ def _terminal_table(question: Question) -> Table:
     table.add_column("layer", justify="right", style="dim")
     cells: dict[tuple[str, str], Text] = {}
     for row in question.rows():
-        text = Text(percent(row["uar_test_mean"], row["uar_test_std"]))
-        if row["best_model"]:
+        text = Text(percent(row["score_test_mean"], row["score_test_std"]))
+        if row["best_model"] and question.n_splits == 1:
             text = Text.assemble((f"{BEST_MODEL} {text.plain}", "bold green"))
         elif row["best"] and row["combine"] == EACH:
             text = Text.assemble((f"{BEST_LAYER} {text.plain}", "bold"))
@@ -94,7 +104,35 @@ def _terminal_table(question: Question) -> Table:
     for place in [*map(str, single), *sorted(set(combined))]:
         row_cells = (cells.get((model, place), Text("")) for model in question.models)
         table.add_row(place, *row_cells)
+    if question.n_splits > 1:
+        table.add_section()
+        table.add_row("chosen", *(_chosen(question, model) for model in question.models))
+    if oracle:
+        table.add_section()
+        table.add_row("oracle", *(_oracle(question, model) for model in question.models))
     return table
+
+
+def _chosen(question: Question, model: str) -> Text:
+    """The answer of a model where the layer was chosen anew in every fold."""
+    from rich.text import Text
+
+    rows = question.answers[(question.answers["model"] == model) & (question.answers["combine"] == EACH)]
+    if rows.empty:
+        return Text("")
+    row = rows.iloc[0]
+    text = f"{percent(row['score_test_mean'], row['score_test_std'])} ({row['layers']})"
+    return Text.assemble((f"{BEST_MODEL} {text}", "bold green")) if row["best_model"] else Text(text)
+
+
+def _oracle(question: Question, model: str) -> Text:
+    from rich.text import Text
+
+    rows = question.oracle[(question.oracle["model"] == model) & (question.oracle["combine"] == EACH)]
+    if rows.empty:
+        return Text("")
+    row = rows.iloc[0]
+    return Text(f"{percent(row['oracle_test'])} ({row['oracle_layers']})", style="dim")
 
 
 def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
@@ -103,11 +141,16 @@ def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
     return layers if row["combine"] == EACH else f"{row['combine']} {layers}"
 
 
-def _caption(question: Question) -> str:
-    return (
-        f"Test UAR in %, {spread_of(question)}; chance {100 * question.chance:.1f}. "
+def _caption(question: Question, *, oracle: bool) -> str:
+    text = (
+        f"Test {question.metric} in %, {spread_of(question)}; chance {100 * question.chance:.1f}. "
         f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
     )
+    if question.n_splits > 1:
+        text += " Last row, the result: layer and settings chosen anew in every fold (in brackets: layers)."
+    if oracle:
+        text += " Oracle: the layer that test itself prefers; an upper bound, not a result."
+    return text
 
 
 def spread_of(question: Question) -> str:
@@ -115,6 +158,6 @@ def spread_of(question: Question) -> str:
     n_fits = sorted({int(n) for n in question.summary["n_fits"]})
     shown = str(n_fits[0]) if len(n_fits) == 1 else f"{n_fits[0]} to {n_fits[-1]}"
     if question.n_splits > 1:
-        what = "folds" if question.fits["fold"].nunique() > 1 else "draws of the split"
+        what = "folds" if question.n_test_folds > 1 else "draws of the split"
         return f"mean ± std over {question.n_splits} {what} (each the mean of its seeds; {shown} fits)"
     return "one fit" if n_fits == [1] else f"mean ± std over {shown} fits"

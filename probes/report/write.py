@@ -21,8 +21,10 @@ class ReportPaths:
     svg: Path
 
 
-def write_report(results_dir: str | Path, out_dir: str | Path) -> ReportPaths:
+def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool = False) -> ReportPaths:
     """Report on `results_dir` (of `fs probe`) in `out_dir`; existing files are replaced.
+
+    With `oracle` the page also says what the layer would score that the test rows themselves prefer.
 
     Raises:
         ConfigError: `results_dir` holds no results.
@@ -39,5 +41,5 @@ def write_report(results_dir: str | Path, out_dir: str | Path) -> ReportPaths:
     )
     write_csv(data, paths.csv)
     write_figures(data, paths.png, paths.svg)
-    write_page(data, paths.html)
+    write_page(data, paths.html, oracle=oracle)
     return paths

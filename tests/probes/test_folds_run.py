@@ -14,7 +14,8 @@ from featurestore.errors import LabelError
 from probes import ProbeConfig, metrics, read_predictions, read_results, run_probe
 from probes.report import load_report_data, write_report
 from probes.report.warn import warnings_of
-from probes.results import COLUMNS, chosen_per_fold, pooled_uar, summarise
+from probes.results import COLUMNS
+from probes.selection import chosen_per_fold, pooled_score, summarise
 
 Write = Callable[..., None]
 GRID = {"mlp": {"max_epochs": 2, "batch_size": 32}, "linear": {"max_epochs": 2, "batch_size": 32}}
@@ -34,7 +35,7 @@ def test_every_utterance_is_tested_once_and_the_pool_is_all_of_them(store: str, 
     assert predictions["utterance_id"].is_unique
     assert len(predictions) == 228
     expected = metrics.uar(predictions["target"], predictions["prediction"])
-    assert pooled_uar(predictions, table) == pytest.approx(expected)
+    assert pooled_score(predictions, table) == pytest.approx(expected)
     record = json.loads((tmp_path / "_run.json").read_text())
     groups = [set(s["parts"]["test"]["groups"]) for s in record["splits"]]
     assert len(set.union(*groups)) == sum(map(len, groups)) == 6
@@ -120,7 +121,7 @@ def test_nested_folds_through_to_the_page(store: str, tmp_path: Path) -> None:
     per_fold = chosen_per_fold(results)
     assert per_fold["fold"].tolist() == [0, 1, 2]
     page = write_report(tmp_path / "r", tmp_path / "report").html.read_text(encoding="utf-8")
-    assert "With layer and settings chosen anew in every fold" in page
+    assert "Layer and settings were chosen anew in every fold" in page
     assert "Each is tested 2 times" in page
     # support counts each clip once, however often it was tested
     (question,) = load_report_data(tmp_path / "r").questions
@@ -157,7 +158,7 @@ def test_the_choice_in_a_fold_uses_that_folds_validation_only() -> None:
     ]  # fmt: skip
     chosen = chosen_per_fold(pd.DataFrame(rows))
     assert chosen["layer"].tolist() == [0, 1, 0]  # a tie goes to the lower layer
-    assert chosen["uar_test"].tolist() == [0.1, 0.3, 0.6]
+    assert chosen["score_test"].tolist() == [0.1, 0.3, 0.6]
     assert chosen_per_fold(pd.DataFrame(rows[:2])).empty
     # inner folds of one test fold choose together
     nested = [dict(r, split="nested:2x3", fold=i // 2) for i, r in enumerate(rows)]

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from featurestore.errors import CorruptData, StoreError
-from probes.results import COLUMNS, consolidate, prepare, read_results, summarise, write_task
+from probes.results import COLUMNS, consolidate, prepare, read_results, write_task
+from probes.selection import summarise
 
 
 def fit(layer: int, hparams: str, seed: int, val: float, test: float) -> dict[str, object]:
