@@ -282,8 +282,9 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
     type=click.Path(path_type=Path),
     help="Folder of results; finished fits found there are kept.",
 )
+@click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
-def probe(quiet: bool, grid: Path | None, seeds: int, **options: Any) -> None:
+def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     """Train classifiers on stored layers and measure unweighted average recall (UAR).
 
     Epoch and layer are chosen on validation rows; test rows are scored once. What was fitted before, with
@@ -298,19 +299,81 @@ def probe(quiet: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
     with probe_progress(quiet=quiet) as on_progress:
         summary = run_probe(config, on_progress, on_leakage=print_leakage)
-    print_probe_summary(summary)
+    print_probe_summary(summary, oracle=oracle)
+
+
+@main.command(name="save-probe")
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the probe.")
+@click.option("--label", help="Label it predicts; needed if the results hold several.")
+@click.option("--dataset", help="Data set it was trained on; needed if the results hold several.")
+@click.option("--classifier", help="Classifier; needed if the results hold several.")
+@click.option("--split", help="Split; needed if the results hold several.")
+@click.option("--model", help="Take this model's best layer; default: the model that validation chose.")
+@click.option("--store", help="Where the store is now; default: where it was.")
+def save_probe(results: Path, out: Path, **options: Any) -> None:
+    """Save the probe that validation chose, for `fs predict`.
+
+    It is fitted once more and its predictions for the test rows are compared with those on record. A
+    folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda and centroid.
+    """
+    from probes.keep import save_probe as run
+    from studies.console import print_saved_probe
+
+    _refuse_url(out)
+    print_saved_probe(run(results, out, **options))
+
+
+@main.command()
+@click.option(
+    "--probe", "folder", required=True, type=click.Path(path_type=Path), help="Folder of `fs save-probe`."
+)
+@click.option("--manifest", type=click.Path(path_type=Path), help="New audio to label (CSV or Parquet).")
+@click.option("--store", help="Label what this store holds already, instead of a manifest.")
+@click.option(
+    "--model",
+    help="With --manifest: id or folder of the audio model, default: where it was. "
+    "With --store: its name there, default: the probe's.",
+)
+@click.option("--dataset", help="With --store: the data set to label; may be left out if there is one.")
+@click.option(
+    "--out",
+    default="predictions.csv",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="CSV: prediction and a probability for each class.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--workers", type=int, help="Threads that decode audio.")
+@click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def predict(quiet: bool, **options: Any) -> None:
+    """Label new audio with a saved probe.
+
+    Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
+    with other weights is refused.
+    """
+    from studies.console import extract_progress, print_predictions
+    from studies.predict import PredictRequest, run_predict
+
+    _refuse_url(options["out"])
+    request = PredictRequest(**options)
+    with extract_progress(quiet=quiet or request.manifest is None) as on_progress:
+        found = run_predict(request, on_progress)
+    print_predictions(found, request.out)
 
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
-def report(results: Path, out: Path) -> None:
+@click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
+def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
     from probes.report import write_report
     from studies.console import print_report_paths, print_tables
 
-    paths = write_report(results, out)
-    print_tables(results)
+    paths = write_report(results, out, oracle=oracle)
+    print_tables(results, oracle=oracle)
     print_report_paths(paths)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,20 @@ from featurestore.manifest import Manifest
 from featurestore.plan import DEFAULT_UNIT_ROWS, order_rows
 from featurestore.writer import KeyRequest, package_versions
 
+# Options of `ExtractConfig` that decide what is stored for a row and layer.
+VALUE_OPTIONS = (
+    "functionals",
+    "dtype",
+    "precision",
+    "normalisation",
+    "min_samples",
+    "short_policy",
+    "rate_policy",
+    "resample_quality",
+    "channel",
+    "window_s",
+    "overlap_s",
+)
 VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
 
 
@@ -93,7 +108,7 @@ def plan_key(
         unit_rows=unit_rows,
         frames=frames,
         versions=package_versions(VERSIONED_PACKAGES),
-        model_card={k: v for k, v in vars(source.card).items() if v is not None},
+        model_card=describe(source, config),
     )
     return KeyPlan(
         config=config,
@@ -188,6 +203,21 @@ def resolve_devices(spec: str) -> list[str]:
             raise ConfigError("--device cuda:all: no CUDA device on this machine")
         return [f"cuda:{i}" for i in range(n)]
     return [resolve_device(device.strip()) for device in spec.split(",")]
+
+
+def describe(source: ModelSource, config: ExtractConfig) -> dict[str, Any]:
+    """What the key says for people: the model's card, and what it was asked for with.
+
+    `given` has the model as it was named and the options that decide values and were not left as they
+    are, so that other audio can be embedded in the same way.
+    """
+    # A relative path would mean nothing to whoever runs from another folder.
+    at = str(Path(config.model).resolve()) if Path(config.model).exists() else config.model
+    defaults = {f.name: f.default for f in fields(ExtractConfig)}
+    asked = {name: getattr(config, name) for name in VALUE_OPTIONS}
+    given = {name: value for name, value in asked.items() if value != defaults[name]}
+    card = {k: v for k, v in vars(source.card).items() if v is not None}
+    return {**card, "given": {"model": at, **given}}
 
 
 def resolve_device(device: str) -> str:

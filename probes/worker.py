@@ -145,7 +145,7 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
     out_rows, predicted = [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
         scores = {
-            name: _over_all(fit.scores(part), data.trained, len(question.classes))
+            name: over_all(fit.scores(part), data.trained, len(question.classes))
             for name, part in data.x.items()
         }
         guess = {name: s.argmax(axis=1) for name, s in scores.items()}
@@ -198,7 +198,7 @@ def _own_measures(fit: FittedProbe, data: Prepared) -> dict[str, float]:
     return measures
 
 
-def _over_all(
+def over_all(
     scores: npt.NDArray[np.float32], trained: npt.NDArray[np.int64], n_classes: int
 ) -> npt.NDArray[np.float32]:
     """Scores `[n, C]` of all classes from those of the classes that were trained, the others last."""

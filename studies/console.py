@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from featurestore.corpora.base import CorpusTable
     from featurestore.labels import LabelReport
     from featurestore.store import Store
+    from probes.keep import SavedSummary
     from probes.leakage import LeakageReport
     from probes.report import ReportPaths
     from probes.runner import ProbeProgress, ProbeSummary
+    from studies.predict import Predictions
 
 MAX_REASONS = 10
 
@@ -141,9 +143,9 @@ def print_failures(failed: dict[str, str]) -> None:
         )
 
 
-def print_probe_summary(summary: ProbeSummary) -> None:
+def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     """The tables of the results folder, and how much was fitted."""
-    print_tables(summary.out)
+    print_tables(summary.out, oracle=oracle)
     cached = f", {summary.n_cached} fits were there already" if summary.n_cached else ""
     console().print(
         f"{summary.n_fitted} fits in {format_duration(summary.seconds)}{cached}; results in {summary.out}",
@@ -151,15 +153,51 @@ def print_probe_summary(summary: ProbeSummary) -> None:
     )
 
 
-def print_tables(results: str | Path) -> None:
+def print_tables(results: str | Path, *, oracle: bool = False) -> None:
     """Layers × models for every question of a results folder."""
     from probes.report.load import load_report_data
     from probes.report.tables import terminal_tables
 
     out = console()
-    for table in terminal_tables(load_report_data(results)):
+    for table in terminal_tables(load_report_data(results), oracle=oracle):
         out.print(table)
         out.print()
+
+
+def print_saved_probe(saved: SavedSummary) -> None:
+    """What was saved, how good it was, and whether it is the one that was recorded."""
+    from featurestore.layers import format_layers
+
+    out, card = console(), saved.card
+    split, _, fold = card.split
+    place = f"{'layer' if len(card.layers) == 1 else card.combine} {format_layers(card.layers)}"
+    val, test = (100 * card.scores.get(f"uar_{part}", float("nan")) for part in ("val", "test"))
+    out.print(
+        f"{card.label} by {card.classifier} on {place} of {card.model}, trained on {card.dataset} "
+        f"(split {split}, fold {fold}, seed {card.seed}); UAR {val:.1f} % on validation, "
+        f"{test:.1f} % on test",
+        markup=False,
+    )
+    n, differ = card.reproduced["n_test"], card.reproduced["n_differ"]
+    out.print(f"fitted again: {n - differ} of {n} test predictions are those on record", markup=False)
+    out.print(
+        f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …", markup=False
+    )
+
+
+def print_predictions(found: Predictions, path: Path) -> None:
+    """How many rows got which class, failures with reasons, and where the table is."""
+    out, table = console(), found.table
+    ok = table["status"] == "ok"
+    counts = Counter(table.loc[ok, "prediction"])
+    shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
+    more = f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
+    out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled", markup=False)
+    failed = table[~ok]
+    print_failures(
+        dict(zip(failed["utterance_id"], failed["status"].str.removeprefix("failed: "), strict=True))
+    )
+    out.print(f"predictions: {path}", markup=False)
 
 
 def print_report_paths(paths: ReportPaths) -> None:

@@ -1,0 +1,86 @@
+"""The configuration that makes the very same values again, of other audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from extractors.config import ExtractConfig
+from extractors.models import find_model
+from extractors.request import VALUE_OPTIONS, audio_policy, choose_functionals, fingerprint
+from extractors.windows import long_clips
+from featurestore.errors import FingerprintMismatch
+from featurestore.fingerprint import diff
+
+# A configuration can differ everywhere; one line cannot hold it.
+SHOWN_DIFFERENCES = 3
+
+
+def same_extraction(
+    wanted: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    manifest: Path,
+    store: str,
+    dataset: str,
+    name: str,
+    layers: str,
+    model: str | None = None,
+    **machine: Any,
+) -> ExtractConfig:
+    """How to embed `manifest` as the embeddings with the fingerprint `wanted` were made.
+
+    No weights are loaded, but they are read once for their hash.
+
+    Args:
+        wanted: fingerprint of the key whose values are wanted.
+        given: what the key was made with: `given` of its model card, where it has one.
+        manifest: what to embed.
+        store: where to.
+        dataset: name of the data set there.
+        name: name of the model there.
+        layers: layers to keep, e.g. ``3`` or ``0-12``.
+        model: where the model is now; default: where it was.
+        machine: options of `ExtractConfig` that decide no values: device, workers, torch_weights.
+
+    Raises:
+        FingerprintMismatch: this model, or this version of the code, would make other values; one line
+            with the first differences.
+        ModelError: there is no such model.
+    """
+    audio = wanted.get("input", {})
+    # Keys without `given` (imported ones): what their fingerprint says by itself.
+    options = {
+        "functionals": wanted.get("functionals"),
+        "dtype": wanted.get("dtype"),
+        "precision": wanted.get("precision"),
+        "normalisation": audio.get("normalisation"),
+        **{k: v for k, v in given.items() if k in VALUE_OPTIONS},
+    }
+    options["functionals"] = tuple(options["functionals"] or ()) or None
+    spec = str(model or given.get("model", ""))
+    config = ExtractConfig(
+        manifest=manifest,
+        dataset=dataset,
+        model=spec,
+        store=store,
+        name=name,
+        layers=layers,
+        **{k: v for k, v in {**options, **machine}.items() if v is not None},
+    )
+    source = find_model(spec, allow_pickle=config.torch_weights)
+    policy = audio_policy(config, source)
+    windows = long_clips(source.card, config.window_s, config.overlap_s)
+    functionals = choose_functionals(config.functionals, source)
+    made = fingerprint(config, source, policy, windows, functionals)
+    # What both have says more than what only one has.
+    differences = sorted(diff(wanted, made), key=lambda line: "(absent)" in line)
+    if differences:
+        shown = "; ".join(d.replace("requested", "here") for d in differences[:SHOWN_DIFFERENCES])
+        more = len(differences) - SHOWN_DIFFERENCES
+        raise FingerprintMismatch(
+            f"--model {spec}: it would not make the embeddings that are wanted ({name}): {shown}"
+            f"{f'; and {more} more' if more > 0 else ''}; give the model they were made with"
+        )
+    return config

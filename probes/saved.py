@@ -1,0 +1,186 @@
+"""A fitted probe as two files, ``probe.json`` and ``weights.safetensors``, and its predictions.
+
+Nothing is pickled: a probe from anybody can be read without running what it brings. The JSON says what
+the embeddings have to be (the whole fingerprint of the extraction), so that a probe is never asked about
+vectors it was not made for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.errors import CorruptData, FingerprintMismatch, StoreError
+from featurestore.fingerprint import diff
+from probes.storable import Stored, restore
+
+FloatArray = npt.NDArray[np.float32]
+
+FORMAT = "featurestore-audio probe"
+FORMAT_VERSION = 1
+JSON_NAME = "probe.json"
+WEIGHTS_NAME = "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCard:
+    """What a saved probe is: all but its weights, as JSON values.
+
+    Attributes:
+        model: Name of the model in the store.
+        dataset: Data set it was trained on.
+        extraction: Fingerprint of the embeddings, in full.
+        given: What they were made with: `model` as `fs extract --model` took it, and options; empty where
+            that is not known.
+        layers: The layer of the embeddings; several, ascending, where they are combined.
+        combine: How, see `probes.combine`.
+        label: Label column.
+        classes: Names of what it tells apart, in the order of its scores.
+        multilabel: Any number of classes can be right at once.
+        classifier: Name or import path.
+        hparams: All settings of the fit.
+        seed: Seed of the fit.
+        split: Split, its seed, and the fold.
+        question: Fingerprint of the fit in the results it is from.
+        scores: Of the fit: uar_train, uar_val, uar_test and others.
+        reproduced: Test rows, and those whose prediction is another than the recorded one.
+        kind: How the weights are to be read: see `probes.storable`.
+        settings: What that needs besides the arrays.
+        probabilistic: Scores are probabilities.
+        versions: Of the packages that fitted it.
+    """
+
+    model: str
+    dataset: str
+    extraction: dict[str, Any]
+    given: dict[str, Any]
+    layers: tuple[int, ...]
+    combine: str
+    label: str
+    classes: tuple[str, ...]
+    multilabel: bool
+    classifier: str
+    hparams: dict[str, Any]
+    seed: int
+    split: tuple[str, int, int]
+    question: str
+    scores: dict[str, float]
+    reproduced: dict[str, int]
+    kind: str
+    settings: dict[str, Any]
+    probabilistic: bool
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedProbe:
+    """A probe that was saved: raw embeddings in, classes out.
+
+    Attributes:
+        card: What it is.
+        mean: Of the training rows `[d]`.
+        scale: What they were divided by `[d]`.
+        arrays: Weights by name.
+    """
+
+    card: ProbeCard
+    mean: FloatArray
+    scale: FloatArray
+    arrays: dict[str, npt.NDArray[Any]]
+
+    def scores(self, x: FloatArray) -> FloatArray:
+        """Class scores `[n, C]` of embeddings `[n, d]` as the store holds them.
+
+        Layers in ascending order side by side, and within each its functionals.
+        """
+        standard = (np.asarray(x, dtype=np.float32) - self.mean) / self.scale
+        stored = Stored(kind=self.card.kind, settings=self.card.settings, arrays=self.arrays)
+        return restore(stored, multilabel=self.card.multilabel)(standard)
+
+    def predict(self, x: FloatArray) -> npt.NDArray[np.object_]:
+        """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``."""
+        return self.name(self.scores(x))
+
+    def name(self, scores: FloatArray) -> npt.NDArray[np.object_]:
+        """Predictions `[n]` from `scores [n, C]`."""
+        classes = np.array(self.card.classes, dtype=object)
+        if not self.card.multilabel:
+            return np.asarray(classes[scores.argmax(axis=1)], dtype=object)
+        from featurestore.labels import join_labels
+
+        return np.array([join_labels(classes[row >= 0.5]) for row in scores], dtype=object)
+
+    def require(self, fingerprint: Mapping[str, Any], what: str) -> None:
+        """Refuse embeddings that were made in another way.
+
+        Raises:
+            FingerprintMismatch: one line with the first differences.
+        """
+        differences = diff(self.card.extraction, fingerprint)
+        if differences:
+            shown = "; ".join(
+                d.replace("stored", "probe").replace("requested", "here") for d in differences[:3]
+            )
+            raise FingerprintMismatch(
+                f"{what}: the probe was trained on other embeddings: {shown}; "
+                f"extract with the model and options of {self.card.model}"
+            )
+
+
+def write_probe(folder: Path, probe: SavedProbe) -> None:
+    """Write both files; the JSON last, so that a folder with one is whole.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
+    arrays = {f"probe.{name}": np.ascontiguousarray(value) for name, value in probe.arrays.items()}
+    arrays |= {"standardiser.mean": probe.mean, "standardiser.scale": probe.scale}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON_NAME).unlink(missing_ok=True)
+        save_file(arrays, folder / WEIGHTS_NAME)
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (folder / JSON_NAME).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot write the probe here ({error.strerror}); choose another --out"
+        ) from error
+
+
+def read_probe(folder: Path) -> SavedProbe:
+    """Read what `write_probe` wrote.
+
+    Raises:
+        StoreError: there is no probe.
+        CorruptData: it cannot be read, or was written by a later version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / JSON_NAME
+    if not path.is_file():
+        raise StoreError(f"{path}: expected a probe of `fs save-probe`, found no such file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        form, version = content.pop("format"), content.pop("format_version")
+        if form != FORMAT or version > FORMAT_VERSION:
+            raise ValueError(f"format {form!r} {version}, this version reads {FORMAT!r} {FORMAT_VERSION}")
+        card = ProbeCard(
+            **{**content, **{name: tuple(content[name]) for name in ("classes", "split", "layers")}}
+        )
+        arrays = load_file(folder / WEIGHTS_NAME)
+        mean, scale = arrays.pop("standardiser.mean"), arrays.pop("standardiser.scale")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
+    named = {name.removeprefix("probe."): value for name, value in arrays.items()}
+    return SavedProbe(card=card, mean=mean, scale=scale, arrays=named)

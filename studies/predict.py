@@ -1,0 +1,256 @@
+"""Label new audio with a saved probe: `predict_manifest` and `predict_store`."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurestore.errors import ConfigError, KeyNotFound, StoreError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from extractors.results import Progress
+    from featurestore.store import Features
+    from probes.saved import SavedProbe
+
+DATASET = "predicted"
+STATUS_OK = "ok"
+# Columns of a prediction, before one for each class.
+COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What was predicted.
+
+    Attributes:
+        table: One row per utterance in the order of the manifest: `COLUMNS`, then ``p:CLASS`` for each
+            class (``score:CLASS``, and an empty `probability`, where scores are no probabilities). Rows
+            whose audio failed have a status that says why, and nothing else.
+        probe: What predicted.
+    """
+
+    table: pd.DataFrame
+    probe: SavedProbe
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """A call of `fs predict`: either a manifest or a store.
+
+    Attributes:
+        folder: A probe of `fs save-probe`.
+        manifest: New audio.
+        store: What is embedded already.
+        model: Where the audio model is (manifest), or its name (store).
+        dataset: Data set of the store.
+        out: CSV file to write.
+        device: For the audio model.
+        workers: Threads that decode audio.
+        torch_weights: Also read ``pytorch_model.bin``.
+    """
+
+    folder: Path
+    manifest: Path | None = None
+    store: str | None = None
+    model: str | None = None
+    dataset: str | None = None
+    out: Path = Path("predictions.csv")
+    device: str = "auto"
+    workers: int | None = None
+    torch_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.manifest is None) == (self.store is None):
+            raise ConfigError("expected one of --manifest (new audio) and --store (embedded already)")
+        if self.manifest is not None and self.dataset is not None:
+            raise ConfigError("--dataset names a data set of --store; a manifest needs none")
+
+
+def run_predict(
+    request: PredictRequest, on_progress: Callable[[Progress], None] | None = None
+) -> Predictions:
+    """Label what the request says and write its table.
+
+    Raises:
+        UserError: see `predict_manifest` and `predict_store`.
+    """
+    if request.manifest is not None:
+        found = predict_manifest(
+            request.folder,
+            request.manifest,
+            model=request.model,
+            device=request.device,
+            workers=request.workers,
+            torch_weights=request.torch_weights,
+            on_progress=on_progress,
+        )
+    else:
+        found = predict_store(
+            request.folder, str(request.store), model=request.model, dataset=request.dataset
+        )
+    write_predictions(found, request.out)
+    return found
+
+
+def predict_manifest(
+    folder: Path,
+    manifest: Path,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    torch_weights: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Predictions:
+    """Embed the audio of a manifest as the probe's training data was embedded, and label it.
+
+    Only the layers up to the probe's are computed. The embeddings go to a temporary store.
+
+    Args:
+        folder: A probe of `fs save-probe`.
+        manifest: What to label.
+        model: Where the audio model is; default: where it was.
+        device: For the audio model, as `fs extract --device`.
+        workers: Threads that decode audio.
+        torch_weights: Also read ``pytorch_model.bin``.
+        on_progress: Told as clips are embedded.
+
+    Raises:
+        FingerprintMismatch: the audio model is another one, or would be used in another way.
+        UserError: of the kind that fits, before any weights are loaded.
+    """
+    from extractors import extract
+    from extractors.again import same_extraction
+    from featurestore.layers import format_layers
+    from featurestore.store import open_store
+    from probes.saved import read_probe
+
+    probe = read_probe(folder)
+    card = probe.card
+    if not (model or card.given.get("model")):
+        raise ConfigError(f"{folder}: does not say where {card.model} is; give --model ID or folder")
+    with tempfile.TemporaryDirectory(prefix="fs-predict-") as temporary:
+        config = same_extraction(
+            card.extraction,
+            card.given,
+            manifest=manifest,
+            model=model,
+            store=temporary,
+            dataset=DATASET,
+            name=card.model,
+            layers=format_layers(card.layers),
+            device=device,
+            workers=workers,
+            torch_weights=torch_weights,
+        )
+        extract(config, on_progress)
+        return _predict(probe, open_store(temporary).features(card.model, DATASET))
+
+
+def predict_store(
+    folder: Path, store: str, *, model: str | None = None, dataset: str | None = None
+) -> Predictions:
+    """Label what a store holds already; no audio is needed.
+
+    Args:
+        folder: A probe of `fs save-probe`.
+        store: Path or URL.
+        model: Name of the model there; default: the probe's.
+        dataset: Name of the data set there; may be left out if the model has one only.
+
+    Raises:
+        KeyNotFound: the store has no such embeddings.
+        FingerprintMismatch: they were made in another way than those the probe was trained on.
+    """
+    from featurestore.store import open_store
+    from probes.saved import read_probe
+
+    probe = read_probe(folder)
+    name = model or probe.card.model
+    keys = open_store(store).keys()
+    datasets = [d for m, d in keys if m == name and dataset in (None, d)]
+    if not datasets:
+        held = ", ".join("/".join(key) for key in keys) or "nothing"
+        raise KeyNotFound(
+            f"{store}: expected {name}/{dataset or '…'}, it holds {held}; give --model, --dataset"
+        )
+    if len(datasets) > 1:
+        raise ConfigError(f"{store}: {name} has the data sets {', '.join(datasets)}; give --dataset")
+    features = open_store(store).features(name, datasets[0])
+    probe.require(features.attrs["fingerprint"], f"{store}: {name}/{datasets[0]}")
+    return _predict(probe, features)
+
+
+def write_predictions(found: Predictions, out: Path) -> None:
+    """Write the table as CSV, whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    text = io.StringIO()
+    found.table.to_csv(text, index=False, lineterminator="\n", float_format="%.6g")
+    with _replacing(out) as path:
+        path.write_text(text.getvalue(), encoding="utf-8")
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, out)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"--out {out}: cannot be written ({error.strerror}); choose another") from error
+
+
+def _predict(probe: SavedProbe, features: Features) -> Predictions:
+    import numpy as np
+
+    from featurestore.layers import format_layers
+
+    card = probe.card
+    lacking = set(card.layers) - set(features.layers)
+    if lacking:
+        raise KeyNotFound(
+            f"{features.storage.url}: {features.info.path} lacks layer {format_layers(lacking)}, which the "
+            f"probe needs; extract with --layers {format_layers(card.layers)}"
+        )
+    index = features.index
+    ok = (index["status"] == STATUS_OK).to_numpy()
+    scores = np.full((len(index), len(card.classes)), np.nan, dtype=np.float32)
+    lazy = [features.layer(layer).dask() for layer in card.layers]
+    start = 0
+    for i in range(lazy[0].numblocks[0]):
+        # Block by block: a layer may be larger than memory.
+        blocks = [layer.blocks[i].compute(scheduler="synchronous") for layer in lazy]
+        where = np.flatnonzero(ok[start : start + len(blocks[0])])
+        if len(where):
+            x = np.concatenate([block[where].reshape(len(where), -1) for block in blocks], axis=1)
+            scores[start + where] = probe.scores(x.astype(np.float32))
+        start += len(blocks[0])
+    table = index[["utterance_id", "path", "start_s", "end_s", "status"]].copy()
+    table["prediction"] = ""
+    table.loc[ok, "prediction"] = probe.name(scores[ok])
+    prefix = "p" if card.probabilistic else "score"
+    # The probability of one class; a set of labels has none of its own.
+    single = card.probabilistic and not card.multilabel
+    table["probability"] = scores.max(axis=1) if single else np.nan
+    columns: dict[str, Any] = {f"{prefix}:{c}": scores[:, i] for i, c in enumerate(card.classes)}
+    table = table.assign(**columns)
+    manifest = features.manifest.table["utterance_id"]
+    place = {name: i for i, name in enumerate(manifest)}
+    return Predictions(
+        table=table.sort_values("utterance_id", key=lambda c: c.map(place), ignore_index=True), probe=probe
+    )

@@ -1,0 +1,177 @@
+"""`fs save-probe` and `fs predict`, from audio and from a store, through the command line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+import cli
+from featurestore import open_store
+from probes import read_predictions, read_results
+from tests.conftest import write_clips
+from tests.models import save_ssl
+
+
+def fs(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
+
+
+def good(*arguments: object) -> Result:
+    result = fs(*arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def one_line(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+class World:
+    """A tiny HuBERT, its store, results and a saved probe of layer 1 or above."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = write_clips(root / "audio", [5000 + 61 * i for i in range(48)])
+        self.model = save_ssl(root / "hubert", "hubert", "base")
+        self.store = root / "s"
+        options = ("--dataset", "d", "--model", self.model, "--store", self.store, "--layers", "0-2", "-q")
+        good("extract", "--manifest", self.manifest, *options, "--normalise", "peak", "--min-samples", 4000)
+        probe = ("--store", self.store, "--label", "kind", "--split", "random", "--classifier", "logreg")
+        good("probe", *probe, "--out", root / "r", "-q")
+        self.said = good("save-probe", root / "r", "--out", root / "p").output
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def test_new_audio_is_embedded_as_the_training_data_was(world: World, tmp_path: Path) -> None:
+    """The same files under other names and in another order: the predictions on record come back."""
+    assert "test predictions are those on record" in world.said
+    recorded = read_predictions(world.root / "r", read_results(world.root / "r"))
+    fits = read_results(world.root / "r")
+    chosen = fits.loc[fits["uar_val"].idxmax()]
+    recorded = recorded[recorded["fingerprint"] == chosen["fingerprint"]].set_index("utterance_id")
+    names = list(recorded.index)[::-1]
+    for i, name in enumerate(names):
+        shutil.copy(world.root / "audio" / f"{name}.wav", tmp_path / f"new{i}.wav")
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    files = [f"new{i}.wav" for i in range(len(names))]
+    pd.DataFrame({"path": [*files, "broken.wav"]}).to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "out" / "predictions.csv"
+    result = good(
+        "predict", "--probe", world.root / "p", "--manifest", tmp_path / "new.csv", "--out", out, "-q"
+    )
+    table = pd.read_csv(out)
+    assert table["utterance_id"].tolist() == [*(f"new{i}" for i in range(len(names))), "broken"]
+    assert table["prediction"].tolist()[:-1] == recorded.loc[names, "prediction"].tolist()
+    assert table["status"].tolist()[:-1] == ["ok"] * len(names)
+    assert table["status"].iloc[-1].startswith("failed: ")
+    assert table.iloc[-1][["prediction", "probability", "p:a", "p:b"]].isna().all()
+    probabilities = table[["p:a", "p:b"]].to_numpy()[:-1]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(probabilities.max(axis=1), table["probability"][:-1], atol=1e-6)
+    assert f"{len(names)} labelled" in result.output
+    assert "1 ×" in result.output
+
+
+def test_a_store_needs_no_audio_and_gives_the_same_as_the_audio(world: World, tmp_path: Path) -> None:
+    hidden = world.root / "hidden"
+    good(
+        "predict",
+        "--probe",
+        world.root / "p",
+        "--manifest",
+        world.manifest,
+        "--out",
+        tmp_path / "a.csv",
+        "-q",
+    )
+    (world.root / "audio").rename(hidden)
+    try:
+        good("predict", "--probe", world.root / "p", "--store", world.store, "--out", tmp_path / "b.csv")
+    finally:
+        hidden.rename(world.root / "audio")
+    a, b = pd.read_csv(tmp_path / "a.csv"), pd.read_csv(tmp_path / "b.csv")
+    assert a["utterance_id"].tolist() == b["utterance_id"].tolist()
+    assert a["prediction"].tolist() == b["prediction"].tolist()
+    np.testing.assert_allclose(a[["p:a", "p:b"]], b[["p:a", "p:b"]], atol=1e-5)
+
+
+def test_only_the_layers_that_are_needed_are_computed(world: World, tmp_path: Path) -> None:
+    """The embeddings of one clip by hand: the store's own values, of the probe's layer."""
+    from extractors import extract
+    from extractors.again import same_extraction
+    from probes.saved import read_probe
+
+    card = read_probe(world.root / "p").card
+    config = same_extraction(
+        card.extraction, card.given, manifest=world.manifest, store=str(tmp_path / "t"), dataset="d",
+        name=card.model, layers=str(card.layers[0]),
+    )  # fmt: skip
+    assert (config.normalisation, config.min_samples) == ("peak", 4000)
+    extract(config)
+    again = open_store(tmp_path / "t").features(card.model, "d")
+    stored = open_store(world.store).features(card.model, "d")
+    assert again.layers == list(card.layers)
+    np.testing.assert_array_equal(again.layer(card.layers[0]).numpy(), stored.layer(card.layers[0]).numpy())
+
+
+def test_other_weights_are_refused_before_anything_is_embedded(world: World, tmp_path: Path) -> None:
+    other = save_ssl(tmp_path / "hubert", "hubert", "base", seed=1)
+    asked = ("--probe", world.root / "p", "--out", tmp_path / "p.csv", "-q")
+    one_line(
+        fs("predict", *asked, "--manifest", world.manifest, "--model", other),
+        "would not make the embeddings",
+        "model.weights_sha256: stored",
+    )
+    one_line(
+        fs("predict", *asked, "--manifest", world.manifest, "--model", "logmel"),
+        "model.family: stored hubert",
+    )
+    options = ("--dataset", "d", "--model", other, "--store", tmp_path / "s", "--layers", "0-2", "-q")
+    good("extract", "--manifest", world.manifest, *options)
+    one_line(fs("predict", *asked, "--store", tmp_path / "s"), "the probe was trained on other embeddings")
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_clip_at_another_rate_is_resampled_as_in_training(world: World, tmp_path: Path) -> None:
+    x, rate = soundfile.read(world.root / "audio" / "clip000.wav")
+    soundfile.write(tmp_path / "a.wav", np.repeat(x, 2), 2 * rate)
+    pd.DataFrame({"path": ["a.wav"]}).to_csv(tmp_path / "m.csv", index=False)
+    good(
+        "predict",
+        "--probe",
+        world.root / "p",
+        "--manifest",
+        tmp_path / "m.csv",
+        "--out",
+        tmp_path / "p.csv",
+        "-q",
+    )
+    assert pd.read_csv(tmp_path / "p.csv")["status"].tolist() == ["ok"]
+
+
+def test_wrong_calls_are_one_line(world: World, tmp_path: Path) -> None:
+    p = ("--probe", world.root / "p", "--out", tmp_path / "p.csv", "-q")
+    one_line(fs("predict", *p), "expected one of --manifest", "--store")
+    one_line(
+        fs("predict", "--probe", tmp_path, "--store", world.store), "expected a probe of `fs save-probe`"
+    )
+    one_line(fs("predict", *p, "--manifest", tmp_path / "none.csv"), "none.csv")
+    one_line(
+        fs("predict", *p, "--store", world.store, "--dataset", "e"), "expected hubert/e, it holds hubert/d"
+    )
+    one_line(fs("predict", *p, "--manifest", world.manifest, "--model", tmp_path / "gone"), "no such folder")
+    one_line(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
