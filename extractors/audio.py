@@ -267,9 +267,12 @@ def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.nd
         raise AudioError(f"{room_samples} samples do not fit the temporary folder ({error})") from error
     n = 0
     for block in _resampled(meter.pass_on(stretch.blocks()), stretch.sample_rate_hz, policy):
-        room[n : n + len(block)] = block
+        if block.any():  # hours of nothing cost nothing: the room is zeros already
+            room[n : n + len(block)] = block
         n += len(block)
     samples = room[:n]
+    if policy.short_policy == "repeat" and n < policy.min_samples:
+        return normalise(np.resize(samples, policy.min_samples), policy.normalisation)
     _normalise_in_place(samples, policy.normalisation)
     return samples
 

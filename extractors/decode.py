@@ -121,7 +121,7 @@ def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float
         # What is there up to a given end is good; an open end means a whole file.
         missing = missing_part(path, frames, tolerance)
         if missing:
-            raise AudioError(missing)
+            raise AudioError(f"{missing}; an end_s takes what is there")
         return frames
     last = round(end_s * rate)
     if last > frames + END_TOLERANCE_S * rate:

@@ -12,14 +12,14 @@ IN_MEMORY_BYTES = 256 * 1024 * 1024
 
 
 def scratch(shape: tuple[int, ...], *, in_memory_bytes: int = IN_MEMORY_BYTES) -> np.ndarray:
-    """An uninitialised float32 array; beyond `in_memory_bytes` a file in `tempfile.gettempdir()`.
+    """A float32 array of zeros; beyond `in_memory_bytes` a file in `tempfile.gettempdir()`.
 
     Raises:
         OSError: the disk has no room for it.
     """
     n_bytes = 4 * math.prod(shape)
     if n_bytes <= in_memory_bytes:
-        return np.empty(shape, dtype=np.float32)
+        return np.zeros(shape, dtype=np.float32)
     with tempfile.TemporaryFile(prefix="featurestore-") as file:
         # Room first: on a full disk a write into mapped memory would kill the process.
         if hasattr(os, "posix_fallocate"):

@@ -112,5 +112,8 @@ def _ogg_ends(path: str) -> bool:
             tail = file.read()
     except OSError:
         return True
-    last = tail.rfind(b"OggS\x00")
-    return last >= 0 and len(tail) > last + 5 and bool(tail[last + 5] & OGG_END)
+    page = tail[max(0, tail.rfind(b"OggS\x00")) :]
+    if len(page) < 27 or not page[5] & OGG_END:
+        return False
+    header_bytes = 27 + page[26]
+    return len(page) >= header_bytes + sum(page[27:header_bytes])

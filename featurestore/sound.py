@@ -61,6 +61,8 @@ def open_sound(path: str) -> Iterator[Any]:
         raise SoundError("no such file" if not os.path.islink(path) else "is a broken link") from None
     except PermissionError:
         raise SoundError("may not be read (permission denied)") from None
+    except OSError as error:
+        raise SoundError(f"cannot be opened ({error.strerror or type(error).__name__})") from error
     except Exception as error:
         raise SoundError(reason(error)) from error
     finally:
