@@ -99,6 +99,22 @@ def similar_pairs(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODU
     )
 
 
+def neighbours(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODUCTS) -> IntArray:
+    """Rows with the row nearest to each, nearest first `[m, 2]` (positions in `rows`).
+
+    Of more rows than `max_products` allows, evenly spaced ones are asked for their neighbour.
+    """
+    z, keep, _ = _projected(layer, rows)
+    n = len(keep)
+    if n < 2:
+        return np.zeros((0, 2), dtype=np.int64)
+    queries = np.unique(np.linspace(0, n - 1, min(n, max(1, max_products // n))).astype(np.int64))
+    nearest, cosine = _nearest(z, queries)
+    order = np.argsort(-cosine, kind="stable")
+    out: IntArray = keep[np.stack([queries, nearest], axis=1)[order]]
+    return out
+
+
 def _projected(
     layer: Layer, rows: IntArray
 ) -> tuple[FloatArray, IntArray, Callable[[FloatArray], FloatArray]]:
@@ -144,16 +160,22 @@ def _blocks(layer: Layer, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray
 def _typical_distance(z: FloatArray) -> float:
     """Median distance of a row to its nearest neighbour, over evenly spaced rows."""
     probe = np.unique(np.linspace(0, len(z) - 1, SCALE_ROWS).astype(np.int64))
-    nearest = np.full(len(probe), -1.0, dtype=np.float32)
-    step = max(1, BLOCK_FLOATS // len(probe))
-    for start in range(0, len(z), step):
-        block = z[start : start + step]
-        cosine = z[probe] @ block.T
-        own = probe - start
-        inside = (own >= 0) & (own < len(block))
-        cosine[inside, own[inside]] = -1.0
-        np.maximum(nearest, cosine.max(axis=1), out=nearest)
-    return float(np.median(1.0 - nearest))
+    return float(np.median(1.0 - _nearest(z, probe)[1]))
+
+
+def _nearest(z: FloatArray, queries: IntArray) -> tuple[IntArray, FloatArray]:
+    """The nearest other row of each query `[q]`, and its cosine."""
+    nearest = np.empty(len(queries), dtype=np.int64)
+    highest = np.empty(len(queries), dtype=np.float32)
+    step = max(1, BLOCK_FLOATS // len(z))
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        cosine = z[block] @ z.T
+        cosine[np.arange(len(block)), block] = -2.0  # itself
+        at = cosine.argmax(axis=1)
+        nearest[start : start + step] = at
+        highest[start : start + step] = cosine[np.arange(len(block)), at]
+    return nearest, highest
 
 
 def _candidates(z: FloatArray, queries: IntArray, limit: float) -> IntArray:

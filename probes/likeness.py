@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from featurestore.store import Features
 
-# Audio that is listened to again before training; more than this is for `fs audit`. Two hours of
-# 16 kHz take about ten seconds on two cores.
+# Audio that is listened to again before training. Of more, the clips are listened to whose embeddings
+# are nearest to another's; `fs audit` hears all. Two hours of 16 kHz take about fifteen seconds on two cores.
 LISTEN_AT_MOST_S = 7200.0
 LISTENERS = 4
 NOT_AT_HAND = "shifted copies were looked for in embeddings only (the audio is not at hand)"
@@ -41,9 +41,10 @@ class Likeness:
 def likeness(features: Features, layer: int | None, position: IntArray) -> Likeness:
     """Pairs among the rows at `position` (ascending) that nearly coincide in `layer` or as samples.
 
-    Reading audio is left out where files are not at hand, or there is too much of it.
+    Reading audio is left out where files are not at hand; of too much of it, those clips are read that
+    the embedding finds nearest to another.
     """
-    from featurestore.similar import similar_pairs
+    from featurestore.similar import neighbours, similar_pairs
 
     found, notes = [np.zeros((0, 2), dtype=np.int64)], []
     if layer is not None:
@@ -60,26 +61,42 @@ def likeness(features: Features, layer: int | None, position: IntArray) -> Liken
             notes.append(f"embeddings: too many pairs nearly coincide in {where}; run `fs audit`")
     table = features.index.iloc[position]
     at_hand = os.path.exists(next(iter(table["path"]), ""))
-    pairs, note = _heard(table) if at_hand else (found[0], NOT_AT_HAND)
-    found.append(position[pairs])
-    notes += [note] if note else []
+    if not at_hand:
+        notes.append(NOT_AT_HAND)
+    else:
+        seconds = table["duration_s"].to_numpy(dtype=float)
+        heard = np.arange(len(table))
+        if seconds.sum() > LISTEN_AT_MOST_S:
+            nearest = neighbours(features.layer(layer), position) if layer is not None else found[0]
+            heard = _affordable(nearest, seconds)
+            hours = f"{seconds[heard].sum() / 3600:.1f} of {seconds.sum() / 3600:.1f} hours"
+            notes.append(
+                f"shifted copies were listened for in {len(heard):,} of {len(table):,} clips, those nearest "
+                f"to another in embeddings ({hours}); `fs audit` listens to all"
+            )
+        pairs, lost = _heard(table.iloc[heard])
+        found.append(position[heard[pairs]])
+        if lost:
+            notes.append(f"{lost:,} clips could not be read again to look for shifted copies")
     return Likeness(pairs=np.unique(np.concatenate(found), axis=0), notes=tuple(notes), complete=at_hand)
 
 
-def _heard(table: pd.DataFrame) -> tuple[IntArray, str]:
-    """Pairs of rows that hold the same samples, or why nobody listened."""
-    from featurestore.sketch import HashArray, alike, sketch
+def _affordable(pairs: IntArray, seconds: np.ndarray) -> IntArray:
+    """Rows of the first pairs whose audio together is not too much, ascending."""
+    rows = pairs.ravel()
+    _, first = np.unique(rows, return_index=True)
+    rows = rows[np.sort(first)]  # each once, in the order of the pairs
+    within = np.cumsum(seconds[rows]) <= LISTEN_AT_MOST_S
+    out: IntArray = np.sort(rows[within])
+    return out
+
+
+def _heard(table: pd.DataFrame) -> tuple[IntArray, int]:
+    """Pairs of rows that hold the same samples, and how many rows could not be read."""
+    from featurestore.sketch import Sketch, alike, no_sketch, sketch
     from featurestore.sound import SoundError, mono_blocks
 
-    nothing = np.zeros((0, 2), dtype=np.int64)
-    audio_s = float(table["duration_s"].sum())
-    if audio_s > LISTEN_AT_MOST_S:
-        return nothing, (
-            f"shifted copies were looked for in embeddings only ({audio_s / 3600:.1f} hours of audio); "
-            "`fs audit` compares the samples"
-        )
-
-    def listen(row: tuple[Any, ...]) -> HashArray | None:
+    def listen(row: tuple[Any, ...]) -> Sketch | None:
         path, start, end, channel = row
         try:
             return sketch(mono_blocks(path, start, end, None if channel != channel else int(channel)))
@@ -96,6 +113,4 @@ def _heard(table: pd.DataFrame) -> tuple[IntArray, str]:
     with ThreadPoolExecutor(LISTENERS) as pool:
         sketches = list(pool.map(listen, rows))
     lost = sum(s is None for s in sketches)
-    empty = np.zeros(0, dtype=np.uint64)
-    pairs = alike([empty if s is None else s for s in sketches])
-    return pairs, f"{lost} clips could not be read again to look for shifted copies" if lost else ""
+    return alike([no_sketch() if s is None else s for s in sketches]), lost

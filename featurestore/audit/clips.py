@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity, counted
-from featurestore.sketch import HashArray, alike
+from featurestore.sketch import Sketch, alike
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -31,7 +31,7 @@ OUTLIER = 8.0  # robust standard deviations of log duration and of level
 MIN_ROWS_FOR_OUTLIERS = 30
 
 
-def clip_findings(table: pd.DataFrame, sketches: Sequence[HashArray], labels: pd.DataFrame) -> list[Finding]:
+def clip_findings(table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.DataFrame) -> list[Finding]:
     """Findings about single clips and pairs of clips.
 
     Args:
@@ -258,7 +258,7 @@ def _clipped(table: pd.DataFrame) -> BoolArray:
 
 
 def _copies(
-    table: pd.DataFrame, sketches: Sequence[HashArray], labels: pd.DataFrame, maker: _Maker
+    table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.DataFrame, maker: _Maker
 ) -> list[Finding]:
     hashes = table["audio_hash"].where(table["peak"] > 0, "").to_numpy(dtype=object)
     groups: dict[str, list[int]] = {}

@@ -6,14 +6,14 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from featurestore.containers import missing_part, promised_frames
-from featurestore.sketch import HashArray, sketch
+from featurestore.sketch import Sketch, no_sketch, sketch
 from featurestore.sound import Header, SoundError, mono_blocks, read_header
 from featurestore.spectrum import EnergyAbove
 
@@ -48,7 +48,7 @@ class Measured:
     n_flat_runs: int = 0
     above: float = float("nan")
     audio_hash: str = ""
-    sketch: HashArray
+    sketch: Sketch = field(default_factory=no_sketch)
     error: str = ""
 
 
@@ -75,7 +75,7 @@ def measure_clip(
     try:
         hashes = sketch(meter.pass_on(mono_blocks(path, start_s, end_s, channel)))
     except (SoundError, OSError) as error:
-        return Measured(sketch=np.zeros(0, dtype=np.uint64), error=str(error))
+        return Measured(error=str(error))
     return meter.result(hashes)
 
 
@@ -110,7 +110,7 @@ class _Meter:
             self._above.add(x)
             yield block
 
-    def result(self, hashes: HashArray) -> Measured:
+    def result(self, hashes: Sketch) -> Measured:
         if not self._finite:
             return Measured(n_samples=self._n, sketch=hashes, error="holds NaN or infinite samples")
         mean = self._sum / max(1, self._n)

@@ -20,7 +20,7 @@ from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
 
 if TYPE_CHECKING:
-    from featurestore.sketch import HashArray
+    from featurestore.sketch import Sketch
     from featurestore.store import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
@@ -108,7 +108,7 @@ def measure(
     model_rate_hz: int,
     workers: int,
     on_done: Callable[[int, int], None] | None = None,
-) -> tuple[pd.DataFrame, list[HashArray]]:
+) -> tuple[pd.DataFrame, list[Sketch]]:
     """Measure every clip: the manifest's contract columns with what was measured, and the sketches."""
     table = manifest.table
     paths = list(dict.fromkeys(table["path"].astype(object)))
@@ -119,7 +119,7 @@ def measure(
     n = len(table)
     numbers = np.full((n, len(NUMBERS)), np.nan)
     text = np.full((n, len(TEXT)), "", dtype=object)
-    sketches: list[HashArray] = []
+    sketches: list[Sketch] = []
 
     def tell(done: int) -> None:
         if on_done is not None:
@@ -154,7 +154,7 @@ class _Jobs:
 
     def __call__(self, i: int) -> Measured:
         if self._rates[i] == 0:
-            return Measured(sketch=np.zeros(0, dtype=np.uint64), error="its file cannot be opened")
+            return Measured(error="its file cannot be opened")
         channel = None if np.isnan(self._channel[i]) else int(self._channel[i])
         return measure_clip(
             self._path[i], self._start[i], self._end[i], channel, self._rates[i], self._model_rate_hz

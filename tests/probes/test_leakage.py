@@ -105,6 +105,13 @@ def shifted(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return table
 
 
+def half_level(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Half the level in 16 bits, cut at both ends: neither samples nor log-mel statistics stay."""
+    x, _ = soundfile.read(folder / "clip06.wav", dtype="float32")
+    soundfile.write(folder / "clip52.wav", 0.5 * x[1500:-900], RATE_HZ, "PCM_16")
+    return table
+
+
 def rescaled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The same call from 10 ms later on, a little softer: no sample is the same, the embedding nearly is."""
     x, _ = soundfile.read(folder / "clip06.wav", dtype="float32")
@@ -121,6 +128,7 @@ def rescaled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         (identical, {"identical"}, "u06 = u52"),
         (shifted, {"similar"}, "u06 = u52"),
         (rescaled, {"similar"}, "u06 = u52"),
+        (half_level, {"similar"}, "u06 = u52"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -149,6 +157,20 @@ def test_a_clean_corpus_has_no_leak_and_a_second_call_says_the_same(tmp_path: Pa
         wav.unlink()
     # nothing changed, so the report is taken over although the audio is gone
     assert probed_again(tmp_path) == [report]
+
+
+def test_of_too_much_audio_the_nearest_clips_are_listened_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.likeness.LISTEN_AT_MOST_S", 12.0)
+    monkeypatch.setattr("featurestore.similar.SURELY", 0.0)
+    monkeypatch.setattr("featurestore.similar.NEARER", 0.0)  # embeddings alone flag nothing
+    (report,) = probed(corpus(tmp_path / "audio", rescaled), tmp_path)
+    assert [leak.kind for leak in report.leaks] == ["similar"]
+    (note,) = [n for n in report.notes if "listened" in n]
+    heard = int(note.split("in ")[1].split(" of ")[0])
+    assert 10 < heard < 30
+    assert "`fs audit` listens to all" in note
 
 
 def test_without_the_audio_a_note_says_what_was_not_compared(tmp_path: Path) -> None:
