@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from featurestore.errors import StoreError
-from probes.mlp import STD_EPS, Standardiser
+from probes.standardise import Moments, Standardiser
+from probes.training import Batch, Inputs
 
 if TYPE_CHECKING:
     from featurestore.store import Features
@@ -59,20 +60,28 @@ class FrameRows:
         """Frames of one row `[t, d]`."""
         return self.values[self.starts[i] : self.starts[i] + self.lengths[i]]
 
-    def batches(self, batch_size: int, generator: torch.Generator | None) -> list[Tensor]:
+    def batches(self, y: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """See `probes.training.Feed`: rows of a batch have nearly one length."""
+        for positions in self.drawn(batch_size, order):
+            pieces = ((inputs, y[part]) for part, inputs in self.pieces(positions))
+            yield Batch(y[positions], pieces)
+
+    def drawn(self, batch_size: int, order: torch.Generator) -> list[Tensor]:
+        """Positions of the batches of one epoch."""
         lengths = torch.from_numpy(self.lengths)
-        if generator is None:
-            return list(torch.split(torch.argsort(lengths, stable=True), batch_size))
-        order = torch.randperm(len(self), generator=generator)
         out: list[Tensor] = []
-        for pool in torch.split(order, POOL_BATCHES * batch_size):
+        rows = torch.randperm(len(self), generator=order)
+        for pool in torch.split(rows, POOL_BATCHES * batch_size):
             by_length = pool[torch.argsort(lengths[pool], stable=True)]
             out += torch.split(by_length, batch_size)
-        return [out[i] for i in torch.randperm(len(out), generator=generator).tolist()]
+        return [out[i] for i in torch.randperm(len(out), generator=order).tolist()]
 
-    def pieces(self, positions: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-        """See `probes.training.Feed`: frames `[b, T, d]`, and where there are none `[b, T]`."""
+    def scoring(self) -> Iterator[tuple[Tensor, Inputs]]:
+        """See `probes.training.Feed`."""
+        return self.pieces(torch.argsort(torch.from_numpy(self.lengths), stable=True))
+
+    def pieces(self, positions: Tensor) -> Iterator[tuple[Tensor, Inputs]]:
+        """Rows that are padded together, with frames `[b, T, d]` and where there are none `[b, T]`."""
         lengths = self.lengths[positions.numpy()]
         first = 0
         for last in range(1, len(positions) + 1):
@@ -132,20 +141,10 @@ def standardise_frames(parts: Mapping[str, FrameRows]) -> Standardiser:
 
     The parts share their frames' array, and no row is in two of them.
     """
-    train = parts["train"]
-    n = int(train.lengths.sum())
-    mean = np.zeros(train.n_features)
+    train, moments = parts["train"], Moments()
     for i in range(len(train)):
-        mean += train.row(i).sum(axis=0, dtype=np.float64)
-    mean /= n
-    variance = np.zeros(train.n_features)
-    for i in range(len(train)):
-        variance += ((train.row(i) - mean) ** 2).sum(axis=0)
-    std = np.sqrt(variance / n)
-    # See `Standardiser.fit`: a constant feature stays as it is.
-    constant = std <= 4 * np.finfo(np.float32).eps * np.abs(mean)
-    scale = np.where(constant, 1.0, std + STD_EPS)
-    standardiser = Standardiser(mean.astype(np.float32), scale.astype(np.float32))
+        moments.update(train.row(i))
+    standardiser = moments.standardiser()
     for part in parts.values():
         for i in range(len(part)):
             standardiser.inplace(part.row(i))

@@ -8,7 +8,7 @@ has its own weights, optimiser and noise, so its result does not depend on the c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from probes.mlp import MLPConfig, macro_recall
+from probes.mlp import MLPConfig
+from probes.rows import macro_recall
+from probes.streaming import StreamedRows, in_pieces, shuffled_batches
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Inputs = tuple[Tensor, ...]
+
+# Rows scored at a time.
+SCORED_ROWS = 512
 
 
 class Feed(Protocol):
@@ -32,13 +37,21 @@ class Feed(Protocol):
         """Rows."""
         ...
 
-    def batches(self, batch_size: int, generator: torch.Generator | None) -> list[Tensor]:
-        """Positions of each batch of one epoch; in an order of rows if there is no generator."""
+    def batches(self, y: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
+        """The batches of one epoch; every row is in one of them."""
         ...
 
-    def pieces(self, positions: Tensor) -> Iterator[tuple[Tensor, Inputs]]:
-        """What the network is given for these rows, in pieces that fit into memory, and whose they are."""
+    def scoring(self) -> Iterator[tuple[Tensor, Inputs]]:
+        """Positions `[b]` and inputs of all rows, in pieces that fit into memory."""
         ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Classes of one batch `[b]`, and the batch in pieces that fit into memory: inputs and classes."""
+
+    y: Tensor
+    pieces: Iterable[tuple[Inputs, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +85,7 @@ class Trained:
 
     def logits(self, feed: Feed) -> Tensor:
         """Unnormalised class scores `[n, C]`."""
-        return _logits([self.network], feed, SCORED_ROWS)[0]
-
-
-SCORED_ROWS = 256
+        return _logits([self.network], feed)[0]
 
 
 def train(
@@ -130,33 +140,32 @@ def _train_together(
     generator = torch.Generator().manual_seed(order_seed)
     running = list(runs)
     while running:
-        for positions in feed.batches(batch_size, generator):
+        for batch in feed.batches(y, batch_size, generator):
             for run in running:
-                run.begin(y[positions])
-            for of_piece, inputs in feed.pieces(positions):
+                run.begin(batch.y)
+            for inputs, labels in batch.pieces:
                 for run in running:
-                    run.learn(inputs, y[of_piece])
+                    run.learn(inputs, labels)
             for run in running:
                 run.step()
-        logits = _logits([r.network for r in running], validation, SCORED_ROWS)
+        logits = _logits([r.network for r in running], validation)
         uars = macro_recall(logits.argmax(-1), y_validation, logits.shape[-1])
         for run, scores, uar in zip(running, logits, uars, strict=True):
             run.after_epoch(uar, run.loss(scores, y_validation))
         running = [r for r in running if not r.done]
 
 
-def _logits(networks: Sequence[nn.Module], feed: Feed, batch_size: int) -> Tensor:
+def _logits(networks: Sequence[nn.Module], feed: Feed) -> Tensor:
     """Scores of all networks `[K, n, C]`."""
     out: Tensor | None = None
+    for network in networks:
+        network.eval()
     with torch.inference_mode():
-        for network in networks:
-            network.eval()
-        for positions in feed.batches(batch_size, None):
-            for of_piece, inputs in feed.pieces(positions):
-                scores = torch.stack([network(*inputs) for network in networks])
-                if out is None:
-                    out = torch.empty(len(networks), len(feed), scores.shape[-1])
-                out[:, of_piece] = scores
+        for positions, inputs in feed.scoring():
+            scores = torch.stack([network(*inputs) for network in networks])
+            if out is None:
+                out = torch.empty(len(networks), len(feed), scores.shape[-1])
+            out[:, positions] = scores
     assert out is not None, "no rows to score"
     return out
 
@@ -234,21 +243,27 @@ def _class_weight(config: MLPConfig, y: IntArray, n_classes: int) -> Tensor:
 
 
 class MatrixFeed:
-    """Rows of a matrix `[n, d]`."""
+    """Rows `[n, d]` of a matrix, or rows that stay in the store."""
 
-    def __init__(self, x: FloatArray) -> None:
-        self.x = torch.from_numpy(x)
+    def __init__(self, x: FloatArray | StreamedRows) -> None:
+        self.x = x
 
     def __len__(self) -> int:
         """See `Feed`."""
         return len(self.x)
 
-    def batches(self, batch_size: int, generator: torch.Generator | None) -> list[Tensor]:
+    def batches(self, y: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """See `Feed`."""
-        n = len(self)
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-        return list(torch.split(order, batch_size))
+        if isinstance(self.x, StreamedRows):
+            for values, labels in shuffled_batches(self.x, y, order, batch_size, share=1):
+                yield Batch(labels, [((values,), labels)])
+            return
+        x = torch.from_numpy(self.x)
+        for positions in torch.split(torch.randperm(len(y), generator=order), batch_size):
+            yield Batch(y[positions], [((x[positions],), y[positions])])
 
-    def pieces(self, positions: Tensor) -> Iterator[tuple[Tensor, Inputs]]:
+    def scoring(self) -> Iterator[tuple[Tensor, Inputs]]:
         """See `Feed`."""
-        yield positions, (self.x[positions],)
+        for rows, values in in_pieces(self.x):
+            for part in np.array_split(np.arange(len(rows)), -(-len(rows) // SCORED_ROWS)):
+                yield torch.from_numpy(rows[part]), (torch.from_numpy(values[part[0] : part[-1] + 1]),)

@@ -25,6 +25,7 @@ class WeightedSumClassifier:
     """
 
     seeded = True
+    streams = True
 
     def __init__(self, top: Fused) -> None:
         self.top = top

@@ -88,7 +88,7 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
     y = {name: question.y[rows] for name, rows in where.items()}
     x: dict[str, Any]
     if inputs_of(get_classifier(task.classifier)) == FRAMES:
-        x, standardise = _frames(task, question)
+        x, standardise = _frames(task, question, memory_bytes)
         return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
     position = {name: question.labelled.position[rows] for name, rows in where.items()}
     streams = streamed_parts(task, position, memory_bytes)
@@ -104,13 +104,21 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
     return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
 
 
-def _frames(task: ProbeTask, question: Question) -> tuple[dict[str, Any], Standardiser]:
+def _frames(
+    task: ProbeTask, question: Question, memory_bytes: int | None
+) -> tuple[dict[str, Any], Standardiser]:
     """Standardised frames of each part."""
     from featurestore import open_store
+    from featurestore.memory import worker_bytes
     from probes.frames import read_frames, standardise_frames
+    from probes.room import must_fit
 
     features = open_store(task.store).features(task.model, task.dataset)
-    rows = read_frames(features, task.layers[0], question.labelled.position)
+    position = question.labelled.position
+    n_frames = int(features.layer(task.layers[0]).n_frames[position].sum())
+    what = f"classifier {task.classifier} on the frames of {task.model}/{task.dataset} {task.place}"
+    must_fit(n_frames, features.info.shape.n_features, memory_bytes or worker_bytes(), what)
+    rows = read_frames(features, task.layers[0], position)
     parts = {name: rows[where] for name, where in question.split.parts()}
     return parts, standardise_frames(parts)
 

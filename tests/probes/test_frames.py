@@ -161,10 +161,10 @@ def test_a_fit_is_the_same_in_any_company_and_again() -> None:
 def test_every_row_is_in_one_batch_of_nearly_one_length() -> None:
     rows = ragged(clips(500)[0])
     generator = torch.Generator().manual_seed(1)
-    batches = rows.batches(16, generator)
+    batches = rows.drawn(16, generator)
     assert sorted(torch.cat(batches).tolist()) == list(range(500))
     assert np.mean([np.ptp(rows.lengths[b.numpy()]) for b in batches]) < 5  # of 29
-    other = rows.batches(16, generator)
+    other = rows.drawn(16, generator)
     assert [b.tolist() for b in batches] != [b.tolist() for b in other]
     for batch in batches:
         pieces = list(rows.pieces(batch))
@@ -296,6 +296,18 @@ def test_what_frames_cannot_do_is_one_line(
         )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "r").exists()
+
+
+def test_frames_that_do_not_fit_are_refused_in_one_line(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame], tmp_path: Path
+) -> None:
+    config = ProbeConfig(
+        store=framed[0], labels=("call",), out=tmp_path, classifiers=("attention",), memory="50MB"
+    )
+    with pytest.raises(
+        ConfigError, match="classifier attention on the frames of framed/calls layer 0 needs all"
+    ):
+        run_probe(config)
 
 
 def test_heads_that_do_not_divide_the_features_are_named(

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from featurestore import open_store
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, read_results, run_probe
 from probes.classifiers import Bundle, Fit, classifier_for, expand_grid
 from probes.report import load_report_data
 from probes.report.html import render_page
 from probes.report.weights import learned_weights
+from probes.streaming import StreamedRows
 
 L, D, C = 4, 6, 3
 
@@ -104,6 +106,34 @@ def test_patience_stops_and_the_best_epoch_is_kept() -> None:
     # the weights are those of the best epoch: a run that ends there has the same
     (short,) = fit("linear", ({**settings, "max_epochs": found.best_epoch}, 0))
     np.testing.assert_array_equal(short.scores(rows(40, 2)[0]), found.scores(rows(40, 2)[0]))
+
+
+def test_layers_that_stay_in_the_store_give_the_same_fit(store: str) -> None:
+    features = open_store(store).features("model-a", "calls")
+    usable = (features.index["status"] == "ok") & (features.index["call"] != "")
+    sources = tuple(features.layer(k) for k in range(3))
+    streamed = StreamedRows(sources=sources, position=np.flatnonzero(usable), block_rows=50)
+    y = np.unique(features.index["call"][usable], return_inverse=True)[1].astype(np.int64)
+    matrix = np.concatenate([s.numpy(streamed.position).reshape(len(y), -1) for s in sources], axis=1)
+    # all rows in one batch, so that the order, which differs, plays no part
+    settings = {"batch_size": 1000, "max_epochs": 8, "learning_rate": 0.01, "layer_learning_rate": 0.1}
+    fitted = []
+    for x in (matrix, streamed):
+        complete = expand_grid("linear", settings, "weighted")[0]
+        rows = Bundle(
+            x_train=x,  # type: ignore[arg-type]
+            y_train=y,
+            x_val=x,  # type: ignore[arg-type]
+            y_val=y,
+            n_classes=4,
+            fits=((complete, 0),),
+            n_layers=3,
+        )
+        (found,) = classifier_for("linear", "weighted").fit(rows)
+        fitted.append((found.layer_weights, found.scores(x)))  # type: ignore[arg-type]
+    np.testing.assert_allclose(fitted[0][0], fitted[1][0], atol=1e-5)
+    np.testing.assert_allclose(fitted[0][1], fitted[1][1], atol=1e-4)
+    assert fitted[0][0][2] > 0.4
 
 
 def test_weights_reach_the_results_and_the_report(store: str, tmp_path: Path) -> None:
