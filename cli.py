@@ -171,6 +171,11 @@ def main(debug: bool) -> None:
 @click.option(
     "--overlap-s", type=float, help="Context on each side of what is kept of a window; default 2 seconds."
 )
+@click.option(
+    "--preset",
+    type=click.Choice(["sarkar2025"]),
+    help="Input convention of a published study: Sarkar & Magimai-Doss, ICASSP 2025.",
+)
 @click.option("--unit-rows", type=int, help="Utterances that are committed together; default 1024.")
 @click.option("--frames", is_flag=True, help="Keep the hidden states of every frame too.")
 @click.option(

@@ -71,7 +71,7 @@ def same_extraction(
     )
     source = find_model(spec, allow_pickle=config.torch_weights)
     policy = audio_policy(config, source)
-    windows = long_clips(source.card, config.window_s, config.overlap_s)
+    windows = long_clips(source.card, config.window_s, config.overlap_s, config.preset)
     functionals = choose_functionals(config.functionals, source)
     made = fingerprint(config, source, policy, windows, functionals)
     # What both have says more than what only one has.

@@ -91,6 +91,7 @@ class AvesSource:
             receptive_samples=receptive,
             normalisation="none",
             normalisation_source="AVES was trained on raw audio",
+            exported_by="torchaudio",
             trained=seed is None,
             **known,
         )

@@ -44,6 +44,7 @@ class ModelCard:
             n samples give (n − receptive) // hop + 1 frames. None where that is not so, or not known.
         max_samples: longest input, or None; longer clips are embedded window by window.
         fixed_samples: length every input is padded to by the model itself, or None.
+        exported_by: program whose export the weights come from, where it is not transformers: ``torchaudio``.
         trained: False for seeded random weights and for baselines without weights.
         pooled: a clip gives one vector, not frames; ``mean`` is then that vector and the only functional.
         repeat_short: whether short clips are repeated by default; False where repeating would change
@@ -67,6 +68,7 @@ class ModelCard:
     receptive_samples: int | None = None
     max_samples: int | None = None
     fixed_samples: int | None = None
+    exported_by: str | None = None
     trained: bool = True
     pooled: bool = False
     repeat_short: bool = True

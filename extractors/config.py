@@ -17,6 +17,7 @@ from extractors.audio import (
 )
 from extractors.base import Normalisation, Precision
 from extractors.channels import check_channel
+from extractors.presets import preset_options
 from featurestore.errors import ConfigError
 from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
@@ -47,6 +48,7 @@ class ExtractConfig:
         rate_policy, resample_quality: see `AudioPolicy`.
         channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
         window_s, overlap_s: how clips longer than a window are cut, see `extractors.windows`; 0: whole.
+        preset: input convention of a published study, see `extractors.presets`; sets the options above.
         unit_rows: rows per unit; default 1,024, fewer where frames are kept (see `plan_frames`).
         frames: keep the hidden states of every frame too.
         frames_dtype: stored dtype of frames.
@@ -80,6 +82,7 @@ class ExtractConfig:
     channel: str = "mix"
     window_s: float | None = None
     overlap_s: float | None = None
+    preset: str | None = None
     unit_rows: int | None = None
     frames: bool = False
     frames_dtype: DTypeName = "float16"
@@ -115,6 +118,9 @@ class ExtractConfig:
             object.__setattr__(self, "dtype", "float16")
             object.__setattr__(self, "codec", "fast")
         check_channel(self.channel)
+        if self.preset is not None:
+            for field, value in preset_options(self.preset, vars(self)).items():
+                object.__setattr__(self, field, value)
         if self.share is not None:
             parse_share(self.share)
         check_cluster(self.cluster)

@@ -16,6 +16,7 @@ from extractors.durations import clip_durations, clip_table
 from extractors.job import Job
 from extractors.lost import energy_note
 from extractors.models import find_model
+from extractors.presets import PRESETS
 from extractors.request import KeyPlan, plan_key, resolve_devices
 from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
@@ -165,6 +166,8 @@ def _open(
         extractor = plan.source.load(plan.device, config.precision)
         delete_key(storage, request.model, request.dataset)
     writer, notes = open_key(storage, request, manifest, plan.ids, prune=config.prune)
+    if config.preset:
+        notes.insert(0, f"preset {config.preset}: {PRESETS[config.preset].departures}")
     if config.normalisation is None and plan.source.card.trained:
         source = plan.source.card.normalisation_source
         notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")

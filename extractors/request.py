@@ -37,6 +37,7 @@ VALUE_OPTIONS = (
     "channel",
     "window_s",
     "overlap_s",
+    "preset",
 )
 VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
 
@@ -80,10 +81,10 @@ def plan_key(
     Raises:
         ConfigError: something asked for is not to be had of this model or this machine.
     """
+    windows = long_clips(source.card, config.window_s, config.overlap_s, config.preset)
     functionals = choose_functionals(config.functionals, source)
     policy = audio_policy(config, source)
     layers = choose_layers(config.layers, source)
-    windows = long_clips(source.card, config.window_s, config.overlap_s)
     model_s = model_seconds(manifest, durations, policy, config.workers)
     order = order_rows(model_s, manifest.table["utterance_id"].tolist())
     unit_rows, frames = config.unit_rows or DEFAULT_UNIT_ROWS, None
@@ -181,6 +182,7 @@ def fingerprint(
         "input": {
             **policy.fingerprint(),
             "long_clips": windows.fingerprint,
+            **({"preset": config.preset} if config.preset else {}),
         },
         "functionals": list(functionals),
         "dtype": config.dtype,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from extractors.base import ModelCard
 from extractors.batching import Window, cut_windows
+from extractors.presets import preset_windows
 from featurestore.errors import ConfigError
 
 # Speech models were trained on at most 15 to 20 s; attention and convolutions over 30 s fit any device.
@@ -82,17 +83,23 @@ class LongClips:
         return windows
 
 
-def long_clips(card: ModelCard, window_s: float | None, overlap_s: float | None) -> LongClips:
+def long_clips(
+    card: ModelCard, window_s: float | None, overlap_s: float | None, preset: str | None = None
+) -> LongClips:
     """What a model does with long clips.
 
     Args:
         card: of the model.
         window_s: seconds; 0: whole clips, however long; None: the default.
         overlap_s: seconds of context on each side of what is kept of a window; None: the default.
+        preset: whose windows to use instead.
 
     Raises:
         ConfigError: the model cannot be cut so.
     """
+    if preset is not None:
+        samples = preset_windows(preset, card)
+        return LongClips(window_samples=min(samples, card.max_samples or samples))
     asked = window_s is not None or overlap_s is not None
     if card.receptive_samples is None:
         if asked:

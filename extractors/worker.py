@@ -145,7 +145,7 @@ def _job(part: KeyPart) -> Job:
     return Job(
         config=config,
         policy=audio_policy(config, source),
-        long_clips=long_clips(source.card, config.window_s, config.overlap_s),
+        long_clips=long_clips(source.card, config.window_s, config.overlap_s, config.preset),
         layers=part.layers,
         writer=KeyWriter(storage, part.info, ids, manifest),
         table=part.table,
