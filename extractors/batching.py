@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from featurestore.errors import ConfigError
 
 
@@ -81,3 +83,38 @@ def cut_batches(
     if len(lengths) > start:
         batches.append(range(start, len(lengths)))
     return batches
+
+
+def plan_batches(
+    lengths: Sequence[int], *, budget_samples: int, max_clips: int, overhead_samples: int
+) -> list[range]:
+    """Consecutive batches within a budget that cost least, padding and the batch itself both counted.
+
+    The best cut of clips 0 … j follows from the best cuts of fewer clips (dynamic programming over the
+    place of the last cut), O(n · max_clips).
+
+    Args:
+        lengths: samples per clip, in row order.
+        budget_samples: most samples of a batch after padding; a single longer clip is a batch alone.
+        max_clips: most clips of a batch.
+        overhead_samples: what a batch costs besides its samples, in samples.
+    """
+    n = np.asarray(lengths, dtype=np.int64)
+    cost = np.zeros(len(n) + 1, dtype=np.int64)
+    start_of = np.zeros(len(n) + 1, dtype=np.int64)
+    for stop in range(1, len(n) + 1):
+        first = max(0, stop - max_clips)
+        # For every start, from the nearest: longest clip from there on, and the padded size.
+        longest = np.maximum.accumulate(n[first:stop][::-1])
+        padded = longest * np.arange(1, stop - first + 1)
+        # Padded sizes never fall as a batch grows; a clip alone is always allowed.
+        n_allowed = max(1, int(np.searchsorted(padded, budget_samples, side="right")))
+        total = cost[first:stop][::-1][:n_allowed] + padded[:n_allowed] + overhead_samples
+        best = int(total.argmin())
+        cost[stop], start_of[stop] = total[best], stop - 1 - best
+    batches = []
+    stop = len(n)
+    while stop:
+        batches.append(range(int(start_of[stop]), stop))
+        stop = int(start_of[stop])
+    return batches[::-1]

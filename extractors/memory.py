@@ -6,10 +6,13 @@ import gc
 from collections.abc import Sequence
 
 from extractors.base import Extractor
-from extractors.batching import cut_batches
+from extractors.batching import cut_batches, plan_batches
 
 # Padded seconds of audio per forward on a CPU: larger ones only leave its caches.
 CPU_SECONDS = 30.0
+# What a forward costs besides its samples, in seconds of audio: calls, and products too small to be quick.
+# Measured with HuBERT-base on two cores (119 ms for a clip alone, 70 ms of it for its samples).
+OVERHEAD_SECONDS = {"cpu": 0.3, "cuda": 5.0}
 # A GPU gains nothing from more; below it, its free memory decides.
 CUDA_MOST_SECONDS = 1200.0
 # Of the memory that is free; the rest is for fragments and for batches unlike those measured.
@@ -29,21 +32,27 @@ class Budget:
     Args:
         n_samples: at the model's rate.
         fixed_samples: length the model pads every input to, if it does.
+        overhead_samples: what a batch costs besides its samples, in samples.
     """
 
-    def __init__(self, n_samples: int, fixed_samples: int | None = None) -> None:
+    def __init__(
+        self, n_samples: int, fixed_samples: int | None = None, *, overhead_samples: int = 0
+    ) -> None:
         self.fixed_samples = fixed_samples
+        self.overhead_samples = overhead_samples
         # Every clip costs a full window there: count windows, at least four at a time.
         self.n_samples = max(1, n_samples, 4 * (fixed_samples or 0))
         self.n_halved = 0
 
     def cut(self, lengths: Sequence[int]) -> list[range]:
-        """Consecutive batches of clips of these lengths, each within the budget."""
-        return cut_batches(
+        """Consecutive batches of clips of these lengths, each within the budget, that cost least."""
+        if self.fixed_samples:
+            lengths = [self.fixed_samples] * len(lengths)
+        return plan_batches(
             lengths,
             budget_samples=self.n_samples,
             max_clips=MAX_BATCH_CLIPS,
-            fixed_samples=self.fixed_samples,
+            overhead_samples=max(1, self.overhead_samples),
         )
 
     def regroup(self, lengths: Sequence[int]) -> list[range]:
@@ -94,12 +103,15 @@ def find_budget(
         layers: layers that will be asked for.
     """
     card = extractor.card
-    if seconds is None:
-        seconds = CPU_SECONDS
-        if device.startswith("cuda"):
-            most = round(CUDA_MOST_SECONDS * card.sample_rate_hz)
-            return Budget(_fitting(extractor, device, longest_samples, layers, most), card.fixed_samples)
-    return Budget(round(seconds * card.sample_rate_hz), card.fixed_samples)
+    rate = card.sample_rate_hz
+    kind = device.partition(":")[0]
+    if seconds is not None:
+        n_samples = round(seconds * rate)
+    elif kind == "cuda":
+        n_samples = _fitting(extractor, device, longest_samples, layers, round(CUDA_MOST_SECONDS * rate))
+    else:
+        n_samples = round(CPU_SECONDS * rate)
+    return Budget(n_samples, card.fixed_samples, overhead_samples=round(OVERHEAD_SECONDS[kind] * rate))
 
 
 def _fitting(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.batching import cut_batches, cut_windows
+from extractors.batching import cut_batches, cut_windows, plan_batches
 from featurestore.errors import ConfigError
 
 lengths = st.lists(st.integers(1, 10_000), max_size=60)
@@ -29,6 +29,36 @@ def test_no_batch_could_have_taken_the_next_clip(lengths: list[int], budget: int
     for batch, following in itertools.pairwise(batches):
         wider = [*batch, following[0]]
         assert max(lengths[i] for i in wider) * len(wider) > budget
+
+
+def cost(lengths: list[int], batches: list[range], overhead: int) -> int:
+    return sum(max(lengths[i] for i in b) * len(b) + overhead for b in batches)
+
+
+@given(st.lists(st.integers(1, 100), max_size=9), st.integers(1, 400), st.integers(1, 5), st.integers(0, 60))
+def test_planned_batches_are_the_cheapest_there_are(
+    lengths: list[int], budget: int, max_clips: int, overhead: int
+) -> None:
+    planned = plan_batches(lengths, budget_samples=budget, max_clips=max_clips, overhead_samples=overhead)
+    assert [i for b in planned for i in b] == list(range(len(lengths)))
+
+    def allowed(batch: range) -> bool:
+        fits = max(lengths[i] for i in batch) * len(batch) <= budget
+        return len(batch) == 1 or (fits and len(batch) <= max_clips)
+
+    assert all(map(allowed, planned))
+    # Against all ways to cut.
+    for n_cuts in range(max(1, len(lengths))):
+        for cuts in itertools.combinations(range(1, len(lengths)), n_cuts):
+            others = [range(a, b) for a, b in itertools.pairwise((0, *cuts, len(lengths))) if b > a]
+            if all(map(allowed, others)):
+                assert cost(lengths, planned, overhead) <= cost(lengths, others, overhead)
+
+
+def test_short_clips_are_not_padded_to_a_long_ones_length() -> None:
+    lengths = [160_000, *[5000] * 20]
+    batches = plan_batches(lengths, budget_samples=480_000, max_clips=256, overhead_samples=4800)
+    assert batches == [range(1), range(1, 21)]
 
 
 def test_fixed_inputs_count_as_their_full_window() -> None:
