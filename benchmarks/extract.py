@@ -4,11 +4,11 @@
 
 HuBERT-base with random weights, 384 clips with marmoset-like durations. Every ratio is of medians of times
 measured alternately in one run. Peers: (a) a bare forward of transformers' model over the same sorted
-batches, ready in memory, nothing kept; (b) the loop of the study (ssl-human-animal): batches of 32 in file order,
-repeated to the longest, all hidden states stacked, one npz; (c) one clip at a time; (d) our own run in
-fp32, for bf16. Peak memory is that of a fresh process each for 1,000 and 10,000 clips, tiny model.
-Models are loaded before the clock starts, ours too (the run's own clock). Results go to DIR as JSON, and as a
-line of `extract.md`.
+batches, ready in memory, nothing kept; (b) the loop of the study (ssl-human-animal): batches of 32 in file
+order, repeated to the longest, all hidden states stacked, one npz; (c) one clip at a time; (d) our own run
+in fp32, for bf16. Peak memory is that of a fresh process each for 1,000 and 10,000 clips, tiny model.
+Models are loaded before the clock starts, ours too (the run's own clock). Results go to DIR as JSON, and as
+a line of `extract.md`.
 """
 
 from __future__ import annotations
