@@ -77,6 +77,7 @@ def write_store(root: Path, rows: int, layers: int, codec: str = "fast") -> floa
         )
         pieces = [(k, data[k][part]) for k in range(layers)]
         writer.write_unit(unit, pieces, facts, audio_s=0, elapsed_s=0, versions={})
+    writer.finish()
     return time.perf_counter() - start
 
 

@@ -73,8 +73,7 @@ def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int) -> list[str]:
         hashes = np.array(list(pool.map(now, facts["utterance_id"])), dtype=object)
     changed = hashes != facts["audio_hash"].to_numpy(dtype=object)
     units = sorted(set((facts["row"].to_numpy()[changed] // writer.info.shape.unit_rows).tolist()))
-    for unit in units:
-        writer.withdraw(unit)
+    writer.withdraw(units)
     if not changed.any():
         return ["refresh: all audio is what it was"]
     first = facts["utterance_id"][int(np.flatnonzero(changed)[0])]

@@ -75,7 +75,7 @@ def extract_all(
         extractors = [extractor for _, extractor, _ in opened]
         outcomes, notes = _run_here(jobs, plans, extractors, on_progress), []
     for job in jobs:
-        job.writer.sweep_claims()
+        job.writer.finish()
     elapsed_s = time.perf_counter() - began
     return [
         ExtractSummary(

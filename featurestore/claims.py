@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from featurestore import layout
+from featurestore import columns
 from featurestore.errors import StoreError
 from featurestore.plan import Unit
 from featurestore.storage import Storage
@@ -121,11 +121,11 @@ class Claims:
         return self.clock() - seen.at > EXPIRY_S
 
     def _name(self, unit: int) -> str:
-        return f"{self.key}/{layout.row_chunk(CLAIMS_ARRAY, unit)}"
+        return f"{self.key}/{columns.entry_name(CLAIMS_ARRAY, unit)}"
 
     def _encode(self, beat: int) -> bytes:
         claim = {"worker": self.worker, "host": _machine(), "pid": os.getpid(), "beat": beat}
-        return layout.encode_text(json.dumps(claim), compress=False)
+        return columns.encode_text(json.dumps(claim), compress=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -256,6 +256,6 @@ def _decode(data: bytes | None) -> str:
     if data is None:
         return ""
     try:
-        return layout.decode_text(data, compress=False)
+        return columns.decode_text(data, compress=False)
     except (ValueError, UnicodeDecodeError):
         return ""

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from featurestore import layout
+from featurestore import columns, layout
+from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import CorruptData, StoreError
+from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
-from featurestore.ledger import LEDGER_ARRAY, describe_object, is_complete, read_record
-from featurestore.plan import Unit
+from featurestore.ledger import Record, commit, describe_object, is_complete, read_ledger
+from featurestore.publish import publish
 from featurestore.storage import Storage
-from featurestore.writer import MANIFEST_ARRAY, key_documents, put_root_documents
+from featurestore.stored_manifest import MANIFEST_ARRAY
 
 COPIERS = 4
 
@@ -54,40 +56,34 @@ def copy_key(
             f"{target.url}: has another key {info.path} already; remove it with `fs rm`, or copy elsewhere"
         )
     put_root_documents(target, info)
-    for document, data in key_documents(info).items():
-        target.put(f"{info.path}/{document}", data)
-    _copy_object(source, target, f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}")
+    put_documents(target, info)
+    _copy_object(source, target, f"{info.path}/{columns.entry_name(MANIFEST_ARRAY, 0)}")
+    for ids in columns.column_objects(ID_ARRAY, info.n_rows):
+        _copy_object(source, target, f"{info.path}/{ids}")
+    records = read_ledger(source, info.path)
+    held = read_ledger(target, info.path)
     copied = there = pending = n_bytes = 0
     with ThreadPoolExecutor(COPIERS) as pool:
         for unit in info.units:
-            _copy_object(source, target, f"{info.path}/{layout.row_chunk('utterance_id', unit.index)}")
-            outcome = _copy_unit(source, target, info, unit, pool)
-            if outcome is None:
+            record = records.get(unit.index)
+            if record is None or not is_complete(record, unit, []):
                 pending += 1
-            elif outcome == 0:
+            elif held.get(unit.index) == record:
                 there += 1
             else:
+                n_bytes += _copy_unit(source, target, info, record, pool)
                 copied += 1
-                n_bytes += outcome
             if on_unit:
                 on_unit()
     target.put(name, group)
+    publish(target, info)
     return CopySummary(key=info.path, n_copied=copied, n_present=there, n_pending=pending, n_bytes=n_bytes)
 
 
 def _copy_unit(
-    source: Storage, target: Storage, info: KeyInfo, unit: Unit, pool: ThreadPoolExecutor
-) -> int | None:
-    """Bytes copied, 0 if the unit was there, None if the source has not committed it."""
-    record = read_record(source, info.path, unit.index)
-    if record is None or not is_complete(record, unit, []):
-        return None
-    ledger = f"{info.path}/{layout.row_chunk(LEDGER_ARRAY, unit.index)}"
-    committed = source.get(ledger)
-    if committed is None:
-        return None
-    if target.get(ledger) == committed:
-        return 0
+    source: Storage, target: Storage, info: KeyInfo, record: Record, pool: ThreadPoolExecutor
+) -> int:
+    """Bytes copied."""
 
     def copy(name: str) -> int:
         key = f"{info.path}/{name}"
@@ -100,8 +96,8 @@ def _copy_unit(
         return len(data)
 
     n_bytes = sum(pool.map(copy, record.objects))
-    target.put(ledger, committed)
-    return n_bytes + len(committed)
+    commit(target, info.path, record)
+    return n_bytes
 
 
 def _copy_object(source: Storage, target: Storage, key: str) -> None:

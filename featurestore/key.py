@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from featurestore import layout
+from featurestore import columns, layout
 from featurestore.errors import CorruptData, KeyNotFound, StoreError
 from featurestore.plan import Segment, Unit, units_of
 from featurestore.storage import Storage
@@ -62,7 +62,7 @@ class KeyInfo:
     @property
     def row_arrays(self) -> list[str]:
         """Names of the arrays with one entry per row."""
-        return [*layout.ROW_ARRAYS, *([layout.FRAME_START] if self.frames else [])]
+        return [*columns.ROW_ARRAYS, *([columns.FRAME_START] if self.frames else [])]
 
     def to_attributes(self) -> dict[str, Any]:
         """As stored."""

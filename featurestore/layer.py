@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from zarr import Array as ZarrArray
 
-from featurestore import layout
+from featurestore import layout, shards
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.key import KeyInfo
 from featurestore.ledger import StoredObject, describe_object, describe_pieces
@@ -41,6 +41,8 @@ class Layer:
         rows: row in the Zarr array of every row here, int64 `[n]`, increasing.
         ok: bool `[n]`, which rows hold values (the others' audio failed).
         n_frames: int `[n]`, valid frames of every row; 0 where failed.
+        frame_start: int64 `[n]`, where the frames of every row begin in the frame array; None in keys
+            without frames.
         objects: unit → size and checksum of this layer's shard, from the ledger.
     """
 
@@ -52,6 +54,7 @@ class Layer:
         rows: np.ndarray,
         ok: np.ndarray,
         n_frames: np.ndarray,
+        frame_start: np.ndarray | None,
         objects: Mapping[int, StoredObject],
     ) -> None:
         self.storage = storage
@@ -59,6 +62,7 @@ class Layer:
         self.layer = layer
         self.rows = rows
         self.n_frames = n_frames
+        self._frame_start = frame_start
         self._ok = ok
         self._objects = dict(objects)
 
@@ -175,13 +179,10 @@ class Layer:
         counts = self.n_frames[chosen]
         if not counts.sum():
             return np.zeros((0, self.info.shape.n_features), dtype=np.float32)
-        path = f"{self.info.path}/{layout.FRAME_START}"
+        assert self._frame_start is not None
+        starts = self._frame_start[chosen]
+        path = f"{self.info.path}/{layout.frames_name(self.layer)}"
         try:
-            first_row = int(self.rows[chosen[0]])
-            starts = np.asarray(open_array(self.storage, path)[first_row : int(self.rows[chosen[-1]]) + 1])[
-                self.rows[chosen] - first_row
-            ]
-            path = f"{self.info.path}/{layout.frames_name(self.layer)}"
             begin, end = int(starts[0]), int(starts[-1] + counts[-1])
             block = np.asarray(open_array(self.storage, path)[begin:end], dtype=np.float32)
         except Exception as error:
@@ -279,10 +280,10 @@ class Layer:
             )
         try:
             if contiguous:
-                layout.decode_layer_into(shape, data, n_rows, out)
+                shards.decode_layer_into(shape, data, n_rows, out)
                 return
             block = np.empty((n_rows, *self.shape[1:]), dtype=np.float32)
-            layout.decode_layer_into(shape, data, n_rows, block)
+            shards.decode_layer_into(shape, data, n_rows, block)
             out[...] = block[local]
         except Exception as error:
             raise damaged(self.storage, key, error) from error
@@ -290,7 +291,7 @@ class Layer:
     def _scatter(self, key: str, unit: int, n_rows: int, out: np.ndarray) -> bool:
         """Read a shard of a folder straight into place; False where values need decoding."""
         assert isinstance(self.storage, LocalStorage)
-        buffers = layout.scatter_plan(self.info.shape, n_rows, out)
+        buffers = shards.scatter_plan(self.info.shape, n_rows, out)
         if buffers is None or sum(b.nbytes for b in buffers) != self._objects[unit].n_bytes:
             return False
         size = self.storage.read_into(key, buffers)
@@ -298,7 +299,7 @@ class Layer:
             raise damaged(self.storage, key, FileNotFoundError("the shard is missing"))
         if size != self._objects[unit].n_bytes or describe_pieces(buffers) != self._objects[unit]:
             raise damaged(self.storage, key, ValueError("not the size and checksum of its record"))
-        return layout.finish_scatter(self.info.shape, n_rows, out, buffers)
+        return shards.finish_scatter(self.info.shape, n_rows, out, buffers)
 
 
 def _placed_empty(shape: tuple[int, ...]) -> np.ndarray:

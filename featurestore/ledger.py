@@ -1,15 +1,19 @@
 """The record of committed units. A unit without a valid record does not exist.
 
 The ledger of a key is the Zarr text array ``ledger``, one entry per unit, each its own object: the entry
-is empty until the unit is committed and then holds one JSON record. It is written last, after every
-object it names, in one atomic operation.
+is empty until the unit is committed and then holds one JSON record, with everything that is known of the
+unit's rows. It is written last, after every object it names, in one atomic operation.
+
+Once all units of a key are committed, their records are *sealed*: put together into the array
+``ledger_sealed``, in two copies, and taken out of ``ledger``. A unit that is done again or extended after
+that has an entry in ``ledger`` again, which counts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +21,17 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from featurestore import layout
+from featurestore import columns
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json
 from featurestore.plan import Unit
 from featurestore.storage import Storage
 
 LEDGER_ARRAY = "ledger"
+SEALED_ARRAY = "ledger_sealed"
 # Records fetched at once: a remote store answers each in milliseconds.
 READERS = 16
+FAILED = "failed: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +50,8 @@ class Record:
         unit, first_row, n_rows: which rows.
         layers: layers that are complete for these rows.
         objects: key-relative object name → size and checksum, for every object of the unit.
-        failed: utterance id → why its audio failed; these rows are NaN.
+        rows: column → one value per row: ``utterance_id``, ``status`` ("ok" or "failed: why", then its
+            values are NaN), ``n_frames``, ``duration_s`` (None: unknown), ``audio_hash``.
         audio_s: seconds of audio embedded.
         elapsed_s: wall-clock seconds the unit took.
         started_at: UTC, ISO 8601.
@@ -57,12 +64,25 @@ class Record:
     n_rows: int
     layers: list[int]
     objects: Mapping[str, StoredObject]
-    failed: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, Sequence[Any]]
     audio_s: float = 0.0
     elapsed_s: float = 0.0
     started_at: str = ""
     host: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Utterance id → why its audio failed."""
+        pairs = zip(self.rows["utterance_id"], self.rows["status"], strict=True)
+        return {i: s.removeprefix(FAILED) for i, s in pairs if s.startswith(FAILED)}
+
+    def column(self, name: str) -> np.ndarray:
+        """One column of the rows `[n_rows]`, in the dtype of the Zarr array of that name."""
+        dtype, fill = columns.ROW_ARRAYS[name]
+        if dtype == "string":
+            return np.array(self.rows[name], dtype=object)
+        return np.array([fill if v is None else v for v in self.rows[name]], dtype=dtype)
 
     def to_json(self) -> str:
         """Canonical JSON text."""
@@ -83,7 +103,11 @@ class Record:
                 name: StoredObject(n_bytes=o["n_bytes"], crc32c=o["crc32c"])
                 for name, o in raw["objects"].items()
             }
-            return cls(**known)
+            record = cls(**known)
+            for name in columns.ROW_ARRAYS:
+                if len(record.rows[name]) != record.n_rows:
+                    raise TypeError(f"{len(record.rows[name])} values of {name}, {record.n_rows} rows")
+            return record
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a ledger record: {error}") from error
 
@@ -107,30 +131,143 @@ def read_record(storage: Storage, key: str, unit: int) -> Record | None:
     Raises:
         CorruptData: there is a record and its bytes are damaged.
     """
-    name = f"{key}/{layout.row_chunk(LEDGER_ARRAY, unit)}"
+    record = read_entry(storage, key, unit)
+    return record if record is not None else read_sealed(storage, key).get(unit)
+
+
+def read_ledger(storage: Storage, key: str) -> dict[int, Record]:
+    """All committed units of a key: one listing, then the records side by side.
+
+    Raises:
+        CorruptData: a record's bytes are damaged.
+    """
+    # Entries before the sealed ones: what is sealed in between is found there.
+    entries = read_entries(storage, key)
+    merged = read_sealed(storage, key) | entries
+    return {unit: merged[unit] for unit in sorted(merged)}
+
+
+def read_entries(storage: Storage, key: str) -> dict[int, Record]:
+    """Records of units that are not sealed, or were written again since."""
+    units = sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit())
+    with ThreadPoolExecutor(READERS) as pool:
+        records = pool.map(lambda unit: read_entry(storage, key, unit), units)
+        return {unit: record for unit, record in zip(units, records, strict=True) if record is not None}
+
+
+def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
+    """The entry of one unit, sealed ones left out.
+
+    Raises:
+        CorruptData: its bytes are damaged.
+    """
+    name = f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}"
     data = storage.get(name)
     if data is None:
         return None
     try:
-        return Record.from_json(layout.decode_text(data, compress=False))
+        return Record.from_json(columns.decode_text(data, compress=False))
     except (ValueError, UnicodeDecodeError) as error:
         raise CorruptData(
             f"{storage.url}: ledger record {name} is damaged ({error}); run `fs verify --repair`"
         ) from error
 
 
-def read_ledger(storage: Storage, key: str) -> dict[int, Record]:
-    """All committed units of a key: one listing, then the records side by side."""
-    units = sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit())
-    with ThreadPoolExecutor(READERS) as pool:
-        records = pool.map(lambda unit: read_record(storage, key, unit), units)
-        return {unit: record for unit, record in zip(units, records, strict=True) if record is not None}
+def read_sealed(storage: Storage, key: str) -> dict[int, Record]:
+    """The sealed records: of the first copy that is sound.
+
+    Raises:
+        CorruptData: there are sealed records and no copy of them is sound.
+    """
+    problem: CorruptData | None = None
+    for copy in range(columns.SEALED_COPIES):
+        try:
+            records = read_sealed_copy(storage, key, copy)
+        except CorruptData as error:
+            problem = error
+            continue
+        if records:
+            return records
+    if problem is not None:
+        raise problem
+    return {}
+
+
+def read_sealed_copy(storage: Storage, key: str, copy: int) -> dict[int, Record]:
+    """One copy of the sealed records; none where there is no such object.
+
+    Raises:
+        CorruptData: its bytes are damaged.
+    """
+    folder = f"{key}/{SEALED_ARRAY}/c/{copy}"
+    found = {int(n): storage.get(f"{folder}/{n}") for n in storage.children(folder) if n.isdigit()}
+    try:
+        texts = columns.decode_sealed(copy, {place: d for place, d in found.items() if d is not None})
+        return {unit: Record.from_json(text) for unit, text in enumerate(texts) if text}
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        raise CorruptData(
+            f"{storage.url}: sealed ledger {folder} is damaged ({error}); run `fs verify --repair`"
+        ) from error
 
 
 def commit(storage: Storage, key: str, record: Record) -> None:
     """Put the record: from here on the unit exists."""
-    data = layout.encode_text(record.to_json(), compress=False)
-    storage.put(f"{key}/{layout.row_chunk(LEDGER_ARRAY, record.unit)}", data)
+    storage.put(f"{key}/{columns.entry_name(LEDGER_ARRAY, record.unit)}", _encode(record))
+
+
+def withdraw(storage: Storage, key: str, units: Collection[int]) -> None:
+    """Take the records of units away, so that these are done again."""
+    sealed = read_sealed(storage, key)
+    if sealed.keys() & set(units):
+        write_sealed(storage, key, {u: r for u, r in sealed.items() if u not in units})
+    for unit in units:
+        storage.delete(f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}")
+
+
+def seal(storage: Storage, key: str, records: Mapping[int, Record]) -> None:
+    """Put all records of a complete key together, and take away the entries that hold the same.
+
+    Readers look at the entries first and at the sealed records then, so at every moment they find each unit.
+    Two processes that seal at once write the same. An entry written meanwhile stays, and counts.
+    """
+    if read_sealed_if_sound(storage, key) != records:
+        write_sealed(storage, key, records)
+
+    def drop(unit: int) -> None:
+        name = f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}"
+        if storage.get(name) == _encode(records[unit]):
+            storage.delete(name)
+
+    entries = [int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit()]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(drop, (u for u in entries if u in records)))
+
+
+def read_sealed_if_sound(storage: Storage, key: str) -> dict[int, Record]:
+    """The sealed records if all copies are sound and agree, else none."""
+    try:
+        first, *others = (read_sealed_copy(storage, key, c) for c in range(columns.SEALED_COPIES))
+    except CorruptData:
+        return {}
+    return first if all(o == first for o in others) else {}
+
+
+def write_sealed(storage: Storage, key: str, records: Mapping[int, Record]) -> None:
+    """Write the sealed records, one copy after the other."""
+    texts = [records[u].to_json() if u in records else "" for u in range(max(records, default=-1) + 1)]
+    objects = columns.encode_sealed(texts)
+    folder = f"{key}/{SEALED_ARRAY}"
+    for name in sorted(objects):
+        storage.put(f"{folder}/{name}", objects[name])
+    for copy in range(columns.SEALED_COPIES):
+        # Whole objects only: what else lies there is the temporary file of somebody who seals too.
+        for place in storage.children(f"{folder}/c/{copy}"):
+            if place.isdigit() and f"c/{copy}/{place}" not in objects:
+                storage.delete(f"{folder}/c/{copy}/{place}")
+
+
+def _encode(record: Record) -> bytes:
+    return columns.encode_text(record.to_json(), compress=False)
 
 
 def is_complete(record: Record | None, unit: Unit, layers: list[int]) -> bool:

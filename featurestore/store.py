@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from featurestore import layout
+from featurestore import columns, layout
 from featurestore.errors import (
     ConfigError,
     CorruptData,
@@ -19,14 +19,16 @@ from featurestore.errors import (
     LabelError,
     StoreError,
 )
+from featurestore.ids import ID_ARRAY, read_ids
 from featurestore.key import KeyInfo, list_keys, read_key
-from featurestore.layer import Layer, damaged, open_array
+from featurestore.layer import Layer
 from featurestore.layers import format_layers
 from featurestore.ledger import Record, is_complete, read_ledger
 from featurestore.manifest import Manifest
 from featurestore.plan import Unit
+from featurestore.publish import frame_starts
 from featurestore.storage import Storage, open_storage
-from featurestore.writer import read_stored_manifest
+from featurestore.stored_manifest import read_stored_manifest
 
 if TYPE_CHECKING:
     import xarray
@@ -86,13 +88,20 @@ class Features:
         storage: the root.
         info: the key's attributes.
         selected: positions to keep of all committed rows; None for all. See `select`.
+        ledger: records to go by; None reads them.
     """
 
-    def __init__(self, storage: Storage, info: KeyInfo, selected: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        info: KeyInfo,
+        selected: np.ndarray | None = None,
+        ledger: Mapping[int, Record] | None = None,
+    ) -> None:
         self.storage = storage
         self.info = info
         self._selected = selected
-        self._ledger: dict[int, Record] = read_ledger(storage, info.path)
+        self._ledger = read_ledger(storage, info.path) if ledger is None else dict(ledger)
         self.units: list[Unit] = [u for u in info.units if is_complete(self._ledger.get(u.index), u, [])]
 
     def __repr__(self) -> str:
@@ -150,9 +159,24 @@ class Features:
         """Row, id, status and facts of every committed utterance; pruned rows (without an id) left out."""
         runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
         rows = np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
-        columns = {name: self._column(name)[rows] for name in layout.ROW_ARRAYS}
-        text = [n for n, (dtype, _) in layout.ROW_ARRAYS.items() if dtype == "string"]
-        table = pd.DataFrame({"row": rows, **columns}).astype(dict.fromkeys(text, "str"))
+        ids = read_ids(self.storage, self.info)[rows]
+        found: dict[str, np.ndarray] = {}
+        for name, (dtype, _) in columns.ROW_ARRAYS.items():
+            parts = [self._ledger[u.index].column(name) for u in self.units]
+            kind = object if dtype == "string" else dtype
+            found[name] = np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
+        if ((ids != "") & (ids != found[ID_ARRAY])).any():
+            at = int(np.flatnonzero((ids != "") & (ids != found[ID_ARRAY]))[0])
+            raise CorruptData(
+                f"{self.storage.url}: row {rows[at]} of {self.info.path} was embedded as utterance "
+                f"{found[ID_ARRAY][at]!r} and is listed as {ids[at]!r}; `fs verify --repair` mends it"
+            )
+        found[ID_ARRAY] = ids  # "" where the utterance was pruned since
+        if self.info.frames is not None:
+            starts = [frame_starts(self.info, self._ledger[u.index]) for u in self.units]
+            found[columns.FRAME_START] = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
+        text = [n for n, (dtype, _) in columns.ROW_ARRAYS.items() if dtype == "string"]
+        table = pd.DataFrame({"row": rows, **found}).astype(dict.fromkeys(text, "str"))
         return table[table["utterance_id"] != ""].reset_index(drop=True)
 
     @cached_property
@@ -163,9 +187,8 @@ class Features:
         channel, split, group`` and the labels. Row i describes row i of every layer array read here;
         ``row`` says which row of the raw Zarr arrays that is.
         """
-        merged = self.facts.merge(
-            self.manifest.table, on="utterance_id", how="left", sort=False, validate="1:1"
-        )
+        facts = self.facts.drop(columns=columns.FRAME_START, errors="ignore")
+        merged = facts.merge(self.manifest.table, on="utterance_id", how="left", sort=False, validate="1:1")
         if merged["path"].isna().any():
             lost = merged.loc[merged["path"].isna(), "utterance_id"].iloc[0]
             raise CorruptData(
@@ -212,7 +235,7 @@ class Features:
         if ok_only:
             keep &= (index["status"] == STATUS_OK).to_numpy()
         before = np.arange(len(index)) if self._selected is None else self._selected
-        return Features(self.storage, self.info, before[keep])
+        return Features(self.storage, self.info, before[keep], self._ledger)
 
     def layer(self, layer: int) -> Layer:
         """One layer, aligned with `index`.
@@ -234,10 +257,11 @@ class Features:
         facts = self.facts if self._selected is None else self.facts.iloc[self._selected]
         ok = (facts["status"] == STATUS_OK).to_numpy()
         rows, n_frames = facts["row"].to_numpy(), facts["n_frames"].to_numpy()
+        starts = facts[columns.FRAME_START].to_numpy() if self.info.frames is not None else None
         objects = {
             u.index: self._ledger[u.index].objects[layout.layer_chunk(layer, u.index)] for u in self.units
         }
-        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), objects)
+        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), starts, objects)
 
     def to_xarray(self) -> xarray.Dataset:
         """All layers as one lazy xarray Dataset, with ids, facts and labels as coordinates.
@@ -260,10 +284,3 @@ class Features:
         }
         coordinates["functional"] = ("functional", np.array(self.functionals, dtype=object))
         return xarray.Dataset(arrays, coordinates, {"model": self.model, "dataset": self.dataset})
-
-    def _column(self, name: str) -> np.ndarray:
-        path = f"{self.info.path}/{name}"
-        try:
-            return np.asarray(open_array(self.storage, path)[:])
-        except Exception as error:
-            raise damaged(self.storage, path, error) from error

@@ -2,30 +2,41 @@
 
 *Damage* is anything that makes a committed value unreadable or doubtful: a missing or changed object, a
 document that is not the one the attributes call for, a value that contradicts its status, ids that the
-manifest does not know. *Leftovers* are harmless: shards of units that were never committed, temporary
-files of killed writers, claims of the dead, and files that are none of ours.
+manifest does not know. The rest is harmless: shards of units that were never committed, columns behind the
+ledger, temporary files of killed writers, claims of the dead, and files that are none of ours.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from featurestore import layout
+from featurestore import columns, layout
 from featurestore.claims import CLAIMS_ARRAY
+from featurestore.documents import key_documents
 from featurestore.errors import CorruptData, StoreError
+from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
-from featurestore.ledger import LEDGER_ARRAY, Record, describe_object, is_complete, read_record
+from featurestore.ledger import (
+    LEDGER_ARRAY,
+    SEALED_ARRAY,
+    Record,
+    describe_object,
+    is_complete,
+    read_entry,
+    read_sealed_copy,
+)
 from featurestore.plan import Unit
+from featurestore.publish import columns_of, is_whole
 from featurestore.storage import PARTIAL_SUFFIX, Storage
-from featurestore.writer import MANIFEST_ARRAY, key_documents, read_stored_manifest
+from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
 
-Kind = Literal["missing", "changed", "damaged", "wrong", "torn", "leftover", "foreign"]
+Kind = Literal["missing", "changed", "damaged", "wrong", "torn", "stale", "leftover", "foreign"]
 DAMAGE: tuple[Kind, ...] = ("missing", "changed", "damaged", "wrong")
 READERS = 4
 
@@ -37,7 +48,7 @@ class Finding:
     Attributes:
         kind: ``missing``, ``changed`` (not the checksum recorded), ``damaged`` (cannot be decoded) and
             ``wrong`` (contradicts its status, plan or manifest) are damage; ``torn`` (an uncommitted
-            unit's objects), ``leftover`` and ``foreign`` are not.
+            unit's objects), ``stale`` (behind the ledger), ``leftover`` and ``foreign`` are not.
         key: ``model/dataset``.
         unit: the unit it belongs to, None for what belongs to the key.
         object: object name below the root.
@@ -131,7 +142,9 @@ def verify_key(
     checker = _Checker(storage, info, report)
     checker.check(on_unit)
     if repair:
-        _repair(storage, info, report)
+        from featurestore.repair import repair_key
+
+        repair_key(storage, info, report)
     return report
 
 
@@ -143,27 +156,20 @@ class _Checker:
         self.units = info.units
         self.present = {k.removeprefix(f"{info.path}/"): n for k, n in storage.objects(info.path)}
         self.expected: set[str] = {"zarr.json"}
-        self.known_ids: set[str] = set()
 
     def check(self, on_unit: Callable[[], None] | None) -> None:
         self._documents()
         manifest_ids = self._manifest()
+        ids = self._ids(manifest_ids)
+        ledger = self._ledger()
+        self.report.n_units = len(self.units)
         with ThreadPoolExecutor(READERS) as pool:
-            for unit, found in zip(self.units, pool.map(self._unit, self.units), strict=True):
-                findings, n_bytes, ids, expected = found
+            for findings, n_bytes in pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units):
                 self.report.findings += findings
                 self.report.n_bytes += n_bytes
-                self.expected |= expected
-                for i in ids:
-                    if i in self.known_ids:
-                        self._find("wrong", unit.index, "utterance_id", f"id {i!r} stands twice")
-                    elif manifest_ids is not None and i not in manifest_ids:
-                        name = layout.row_chunk(MANIFEST_ARRAY, 0)
-                        self._find("wrong", None, name, f"the manifest lacks utterance {i!r}")
-                    self.known_ids.add(i)
                 if on_unit:
                     on_unit()
-        self.report.n_units = len(self.units)
+        self._columns(ledger)
         self._others()
 
     def _find(self, kind: Kind, unit: int | None, name: str, message: str) -> None:
@@ -173,17 +179,20 @@ class _Checker:
         path = self.info.path
         return Finding(kind=kind, key=path, unit=unit, object=f"{path}/{name}", message=message)
 
+    def _get(self, name: str) -> bytes | None:
+        return self.storage.get(f"{self.info.path}/{name}")
+
     def _documents(self) -> None:
         for name, document in key_documents(self.info).items():
             self.expected.add(name)
-            data = self.storage.get(f"{self.info.path}/{name}")
+            data = self._get(name)
             if data is None:
                 self._find("missing", None, name, "the array's document is not there")
             elif not _same_json(data, document):
                 self._find("changed", None, name, "not the document that the key's attributes call for")
 
     def _manifest(self) -> set[str] | None:
-        name = layout.row_chunk(MANIFEST_ARRAY, 0)
+        name = columns.entry_name(MANIFEST_ARRAY, 0)
         self.expected.add(name)
         try:
             return set(read_stored_manifest(self.storage, self.info).table["utterance_id"])
@@ -191,157 +200,160 @@ class _Checker:
             self._find("damaged", None, name, f"the stored manifest cannot be read ({error})")
             return None
 
-    def _unit(self, unit: Unit) -> tuple[list[Finding], int, list[str], set[str]]:
-        """Findings, bytes read, ids, and names of objects that belong to the unit."""
-        u = unit.index
-        id_name, ledger_name = layout.row_chunk("utterance_id", u), layout.row_chunk(LEDGER_ARRAY, u)
-        expected = {id_name, ledger_name}
-        findings: list[Finding] = []
-        ids: np.ndarray | None = None
-        try:
-            data = self.storage.get(f"{self.info.path}/{id_name}")
+    def _ids(self, manifest_ids: set[str] | None) -> np.ndarray | None:
+        """The ids of all rows, checked against each other and the manifest; None if they cannot be read."""
+        found: dict[str, bytes] = {}
+        sound = True
+        for name in columns.column_objects(ID_ARRAY, self.info.n_rows):
+            self.expected.add(name)
+            data = self._get(name)
             if data is None:
-                findings.append(self._finding("missing", u, id_name, "the unit's ids are not there"))
-            else:
-                ids = layout.decode_rows("utterance_id", self.info.shape.unit_rows, data)[: unit.n_rows]
-        except Exception as error:
-            findings.append(self._finding("damaged", u, id_name, f"ids cannot be decoded ({_brief(error)})"))
-        named = [str(i) for i in ids if i] if ids is not None else []
-        try:
-            record = read_record(self.storage, self.info.path, u)
-        except CorruptData as error:
-            findings.append(self._finding("damaged", u, ledger_name, _brief(error)))
-            return findings, 0, named, expected
+                self._find("missing", None, name, "the rows' ids are not there")
+                sound = False
+                continue
+            found[name] = data
+            try:
+                columns.decode_column(ID_ARRAY, self.info.n_rows, {name: data})
+            except Exception as error:
+                self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
+                sound = False
+        if not sound:
+            return None
+        ids = columns.decode_column(ID_ARRAY, self.info.n_rows, found)
+        named, counts = np.unique(ids[ids != ""].astype(str), return_counts=True)
+        for i in named[counts > 1]:
+            self._find("wrong", None, next(iter(found)), f"id {str(i)!r} stands twice")
+        for i in sorted(set(named.tolist()) - manifest_ids) if manifest_ids is not None else []:
+            name = columns.entry_name(MANIFEST_ARRAY, 0)
+            self._find("wrong", None, name, f"the manifest lacks utterance {i!r}")
+        return ids
+
+    def _ledger(self) -> dict[int, Record]:
+        """Every record that can be read; entries before sealed ones, as readers do."""
+        records: dict[int, Record] = {}
+        folder = f"{LEDGER_ARRAY}/c/"
+        for name in sorted(n for n in self.present if n.startswith(folder) and n[len(folder) :].isdigit()):
+            unit = int(name[len(folder) :])
+            self.expected.add(name)
+            try:
+                record = read_entry(self.storage, self.info.path, unit)
+            except CorruptData as error:
+                self._find("damaged", unit, name, _brief(error))
+                continue
+            if record is not None:
+                records[unit] = record
+        return self._sealed() | records
+
+    def _sealed(self) -> dict[int, Record]:
+        found: dict[int, Record] = {}
+        copies = []
+        for copy in reversed(range(columns.SEALED_COPIES)):
+            folder = f"{SEALED_ARRAY}/c/{copy}/"
+            names = sorted(n for n in self.present if n.startswith(folder))
+            self.expected |= set(names)
+            try:
+                copies.append(read_sealed_copy(self.storage, self.info.path, copy))
+            except CorruptData as error:
+                for name in names:
+                    self._find("damaged", None, name, _brief(error))
+                continue
+            found = copies[-1] or found
+        if len(copies) > 1 and any(c != copies[0] for c in copies):
+            message = "its copies differ, as when a writer was killed between them; the next run writes both"
+            self._find("stale", None, SEALED_ARRAY, message)
+        return found
+
+    def _unit(self, unit: Unit, record: Record | None, ids: np.ndarray | None) -> tuple[list[Finding], int]:
+        """Findings in one unit, and bytes read; every object is read once."""
+        findings: list[Finding] = []
         if record is None:
-            return findings, 0, named, expected
+            return findings, 0
+        u = unit.index
         if not is_complete(record, unit, []):
             message = (
                 f"record of rows {record.first_row}+{record.n_rows}, planned {unit.first_row}+{unit.n_rows}"
             )
-            findings.append(self._finding("wrong", u, ledger_name, message))
-            return findings, 0, named, expected
-        expected |= set(record.objects)
-        n_bytes, objects = self._objects(unit, record, findings)
-        self._values(unit, record, ids, objects, findings)
-        self._frames(unit, record, objects, findings)
-        return findings, n_bytes, named, expected
-
-    def _objects(
-        self, unit: Unit, record: Record, findings: list[Finding]
-    ) -> tuple[int, Callable[[str], bytes | None]]:
-        """Check size and checksum of every object; hand out those that are sound."""
-        sound: dict[str, bool] = {}
-        n_bytes = 0
-        wanted = {layout.row_chunk(a, unit.index) for a in self.info.row_arrays if a != "utterance_id"}
-        wanted |= {layout.layer_chunk(k, unit.index) for k in record.layers}
+            findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
+            return findings, 0
+        self.report.n_committed += 1
+        self.expected |= set(record.objects)
+        if ids is not None:
+            part = ids[unit.first_row : unit.stop_row]
+            if ((part != "") & (part != record.column(ID_ARRAY))).any():
+                message = "the unit was made for other utterances than its rows are listed as"
+                findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
+        wanted = {layout.layer_chunk(k, u) for k in record.layers}
         if self.info.frames is not None:
-            wanted |= {layout.frames_chunk(k, unit.index) for k in record.layers}
+            wanted |= {layout.frames_chunk(k, u) for k in record.layers}
         for name in sorted(wanted - set(record.objects)):
-            findings.append(self._finding("wrong", unit.index, name, "the unit's record does not name it"))
+            findings.append(self._finding("wrong", u, name, "the unit's record does not name it"))
+        n_bytes = 0
         for name, recorded in record.objects.items():
-            data = self.storage.get(f"{self.info.path}/{name}")
+            data = self._get(name)
             if data is None:
-                findings.append(self._finding("missing", unit.index, name, "recorded, and not there"))
+                findings.append(self._finding("missing", u, name, "recorded, and not there"))
                 continue
             n_bytes += len(data)
             found = describe_object(data)
-            sound[name] = found == recorded
-            if not sound[name]:
+            if found != recorded:
                 message = (
                     f"recorded {recorded.n_bytes} bytes with CRC-32C {recorded.crc32c}, "
                     f"found {found.n_bytes} with {found.crc32c}"
                 )
-                findings.append(self._finding("changed", unit.index, name, message))
-
-        def read(name: str) -> bytes | None:
-            # Read again instead of kept: a unit's layers together may be larger than memory.
-            return self.storage.get(f"{self.info.path}/{name}") if sound.get(name) else None
-
-        return n_bytes, read
-
-    def _values(
-        self,
-        unit: Unit,
-        record: Record,
-        ids: np.ndarray | None,
-        read: Callable[[str], bytes | None],
-        findings: list[Finding],
-    ) -> None:
-        """Statuses, failures and values agree with each other."""
-        unit_rows = self.info.shape.unit_rows
-        name = layout.row_chunk("status", unit.index)
-        data = read(name)
-        if data is None:
-            return
-        status = layout.decode_rows("status", unit_rows, data)[: unit.n_rows]
-        ok = status == "ok"
-        if ids is not None:
-            failed = {
-                str(i): str(s).removeprefix("failed: ")
-                for i, s in zip(ids, status, strict=True)
-                if i and str(s).startswith("failed: ")
-            }
-            recorded = {i: why for i, why in record.failed.items() if i in set(ids.tolist())}
-            if failed != recorded:
-                message = f"{len(failed)} failed rows, the record names {len(recorded)}"
-                findings.append(self._finding("wrong", unit.index, name, message))
-        for layer in record.layers:
-            name = layout.layer_chunk(layer, unit.index)
-            data = read(name)
-            if data is None:
+                findings.append(self._finding("changed", u, name, message))
                 continue
             try:
-                values = layout.decode_layer(self.info.shape, data)[: unit.n_rows]
-            except Exception as error:
-                findings.append(self._finding("damaged", unit.index, name, _brief(error)))
+                complaint = self._values(name, data, record)
+            except Exception as error:  # whatever a decoder may raise
+                findings.append(self._finding("damaged", u, name, _brief(error)))
                 continue
-            finite = np.isfinite(values).all(axis=(1, 2))
-            if (ok & ~finite).any():
-                message = f"{int((ok & ~finite).sum())} rows with status ok hold values that are not finite"
-                findings.append(self._finding("wrong", unit.index, name, message))
-            if (~ok & ~np.isnan(values).all(axis=(1, 2))).any():
-                findings.append(self._finding("wrong", unit.index, name, "failed rows hold values"))
+            if complaint:
+                findings.append(self._finding("wrong", u, name, complaint))
+        return findings, n_bytes
 
-    def _frames(
-        self,
-        unit: Unit,
-        record: Record,
-        read: Callable[[str], bytes | None],
-        findings: list[Finding],
-    ) -> None:
-        """The frames of every row are there and finite."""
-        if self.info.frames is None:
-            return
-        counts = read(layout.row_chunk("n_frames", unit.index))
-        if counts is None:
-            return
-        total = int(layout.decode_rows("n_frames", self.info.shape.unit_rows, counts)[: unit.n_rows].sum())
-        for layer in record.layers:
-            name = layout.frames_chunk(layer, unit.index)
-            data = read(name)
-            if data is None:
-                continue
-            try:
-                frames = layout.decode_frames(self.info.frames, data)[:total]
-            except Exception as error:
-                findings.append(self._finding("damaged", unit.index, name, _brief(error)))
-                continue
+    def _values(self, name: str, data: bytes, record: Record) -> str | None:
+        """What is wrong with the values of one shard, given the statuses of its rows."""
+        ok = record.column("status") == "ok"
+        if name.startswith("frames_"):
+            assert self.info.frames is not None
+            total = int(record.column("n_frames").sum())
+            frames = layout.decode_frames(self.info.frames, data)[:total]
             if len(frames) < total or not np.isfinite(frames).all():
-                findings.append(self._finding("wrong", unit.index, name, "frames are missing or not finite"))
+                return "frames are missing or not finite"
+            return None
+        values = layout.decode_layer(self.info.shape, data)[: record.n_rows]
+        finite = np.isfinite(values).all(axis=(1, 2))
+        if (ok & ~finite).any():
+            return f"{int((ok & ~finite).sum())} rows with status ok hold values that are not finite"
+        if (~ok & ~np.isnan(values).all(axis=(1, 2))).any():
+            return "failed rows hold values"
+        return None
+
+    def _columns(self, ledger: Mapping[int, Record]) -> None:
+        """What plain Zarr readers see of the rows: written at the end of a run, it may lag, and not lie."""
+        sealed = not any(n.startswith(f"{LEDGER_ARRAY}/c/") for n in self.present)
+        for array, values in columns_of(self.info, ledger).items():
+            wanted = columns.encode_column(array, values)
+            for name in columns.column_objects(array, self.info.n_rows):
+                self.expected.add(name)
+                data = self._get(name)
+                if data == wanted.get(name):
+                    continue
+                if data is not None and not _decodes(array, self.info.n_rows, name, data):
+                    self._find("damaged", None, name, "cannot be decoded")
+                elif sealed and is_whole(self.info, ledger):
+                    kind: Kind = "missing" if data is None else "wrong"
+                    self._find(kind, None, name, "not what the ledger says")
+                else:
+                    self._find("stale", None, name, "behind the ledger; the end of the next run writes it")
 
     def _others(self) -> None:
         """Objects that no document, record or plan names."""
         units = {u.index for u in self.units}
-        committed = 0
-        for name in sorted(self.present):
+        for name in sorted(set(self.present) - self.expected):
             array, _, rest = name.partition("/")
-            if name in self.expected:
-                committed += array == LEDGER_ARRAY and rest != "zarr.json"
-                continue
             index = rest.removeprefix("c/").split("/")[0]
-            ours = array in {*layout.ROW_TYPES, LEDGER_ARRAY, CLAIMS_ARRAY} or (
-                layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
-            )
+            ours = layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
             if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
                 self._find("leftover", None, name, "temporary file of a writer that was killed")
             elif array == CLAIMS_ARRAY and index.isdigit():
@@ -351,56 +363,14 @@ class _Checker:
                 self._find("torn", unit, name, "written and never committed; the next extraction replaces it")
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
-        self.report.n_committed = committed
 
 
-def _repair(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
-    """Withdraw damaged units, restore documents and ids, delete leftovers; say what was done."""
-    documents = key_documents(info)
-    broken: set[int] = set()
-    for finding in report.findings:
-        name = finding.object.removeprefix(f"{info.path}/")
-        if finding.kind in ("torn", "leftover"):
-            storage.delete(finding.object)
-            report.repaired.append(f"deleted {finding.object}")
-        elif finding.is_damage and name in documents:
-            storage.put(finding.object, documents[name])
-            report.repaired.append(f"restored {finding.object}")
-        elif finding.is_damage and finding.unit is not None:
-            broken.add(finding.unit)
-        elif finding.is_damage:
-            report.unrepaired.append(f"not repaired: {finding.object}; `fs manifest attach` puts it back")
-    for u in sorted(broken):
-        storage.delete(f"{info.path}/{layout.row_chunk(LEDGER_ARRAY, u)}")
-        report.repaired.append(f"unit {u} withdrawn: the next `fs extract` does it again")
-    _restore_ids(storage, info, report)
-
-
-def _restore_ids(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
-    """Give units whose ids are lost the utterances that no other unit has."""
-    lost = {
-        f.unit
-        for f in report.findings
-        if f.is_damage and f.unit is not None and f.object.startswith(f"{info.path}/utterance_id/")
-    }
-    if not lost:
-        return
-    unit_rows = info.shape.unit_rows
-    known: set[str] = set()
-    for unit in info.units:
-        if unit.index not in lost:
-            data = storage.get(f"{info.path}/{layout.row_chunk('utterance_id', unit.index)}")
-            if data is not None:
-                known |= set(layout.decode_rows("utterance_id", unit_rows, data).tolist())
-    manifest = read_stored_manifest(storage, info).table["utterance_id"]
-    free = sorted(set(manifest) - known)
-    for unit in info.units:
-        if unit.index in lost:
-            ids, free = free[: unit.n_rows], free[unit.n_rows :]
-            padded = np.array([*ids, *[""] * (unit.n_rows - len(ids))], dtype=object)
-            name = layout.row_chunk("utterance_id", unit.index)
-            storage.put(f"{info.path}/{name}", layout.encode_rows("utterance_id", unit_rows, padded))
-            report.repaired.append(f"unit {unit.index}: ids restored from the manifest")
+def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
+    try:
+        columns.decode_column(array, n_rows, {name: data})
+    except Exception:  # whatever a decoder may raise over damaged bytes
+        return False
+    return True
 
 
 def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[str]:

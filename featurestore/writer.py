@@ -6,22 +6,21 @@ import dataclasses
 import datetime
 import platform
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import zarr
 
-from featurestore import layout
+from featurestore import columns, layout
 from featurestore.claims import CLAIMS_ARRAY
-from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, KeyNotFound, ManifestError
+from featurestore.documents import put_documents, put_root_documents
+from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound
 from featurestore.fingerprint import diff
+from featurestore.ids import ID_ARRAY, put_ids, read_ids
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
-    LEDGER_ARRAY,
     Record,
     StoredObject,
     commit,
@@ -29,15 +28,18 @@ from featurestore.ledger import (
     is_complete,
     read_ledger,
     read_record,
+    withdraw,
 )
-from featurestore.manifest import Manifest, from_csv_text, to_csv_text
+from featurestore.manifest import Manifest
 from featurestore.names import check_name
 from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
+from featurestore.publish import publish
 from featurestore.storage import Storage
+from featurestore.stored_manifest import read_stored_manifest, store_manifest, with_rows_of
 
-MANIFEST_ARRAY = "manifest"
 # Shards of a unit put at once: each waits for a disk or a server most of the time.
 WRITERS = 4
+DELETERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,16 +110,18 @@ class KeyWriter:
         """Whether somebody has committed this unit by now."""
         return is_complete(read_record(self.storage, self.info.path, unit.index), unit, list(layers))
 
-    def sweep_claims(self) -> None:
-        """Remove claims of committed units: their owners died between committing and letting go."""
+    def finish(self) -> None:
+        """End a run: show plain Zarr readers what is committed, seal a complete key, clear dead claims."""
+        publish(self.storage, self.info)
+        # Owners of claims of committed units died between committing and letting go.
         ledger = read_ledger(self.storage, self.info.path)
         for name in self.storage.children(f"{self.info.path}/{CLAIMS_ARRAY}/c"):
             if name.isdigit() and int(name) in ledger:
-                self.storage.delete(f"{self.info.path}/{layout.row_chunk(CLAIMS_ARRAY, int(name))}")
+                self.storage.delete(f"{self.info.path}/{columns.entry_name(CLAIMS_ARRAY, int(name))}")
 
-    def withdraw(self, unit: int) -> None:
-        """Take a unit's record away, so that it is done again."""
-        self.storage.delete(f"{self.info.path}/{layout.row_chunk(LEDGER_ARRAY, unit)}")
+    def withdraw(self, units: Collection[int]) -> None:
+        """Take the records of units away, so that these are done again."""
+        withdraw(self.storage, self.info.path, units)
 
     def write_unit(
         self,
@@ -159,19 +163,14 @@ class KeyWriter:
                 if layer not in present:
                     puts.append(pool.submit(self._put_layer, unit, layer, values, rows))
             objects = {name: stored for put in puts for name, stored in put.result().items()}
-        columns: dict[str, Any] = {
-            "status": np.array(rows.status, dtype=object),
-            "n_frames": rows.n_frames.astype(np.int32),
-            "duration_s": rows.duration_s.astype(np.float64),
-            "audio_hash": np.array(rows.audio_hash, dtype=object),
+        facts: dict[str, list[Any]] = {
+            ID_ARRAY: [str(i) for i in unit_ids],
+            "status": [str(s) for s in rows.status],
+            "n_frames": [int(n) for n in rows.n_frames],
+            "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
+            "audio_hash": [str(h) for h in rows.audio_hash],
         }
-        if self.info.frames is not None:
-            starts = np.cumsum(rows.n_frames, dtype=np.int64) - rows.n_frames
-            columns[layout.FRAME_START] = starts + unit.index * self.info.frames.unit_frames
-        for array, column in columns.items():
-            name = layout.row_chunk(array, unit.index)
-            objects[name] = self._put(name, layout.encode_rows(array, self.info.shape.unit_rows, column))
-        if previous is not None:
+        if previous is not None and _same_audio(previous.rows, facts):
             objects = {**previous.objects, **objects}
             written = sorted({*previous.layers, *written})
         record = Record(
@@ -180,11 +179,7 @@ class KeyWriter:
             n_rows=unit.n_rows,
             layers=written,
             objects=objects,
-            failed={
-                str(i): s.removeprefix("failed: ")
-                for i, s in zip(unit_ids, rows.status, strict=True)
-                if s.startswith("failed: ")
-            },
+            rows=facts,
             audio_s=round(audio_s, 3),
             elapsed_s=round(elapsed_s, 3),
             started_at=started.isoformat(timespec="seconds"),
@@ -210,6 +205,12 @@ class KeyWriter:
     def _put(self, name: str, data: bytes) -> StoredObject:
         self.storage.put(f"{self.info.path}/{name}", data)
         return describe_object(data)
+
+
+def _same_audio(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether two extractions of a unit saw the same audio: else the earlier layers are not its any more."""
+    pairs = zip(before["audio_hash"], now["audio_hash"], strict=True)
+    return all(a == b for a, b in pairs if a and b) and before[ID_ARRAY] == now[ID_ARRAY]
 
 
 def open_key(
@@ -252,7 +253,7 @@ def open_key(
         stored_ids = _prune(storage, info, stored_ids, set(gone))
         notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
     elif gone:
-        manifest = _with_rows_of(manifest, read_stored_manifest(storage, info), gone)
+        manifest = with_rows_of(manifest, read_stored_manifest(storage, info), gone)
         notes.append(
             f"{len(gone)} utterances of {info.path} are not in the manifest (first {gone[0]!r}); "
             "they are kept, --prune drops them"
@@ -302,54 +303,10 @@ def _check_frames(info: KeyInfo, wanted: layout.FrameShape) -> None:
         )
 
 
-def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> bool:
-    """Put the manifest into a key; False where it holds the same already."""
-    name = f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}"
-    data = layout.encode_text(to_csv_text(manifest))
-    if storage.get(name) == data:
-        return False
-    storage.put(name, data)
-    return True
-
-
-def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
-    """The manifest inside a key.
-
-    Raises:
-        CorruptData: it is missing or damaged.
-    """
-    name = f"{info.path}/{layout.row_chunk(MANIFEST_ARRAY, 0)}"
-    data = storage.get(name)
-    if data is None:
-        raise CorruptData(f"{storage.url}: {name} is missing; `fs manifest attach` puts it back")
-    try:
-        return from_csv_text(layout.decode_text(data), source=f"{storage.url}/{info.path}")
-    except (ValueError, RuntimeError) as error:
-        raise CorruptData(
-            f"{storage.url}: {name} is damaged ({error}); `fs manifest attach` puts it back"
-        ) from error
-
-
-def _with_rows_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:
-    """The manifest with the stored rows of these ids appended; labels it has not become ""."""
-    kept = stored.table[stored.table["utterance_id"].isin(set(ids))]
-    joined = pd.concat([manifest.table, kept], ignore_index=True).fillna(
-        dict.fromkeys({*manifest.table.columns, *kept.columns} - {"start_s", "end_s", "channel"}, "")
-    )
-    text = [c for c in joined.columns if c not in ("start_s", "end_s", "channel")]
-    return Manifest(table=joined.astype(dict.fromkeys(text, "str")), source=manifest.source)
-
-
 def _prune(storage: Storage, info: KeyInfo, ids: np.ndarray, gone: set[str]) -> np.ndarray:
     """Take the ids of rows away: without an id a row is nobody's, and no reader shows it."""
     kept = np.array(["" if i in gone else i for i in ids], dtype=object)
-    unit_rows = info.shape.unit_rows
-    for unit in info.units:
-        part = slice(unit.first_row, unit.stop_row)
-        if (kept[part] != ids[part]).any():
-            name = layout.row_chunk("utterance_id", unit.index)
-            data = layout.encode_rows("utterance_id", unit_rows, kept[part])
-            storage.put(f"{info.path}/{name}", data)
+    put_ids(storage, info, kept)
     return kept
 
 
@@ -357,16 +314,10 @@ def delete_key(storage: Storage, model: str, dataset: str) -> None:
     """Remove a key and all its objects; its group document first, so that a torn removal shows as none."""
     key = f"{check_name(model, 'model')}/{check_name(dataset, 'dataset')}"
     storage.delete(f"{key}/zarr.json")
-    for name, _ in list(storage.objects(key)):
-        storage.delete(name)
+    with ThreadPoolExecutor(DELETERS) as pool:
+        list(pool.map(storage.delete, [name for name, _ in storage.objects(key)]))
     if storage.children(model) == ["zarr.json"]:
         storage.delete(f"{model}/zarr.json")
-
-
-def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:
-    """`[n_rows]` utterance ids in row order, "" for rows no segment uses."""
-    array = zarr.open_array(storage.zarr_store(), path=f"{info.path}/utterance_id", mode="r")
-    return np.asarray(array[:], dtype=object)
 
 
 def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray) -> KeyWriter:
@@ -389,8 +340,8 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
         model_card=request.model_card,
     )
     put_root_documents(storage, info)
-    _put_documents(storage, info)
-    _put_ids(storage, info, ordered_ids)
+    put_documents(storage, info)
+    put_ids(storage, info, ordered_ids)
     store_manifest(storage, info, manifest)
     # Last: the key exists from here on. Processes that start together write the same bytes; of two that
     # disagree the first wins and the other finds out when it compares.
@@ -399,80 +350,23 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
     return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest)
 
 
-def put_root_documents(storage: Storage, info: KeyInfo) -> None:
-    """The groups above a key, where they are not there yet."""
-    root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
-    storage.put("zarr.json", layout.group_document(root), if_absent=True)
-    storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
-
-
-def attach_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> int:
-    """Replace the labels stored with a key; embeddings are not touched.
-
-    Returns:
-        Utterances of the key that got a row.
-
-    Raises:
-        ManifestError: the manifest lacks an utterance of the key.
-    """
-    ids = {i for i in read_ids(storage, info).tolist() if i}
-    lacking = sorted(ids - set(manifest.table["utterance_id"]))
-    if lacking:
-        raise ManifestError(
-            f"{manifest.source}: lacks {len(lacking)} utterances of {info.path} (first {lacking[0]!r}); "
-            "every stored utterance needs a row"
-        )
-    rows = manifest.table[manifest.table["utterance_id"].isin(ids)].reset_index(drop=True)
-    store_manifest(storage, info, Manifest(table=rows, source=manifest.source))
-    return len(ids)
-
-
-def key_documents(info: KeyInfo) -> dict[str, bytes]:
-    """``zarr.json`` of every array that the key's attributes call for, by key-relative name."""
-    rows, unit_rows = info.n_rows, info.shape.unit_rows
-    n_units = -(-rows // unit_rows)
-    documents = {
-        LEDGER_ARRAY: layout.text_document(n_units, 1, compress=False),
-        CLAIMS_ARRAY: layout.text_document(n_units, 1, compress=False),
-        MANIFEST_ARRAY: layout.text_document(1, 1),
-        **{name: layout.row_document(name, rows, unit_rows) for name in info.row_arrays},
-        **{layout.layer_name(k): layout.layer_document(info.shape, rows) for k in info.layers},
-    }
-    if info.frames is not None:
-        document = layout.frames_document(info.frames, n_units)
-        documents |= {layout.frames_name(k): document for k in info.layers}
-    return {f"{name}/zarr.json": document for name, document in documents.items()}
-
-
-def _put_documents(storage: Storage, info: KeyInfo) -> None:
-    for name, document in key_documents(info).items():
-        storage.put(f"{info.path}/{name}", document)
-
-
-def _put_ids(storage: Storage, info: KeyInfo, ids: np.ndarray, first_row: int = 0) -> None:
-    unit_rows = info.shape.unit_rows
-    for start in range(0, len(ids), unit_rows):
-        chunk = np.asarray(ids[start : start + unit_rows], dtype=object)
-        name = layout.row_chunk("utterance_id", (first_row + start) // unit_rows)
-        storage.put(f"{info.path}/{name}", layout.encode_rows("utterance_id", unit_rows, chunk))
-
-
 def _grow(
     storage: Storage, info: KeyInfo, stored_ids: np.ndarray, new_ids: np.ndarray
 ) -> tuple[KeyInfo, np.ndarray]:
     segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
     grown = dataclasses.replace(info, segments=(*info.segments, segment))
-    # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
-    _put_ids(storage, grown, new_ids, segment.first_row)
-    _put_documents(storage, grown)
-    storage.put(f"{grown.path}/zarr.json", layout.group_document(grown.to_attributes()))
     gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
-    return grown, np.concatenate([stored_ids, gap, new_ids])
+    ids = np.concatenate([stored_ids, gap, new_ids])
+    # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
+    put_ids(storage, grown, ids)
+    put_documents(storage, grown)
+    storage.put(f"{grown.path}/zarr.json", layout.group_document(grown.to_attributes()))
+    return grown, ids
 
 
 def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> KeyInfo:
     wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
-    _put_documents(storage, wider)
+    put_documents(storage, wider)
     storage.put(f"{info.path}/zarr.json", layout.group_document(wider.to_attributes()))
     return wider
 

@@ -347,7 +347,7 @@ def attach(url: str, manifest: Path, model: str | None, dataset: str | None) -> 
     from featurestore.key import read_key
     from featurestore.manifest import read_manifest
     from featurestore.store import open_store
-    from featurestore.writer import attach_manifest
+    from featurestore.stored_manifest import attach_manifest
 
     store = open_store(url)
     # The audio may long be elsewhere: labels need none.

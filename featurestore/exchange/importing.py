@@ -245,6 +245,7 @@ def _write(
         rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
         _write_unit(writer, unit, checked, rows, versions)
         progress.advance(unit.n_rows)
+    writer.finish()
     return KeyImport(
         model=request.model,
         dataset=request.dataset,

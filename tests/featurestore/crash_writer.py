@@ -19,7 +19,7 @@ from featurestore.storage import open_storage
 from featurestore.writer import KeyRequest, UnitRows, open_key
 
 LAYERS = (0, 1, 2)
-N_FEATURES = 32
+N_FEATURES = 64
 
 
 def values(layer: int, rows: range) -> np.ndarray:
@@ -63,6 +63,7 @@ def main(url: str, n_rows: int, unit_rows: int, pause_s: float) -> None:
             )
             writer.write_unit(unit, layers, facts, audio_s=1.0, elapsed_s=0.1, versions={})
             claims.release(unit.index)
+    writer.finish()
 
 
 if __name__ == "__main__":

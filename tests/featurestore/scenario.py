@@ -61,6 +61,7 @@ def write(writer: KeyWriter, values: dict[int, np.ndarray], only: list[int] | No
         if only is None or unit.index in only:
             part = [(k, v[unit.first_row : unit.stop_row]) for k, v in values.items()]
             writer.write_unit(unit, part, facts_of(unit.n_rows), audio_s=1.0, elapsed_s=0.1, versions={})
+    writer.finish()
 
 
 def fill(storage: Storage) -> None:

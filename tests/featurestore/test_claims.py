@@ -24,10 +24,10 @@ class Clock:
 
 
 def claim_of_other_machine(storage: Storage, unit: int, worker: str = "other", beat: int = 0) -> None:
-    from featurestore import layout
+    from featurestore import columns
 
     text = f'{{"worker": "{worker}", "host": "elsewhere", "pid": 1, "beat": {beat}}}'
-    storage.put(f"m/d/claims/c/{unit}", layout.encode_text(text, compress=False))
+    storage.put(f"m/d/claims/c/{unit}", columns.encode_text(text, compress=False))
 
 
 def test_a_unit_has_one_owner(storage: Storage) -> None:

@@ -36,7 +36,7 @@ def extraction(manifest: Path, store: str | Path, unit_rows: int = 8) -> Extract
 
 def stored(storage: Storage) -> dict[str, bytes]:
     """Every object but the ledger's records, which hold times."""
-    keys = [k for k, _ in storage.objects("") if not k.startswith(f"{LEDGER}/")]
+    keys = [k for k, _ in storage.objects("") if "/ledger" not in k]
     return {k: storage.get(k) or b"" for k in keys}
 
 

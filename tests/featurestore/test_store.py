@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from featurestore import layout, open_store
+from featurestore import columns, layout, open_store
 from featurestore.errors import (
     ConfigError,
     CorruptData,
@@ -65,7 +65,7 @@ def test_plain_zarr_reads_a_local_store(tmp_path: Path) -> None:
     assert set(group["tiny/calls/status"][:]) == {"ok"}
     assert group["tiny/calls"].attrs["functionals"] == ["mean", "std"]
     # Nothing foreign: listing the whole tree warns of nothing (warnings are errors here).
-    assert len(dict(group.members(max_depth=None))) == 2 + len(LAYERS) + len(layout.ROW_ARRAYS) + 3
+    assert len(dict(group.members(max_depth=None))) == 2 + len(LAYERS) + len(columns.ROW_ARRAYS) + 4
 
 
 def test_a_unit_without_a_record_does_not_exist(storage: Storage) -> None:

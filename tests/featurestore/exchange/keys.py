@@ -106,6 +106,7 @@ def write_key(
             frames=None if "frames" not in changes else dict.fromkeys(options["layers"], frames),
         )
         writer.write_unit(unit, layers, facts, audio_s=1.0, elapsed_s=0.1, versions={})
+    writer.finish()
     return writer
 
 

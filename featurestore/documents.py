@@ -1,0 +1,40 @@
+"""The Zarr documents of a key: what its attributes call for, and putting them."""
+
+from __future__ import annotations
+
+from featurestore import columns, layout
+from featurestore.claims import CLAIMS_ARRAY
+from featurestore.key import KeyInfo
+from featurestore.ledger import LEDGER_ARRAY, SEALED_ARRAY
+from featurestore.storage import Storage
+from featurestore.stored_manifest import MANIFEST_ARRAY
+
+
+def key_documents(info: KeyInfo) -> dict[str, bytes]:
+    """``zarr.json`` of every array that the key's attributes call for, by key-relative name."""
+    rows, n_units = info.n_rows, -(-info.n_rows // info.shape.unit_rows)
+    documents = {
+        LEDGER_ARRAY: columns.text_document(n_units, compress=False),
+        SEALED_ARRAY: columns.sealed_document(n_units),
+        CLAIMS_ARRAY: columns.text_document(n_units, compress=False),
+        MANIFEST_ARRAY: columns.text_document(1),
+        **{name: columns.column_document(name, rows) for name in info.row_arrays},
+        **{layout.layer_name(k): layout.layer_document(info.shape, rows) for k in info.layers},
+    }
+    if info.frames is not None:
+        document = layout.frames_document(info.frames, n_units)
+        documents |= {layout.frames_name(k): document for k in info.layers}
+    return {f"{name}/zarr.json": document for name, document in documents.items()}
+
+
+def put_documents(storage: Storage, info: KeyInfo) -> None:
+    """Write the documents of all arrays of a key."""
+    for name, document in key_documents(info).items():
+        storage.put(f"{info.path}/{name}", document)
+
+
+def put_root_documents(storage: Storage, info: KeyInfo) -> None:
+    """The groups above a key, where they are not there yet."""
+    root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
+    storage.put("zarr.json", layout.group_document(root), if_absent=True)
+    storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
