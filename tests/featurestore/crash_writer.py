@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.claims import WAITING, Claims, Heartbeat, work_through
+from featurestore.claims import WAITING, Claims, Heartbeat, Work, work_through
 from featurestore.errors import UserError
 from featurestore.manifest import from_table
 from featurestore.storage import open_storage
@@ -45,11 +45,15 @@ def main(url: str, n_rows: int, unit_rows: int, pause_s: float) -> None:
     writer, _ = open_key(storage, request, manifest, manifest.table["utterance_id"].to_numpy(object))
     claims = Claims(storage, writer.info.path)
     with Heartbeat(claims, every_s=0.2):
-        for unit in work_through(
-            claims, writer.pending_units(LAYERS), lambda u: writer.is_committed(u, LAYERS)
-        ):
-            if unit is WAITING:
+        work = Work(
+            claims=claims,
+            units=writer.pending_units(LAYERS),
+            is_committed=lambda u: writer.is_committed(u, LAYERS),
+        )
+        for claimed in work_through([work]):
+            if claimed is WAITING:
                 continue
+            unit, _ = claimed
             rows = range(unit.first_row, unit.stop_row)
             layers = []
             for k in LAYERS:
