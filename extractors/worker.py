@@ -23,11 +23,12 @@ from extractors.results import SelfCheck
 from extractors.run import OnProgress, run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, selfcheck
 from extractors.windows import long_clips
+from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
 from featurestore.manifest import Manifest
 from featurestore.plan import Unit
 from featurestore.storage import open_storage
-from featurestore.writer import KeyWriter, check_same, read_ids
+from featurestore.writer import KeyWriter, check_same
 
 TABLE_COLUMNS = ["path", "start_s", "end_s", "channel", "model_s"]
 
