@@ -1,21 +1,25 @@
 """What the store costs against raw files, h5py, and the all-layers npz of the study.
 
-    python benchmarks/store.py [--rows 16384 72920] [--layers 13] [--folder DIR]
+    python benchmarks/store.py [--small] [--rows N …] [--layers 13] [--keys 1000] [--folder DIR] [--out DIR]
 
 Every number is a ratio of medians measured in one run, alternately, on the same values, read from the page
-cache. The npz is measured with as many layers as the folder has room for and stated as measured.
+cache; `fs ls` is timed once. Results go to DIR as JSON, and as lines of `store.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,12 +28,21 @@ from machine import describe
 
 from featurestore import open_store
 from featurestore.manifest import from_table
+from featurestore.plan import DEFAULT_UNIT_ROWS
 from featurestore.storage import open_storage
 from featurestore.writer import KeyRequest, UnitRows, open_key
 
 N_FUNCTIONALS, N_FEATURES = 2, 768
 N_SPARSE = 1000
 REPEATS = 7
+WANTED = {
+    "layer_of_np_load": "<= 1.3",
+    "npz_over_layer": ">= 20",
+    "write_of_raw_fsync": "<= 2",
+    "random_rows_of_h5py": "<= 3",
+    "objects_beyond_layers_times_units": "constant",
+    "fs_ls_seconds": "< 2",
+}
 
 
 def seconds(*actions: Callable[[], object], repeats: int = REPEATS) -> list[float]:
@@ -104,12 +117,11 @@ def write_hdf5(path: Path, rows: int, layers: int) -> float:
     return time.perf_counter() - start
 
 
-def measure(rows: int, layers: int, folder: Path) -> None:
-    print(f"\n{rows} rows × {layers} layers × {N_FUNCTIONALS * N_FEATURES} float32")
+def measure(rows: int, layers: int, folder: Path) -> dict[str, float]:
+    """Ratios of one size, by the name they are printed under."""
     store, raw, hdf5, npz = folder / "store", folder / "raw", folder / "x.h5", folder / "x.npz"
     written = [write_store(store, rows, layers), write_raw(raw, rows, layers), write_hdf5(hdf5, rows, layers)]
-    print(f"  write   store / raw files with fsync    {written[0] / written[1]:6.2f}   (at most 2 wanted)")
-    print(f"  write   store / h5py                    {written[0] / written[2]:6.2f}")
+    found = {"write_of_raw_fsync": written[0] / written[1], "write_of_h5py": written[0] / written[2]}
     layer = open_store(store).features("m", "d").layer(layers // 2)
     middle = f"layer_{layers // 2:02d}"
 
@@ -119,13 +131,12 @@ def measure(rows: int, layers: int, folder: Path) -> None:
 
     assert np.array_equal(layer.numpy(), np.load(raw / f"{layers // 2}.npy"))
     ours, plain, h5 = seconds(layer.numpy, lambda: np.load(raw / f"{layers // 2}.npy"), from_hdf5)
-    print(f"  read    one layer / np.load             {ours / plain:6.2f}   (at most 1.3 wanted)")
-    print(f"  read    one layer / h5py                {ours / h5:6.2f}")
+    found |= {"layer_of_np_load": ours / plain, "layer_of_h5py": ours / h5}
     dasked, _ = seconds(lambda: layer.dask().compute(scheduler="threads"), lambda: None, repeats=3)
-    print(f"  read    one layer by Dask / np.load     {dasked / plain:6.2f}")
-    some = np.sort(np.random.default_rng(0).choice(rows, N_SPARSE, replace=False))
+    found["dask_layer_of_np_load"] = dasked / plain
+    some = np.sort(np.random.default_rng(0).choice(rows, min(N_SPARSE, rows), replace=False))
     ours_rows, h5_rows = seconds(lambda: layer.numpy(some), lambda: from_hdf5(some))
-    print(f"  read    1,000 random rows / h5py        {ours_rows / h5_rows:6.2f}   (at most 3 wanted)")
+    found["random_rows_of_h5py"] = ours_rows / h5_rows
 
     data = {f"layer_{k}": values(rows, k) for k in range(layers)}
     np.savez(npz, **data)
@@ -137,28 +148,83 @@ def measure(rows: int, layers: int, folder: Path) -> None:
         return everything[f"layer_{layers // 2}"]
 
     ours_again, paper = seconds(layer.numpy, study, repeats=1)
-    print(f"  read    the study's npz / one layer     {paper / ours_again:6.1f}   (at least 20 wanted)")
-    files = sum(len(names) for _, _, names in os.walk(store))
-    units = -(-rows // 1024)
-    print(f"  files   {files} = {layers} layers × {units} units + {files - layers * units}")
-    size = sum((Path(d) / n).stat().st_size for d, _, names in os.walk(store) for n in names)
-    raw_size = sum(p.stat().st_size for p in raw.iterdir())
-    print(f"  bytes   store / raw                     {size / raw_size:6.3f}")
+    found["npz_over_layer"] = paper / ours_again
+    objects = [Path(d) / n for d, _, names in os.walk(store) for n in names]
+    found["objects_beyond_layers_times_units"] = len(objects) - layers * -(-rows // DEFAULT_UNIT_ROWS)
+    found["bytes_of_raw"] = sum(p.stat().st_size for p in objects) / sum(
+        p.stat().st_size for p in raw.iterdir()
+    )
+    return found
+
+
+def listing_seconds(n_keys: int, folder: Path) -> float:
+    """Seconds of ``fs ls``, start of Python included, on a store of so many keys."""
+    root = folder / "many"
+    write_store(root, 8, 1)
+    for i in range(n_keys - 1):
+        model = root / f"model-{i // 20}"
+        shutil.copytree(root / "m" / "d", model / f"data-{i % 20}")
+        shutil.copy(root / "m" / "zarr.json", model)
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "cli", "ls", str(root)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def show(rows: int, layers: int, found: dict[str, float]) -> None:
+    print(f"\n{rows} rows × {layers} layers × {N_FUNCTIONALS * N_FEATURES} float32")
+    for name, value in found.items():
+        wanted = WANTED.get(name)
+        print(f"  {name:36}{value:9.3f}{f'   (wanted: {wanted})' if wanted else ''}")
+
+
+def write_results(found: dict[str, Any], folder: Path) -> None:
+    """All numbers as JSON, and a line per size in ``store.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "store.json").write_text(json.dumps(found, indent=1) + "\n")
+    page = folder / "store.md"
+    names = list(WANTED)
+    if not page.exists():
+        head = [
+            "# Store: ratios measured in one run",
+            "",
+            "`python benchmarks/store.py`; columns as it prints.",
+            "",
+        ]
+        wanted = f"| wanted | | {' | '.join(WANTED.values())} | |"
+        page.write_text(
+            "\n".join(
+                [*head, f"| rows | layers | {' | '.join(names)} | machine |", "|" + "---|" * (len(names) + 3)]
+            )
+            + f"\n{wanted}\n"
+        )
+    with page.open("a") as file:
+        for rows, ratios in found["sizes"].items():
+            cells = [f"{ratios.get(n, found.get(n, float('nan'))):.2f}" for n in names]
+            file.write(f"| {rows} | {found['layers']} | {' | '.join(cells)} | {found['machine']} |\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[16_384, 72_920])
     parser.add_argument("--layers", type=int, default=13)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--keys", type=int, default=1000, help="keys of the store that fs ls lists")
+    parser.add_argument("--folder", type=Path, help="where to work; default: the system's temporary folder")
+    parser.add_argument("--small", action="store_true", help="a smoke run; its numbers say nothing")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    print(describe())
+    if options.small:
+        options.rows, options.layers, options.keys = [1500], 2, 20
+    found: dict[str, Any] = {"machine": describe(), "layers": options.layers, "sizes": {}}
+    print(found["machine"])
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        found["fs_ls_seconds"] = listing_seconds(options.keys, Path(folder))
+    print(f"fs ls of {options.keys} keys: {found['fs_ls_seconds']:.2f} s (wanted: {WANTED['fs_ls_seconds']})")
     for rows in options.rows:
-        folder = Path(tempfile.mkdtemp(dir=options.folder))
-        try:
-            measure(rows, options.layers, folder)
-        finally:
-            shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            found["sizes"][rows] = measure(rows, options.layers, Path(folder))
+        show(rows, options.layers, found["sizes"][rows])
+    if not options.small:
+        write_results(found, options.out)
 
 
 if __name__ == "__main__":
