@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import DependencyMissing
-from probes.combine import CONCAT, WEIGHTED
+from probes.report.combined import draw_combined
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +24,6 @@ SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, GRID, PAPER = "#1b1b19", "#6b6b66", "#e4e3de", "#fefefd"
 MAX_COLUMNS = 3
-# Lines of probes of several layers at once.
-COMBINED_DASHES = {CONCAT: (0, (7, 2, 1.5, 2)), WEIGHTED: (0, (7, 2, 1.5, 2, 1.5, 2))}
-MAX_NAMED_LINES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +176,8 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
             markeredgewidth=1.8,
             zorder=4,
         )
-    _combined(ax, question, styles)
+    single = any(question.layers_of(m) for m in question.models)
+    right, columns = draw_combined(ax, question, styles, span[1], len(layers) * single, GRID)
     ax.annotate(
         f"chance {100 * question.chance:.1f} %",
         (1, 100 * question.chance),
@@ -191,10 +189,10 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
         fontsize=8,
         color=MUTED,
     )
-    ax.set_xlim(*span)
+    ax.set_xlim(span[0] if single else span[1], right)
     step = max(1, -(-len(layers) // 13))
-    single = any(question.layers_of(m) for m in question.models)
-    ax.set_xticks(layers[::step] if single else [])
+    ticks = [(float(k), str(k)) for k in layers[::step]] if single else []
+    ax.set_xticks([x for x, _ in ticks + columns], [name for _, name in ticks + columns])
     ax.set_xlabel("Layer (0 = input of the first block)" if several else "Layer" if single else "")
     ax.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     ax.set_axisbelow(True)
@@ -203,25 +201,6 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.tick_params(axis="y", length=0)
-
-
-def _combined(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None:
-    """Probes of several layers at once: a level across the panel, never a point of the curve."""
-    rows = question.combined()
-    for _, row in rows.iterrows():
-        level, style = 100 * float(row["score_test_mean"]), styles[row["model"]]
-        ax.axhline(level, color=style.colour, lw=1.3, linestyle=COMBINED_DASHES[row["combine"]], zorder=2)
-        if len(rows) <= MAX_NAMED_LINES:
-            ax.annotate(
-                f"{row['combine']} {row['layers']}".replace("-", "–"),
-                (0, level),
-                xycoords=("axes fraction", "data"),
-                xytext=(3, 2),
-                textcoords="offset points",
-                fontsize=7.5,
-                color=style.colour,
-                zorder=4,
-            )
 
 
 def _limits(questions: Sequence[Question]) -> tuple[float, float]:
@@ -249,10 +228,6 @@ def _legend(figure: Figure, styles: dict[str, SeriesStyle], data: ReportData) ->
             handles.append(Line2D([], [], color=s.colour, lw=1.6, linestyle=(0, (5, 2))))
     handles.append(Line2D([], [], lw=0, marker="o", markersize=9, mfc="none", mec=MUTED, mew=1.8))
     labels = [*styles, "layer chosen on validation"]
-    for combine, dashes in COMBINED_DASHES.items():
-        if any((q.combined()["combine"] == combine).any() for q in data.questions):
-            handles.append(Line2D([], [], lw=1.3, color=MUTED, linestyle=dashes))
-            labels.append(f"{combine} of layers")
     legend = figure.legend(
         handles,
         [" "] * len(handles),

@@ -119,6 +119,7 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "hparams": _settings(answer["hparams"]) + _of_several(answer),
         "best": best,
         "rows": rows,
+        "retrieval": any(row["r_precision"]["text"] for row in rows),
         "svg": markup(panel_svg(data, question, f"q{index + 1}")),
         "details": details_of(data, question),
     }
@@ -190,6 +191,8 @@ def _row(row: Mapping[str, Any], series: int) -> dict[str, Any]:
         "train": score("score_train_mean"),
         "accuracy": score("accuracy_test_mean"),
         "f1": score("f1_macro_test_mean"),
+        "r_precision": score("r_precision_test_mean"),
+        "r_precision_macro": score("r_precision_macro_test_mean"),
         "n_fits": int(row["n_fits"]),
         "hparams": _settings(row["hparams"]) + _of_several(row),
         "best_layer": bool(row["best"]) and row["combine"] == EACH,

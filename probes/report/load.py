@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import CorruptData, StoreError
 from probes.combine import EACH
+from probes.results import OWN_MEASURES
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
     import pandas as pd
 
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
-OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test")
+OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test", *OWN_MEASURES)
 
 
 @dataclass(frozen=True, kw_only=True)

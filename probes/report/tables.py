@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probes.combine import EACH
+from probes.results import OWN_MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ CSV_COLUMNS = [
     "score_test_std",
     "score_val_mean",
     "score_val_std",
+    *(f"{name}_mean" for name in OWN_MEASURES),
 ]
 
 

@@ -50,6 +50,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                         "layers": str(layer),
                         "combine": "each",
                         "layer_weights": "",
+                        **dict.fromkeys(results.OWN_MEASURES, float("nan")),
                         "classifier": "mlp",
                         "split": "group",
                         "seed": seed,

@@ -11,6 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, read_results, retrieval, run_probe
 from probes.classifiers import Bundle, expand_grid, get_classifier
+from probes.report import load_report_data
+from probes.report.html import render_page
 from probes.retrieval import class_similarity, r_precision, unit_rows
 
 
@@ -86,6 +88,8 @@ def test_a_run_writes_r_precision_beside_the_uar(store: str, tmp_path: Path) -> 
     assert found["uar_test"].between(0, 1).all()
     assert found["r_precision_macro_test"].between(0, 1).all()
     others = table[table["classifier"] == "centroid"]
+    page = render_page(load_report_data(tmp_path))
+    assert f"{100 * found['r_precision_test'].iloc[0]:.1f}</td>" in page
     assert others[["r_precision_test", "r_precision_macro_test"]].isna().all(axis=None)
 
 
