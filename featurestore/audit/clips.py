@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -292,8 +293,8 @@ def _copies(
             Finding(
                 kind="shifted-copy",
                 severity="warning",
-                text=f"{counted(len(pairs), 'pair')} of clips with the same samples at another place: one is "
-                "cut from the other, or both from one recording.",
+                text=f"{counted(len(pairs), 'pair')} of clips with the same samples at another place or "
+                "level: one is made from the other, or both from one recording.",
                 count=len(pairs),
                 examples=tuple(_pair(maker, p, values) for p in pairs[:MAX_EXAMPLES]),
             )
@@ -304,7 +305,8 @@ def _copies(
 def _pair(maker: _Maker, rows: Sequence[int], values: Mapping[str, npt.NDArray[np.object_]]) -> Example:
     others = ", ".join(str(maker.ids[i]) for i in rows[1:4]) + (" …" if len(rows) > 4 else "")
     differing = [f"{name}: {values[name][rows[0]]!r} and others" for name in _differing(rows, values)]
-    return maker.example(rows[0], f"= {others}" + (f" ({'; '.join(differing)})" if differing else ""))
+    detail = f"= {others}" + (f" ({'; '.join(differing)})" if differing else "")
+    return replace(maker.example(rows[0], detail), other=int(rows[1]))
 
 
 def _differing(rows: Sequence[int], values: Mapping[str, npt.NDArray[np.object_]]) -> list[str]:

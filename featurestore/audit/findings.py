@@ -21,11 +21,13 @@ class Example:
         name: Utterance id, file or class.
         detail: What was measured.
         row: Place in the manifest, for a spectrogram; None where it is no utterance.
+        other: Place of the clip that it is a copy of or like, for a second spectrogram.
     """
 
     name: str
     detail: str = ""
     row: int | None = None
+    other: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +74,15 @@ class AuditReport:
     @property
     def n_faults(self) -> int:
         """Findings that are faults."""
-        return sum(f.severity == "fault" for f in self.findings)
+        return self.counts()["fault"]
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values."""
         return asdict(self)
+
+    def counts(self) -> dict[str, int]:
+        """Findings by severity: ``{"fault": 1, "warning": 0, "note": 3}``."""
+        return {s: sum(f.severity == s for f in self.findings) for s in SEVERITIES}
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:

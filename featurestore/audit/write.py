@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.audit.findings import AuditReport
+from featurestore.audit.findings import AuditReport, counted
 from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.errors import StoreError
@@ -69,6 +70,7 @@ def render_page(report: AuditReport) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = breakable
     pictures = _pictures(report, manifest)
     findings = [
         {
@@ -76,18 +78,34 @@ def render_page(report: AuditReport) -> str:
             "severity": f.severity,
             "text": f.text,
             "examples": [
-                {"name": e.name, "detail": e.detail, "picture": pictures.get(e.row, "")} for e in f.examples
+                {
+                    "name": e.name,
+                    "detail": e.detail,
+                    "pictures": [p for p in (pictures.get(e.row, ""), pictures.get(e.other, "")) if p],
+                }
+                for e in f.examples
             ],
         }
         for f in report.findings
     ]
     return environment.from_string(source).render(
-        report=report, findings=findings, labels=[row for row in report.labels if row["is_class"]]
+        report=report,
+        findings=findings,
+        counts=", ".join(counted(n, severity) for severity, n in report.counts().items()),
+        labels=[row for row in report.labels if row["is_class"]],
     )
 
 
+def breakable(text: str) -> Any:
+    """Text of a page that may go on in a new line after ``/``, ``_`` and ``:``, as long names must."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([/_:]+)", r"\1<wbr>", str(escape(text))))
+
+
 def _pictures(report: AuditReport, manifest: Manifest) -> dict[int | None, str]:
-    rows = dict.fromkeys(e.row for f in report.findings for e in f.examples if e.row is not None)
+    shown = (row for f in report.findings for e in f.examples for row in (e.row, e.other))
+    rows = dict.fromkeys(row for row in shown if row is not None)
     return {i: _picture(manifest.table.iloc[i]) for i in list(rows)[:MAX_THUMBNAILS]}
 
 

@@ -16,6 +16,7 @@ import soundfile
 
 from featurestore.audit import AuditConfig, run_audit, write_audit
 from featurestore.audit.thumbnails import HEIGHT, WIDTH, png, thumbnail
+from featurestore.audit.write import breakable
 from featurestore.errors import StoreError
 from tests.featurestore.audit.conftest import RATE_HZ, call
 
@@ -31,7 +32,7 @@ def test_all_forms_are_written_and_names_are_never_markup(corpus: Path, tmp_path
     page = paths.html.read_text(encoding="utf-8")
     assert "<script" not in page
     assert "<b>" not in page
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     tags: list[str] = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: tags.append(tag)  # type: ignore[method-assign]
@@ -46,6 +47,21 @@ def test_all_forms_are_written_and_names_are_never_markup(corpus: Path, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="choose another --out"):
         write_audit(report, tmp_path / "file" / "out")
+
+
+def test_a_page_shows_both_clips_of_a_pair_and_leads_to_each_finding(corpus: Path, tmp_path: Path) -> None:
+    x, _ = soundfile.read(corpus.parent / "clip09.wav", dtype="float32")
+    soundfile.write(corpus.parent / "clip05.wav", 0.5 * x[700:], RATE_HZ)
+    report = run_audit(AuditConfig(manifest=corpus))
+    (pair,) = (f for f in report.findings if f.kind == "shifted-copy")
+    assert (pair.examples[0].name, pair.examples[0].row, pair.examples[0].other) == ("u05", 5, 9)
+    page = write_audit(report, tmp_path / "out").html.read_text(encoding="utf-8")
+    (item,) = re.findall(r"<li>.*?u05.*?</li>", page, flags=re.S)
+    assert item.count('src="data:image/png') == 2
+    targets = re.findall(r'href="#([^"]+)"', page)
+    assert [t.rpartition("-")[0] for t in targets] == [f.kind for f in report.findings]
+    assert all(f'id="{t}"' in page for t in targets)
+    assert breakable("a/b_<i>") == "a/<wbr>b_<wbr>&lt;i&gt;"
 
 
 def test_a_thumbnail_shows_the_frequency_and_the_time(tmp_path: Path) -> None:
