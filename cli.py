@@ -287,6 +287,13 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
     type=click.Path(path_type=Path),
     help="Folder of results; finished fits found there are kept.",
 )
+@click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    help="Also fit what there is nothing to learn from: shuffled-labels, group-labels, or mdl "
+    "(description length of every layer); may be repeated.",
+)
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:

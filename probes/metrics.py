@@ -84,6 +84,15 @@ def chance_level(targets: Labels) -> float:
     return 1.0 / n
 
 
+def majority_accuracy(train: Labels, targets: Labels) -> float:
+    """Accuracy of always saying the most frequent class of `train` (the first of equals).
+
+    Its UAR is chance, 1 / C, where the targets hold that class, and 0 where not.
+    """
+    classes, counts = np.unique(np.asarray(train), return_counts=True)
+    return float(np.mean(np.asarray(targets) == classes[counts.argmax()]))
+
+
 def auroc_macro(targets: Labels, scores: Floats) -> float:
     """Mean one-against-rest area under the ROC curve over classes that occur (not in all rows).
 

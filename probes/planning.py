@@ -16,6 +16,7 @@ from featurestore.layers import format_layers, parse_layers
 from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
+from probes.controls import check_groups
 from probes.data import labelled, unknown_label
 from probes.plugins import source_of
 from probes.pooling import FramePooling
@@ -54,6 +55,8 @@ def make_plan(config: ProbeConfig) -> Plan:
             if label not in f.label_columns:
                 continue  # a label of another data set of this call
             found = labelled(f, label, config.split)
+            for control in config.controls:
+                check_groups(control, found.rows)
             spec = config.split or default_split(found.rows)
             for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
                 digest = found.digest(split)
@@ -73,7 +76,9 @@ def make_plan(config: ProbeConfig) -> Plan:
                         fits=tuple(fits[combine][classifier]),
                         combine=combine,
                         source=sources[classifier],
+                        control=control,
                     )
+                    for control in ("", *config.controls)
                     for combine, at in looks
                     for classifier in config.classifiers
                 )

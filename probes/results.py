@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from probes.combine import EACH
 RESULTS_NAME = "results.parquet"
 # With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
 RUN_NAME = "_run.json"
+CONTROLS_NAME = "_controls.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
+CONFUSION_FOLDER = "_confusion"
+CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
 
 #: What a fit answers. A later answer to the same question about other data replaces the earlier.
 IDENTITY = (
@@ -60,6 +63,7 @@ COLUMNS = (
     "auroc_macro_test",
     "ece_test",
     "chance",
+    "majority_accuracy",
     "n_train",
     "n_val",
     "n_test",
@@ -79,6 +83,8 @@ COLUMNS = (
     # of retrieval only: mean over test rows, and over classes; see `probes.retrieval`
     *OWN_MEASURES,
 )
+#: Fits of controls (`probes.controls`) are kept apart, with these columns too.
+CONTROL_COLUMNS = (*COLUMNS, "control", "codelength_bits", "uniform_bits", "compression")
 
 
 def prepare(out: Path) -> None:
@@ -88,7 +94,7 @@ def prepare(out: Path) -> None:
         StoreError: it cannot.
     """
     try:
-        for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER):
+        for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER, out / CONFUSION_FOLDER):
             folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
@@ -112,27 +118,45 @@ def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predicti
     Args:
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
-        rows: One mapping of `COLUMNS` per fit.
+        rows: One mapping of `COLUMNS` per fit, or of `CONTROL_COLUMNS`.
         predictions: Columns fingerprint, utterance_id, group, target, prediction.
     """
     _write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
-    table = _with_places(pd.DataFrame(rows, columns=list(COLUMNS)))
+    counts = predictions.groupby(list(CONFUSION_COLUMNS[:-1]), sort=True).size()
+    _write_parquet(counts.rename("count").reset_index(), out / CONFUSION_FOLDER / f"{fingerprint}.parquet")
+    columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else COLUMNS
+    table = _with_places(pd.DataFrame(rows, columns=list(columns)))
     _write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
 
 
 def consolidate(out: Path) -> pd.DataFrame:
-    """Rewrite ``results.parquet`` from the finished tasks and return it.
+    """Rewrite ``results.parquet`` and ``_controls.parquet`` from the finished tasks; return the first.
 
     The order of rows does not depend on the order in which tasks finished.
     """
     tables = [_with_places(_read(path)) for path in _task_files(out)]
+    ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
+    if ordinary is not None:
+        _write_parquet(ordinary, out / RESULTS_NAME)
+    controls = _latest([t for t in tables if "control" in t], (*IDENTITY, "control"))
+    if controls is not None:
+        _write_parquet(controls, out / CONTROLS_NAME)
+    return pd.DataFrame(columns=list(COLUMNS)) if ordinary is None else ordinary
+
+
+def _latest(tables: list[pd.DataFrame], identity: Sequence[str]) -> pd.DataFrame | None:
+    """One table of all, sorted, with the last answer to each question."""
     if not tables:
-        return pd.DataFrame(columns=list(COLUMNS))
+        return None
     table = _with_places(pd.concat(tables, ignore_index=True))
-    table = table.sort_values([*IDENTITY, "finished_at", "fingerprint"], kind="stable")
-    table = table.drop_duplicates(list(IDENTITY), keep="last", ignore_index=True)
-    _write_parquet(table, out / RESULTS_NAME)
-    return table
+    table = table.sort_values([*identity, "finished_at", "fingerprint"], kind="stable")
+    return table.drop_duplicates(list(identity), keep="last", ignore_index=True)
+
+
+def read_controls(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Fits of controls (`probes.controls`) in a folder, with `CONTROL_COLUMNS`; empty if there are none."""
+    path = Path(out) / CONTROLS_NAME
+    return _with_places(_read(path)) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
 
 
 def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
@@ -153,12 +177,27 @@ def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
     if "combine" not in table:
         table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
-    return table.assign(**{name: float("nan") for name in OWN_MEASURES if name not in table})
+    return table.assign(
+        **{name: float("nan") for name in (*OWN_MEASURES, "majority_accuracy") if name not in table}
+    )
+
+
+def read_confusion(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
+    """Confusion matrices of the fits in `table`, on test: fingerprint, target, prediction, count.
+
+    Cells without a count are left out.
+    """
+    return _parts(Path(out) / CONFUSION_FOLDER, table, CONFUSION_COLUMNS)
 
 
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
     """Test predictions of the fits in `table` (rows of `read_results`)."""
-    folder = Path(out) / PREDICTIONS_FOLDER
+    columns = ("fingerprint", "utterance_id", "group", "target", "prediction")
+    return _parts(Path(out) / PREDICTIONS_FOLDER, table, columns)
+
+
+def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """What the files of a folder hold of the fits in `table`."""
     wanted = set(table["fingerprint"])
     parts = []
     for path in sorted(folder.glob("[!.]*.parquet")):
@@ -167,8 +206,7 @@ def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.Dat
         if len(part):
             parts.append(part)
     if not parts:
-        columns = ["fingerprint", "utterance_id", "group", "target", "prediction"]
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=list(columns))
     return pd.concat(parts, ignore_index=True)
 
 

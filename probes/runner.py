@@ -170,8 +170,9 @@ def _run(
             results.write_task(config.out, task.fingerprint, result.rows, result.predictions())
             n_done += 1
             n_fits_done += len(task.fits)
-            top = max(row["uar_val"] for row in result.rows)
-            best[task.model] = max(top, best.get(task.model, 0.0))
+            if not task.control:
+                top = max(row["uar_val"] for row in result.rows)
+                best[task.model] = max(top, best.get(task.model, 0.0))
             tell(task)
             if time.perf_counter() - consolidated > CONSOLIDATE_EVERY_S:
                 results.consolidate(config.out)

@@ -17,6 +17,7 @@ from featurestore.memory import parse_bytes
 from featurestore.runners import check_cluster
 from probes.classifiers import expand_grid, get_classifier
 from probes.combine import EACH, WEIGHTED, check_combinations
+from probes.controls import check_controls
 from probes.splits import Rows, Split, check_split
 from probes.weighted import LAYER_LEARNING_RATE
 
@@ -45,6 +46,7 @@ class ProbeConfig:
         split_seed: Seed of the split, apart from the probes' seeds: these show the spread of
             training on one split.
         n_seeds: Fits with seeds 0 … n_seeds-1.
+        controls: What else to fit of every probe, see `probes.controls`.
         cluster: Where to run, see `featurestore.runners`.
         memory: What a worker may hold in all, such as "1.5GB"; None for its share of what is free. Layers
             that do not fit are streamed from the store.
@@ -62,13 +64,14 @@ class ProbeConfig:
     split: str | None = None
     split_seed: int = 0
     n_seeds: int = 1
+    controls: tuple[str, ...] = ()
     cluster: str | None = None
     memory: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
         object.__setattr__(self, "out", Path(self.out))
-        for name in ("labels", "models", "datasets", "classifiers", "combine"):
+        for name in ("labels", "models", "datasets", "classifiers", "combine", "controls"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigError(f"{name}: expected a list of names, got the text {value!r}")
@@ -78,6 +81,7 @@ class ProbeConfig:
         if not self.classifiers:
             raise ConfigError("classifiers: expected at least one classifier")
         check_combinations(self.combine, self.classifiers)
+        check_controls(self.controls, self.classifiers)
         if self.n_seeds < 1:
             raise ConfigError(f"seeds: expected at least 1, got {self.n_seeds}")
         if self.split_seed < 0:
@@ -153,6 +157,7 @@ class ProbeTask:
     data: str
     fits: tuple[Fit, ...]
     combine: str = EACH
+    control: str = ""
     source: str = ""
 
     @property
@@ -170,6 +175,7 @@ class ProbeTask:
         return (
             f"probe of {self.model}/{self.dataset} {self.place}, label {self.label}, "
             f"classifier {self.classifier}, split {self.split}"
+            + (f", control {self.control}" if self.control else "")
         )
 
     def question(self, fit: Fit) -> str:
@@ -193,6 +199,8 @@ class ProbeTask:
             asked |= {"combine": self.combine, "layers": list(self.layers)}
         if self.source:
             asked["source"] = self.source
+        if self.control:
+            asked["control"] = self.control
         return digest(asked)
 
     @property

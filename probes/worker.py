@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +15,10 @@ import pandas as pd
 
 from featurestore.layers import format_layers
 from probes import metrics
+from probes.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.data import Question, layer_matrix, question_of
 from probes.results import OWN_MEASURES
-from probes.tasks import ProbeTask
+from probes.tasks import Fit, ProbeTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -85,7 +89,8 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
 
     question = question_of(task)
     where = dict(question.split.parts())
-    y = {name: question.y[rows] for name, rows in where.items()}
+    label = control_labels(task.control, question) if task.control in OTHER_LABELS else question.y
+    y = {name: label[rows] for name, rows in where.items()}
     x: dict[str, Any]
     if inputs_of(get_classifier(task.classifier)) == FRAMES:
         x, standardise = _frames(task, question, memory_bytes)
@@ -123,8 +128,10 @@ def _frames(
     return parts, standardise_frames(parts)
 
 
-def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
-    """All fits of a task, in its order, unscored."""
+def fit_bundle(
+    task: ProbeTask, data: Prepared, rows: npt.NDArray[np.int64] | None = None
+) -> list[FittedProbe]:
+    """All fits of a task, in its order, unscored; of some of the training rows only, if they are given."""
     from probes.classifiers import Bundle, classifier_for
 
     # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
@@ -135,8 +142,8 @@ def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
     y_val = np.searchsorted(trained, y["val"][can_be_right]).clip(max=len(trained) - 1)
     return classifier_for(task.classifier, task.combine).fit(
         Bundle(
-            x_train=data.x["train"],
-            y_train=np.searchsorted(trained, y["train"]),
+            x_train=data.x["train"] if rows is None else data.x["train"][rows],
+            y_train=np.searchsorted(trained, y["train"] if rows is None else y["train"][rows]),
             x_val=data.x["val"] if can_be_right.all() else data.x["val"][can_be_right],
             y_val=y_val,
             n_classes=len(trained),
@@ -149,6 +156,8 @@ def fit_bundle(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
 def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
     """Fit one bundle; runs in a worker, which may hold `memory_bytes`, and opens the store itself."""
     data = prepare(task, memory_bytes)
+    if task.control == MDL:
+        return _online_code(task, data)
     question, y_of = data.question, data.y
     out_rows, predicted = [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
@@ -160,29 +169,16 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
         predicted.append(guess["test"].astype(np.int32))
         out_rows.append(
             {
-                "model": task.model,
-                "dataset": task.dataset,
-                "label": task.label,
-                "layer": task.layer,
-                "combine": task.combine,
-                "layers": format_layers(task.layers),
+                **_asked(task, asked),
                 "layer_weights": json.dumps(list(fit.layer_weights)) if fit.layer_weights else "",
-                "classifier": task.classifier,
-                "split": task.split,
-                "seed": asked.seed,
-                "hparams": asked.hparams,
                 **{f"uar_{name}": metrics.uar(y, guess[name]) for name, y in y_of.items()},
-                **_test_metrics(y_of["test"], guess["test"], scores["test"], fit.probabilistic),
+                **_test_metrics(data, guess["test"], scores["test"], fit.probabilistic),
                 **_own_measures(fit, data),
                 **{f"n_{name}": len(y) for name, y in y_of.items()},
                 "n_classes": len(question.classes),
                 "n_epochs": fit.n_epochs,
                 "best_epoch": fit.best_epoch,
                 "fit_s": fit.fit_s,
-                "split_seed": task.split_seed,
-                "fold": task.fold,
-                "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
-                "fingerprint": task.question(asked),
             }
         )
     rows, test = question.labelled.rows, question.split.test
@@ -194,6 +190,66 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
         target=y_of["test"],
         predicted=np.stack(predicted),
     )
+
+
+def _asked(task: ProbeTask, fit: Fit) -> dict[str, Any]:
+    """What a row of the results says of the question."""
+    return {
+        "model": task.model,
+        "dataset": task.dataset,
+        "label": task.label,
+        "layer": task.layer,
+        "combine": task.combine,
+        "layers": format_layers(task.layers),
+        "classifier": task.classifier,
+        "split": task.split,
+        "seed": fit.seed,
+        "hparams": fit.hparams,
+        "split_seed": task.split_seed,
+        "fold": task.fold,
+        "control": task.control,
+        "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "fingerprint": task.question(fit),
+    }
+
+
+def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
+    """The bits of the training labels, for every fit of a task; see `probes.controls`."""
+    started = time.perf_counter()
+    n_classes = len(data.trained)
+    y = np.searchsorted(data.trained, data.y["train"])
+
+    def fit(rows: npt.NDArray[np.int64]) -> list[Callable[[npt.NDArray[np.int64]], Any]]:
+        fitted = fit_bundle(task, data, rows)
+        return [partial(_log_probabilities, probe, data.x["train"]) for probe in fitted]
+
+    bits = online_code(data.question, y, n_classes, fit)
+    seconds = (time.perf_counter() - started) / len(task.fits)
+    rows = [
+        {
+            **_asked(task, asked),
+            **code_columns(b, len(y), n_classes),
+            **{f"n_{name}": len(of_part) for name, of_part in data.y.items()},
+            "n_classes": len(data.question.classes),
+            "fit_s": seconds,
+        }
+        for asked, b in zip(task.fits, bits, strict=True)
+    ]
+    nobody = np.empty(0, dtype=object)
+    return TaskResult(
+        rows=rows,
+        utterance_id=nobody,
+        group=nobody,
+        classes=data.question.classes,
+        target=np.empty(0, dtype=np.int64),
+        predicted=np.empty((len(rows), 0), dtype=np.int32),
+    )
+
+
+def _log_probabilities(fit: FittedProbe, x: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    # What underflows costs 126 bits, not infinitely many.
+    out: npt.NDArray[np.float32] = np.log(np.maximum(fit.scores(x[rows]), np.finfo(np.float32).tiny))
+    return out
 
 
 def _own_measures(fit: FittedProbe, data: Prepared) -> dict[str, float]:
@@ -219,16 +275,17 @@ def over_all(
 
 
 def _test_metrics(
-    y: npt.NDArray[np.int64],
+    data: Prepared,
     guess: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float32],
     probabilistic: bool,
 ) -> dict[str, float]:
-    nan = float("nan")
+    nan, y = float("nan"), data.y["test"]
     return {
         "accuracy_test": metrics.accuracy(y, guess),
         "f1_macro_test": metrics.f1_macro(y, guess),
         "auroc_macro_test": metrics.auroc_macro(y, scores) if np.isfinite(scores).all() else nan,
         "ece_test": metrics.expected_calibration_error(y, scores) if probabilistic else nan,
         "chance": metrics.chance_level(y),
+        "majority_accuracy": metrics.majority_accuracy(data.y["train"], y),
     }

@@ -20,6 +20,7 @@ from probes.report.run_info import run_info
 from probes.report.tables import percent, place_of, spread_of
 from probes.report.warn import warnings_of
 from probes.report.weights import learned_weights
+from probes.selectivity import wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +123,8 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "retrieval": any(row["r_precision"]["text"] for row in rows),
         "svg": markup(panel_svg(data, question, f"q{index + 1}")),
         "details": details_of(data, question),
+        "controls": _controls(question),
+        "majority": _percent_or_nothing(question.majority_accuracy),
     }
 
 
@@ -136,6 +139,13 @@ def _folds(data: ReportData, question: Question) -> str:
     if not math.isnan(pooled):
         text += f" All test clips pooled: {100 * pooled:.1f} %."
     return text
+
+
+def _controls(question: Question) -> dict[str, Any] | None:
+    if question.controls.empty:
+        return None
+    heads, lines = wide(question.controls)
+    return {"heads": heads, "lines": lines}
 
 
 def _oracle(question: Question) -> str:
@@ -219,6 +229,10 @@ def _settings(hparams: str) -> str:
         shown = "-".join(map(str, value)) if isinstance(value, list) else str(value)
         words.append(f"{name} {shown}")
     return ", ".join(words) or "none"
+
+
+def _percent_or_nothing(value: float) -> str:
+    return "" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _std(value: float) -> str:

@@ -36,6 +36,9 @@ class Question:
             only where no single layer was probed.
         answers_fits: The rows of the results table behind `answers`.
         oracle: `probes.selection.oracle`; shown only when asked for.
+        controls: `probes.selectivity.control_summary`; empty where no control was fitted.
+        majority_accuracy: Accuracy of always saying the most frequent class of training; NaN where it
+            was not recorded.
     """
 
     dataset: str
@@ -48,6 +51,8 @@ class Question:
     answers: pd.DataFrame
     answers_fits: pd.DataFrame
     oracle: pd.DataFrame
+    controls: pd.DataFrame
+    majority_accuracy: float
 
     @property
     def metric(self) -> str:
@@ -167,7 +172,7 @@ def load_report_data(results_dir: str | Path) -> ReportData:
         StoreError: no results there, or a table without rows.
         CorruptData: a file that cannot be read.
     """
-    from probes.results import RESULTS_NAME, RUN_NAME, read_results
+    from probes.results import RESULTS_NAME, RUN_NAME, read_controls, read_results
 
     path = Path(results_dir)
     table = read_results(path)
@@ -183,18 +188,19 @@ def load_report_data(results_dir: str | Path) -> ReportData:
         raise CorruptData(
             f"{run_path}: expected JSON, got an error ({error}); run fs probe again to rewrite it"
         ) from error
-    return ReportData(path=path, questions=_questions(table), run=run)
+    return ReportData(path=path, questions=_questions(table, read_controls(path)), run=run)
 
 
-def _questions(table: pd.DataFrame) -> list[Question]:
+def _questions(table: pd.DataFrame, control_fits: pd.DataFrame) -> list[Question]:
     from probes import selection
+    from probes.selectivity import control_summary
 
     at = [*selection.CURVE, "layers"]
     summary, fits = selection.summarise(table), selection.chosen_settings(table)
     others = fits.groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
     summary = summary.merge(others, on=at)
     answers, answers_fits = selection.answers(table), selection.chosen_fits(table)
-    oracle = selection.oracle(table)
+    oracle, controls = selection.oracle(table), control_summary(table, control_fits)
     questions = []
     for key, rows in summary.groupby(QUESTION_KEYS):
         names = dict(zip(QUESTION_KEYS, map(str, key), strict=True))
@@ -213,6 +219,8 @@ def _questions(table: pd.DataFrame) -> list[Question]:
                 fits=_of_question(fits, names),
                 answers_fits=_of_question(answers_fits, names),
                 oracle=_of_question(oracle, names),
+                controls=_of_question(controls, names),
+                majority_accuracy=float(_of_question(answers_fits, names)["majority_accuracy"].mean()),
             )
         )
     return questions

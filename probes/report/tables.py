@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
+from probes.selectivity import wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,32 @@ def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
 
     With `oracle` also what the layer would score that the test rows themselves prefer.
     """
-    return [_terminal_table(question, oracle=oracle) for question in data.questions]
+    tables = []
+    for question in data.questions:
+        tables.append(_terminal_table(question, oracle=oracle))
+        if len(question.controls):
+            tables.append(_controls_table(question))
+    return tables
+
+
+def _controls_table(question: Question) -> Table:
+    """Scores on control labels, selectivity, and the online code, layer by layer."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    heads, lines = wide(question.controls)
+    table = Table(
+        title=Text(f"controls · {question.title}", style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if i == 0 else "right")
+    for line in lines:
+        table.add_row(*map(Text, line))
+    return table
 
 
 def csv_table(data: ReportData) -> pd.DataFrame:
@@ -145,13 +171,21 @@ def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
 
 def _caption(question: Question, *, oracle: bool) -> str:
     text = (
-        f"Test {question.metric} in %, {spread_of(question)}; chance {100 * question.chance:.1f}. "
+        f"Test {question.metric} in %, {spread_of(question)}; {baselines(question)}. "
         f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
     )
     if question.n_splits > 1:
         text += " Last row, the result: layer and settings chosen anew in every fold (in brackets: layers)."
     if oracle:
         text += " Oracle: the layer that test itself prefers; an upper bound, not a result."
+    return text
+
+
+def baselines(question: Question) -> str:
+    """What takes no probe: chance, and always the most frequent class."""
+    text = f"chance {100 * question.chance:.1f}"
+    if not math.isnan(question.majority_accuracy):
+        text += f" (always the most frequent class: accuracy {100 * question.majority_accuracy:.1f})"
     return text
 
 
