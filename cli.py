@@ -6,6 +6,7 @@ Nothing heavy is imported until a command runs, so that ``fs --help`` answers at
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,8 @@ class _Group(click.Group):
             click.secho(f"error: {error}", fg="red", err=True)
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
-            click.secho(
-                "interrupted: what was finished is kept, the same command goes on from there", err=True
-            )
+            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            click.secho(f"interrupted: what was finished is kept; to go on: {command}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from featurestore import open_store
@@ -12,13 +14,16 @@ from probes.classifiers import classifier_for
 from probes.streaming import IntArray, StreamedRows
 from probes.tasks import ProbeTask
 
-# What training takes beside the rows: weights, moments, initial and best weights, activations; 20 fits of
-# the paper's net on 1,536 features hold five times 16 MB of weights.
-TRAINING_BYTES = 200 << 20
+# What a fit holds beside the rows, in multiples of its first weights: these, two moments, the initial and the
+# best; and what all together need for activations and scores.
+WEIGHTS_OF_FIT = 5
+ACTIVATION_BYTES = 64 << 20
 # A block below this is too few units to shuffle, and reading costs more than training.
 LEAST_BLOCK_BYTES = 32 << 20
 # The validation rows are copied where a class has no training rows.
 MATRIX_SHARE = 1.3
+# Of a linear probe, whose first weights are its only ones.
+MOST_CLASSES = 100
 
 
 def streamed_parts(
@@ -40,10 +45,13 @@ def streamed_parts(
     n_features = sum(int(np.prod(s.shape[1:])) for s in sources)
     memory = memory_bytes or worker_bytes()
     where = f"{task.model}/{task.dataset} layer {format_layers(task.layers)}"
+    fits = [json.loads(f.hparams).get("hidden", ()) for f in task.fits]
+    weights = sum(4 * n_features * (h[0] if h else MOST_CLASSES) for h in fits)
+    beside = WEIGHTS_OF_FIT * weights + min(ACTIVATION_BYTES, 4 * n_rows * n_features)
     if not getattr(classifier_for(task.classifier, task.combine), "streams", False):
-        must_fit(n_rows, n_features, memory, f"classifier {task.classifier} on {where}")
+        must_fit(n_rows, n_features, memory, beside, f"classifier {task.classifier} on {where}")
         return None
-    rows = block_rows(n_rows, n_features, memory, where)
+    rows = block_rows(n_rows, n_features, memory, beside, where)
     if rows is None:
         return None
     return {
@@ -51,41 +59,42 @@ def streamed_parts(
     }
 
 
-def block_rows(n_rows: int, n_features: int, memory_bytes: int, what: str) -> int | None:
+def block_rows(n_rows: int, n_features: int, memory_bytes: int, beside: int, what: str) -> int | None:
     """Rows of a block that keep this process within `memory_bytes`; None where all of them fit.
 
     Args:
         n_rows: Rows of all parts.
         n_features: d.
         memory_bytes: What the process may hold in all.
+        beside: Bytes that training takes beside the rows.
         what: Named in the message.
 
     Raises:
         ConfigError: not even a small block fits.
     """
     row_bytes = 4 * n_features
-    held = resident_bytes()
-    room = memory_bytes - held - TRAINING_BYTES
+    held = resident_bytes() + beside
+    room = memory_bytes - held
     if MATRIX_SHARE * n_rows * row_bytes <= room:
         return None
     # Beside the block: one unit as it is read.
-    block = min(int(0.8 * room), n_rows * row_bytes)
+    block = int(0.8 * room)
     if block < LEAST_BLOCK_BYTES:
-        least = held + TRAINING_BYTES + 1.3 * LEAST_BLOCK_BYTES
+        least = held + LEAST_BLOCK_BYTES / 0.8
         raise ConfigError(
             f"memory: a worker may use {format_size(memory_bytes)}, and {what} takes at least "
             f"{format_size(least)} even when streamed; raise --memory or take fewer workers"
         )
-    return block // row_bytes
+    return min(block // row_bytes, n_rows)
 
 
-def must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str) -> None:
+def must_fit(n_rows: int, n_features: int, memory_bytes: int, beside: int, what: str) -> None:
     """Refuse a matrix that does not fit, for classifiers that need all rows at once.
 
     Raises:
         ConfigError: one line that says what would fit.
     """
-    needed = resident_bytes() + int(MATRIX_SHARE * n_rows * 4 * n_features) + TRAINING_BYTES
+    needed = resident_bytes() + beside + int(MATRIX_SHARE * n_rows * 4 * n_features)
     if needed > memory_bytes:
         raise ConfigError(
             f"memory: {what} needs all {n_rows} x {n_features} values at once, about {format_size(needed)}, "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.memory import parse_bytes
 from featurestore.runners import open_runner
 from probes import results
+from probes.bundles import bundles
 from probes.leak_check import check_splits
 from probes.leakage import LeakageReport
 from probes.planning import Plan, make_plan
@@ -146,6 +147,7 @@ def _run(
     best: dict[str, float] = {}
     n_done = n_fits_done = 0
     with open_runner(config.cluster) as runner:
+        tasks = bundles(tasks, runner.n_workers)
         started = consolidated = time.perf_counter()
 
         def tell(task: ProbeTask | None) -> None:

@@ -160,9 +160,9 @@ def test_too_little_memory_to_stream_is_one_line(store: str, tmp_path: Path) -> 
 
 def test_blocks_are_as_large_as_the_memory_allows() -> None:
     rows, width = 1_000_000, 1536
-    held = resident_bytes() + room.TRAINING_BYTES
-    assert room.block_rows(rows, width, held + 2 * rows * width * 4, "x") is None
-    found = room.block_rows(rows, width, held + 500_000_000, "x")
+    held, beside = resident_bytes(), 100_000_000
+    assert room.block_rows(rows, width, held + 2 * rows * width * 4, beside, "x") is None
+    found = room.block_rows(rows, width, held + beside + 500_000_000, beside, "x")
     assert found is not None
     assert 350_000_000 < found * width * 4 <= 400_000_000
 
