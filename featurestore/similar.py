@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-PROJECTED = 128
+PROJECTED, MIN_PROJECTED = 128, 32
+# Projections of all rows together, 256 MB: beyond half a million rows, dimensions are fewer.
+PROJECTED_FLOATS = 1 << 26
 # 4e9 products of 128 numbers are 1 TFLOP: ten seconds on two cores. All pairs of 89,000 rows.
 MAX_PRODUCTS = 4_000_000_000
 MAX_PAIRS = 200_000
@@ -135,17 +137,19 @@ def _projected(
         return unit
 
     rng = np.random.Generator(np.random.PCG64(0))
-    onto = rng.standard_normal((d, PROJECTED)).astype(np.float32) if d > PROJECTED else None
-    parts, keep = [], []
+    width = min(d, PROJECTED, max(MIN_PROJECTED, PROJECTED_FLOATS // len(rows)))
+    onto = rng.standard_normal((d, width)).astype(np.float32) if d > width else None
+    joined, keep, n = np.empty((len(rows), width), dtype=np.float32), [], 0
     for where, x in _blocks(layer, rows):
         finite = np.isfinite(x).all(axis=1)
         z = whole(x[finite])
         if onto is not None:
             z = z @ onto
             z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        parts.append(z)
+        joined[n : n + len(z)] = z
+        n += len(z)
         keep.append(where[finite])
-    return np.concatenate(parts), np.concatenate(keep), whole
+    return joined[:n], np.concatenate(keep), whole
 
 
 def _blocks(layer: Layer, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:

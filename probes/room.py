@@ -49,7 +49,7 @@ def streamed_parts(
     weights = sum(4 * n_features * (h[0] if h else MOST_CLASSES) for h in fits)
     beside = WEIGHTS_OF_FIT * weights + min(ACTIVATION_BYTES, 4 * n_rows * n_features)
     if not getattr(classifier_for(task.classifier, task.combine), "streams", False):
-        must_fit(n_rows, n_features, memory, beside, f"classifier {task.classifier} on {where}")
+        must_fit(n_rows, n_features, memory, f"classifier {task.classifier} on {where}", beside)
         return None
     rows = block_rows(n_rows, n_features, memory, beside, where)
     if rows is None:
@@ -88,7 +88,7 @@ def block_rows(n_rows: int, n_features: int, memory_bytes: int, beside: int, wha
     return min(block // row_bytes, n_rows)
 
 
-def must_fit(n_rows: int, n_features: int, memory_bytes: int, beside: int, what: str) -> None:
+def must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str, beside: int = 0) -> None:
     """Refuse a matrix that does not fit, for classifiers that need all rows at once.
 
     Raises:

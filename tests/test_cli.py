@@ -231,5 +231,7 @@ def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: 
     assert process.returncode == 130
     assert stderr.startswith("interrupted: what was finished is kept; to go on: ")
     assert stderr.count("\n") == 1
-    assert stderr.rstrip().endswith(f"extract --manifest {audio} --dataset d --model logmel --store {tmp_path}/s -q")
+    assert stderr.rstrip().endswith(
+        f"extract --manifest {audio} --dataset d --model logmel --store {tmp_path}/s -q"
+    )
     assert time.monotonic() - started < 15
