@@ -211,8 +211,13 @@ def main(debug: bool) -> None:
     "Exit 1 when one differs.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print plan, size, arithmetic and time of the run; write nothing."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
-def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any) -> None:
+def extract(
+    quiet: bool, dry_run: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any
+) -> None:
     """Embed every utterance of a manifest, layer by layer, and keep the result.
 
     Clips are batched by length, and every value equals that of the clip alone. What is committed stays:
@@ -220,7 +225,7 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
     """
     from extractors.config import configs_of
     from extractors.functionals import parse_functionals
-    from studies.extraction import run_extraction
+    from studies.extraction import print_estimates, run_extraction
 
     configs = configs_of(
         models,
@@ -230,6 +235,9 @@ def extract(quiet: bool, models: tuple[str, ...], names: tuple[str, ...], **opti
         functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
         **{k: v for k, v in options.items() if v is not None},
     )
+    if dry_run:
+        print_estimates(configs)
+        return
     sys.exit(0 if run_extraction(configs, quiet=quiet) else EXIT_DAMAGED)
 
 

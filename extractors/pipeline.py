@@ -5,30 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from extractors.base import Extractor
 from extractors.changes import refresh, report_changes
-from extractors.channels import choose_channels
 from extractors.config import ExtractConfig
 from extractors.distributed import run_distributed
-from extractors.durations import clip_durations, clip_table
+from extractors.durations import clip_table
 from extractors.job import Job
 from extractors.lost import energy_note
-from extractors.models import find_model
+from extractors.planning import RunPlan, plan_all
 from extractors.presets import PRESETS
-from extractors.request import KeyPlan, plan_key, resolve_devices
+from extractors.request import KeyPlan
 from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
-from featurestore.errors import ConfigError
-from featurestore.manifest import Manifest, read_manifest
 from featurestore.shares import parse_share, share_of_job_array
-from featurestore.storage import Storage, open_storage
 from featurestore.writer import delete_key, open_key
-
-# What the models of one run have in common.
-_SHARED = ("manifest", "store", "channel", "workers", "device", "cluster")
 
 OnProgress = Callable[[Progress], None]
 
@@ -57,15 +48,9 @@ def extract_all(
         UserError: see `extract`; then no model has been loaded and no key changed.
     """
     began = time.perf_counter()
-    config = _common(configs)
-    manifest = choose_channels(read_manifest(config.manifest), config.channel, config.workers)
-    storage = open_storage(config.store)  # a wrong address shows before models and headers are read
-    sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
-    devices = resolve_devices(config.device) if config.cluster is None else []
-    durations = clip_durations(manifest, config.workers)
-    plans = [plan_key(c, s, manifest, durations) for c, s in zip(configs, sources, strict=True)]
-    _check_distinct(plans)
-    opened = [_open(plan, storage, manifest, durations) for plan in plans]
+    plan = plan_all(configs)
+    config, devices = plan.config, plan.devices
+    opened = [_open(key, plan) for key in plan.keys]
     jobs = [job for job, _, _ in opened]
     if config.cluster is not None or len(devices) > 1:
         outcomes, notes = run_distributed(
@@ -73,7 +58,7 @@ def extract_all(
         )
     else:
         extractors = [extractor for _, extractor, _ in opened]
-        outcomes, notes = _run_here(jobs, plans, extractors, on_progress), []
+        outcomes, notes = _run_here(jobs, plan.keys, extractors, on_progress), []
     for job in jobs:
         job.writer.finish()
     elapsed_s = time.perf_counter() - began
@@ -135,43 +120,21 @@ def _selfcheck(job: Job, run_s: float) -> SelfCheck | None:
     return selfcheck(job, utterances, most_s=SHARE_OF_RUN * run_s if job.config.selfcheck is None else None)
 
 
-def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
-    first = configs[0]
-    for other in configs[1:]:
-        if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
-            raise ConfigError(f"models of one run share {', '.join(_SHARED)}")
-    return first
-
-
-def _check_distinct(plans: Sequence[KeyPlan]) -> None:
-    seen: dict[tuple[str, str], str] = {}
-    for plan in plans:
-        key = (plan.request.model, plan.request.dataset)
-        if key in seen:
-            raise ConfigError(
-                f"--model {seen[key]} and --model {plan.config.model} would both be {'/'.join(key)}; "
-                "give each a --name"
-            )
-        seen[key] = plan.config.model
-
-
-def _open(
-    plan: KeyPlan, storage: Storage, manifest: Manifest, durations: np.ndarray
-) -> tuple[Job, Extractor | None, list[str]]:
+def _open(plan: KeyPlan, run: RunPlan) -> tuple[Job, Extractor | None, list[str]]:
     """Make or open a key and see what is to be done; with the model where it had to be loaded for that."""
     config, request = plan.config, plan.request
     extractor = None
     if config.overwrite:
         # Weights first: a model that cannot be loaded must not cost what is stored.
         extractor = plan.source.load(plan.device, config.precision)
-        delete_key(storage, request.model, request.dataset)
-    writer, notes = open_key(storage, request, manifest, plan.ids, prune=config.prune)
+        delete_key(run.storage, request.model, request.dataset)
+    writer, notes = open_key(run.storage, request, run.manifest, plan.ids, prune=config.prune)
     if config.preset:
         notes.insert(0, f"preset {config.preset}: {PRESETS[config.preset].departures}")
     if config.normalisation is None and plan.source.card.trained:
         source = plan.source.card.normalisation_source
         notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")
-    table = clip_table(writer.manifest, manifest, durations, plan.policy, config.workers)
+    table = clip_table(writer.manifest, run.manifest, run.durations, plan.policy, config.workers)
     notes += (refresh if config.refresh else report_changes)(writer, table, config.workers)
     units = writer.pending_units(plan.layers)
     share = parse_share(config.share) if config.share else share_of_job_array()

@@ -63,6 +63,27 @@ class KeyRequest:
         check_name(self.model, "model")
         check_name(self.dataset, "dataset")
 
+    def to_info(self, n_rows: int) -> KeyInfo:
+        """The key as it is made for so many utterances."""
+        return KeyInfo(
+            model=self.model,
+            dataset=self.dataset,
+            fingerprint=self.fingerprint,
+            functionals=self.functionals,
+            layers=tuple(sorted(self.layers)),
+            shape=layout.LayerShape(
+                n_functionals=len(self.functionals),
+                n_features=self.n_features,
+                unit_rows=self.unit_rows,
+                dtype=self.dtype,
+                codec=self.codec,
+            ),
+            segments=(next_segment((), n_rows, self.unit_rows),),
+            frames=self.frames,
+            versions=self.versions,
+            model_card=self.model_card,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnitRows:
@@ -321,24 +342,7 @@ def delete_key(storage: Storage, model: str, dataset: str) -> None:
 
 
 def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray) -> KeyWriter:
-    info = KeyInfo(
-        model=request.model,
-        dataset=request.dataset,
-        fingerprint=request.fingerprint,
-        functionals=request.functionals,
-        layers=tuple(sorted(request.layers)),
-        shape=layout.LayerShape(
-            n_functionals=len(request.functionals),
-            n_features=request.n_features,
-            unit_rows=request.unit_rows,
-            dtype=request.dtype,
-            codec=request.codec,
-        ),
-        segments=(next_segment((), len(ordered_ids), request.unit_rows),),
-        frames=request.frames,
-        versions=request.versions,
-        model_card=request.model_card,
-    )
+    info = request.to_info(len(ordered_ids))
     put_root_documents(storage, info)
     put_documents(storage, info)
     put_ids(storage, info, ordered_ids)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from studies.console import extract_progress, print_extract_summary
+from studies.console import (
+    console,
+    extract_progress,
+    format_bytes,
+    format_duration,
+    print_extract_summary,
+)
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
@@ -26,6 +32,31 @@ def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
     for summary in suspect:
         print_suspect(summary)
     return not suspect
+
+
+def print_estimates(configs: Sequence[ExtractConfig]) -> None:
+    """What a run would do and cost; the store is left as it is."""
+    from extractors.estimate import dry_run
+
+    out = console()
+    for e in dry_run(configs):
+        unreadable = f", {len(e.unreadable)} whose header cannot be read" if e.unreadable else ""
+        lines = [
+            f"{e.key}: {e.n_clips} clips, {e.n_to_do} to embed{unreadable}",
+            f"  {e.n_units} units, {e.n_batches} batches; {format_duration(e.audio_s)} of audio as the model "
+            f"sees it, {100 * e.padding:.1f} % padding",
+            f"  {format_bytes(e.n_bytes)} of values in {e.n_objects} files, before compression",
+        ]
+        if e.n_units:
+            work = f"{e.flops / 1e9:.4g} GFLOP, " if e.flops else ""
+            lines.append(
+                f"  {work}about {format_duration(e.seconds)} on {', '.join(e.devices)} "
+                f"(from {e.n_measured} batches measured; decoding alone {format_duration(e.decode_s)})"
+            )
+        if e.unreadable:
+            lines.append(f"  cannot be read: {e.unreadable[0]!r}{' …' if len(e.unreadable) > 1 else ''}")
+        for line in [*lines, *(f"  note: {note}" for note in e.notes)]:
+            out.print(line, markup=False)
 
 
 def print_suspect(summary: ExtractSummary) -> None:

@@ -1,0 +1,85 @@
+"""From configurations to a plan of the whole run: everything that may be refused is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from extractors.channels import choose_channels
+from extractors.config import ExtractConfig
+from extractors.durations import clip_durations
+from extractors.models import find_model
+from extractors.request import KeyPlan, plan_key, resolve_devices
+from featurestore.errors import ConfigError
+from featurestore.manifest import Manifest, read_manifest
+from featurestore.storage import Storage, open_storage
+
+# What the models of one run have in common.
+_SHARED = ("manifest", "store", "channel", "workers", "device", "cluster")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """A run before anything is written or loaded.
+
+    Attributes:
+        config: of the first model; what all have in common is the same in each.
+        storage: the store.
+        manifest: the utterances.
+        durations: their seconds, NaN where unknown.
+        devices: of this machine; none where a cluster does the work.
+        keys: one for each model.
+    """
+
+    config: ExtractConfig
+    storage: Storage
+    manifest: Manifest
+    durations: np.ndarray
+    devices: list[str]
+    keys: list[KeyPlan]
+
+
+def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
+    """Read manifest and headers, find the models, plan every key.
+
+    Raises:
+        UserError: of the kind that fits.
+    """
+    config = _common(configs)
+    manifest = choose_channels(read_manifest(config.manifest), config.channel, config.workers)
+    storage = open_storage(config.store)  # a wrong address shows before models and headers are read
+    sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
+    devices = resolve_devices(config.device) if config.cluster is None else []
+    durations = clip_durations(manifest, config.workers)
+    keys = [plan_key(c, s, manifest, durations) for c, s in zip(configs, sources, strict=True)]
+    _check_distinct(keys)
+    return RunPlan(
+        config=config,
+        storage=storage,
+        manifest=manifest,
+        durations=durations,
+        devices=devices,
+        keys=keys,
+    )
+
+
+def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
+    first = configs[0]
+    for other in configs[1:]:
+        if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
+            raise ConfigError(f"models of one run share {', '.join(_SHARED)}")
+    return first
+
+
+def _check_distinct(plans: Sequence[KeyPlan]) -> None:
+    seen: dict[tuple[str, str], str] = {}
+    for plan in plans:
+        key = (plan.request.model, plan.request.dataset)
+        if key in seen:
+            raise ConfigError(
+                f"--model {seen[key]} and --model {plan.config.model} would both be {'/'.join(key)}; "
+                "give each a --name"
+            )
+        seen[key] = plan.config.model
