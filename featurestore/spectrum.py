@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 FRAME = 1024  # samples of a spectrum; at 44.1 kHz bins are 43 Hz wide
+_WINDOW = np.hanning(FRAME)
 
 
 class EnergyAbove:
@@ -27,7 +28,8 @@ class EnergyAbove:
             return
         x = block.astype(np.float64, copy=False)
         x = np.pad(x, (0, -len(x) % FRAME)).reshape(-1, FRAME)
-        power = (np.abs(np.fft.rfft((x - x.mean()) * np.hanning(FRAME), axis=1)) ** 2).sum(axis=0)
+        spectra = np.fft.rfft((x - x.mean()) * _WINDOW, axis=1)
+        power = (spectra.real**2 + spectra.imag**2).sum(axis=0)
         self._energy += float(power[1:].sum())
         self._above += float(power[self._first :].sum())
 
