@@ -105,6 +105,23 @@ class Extractor(Protocol):
 
 
 @runtime_checkable
+class NormalisesOverTime(Protocol):
+    """An extractor that normalises over a clip's time: a window must be told of the whole clip."""
+
+    def clip_statistics(self, samples: np.ndarray) -> Any:
+        """What the normalisation needs to know of a whole clip `[n_samples]`; None if it needs nothing."""
+
+    def forward_windows(
+        self,
+        windows: Sequence[np.ndarray],
+        statistics: Sequence[Any],
+        layers: Sequence[int],
+        on_layer: OnLayer,
+    ) -> None:
+        """As `Extractor.forward`, each window normalised by these statistics; by its own where None."""
+
+
+@runtime_checkable
 class ModelSource(Protocol):
     """A model that is known but not loaded."""
 

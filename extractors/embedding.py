@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from extractors.audio import Clip
-from extractors.base import Extractor
+from extractors.base import Extractor, NormalisesOverTime
 from extractors.batching import Window
 from extractors.decode import AudioError
 from extractors.joining import Reduced, WindowJoiner
@@ -86,6 +86,7 @@ class Embedder:
     ) -> None:
         """Run windows in groups within the budget; join those of one clip."""
         left = list(windows)
+        statistics = self._statistics(windows, waveforms)
         try:
             joiner = WindowJoiner(windows, self.extractor, self.layers, self.functionals, result)
         except OSError as error:
@@ -96,7 +97,7 @@ class Embedder:
         again = True  # a lone window gets a second chance with all caches freed
         while left:
             group = left[: len(self.budget.regroup([w.n_samples for w in left])[0])]
-            reduced = self._run(group, waveforms, joiner)
+            reduced = self._run(group, waveforms, statistics, joiner)
             if reduced is not None:
                 joiner.collect(group, reduced)
                 left = left[len(group) :]
@@ -114,8 +115,19 @@ class Embedder:
                 left = [w for w in left if w.row != row]
                 again = True
 
+    def _statistics(self, windows: Sequence[Window], waveforms: dict[int, np.ndarray]) -> dict[int, Any]:
+        """Row → what windows of its clip must know of the whole clip, where windows are to be as the clip."""
+        if not self._long_clips.hop_samples or not isinstance(self.extractor, NormalisesOverTime):
+            return {}
+        rows = {w.row for w in windows if not w.is_whole}
+        return {row: self.extractor.clip_statistics(waveforms[row]) for row in rows}
+
     def _run(
-        self, group: Sequence[Window], waveforms: dict[int, np.ndarray], joiner: WindowJoiner
+        self,
+        group: Sequence[Window],
+        waveforms: dict[int, np.ndarray],
+        statistics: dict[int, Any],
+        joiner: WindowJoiner,
     ) -> dict[int, Reduced] | None:
         """Layer → what is kept of a group of windows; None where memory does not suffice."""
         found: dict[int, Reduced] = {}
@@ -125,7 +137,11 @@ class Embedder:
 
         try:
             clips = [np.asarray(waveforms[w.row][w.start : w.start + w.n_samples]) for w in group]
-            self.extractor.forward(clips, self.layers, on_layer)
+            given = [statistics.get(w.row) for w in group]
+            if isinstance(self.extractor, NormalisesOverTime) and any(g is not None for g in given):
+                self.extractor.forward_windows(clips, given, self.layers, on_layer)
+            else:
+                self.extractor.forward(clips, self.layers, on_layer)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -32,21 +32,35 @@ from extractors.base import ModelCard, OnLayer, Precision
 from extractors.families import Family
 from extractors.running import LayerTap, autocast, count_frames, frame_mask, pad_clips
 
+# Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
+_STATISTICS_FRAMES = 16_000
+
 
 class ClipGroupNorm(nn.Module):
     """Group normalisation over the valid frames of each clip, from `norm`'s weights.
 
     `n_valid` is set by the caller before each batch: frames per clip at this layer, or None when all
-    clips fill the batch's length.
+    clips fill the batch's length. `given` replaces a clip's own statistics where it is a window of a longer
+    one: scale and shift `[channels]`, or None.
     """
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
         self.norm = norm
         self.n_valid: list[int] | None = None
+        self.given: Sequence[tuple[torch.Tensor, torch.Tensor] | None] = ()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[b, channels, t]` → the same shape; frames past a clip's end become zero."""
+        out = self._by_own_frames(x)
+        for i, affine in enumerate(self.given):
+            if affine is not None:
+                n = x.shape[2] if self.n_valid is None else self.n_valid[i]
+                scale, shift = affine
+                out[i, :, :n] = x[i, :, :n] * scale[:, None] + shift[:, None]
+        return out
+
+    def _by_own_frames(self, x: torch.Tensor) -> torch.Tensor:
         if self.n_valid is None:
             return self.norm(x)  # type: ignore[no-any-return]
         out = torch.zeros_like(x)
@@ -117,6 +131,44 @@ class SslExtractor:
                 lambda layer, states: on_layer(layer, states, frames),
                 lambda: self.model.encoder(hidden, attention_mask=mask),
             )
+
+    def clip_statistics(self, samples: np.ndarray) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Scale and shift `[channels]` of the first convolution's norm over a whole clip, block by block."""
+        if self._norm is None:
+            return None
+        conv, norm = self.model.feature_extractor.conv_layers[0].conv, self._norm.norm
+        kernel, stride = self._convs[0]
+        n_frames = (len(samples) - kernel) // stride + 1
+        total = torch.zeros(conv.out_channels, dtype=torch.float64, device=self.device)
+        squares = torch.zeros_like(total)
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            for start in range(0, n_frames, _STATISTICS_FRAMES):
+                stop = min(start + _STATISTICS_FRAMES, n_frames)
+                block = np.array(samples[start * stride : (stop - 1) * stride + kernel])
+                x = conv(torch.from_numpy(block)[None, None].to(self.device))[0].double()
+                total += x.sum(1)
+                squares += x.square().sum(1)
+            mean = total / n_frames
+            variance = (squares / n_frames - mean.square()).clamp_min(0.0)
+            scale = norm.weight.double() / torch.sqrt(variance + norm.eps)
+            return scale.float(), (norm.bias.double() - mean * scale).float()
+
+    def forward_windows(
+        self,
+        windows: Sequence[np.ndarray],
+        statistics: Sequence[tuple[torch.Tensor, torch.Tensor] | None],
+        layers: Sequence[int],
+        on_layer: OnLayer,
+    ) -> None:
+        """See `NormalisesOverTime.forward_windows`."""
+        if self._norm is None:
+            return self.forward(windows, layers, on_layer)
+        self._norm.given = statistics
+        try:
+            self.forward(windows, layers, on_layer)
+        finally:
+            self._norm.given = ()
+        return None
 
     def _replace_group_norm(self) -> ClipGroupNorm | None:
         first = self.model.feature_extractor.conv_layers[0]

@@ -30,6 +30,9 @@ N_MELS = 80
 STRIDE = 2
 # Added to the variance by `SeamlessM4TFeatureExtractor`.
 _VARIANCE_FLOOR = 1e-7
+# Mel frames of a whole clip that are held at once: 50 s.
+_STATISTICS_FRAMES = 5000
+_Bands = tuple[torch.Tensor, torch.Tensor]  # mean and variance `[mels]`
 
 
 class Wav2Vec2BertExtractor:
@@ -56,9 +59,34 @@ class Wav2Vec2BertExtractor:
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
-        frames = count_frames(self, clips)
+        self.forward_windows(clips, [None] * len(clips), layers, on_layer)
+
+    def clip_statistics(self, samples: np.ndarray) -> _Bands:
+        """Mean and variance `[mels]` of a whole clip's bands, block by block."""
+        n_frames = n_mel_frames(len(samples))
+        total = torch.zeros(N_MELS, dtype=torch.float64, device=self.device)
+        squares = torch.zeros_like(total)
         with torch.inference_mode():
-            inputs = self._inputs(clips, max(frames))
+            for start in range(0, n_frames, _STATISTICS_FRAMES):
+                stop = min(start + _STATISTICS_FRAMES, n_frames)
+                block = np.array(samples[start * HOP_SAMPLES : (stop - 1) * HOP_SAMPLES + WINDOW_SAMPLES])
+                bands = self._bank(torch.from_numpy(block)[None].to(self.device))[0]
+                total += bands.sum(0)
+                squares += bands.square().sum(0)
+        mean = total / n_frames
+        return mean, (squares - n_frames * mean.square()).clamp_min(0.0) / (n_frames - 1)
+
+    def forward_windows(
+        self,
+        windows: Sequence[np.ndarray],
+        statistics: Sequence[_Bands | None],
+        layers: Sequence[int],
+        on_layer: OnLayer,
+    ) -> None:
+        """See `NormalisesOverTime.forward_windows`."""
+        frames = count_frames(self, windows)
+        with torch.inference_mode():
+            inputs = self._inputs(windows, statistics, max(frames))
             mask = frame_mask(frames, max(frames), self.device)
             if mask is not None:
                 # What lies past a clip's end is made of its neighbours' zeros and of its own last samples.
@@ -71,7 +99,9 @@ class Wav2Vec2BertExtractor:
                     lambda: self.model.encoder(hidden, attention_mask=mask),
                 )
 
-    def _inputs(self, clips: Sequence[np.ndarray], n_frames: int) -> torch.Tensor:
+    def _inputs(
+        self, clips: Sequence[np.ndarray], statistics: Sequence[_Bands | None], n_frames: int
+    ) -> torch.Tensor:
         """Normalised mel frames, two by two: float32 `[b, n_frames, 2 · mels]`."""
         bands = self._bank(torch.from_numpy(pad_clips(clips)).to(self.device))  # [b, t, mels]
         counts = torch.tensor([n_mel_frames(len(c)) for c in clips], device=self.device)[:, None, None]
@@ -79,6 +109,9 @@ class Wav2Vec2BertExtractor:
         mean = bands.masked_fill(~own, 0.0).sum(1, keepdim=True) / counts
         centred = (bands - mean).masked_fill(~own, 0.0)
         variance = centred.square().sum(1, keepdim=True) / (counts - 1)  # over n−1, as the reference
+        for i, given in enumerate(statistics):
+            if given is not None:
+                centred[i], variance[i] = bands[i] - given[0], given[1]
         normed = (centred / torch.sqrt(variance + _VARIANCE_FLOOR)).float()
         pairs = normed[:, : n_frames * STRIDE]
         return pairs.reshape(len(clips), n_frames, STRIDE * bands.shape[2])

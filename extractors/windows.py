@@ -2,7 +2,8 @@
 
 Two ways. *On one grid*, where a model's frames lie `hop` samples apart and rest on `receptive` samples each:
 windows overlap, each starts at a frame of the whole clip, and every frame is taken from exactly one window,
-where it has its context on both sides. *End to end*, for models that take no more than so much at once:
+where it has its context on both sides; what a model normalises over time is normalised as in the whole clip
+(`NormalisesOverTime`). *End to end*, for models that take no more than so much at once:
 every sample is in exactly one window and all frames count.
 """
 
@@ -45,7 +46,7 @@ class LongClips:
             return f"windows of {self.window_samples} samples, frames joined"
         return (
             f"windows of {self.window_samples} samples with {self.context_frames} frames of context on each "
-            "side, frames joined"
+            "side, frames joined, norms over time from the whole clip"
         )
 
     def cut(self, row: int, n_samples: int, min_samples: int) -> list[Window]:

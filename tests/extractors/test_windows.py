@@ -15,7 +15,7 @@ from extractors import ExtractConfig, extract, find_model
 from extractors.windows import LongClips, long_clips
 from featurestore import Features, open_store
 from featurestore.errors import ConfigError, FingerprintMismatch
-from tests.models import save_ssl
+from tests.models import save_aves, save_ssl, save_w2v_bert
 
 Clips = Callable[..., Path]
 LENGTHS = (5000, 16_000, 16_319, 16_320, 37_003, 90_001)
@@ -94,29 +94,81 @@ def test_windows_of_local_frames_give_the_whole_clips_frames(clips: Clips, tmp_p
         np.testing.assert_allclose(values[4:], reference, rtol=1e-5, atol=1e-5)
 
 
-def test_a_window_is_embedded_as_if_it_were_a_clip(clips: Clips, tmp_path: Path) -> None:
+class _Frozen(torch.nn.Module):
+    """The group norm of a whole clip, whatever it is shown."""
+
+    def __init__(self, norm: torch.nn.GroupNorm, whole: torch.Tensor) -> None:
+        super().__init__()
+        self.norm = norm
+        self.variance, self.mean = torch.var_mean(whole.double(), dim=2, keepdim=True, correction=0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scaled = (x - self.mean) / torch.sqrt(self.variance + self.norm.eps)
+        return (scaled * self.norm.weight[:, None] + self.norm.bias[:, None]).float()
+
+
+def in_windows(model: torch.nn.Module, signal: np.ndarray, plan: LongClips, layer: int) -> np.ndarray:
+    """Frames of a clip by transformers, one window after the other."""
+    windows = plan.cut(0, len(signal), 400)
+    first = model.feature_extractor.conv_layers[0]
+    norm = getattr(first, "layer_norm", None)
+    if isinstance(norm, torch.nn.GroupNorm) and len(windows) > 1:
+        first.layer_norm = _Frozen(norm, first.conv(torch.from_numpy(signal)[None, None]))
+    found = []
+    for w in windows:
+        window = torch.from_numpy(signal[w.start : w.start + w.n_samples])[None]
+        states = model(window, output_hidden_states=True).hidden_states[layer][0].numpy()
+        found.append(states[w.first_frame : w.stop_frame])
+    if norm is not None:
+        first.layer_norm = norm
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize(
+    ("family", "flavour"), [("hubert", "base"), ("wavlm", "large"), ("wav2vec2", "base")]
+)
+@torch.no_grad()
+def test_windows_are_embedded_as_clips_that_know_the_whole_clips_norm(
+    clips: Clips, tmp_path: Path, family: str, flavour: str
+) -> None:
     manifest = clips(LENGTHS)
-    folder = save_ssl(tmp_path / "tiny", "hubert", "base")
+    folder = save_ssl(tmp_path / "tiny", family, flavour)
     extract(config(manifest, tmp_path / "s", model=str(folder), functionals=("mean", "std", *QUANTILES)))
     card = find_model(str(folder)).card
     assert (card.receptive_samples, card.hop_samples) == (400, 320)
-    plan = long_clips(card, 1.0, 0.1)
     reference = AutoModel.from_pretrained(folder).eval()
     for layer in (0, 3):
         for utterance, (values, frames) in by_id(stored(tmp_path / "s"), layer).items():
             signal, _ = soundfile.read(manifest.parent / f"{utterance}.wav", dtype="float32")
-            expected = []
-            for w in plan.cut(0, len(signal), 400):
-                window = torch.from_numpy(signal[w.start : w.start + w.n_samples])[None]
-                with torch.no_grad():
-                    states = reference(window, output_hidden_states=True).hidden_states[layer][0].numpy()
-                expected.append(states[w.first_frame : w.stop_frame])
-            joined = np.concatenate(expected)
+            joined = in_windows(reference, signal, long_clips(card, 1.0, 0.1), layer)
             assert len(frames) == len(joined) == (len(signal) - 400) // 320 + 1
             scale = np.abs(joined).max()
             assert np.abs(frames - joined).max() < 1e-5 * scale
             numbers = [joined.mean(0), joined.std(0, ddof=1), *np.quantile(joined, [0.5, 0.05, 0.95], axis=0)]
             assert np.abs(values - numbers).max() < 1e-5 * scale
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2-bert", "aves"])
+@torch.no_grad()
+def test_before_attention_windows_give_the_whole_clips_frames(tmp_path: Path, kind: str) -> None:
+    """Layer 0 reaches 16 frames to each side: with more context than that nothing is missing."""
+    save = {
+        "hubert": lambda d: save_ssl(d, "hubert", "base", do_normalize=True),
+        "wav2vec2-bert": save_w2v_bert,
+        "aves": save_aves,
+    }[kind]
+    folder = save(tmp_path / "tiny")
+    # Loud at first and quiet later: windows by themselves would be far off.
+    signal = np.random.default_rng(0).standard_normal(100_000) * np.linspace(0.3, 0.01, 100_000)
+    soundfile.write(tmp_path / "a.wav", signal.astype(np.float32), 16_000, subtype="FLOAT")
+    (tmp_path / "m.csv").write_text("path\na.wav\n")
+    options = {"model": str(folder), "layers": "0"}
+    extract(config(tmp_path / "m.csv", tmp_path / "w", overlap_s=0.4, **options))
+    extract(config(tmp_path / "m.csv", tmp_path / "x", window_s=0, overlap_s=None, **options))
+    cut, whole = by_id(stored(tmp_path / "w"), 0)["a"], by_id(stored(tmp_path / "x"), 0)["a"]
+    for a, b in zip(cut, whole, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() < 1e-5 * np.abs(b).max()
 
 
 def test_a_clip_no_longer_than_a_window_has_the_very_same_values(clips: Clips, tmp_path: Path) -> None:
