@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -120,10 +120,14 @@ class SplitSpec:
         return fold // self.n_inner
 
 
+#: The part of each row `[n]`, or how to draw it: folds that nobody asks for are then not drawn.
+Assigned = IntArray | Callable[[], IntArray]
+
+
 class Draw(Protocol):
     """A splitter: yields the part of each row (`TRAIN`, `VAL`, `TEST`, `LEFT_OUT`) `[n]`, split by split."""
 
-    def __call__(self, rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+    def __call__(self, rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
         """Draw."""
         ...
 

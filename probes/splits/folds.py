@@ -8,6 +8,7 @@ fold, so that the folds' sizes leave training as large as it can be.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from probes.splits.base import (
     TEST,
     TRAIN,
     VAL,
+    Assigned,
     IntArray,
     Rows,
     SplitSpec,
@@ -63,17 +65,17 @@ def nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
             yield _with_val(assigned, inside[inner == j])
 
 
-def group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+def group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
     """`nested` with whole groups throughout."""
     yield from _group_nested(rows, seed, spec, stratify=False)
 
 
-def stratified_group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+def stratified_group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
     """`group_nested` with nearly equal shares of every class."""
     yield from _group_nested(rows, seed, spec, stratify=True)
 
 
-def leave_one_group_out(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
+def leave_one_group_out(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
     """Every group is tested once; of the others whole groups near 2/9 of the rows choose."""
     groups, group_of = groups_of(rows, spec, 3)
     if len(groups) > MAX_FOLDS:
@@ -83,7 +85,8 @@ def leave_one_group_out(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntA
         )
     counts = group_counts(rows, group_of, len(groups))
     for i in range(len(groups)):
-        yield from _inside(counts, np.arange(len(groups)) == i, group_of, (seed, 1 + i), 1, stratify=False)
+        inside = _Inside(counts, np.arange(len(groups)) == i, group_of, (seed, 1 + i), 1, stratify=False)
+        yield partial(inside.part, 0)
 
 
 def by_fold_column(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
@@ -136,38 +139,51 @@ def _deal_groups(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> I
     return deal_groups(counts, shares, (seed,), stratify=stratify, rotate=True)[group_of]
 
 
-def _group_nested(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> Iterator[IntArray]:
+def _group_nested(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> Iterator[Assigned]:
     # Two groups at least inside every training part, and one for each inner fold.
     n = max(spec.n_folds, 3, spec.n_inner + 1)
     groups, group_of = groups_of(rows, spec, n)
     counts = group_counts(rows, group_of, len(groups))
     outer = deal_groups(counts, [1] * spec.n_folds, (seed,), stratify=stratify, rotate=True)
     for i in range(spec.n_folds):
-        yield from _inside(counts, outer == i, group_of, (seed, 1 + i), spec.n_inner, stratify=stratify)
+        inside = _Inside(counts, outer == i, group_of, (seed, 1 + i), spec.n_inner, stratify=stratify)
+        yield from (partial(inside.part, j) for j in range(spec.n_inner))
 
 
-def _inside(
-    counts: IntArray,
-    tested: np.ndarray,
-    group_of: IntArray,
-    seed: tuple[int, ...],
-    n_inner: int,
-    *,
-    stratify: bool,
-) -> Iterator[IntArray]:
-    """Choose validation groups among those that are not tested; the part of each row, `n_inner` times."""
-    inside = np.flatnonzero(~tested)
-    part = np.where(tested, TEST, TRAIN)
-    shares = INNER_SHARES if n_inner == 1 else (1,) * n_inner
-    if len(inside) < len(shares):
-        raise LabelError(
-            f"a fold leaves {len(inside)} groups to train and choose with, {len(shares)} are needed; "
-            "ask for fewer inner folds"
+class _Inside:
+    """Chooses validation groups among those that are not tested, `n_inner` times; drawn when asked for."""
+
+    def __init__(
+        self,
+        counts: IntArray,
+        tested: np.ndarray,
+        group_of: IntArray,
+        seed: tuple[int, ...],
+        n_inner: int,
+        *,
+        stratify: bool,
+    ) -> None:
+        self._inside = np.flatnonzero(~tested)
+        self._shares = INNER_SHARES if n_inner == 1 else (1,) * n_inner
+        if len(self._inside) < len(self._shares):
+            raise LabelError(
+                f"a fold leaves {len(self._inside)} groups to train and choose with, {len(self._shares)} are "
+                "needed; ask for fewer inner folds"
+            )
+        self._counts, self._tested, self._group_of, self._seed = counts, tested, group_of, seed
+        self._stratify = stratify
+
+    @cached_property
+    def _dealt(self) -> IntArray:
+        work = DEAL_GROUPS // max(1, len(self._counts) // 10)
+        # `rotate` is for folds that train two at a time; here all but one train.
+        return deal_groups(
+            self._counts[self._inside], self._shares, self._seed, stratify=self._stratify, work=work
         )
-    work = DEAL_GROUPS // max(1, len(counts) // 10)
-    # `rotate` is for folds that train two at a time; here all but one train.
-    dealt = deal_groups(counts[inside], shares, seed, stratify=stratify, work=work)
-    for j in [1] if n_inner == 1 else range(n_inner):
-        out = part.copy()
-        out[inside[dealt == j]] = VAL
-        yield out[group_of]
+
+    def part(self, j: int) -> IntArray:
+        """The part of each row in the inner fold `j`."""
+        chooses = 1 if self._shares == INNER_SHARES else j
+        out = np.where(self._tested, TEST, TRAIN)
+        out[self._inside[self._dealt == chooses]] = VAL
+        return out[self._group_of]

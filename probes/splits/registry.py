@@ -16,7 +16,7 @@ import numpy as np
 
 from featurestore.errors import ConfigError, LabelError
 from probes.splits import folds, single
-from probes.splits.base import PARTS, Draw, IntArray, Rows, Split, SplitSpec
+from probes.splits.base import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
 
 
 @dataclass(frozen=True)
@@ -122,21 +122,31 @@ def make_splits(text: str, rows: Rows, seed: int) -> list[Split]:
 
 def make_split(text: str, rows: Rows, seed: int, fold: int) -> Split:
     """The split number `fold` of `make_splits` without keeping the others."""
-    return next(islice(iter_splits(text, rows, seed), fold, None))
+    kind, draws = _draws(text, rows, seed)
+    return _drawn(next(islice(draws, fold, None)), rows, text, seed, fold, kind)
 
 
 def iter_splits(text: str, rows: Rows, seed: int) -> Iterator[Split]:
     """`make_splits`, one at a time."""
+    kind, draws = _draws(text, rows, seed)
+    for fold, assigned in enumerate(draws):
+        yield _drawn(assigned, rows, text, seed, fold, kind)
+
+
+def _draws(text: str, rows: Rows, seed: int) -> tuple[Kind, Iterator[Assigned]]:
     spec = parse_split(text)
     classes = rows.classes[0]
     if len(classes) < 2:
         only = f"only {rows.label[0]!r}" if len(rows) else "no labelled row"
         raise LabelError(f"{rows.what}: expected at least two classes, found {only}")
     kind = KINDS[spec.kind]
-    for fold, assigned in enumerate(kind.draw(rows, seed, spec)):
-        split = _split(rows, assigned, text, seed, fold)
-        _require_trainable(split, rows, several=kind.several)
-        yield split
+    return kind, kind.draw(rows, seed, spec)
+
+
+def _drawn(assigned: Assigned, rows: Rows, text: str, seed: int, fold: int, kind: Kind) -> Split:
+    split = _split(rows, assigned() if callable(assigned) else assigned, text, seed, fold)
+    _require_trainable(split, rows, several=kind.several)
+    return split
 
 
 def _form(name: str) -> str:

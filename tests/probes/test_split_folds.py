@@ -14,6 +14,7 @@ from probes.splits import (
     KINDS,
     Rows,
     Split,
+    grouping,
     iter_splits,
     make_split,
     make_splits,
@@ -209,6 +210,24 @@ def test_every_group_is_left_out_once() -> None:
     rows = rows_of(list("ab") * 15, [f"g{i % 5}" for i in range(30)])
     splits = make_splits("logo", rows, 0)
     assert [set(rows.group[s.test]) for s in splits] == [{f"g{i}"} for i in range(5)]
+
+
+def test_one_fold_of_many_is_drawn_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    from probes.splits import folds
+
+    rows = rows_of(list("ab") * 60, [f"g{i % 20:02}" for i in range(120)])
+    every = make_splits("logo", rows, 0)
+    drawn: list[object] = []
+
+    def counted(*args, **options):
+        drawn.append(args)
+        return grouping.deal_groups(*args, **options)
+
+    monkeypatch.setattr(folds, "deal_groups", counted)
+    last = make_split("logo", rows, 0, 19)
+    assert len(drawn) == 1
+    assert last.val.tolist() == every[19].val.tolist()
+    assert last.test.tolist() == every[19].test.tolist()
 
 
 def test_a_class_that_a_fold_cannot_train_is_told_and_not_dropped() -> None:
