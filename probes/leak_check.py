@@ -17,6 +17,7 @@ from probes.splits import IntArray, Split, make_split
 
 if TYPE_CHECKING:
     from probes.data import Labelled
+    from probes.split_files import SplitFiles
 
 # Raise it when a leak is looked for in another way, so that earlier reports are not taken over.
 CHECK_VERSION = 2
@@ -28,6 +29,7 @@ def check_splits(
     described: Sequence[dict[str, Any]],
     layer_of: Mapping[tuple[str, str], int],
     earlier: Sequence[Mapping[str, Any]] = (),
+    keep: SplitFiles | None = None,
 ) -> list[LeakageReport]:
     """Report on every split and put the report into its description, under "leakage".
 
@@ -39,6 +41,7 @@ def check_splits(
         described: Splits as ``_run.json`` keeps them; changed in place.
         layer_of: The layer to compare embeddings in, by model and data set.
         earlier: Splits of an earlier ``_run.json``; a report there on the same rows is taken over.
+        keep: Where every split is written down as it is drawn.
     """
     known = {r["leakage"]["of"]: r["leakage"] for r in earlier if r.get("leakage", {}).get("complete")}
     opened = open_store(store)
@@ -54,6 +57,8 @@ def check_splits(
             last = (key, rows, features.index.loc[rows.position, COLUMNS].reset_index(drop=True))
         _, rows, table = last
         split = make_split(text, rows.rows, record["split_seed"], record["fold"])
+        if keep is not None:
+            keep.add(record, rows.rows, split)
         of = _digest(rows, table, split)
         name = (dataset, label, text, record["fold"], of)
         if name not in reports and of in known:
@@ -76,6 +81,8 @@ def check_splits(
                 complete=found.complete,
             )
         record["leakage"] = {"of": of, **reports[name].to_json()}
+    if keep is not None:
+        keep.close()
     return list(reports.values())
 
 

@@ -121,12 +121,12 @@ def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predicti
         rows: One mapping of `COLUMNS` per fit, or of `CONTROL_COLUMNS`.
         predictions: Columns fingerprint, utterance_id, group, target, prediction.
     """
-    _write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
+    write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
     counts = predictions.groupby(list(CONFUSION_COLUMNS[:-1]), sort=True).size()
-    _write_parquet(counts.rename("count").reset_index(), out / CONFUSION_FOLDER / f"{fingerprint}.parquet")
+    write_parquet(counts.rename("count").reset_index(), out / CONFUSION_FOLDER / f"{fingerprint}.parquet")
     columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else COLUMNS
     table = _with_places(pd.DataFrame(rows, columns=list(columns)))
-    _write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
+    write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
 
 
 def consolidate(out: Path) -> pd.DataFrame:
@@ -137,10 +137,10 @@ def consolidate(out: Path) -> pd.DataFrame:
     tables = [_with_places(_read(path)) for path in _task_files(out)]
     ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
     if ordinary is not None:
-        _write_parquet(ordinary, out / RESULTS_NAME)
+        write_parquet(ordinary, out / RESULTS_NAME)
     controls = _latest([t for t in tables if "control" in t], (*IDENTITY, "control"))
     if controls is not None:
-        _write_parquet(controls, out / CONTROLS_NAME)
+        write_parquet(controls, out / CONTROLS_NAME)
     return pd.DataFrame(columns=list(COLUMNS)) if ordinary is None else ordinary
 
 
@@ -257,7 +257,8 @@ def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         raise CorruptData(f"{path}: cannot be read ({reason}); delete it and run again") from error
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all."""
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False, compression="zstd")
     _put(buffer.getvalue(), path)

@@ -18,6 +18,7 @@ from probes.leak_check import check_splits
 from probes.leakage import LeakageReport
 from probes.planning import Plan, make_plan
 from probes.selection import summarise
+from probes.split_files import SplitFiles
 from probes.tasks import Fit, ProbeConfig, ProbeTask
 from probes.worker import run_task
 
@@ -116,7 +117,8 @@ def run_probe(
         # The layer nearest to the sound: later ones are trained to overlook differences.
         key = (task.model, task.dataset)
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
-    leakage = check_splits(config.store, plan.splits, first_layer, results.read_splits(config.out))
+    earlier, kept = results.read_splits(config.out), SplitFiles(config.out)
+    leakage = check_splits(config.store, plan.splits, first_layer, earlier, kept)
     results.write_run(config.out, _run_record(config, plan))
     if on_leakage is not None:
         on_leakage(leakage)

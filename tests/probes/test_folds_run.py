@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.errors import LabelError
+from featurestore.errors import ConfigError, LabelError
 from probes import ProbeConfig, metrics, read_predictions, read_results, run_probe
 from probes.report import load_report_data, write_report
 from probes.report.warn import warnings_of
 from probes.results import COLUMNS
 from probes.selection import chosen_per_fold, pooled_score, summarise
+from probes.split_files import read_split
 
 Write = Callable[..., None]
 GRID = {"mlp": {"max_epochs": 2, "batch_size": 32}, "linear": {"max_epochs": 2, "batch_size": 32}}
@@ -42,6 +43,25 @@ def test_every_utterance_is_tested_once_and_the_pool_is_all_of_them(store: str, 
     # the same question again is answered from what is there
     again = run_probe(config(store, tmp_path, "group-kfold:3", "lda", layers="2"))
     assert (again.n_fitted, again.n_cached) == (0, 3)
+
+
+def test_every_split_is_kept_row_by_row(store: str, tmp_path: Path) -> None:
+    for split in ("nested:2x2", "random"):
+        run_probe(config(store, tmp_path, split, "lda", layers="1", models=(), labels=("call", "caller")))
+    table = read_results(tmp_path)
+    assert len(list((tmp_path / "_splits").glob("*.parquet"))) == 2 * 2 * table["model"].nunique()
+    predictions = read_predictions(tmp_path, table)
+    for row in table.to_dict("records"):
+        kept = read_split(tmp_path, row)
+        tested = predictions.loc[predictions["fingerprint"] == row["fingerprint"], "utterance_id"]
+        assert set(kept.loc[kept["part"] == "test", "utterance_id"]) == set(tested)
+        sizes = kept["part"].value_counts()
+        assert [sizes[p] for p in ("train", "val", "test")] == [row["n_train"], row["n_val"], row["n_test"]]
+        assert kept["utterance_id"].is_unique
+    with pytest.raises(ConfigError, match="has no fold 7"):
+        read_split(tmp_path, {**table.iloc[0].to_dict(), "fold": 7})
+    with pytest.raises(ConfigError, match="no split 'logo' of label 'call' is kept here"):
+        read_split(tmp_path, {**table.iloc[0].to_dict(), "label": "call", "split": "logo"})
 
 
 @pytest.mark.parametrize("classifier", ["mlp", "linear", "logreg", "svm", "lda", "centroid", "rf", "knn"])
