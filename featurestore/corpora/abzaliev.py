@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, list_files, look_up, name_some, nfc
+from featurestore.corpora.tables import count, list_files, look_up, nfc, passed_over
 
 # Position = class index of the released code, also of the two tuples below.
 _CALLTYPES = "L-S1 L-S2 L-S3 L-A L-PA L-P L-O S CH-P CH-N GR-P GR-N L-TA L-H"
@@ -84,9 +84,7 @@ def read(source: Path) -> Draft:
     table["calltype"] = parts[1]
     dropped = table["calltype"] == DROPPED_CALLTYPE
     notes = _notes(table[~dropped], written[~dropped], int(dropped.sum()))
-    if len(below) > len(files):
-        other = name_some(sorted(set(below) - set(files)))
-        notes = (*notes, f"passed over {count(len(below) - len(files), 'file')} at another depth: {other}")
+    notes += passed_over(sorted(set(below) - set(files)), "at another depth")
     table = table[~dropped].reset_index(drop=True)
     known = table["individual"].isin(INDIVIDUALS)
     sex = table["individual"].isin(MALES).map({True: "M", False: "F"}).where(known, "")

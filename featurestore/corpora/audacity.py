@@ -13,7 +13,7 @@ import pandas as pd
 
 from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, name_some
+from featurestore.corpora.tables import passed_over
 from featurestore.errors import ManifestError
 
 _FREQUENCIES = "\\"  # an extended line: \<TAB>low<TAB>high, belongs to the line above
@@ -24,11 +24,11 @@ def read(source: Path, *, audio: str | Path | None = None) -> Draft:
     root, files = annotation_files(source, (".txt",))
     index = AudioIndex(source, audio)
     cells: list[tuple[str, float, float, str]] = []
-    passed_over = []
+    other_text = []
     for file in files:
         labels = _labels(root / file)
         if labels is None and source.is_dir():
-            passed_over.append(file)
+            other_text.append(file)
             continue
         if labels is None:
             raise ManifestError(f"{source}: expected lines of start, end and label between tabs, found none")
@@ -36,13 +36,8 @@ def read(source: Path, *, audio: str | Path | None = None) -> Draft:
         cells += [(sound, *label) for label in labels]
     rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", "label"])
     rows.insert(1, "path", rows["file"].map(lambda f: str(index.root / f)))
-    notes = []
-    if passed_over:
-        notes.append(
-            f"passed over {count(len(passed_over), 'file')} that are no label tracks: "
-            + name_some(passed_over)
-        )
-    return Draft(rows=rows, groups={"recording": rows["file"]}, notes=tuple(notes))
+    notes = passed_over(other_text, "without labels")
+    return Draft(rows=rows, groups={"recording": rows["file"]}, notes=notes)
 
 
 def _labels(path: Path) -> list[tuple[float, float, str]] | None:

@@ -17,6 +17,7 @@ from featurestore.corpora import watkins
 from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.beans_tasks import DETECTION, FOLDERS, Detection
 from featurestore.corpora.tables import (
+    clip_rows,
     count,
     first_file,
     list_files,
@@ -163,7 +164,7 @@ def _draft(
         said.append(f"{count(len(lone), 'row')} in none of BEANS' parts: {name_some(list(lone))}")
     if not split:
         said.append(f"no {split_files.format(part='train')} beside the data: split left empty")
-    rows = pd.DataFrame({"file": files, "path": files.map(lambda f: str(root / f)), "split": part_of})
+    rows = clip_rows(root, files, split=part_of)
     return Draft(rows=pd.concat([rows, labels], axis=1), groups=groups, notes=tuple(said))
 
 

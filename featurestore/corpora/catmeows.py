@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, list_files, name_some, stem
+from featurestore.corpora.tables import clip_rows, list_files, passed_over, stem
 
 CONTEXTS = {"B": "brushing", "F": "waiting for food", "I": "isolation"}
 # Context _ cat _ breed _ sex _ owner _ session (one digit) and counter (two).
@@ -22,24 +22,10 @@ def read(source: Path) -> Draft:
     files = pd.Series(list_files(source, (".wav",)), dtype="str")
     parts = files.map(stem).str.extract(_NAME)
     other = parts["context"].isna()
-    notes = (
-        (f"passed over {count(int(other.sum()), 'file')} named otherwise: {name_some(list(files[other]))}",)
-        if other.any()
-        else ()
-    )
+    notes = passed_over(list(files[other]))
     files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
-    rows = pd.DataFrame(
-        {
-            "file": files,
-            "path": files.map(lambda f: str(source / f)),
-            "context": parts["context"].map(CONTEXTS),
-            "cat": parts["cat"],
-            "breed": parts["breed"],
-            "sex": parts["sex"],
-            "owner": parts["owner"],
-            "session": parts["session"],
-        }
-    )
+    labels = {name: parts[name] for name in ("cat", "breed", "sex", "owner", "session")}
+    rows = clip_rows(source, files, context=parts["context"].map(CONTEXTS), **labels)
     groups = {
         "cat": parts["cat"],
         "owner": parts["owner"],

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import read_text_table
+from featurestore.corpora.tables import clip_rows, read_text_table
 
 
 def read(source: Path, *, esc10: bool = False) -> Draft:
@@ -16,15 +14,8 @@ def read(source: Path, *, esc10: bool = False) -> Draft:
     table = read_text_table(source / "meta/esc50.csv", columns, filled=("filename",))
     if esc10:
         table = table[table["esc10"].str.lower() == "true"].reset_index(drop=True)
-    file = "audio/" + table["filename"]
-    rows = pd.DataFrame(
-        {
-            "file": file,
-            "path": file.map(lambda f: str(source / f)),
-            "category": table["category"],
-            "fold": table["fold"],
-        }
-    )
+    files = "audio/" + table["filename"]
+    rows = clip_rows(source, files, category=table["category"], fold=table["fold"])
     groups = {"source_file": table["src_file"], "fold": table["fold"]}
     return Draft(rows=rows, groups=groups)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, list_files, look_up, name_some
+from featurestore.corpora.tables import clip_rows, list_files, look_up, name_some, passed_over
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
 
@@ -23,7 +23,7 @@ def read(source: Path, *, label: str = "label", pattern: str | None = None) -> D
     (``group`` and ``split`` fill those).
     """
     files = pd.Series(list_files(source), dtype="str")
-    rows = pd.DataFrame({"file": files, "path": files.map(lambda f: str(source / f))})
+    rows = clip_rows(source, files)
     if pattern is not None:
         return _by_pattern(rows, pattern)
     folders = files.str.split("/").str[:-1]
@@ -68,10 +68,7 @@ def _by_pattern(rows: pd.DataFrame, pattern: str) -> Draft:
             _require_label(name, "--pattern")
     found = [regex.search(f) for f in rows["file"]]
     other = pd.Series([m is None for m in found], index=rows.index, dtype=bool)
-    notes: tuple[str, ...] = ()
-    if other.any():
-        named = name_some(list(rows["file"][other]))
-        notes = (f"passed over {count(int(other.sum()), 'file')} named otherwise: {named}",)
+    notes = passed_over(list(rows["file"][other]))
     rows = rows[~other].reset_index(drop=True)
     parts = pd.DataFrame([m.groupdict(default="") for m in found if m], columns=list(names))
     groups = {"pattern": parts["group"]} if "group" in names else {}

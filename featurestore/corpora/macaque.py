@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import first_row, list_files, name_some, read_text_table
+from featurestore.corpora.tables import clip_rows, first_row, list_files, name_some, read_text_table
 from featurestore.errors import ManifestError
 
 COLUMNS = ("class", "split", "filename")
@@ -27,15 +25,8 @@ def read(source: Path) -> Draft:
     # Calls lie beside the table or in one folder below it.
     below = {f.rsplit("/", 1)[-1]: f for f in reversed(list_files(root))}
     file = table["filename"].map(lambda f: f if (root / f).is_file() else below.get(f.rsplit("/", 1)[-1], f))
-    rows = pd.DataFrame(
-        {
-            "file": file,
-            "path": file.map(lambda f: str(root / f)),
-            "split": table["split"].str.lower().map(PARTS),
-            "individual": table["class"],
-        }
-    )
-    return Draft(rows=rows)
+    split = table["split"].str.lower().map(PARTS)
+    return Draft(rows=clip_rows(root, file, split=split, individual=table["class"]))
 
 
 def _find_table(source: Path) -> Path:

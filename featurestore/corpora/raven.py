@@ -14,7 +14,7 @@ import pandas as pd
 
 from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, first_row, name_some, read_text_table, seconds, stem
+from featurestore.corpora.tables import count, first_row, passed_over, read_text_table, seconds, stem
 from featurestore.errors import ManifestError
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
@@ -40,11 +40,11 @@ def read(
     root, files = annotation_files(source, (".txt", ".tsv"))
     index = AudioIndex(source, audio)
     wanted = [label_column] if isinstance(label_column, str) else list(label_column or [])
-    tables, passed_over, n_views, n_across = [], [], 0, 0
+    tables, other_text, n_views, n_across = [], [], 0, 0
     for file in files:
         header = first_row(root / file, "\t")
         if BEGIN not in header and source.is_dir():
-            passed_over.append(file)
+            other_text.append(file)
             continue
         table, duplicates, across = _one(root, file, index, wanted)
         tables.append(table)
@@ -60,11 +60,7 @@ def read(
         notes.append(f"dropped {count(n_views, 'row')} repeating a selection, as the views of Raven do")
     if n_across:
         notes.append(f"{count(n_across, 'selection')} run on into a second file")
-    if passed_over:
-        notes.append(
-            f"passed over {count(len(passed_over), 'file')} without a column {BEGIN!r}: "
-            + name_some(passed_over)
-        )
+    notes += passed_over(other_text, f"without a column {BEGIN!r}")
     return Draft(rows=rows, groups={"recording": rows["file"].map(_bare)}, notes=tuple(notes))
 
 

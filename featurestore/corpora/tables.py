@@ -121,6 +121,16 @@ def list_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str
     return sorted(found, key=lambda name: (nfc(name), name))
 
 
+def clip_rows(root: Path, files: pd.Series, **columns: pd.Series) -> pd.DataFrame:
+    """Rows of a `Draft`: the files below `root`, then `columns`, all with the same index."""
+    return pd.DataFrame({"file": files, "path": files.map(lambda f: str(root / f)), **columns})
+
+
+def passed_over(files: Sequence[str], why: str = "named otherwise") -> tuple[str, ...]:
+    """The note about files that are no clips of the corpus; none where there are none."""
+    return (f"passed over {count(len(files), 'file')} {why}: {name_some(files)}",) if len(files) else ()
+
+
 def look_up(column: pd.Series, found: Mapping[str, str], otherwise: str = "") -> pd.Series:
     """Each cell's entry in `found`, as text even if there is none for any of them."""
     return column.map(lambda cell: found.get(cell, otherwise)).astype("str")

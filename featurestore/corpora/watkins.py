@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, first_file, read_text_table, stem
+from featurestore.corpora.tables import clip_rows, count, first_file, read_text_table, stem
 
 # In the order of the class indices of Sarkar & Magimai-Doss (2025).
 SPECIES = (
@@ -52,13 +50,7 @@ def read(source: Path) -> Draft:
     """Read ``annotations.csv``, in file order; each clip is a whole file."""
     annotations = first_file(source, ("data/annotations.csv", "annotations.csv"))
     table = read_text_table(annotations, ("path", "species"), filled=("path",))
-    rows = pd.DataFrame(
-        {
-            "file": table["path"],
-            "path": table["path"].map(lambda p: str(annotations.parent / p)),
-            "species": table["species"],
-        }
-    )
+    rows = clip_rows(annotations.parent, table["path"], species=table["species"])
     tape = table["path"].map(lambda p: stem(p)[:TAPE_CHARACTERS])
     unknown = ~table["species"].isin(SPECIES)
     notes = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, list_files, look_up, name_some, stem
+from featurestore.corpora.tables import clip_rows, list_files, look_up, passed_over, stem
 
 # Aggressive, begging, distance, distress, long tonal, nest, song, tet, thuck, tuck, whine.
 CALLTYPES = ("Ag", "Be", "DC", "Di", "LT", "Ne", "So", "Te", "Th", "Tu", "Wh")
@@ -23,11 +23,7 @@ def read(source: Path) -> Draft:
     files = pd.Series(list_files(source, (".wav",)), dtype="str")
     parts = files.map(stem).str.extract(_NAME)
     other = parts["bird"].isna()
-    notes = []
-    if other.any():
-        notes.append(
-            f"passed over {count(int(other.sum()), 'file')} named otherwise: " + name_some(list(files[other]))
-        )
+    notes = [*passed_over(list(files[other]))]
     files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
     bird = _one_spelling(parts["bird"], notes)
     calltype = parts["calltype"].map(lambda c: _CANONICAL.get(c.lower(), c))
@@ -36,16 +32,8 @@ def read(source: Path) -> Draft:
         sizes = ", ".join(f"{c} ({n})" for c, n in extra.value_counts().sort_index().items())
         notes.append(f"kept call types that the paper does not have: {sizes}")
     folder = files.str.extract(f"({'|'.join(AGES)})/", expand=False)
-    rows = pd.DataFrame(
-        {
-            "file": files,
-            "path": files.map(lambda f: str(source / f)),
-            "calltype": calltype,
-            "bird": bird,
-            "age": look_up(folder, AGES),
-            "date": parts["date"],
-        }
-    )
+    age = look_up(folder, AGES)
+    rows = clip_rows(source, files, calltype=calltype, bird=bird, age=age, date=parts["date"])
     return Draft(
         rows=rows,
         groups={"bird": bird, "session": bird + "_" + parts["date"]},

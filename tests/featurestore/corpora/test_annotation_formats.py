@@ -36,7 +36,7 @@ def test_audacity_plain_and_extended(tmp_path: Path, touch, write, listing) -> N
         ("b:8-9", 8.0, 9.0, "b.wav", "NA"),
     ]
     assert found.notes == (
-        "passed over 1 file that are no label tracks: README.txt",
+        "passed over 1 file without labels: README.txt",
         "dropped 1 row whose end is not after its start: b:5-5",
     )
 
