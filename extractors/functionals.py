@@ -78,13 +78,14 @@ def reduce_frames(
 
     x = frames.float()
     time = x.shape[1]
-    begin = torch.tensor(list(first) if first is not None else [0] * len(x), device=x.device)
-    end = torch.tensor(list(n_valid), device=x.device)
-    count = end - begin
+    starts = list(first) if first is not None else [0] * len(x)
+    counts = [stop - start for start, stop in zip(starts, n_valid, strict=True)]
+    count = torch.tensor(counts, device=x.device)
     mask = None
-    if int(count.min()) < time:
+    if min(counts) < time:  # known here: the device need not be waited for
+        begin = torch.tensor(starts, device=x.device)[:, None]
         steps = torch.arange(time, device=x.device)
-        mask = ((steps < end[:, None]) & (steps >= begin[:, None]))[:, :, None]
+        mask = ((steps >= begin) & (steps < begin + count[:, None]))[:, :, None]
         x = x.masked_fill(~mask, 0.0)
     n = count[:, None].float()
     mean = x.sum(1) / n
@@ -101,9 +102,9 @@ def reduce_frames(
         found["max"] = (x if mask is None else x.masked_fill(~mask, -math.inf)).amax(1)
     rows = torch.arange(len(x), device=x.device)
     if "first" in names:
-        found["first"] = x[rows, begin]
+        found["first"] = x[rows, torch.tensor(starts, device=x.device)]
     if "last" in names:
-        found["last"] = x[rows, end - 1]
+        found["last"] = x[rows, torch.tensor([n - 1 for n in n_valid], device=x.device)]
     quantiles = quantile_names(names)
     if quantiles:
         # Padding sorts behind every frame; NaN would too, so a clip that holds one gets NaN as for the mean.
@@ -112,7 +113,7 @@ def reduce_frames(
         for name in quantiles:
             found[name] = _at_quantile(ordered, count, name).masked_fill(unknown, math.nan)
     stacked = torch.stack(list(found.values())).cpu().numpy()
-    return Parts(count=count.cpu().numpy(), values=dict(zip(found, stacked, strict=True)))
+    return Parts(count=np.array(counts, dtype=np.int64), values=dict(zip(found, stacked, strict=True)))
 
 
 def _at_quantile(ordered: torch.Tensor, count: torch.Tensor, name: str) -> torch.Tensor:

@@ -104,11 +104,12 @@ def long_clips(
     asked = window_s is not None or overlap_s is not None
     if card.receptive_samples is None:
         if asked:
-            why = (
-                f"takes windows of {card.max_samples / card.sample_rate_hz:g} s, end to end, by itself"
-                if card.max_samples
-                else "is given whole clips: where its frames lie in a longer clip is not known"
-            )
+            if card.max_samples:
+                why = f"takes windows of {card.max_samples / card.sample_rate_hz:g} s, end to end, by itself"
+            elif card.pooled:
+                why = "gives one vector per clip, of all of it"
+            else:
+                why = "is given whole clips: where its frames lie in a longer clip is not known"
             raise ConfigError(f"--window-s and --overlap-s: {card.name} {why}; leave these options out")
         return LongClips(window_samples=card.max_samples)
     if window_s == 0:

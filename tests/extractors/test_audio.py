@@ -30,6 +30,20 @@ def test_a_segment_holds_its_samples_and_no_others(wav: str) -> None:
     np.testing.assert_array_equal(samples, SIGNAL[2205 : round(0.35 * 22_050)])
 
 
+@pytest.mark.parametrize("kind", ["MP3", "OGG", "FLAC"])
+def test_segments_of_compressed_files_are_exact_too(tmp_path: Path, kind: str) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 22_050 * 6).astype(np.float32)
+    with soundfile.SoundFile(tmp_path / "a", "w", 22_050, 1, format=kind) as file:
+        for start in range(0, len(noise), 10_000):  # the Vorbis encoder does not survive more at once
+            file.write(noise[start : start + 10_000])
+    whole, _ = decode(str(tmp_path / "a"), NAN, NAN, None)
+    for start_s, end_s in ((0.3, 0.7), (3.21, 4.0), (5.5, NAN)):
+        segment, rate = decode(str(tmp_path / "a"), start_s, end_s, None)
+        first = round(start_s * rate)
+        np.testing.assert_allclose(segment, whole[first : first + len(segment)], atol=1e-6)
+        assert len(segment) == (len(whole) - first if math.isnan(end_s) else round(end_s * rate) - first)
+
+
 def test_resampling_is_soxr_high_quality(wav: str) -> None:
     clip = load_clip(wav, NAN, NAN, None, POLICY)
     np.testing.assert_array_equal(clip.samples, soxr.resample(SIGNAL, 22_050, 16_000, quality="HQ"))

@@ -208,7 +208,8 @@ def test_other_windows_are_other_settings(clips: Clips, tmp_path: Path) -> None:
     [
         ("logmel", 0.1, 0.05, "give a window of 0.12"),
         ("logmel", -1.0, None, "a window must hold its context"),
-        ("mfcc", 5.0, None, "mfcc is given whole clips"),
+        ("hear:tests.extractors.hear_tiny", 5.0, None, "is given whole clips: where its frames lie"),
+        ("mfcc", 5.0, None, "mfcc gives one vector per clip, of all of it; leave"),
     ],
 )
 def test_windows_that_cannot_be_are_refused(
