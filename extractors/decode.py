@@ -57,6 +57,7 @@ class Stretch:
     sample_rate_hz: int
     n_samples: int | None
     _file: Any
+    _first: int
     _channel: int | None
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -66,7 +67,7 @@ class Stretch:
             AudioError: samples are not finite, or fewer than the header says.
         """
         read = 0
-        for block in read_mono(self._file, self.n_samples or UNKNOWN_FRAMES, self._channel):
+        for block in read_mono(self._file, self._first, self.n_samples or UNKNOWN_FRAMES, self._channel):
             if not np.isfinite(block).all():
                 raise AudioError("holds NaN or infinite samples")
             read += len(block)
@@ -103,12 +104,11 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
             last = _last_sample(path, frames, rate, start_s, end_s)
         if last is not None and last <= first:
             raise AudioError("no samples in the segment")
-        if first:
-            file.seek(first)
         yield Stretch(
             sample_rate_hz=rate,
             n_samples=None if last is None else last - first,
             _file=file,
+            _first=first,
             _channel=channel,
         )
 

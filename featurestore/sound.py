@@ -16,6 +16,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 
 BLOCK_SAMPLES = 1 << 20
+# Layer III reaches back 511 bytes: ten frames of 1,152 samples at the lowest bit rates, and one for overlap.
+MP3_PREROLL = 16 * 1152
 
 
 class SoundError(Exception):
@@ -104,20 +106,31 @@ def mono_blocks(path: str, start_s: float, end_s: float, channel: int | None) ->
             raise SoundError(f"has {file.channels} channels, none numbered {channel}")
         first = 0 if math.isnan(start_s) else min(round(start_s * rate), file.frames)
         last = file.frames if math.isnan(end_s) else min(round(end_s * rate), file.frames)
-        file.seek(first)
-        yield from read_mono(file, last - first, channel)
+        yield from read_mono(file, first, last - first, channel)
 
 
-def read_mono(file: Any, n_frames: int, channel: int | None) -> Iterator[FloatArray]:
-    """The next frames of an open file in blocks `[n]`, one channel or the mean of all; ends where it ends."""
+def read_mono(file: Any, first: int, n_frames: int, channel: int | None) -> Iterator[FloatArray]:
+    """Frames of an open file in blocks `[n]`, one channel or the mean of all; ends where the file ends.
+
+    Blocks hold what one read from the start would give. A frame of MP3 needs bits of the frames before
+    it, and every read of soundfile ends in a jump, after which libsndfile decodes from too little: so each
+    block of an MP3 is read from further back, in one call.
+    """
     # Many channels: fewer frames at once. A power of two, so that blocks hold whole spectra.
     step = BLOCK_SAMPLES >> max(0, (file.channels - 1).bit_length() - 1)
-    left = n_frames
-    while left > 0:
-        block = file.read(min(left, step), dtype="float32", always_2d=True)
+    reach = MP3_PREROLL if file.format == "MP3" else 0
+    position, stop = first, first + n_frames
+    if first:
+        file.seek(first)
+    while position < stop:
+        back = min(position, reach)
+        if back:
+            file.seek(position - back)
+        wanted = min(stop - position, step)
+        block = file.read(back + wanted, dtype="float32", always_2d=True)[back:]
         if not len(block):
             return
-        left -= len(block)
+        position += len(block)
         yield block[:, channel].copy() if channel is not None else block.mean(axis=1, dtype=np.float32)
 
 

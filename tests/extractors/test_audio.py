@@ -31,7 +31,9 @@ def test_a_segment_holds_its_samples_and_no_others(wav: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["MP3", "OGG", "FLAC"])
-def test_segments_of_compressed_files_are_exact_too(tmp_path: Path, kind: str) -> None:
+def test_blocks_and_segments_of_compressed_files_are_exact_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 22_050 * 6).astype(np.float32)
     with soundfile.SoundFile(tmp_path / "a", "w", 22_050, 1, format=kind) as file:
         for start in range(0, len(noise), 10_000):  # the Vorbis encoder does not survive more at once
@@ -42,6 +44,8 @@ def test_segments_of_compressed_files_are_exact_too(tmp_path: Path, kind: str) -
         first = round(start_s * rate)
         np.testing.assert_allclose(segment, whole[first : first + len(segment)], atol=1e-6)
         assert len(segment) == (len(whole) - first if math.isnan(end_s) else round(end_s * rate) - first)
+    monkeypatch.setattr("featurestore.sound.BLOCK_SAMPLES", 8192)
+    np.testing.assert_allclose(decode(str(tmp_path / "a"), NAN, NAN, None)[0], whole, atol=1e-6)
 
 
 def test_resampling_is_soxr_high_quality(wav: str) -> None:
