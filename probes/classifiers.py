@@ -36,7 +36,7 @@ class Bundle:
 
     Attributes:
         x_train: `[n_train, d]` float32.
-        y_train: Classes 0 … C-1 `[n_train]`; every class occurs.
+        y_train: Classes 0 … C-1 `[n_train]`; every class occurs. Of label sets 0 or 1 `[n_train, C]`.
         x_val: `[n_val, d]`; for early stopping only.
         y_val: Classes `[n_val]`.
         n_classes: C.
@@ -140,6 +140,10 @@ class Fused:
         """See `Classifier.fit`."""
         from probes.mlp import MLPConfig, fit_mlps
 
+        if bundle.y_train.ndim == 2:
+            from probes.multilabel import fit_sets
+
+            return fit_sets(bundle)
         configs = [MLPConfig(**settings, seed=seed) for settings, seed in bundle.fits]
         fitted = fit_mlps(
             bundle.x_train, bundle.y_train, bundle.x_val, bundle.y_val, bundle.n_classes, configs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ import pandas as pd
 
 from featurestore import open_store
 from featurestore.errors import LabelError, StoreError
+from featurestore.labels import is_multilabel
+from probes.multilabel import class_names, indicator, rarest_label
 from probes.splits import IntArray, Rows, Split, make_split, parse_split
 from probes.tasks import ProbeTask, data_digest
 
@@ -32,16 +34,19 @@ class Labelled:
         rows: Ids, classes, groups and the manifest's split.
         audio_hash: Of each row.
         key_fingerprint: What the embeddings are.
+        sets: Cells of label sets `[n]`, `rows` then has the rarest label of each; None for plain labels.
     """
 
     position: IntArray
     rows: Rows
     audio_hash: npt.NDArray[np.object_]
     key_fingerprint: object
+    sets: npt.NDArray[np.object_] | None = None
 
     def digest(self, split: Split) -> str:
         """See `probes.tasks.data_digest`."""
-        return data_digest(self.key_fingerprint, list(self.audio_hash), self.rows, split)
+        rows = self.rows if self.sets is None else replace(self.rows, label=self.sets)
+        return data_digest(self.key_fingerprint, list(self.audio_hash), rows, split)
 
 
 def labelled(features: Features, label: str, split: str | None = None) -> Labelled:
@@ -63,9 +68,11 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
         raise LabelError(unknown_label(column, known, where).replace("label", "split: column", 1))
     # The index is in the order of the plan; the manifest keeps its own.
     manifest = features.manifest.table["utterance_id"]
+    cells = values[position]
+    sets = cells if is_multilabel(pd.Series(cells, dtype=object)) else None
     rows = Rows(
         utterance_id=ids,
-        label=values[position],
+        label=cells if sets is None else rarest_label(sets),
         group=index["group"].to_numpy(dtype=object)[position],
         part=index["split"].to_numpy(dtype=object)[position],
         fold=index[column].to_numpy(dtype=object)[position] if column else None,
@@ -78,6 +85,7 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
         rows=rows,
         audio_hash=index["audio_hash"].to_numpy(dtype=object)[position],
         key_fingerprint=features.attrs["fingerprint"],
+        sets=sets,
     )
 
 
@@ -91,7 +99,14 @@ def unknown_label(label: str, known: list[str], where: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What every layer of a task's key shares, ready in the worker."""
+    """What every layer of a task's key shares, ready in the worker.
+
+    Attributes:
+        labelled: All usable rows.
+        split: Which of them is in which part.
+        classes: Names.
+        y: Class positions `[n]`, -1 where the class is in no part; 0/1 `[n, C]` for label sets.
+    """
 
     labelled: Labelled
     split: Split
@@ -130,6 +145,9 @@ def _question(
             f"{store}: {model}/{dataset} changed while it was probed; run the same command again"
         )
     used = np.concatenate([where for _, where in drawn.parts()])
+    if found.sets is not None:
+        names = class_names(found.sets[used])
+        return Question(labelled=found, split=drawn, classes=tuple(names), y=indicator(found.sets, names))
     classes = sorted(set(found.rows.label[used]))
     code = {c: i for i, c in enumerate(classes)}
     y = np.array([code.get(c, -1) for c in found.rows.label], dtype=np.int64)

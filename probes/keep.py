@@ -15,6 +15,7 @@ from featurestore import open_store
 from featurestore.errors import ConfigError, StoreError
 from featurestore.writer import package_versions
 from probes import results
+from probes.multilabel import THRESHOLD, cells_of
 from probes.planning import make_plan
 from probes.saved import ProbeCard, SavedProbe, write_probe
 from probes.selection import answers, chosen_fits
@@ -156,6 +157,7 @@ def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[Saved
     stored = to_store(fitted.model, task.classifier)
     names = np.array(data.question.classes, dtype=object)
     scores = over_all(fitted.scores(data.x["test"]), data.trained, len(names))
+    sets = data.question.labelled.sets is not None
     card = ProbeCard(
         model=task.model,
         dataset=task.dataset,
@@ -165,7 +167,7 @@ def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[Saved
         combine=task.combine,
         label=task.label,
         classes=tuple(names[data.trained]),
-        multilabel=False,
+        multilabel=sets,
         classifier=task.classifier,
         hparams=json.loads(fit.hparams),
         seed=fit.seed,
@@ -182,4 +184,5 @@ def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[Saved
         card=card, mean=data.standardise.mean, scale=data.standardise.scale, arrays=stored.arrays
     )
     test = data.question.split.test
-    return probe, names[scores.argmax(axis=1)], data.question.labelled.rows.utterance_id[test]
+    guess = cells_of(scores >= THRESHOLD, data.question.classes) if sets else names[scores.argmax(axis=1)]
+    return probe, guess, data.question.labelled.rows.utterance_id[test]

@@ -84,6 +84,26 @@ def chance_level(targets: Labels) -> float:
     return 1.0 / n
 
 
+def chance_precision(targets: Labels) -> float:
+    """Mean average precision of scores that are all alike, `targets [n, C]` being 0 or 1.
+
+    It is the mean share of positives over the classes that occur (not in all rows); NaN if none does.
+    """
+    y = np.asarray(targets)
+    return mean_average_precision(y, np.zeros(y.shape))
+
+
+def f1_macro_sets(targets: Labels, predictions: Labels) -> float:
+    """Mean F1 over the classes that occur in `targets`, both 0/1 matrices `[n, C]`; NaN if none does."""
+    from sklearn.metrics import f1_score
+
+    y, guess = np.asarray(targets), np.asarray(predictions)
+    occur = y.any(axis=0)
+    if not occur.any():
+        return float("nan")
+    return float(f1_score(y[:, occur], guess[:, occur], average="macro", zero_division=0))
+
+
 def majority_accuracy(train: Labels, targets: Labels) -> float:
     """Accuracy of always saying the most frequent class of `train` (the first of equals).
 

@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import pandas as pd
 
 from featurestore import open_store
-from featurestore.errors import KeyNotFound, LabelError
+from featurestore.errors import ConfigError, KeyNotFound, LabelError
+from featurestore.labels import class_sizes
 from featurestore.layers import format_layers, parse_layers
 from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
 from probes.controls import check_groups
-from probes.data import labelled, unknown_label
+from probes.data import Labelled, labelled, unknown_label
+from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
 from probes.pooling import FramePooling
-from probes.splits import Rows, Split, default_split, iter_splits
+from probes.splits import Split, default_split, iter_splits
 from probes.tasks import ProbeConfig, ProbeTask
 
 if TYPE_CHECKING:
@@ -57,10 +59,12 @@ def make_plan(config: ProbeConfig) -> Plan:
             found = labelled(f, label, config.split)
             for control in config.controls:
                 check_groups(control, found.rows)
+            if found.sets is not None:
+                _check_sets(config, found.rows.what)
             spec = config.split or default_split(found.rows)
             for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
                 digest = found.digest(split)
-                plan.splits.append(_describe(f, label, found.rows, split, fold, digest))
+                plan.splits.append(_describe(f, label, found, split, fold, digest))
                 plan.tasks.extend(
                     ProbeTask(
                         store=config.store,
@@ -152,15 +156,26 @@ def _select_layers(features: Sequence[Features], spec: str | None) -> set[int]:
     return asked
 
 
-def _describe(f: Features, label: str, rows: Rows, split: Split, fold: int, digest: str) -> dict[str, Any]:
-    """A split as ``_run.json`` shows it."""
-    parts = {}
+def _check_sets(config: ProbeConfig, what: str) -> None:
+    """Refuse what cannot be fitted on sets of labels."""
+    if config.controls:
+        raise ConfigError(f"{what} holds sets of labels: controls are for single labels; leave out --control")
+    for combine in config.combine:
+        for name, fits in config.fits(combine).items():
+            check_classifier(name, combine, [json.loads(fit.hparams) for fit in fits], what)
+
+
+def _describe(
+    f: Features, label: str, found: Labelled, split: Split, fold: int, digest: str
+) -> dict[str, Any]:
+    """A split as ``_run.json`` shows it; of label sets a row counts for each of its labels."""
+    parts, rows = {}, found.rows
     for name, where in split.parts():
-        classes, counts = np.unique(rows.label[where].astype(str), return_counts=True)
+        cells = rows.label[where] if found.sets is None else found.sets[where]
         groups = sorted(set(rows.group[where]) - {""})
         parts[name] = {
             "rows": len(where),
-            "per_class": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
+            "per_class": dict(sorted(class_sizes(pd.Series(cells, dtype=object)).items())),
             "groups": groups,
             "classes_missing": list(split.missing[name]),
         }
@@ -172,7 +187,13 @@ def _describe(f: Features, label: str, rows: Rows, split: Split, fold: int, dige
         "split_seed": split.seed,
         "fold": fold,
         "rows_left_out": len(rows) - sum(len(where) for _, where in split.parts()),
-        "chance": metrics.chance_level(rows.label[split.test].astype(str)),
+        "chance": _chance(found, split),
         "digest": digest,
         "parts": parts,
     }
+
+
+def _chance(found: Labelled, split: Split) -> float:
+    if found.sets is None:
+        return metrics.chance_level(found.rows.label[split.test].astype(str))
+    return metrics.chance_precision(indicator(found.sets[split.test], class_names(found.sets)))

@@ -45,6 +45,7 @@ IDENTITY = (
     "seed",
 )
 # Scores of single classifiers, empty elsewhere.
+MAP_COLUMNS = ("map_train", "map_val", "map_test")
 OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
 COLUMNS = (
     "model",
@@ -80,6 +81,8 @@ COLUMNS = (
     "layers",
     # JSON list in the order of `layers`, where they were learned; "" elsewhere
     "layer_weights",
+    # of label sets only, which have no UAR
+    *MAP_COLUMNS,
     # of retrieval only: mean over test rows, and over classes; see `probes.retrieval`
     *OWN_MEASURES,
 )
@@ -178,7 +181,11 @@ def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     if "combine" not in table:
         table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
     return table.assign(
-        **{name: float("nan") for name in (*OWN_MEASURES, "majority_accuracy") if name not in table}
+        **{
+            name: float("nan")
+            for name in (*MAP_COLUMNS, *OWN_MEASURES, "majority_accuracy")
+            if name not in table
+        }
     )
 
 

@@ -175,7 +175,7 @@ def _run(
             n_done += 1
             n_fits_done += len(task.fits)
             if not task.control:
-                top = max(row["uar_val"] for row in result.rows)
+                top = max(float(row["map_val" if "map_val" in row else "uar_val"]) for row in result.rows)
                 best[task.model] = max(top, best.get(task.model, 0.0))
             tell(task)
             if time.perf_counter() - consolidated > CONSOLIDATE_EVERY_S:

@@ -109,12 +109,12 @@ class SavedProbe:
 
     def name(self, scores: FloatArray) -> npt.NDArray[np.object_]:
         """Predictions `[n]` from `scores [n, C]`."""
-        classes = np.array(self.card.classes, dtype=object)
         if not self.card.multilabel:
+            classes = np.array(self.card.classes, dtype=object)
             return np.asarray(classes[scores.argmax(axis=1)], dtype=object)
-        from featurestore.labels import join_labels
+        from probes.multilabel import THRESHOLD, cells_of
 
-        return np.array([join_labels(classes[row >= 0.5]) for row in scores], dtype=object)
+        return cells_of(scores >= THRESHOLD, list(self.card.classes))
 
     def require(self, fingerprint: Mapping[str, Any], what: str) -> None:
         """Refuse embeddings that were made in another way.

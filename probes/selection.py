@@ -35,7 +35,11 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
     """
     out = table.copy()
     # Tables of earlier versions have no mAP.
-    is_map = out["map_val"].notna() if "map_val" in out else pd.Series(False, index=out.index)
+    is_map = (
+        out["uar_val"].isna() & out["map_val"].notna()
+        if "map_val" in out
+        else pd.Series(False, index=out.index)
+    )
     out["metric"] = np.where(is_map, MAP, UAR)
     for part in ("train", "val", "test"):
         value = out[f"uar_{part}"].astype(float)

@@ -49,9 +49,12 @@ def to_store(model: Any, classifier: str) -> Stored:
     from sklearn.base import BaseEstimator
 
     from probes.mlp import FittedMLP
+    from probes.multilabel import SetNetwork
 
     if isinstance(model, FittedMLP):
         return _store_network(model)
+    if isinstance(model, SetNetwork):
+        return _store_modules(model)
     if isinstance(model, BaseEstimator) and type(model).__module__.startswith("sklearn."):
         return _store_estimator(model, classifier)
     raise ConfigError(
@@ -83,6 +86,18 @@ def _store_network(fit: Any) -> Stored:
     for name, layer, where, shape in fit.shape.tail_slices():
         arrays[names[name].format(layer)] = fit.tail[where].reshape(shape).numpy()
     return Stored(kind="mlp", settings={"sizes": list(fit.shape.sizes)}, arrays=arrays)
+
+
+def _store_modules(fit: Any) -> Stored:
+    """Of `probes.networks.head`: the same names as `_store_network` gives."""
+    from torch import nn
+
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for kind, name in ((nn.Linear, "linear"), (nn.LayerNorm, "norm")):
+        for i, module in enumerate(m for m in fit.network if isinstance(m, kind)):
+            for part, value in module.named_parameters():
+                arrays[f"{name}.{i}.{part}"] = value.detach().numpy()
+    return Stored(kind="mlp", settings={"sizes": list(fit.sizes)}, arrays=arrays)
 
 
 def _network(stored: Stored, *, multilabel: bool) -> Scores:

@@ -17,6 +17,7 @@ from featurestore.layers import format_layers
 from probes import metrics
 from probes.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.data import Question, layer_matrix, question_of
+from probes.multilabel import THRESHOLD, cells_of, learnable
 from probes.results import OWN_MEASURES
 from probes.tasks import Fit, ProbeTask
 
@@ -96,7 +97,8 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
         x, standardise = _frames(task, question, memory_bytes)
         return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
     position = {name: question.labelled.position[rows] for name, rows in where.items()}
-    streams = streamed_parts(task, position, memory_bytes)
+    sets = question.labelled.sets is not None
+    streams = None if sets else streamed_parts(task, position, memory_bytes)
     if streams is not None:
         x, standardise = standardised(streams)
     else:
@@ -106,7 +108,8 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
         standardise = Standardiser.fit(x["train"])
         for part in x.values():
             standardise.inplace(part)
-    return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
+    trained = learnable(y["train"]) if sets else np.unique(y["train"])
+    return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
 
 
 def _frames(
@@ -132,10 +135,21 @@ def fit_bundle(
     task: ProbeTask, data: Prepared, rows: npt.NDArray[np.int64] | None = None
 ) -> list[FittedProbe]:
     """All fits of a task, in its order, unscored; of some of the training rows only, if they are given."""
-    from probes.classifiers import Bundle, classifier_for
+    from probes.classifiers import Bundle, classifier_for, get_classifier
 
     # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
     trained, y = data.trained, data.y
+    if data.question.labelled.sets is not None:
+        return get_classifier(task.classifier).fit(
+            Bundle(
+                x_train=data.x["train"],
+                y_train=y["train"][:, trained],
+                x_val=data.x["val"],
+                y_val=y["val"][:, trained],
+                n_classes=len(trained),
+                fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
+            )
+        )
     can_be_right = np.isin(y["val"], trained)
     if not can_be_right.any():
         can_be_right[:] = True
@@ -158,6 +172,8 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
     data = prepare(task, memory_bytes)
     if task.control == MDL:
         return _online_code(task, data)
+    if data.question.labelled.sets is not None:
+        return _label_sets(task, data)
     question, y_of = data.question, data.y
     out_rows, predicted = [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
@@ -189,6 +205,48 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
         classes=question.classes,
         target=y_of["test"],
         predicted=np.stack(predicted),
+    )
+
+
+def _label_sets(task: ProbeTask, data: Prepared) -> TaskResult:
+    """`run_task` where labels are sets: mAP, no UAR."""
+    question, y_of = data.question, data.y
+    n_classes = len(question.classes)
+    rows, predicted = [], []
+    for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
+        scores = {part: over_all(fit.scores(x), data.trained, n_classes) for part, x in data.x.items()}
+        guess = (scores["test"] >= THRESHOLD).astype(np.int64)
+        predicted.append(cells_of(guess, question.classes))
+        test = y_of["test"]
+        mean_precision = {
+            f"map_{part}": metrics.mean_average_precision(y, scores[part]) for part, y in y_of.items()
+        }
+        rows.append(
+            {
+                **_asked(task, asked),
+                "layer_weights": "",
+                **mean_precision,
+                "accuracy_test": metrics.accuracy(test, guess),
+                "f1_macro_test": metrics.f1_macro_sets(test, guess),
+                "auroc_macro_test": metrics.auroc_macro(test, scores["test"]),
+                "chance": metrics.chance_precision(test),
+                **{f"n_{part}": len(y) for part, y in y_of.items()},
+                "n_classes": n_classes,
+                "n_epochs": fit.n_epochs,
+                "best_epoch": fit.best_epoch,
+                "fit_s": fit.fit_s,
+            }
+        )
+    known, test = question.labelled.rows, question.split.test
+    truth = cells_of(y_of["test"], question.classes)
+    names, codes = np.unique(np.concatenate([truth, *predicted]).astype(str), return_inverse=True)
+    return TaskResult(
+        rows=rows,
+        utterance_id=known.utterance_id[test],
+        group=known.group[test],
+        classes=tuple(names.tolist()),
+        target=codes[: len(test)],
+        predicted=codes[len(test) :].reshape(len(rows), len(test)).astype(np.int32),
     )
 
 

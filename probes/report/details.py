@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probes.metrics import confusion
+from probes.multilabel import class_names, indicator
+from probes.selection import MAP
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from probes.report.load import Question, ReportData
 
 # Above this the counts in the matrix cannot be read; shades stay, counts are in the tooltips.
@@ -25,6 +29,8 @@ def details_of(data: ReportData, question: Question) -> dict[str, Any] | None:
     table = table[table["fingerprint"].isin(question.answer_fits["fingerprint"])]
     if table.empty:
         return None
+    if question.metric == MAP:
+        return _sets(table, question)
     classes = sorted(set(table["target"]) | set(table["prediction"]))
     counts = np.stack(
         [confusion(rows["target"], rows["prediction"], classes) for _, rows in table.groupby("fingerprint")]
@@ -68,4 +74,36 @@ def details_of(data: ReportData, question: Question) -> dict[str, Any] | None:
         "n_fits": len(counts),
         "n_folds": question.n_test_folds,
         "uar": f"{100 * float(np.mean(total.diagonal()[of_class > 0] / of_class[of_class > 0])):.1f}",
+    }
+
+
+def _sets(table: pd.DataFrame, question: Question) -> dict[str, Any]:
+    """Label sets: recall and support of every label; which is taken for which has no answer."""
+    cells = table[["target", "prediction"]].to_numpy(dtype=object)
+    classes = class_names(cells.ravel())
+    truth, guess = indicator(cells[:, 0], classes), indicator(cells[:, 1], classes)
+    rows = []
+    for i, name in enumerate(classes):
+        n, hits = int(truth[:, i].sum()), int((truth[:, i] & guess[:, i]).sum())
+        support = n / question.n_passes
+        rows.append(
+            {
+                "name": name,
+                "support": f"{support:g}" if support == int(support) else f"{support:.1f}",
+                "support_sort": support,
+                "recall": f"{100 * hits / n:.1f}" if n else None,
+                "recall_sort": repr(hits / n) if n else "",
+                "worth": None,
+                "confused": "",
+                "confused_share": "",
+                "cells": [],
+            }
+        )
+    return {
+        "classes": classes,
+        "rows": rows,
+        "numbers": True,
+        "n_fits": table["fingerprint"].nunique(),
+        "n_folds": question.n_test_folds,
+        "uar": "",
     }

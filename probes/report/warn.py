@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.leakage import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
+from probes.selection import MAP
 
 if TYPE_CHECKING:
     from probes.report.load import Question, ReportData
@@ -126,6 +127,8 @@ def _of_support(data: ReportData, question: Question) -> Iterator[str]:
     if table.empty:
         yield f"{question.title}: no predictions were saved, so classes cannot be looked at."
         return
+    if question.metric == MAP:
+        return  # mAP has no clip of one class to weigh
     support = table.groupby("target").size() / question.n_passes
     worth = 100.0 / (len(support) * support)
     heavy = worth[worth >= WORTH_POINTS]
