@@ -204,6 +204,7 @@ def main(debug: bool) -> None:
     is_flag=True,
     help="Read pytorch_model.bin where there is no safetensors file, without running its code.",
 )
+@click.option("--compile", is_flag=True, help="Compile the model's blocks first: pays on long GPU runs.")
 @click.option(
     "--selfcheck",
     type=int,

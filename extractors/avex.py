@@ -143,20 +143,20 @@ class _Embed:
         from extractors.running import LayerTap
 
         self._model = model
-        self._tap: LayerTap | None = None
+        self.tap: LayerTap | None = None
         self._time_first = False
         if card.n_layers > 1:
             device = next(model.parameters()).device
             clip = torch.from_numpy(probe_clip(card.sample_rate_hz)[None]).to(device)
             blocks = find_blocks(model, clip, card.n_features)
             self._time_first = blocks.time_first
-            self._tap = LayerTap(blocks.modules)
+            self.tap = LayerTap(blocks.modules)
 
     def __call__(self, audio: torch.Tensor, layers: Sequence[int]) -> Sequence[torch.Tensor]:
-        if self._tap is None:
+        if self.tap is None:
             return [as_frames(self._model(audio))] * len(layers)
         found: list[torch.Tensor] = []
-        self._tap.run(
+        self.tap.run(
             layers,
             lambda layer, states: found.append(states.transpose(0, 1) if self._time_first else states),
             lambda: self._model(audio),

@@ -60,6 +60,7 @@ class ExtractConfig:
         prune: drop stored utterances that the manifest no longer has.
         torch_weights: also read ``pytorch_model.bin``, see `extractors.weights.weight_files`.
         refresh: embed again what has other audio now than when it was embedded.
+        compile: compile the model's blocks with PyTorch's compiler.
         selfcheck: clips to embed again alone and compare after the run; None: a few, as long as they cost
             next to nothing; 0: none.
     """
@@ -94,6 +95,7 @@ class ExtractConfig:
     prune: bool = False
     refresh: bool = False
     torch_weights: bool = False
+    compile: bool = False
     selfcheck: int | None = None
     cluster: str | None = None
 

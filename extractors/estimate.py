@@ -11,6 +11,7 @@ import numpy as np
 
 from extractors.audio import Clip, load_clips
 from extractors.changes import Location
+from extractors.compiling import load_model
 from extractors.config import ExtractConfig
 from extractors.decode import AudioError
 from extractors.durations import clip_table
@@ -126,7 +127,7 @@ def _estimate(plan: KeyPlan, job: Job, devices: tuple[str, ...]) -> Estimate:
     batches: list[_Batch] = []
     measured: list[_Measured] = []
     if job.units:
-        job.load(plan.source.load(plan.device, config.precision))
+        job.load(load_model(plan.source, plan.device, config))
         batches = [b for unit in job.units for b in _batches(job, unit)]
         measured = _measure(job, batches)
     n_layers = len(plan.layers)

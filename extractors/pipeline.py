@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from extractors.base import Extractor
 from extractors.changes import refresh, report_changes
+from extractors.compiling import load_model
 from extractors.config import ExtractConfig
 from extractors.distributed import run_distributed
 from extractors.durations import clip_table
@@ -90,7 +91,7 @@ def _run_here(
     """Do the units in this process."""
     for job, plan, extractor in zip(jobs, plans, extractors, strict=True):
         if job.units:
-            job.load(extractor or plan.source.load(plan.device, plan.config.precision))
+            job.load(extractor or load_model(plan.source, plan.device, plan.config))
     started = time.perf_counter()
     run_jobs([job for job in jobs if job.units], workers=jobs[0].config.workers, on_progress=on_progress)
     run_s = time.perf_counter() - started
@@ -126,7 +127,7 @@ def _open(plan: KeyPlan, run: RunPlan) -> tuple[Job, Extractor | None, list[str]
     extractor = None
     if config.overwrite:
         # Weights first: a model that cannot be loaded must not cost what is stored.
-        extractor = plan.source.load(plan.device, config.precision)
+        extractor = load_model(plan.source, plan.device, config)
         delete_key(run.storage, request.model, request.dataset)
     writer, notes = open_key(run.storage, request, run.manifest, plan.ids, prune=config.prune)
     if config.preset:

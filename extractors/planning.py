@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from extractors.channels import choose_channels
+from extractors.compiling import check_blocks, check_compiler
 from extractors.config import ExtractConfig
 from extractors.durations import clip_durations
 from extractors.models import find_model
@@ -52,6 +53,11 @@ def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
     devices = resolve_devices(config.device) if config.cluster is None else []
+    for c, source in zip(configs, sources, strict=True):
+        if c.compile:
+            check_blocks(source)
+    if devices and any(c.compile for c in configs):
+        check_compiler(devices[0])
     durations = clip_durations(manifest, config.workers)
     keys = [plan_key(c, s, manifest, durations) for c, s in zip(configs, sources, strict=True)]
     _check_distinct(keys)

@@ -188,6 +188,8 @@ def fingerprint(
         "dtype": config.dtype,
         "precision": config.precision,
         "numerics_version": NUMERICS_VERSION,
+        # Fused kernels round elsewhere than PyTorch's own; absent otherwise, so that keys keep their name.
+        **({"compiled": True} if config.compile else {}),
     }
 
 

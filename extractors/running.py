@@ -72,6 +72,7 @@ class LayerTap:
     """
 
     def __init__(self, blocks: Sequence[nn.Module], last: nn.Module | None = None) -> None:
+        self.blocks = list(blocks)
         self._layers: tuple[int, ...] = ()
         self._receive: Callable[[int, torch.Tensor], None] | None = None
         blocks[0].register_forward_pre_hook(

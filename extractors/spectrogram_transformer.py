@@ -113,7 +113,7 @@ class AstExtractor:
         self._grid = PatchGrid.of(model.config)
         self._scaling = scaling
         self._bank = KaldiFilterBank(n_mels=self._grid.n_mels, window="hann", scale=1.0, device=self.device)
-        self._tap = LayerTap(model.layers)
+        self.tap = LayerTap(model.layers)
 
     def n_frames(self, n_samples: int) -> int:
         """Positions in time whose patch begins within the clip."""
@@ -133,7 +133,7 @@ class AstExtractor:
         with torch.inference_mode():
             inputs = self._inputs(clips)
             with autocast(self.device, self.precision):
-                self._tap.run(layers, receive, lambda: self.model(inputs))
+                self.tap.run(layers, receive, lambda: self.model(inputs))
 
     def _inputs(self, clips: Sequence[np.ndarray]) -> torch.Tensor:
         """Scaled spectrograms of the model's length: float32 `[b, time, mels]`."""

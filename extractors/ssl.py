@@ -96,7 +96,7 @@ class SslExtractor:
         self._mask: torch.Tensor | None = None  # [b, frames], True where valid; None: all are
         self._norm = self._replace_group_norm()
         self._guard_positional_convs()
-        self._tap = LayerTap(model.encoder.layers)
+        self.tap = LayerTap(model.encoder.layers)
         if config.model_type == "wavlm":
             for module in model.modules():
                 if type(module).__name__ == "WavLMAttention":
@@ -126,7 +126,7 @@ class SslExtractor:
             projected = self.model.feature_projection(x)
             hidden = projected[0] if isinstance(projected, tuple) else projected
             mask = self._mask = frame_mask(frames, hidden.shape[1], self.device)
-            self._tap.run(
+            self.tap.run(
                 layers,
                 lambda layer, states: on_layer(layer, states, frames),
                 lambda: self.model.encoder(hidden, attention_mask=mask),

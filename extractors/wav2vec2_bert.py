@@ -51,7 +51,7 @@ class Wav2Vec2BertExtractor:
         self.device = torch.device(device)
         self.precision = precision
         self._bank = KaldiFilterBank(n_mels=N_MELS, window="povey", scale=2.0**15, device=self.device)
-        self._tap = LayerTap(model.encoder.layers)
+        self.tap = LayerTap(model.encoder.layers)
 
     def n_frames(self, n_samples: int) -> int:
         """Pairs of whole mel frames."""
@@ -93,7 +93,7 @@ class Wav2Vec2BertExtractor:
                 inputs = inputs.masked_fill(~mask[:, :, None], 0.0)
             with autocast(self.device, self.precision):
                 hidden, _ = self.model.feature_projection(inputs)
-                self._tap.run(
+                self.tap.run(
                     layers,
                     lambda layer, states: on_layer(layer, states, frames),
                     lambda: self.model.encoder(hidden, attention_mask=mask),

@@ -44,7 +44,7 @@ class WhisperExtractor:
         self.feature_extractor = feature_extractor
         self.device = torch.device(device)
         self.precision = precision
-        self._tap = LayerTap(encoder.layers, last=encoder.layer_norm)
+        self.tap = LayerTap(encoder.layers, last=encoder.layer_norm)
 
     def n_frames(self, n_samples: int) -> int:
         """Encoder frames that cover `n_samples` samples of one window."""
@@ -61,7 +61,7 @@ class WhisperExtractor:
             device=str(self.device),  # 3,000 spectra per clip, however short it is
         ).input_features
         with torch.inference_mode(), autocast(self.device, self.precision):
-            self._tap.run(
+            self.tap.run(
                 layers,
                 # Only the covered frames go on: a clip fills a fraction of its window.
                 lambda layer, states: on_layer(layer, states[:, : max(frames)], frames),

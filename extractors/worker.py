@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from extractors.base import Extractor, ModelSource
+from extractors.compiling import load_model
 from extractors.config import ExtractConfig
 from extractors.job import Job
 from extractors.memory import Budget
@@ -157,11 +158,12 @@ def _job(part: KeyPart) -> Job:
 
 def _load(job: Job, part: KeyPart) -> None:
     config = part.config
-    key = (config.model, job.device, config.precision, str(config.torch_weights), str(config.batch_seconds))
+    decisive = (config.torch_weights, config.compile, config.batch_seconds)
+    key = (config.model, job.device, config.precision, *map(str, decisive))
     if key not in _MODELS:
         source = _source(config.model, config.torch_weights)
         wanted = fingerprint(config, source, job.policy, job.long_clips, part.info.functionals)
         check_same(job.writer.storage, part.info, wanted)
-        _MODELS[key] = _Loaded(source.load(job.device, config.precision), None)
+        _MODELS[key] = _Loaded(load_model(source, job.device, config), None)
     job.load(_MODELS[key].extractor, _MODELS[key].budget)
     _MODELS[key] = _Loaded(_MODELS[key].extractor, job.loaded.budget)

@@ -14,7 +14,7 @@ import pytest
 
 from extractors.config import ExtractConfig, configs_of
 from extractors.pipeline import extract, extract_all
-from featurestore import layout
+from featurestore import columns
 from featurestore.errors import ConfigError, FingerprintMismatch
 from tests.extractors.registered import register
 from tests.extractors.test_pipeline import embeddings
@@ -35,7 +35,7 @@ def kill_a_worker(store: Path, key: str) -> tuple[threading.Thread, list[int]]:
                 continue
             for claim in (store / key / "claims" / "c").glob("[0-9]*"):
                 try:
-                    pid = json.loads(layout.decode_text(claim.read_bytes(), compress=False))["pid"]
+                    pid = json.loads(columns.decode_text(claim.read_bytes(), compress=False))["pid"]
                 except (OSError, ValueError):
                     continue  # released at this very moment
                 if pid != os.getpid():
