@@ -64,6 +64,20 @@ def test_every_split_is_kept_row_by_row(store: str, tmp_path: Path) -> None:
         read_split(tmp_path, {**table.iloc[0].to_dict(), "label": "call", "split": "logo"})
 
 
+def test_another_label_column_changes_no_split(
+    make_store: Write, tmp_path: Path, table: pd.DataFrame
+) -> None:
+    more = table.assign(site=[f"s{i % 7}" for i in range(len(table))], note="x|y")
+    for name, rows in (("plain", table), ("more", more)):
+        make_store(tmp_path / f"{name}.zarr", rows, layers=(0,))
+        for split in ("random", "group", "stratified-group-kfold:3", "sarkar2025"):
+            run_probe(config(tmp_path / f"{name}.zarr", tmp_path / name, split, "centroid"))
+    results = read_results(tmp_path / "plain")
+    assert set(results["split"]) == {"random", "group", "stratified-group-kfold:3", "sarkar2025"}
+    for row in results.to_dict("records"):
+        pd.testing.assert_frame_equal(read_split(tmp_path / "plain", row), read_split(tmp_path / "more", row))
+
+
 @pytest.mark.parametrize("classifier", ["mlp", "linear", "logreg", "svm", "lda", "centroid", "rf", "knn"])
 def test_a_class_without_training_rows_is_scored_as_never_recognised(
     make_store: Write, tmp_path: Path, table: pd.DataFrame, classifier: str
