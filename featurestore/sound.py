@@ -120,8 +120,11 @@ def read_mono(file: Any, first: int, n_frames: int, channel: int | None) -> Iter
     step = BLOCK_SAMPLES >> max(0, (file.channels - 1).bit_length() - 1)
     reach = MP3_PREROLL if file.format == "MP3" else 0
     position, stop = first, first + n_frames
-    if first:
+    if first and file.seekable():
         file.seek(first)
+    else:  # GSM and some ADPCM can only be read from the start
+        for start in range(0, first, step):
+            file.read(min(step, first - start), dtype="float32")
     while position < stop:
         back = min(position, reach)
         if back:
