@@ -258,7 +258,8 @@ def extract(
     multiple=True,
     default=("mlp",),
     show_default=True,
-    help="mlp, linear, logreg, …; may be repeated.",
+    help="mlp, linear, logreg, svm, knn, lda, centroid, retrieval, rf, gb, on frames attention and mha, or "
+    "module:Class; may be repeated.",
 )
 @click.option(
     "--combine",
