@@ -1,6 +1,7 @@
 """Fitted classifiers as arrays and plain values, and back.
 
-Three kinds: ``mlp`` (networks of `probes.mlp`: the weights of a ``torch.nn.Sequential``), and
+Three kinds: ``mlp`` (networks of `probes.mlp`: the weights of a ``torch.nn.Sequential``), ``weighted`` (the
+same on a weighted sum of layers), and
 ``sklearn`` (an estimator whose whole state is arrays and plain values: linear models, discriminant
 analysis, nearest centroids, brute-force neighbours). Trees and ensembles keep objects and cannot be stored.
 """
@@ -8,7 +9,7 @@ analysis, nearest centroids, brute-force neighbours). Trees and ensembles keep o
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Stored:
     """A fitted classifier without code.
 
     Attributes:
-        kind: ``mlp`` or ``sklearn``.
+        kind: ``mlp``, ``weighted`` or ``sklearn``.
         settings: JSON values.
         arrays: NumPy arrays of numbers by name.
     """
@@ -50,11 +51,14 @@ def to_store(model: Any, classifier: str) -> Stored:
 
     from probes.mlp import FittedMLP
     from probes.multilabel import SetNetwork
+    from probes.networks import WeightedSum
 
     if isinstance(model, FittedMLP):
         return _store_network(model)
     if isinstance(model, SetNetwork):
-        return _store_modules(model)
+        return _store_modules(model.network, model.sizes)
+    if isinstance(model, WeightedSum):
+        return _store_sum(model)
     if isinstance(model, BaseEstimator) and type(model).__module__.startswith("sklearn."):
         return _store_estimator(model, classifier)
     raise ConfigError(
@@ -72,6 +76,8 @@ def restore(stored: Stored, *, multilabel: bool = False) -> Scores:
     try:
         if stored.kind == "mlp":
             return _network(stored, multilabel=multilabel)
+        if stored.kind == "weighted":
+            return _sum(stored)
         if stored.kind == "sklearn":
             return _estimator(stored)
     except (KeyError, TypeError, AttributeError, ImportError, ValueError) as error:
@@ -88,16 +94,36 @@ def _store_network(fit: Any) -> Stored:
     return Stored(kind="mlp", settings={"sizes": list(fit.shape.sizes)}, arrays=arrays)
 
 
-def _store_modules(fit: Any) -> Stored:
+def _store_modules(network: Any, sizes: Sequence[int]) -> Stored:
     """Of `probes.networks.head`: the same names as `_store_network` gives."""
     from torch import nn
 
     arrays: dict[str, npt.NDArray[Any]] = {}
     for kind, name in ((nn.Linear, "linear"), (nn.LayerNorm, "norm")):
-        for i, module in enumerate(m for m in fit.network if isinstance(m, kind)):
+        for i, module in enumerate(m for m in network if isinstance(m, kind)):
             for part, value in module.named_parameters():
                 arrays[f"{name}.{i}.{part}"] = value.detach().numpy()
-    return Stored(kind="mlp", settings={"sizes": list(fit.sizes)}, arrays=arrays)
+    return Stored(kind="mlp", settings={"sizes": list(sizes)}, arrays=arrays)
+
+
+def _store_sum(network: Any) -> Stored:
+    """The weights of the layers, and the head."""
+    from torch import nn
+
+    linear = [m for m in network.head if isinstance(m, nn.Linear)]
+    head = _store_modules(network.head, [linear[0].in_features, *(m.out_features for m in linear)])
+    layers = {"layers": network.weights().detach().numpy()}
+    return Stored(kind="weighted", settings=head.settings, arrays={**head.arrays, **layers})
+
+
+def _sum(stored: Stored) -> Scores:
+    weights, rest = stored.arrays["layers"], {k: v for k, v in stored.arrays.items() if k != "layers"}
+    head = _network(Stored(kind="mlp", settings=stored.settings, arrays=rest), multilabel=False)
+
+    def scores(x: FloatArray) -> FloatArray:
+        return head(np.einsum("nld,l->nd", x.reshape(len(x), len(weights), -1), weights))
+
+    return scores
 
 
 def _network(stored: Stored, *, multilabel: bool) -> Scores:

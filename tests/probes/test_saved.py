@@ -67,8 +67,9 @@ def test_the_linear_probe_is_a_softmax_that_anyone_can_compute(store: str, tmp_p
     assert card["extraction"] == {"revision": 1}
 
 
-def test_concatenated_layers_are_saved_too(store: str, tmp_path: Path) -> None:
-    table = probed(store, tmp_path / "r", "lda", combine=("concat",))
+@pytest.mark.parametrize(("classifier", "combine"), [("lda", "concat"), ("mlp", "weighted")])
+def test_several_layers_are_saved_too(store: str, tmp_path: Path, classifier: str, combine: str) -> None:
+    table = probed(store, tmp_path / "r", classifier, combine=(combine,))
     saved = save_probe(tmp_path / "r", tmp_path / "p")
     assert saved.card.layers == (0, 1, 2)
     assert saved.card.reproduced["n_differ"] == 0
