@@ -34,7 +34,7 @@ class _Group(click.Group):
             click.secho(f"error: {error}", fg="red", err=True)
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            command = shlex.join(["fs", *sys.argv[1:]])
             click.secho(f"interrupted: what was finished is kept; to go on: {command}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

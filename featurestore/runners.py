@@ -14,9 +14,12 @@ None                in this process, one after another
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
@@ -178,7 +181,8 @@ def _local(n_workers: int) -> Iterator[Runner]:
     distributed = _import("distributed")
     threads = dict.fromkeys(THREAD_VARIABLES, str(threads_per_worker(n_workers)))
     with (
-        distributed.LocalCluster(
+        _started_without_sigint(
+            distributed.LocalCluster,
             n_workers=n_workers,
             threads_per_worker=1,  # one task at a time; its libraries use the threads
             processes=True,
@@ -186,10 +190,26 @@ def _local(n_workers: int) -> Iterator[Runner]:
             host="127.0.0.1",
             memory_limit=0,  # a task larger than its share must not be killed and tried again
             env=threads,
+            silence_logs=logging.ERROR,  # a worker stopped in the middle of a task says so at length
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield DaskRunner(client, n_workers, worker_bytes(n_workers))
+
+
+def _started_without_sigint(make: Callable[..., Any], **options: Any) -> Any:
+    """Start processes that leave Ctrl-C to this one, which stops them in order.
+
+    A terminal sends it to all processes; workers would each print a traceback. What is ignored stays ignored
+    in processes started meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return make(**options)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return make(**options)
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 @contextmanager
