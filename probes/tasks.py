@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import ConfigError
-from featurestore.fingerprint import canonical_json, digest
+from featurestore.fingerprint import canonical_json, digest, digest_items
 from featurestore.layers import format_layers, parse_layers
 from featurestore.memory import parse_bytes
 from featurestore.runners import check_cluster
@@ -221,9 +222,7 @@ def data_digest(key_fingerprint: Any, audio_hash: Sequence[str], rows: Rows, spl
     part = np.full(len(rows), "", dtype=object)
     for name, where in split.parts():
         part[where] = name
-    lines = sorted(
-        [str(i), str(h), str(y), str(p)]
-        for i, h, y, p in zip(rows.utterance_id, audio_hash, rows.label, part, strict=True)
-        if p
-    )
-    return digest([key_fingerprint, *lines])
+    ids = rows.utterance_id  # unique
+    order = sorted(np.flatnonzero(part != "").tolist(), key=lambda row: str(ids[row]))
+    lines = ([str(ids[r]), str(audio_hash[r]), str(rows.label[r]), str(part[r])] for r in order)
+    return digest_items(itertools.chain([key_fingerprint], lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featurestore.fingerprint import digest, digest_items
 from probes.bundles import MOST_FITS, bundles
 from probes.tasks import Fit, ProbeTask
 
@@ -40,3 +41,9 @@ def test_tasks_that_keep_all_workers_busy_stay_whole() -> None:
     assert bundles(tasks, 2) == tasks
     assert [len(t.fits) for t in bundles([task(0, 100)], 1)] == [50, 50]
     assert bundles([], 3) == []
+
+
+def test_a_digest_item_by_item_is_that_of_the_list() -> None:
+    items = [{"b": 1, "a": [2.5, "ñ"]}, ["x", "y"], []]
+    assert digest_items(iter(items)) == digest(items)
+    assert digest_items([]) == digest([])
