@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ class Plan:
 
     tasks: list[ProbeTask]
     splits: list[dict[str, Any]] = field(default_factory=list)
+    untrained: dict[str, list[str]] = field(default_factory=dict)
 
 
 def make_plan(config: ProbeConfig) -> Plan:
@@ -49,7 +50,7 @@ def make_plan(config: ProbeConfig) -> Plan:
             raise LabelError(unknown_label(label, known, config.store))
     fits = {combine: config.fits(combine) for combine in config.combine}
     sources = {name: source_of(get_classifier(name)) for name in config.classifiers}
-    plan = Plan(tasks=[])
+    plan = Plan(tasks=[], untrained=untrained_twins(features))
     for f in features:
         _check_inputs(f, config)
         looks = _looks(f, layers, config)
@@ -87,6 +88,29 @@ def make_plan(config: ProbeConfig) -> Plan:
                     for classifier in config.classifiers
                 )
     return plan
+
+
+def untrained_twins(features: Sequence[Features]) -> dict[str, list[str]]:
+    """Models with random weights, each with the trained models of the same architecture.
+
+    Told by the fingerprints, which say what the weights are, and not by names.
+    """
+    models = {f.model: dict(f.attrs["fingerprint"].get("model") or {}) for f in features}
+    twins = {}
+    for name, own in models.items():
+        if "untrained" not in own:
+            continue
+        same = [
+            other
+            for other, found in models.items()
+            if "untrained" not in found and (found.get("family"), found.get("config")) == _architecture(own)
+        ]
+        twins[name] = sorted(same)
+    return twins
+
+
+def _architecture(model: Mapping[str, Any]) -> tuple[Any, Any]:
+    return model.get("family"), model.get("config")
 
 
 def _check_inputs(f: Features, config: ProbeConfig) -> None:

@@ -226,8 +226,19 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     splits = list(record["splits"])
     described = {_split_name(s) for s in splits}
     splits += [s for s in read_splits(out) if _split_name(s) not in described]
-    text = json.dumps({**record, "splits": splits}, indent=2, ensure_ascii=False) + "\n"
+    twins = read_untrained(out)
+    for name, trained in record.get("untrained", {}).items():
+        twins[name] = sorted({*twins.get(name, []), *trained})
+    text = json.dumps({**record, "splits": splits, "untrained": twins}, indent=2, ensure_ascii=False) + "\n"
     _put(text.encode(), path)
+
+
+def read_untrained(out: Path) -> dict[str, list[str]]:
+    """Models with random weights and their trained twins, as ``_run.json`` says; see `probes.planning`."""
+    try:
+        return dict(json.loads((out / RUN_NAME).read_text(encoding="utf-8")).get("untrained", {}))
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def read_splits(out: Path) -> list[dict[str, Any]]:

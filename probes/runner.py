@@ -201,4 +201,5 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
         "versions": versions,
         "chance": {f"{s['dataset']}/{s['label']}": s["chance"] for s in plan.splits},
         "splits": plan.splits,
+        "untrained": plan.untrained,
     }

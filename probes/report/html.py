@@ -17,7 +17,7 @@ from probes.combine import EACH
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
 from probes.report.run_info import run_info
-from probes.report.tables import percent, place_of, spread_of
+from probes.report.tables import percent, place_of, spread_of, training_gain
 from probes.report.warn import warnings_of
 from probes.report.weights import learned_weights
 from probes.selectivity import wide
@@ -124,6 +124,7 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "svg": markup(panel_svg(data, question, f"q{index + 1}")),
         "details": details_of(data, question),
         "controls": _controls(question),
+        "gain": training_gain(data, question),
         "majority": _percent_or_nothing(question.majority_accuracy),
     }
 

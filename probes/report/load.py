@@ -154,6 +154,12 @@ class ReportData:
         """All models, in alphabetical order: the order of colours and columns."""
         return sorted({model for question in self.questions for model in question.models})
 
+    @property
+    def untrained(self) -> dict[str, list[str]]:
+        """Models with random weights, each with its trained twins, among those of the results."""
+        known, here = self.run.get("untrained", {}), set(self.models)
+        return {name: [m for m in twins if m in here] for name, twins in known.items() if name in here}
+
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Saved test predictions of the probes behind every answer; see `read_predictions`."""

@@ -62,9 +62,14 @@ def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
 
     With `oracle` also what the layer would score that the test rows themselves prefer.
     """
+    from rich.text import Text
+
     tables = []
     for question in data.questions:
         tables.append(_terminal_table(question, oracle=oracle))
+        gain = training_gain(data, question)
+        if gain:
+            tables[-1].caption = Text.assemble(tables[-1].caption or "", f" {gain}", style="dim")
         if len(question.controls):
             tables.append(_controls_table(question))
     return tables
@@ -179,6 +184,21 @@ def _caption(question: Question, *, oracle: bool) -> str:
     if oracle:
         text += " Oracle: the layer that test itself prefers; an upper bound, not a result."
     return text
+
+
+def training_gain(data: ReportData, question: Question) -> str:
+    """What trained models score above their untrained twins, each at its own chosen layer; "" without."""
+    rows = question.answers[question.answers["combine"] == EACH].set_index("model")["score_test_mean"]
+    found = []
+    for untrained, twins in sorted(data.untrained.items()):
+        for trained in twins:
+            if untrained in rows and trained in rows:
+                gain = 100 * (rows[trained] - rows[untrained])
+                found.append(
+                    f"{trained} {100 * rows[trained]:.1f}, untrained ({untrained}) "
+                    f"{100 * rows[untrained]:.1f}: {gain:+.1f} points."
+                )
+    return "Trained against untrained: " + " ".join(found) if found else ""
 
 
 def baselines(question: Question) -> str:

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 import cli
 from featurestore import open_store
-from probes import read_predictions, read_results
+from probes import answers, read_predictions, read_results
+from probes.results import read_untrained
 from tests.conftest import write_clips
 from tests.models import save_ssl
 
@@ -175,3 +176,20 @@ def test_wrong_calls_are_one_line(world: World, tmp_path: Path) -> None:
     )
     one_line(fs("predict", *p, "--manifest", world.manifest, "--model", tmp_path / "gone"), "no such folder")
     one_line(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
+
+
+def test_an_untrained_twin_is_known_by_its_fingerprint(world: World, tmp_path: Path) -> None:
+    options = ("--dataset", "d", "--store", world.store, "--layers", "0-2", "-q", "--normalise", "peak")
+    spec = f"untrained:{world.model}"
+    good("extract", "--manifest", world.manifest, *options, "--model", spec, "--name", "random")
+    asked = ("--store", world.store, "--label", "kind", "--split", "random", "--classifier", "lda", "-q")
+    shown = good("probe", *asked, "--out", tmp_path / "r").output
+    table = answers(read_results(tmp_path / "r")).set_index("model")["score_test_mean"]
+    gain = 100 * (table["hubert"] - table["random"])
+    assert f"untrained (random) {100 * table['random']:.1f}: {gain:+.1f} points." in " ".join(shown.split())
+    good("report", tmp_path / "r", "--out", tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert f"Trained against untrained: hubert {100 * table['hubert']:.1f}" in page
+    # a later call about one of them does not forget whose twin it is
+    good("probe", *asked, "--out", tmp_path / "r", "--model", "random")
+    assert read_untrained(tmp_path / "r") == {"random": ["hubert"]}
