@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import pickle
 import resource
 import shutil
 import subprocess
@@ -150,44 +151,46 @@ def over_fits(rows: int, d: int, counts: list[int]) -> list[dict[str, float]]:
 
 
 def over_rows(counts: list[int], d: int, memory: str, folder: Path) -> list[dict[str, Any]]:
-    """One epoch of one fit from a store, in a process that may hold `memory`."""
+    """One epoch of one fit from a store: a process that plans, and a worker that may hold `memory`."""
     out = []
     for rows in counts:
         root = folder / f"rows{rows}"
         write_key(root, rows, d)
-        command = [sys.executable, __file__, "--measure-run", str(root), "--memory", memory]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        out.append({"rows": rows, "gigabytes": rows * d * 4e-9, **json.loads(done.stdout)})
+        found: dict[str, Any] = {"rows": rows, "gigabytes": rows * d * 4e-9}
+        for step in ("plan", "train"):
+            command = [sys.executable, __file__, "--measure", step, str(root), "--memory", memory]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found.update(json.loads(done.stdout))
+        out.append(found)
         shutil.rmtree(root)
     return out
 
 
-def measure_run(root: str, memory: str) -> None:
-    """What `over_rows` starts: one fit, one epoch; seconds, peak memory and UAR as JSON."""
-    from probes import ProbeConfig, run_probe
+def measure(step: str, root: Path, memory: str) -> None:
+    """What `over_rows` starts; prints seconds and the peak of resident memory as JSON."""
+    from featurestore.memory import parse_bytes
+    from probes import ProbeConfig
+    from probes.planning import make_plan
+    from probes.worker import run_task
 
-    config = ProbeConfig(
-        store=root,
-        labels=(LABEL,),
-        out=Path(root) / "results",
-        split="random",
-        memory=memory,
-        grid={"mlp": {"max_epochs": 1}},
-    )
-    start = time.perf_counter()
-    summary = run_probe(config)
-    row = summary.table.iloc[0]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(
-        json.dumps(
-            {
-                "seconds_in_all": time.perf_counter() - start,
-                "seconds_training": float(row["fit_s"]),
-                "resident_gigabytes": peak / 1e9,
-                "uar_test": float(row["uar_test"]),
-            }
+    start, kept = time.perf_counter(), root / "task.pickle"
+    found: dict[str, float] = {}
+    if step == "plan":
+        config = ProbeConfig(
+            store=str(root),
+            labels=(LABEL,),
+            out=root / "results",
+            split="random",
+            grid={"mlp": {"max_epochs": 1}},
         )
-    )
+        (task,) = make_plan(config).tasks
+        kept.write_bytes(pickle.dumps(task))
+    else:
+        (row,) = run_task(pickle.loads(kept.read_bytes()), parse_bytes(memory)).rows  # noqa: S301
+        found = {"seconds_training": float(row["fit_s"]), "uar_test": float(row["uar_test"])}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found |= {f"{step}_seconds": time.perf_counter() - start, f"{step}_resident_gigabytes": peak / 1e9}
+    print(json.dumps(found))
 
 
 PAPER_PROCESS = """
@@ -290,13 +293,13 @@ def markdown(found: dict[str, Any]) -> str:
         lines += [
             f"One fit, one epoch, from a store, --memory {found['memory']} ({WANTED['resident']} GB).",
             "",
-            "| rows | GB | s training | s in all | GB resident, peak |",
-            "|---|---|---|---|---|",
+            "| rows | GB | s training | s of the worker | GB resident, worker | GB resident, planning |",
+            "|---|---|---|---|---|---|",
         ]
-        columns = ("gigabytes", "seconds_training", "seconds_in_all", "resident_gigabytes")
-        lines += [f"| {c['rows']} | {' | '.join(f'{c[name]:.2f}' for name in columns)} |" for c in curve] + [
-            ""
-        ]
+        names = ["gigabytes", "seconds_training", "train_seconds"]
+        names += ["train_resident_gigabytes", "plan_resident_gigabytes"]
+        lines += [f"| {c['rows']} | " + " | ".join(f"{c[n]:.2f}" for n in names) + " |" for c in curve]
+        lines.append("")
     return "\n".join(lines)
 
 
@@ -312,10 +315,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--folder", type=Path, help="where test data is written, 7 GB at most")
     parser.add_argument("--memory", default="1.5GB")
-    parser.add_argument("--measure-run", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure_run:
-        measure_run(options.measure_run, options.memory)
+    if options.measure:
+        measure(options.measure[0], Path(options.measure[1]), options.memory)
         return
     small = options.small
     rows, d = (300, 32) if small else (20_000, 1536)
