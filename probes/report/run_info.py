@@ -32,6 +32,7 @@ OPTIONS = {
     "--split": "split",
     "--split-seed": "split_seed",
     "--seeds": "n_seeds",
+    "--control": "controls",
 }
 
 

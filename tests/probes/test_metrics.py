@@ -86,3 +86,21 @@ def test_calibration_error_by_hand() -> None:
     # bins of width 0.1: two rows at 0.9 (half right), one at 0.6, one at 1.0
     expected = (2 * abs(0.9 - 0.5) + abs(0.6 - 1) + 0) / 4
     assert metrics.expected_calibration_error(y, p, n_bins=10) == pytest.approx(expected)
+
+
+def test_baselines_are_those_of_dummy_classifiers() -> None:
+    from sklearn.dummy import DummyClassifier
+
+    rng = np.random.default_rng(0)
+    train, y = rng.choice(4, 200, p=[0.1, 0.2, 0.5, 0.2]), rng.choice(4, 100)
+    always = (
+        DummyClassifier(strategy="most_frequent").fit(np.zeros((200, 1)), train).predict(np.zeros((100, 1)))
+    )
+    assert metrics.majority_accuracy(train, y) == pytest.approx(sk.accuracy_score(y, always))
+    assert metrics.chance_level(y) == pytest.approx(sk.balanced_accuracy_score(y, always))
+    sets = rng.random((100, 3)) < (0.1, 0.4, 0.7)
+    alike = np.full((100, 3), 0.3)
+    expected = sk.average_precision_score(sets, alike, average="macro")
+    assert metrics.chance_precision(sets.astype(int)) == pytest.approx(expected)
+    guess = rng.random((100, 3)) < 0.5
+    assert metrics.f1_macro_sets(sets, guess) == pytest.approx(sk.f1_score(sets, guess, average="macro"))

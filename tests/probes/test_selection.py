@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from featurestore import open_store
-from probes import ProbeConfig, read_results, run_probe
+from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.data import labelled
 from probes.report import load_report_data, terminal_tables, write_report
-from probes.results import COLUMNS
+from probes.results import COLUMNS, read_confusion
 from probes.selection import answers, chosen_fits, oracle, summarise
 from probes.splits import iter_splits
 
@@ -52,7 +52,7 @@ def test_nested_selection_equals_a_loop_of_scikit_learn(store: str, tmp_path: Pa
     splits = list(iter_splits("nested:3x2", found.rows, 0))
     for outer in range(3):
         best = (-1.0, float("nan"))
-        for layer, x in layers.items():
+        for x in layers.values():
             for c in C_VALUES:
                 val, test = [], []
                 for split in splits[2 * outer : 2 * outer + 2]:
@@ -62,7 +62,6 @@ def test_nested_selection_equals_a_loop_of_scikit_learn(store: str, tmp_path: Pa
                     for rows, scores in ((split.val, val), (split.test, test)):
                         guess = model.predict((x[rows] - mean) / std)
                         scores.append(balanced_accuracy_score(y[rows].astype(str), guess))
-                assert layer >= 0
                 if np.mean(val) > best[0] + 1e-9:
                     best = (float(np.mean(val)), float(np.mean(test)))
         expected.append(best[1])
@@ -125,3 +124,14 @@ def test_the_oracle_is_shown_only_when_asked_for(store: str, tmp_path: Path) -> 
     assert f"Oracle: {100 * top['oracle_test']:.1f} %" in page
     # the record of the run is as JSON as before
     assert json.loads((tmp_path / "_run.json").read_text())["config"]["split"] == "kfold:3"
+
+
+def test_confusion_matrices_in_the_folder_are_scikit_learns(store: str, tmp_path: Path) -> None:
+    run_probe(ProbeConfig(store=store, labels=("call",), out=tmp_path, classifiers=("lda",), split="random"))
+    table = read_results(tmp_path)
+    predictions, counts = read_predictions(tmp_path, table), read_confusion(tmp_path, table)
+    names = sorted(set(predictions["target"]))
+    for fingerprint, own in predictions.groupby("fingerprint"):
+        cells = counts[counts["fingerprint"] == fingerprint].set_index(["target", "prediction"])["count"]
+        shown = [[cells.get((t, p), 0) for p in names] for t in names]
+        assert shown == confusion_matrix(own["target"], own["prediction"], labels=names).tolist()
