@@ -176,7 +176,7 @@ def _store_estimator(estimator: Any, classifier: str) -> Stored:
 def _estimator(stored: Stored) -> Scores:
     from sklearn.base import BaseEstimator, is_classifier
 
-    from probes.classifiers import _scores
+    from probes.estimators import scores_of
 
     module, _, name = stored.settings["class"].partition(":")
     # A file says what to import: nothing but scikit-learn's own classifiers.
@@ -193,7 +193,7 @@ def _estimator(stored: Stored) -> Scores:
         # 0-d arrays were NumPy's own numbers
         setattr(estimator, key, value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value)
     n_classes = len(state["classes_"])
-    return lambda x: _scores(estimator, n_classes, x)
+    return lambda x: scores_of(estimator, n_classes, x)
 
 
 def _is_plain(value: Any) -> bool:

@@ -1,0 +1,121 @@
+"""What a classifier is given, what it gives back, and what it has to be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.errors import ConfigError
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Standardised rows and what to fit on them.
+
+    Attributes:
+        x_train: `[n_train, d]` float32.
+        y_train: Classes 0 … C-1 `[n_train]`; every class occurs. Of label sets 0 or 1 `[n_train, C]`.
+        x_val: `[n_val, d]`; for early stopping only.
+        y_val: Classes `[n_val]`.
+        n_classes: C.
+        fits: ``(settings, seed)`` of every fit.
+        n_layers: Layers that stand side by side in the rows, for those who tell them apart.
+    """
+
+    x_train: FloatArray
+    y_train: IntArray
+    x_val: FloatArray
+    y_val: IntArray
+    n_classes: int
+    fits: tuple[tuple[Settings, int], ...]
+    n_layers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """One fitted probe.
+
+    Attributes:
+        scores: From standardised rows `[n, d]` to class scores `[n, C]`; the largest wins.
+        probabilistic: Scores are probabilities.
+        n_epochs: Passes or solver iterations, 0 where there is no such thing.
+        best_epoch: The one that was kept.
+        fit_s: Seconds of its own, or its share of a fused fit.
+        model: The fitted object, for whoever wants to keep it.
+        measure: Further scores of test rows `[n, d]` with their classes `[n]` (-1 where a class was not
+            trained), by column of the results.
+        layer_weights: Learned weight of each layer, where several were combined that way.
+    """
+
+    scores: Callable[[FloatArray], FloatArray]
+    probabilistic: bool
+    n_epochs: int = 0
+    best_epoch: int = 0
+    fit_s: float = 0.0
+    model: Any = None
+    layer_weights: tuple[float, ...] = ()
+    measure: Callable[[FloatArray, IntArray], Mapping[str, float]] | None = None
+
+
+class Classifier(Protocol):
+    """What a registry entry makes."""
+
+    @property
+    def seeded(self) -> bool:
+        """False where a seed changes nothing: then one seed is fitted."""
+        ...
+
+    def complete(self, settings: Settings) -> dict[str, Any]:
+        """All settings, defaults filled in, as JSON values.
+
+        Raises:
+            ConfigError: an unknown setting, or a value that cannot be.
+        """
+        ...
+
+    def fit(self, bundle: Bundle) -> list[Fit]:
+        """Fit all of a bundle, in its order."""
+        ...
+
+
+VECTORS, FRAMES = "vectors", "frames"
+
+
+def inputs_of(classifier: Classifier) -> str:
+    """`VECTORS` where rows are one vector per utterance, `FRAMES` where they are its frames."""
+    return str(getattr(classifier, "inputs", VECTORS))
+
+
+def require_known(settings: Settings, known: Sequence[str], name: str) -> None:
+    """Refuse a setting that a classifier does not have.
+
+    Raises:
+        ConfigError: names the settings it has.
+    """
+    for key in settings:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(
+                f"classifier {name}: unknown setting {key!r}, expected {', '.join(known)}{hint}"
+            )
+
+
+def widths(value: Any) -> tuple[int, ...]:
+    """A list of hidden widths as settings hold it.
+
+    Raises:
+        ConfigError: it is no list.
+    """
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"probe setting hidden: expected a list of widths, got {value!r}")
+    return tuple(value)
