@@ -36,16 +36,14 @@ log_directory: {folder}
 def slurm() -> Iterator[dict[str, str]]:
     """Environment of a client of the cluster."""
     pytest.importorskip("dask_jobqueue")
-    if os.geteuid() != 0:
-        pytest.skip("a SLURM controller of our own needs root")
-    if shutil.which("slurmctld") is None and shutil.which("apt-get") is None:
-        pytest.skip("slurmctld is not installed, and there is no apt-get to install it with")
     # A short path: a socket's may not exceed 108 characters.
     folder = tempfile.mkdtemp(prefix="slurm-", dir="/tmp")
     started = subprocess.run(
         ["bash", SETUP, "start", folder], capture_output=True, text=True, timeout=300, check=False
     )
     try:
+        if started.returncode == 3:  # not root, or nothing to install it from
+            pytest.skip(started.stderr.strip().splitlines()[-1])
         assert started.returncode == 0, started.stderr
         yield {**os.environ, "SLURM_CONF": started.stdout.strip()}
     finally:

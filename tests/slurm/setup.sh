@@ -22,7 +22,8 @@ fi
 
 [ "$(id -u)" = 0 ] || { echo "setup.sh: needs root: slurmd starts jobs as their users" >&2; exit 3; }
 if ! command -v slurmctld slurmd munged sbatch >/dev/null; then
-  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; } >&2
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge; } >&2 ||
+    { echo "setup.sh: slurm-wlm and munge could not be installed" >&2; exit 3; }
 fi
 
 mkdir -p "$folder"/{state,spool,munge}
