@@ -11,7 +11,14 @@ export SLURM_CONF=$folder/slurm.conf
 
 stop() {
   for name in slurmd slurmctld munged; do
-    [ -f "$folder/$name.pid" ] && kill "$(cat "$folder/$name.pid")" 2>/dev/null || true
+    [ -f "$folder/$name.pid" ] || continue
+    pid=$(cat "$folder/$name.pid")
+    kill "$pid" 2>/dev/null || true
+    # They write their state as they end; a zombie, where nobody collects it, has ended.
+    for _ in $(seq 100); do
+      case $(ps -o stat= -p "$pid" || true) in "" | Z*) break ;; esac
+      sleep 0.1
+    done
   done
 }
 
