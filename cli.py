@@ -315,7 +315,8 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
     from probes.grid import read_grid
     from probes.runner import run_probe
     from probes.tasks import ProbeConfig
-    from studies.console import print_leakage, print_probe_summary, probe_progress
+    from studies.console import print_leakage, print_probe_summary
+    from studies.progress import probe_progress
 
     _refuse_url(options["out"])
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
@@ -375,8 +376,9 @@ def predict(quiet: bool, **options: Any) -> None:
     Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
     with other weights is refused.
     """
-    from studies.console import extract_progress, print_predictions
+    from studies.console import print_predictions
     from studies.predict import PredictRequest, run_predict
+    from studies.progress import extract_progress
 
     _refuse_url(options["out"])
     request = PredictRequest(**options)
@@ -412,14 +414,14 @@ def demo(out: Path, quiet: bool) -> None:
     """Show the whole path, offline: synthetic calls, embeddings, probes, report."""
     from functools import partial
 
-    from studies import console
+    from studies import console, progress
     from studies.demo import DemoView, run_demo
 
     view = DemoView(
         say=click.echo,
-        extracting=partial(console.extract_progress, quiet=quiet),
+        extracting=partial(progress.extract_progress, quiet=quiet),
         extracted=lambda summary: console.print_extract_summary(summary, str(out)),
-        probing=partial(console.probe_progress, quiet=quiet),
+        probing=partial(progress.probe_progress, quiet=quiet),
     )
     result = run_demo(out, view)
     console.print_tables(result.results)

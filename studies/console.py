@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from featurestore.manifest import CONTRACT_COLUMNS
+from studies.progress import counting, shares_done
 
 if TYPE_CHECKING:
     from extractors.results import ExtractSummary
-    from extractors.results import Progress as ExtractProgress
     from featurestore.audit import AuditConfig
     from featurestore.corpora.base import CorpusTable
     from featurestore.labels import LabelReport
@@ -32,7 +23,7 @@ if TYPE_CHECKING:
     from probes.keep import SavedSummary
     from probes.leakage import LeakageReport
     from probes.report import ReportPaths
-    from probes.runner import ProbeProgress, ProbeSummary
+    from probes.runner import ProbeSummary
     from studies.predict import Predictions
 
 MAX_REASONS = 10
@@ -42,60 +33,6 @@ def console() -> Console:
     """Standard output; plain text where it is no terminal, never wrapped inside a pipe."""
     out = Console(highlight=False)
     return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], None] | None]:
-    """A progress bar with rate and time left, on standard error."""
-    if quiet:
-        yield None
-        return
-    with _bar() as bar:
-        task = bar.add_task("embedding", total=None, rate="")
-
-        def update(progress: ExtractProgress) -> None:
-            started = bar.tasks[0].start_time
-            elapsed = max(1e-9, bar.get_time() - started) if started is not None else 1e-9
-            rate = f"{progress.clips_done / elapsed:.1f} clips/s, {progress.audio_s / elapsed:.1f}× real time"
-            if progress.failed:
-                rate += f", {progress.failed} failed"
-            bar.update(task, total=progress.clips_total, completed=progress.clips_done, rate=rate)
-
-        yield update
-
-
-@contextlib.contextmanager
-def probe_progress(*, quiet: bool) -> Iterator[Callable[[ProbeProgress], None] | None]:
-    """A progress bar with fits done, the best UAR so far of each model, and time left."""
-    if quiet:
-        yield None
-        return
-    with _bar() as bar:
-        task = bar.add_task("probing", total=None, rate="")
-        announced = False
-
-        def update(progress: ProbeProgress) -> None:
-            nonlocal announced
-            if progress.dashboard_url and not announced:
-                bar.console.print(f"Dask dashboard: {progress.dashboard_url}", markup=False)
-                announced = True
-            best = ", ".join(f"{m} {100 * u:.1f}" for m, u in sorted(progress.best_uar.items()))
-            rate = f"best validation UAR %: {escape(best)}" if best else ""
-            bar.update(task, total=progress.n_fits, completed=progress.n_fits_done, rate=rate)
-
-        yield update
-
-
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
-    )
 
 
 def print_extract_summary(summary: ExtractSummary, store: str) -> None:
@@ -291,7 +228,7 @@ def verify_store(url: str, model: str | None, dataset: str | None, *, repair: bo
     keys = chosen_keys(store, model, dataset)
     intact = True
     for m, d in keys:
-        with _counting(f"verifying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+        with counting(f"verifying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
             report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
         intact &= report.is_mended if repair else report.is_intact
         damage = sum(f.is_damage for f in report.findings)
@@ -321,7 +258,7 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
     store = open_store(source)
     to = open_storage(target)
     for m, d in chosen_keys(store, model, dataset):
-        with _counting(f"copying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+        with counting(f"copying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
             done = copy_key(store.storage, to, m, d, on_unit=step)
         pending = f", {done.n_pending} not extracted yet" if done.n_pending else ""
         console().print(
@@ -362,7 +299,7 @@ def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
     """Write keys to files of other tools and say what was written."""
     from featurestore.exchange import export
 
-    with _shares_done("exporting", quiet=quiet) as progress:
+    with shares_done("exporting", quiet=quiet) as progress:
         summary = export(**request, on_progress=progress)
     _print_notes(summary.notes)
     keys = ", ".join(f"{k.model}/{k.dataset}" for k in summary.keys)
@@ -373,23 +310,13 @@ def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
     """Read a file of another tool into a store and say what was read."""
     from featurestore.exchange import import_
 
-    with _shares_done("importing", quiet=quiet) as progress:
+    with shares_done("importing", quiet=quiet) as progress:
         summary = import_(**request, on_progress=progress)
     _print_notes(summary.notes)
     console().print(
         f"{', '.join(f'{k.model}/{k.dataset}' for k in summary.keys)} imported into {summary.store}",
         markup=False,
     )
-
-
-@contextlib.contextmanager
-def _shares_done(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if quiet:
-        yield None
-        return
-    with _bar() as bar:
-        task = bar.add_task(what, total=None, rate="")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_notes(notes: Iterable[str]) -> None:
@@ -401,7 +328,7 @@ def audit_corpus(config: AuditConfig, out: Path | None, *, quiet: bool) -> bool:
     """Audit a manifest, print what was found, write the page; True if there is no fault."""
     from featurestore.audit import audit_text, run_audit, write_audit
 
-    with _shares_done("decoding", quiet=quiet) as progress:
+    with shares_done("decoding", quiet=quiet) as progress:
         report = run_audit(config, progress)
     for part in audit_text(report):
         console().print(part)
@@ -434,16 +361,6 @@ def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tu
     if not chosen:
         raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
     return chosen
-
-
-@contextlib.contextmanager
-def _counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
-    if quiet:
-        yield lambda: None
-        return
-    with _bar() as bar:
-        task = bar.add_task(what, total=total, rate="")
-        yield lambda: bar.advance(task)
 
 
 def format_bytes(n: float) -> str:

@@ -9,11 +9,11 @@ import click
 
 from studies.console import (
     console,
-    extract_progress,
     format_bytes,
     format_duration,
     print_extract_summary,
 )
+from studies.progress import extract_progress
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
