@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# oneDNN keeps compiled kernels of every shape it has met, and clips have many lengths: memory would grow with
+# the corpus up to its limit of 1,024 kernels. Read at the first product, so before any model runs.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
