@@ -197,15 +197,25 @@ def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
     Raises:
         ConfigError: a finite value does not fit the stored dtype.
     """
+    values = checked_values(shape, values)
+    store = MemoryStore()
+    array = _create_layer(store, shape, shape.unit_rows)
+    array[: len(values)] = values
+    return chunk_of(store, "c/0/0/0")
+
+
+def checked_values(shape: LayerShape, values: np.ndarray) -> np.ndarray:
+    """Values of a unit in the stored dtype, if they fit it and the key's shape.
+
+    Raises:
+        ConfigError: a finite value does not fit the stored dtype.
+    """
     if shape.dtype == "float16":
         values = to_half(values)
     expected = (shape.n_functionals, shape.n_features)
     if values.shape[1:] != expected or len(values) > shape.unit_rows:
         raise ValueError(f"expected at most {shape.unit_rows} rows of {expected}, got {values.shape}")
-    store = MemoryStore()
-    array = _create_layer(store, shape, shape.unit_rows)
-    array[: len(values)] = values
-    return chunk_of(store, "c/0/0/0")
+    return values
 
 
 def decode_layer(shape: LayerShape, data: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore import columns, layout
+from featurestore import columns, layout, shards
 from featurestore.claims import CLAIMS_ARRAY
 from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound
@@ -215,7 +215,7 @@ class KeyWriter:
     ) -> dict[str, StoredObject]:
         name = layout.layer_chunk(layer, unit.index)
         try:
-            objects = {name: self._put(name, layout.encode_layer(self.info.shape, values))}
+            objects = {name: self._put(name, shards.encode(self.info.shape, values))}
             if self.info.frames is not None and rows.frames is not None:
                 name = layout.frames_chunk(layer, unit.index)
                 objects[name] = self._put(name, layout.encode_frames(self.info.frames, rows.frames[layer]))
