@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from featurestore.storage import LocalStorage, Storage
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
 
-# Fewer wanted rows of a shard than one in this many are fetched by inner chunk instead of whole.
+# Where wanted rows lie in fewer than one in this many chunks of a shard, these are fetched instead of it.
 SPARSE = 3
 # Shards fetched at once: of a folder a few, so that one is checked while others are read; of a remote store
 # more, to hide its latency.
@@ -239,11 +240,17 @@ class Layer:
         """Values of increasing, distinct Zarr rows: whole shards, or inner chunks where few are wanted."""
         out = _placed_empty((len(rows), *self.shape[1:]))
         pieces = shard_slices(rows, self.info.shape.unit_rows)
-        whole = [p for p in pieces if (p.stop - p.start) * SPARSE > self.info.shape.unit_rows]
+        whole = [p for p in pieces if self._is_worth_whole(rows[p])]
         if len(whole) > 1:
-            local = isinstance(self.storage, LocalStorage)
-            with ThreadPoolExecutor(LOCAL_READERS if local else REMOTE_READERS) as pool:
-                list(pool.map(lambda piece: self._read_shard(rows[piece], out[piece]), whole))
+            readers = LOCAL_READERS if isinstance(self.storage, LocalStorage) else REMOTE_READERS
+
+            def read(reader: int) -> None:
+                # A share each instead of a task per shard: handing tasks over costs as much as reading.
+                for piece in whole[reader::readers]:
+                    self._read_shard(rows[piece], out[piece])
+
+            with ThreadPoolExecutor(readers) as pool:
+                list(pool.map(read, range(min(readers, len(whole)))))
         elif whole:
             self._read_shard(rows[whole[0]], out[whole[0]])
         few = [p for p in pieces if p not in whole]
@@ -261,6 +268,19 @@ class Layer:
                 )
         return out
 
+    @cached_property
+    def _unit_sizes(self) -> dict[int, int]:
+        return {u.index: u.n_rows for u in self.info.units}
+
+    def _is_worth_whole(self, rows: np.ndarray) -> bool:
+        """Whether these increasing rows of one shard lie in so many of its chunks that it is read whole."""
+        shape = self.info.shape
+        if shape.codec == "raw":
+            return True
+        wanted = np.count_nonzero(np.diff(rows // shape.chunk_rows)) + 1
+        stored = -(-self._unit_sizes[int(rows[0]) // shape.unit_rows] // shape.chunk_rows)
+        return bool(wanted * SPARSE > stored)
+
     def _read_shard(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Fetch one shard, check it against its record, and copy these of its rows into `out`."""
         shape = self.info.shape
@@ -269,7 +289,10 @@ class Layer:
         local = rows - unit * shape.unit_rows
         n_rows = int(local[-1]) + 1
         contiguous = n_rows == len(local)
-        if contiguous and isinstance(self.storage, LocalStorage) and self._scatter(key, unit, n_rows, out):
+        block = out if contiguous else _placed_empty((n_rows, *self.shape[1:]))
+        if isinstance(self.storage, LocalStorage) and self._scatter(key, unit, n_rows, block):
+            if not contiguous:
+                out[...] = block[local]
             return
         data = self.storage.get(key)
         if data is None:
@@ -279,12 +302,9 @@ class Layer:
                 self.storage, key, ValueError("the shard does not match the checksum of its record")
             )
         try:
-            if contiguous:
-                shards.decode_layer_into(shape, data, n_rows, out)
-                return
-            block = np.empty((n_rows, *self.shape[1:]), dtype=np.float32)
             shards.decode_layer_into(shape, data, n_rows, block)
-            out[...] = block[local]
+            if not contiguous:
+                out[...] = block[local]
         except Exception as error:
             raise damaged(self.storage, key, error) from error
 
