@@ -228,6 +228,13 @@ def _machine() -> str:
     return f"{socket.gethostname()}:{boot}:{namespace}"
 
 
+def live_claims(storage: Storage, key: str) -> set[int]:
+    """Units of a key with a claim whose owner may be alive: on another machine nobody can tell."""
+    folder = f"{key}/{CLAIMS_ARRAY}/c"
+    units = [int(n) for n in storage.children(folder) if n.isdigit()]
+    return {u for u in units if not _of_dead_process(_decode(storage.get(f"{folder}/{u}")))}
+
+
 def _of_dead_process(text: str) -> bool:
     try:
         claim = json.loads(text)

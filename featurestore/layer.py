@@ -21,8 +21,8 @@ from featurestore.storage import LocalStorage, Storage
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
 
-# Where wanted rows lie in fewer than one in this many chunks of a shard, these are fetched instead of it.
-SPARSE = 3
+# Where wanted rows lie in at most one in this many chunks of a shard, these are fetched instead of it.
+SPARSE = 2
 # Shards fetched at once: of a folder a few, so that one is checked while others are read; of a remote store
 # more, to hide its latency.
 LOCAL_READERS = 4

@@ -22,6 +22,7 @@ import google_crc32c
 import numpy as np
 
 from featurestore import columns
+from featurestore.claims import CLAIMS_ARRAY
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json
 from featurestore.plan import Unit
@@ -231,11 +232,15 @@ def seal(storage: Storage, key: str, records: Mapping[int, Record]) -> None:
     Two processes that seal at once write the same. An entry written meanwhile stays, and counts.
     """
     if read_sealed_if_sound(storage, key) != records:
+        if read_ledger(storage, key) != records:
+            return  # somebody withdrew or added a unit: the end of their run seals
         write_sealed(storage, key, records)
 
     def drop(unit: int) -> None:
         name = f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}"
-        if storage.get(name) == _encode(records[unit]):
+        # Whoever holds a claim may be about to put another record there.
+        claim = storage.get(f"{key}/{columns.entry_name(CLAIMS_ARRAY, unit)}")
+        if claim is None and storage.get(name) == _encode(records[unit]):
             storage.delete(name)
 
     entries = [int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit()]

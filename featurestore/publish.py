@@ -16,11 +16,13 @@ from featurestore.key import KeyInfo
 from featurestore.ledger import Record, is_complete, read_ledger, seal
 from featurestore.storage import Storage
 
+MOST_ROUNDS = 4
+
 
 def publish(storage: Storage, info: KeyInfo) -> None:
     """Write the columns from the ledger, and seal it once every unit is committed for every layer."""
     ledger = read_ledger(storage, info.path)
-    while True:
+    for _ in range(MOST_ROUNDS):
         for array, values in columns_of(info, ledger).items():
             objects = columns.encode_column(array, values)
             for name in columns.column_objects(array, info.n_rows):
@@ -32,7 +34,7 @@ def publish(storage: Storage, info: KeyInfo) -> None:
         if is_whole(info, ledger):
             seal(storage, info.path, ledger)
         # Of processes that finish together the last one to write may have been the first one to read: who
-        # sees more than it wrote writes again.
+        # sees more than it wrote writes again. While others go on for long, their end will write it.
         now = read_ledger(storage, info.path)
         if now == ledger:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from featurestore import columns
+from featurestore.claims import live_claims
 from featurestore.documents import key_documents
 from featurestore.errors import CorruptData
 from featurestore.ids import ID_ARRAY, put_ids
@@ -31,11 +32,16 @@ def repair_key(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
     What was done, and what could not be, is added to the report.
     """
     documents = key_documents(info)
+    busy = live_claims(storage, info.path)
     broken: set[int] = set()
     arrays: set[str] = set()
     for finding in report.findings:
         name = finding.object.removeprefix(f"{info.path}/")
         if finding.kind in ("torn", "leftover"):
+            # What a running extraction has written and not committed yet looks the same.
+            if finding.unit in busy or (busy and finding.unit is None):
+                report.repaired.append(f"left alone, an extraction may be at work: {finding.object}")
+                continue
             storage.delete(finding.object)
             report.repaired.append(f"deleted {finding.object}")
         elif finding.is_damage and name in documents:
@@ -98,11 +104,11 @@ def _restore_ids(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
     ledger = read_ledger(storage, info.path)
     ids = np.full(info.n_rows, "", dtype=object)
     done: set[str] = set()
-    for unit in info.units:
+    for unit in reversed(info.units):
         record = ledger.get(unit.index)
         if record is not None and is_complete(record, unit, []):
-            # An utterance that was pruned is in the record and not in the manifest.
-            names = [i if i in wanted else "" for i in record.rows[ID_ARRAY]]
+            # An utterance that was pruned is in the record and not in the manifest, or in a later unit again.
+            names = [i if i in wanted and i not in done else "" for i in record.rows[ID_ARRAY]]
             ids[unit.first_row : unit.stop_row] = names
             done |= set(names)
     free = sorted(wanted - done)

@@ -277,8 +277,10 @@ class _Checker:
             return findings, 0
         self.report.n_committed += 1
         self.expected |= set(record.objects)
+        owned = np.ones(unit.n_rows, dtype=bool)
         if ids is not None:
             part = ids[unit.first_row : unit.stop_row]
+            owned = part != ""
             if ((part != "") & (part != record.column(ID_ARRAY))).any():
                 message = "the unit was made for other utterances than its rows are listed as"
                 findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
@@ -303,7 +305,7 @@ class _Checker:
                 findings.append(self._finding("changed", u, name, message))
                 continue
             try:
-                complaint = self._values(name, data, record)
+                complaint = self._values(name, data, record, owned)
             except Exception as error:  # whatever a decoder may raise
                 findings.append(self._finding("damaged", u, name, _brief(error)))
                 continue
@@ -311,8 +313,8 @@ class _Checker:
                 findings.append(self._finding("wrong", u, name, complaint))
         return findings, n_bytes
 
-    def _values(self, name: str, data: bytes, record: Record) -> str | None:
-        """What is wrong with the values of one shard, given the statuses of its rows."""
+    def _values(self, name: str, data: bytes, record: Record, owned: np.ndarray) -> str | None:
+        """What is wrong with the values of one shard, given the statuses of the rows that are somebody's."""
         ok = record.column("status") == "ok"
         if name.startswith("frames_"):
             assert self.info.frames is not None
@@ -323,9 +325,9 @@ class _Checker:
             return None
         values = layout.decode_layer(self.info.shape, data)[: record.n_rows]
         finite = np.isfinite(values).all(axis=(1, 2))
-        if (ok & ~finite).any():
-            return f"{int((ok & ~finite).sum())} rows with status ok hold values that are not finite"
-        if (~ok & ~np.isnan(values).all(axis=(1, 2))).any():
+        if (ok & owned & ~finite).any():
+            return f"{int((ok & owned & ~finite).sum())} rows with status ok hold values that are not finite"
+        if (~ok & owned & ~np.isnan(values).all(axis=(1, 2))).any():
             return "failed rows hold values"
         return None
 

@@ -133,12 +133,12 @@ class KeyWriter:
 
     def finish(self) -> None:
         """End a run: show plain Zarr readers what is committed, seal a complete key, clear dead claims."""
-        publish(self.storage, self.info)
         # Owners of claims of committed units died between committing and letting go.
         ledger = read_ledger(self.storage, self.info.path)
         for name in self.storage.children(f"{self.info.path}/{CLAIMS_ARRAY}/c"):
             if name.isdigit() and int(name) in ledger:
                 self.storage.delete(f"{self.info.path}/{columns.entry_name(CLAIMS_ARRAY, int(name))}")
+        publish(self.storage, self.info)
 
     def withdraw(self, units: Collection[int]) -> None:
         """Take the records of units away, so that these are done again."""
@@ -169,9 +169,21 @@ class KeyWriter:
         """
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
         unit_ids = self.ids[unit.first_row : unit.stop_row]
+        facts: dict[str, list[Any]] = {
+            ID_ARRAY: [str(i) for i in unit_ids],
+            "status": [str(s) for s in rows.status],
+            "n_frames": [int(n) for n in rows.n_frames],
+            "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
+            "audio_hash": [str(h) for h in rows.audio_hash],
+        }
         previous = read_record(self.storage, self.info.path, unit.index)
         if previous is not None and not is_complete(previous, unit, []):
             previous = None
+        if previous is not None:
+            _keep_pruned(previous.rows, facts)
+            if not _is_same(previous.rows, facts):
+                # The earlier layers are of other audio, or of rows that failed now: they are done again.
+                previous = None
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
         present = set(previous.layers) if previous is not None else set()
         written = []
@@ -184,14 +196,7 @@ class KeyWriter:
                 if layer not in present:
                     puts.append(pool.submit(self._put_layer, unit, layer, values, rows))
             objects = {name: stored for put in puts for name, stored in put.result().items()}
-        facts: dict[str, list[Any]] = {
-            ID_ARRAY: [str(i) for i in unit_ids],
-            "status": [str(s) for s in rows.status],
-            "n_frames": [int(n) for n in rows.n_frames],
-            "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
-            "audio_hash": [str(h) for h in rows.audio_hash],
-        }
-        if previous is not None and _same_audio(previous.rows, facts):
+        if previous is not None:
             objects = {**previous.objects, **objects}
             written = sorted({*previous.layers, *written})
         record = Record(
@@ -228,10 +233,17 @@ class KeyWriter:
         return describe_object(data)
 
 
-def _same_audio(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether two extractions of a unit saw the same audio: else the earlier layers are not its any more."""
-    pairs = zip(before["audio_hash"], now["audio_hash"], strict=True)
-    return all(a == b for a, b in pairs if a and b) and before[ID_ARRAY] == now[ID_ARRAY]
+def _keep_pruned(before: Mapping[str, Sequence[Any]], now: dict[str, list[Any]]) -> None:
+    """Rows that are nobody's now keep what was known of them: their values stay in the earlier layers."""
+    for i, name in enumerate(now[ID_ARRAY]):
+        if not name:
+            for column, values in now.items():
+                values[i] = before[column][i]
+
+
+def _is_same(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether two extractions of a unit saw the same audio of the same rows and fared alike."""
+    return all(list(before[c]) == now[c] for c in (ID_ARRAY, "status", "n_frames", "audio_hash"))
 
 
 def open_key(

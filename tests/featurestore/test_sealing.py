@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import zarr
 
 from featurestore import open_store
 from featurestore.errors import CorruptData
-from featurestore.ledger import read_entries, read_ledger, read_sealed
+from featurestore.ledger import read_entries, read_ledger, read_sealed, seal
+from featurestore.manifest import Manifest
 from featurestore.publish import publish
 from featurestore.storage import LocalStorage, Storage, open_storage
 from featurestore.verify import verify_key
-from featurestore.writer import KeyWriter, open_key
+from featurestore.writer import KeyWriter, UnitRows, open_key
 from tests.featurestore.scenario import LAYERS, N_ROWS, facts_of, manifest_of, request, values_of, write
 
 KEY = "tiny/calls"
@@ -169,19 +171,67 @@ def test_one_damaged_copy_of_the_sealed_ledger_costs_nothing_and_both_are_an_err
     assert [u.index for u in opened(filled).pending_units(LAYERS)] == [0, 1, 2]
 
 
-def test_layers_added_from_other_audio_withdraw_the_earlier_ones(filled: Storage) -> None:
+def rewritten(facts: UnitRows, **changes: object) -> UnitRows:
+    return dataclasses.replace(facts, **changes)  # type: ignore[arg-type]
+
+
+def test_a_unit_done_again_from_other_audio_keeps_nothing_of_before(filled: Storage) -> None:
     writer = opened(filled, layers=(*LAYERS, 5))
     unit = writer.info.units[0]
     facts = facts_of(unit.n_rows)
-    other = type(facts)(
-        status=facts.status,
-        n_frames=facts.n_frames,
-        duration_s=facts.duration_s,
-        audio_hash=["changed", *facts.audio_hash[1:]],
-    )
-    writer.write_unit(unit, [(5, values_of(5)[:8])], other, audio_s=1.0, elapsed_s=0.1, versions={})
+    other = rewritten(facts, audio_hash=["changed", *facts.audio_hash[1:]])
+    new = {k: values_of(k + 20)[:8] for k in (*LAYERS, 5)}
+    writer.write_unit(unit, [(5, new[5])], other, audio_s=1.0, elapsed_s=0.1, versions={})
     assert unit in writer.pending_units(LAYERS)
     assert unit not in writer.pending_units([5])
+    # All layers at once, as a run that asks for all of them does.
+    writer.write_unit(unit, list(new.items()), other, audio_s=1.0, elapsed_s=0.1, versions={})
+    assert read_ledger(filled, KEY)[0].layers == [*LAYERS, 5]
+    np.testing.assert_array_equal(
+        open_store(filled.url).features("tiny", "calls").layer(1).numpy(slice(0, 8)), new[1]
+    )
+    assert [f for f in verify_key(filled, "tiny", "calls").findings if f.is_damage] == []
+
+
+def test_a_row_that_fails_when_layers_are_added_fails_in_all(filled: Storage) -> None:
+    writer = opened(filled, layers=(*LAYERS, 5))
+    unit = writer.info.units[0]
+    facts = facts_of(unit.n_rows)
+    failed = rewritten(
+        facts, status=["failed: gone", *facts.status[1:]], audio_hash=["", *facts.audio_hash[1:]]
+    )
+    values = values_of(5)[:8].copy()
+    values[0] = np.nan
+    writer.write_unit(unit, [(5, values)], failed, audio_s=1.0, elapsed_s=0.1, versions={})
+    assert read_ledger(filled, KEY)[0].layers == [5]
+
+
+def test_layers_are_added_to_a_unit_with_pruned_rows(filled: Storage) -> None:
+    manifest = manifest_of(N_ROWS)
+    fewer = Manifest(table=manifest.table.drop(index=[4]).reset_index(drop=True), source="m.csv")
+    ids = fewer.table["utterance_id"].to_numpy(object)
+    writer, _ = open_key(filled, request(layers=(*LAYERS, 5)), fewer, ids, prune=True)
+    unit = writer.info.units[0]
+    facts = facts_of(unit.n_rows)
+    pruned = rewritten(
+        facts,
+        status=[*facts.status[:4], "", *facts.status[5:]],
+        n_frames=np.where(np.arange(8) == 4, 0, facts.n_frames),
+        audio_hash=[*facts.audio_hash[:4], "", *facts.audio_hash[5:]],
+    )
+    values = values_of(5)[:8].copy()
+    values[4] = np.nan
+    writer.write_unit(unit, [(5, values)], pruned, audio_s=1.0, elapsed_s=0.1, versions={})
+    assert read_ledger(filled, KEY)[0].layers == [*LAYERS, 5]
+    assert [f for f in verify_key(filled, "tiny", "calls").findings if f.is_damage] == []
+
+
+def test_sealing_does_not_bring_back_what_was_withdrawn_meanwhile(filled: Storage) -> None:
+    writer = opened(filled)
+    before = read_ledger(filled, KEY)
+    writer.withdraw({1})
+    seal(filled, KEY, before)
+    assert set(read_ledger(filled, KEY)) == {0, 2}
 
 
 def test_rows_listed_as_other_utterances_than_they_were_made_for_are_refused(filled: Storage) -> None:
