@@ -132,7 +132,7 @@ extract(ExtractConfig(manifest=Path(sys.argv[1]), dataset="noise", model=sys.arg
 """
 
 
-@pytest.mark.parametrize("units_before_kill", [1, 3])
+@pytest.mark.parametrize("units_before_kill", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_killed_and_started_again_it_equals_a_quiet_run_bit_for_bit(
     clips: Clips, tmp_path: Path, units_before_kill: int
 ) -> None:

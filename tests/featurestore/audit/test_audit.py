@@ -286,6 +286,7 @@ def test_the_report_is_json_and_the_same_twice(corpus: Path) -> None:
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_what_is_really_there_in_spoken_digits(shared: Path) -> None:
     """3,000 clean clips, but one speaker's recorder had a DC offset."""
