@@ -396,6 +396,7 @@ def report(results: Path, out: Path, oracle: bool) -> None:
     from probes.report import write_report
     from studies.console import print_report_paths, print_tables
 
+    _refuse_url(out)
     paths = write_report(results, out, oracle=oracle)
     print_tables(results, oracle=oracle)
     print_report_paths(paths)

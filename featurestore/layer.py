@@ -133,7 +133,7 @@ class Layer:
             ConfigError: the key holds no frames.
             CorruptData: see `numpy`.
         """
-        return self._read_frames(slice(position, position + 1) if position >= 0 else slice(position, None))
+        return self.frames_of(slice(position, position + 1) if position >= 0 else slice(position, None))
 
     def frames_dask(self) -> tuple[DaskArray, np.ndarray]:
         """The frames of all utterances one after the other, lazily.
@@ -171,8 +171,17 @@ class Layer:
             )
         return self.info.frames
 
-    def _read_frames(self, positions: slice) -> np.ndarray:
-        """Frames of neighbouring positions of one shard, joined: float32 `[frames, features]`."""
+    def frames_of(self, positions: slice) -> np.ndarray:
+        """Frames of neighbouring positions of one shard, joined: float32 `[frames, features]`.
+
+        Args:
+            positions: rows of the index, such as one of `shards`.
+
+        Raises:
+            ConfigError: the key holds no frames.
+            CorruptData: see `numpy`.
+            IndexError: there is no such row.
+        """
         self._frame_shape()
         chosen = np.arange(len(self.rows))[positions]
         if not len(chosen):
@@ -336,7 +345,7 @@ def _placed_empty(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_frames(layer: Layer, start: int, stop: int) -> np.ndarray:
-    return layer._read_frames(slice(start, stop))
+    return layer.frames_of(slice(start, stop))
 
 
 class _Lazy:

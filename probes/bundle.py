@@ -119,3 +119,17 @@ def widths(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise ConfigError(f"probe setting hidden: expected a list of widths, got {value!r}")
     return tuple(value)
+
+
+def require_float32(settings: Settings, what: str) -> None:
+    """Refuse a precision that would be recorded and not used.
+
+    Raises:
+        ConfigError: `settings` ask for another precision.
+    """
+    precision = settings.get("precision", "fp32")
+    if precision != "fp32":
+        raise ConfigError(
+            f"probe setting precision: {what} is trained in fp32 only, got {precision!r}; "
+            "leave precision out of --grid"
+        )

@@ -14,6 +14,7 @@ import pandas as pd
 
 from featurestore import open_store
 from featurestore.errors import LabelError, StoreError
+from featurestore.fingerprint import digest
 from featurestore.labels import is_multilabel
 from probes.multilabel import class_names, indicator, rarest_label
 from probes.splits import IntArray, Rows, Split, make_split, parse_split
@@ -47,6 +48,11 @@ class Labelled:
         """See `probes.tasks.data_digest`."""
         rows = self.rows if self.sets is None else replace(self.rows, label=self.sets)
         return data_digest(self.key_fingerprint, list(self.audio_hash), rows, split)
+
+    def group_digest(self) -> str:
+        """Digest of id and group of every row, whatever their order (sha256)."""
+        pairs = zip(self.rows.utterance_id, self.rows.group, strict=True)
+        return digest(sorted([str(i), str(g)] for i, g in pairs))
 
 
 def labelled(features: Features, label: str, split: str | None = None) -> Labelled:

@@ -69,7 +69,8 @@ class Estimator:
                 with self._blaming(settings):
                     estimator.fit(bundle.x_train, bundle.y_train)
             elapsed = time.perf_counter() - started
-            n_epochs = int(np.max(getattr(estimator, "n_iter_", 0) or 0))
+            found = getattr(estimator, "n_iter_", None)  # SVC has one per pair of classes
+            n_epochs = int(np.max(found)) if found is not None and np.size(found) else 0
             probabilistic = hasattr(estimator, "predict_proba") and not _by_distance(estimator)
             out.append(
                 Fit(

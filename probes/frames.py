@@ -107,22 +107,20 @@ def read_frames(features: Features, layer: int, position: IntArray) -> FrameRows
         StoreError: a row with status ok has no frames, or frames that are not finite.
     """
     source = features.layer(layer)
-    lazy, offsets = source.frames_dask()
+    offsets = np.concatenate([[0], np.cumsum(source.n_frames, dtype=np.int64)])
     lengths = source.n_frames[position].astype(np.int64)
     where = f"{features.storage.url}: {features.model}/{features.dataset}"
     if (lengths < 1).any():
         name = features.index["utterance_id"].iloc[int(position[np.argmin(lengths)])]
         raise StoreError(f"{where}: {name!r} has status ok and no frames; run `fs verify`")
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    values = np.empty((int(lengths.sum()), lazy.shape[1]), dtype=np.float32)
-    edges = [s.stop for s in source.shards]
-    bounds = [0, *np.searchsorted(position, edges).tolist()]
-    for block, (first, last) in enumerate(itertools.pairwise(bounds)):
+    values = np.empty((int(lengths.sum()), features.info.shape.n_features), dtype=np.float32)
+    bounds = [0, *np.searchsorted(position, [s.stop for s in source.shards]).tolist()]
+    for shard, (first, last) in zip(source.shards, itertools.pairwise(bounds), strict=True):
         if first == last:
             continue
-        # In this thread: within a Dask worker the default would be the cluster itself.
-        of_unit = lazy.blocks[block].compute(scheduler="synchronous")
-        begin = offsets[source.shards[block].start]
+        of_unit = source.frames_of(shard)
+        begin = offsets[shard.start]
         for i in range(first, last):
             at = offsets[position[i]] - begin
             frames = of_unit[at : at + lengths[i]]

@@ -18,7 +18,7 @@ from probes import results
 from probes.multilabel import THRESHOLD, cells_of
 from probes.planning import make_plan
 from probes.saved import ProbeCard, SavedProbe, write_probe
-from probes.selection import answers, chosen_fits
+from probes.selection import answers, chosen_fits, ranked
 from probes.splits import TextArray
 from probes.storable import to_store
 from probes.tasks import Fit, ProbeConfig, ProbeTask
@@ -104,10 +104,9 @@ def _narrow(table: pd.DataFrame, given: dict[str, str | None], folder: Path) -> 
 
 
 def _chosen(table: pd.DataFrame) -> dict[str, Any]:
-    """The fit with the highest validation score among those of the best model's chosen layers."""
-    ranked = answers(table).sort_values(["score_val_mean", "model"], ascending=[False, True])
-    fits = chosen_fits(table)
-    fits = fits[fits["model"] == ranked["model"].iloc[0]]
+    """The fit with the highest validation score among those behind the answer."""
+    answer, fits = ranked(answers(table)).iloc[0], chosen_fits(table)
+    fits = fits[(fits["model"] == answer["model"]) & (fits["combine"] == answer["combine"])]
     fits = fits.sort_values(["score_val", "fold", "seed"], ascending=[False, True, True])
     return {str(k): v for k, v in fits.iloc[0].items()}
 

@@ -17,7 +17,7 @@ from featurestore.layers import format_layers, parse_layers
 from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
-from probes.controls import check_groups
+from probes.controls import BY_GROUP, check_groups
 from probes.data import Labelled, labelled, unknown_label
 from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
@@ -49,7 +49,7 @@ def make_plan(config: ProbeConfig) -> Plan:
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
     fits = {combine: config.fits(combine) for combine in config.combine}
-    sources = {name: source_of(get_classifier(name)) for name in config.classifiers}
+    sources = {name: source_of(name) for name in config.classifiers}
     plan = Plan(tasks=[], untrained=untrained_twins(features))
     for f in features:
         _check_inputs(f, config)
@@ -60,6 +60,7 @@ def make_plan(config: ProbeConfig) -> Plan:
             found = labelled(f, label, config.split)
             for control in config.controls:
                 check_groups(control, found.rows)
+            groups = found.group_digest() if BY_GROUP in config.controls else ""
             if found.sets is not None:
                 _check_sets(config, found.rows.what)
             spec = config.split or default_split(found.rows)
@@ -82,6 +83,7 @@ def make_plan(config: ProbeConfig) -> Plan:
                         combine=combine,
                         source=sources[classifier],
                         control=control,
+                        groups=groups if control == BY_GROUP else "",
                     )
                     for control in ("", *config.controls)
                     for combine, at in looks

@@ -45,9 +45,16 @@ def find_plugin(name: str) -> Classifier | None:
     return _load(found[0]) if found else None
 
 
-def source_of(classifier: Any) -> str:
-    """What a plugin's name stood for, with the version of its package; "" for our own and import paths."""
-    return str(getattr(classifier, "source", ""))
+def source_of(name: str) -> str:
+    """What a plugin's name stands for, with the version of its package; "" for import paths.
+
+    Of our own classifiers, what the name alone does not say; see `probes.estimators.Estimator`.
+    """
+    from probes.classifiers import CLASSIFIERS, get_classifier
+
+    classifier = get_classifier(name)
+    found = () if name in CLASSIFIERS else _offered(tuple(sys.path)).get(name, ())
+    return _source(found[0]) if found else str(getattr(classifier, "source", ""))
 
 
 # The path names what can be found, so that a package installed meanwhile by another path is seen.
@@ -73,7 +80,7 @@ def _load(point: EntryPoint) -> Classifier:
             "reinstall or remove the package"
         ) from error
     if isinstance(found, type) and hasattr(found, "predict") and hasattr(found, "get_params"):
-        return Estimator(point.value, name=point.name, source=f"{point.value} of {_package(point)}")
+        return Estimator(point.value, name=point.name, source=_source(point))
     if not isinstance(found, type) and all(hasattr(found, n) for n in ("seeded", "complete", "fit")):
         own: Classifier = found
         return own
@@ -81,6 +88,10 @@ def _load(point: EntryPoint) -> Classifier:
         f"{what}: expected a scikit-learn classifier class or an object with seeded, complete and fit, "
         f"got {point.value}, which is {type(found).__name__}"
     )
+
+
+def _source(point: EntryPoint) -> str:
+    return f"{point.value} of {_package(point)}"
 
 
 def _package(point: EntryPoint) -> str:

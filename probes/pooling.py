@@ -34,6 +34,7 @@ class FramePooling:
 
     def complete(self, settings: Settings) -> dict[str, Any]:
         """See `probes.classifiers.Classifier`."""
+        from probes.bundle import require_float32
         from probes.classifiers import require_known, widths
         from probes.mlp import MLPConfig
 
@@ -46,7 +47,9 @@ class FramePooling:
             own[name] = values.pop(name, own[name])
             if isinstance(own[name], bool) or not isinstance(own[name], int) or own[name] < 1:
                 raise ConfigError(f"probe setting {name}: expected a whole number above 0, got {own[name]!r}")
-        return {**MLPConfig(**values).hparams(), **own}
+        complete = MLPConfig(**values).hparams()
+        require_float32(complete, f"classifier {self.name}")
+        return {**complete, **own}
 
     def check(self, features: Features, settings: Settings) -> None:
         """Refuse a key that this classifier cannot read.

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from featurestore.errors import CorruptData, StoreError
@@ -44,6 +45,8 @@ IDENTITY = (
     "hparams",
     "seed",
 )
+# One fold; all but the last name a draw.
+SPLIT = ("model", "dataset", "label", "split", "split_seed", "fold")
 # Scores of single classifiers, empty elsewhere.
 MAP_COLUMNS = ("map_train", "map_val", "map_test")
 OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
@@ -85,6 +88,8 @@ COLUMNS = (
     *MAP_COLUMNS,
     # of retrieval only: mean over test rows, and over classes; see `probes.retrieval`
     *OWN_MEASURES,
+    # digest of embeddings, labels and split; "" in rows of earlier versions
+    "data",
 )
 #: Fits of controls (`probes.controls`) are kept apart, with these columns too.
 CONTROL_COLUMNS = (*COLUMNS, "control", "codelength_bits", "uniform_bits", "compression")
@@ -137,7 +142,8 @@ def consolidate(out: Path) -> pd.DataFrame:
 
     The order of rows does not depend on the order in which tasks finished.
     """
-    tables = [_with_places(_read(path)) for path in _task_files(out)]
+    digests = {_split_name(s): str(s.get("digest", "")) for s in read_splits(out)}
+    tables = [_current(_with_places(_read(path)), digests) for path in _task_files(out)]
     ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
     if ordinary is not None:
         write_parquet(ordinary, out / RESULTS_NAME)
@@ -145,6 +151,21 @@ def consolidate(out: Path) -> pd.DataFrame:
     if controls is not None:
         write_parquet(controls, out / CONTROLS_NAME)
     return pd.DataFrame(columns=list(COLUMNS)) if ordinary is None else ordinary
+
+
+def _current(table: pd.DataFrame, digests: Mapping[tuple[Any, ...], str]) -> pd.DataFrame:
+    """Rows that answer what was asked last of their split, by the splits in ``_run.json``.
+
+    Left out are rows of a split whose data has changed since, and of folds that it no longer has. Splits
+    that are not described, and rows that do not say what their data was, stay.
+    """
+    draws = {name[:-1] for name in digests}
+    names = list(zip(*(table[c] for c in SPLIT), strict=True))
+    keep = [
+        name[:-1] not in draws or (name in digests and (not data or digests[name] in ("", data)))
+        for name, data in zip(names, table["data"], strict=True)
+    ]
+    return table[np.array(keep, dtype=bool)]
 
 
 def _latest(tables: list[pd.DataFrame], identity: Sequence[str]) -> pd.DataFrame | None:
@@ -177,6 +198,8 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
 def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     """A table with whole numbers or nothing as `layer`, and columns that older tables lack."""
     table = table.copy()
+    if "data" not in table:
+        table["data"] = ""
     table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
     if "combine" not in table:
         table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
@@ -206,26 +229,39 @@ def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.Dat
 def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """What the files of a folder hold of the fits in `table`."""
     wanted = set(table["fingerprint"])
-    parts = []
+    parts: dict[Path, pd.DataFrame] = {}
     for path in sorted(folder.glob("[!.]*.parquet")):
         part = _read(path)
         part = part[part["fingerprint"].isin(wanted)]
         if len(part):
-            parts.append(part)
+            parts[path] = part
     if not parts:
         return pd.DataFrame(columns=list(columns))
-    return pd.concat(parts, ignore_index=True)
+    # Two runs at once, or one that was killed, leave a fit in two files.
+    held = pd.Series([f for part in parts.values() for f in part["fingerprint"].unique()], dtype=object)
+    if held.duplicated().any():
+        seen: set[str] = set()
+        for path in sorted(parts, key=lambda p: _finished_at(folder.parent, p.name), reverse=True):
+            parts[path] = parts[path][~parts[path]["fingerprint"].isin(seen)]
+            seen.update(parts[path]["fingerprint"])
+    return pd.concat(parts.values(), ignore_index=True)
+
+
+def _finished_at(out: Path, name: str) -> str:
+    """When the task of this file name was finished; "" where it was not."""
+    path = out / TASKS_FOLDER / name
+    return str(_read(path, ["finished_at"])["finished_at"].max()) if path.is_file() else ""
 
 
 def write_run(out: Path, record: Mapping[str, Any]) -> None:
     """Write ``_run.json``: what was asked last, with what versions, and all splits in the folder.
 
-    Splits of earlier calls are kept unless `record` describes them anew.
+    Splits of earlier calls are kept unless `record` describes them anew: then all folds of the earlier go.
     """
     path = out / RUN_NAME
     splits = list(record["splits"])
-    described = {_split_name(s) for s in splits}
-    splits += [s for s in read_splits(out) if _split_name(s) not in described]
+    described = {_split_name(s)[:-1] for s in splits}
+    splits += [s for s in read_splits(out) if _split_name(s)[:-1] not in described]
     twins = read_untrained(out)
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
@@ -260,7 +296,7 @@ def read_splits(out: Path) -> list[dict[str, Any]]:
 
 
 def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(split[k] for k in ("model", "dataset", "label", "split", "split_seed", "fold"))
+    return tuple(split[k] for k in SPLIT)
 
 
 def _task_files(out: Path) -> list[Path]:

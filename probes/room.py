@@ -27,7 +27,7 @@ MOST_CLASSES = 100
 
 
 def streamed_parts(
-    task: ProbeTask, position: dict[str, IntArray], memory_bytes: int | None
+    task: ProbeTask, position: dict[str, IntArray], memory_bytes: int | None, *, may_stream: bool = True
 ) -> dict[str, StreamedRows] | None:
     """The parts of a task as rows in the store; None where memory holds all of them.
 
@@ -35,6 +35,7 @@ def streamed_parts(
         task: What is asked.
         position: Rows of the key's index, by part.
         memory_bytes: What this process may hold in all; None for a share of what is free.
+        may_stream: False for label sets, which are fitted on rows in memory.
 
     Raises:
         ConfigError: too little memory for the classifier.
@@ -48,6 +49,16 @@ def streamed_parts(
     fits = [json.loads(f.hparams).get("hidden", ()) for f in task.fits]
     weights = sum(4 * n_features * (h[0] if h else MOST_CLASSES) for h in fits)
     beside = WEIGHTS_OF_FIT * weights + min(ACTIVATION_BYTES, 4 * n_rows * n_features)
+    if not may_stream:
+        must_fit(
+            n_rows,
+            n_features,
+            memory,
+            f"label sets of {where}",
+            beside,
+            other="one class at a time (--explode)",
+        )
+        return None
     if not getattr(classifier_for(task.classifier, task.combine), "streams", False):
         must_fit(n_rows, n_features, memory, f"classifier {task.classifier} on {where}", beside)
         return None
@@ -88,7 +99,14 @@ def block_rows(n_rows: int, n_features: int, memory_bytes: int, beside: int, wha
     return min(block // row_bytes, n_rows)
 
 
-def must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str, beside: int = 0) -> None:
+def must_fit(
+    n_rows: int,
+    n_features: int,
+    memory_bytes: int,
+    what: str,
+    beside: int = 0,
+    other: str = "a classifier that streams (mlp, linear)",
+) -> None:
     """Refuse a matrix that does not fit, for classifiers that need all rows at once.
 
     Raises:
@@ -98,6 +116,6 @@ def must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str, beside:
     if needed > memory_bytes:
         raise ConfigError(
             f"memory: {what} needs all {n_rows} x {n_features} values at once, about {format_size(needed)}, "
-            f"and a worker may use {format_size(memory_bytes)}; raise --memory, take fewer workers, or a "
-            "classifier that streams (mlp, linear)"
+            f"and a worker may use {format_size(memory_bytes)}; raise --memory, take fewer workers, or "
+            f"{other}"
         )

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.layers import format_layers
+from probes.combine import EACH
 from probes.metrics import uar
 from probes.splits import parse_split
 
@@ -34,12 +35,9 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
     the test fold (inner folds of nested splits share one). Rows are sorted by curve, layer and fit.
     """
     out = table.copy()
-    # Tables of earlier versions have no mAP.
-    is_map = (
-        out["uar_val"].isna() & out["map_val"].notna()
-        if "map_val" in out
-        else pd.Series(False, index=out.index)
-    )
+    # Tables of earlier versions have no mAP. Without a positive validation row one fold has none either.
+    no_uar = out.filter(regex="^uar_(train|val|test)$").isna().all(axis=1)
+    is_map = no_uar & out.filter(regex="^map_(train|val|test)$").notna().any(axis=1)
     out["metric"] = np.where(is_map, MAP, UAR)
     for part in ("train", "val", "test"):
         value = out[f"uar_{part}"].astype(float)
@@ -109,6 +107,15 @@ def answers(table: pd.DataFrame) -> pd.DataFrame:
     out.insert(len(CURVE), "layer", [_most(rows["layer"]) for _, rows in folds])
     out.insert(len(CURVE) + 1, "layers", [_all_layers(rows) for _, rows in folds])
     return out
+
+
+def ranked(found: pd.DataFrame) -> pd.DataFrame:
+    """Answers of one question, best on validation first, combined layers after all single ones."""
+    single = found["combine"] == EACH
+    order = found.assign(combined=~single).sort_values(
+        ["combined", "score_val_mean", "model"], ascending=[True, False, True]
+    )
+    return order.drop(columns="combined")
 
 
 def _most(layers: pd.Series[Any]) -> int | None:

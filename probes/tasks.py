@@ -110,12 +110,28 @@ class ProbeConfig:
                 grid = {k: v for k, v in grid.items() if k != LAYER_LEARNING_RATE}
             settings = expand_grid(name, grid, combine)
             seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
-            out[name] = [Fit(hparams=canonical_json(s), seed=i) for s in settings for i in seeds]
+            out[name] = [Fit(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
         return out
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
         return {**asdict(self), "out": str(self.out)}
+
+
+def _recorded(classifier: str, settings: Mapping[str, Any]) -> str:
+    """Settings as the results hold them.
+
+    Raises:
+        ConfigError: one has no form in JSON, such as infinity or a date.
+    """
+    for name, value in settings.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"classifier {classifier}, setting {name}: expected a value that JSON can hold, got {value!r}"
+            ) from error
+    return canonical_json(settings)
 
 
 @dataclass(frozen=True, order=True)
@@ -144,6 +160,7 @@ class ProbeTask:
         fits: What to fit.
         combine: See `probes.combine`.
         source: What the name of a plugin stands for; see `probes.plugins`.
+        groups: Digest of id and group of every row, where labels are drawn by group; "" elsewhere.
     """
 
     store: str
@@ -160,6 +177,7 @@ class ProbeTask:
     combine: str = EACH
     control: str = ""
     source: str = ""
+    groups: str = ""
 
     @property
     def layer(self) -> int | None:
@@ -202,6 +220,8 @@ class ProbeTask:
             asked["source"] = self.source
         if self.control:
             asked["control"] = self.control
+        if self.groups:
+            asked["groups"] = self.groups
         return digest(asked)
 
     @property

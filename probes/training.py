@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from featurestore.errors import ConfigError
 from probes.mlp import MLPConfig
 from probes.rows import macro_recall
 from probes.streaming import StreamedRows, in_pieces, shuffled_batches
@@ -233,12 +234,21 @@ class _Run:
 
 
 def _class_weight(config: MLPConfig, y: IntArray, n_classes: int) -> Tensor:
-    """Weight of each class `[C]`, as `probes.mlp` has it."""
+    """Weight of each class `[C]`, as `probes.mlp` has it.
+
+    Raises:
+        ConfigError: not one weight per class.
+    """
     if config.class_weight == "none":
         return torch.ones(n_classes)
     if config.class_weight == "balanced":
         counts = np.bincount(y, minlength=n_classes).clip(min=1)
         return torch.from_numpy((len(y) / (n_classes * counts)).astype(np.float32))
+    if len(config.class_weight) != n_classes:
+        raise ConfigError(
+            f"probe setting class_weight: expected {n_classes} weights, one per class, "
+            f"got {len(config.class_weight)}"
+        )
     return torch.tensor(config.class_weight, dtype=torch.float32)
 
 

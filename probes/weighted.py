@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ConfigError
+from probes.bundle import require_float32
 
 if TYPE_CHECKING:
     from probes.classifiers import Bundle, Fit, FloatArray, Fused, Settings
@@ -36,7 +37,9 @@ class WeightedSumClassifier:
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
             raise ConfigError(f"probe setting {LAYER_LEARNING_RATE}: expected a number above 0, got {rate!r}")
         others = {k: v for k, v in settings.items() if k != LAYER_LEARNING_RATE}
-        return {**self.top.complete(others), LAYER_LEARNING_RATE: rate}
+        complete = self.top.complete(others)
+        require_float32(complete, "combine weighted")
+        return {**complete, LAYER_LEARNING_RATE: rate}
 
     def fit(self, bundle: Bundle) -> list[Fit]:
         """See `probes.classifiers.Classifier`."""

@@ -98,7 +98,7 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
         return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
     position = {name: question.labelled.position[rows] for name, rows in where.items()}
     sets = question.labelled.sets is not None
-    streams = None if sets else streamed_parts(task, position, memory_bytes)
+    streams = streamed_parts(task, position, memory_bytes, may_stream=not sets)
     if streams is not None:
         x, standardise = standardised(streams)
     else:
@@ -268,6 +268,7 @@ def _asked(task: ProbeTask, fit: Fit) -> dict[str, Any]:
         "control": task.control,
         "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         "fingerprint": task.question(fit),
+        "data": task.data,
     }
 
 

@@ -108,10 +108,11 @@ def print_saved_probe(saved: SavedSummary) -> None:
     out, card = console(), saved.card
     split, _, fold = card.split
     place = f"{'layer' if len(card.layers) == 1 else card.combine} {format_layers(card.layers)}"
-    val, test = (100 * card.scores.get(f"uar_{part}", float("nan")) for part in ("val", "test"))
+    name, prefix = ("mAP", "map") if card.multilabel else ("UAR", "uar")
+    val, test = (100 * card.scores.get(f"{prefix}_{part}", float("nan")) for part in ("val", "test"))
     out.print(
         f"{card.label} by {card.classifier} on {place} of {card.model}, trained on {card.dataset} "
-        f"(split {split}, fold {fold}, seed {card.seed}); UAR {val:.1f} % on validation, "
+        f"(split {split}, fold {fold}, seed {card.seed}); {name} {val:.1f} % on validation, "
         f"{test:.1f} % on test",
         markup=False,
     )

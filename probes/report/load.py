@@ -239,7 +239,8 @@ def _of_question(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 def _marked(answers: pd.DataFrame) -> pd.DataFrame:
     """Answers of one question with `best_model`, the best on validation first."""
-    ranked = answers.sort_values(["score_val_mean", "model"], ascending=[False, True])
-    single = ranked["combine"] == EACH
-    best = ranked[single if single.any() else ~single].index[0]
-    return ranked.assign(best_model=ranked.index == best).reset_index(drop=True)
+    from probes.selection import ranked
+
+    best = ranked(answers).index[0]
+    shown = answers.sort_values(["score_val_mean", "model"], ascending=[False, True])
+    return shown.assign(best_model=shown.index == best).reset_index(drop=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from featurestore.errors import StoreError
 from probes.report.figures import write_figures
 from probes.report.html import write_page
 from probes.report.load import load_report_data
@@ -27,12 +29,19 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
     With `oracle` the page also says what the layer would score that the test rows themselves prefer.
 
     Raises:
-        ConfigError: `results_dir` holds no results.
+        StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
         DependencyMissing: matplotlib is not installed.
     """
     data = load_report_data(results_dir)
     out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{out}: cannot write the report here ({error.strerror}); choose another --out"
+        ) from error
     paths = ReportPaths(
         html=out / "index.html",
         csv=out / "layers.csv",

@@ -28,7 +28,7 @@ def rows(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-@pytest.mark.parametrize("name", [*ON_VECTORS, "sklearn.naive_bayes:GaussianNB"])
+@pytest.mark.parametrize("name", [*ON_VECTORS, "sklearn.naive_bayes:GaussianNB", "sklearn.svm:SVC"])
 def test_learns_and_scores_every_class(name: str, n_classes: int) -> None:
     x, y = rows(n_classes)
     (settings,) = expand_grid(name, SMALL.get(name, {}))
@@ -91,6 +91,8 @@ def test_a_grid_is_every_combination_once_with_defaults_filled_in() -> None:
         ("linear", {"hidden": [8]}, "classifier linear: unknown setting 'hidden'"),
         ("mlp", {"hidden": "wide"}, "hidden: expected positive whole numbers"),
         ("mlp", {"seed": 1}, "unknown setting 'seed'"),
+        ("attention", {"precision": "bf16"}, "precision: classifier attention is trained in fp32 only"),
+        ("mha", {"precision": "bf16"}, "precision: classifier mha is trained in fp32 only"),
         ("knn", {"neighbours": 3}, "classifier knn: unknown setting .*did you mean 'n_neighbors'"),
         ("rf", {"random_state": 3}, "classifier rf: unknown setting 'random_state'"),
         ("svm", {"C": "big"}, "classifier svm: The 'C' parameter"),

@@ -97,6 +97,18 @@ def test_labels_by_group_are_one_per_group_and_found_where_groups_straddle(
     assert controls.loc["shuffled-labels", "uar_test"] < 0.75
 
 
+def test_other_groups_are_another_question_of_labels_by_group_alone(
+    make_store: Write, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    asked = []
+    for name, groups in (("a.zarr", table["group"]), ("b.zarr", table["group"] + "x")):
+        make_store(tmp_path / name, table.assign(group=groups))
+        tasks = make_plan(config(tmp_path / name, tmp_path, "group-labels", layers="0")).tasks
+        asked.append({t.control: t.question(t.fits[0]) for t in tasks})
+    assert asked[0][""] == asked[1][""]
+    assert asked[0]["group-labels"] != asked[1]["group-labels"]
+
+
 def test_the_online_code_is_the_sum_of_log_losses(store: str, tmp_path: Path) -> None:
     asked = config(store, tmp_path, "mdl", layers="1-2", n_seeds=2)
     run_probe(asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,15 @@ def test_every_row_is_in_one_batch_of_nearly_one_length() -> None:
                 np.testing.assert_array_equal(values[~missing].numpy(), rows.row(i))
 
 
-def write_frames(path: Path, table: pd.DataFrame, values: dict[int, list[np.ndarray]], model: str) -> None:
-    """A key with frames: every eleventh clip failed."""
-    failed = set(range(5, len(table), 11))
+def write_frames(
+    path: Path,
+    table: pd.DataFrame,
+    values: dict[int, list[np.ndarray]],
+    model: str,
+    failed: Collection[int] | None = None,
+) -> None:
+    """A key with frames: every eleventh clip failed, or those given."""
+    failed = set(range(5, len(table), 11)) if failed is None else failed
     manifest = from_table(table, source="made", base=path, check_files=False)
     n_frames = np.array([0 if i in failed else len(x) for i, x in enumerate(values[0])])
     room = 64 * 30
@@ -207,7 +214,7 @@ def write_frames(path: Path, table: pd.DataFrame, values: dict[int, list[np.ndar
                 n_frames=n_frames[list(rows)],
                 duration_s=np.full(len(rows), 0.5),
                 audio_hash=[f"hash-{i}" for i in rows],
-                frames={k: np.concatenate([x[i] for i in good]) for k, x in values.items()},
+                frames={k: np.concatenate([x[0][:0], *(x[i] for i in good)]) for k, x in values.items()},
             ),
             audio_s=1.0,
             elapsed_s=1.0,
@@ -250,6 +257,18 @@ def test_frames_are_read_and_standardised_as_by_hand(
     seen = np.concatenate([values[0][position[i]] for i in (0, 2, 3)]).astype(np.float64)
     expected = (values[0][position[4]] - seen.mean(0)) / seen.std(0)
     np.testing.assert_allclose(parts["test"].row(1), expected, atol=1e-5)
+
+
+def test_a_unit_without_frames_shifts_no_other(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame], tmp_path: Path
+) -> None:
+    _, values, table = framed
+    write_frames(tmp_path / "f.zarr", table, values, "framed", failed=range(64))
+    rows = read_frames(
+        open_store(tmp_path / "f.zarr").features("framed", "calls"), 0, np.array([64, 70, 179])
+    )
+    for i, p in enumerate((64, 70, 179)):
+        np.testing.assert_array_equal(rows.row(i), values[0][p])
 
 
 def test_a_run_over_frames(

@@ -21,9 +21,12 @@ from probes.classifiers import Bundle
 from probes.data import labelled
 from probes.keep import save_probe
 from probes.multilabel import cells_of, class_names, fit_sets, indicator, rarest_label
+from probes.planning import make_plan
 from probes.report import write_report
 from probes.saved import read_probe
 from probes.splits import make_split
+from probes.worker import run_task
+from studies.console import print_saved_probe
 
 Write = Callable[..., None]
 SPECIES = ("ant", "bee", "cat")
@@ -51,6 +54,21 @@ def test_sets_go_there_and_back() -> None:
     assert matrix.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 1]]
     assert cells_of(matrix, ["a", "b", "c"]).tolist() == ["a|b", "|", "b", "a|c"]
     assert rarest_label(cells).tolist() == ["a", "|", "b", "c"]
+
+
+def test_rows_that_do_not_fit_are_refused(sets_store: str, tmp_path: Path) -> None:
+    (task, *_) = make_plan(config(sets_store, tmp_path)).tasks
+    with pytest.raises(ConfigError, match=r"memory: label sets of .* needs all 22. x 12 values at once"):
+        run_task(task, 1 << 20)
+
+
+def test_saving_says_map(sets_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_probe(config(sets_store, tmp_path / "r", layers="2"))
+    saved = save_probe(tmp_path / "r", tmp_path / "p")
+    print_saved_probe(saved)
+    said = capsys.readouterr().out
+    assert f"mAP {100 * saved.card.scores['map_val']:.1f} % on validation" in said
+    assert "nan" not in said
 
 
 def test_scores_equal_scikit_learns(sets_store: str, tmp_path: Path) -> None:

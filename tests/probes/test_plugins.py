@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 import cli
 from probes import read_results
 from probes.classifiers import get_classifier
+from probes.plugins import source_of
 
 MODULE = """
 import numpy as np
@@ -36,6 +37,19 @@ class Nearest(ClassifierMixin, BaseEstimator):
 class Needy(Nearest):
     def __init__(self, power):
         self.power = power
+
+
+class Own:
+    seeded = False
+
+    def complete(self, settings):
+        return dict(settings)
+
+    def fit(self, bundle):
+        return []
+
+
+own = Own()
 
 
 def function(X, y):
@@ -106,6 +120,14 @@ def test_another_version_of_the_package_is_another_question(
             patch.syspath_prepend(tmp_path / version)
             result = probe(store, tmp_path / "r", "--classifier", "nearest", "--layers", "1")
         assert "1 fits in" in result.output, (result.output, result.exception)
+
+
+def test_an_object_has_the_version_of_its_package_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", "own = my_probes:own")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    assert source_of("own") == "my_probes:own of my_probes 1.2"
 
 
 @pytest.mark.parametrize(

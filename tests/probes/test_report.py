@@ -264,6 +264,13 @@ def test_folder_without_results_is_one_line(tmp_path: Path) -> None:
         load_report_data(tmp_path)
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file: cannot write the report here .*; choose another --out$"):
+        write_report(tmp_path, tmp_path / "file")
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
         "import sys, json, probes.report; "

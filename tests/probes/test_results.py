@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from featurestore.errors import CorruptData, StoreError
-from probes.results import COLUMNS, consolidate, prepare, read_results, write_task
+from probes.results import (
+    COLUMNS,
+    consolidate,
+    prepare,
+    read_confusion,
+    read_predictions,
+    read_results,
+    write_task,
+)
 from probes.selection import summarise
 
 
@@ -67,6 +75,22 @@ def test_the_table_does_not_depend_on_the_order_of_tasks(tmp_path: Path) -> None
         tables.append(consolidate(tmp_path / name))
     pd.testing.assert_frame_equal(*tables)
     pd.testing.assert_frame_equal(tables[0], read_results(tmp_path / "a"))
+
+
+def test_predictions_of_a_fit_in_two_tasks_are_read_once(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    a, b = fit(0, "a", 0, 0.5, 0.5), fit(1, "a", 0, 0.5, 0.5)
+    for name, day, rows, guess in (("x", "02", [a], "late"), ("y", "01", [a, b], "early")):
+        said = [
+            {"fingerprint": r["fingerprint"], "utterance_id": "u", "group": "", "target": "t"} for r in rows
+        ]
+        predictions = pd.DataFrame(said).assign(prediction=guess)
+        write_task(tmp_path, name, [{**r, "finished_at": f"2026-01-{day}"} for r in rows], predictions)
+    table = consolidate(tmp_path)
+    found = read_predictions(tmp_path, table).set_index("fingerprint")["prediction"]
+    assert found.to_dict() == {"0/a/0": "late", "1/a/0": "early"}
+    assert len(found) == 2
+    assert read_confusion(tmp_path, table)["count"].tolist() == [1, 1]
 
 
 def test_missing_and_damaged_results_are_named(tmp_path: Path) -> None:

@@ -161,6 +161,44 @@ def test_changed_embeddings_or_labels_are_new_questions(
         assert list(read_results(tmp_path / "r")["fingerprint"]) == list(summary.table["fingerprint"])
 
 
+def test_fits_on_labels_of_before_are_in_no_mean(
+    make_store: Write, tmp_path: Path, table: pd.DataFrame
+) -> None:
+    out = tmp_path / "r"
+    relabelled = table.assign(call=table["call"].replace({"tsik": "trill"}))
+    make_store(tmp_path / "old.zarr", table)
+    make_store(tmp_path / "new.zarr", relabelled)
+    old = config(str(tmp_path / "old.zarr"), out, layers="0,1", n_seeds=2, split="kfold:3")
+    run_probe(old)
+    # fewer layers and seeds, so that nothing takes the place of the others
+    new = run_probe(config(str(tmp_path / "new.zarr"), out, layers="0", split="kfold:3"))
+    found = read_results(out)
+    assert sorted(found["fingerprint"]) == sorted(new.table["fingerprint"])
+    assert len(found) == 3
+    # labels as they were: the fits of then are still there
+    again = run_probe(old)
+    assert (again.n_fitted, again.n_cached) == (0, 12)
+    assert len(read_results(out)) == len(again.table) == 12
+
+
+def test_folds_that_are_gone_are_in_no_mean(make_store: Write, tmp_path: Path, table: pd.DataFrame) -> None:
+    out = tmp_path / "r"
+    for name, n_folds in (("old.zarr", 4), ("new.zarr", 3)):
+        part = [f"part-{i % n_folds}" for i in range(len(table))]
+        make_store(tmp_path / name, table.assign(part=part))
+        run_probe(config(str(tmp_path / name), out, layers="0", split="fold:part"))
+    assert read_results(out)["fold"].tolist() == [0, 1, 2]
+    assert [s["fold"] for s in json.loads((out / "_run.json").read_text())["splits"]] == [0, 1, 2]
+
+
+def test_a_setting_that_json_cannot_hold_is_one_line(store: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^classifier logreg, setting C: expected a value .* got inf$"):
+        ProbeConfig(
+            store=store, out=tmp_path, labels=("call",), classifiers=("logreg",),
+            grid={"logreg": {"C": [float("inf")]}},
+        )  # fmt: skip
+
+
 def test_a_failure_keeps_what_is_finished(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

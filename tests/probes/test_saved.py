@@ -17,6 +17,7 @@ from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, S
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.data import labelled
 from probes.keep import save_probe
+from probes.results import RESULTS_NAME
 from probes.saved import JSON_NAME, WEIGHTS_NAME, read_probe
 from probes.splits import make_split
 
@@ -81,6 +82,13 @@ def test_several_layers_are_saved_too(store: str, tmp_path: Path, classifier: st
     guess = read_probe(tmp_path / "p").predict(x[found.position[test]])
     recorded = read_predictions(tmp_path / "r", table).set_index("utterance_id")["prediction"]
     assert guess.tolist() == recorded[found.rows.utterance_id[test]].tolist()
+
+
+def test_the_answer_is_saved_where_layers_were_combined_too(store: str, tmp_path: Path) -> None:
+    table = probed(store, tmp_path / "r", "linear", combine=("each", "concat"), layers="0-1")
+    table.loc[table["combine"] == "concat", "uar_val"] = 0.99  # the better one, on validation
+    table.to_parquet(tmp_path / "r" / RESULTS_NAME)
+    assert save_probe(tmp_path / "r", tmp_path / "p").card.combine == "each"
 
 
 @pytest.mark.parametrize("classifier", ["rf", "knn"])

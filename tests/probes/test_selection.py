@@ -103,6 +103,19 @@ def test_the_answer_changes_layer_with_the_fold_and_the_oracle_is_apart() -> Non
     assert best["oracle_test"] == pytest.approx(0.75)
 
 
+def test_a_fold_without_validation_precision_stays_one_of_label_sets() -> None:
+    no_uar = dict.fromkeys(("uar_train", "uar_val", "uar_test"), np.nan)
+    table = pd.DataFrame(
+        [
+            {**fit(0, fold, "a", val=0, test=0), **no_uar, "map_val": val, "map_test": test}
+            for fold, val, test in ((0, 0.5, 0.4), (1, np.nan, 0.6))
+        ]
+    )
+    (row,) = answers(table).to_dict("records")
+    assert row["metric"] == "mAP"
+    assert row["score_test_mean"] == pytest.approx(0.5)
+
+
 def test_the_oracle_is_shown_only_when_asked_for(store: str, tmp_path: Path) -> None:
     config = ProbeConfig(store=store, labels=("call",), out=tmp_path, classifiers=("lda",), split="kfold:3")
     run_probe(config)

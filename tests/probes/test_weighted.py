@@ -175,6 +175,11 @@ def test_weights_reach_the_results_and_the_report(store: str, tmp_path: Path) ->
     assert f"{100 * means[2]:.1f}</td>" in page
 
 
+def test_as_many_class_weights_as_classes_are_needed() -> None:
+    with pytest.raises(ConfigError, match=r"class_weight: expected 3 weights, one per class, got 4"):
+        fit("linear", ({"class_weight": [[1.0] * 4]}, 0))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -185,6 +190,10 @@ def test_weights_reach_the_results_and_the_report(store: str, tmp_path: Path) ->
         (
             {"grid": {"linear": {"layer_learning_rate": [0]}}},
             "layer_learning_rate: expected a number above 0",
+        ),
+        (
+            {"grid": {"linear": {"precision": ["bf16"]}}},
+            "precision: combine weighted is trained in fp32 only, got 'bf16'",
         ),
         (
             {"combine": ("each",), "grid": {"linear": {"layer_learning_rate": [0.1]}}},
