@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from extractors.audio import AudioPolicy, load_clip
 from extractors.decode import END_TOLERANCE_S, AudioError, hash_clip
+from extractors.results import STATUS_OK
 from featurestore.store import Features
 
 if TYPE_CHECKING:
     from featurestore.writer import KeyWriter
 
 _PLACE = ["path", "start_s", "end_s", "channel"]
+# What `refresh` finds of an utterance.
+_SAME, _CHANGED, _LOST = "same", "changed", "lost"
 Location = tuple[str, float, float, int | None]
 
 
@@ -51,10 +55,18 @@ def report_changes(writer: KeyWriter, table: pd.DataFrame, workers: int) -> list
     ]
 
 
-def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int) -> list[str]:
+def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int, policy: AudioPolicy) -> list[str]:
     """Withdraw the units that hold an utterance whose audio differs from what was embedded.
 
-    Decodes everything that is committed and compares hashes; clips that failed are tried again too.
+    Decodes everything that is committed and compares hashes; clips that failed are tried again where
+    their audio can be used now. What is stored of audio that cannot be read now cannot be made again: its
+    unit stays as it is.
+
+    Args:
+        writer: of the key.
+        table: by utterance id, where the audio is.
+        workers: decoding threads.
+        policy: how audio is prepared, which decides whether a clip that failed can be used now.
 
     Returns:
         Notes on what was found.
@@ -63,21 +75,54 @@ def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int) -> list[str]:
     where = locations(table)
     facts = features.facts
 
-    def now(utterance: str) -> str:
+    def look(utterance: str, status: str, audio_hash: str) -> str:
+        place = where[utterance]
+        if status != STATUS_OK:
+            return _CHANGED if _usable_now(place, status, policy) else _SAME
         try:
-            return hash_clip(*where[utterance])
+            return _SAME if hash_clip(*place) == audio_hash else _CHANGED
         except AudioError:
-            return ""
+            return _LOST
 
     with ThreadPoolExecutor(workers) as pool:
-        hashes = np.array(list(pool.map(now, facts["utterance_id"])), dtype=object)
-    changed = hashes != facts["audio_hash"].to_numpy(dtype=object)
-    units = sorted(set((facts["row"].to_numpy()[changed] // writer.info.shape.unit_rows).tolist()))
-    writer.withdraw(units)
-    if not changed.any():
-        return ["refresh: all audio is what it was"]
-    first = facts["utterance_id"][int(np.flatnonzero(changed)[0])]
-    return [
-        f"refresh: {int(changed.sum())} utterances have other audio now (first {first!r}); "
-        f"{len(units)} units are embedded again"
-    ]
+        rows = (facts["utterance_id"], facts["status"], facts["audio_hash"])
+        found = np.array(list(pool.map(look, *rows)), dtype=object)
+    unit_of = facts["row"].to_numpy() // writer.info.shape.unit_rows
+    held = set(unit_of[found == _LOST].tolist())
+    changed = found == _CHANGED
+    units = sorted(set(unit_of[changed].tolist()))
+    free = [u for u in units if u not in held]
+    writer.withdraw(free)
+
+    def first(which: np.ndarray) -> str:
+        return repr(facts["utterance_id"][int(np.flatnonzero(which)[0])])
+
+    notes = []
+    if held:
+        lost = found == _LOST
+        notes.append(
+            f"refresh: {int(lost.sum())} embedded utterances cannot be read now (first {first(lost)}); "
+            "what is stored of them is kept"
+        )
+    if len(free) < len(units):
+        notes.append(
+            f"refresh: {len(units) - len(free)} units with changed audio also hold audio that cannot be "
+            "read now; they are kept as they are until it can be"
+        )
+    again = changed & np.isin(unit_of, free)
+    if again.any():
+        notes.append(
+            f"refresh: {int(again.sum())} utterances have other audio now, or failed and can be used now "
+            f"(first {first(again)}); {len(free)} units are embedded again"
+        )
+    return notes or ["refresh: all audio is what it was"]
+
+
+def _usable_now(place: Location, status: str, policy: AudioPolicy) -> bool:
+    """Whether a clip that failed may come out otherwise now."""
+    try:
+        clip = load_clip(*place, policy)
+    except AudioError:
+        return False
+    # The model would refuse it again; for all other reasons that audio itself gives, loading fails.
+    return not status.startswith(f"failed: too short: {len(clip.samples)} samples ")

@@ -136,7 +136,10 @@ def _open(plan: KeyPlan, run: RunPlan) -> tuple[Job, Extractor | None, list[str]
         source = plan.source.card.normalisation_source
         notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")
     table = clip_table(writer.manifest, run.manifest, run.durations, plan.policy, config.workers)
-    notes += (refresh if config.refresh else report_changes)(writer, table, config.workers)
+    if config.refresh:
+        notes += refresh(writer, table, config.workers, plan.policy)
+    else:
+        notes += report_changes(writer, table, config.workers)
     units = writer.pending_units(plan.layers)
     share = parse_share(config.share) if config.share else share_of_job_array()
     if share:

@@ -133,6 +133,7 @@ class UnitResult:
         """Mark a row as failed, whatever it holds."""
         self.status[row] = f"failed: {reason}"
         self.n_frames[row] = 0
+        self.audio_hash[row] = ""
         if self.frames is not None:
             self.frames.drop(row)
         self._failed[str(self.ids[row])] = reason
