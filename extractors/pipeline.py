@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -19,8 +20,10 @@ from extractors.request import KeyPlan
 from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
+from featurestore.errors import KeyNotFound
+from featurestore.key import read_key
 from featurestore.shares import parse_share, share_of_job_array
-from featurestore.writer import delete_key, open_key
+from featurestore.writer import check_same, delete_key, open_key
 
 OnProgress = Callable[[Progress], None]
 
@@ -51,7 +54,9 @@ def extract_all(
     began = time.perf_counter()
     plan = plan_all(configs)
     config, devices = plan.config, plan.devices
-    opened = [_open(key, plan) for key in plan.keys]
+    # All keys before any: what one model is refused for must not cost the key of another.
+    checked = [_check(key, plan) for key in plan.keys]
+    opened = [_open(key, plan, extractor) for key, extractor in zip(plan.keys, checked, strict=True)]
     jobs = [job for job, _, _ in opened]
     if config.cluster is not None or len(devices) > 1:
         outcomes, notes = run_distributed(
@@ -121,13 +126,23 @@ def _selfcheck(job: Job, run_s: float) -> SelfCheck | None:
     return selfcheck(job, utterances, most_s=SHARE_OF_RUN * run_s if job.config.selfcheck is None else None)
 
 
-def _open(plan: KeyPlan, run: RunPlan) -> tuple[Job, Extractor | None, list[str]]:
-    """Make or open a key and see what is to be done; with the model where it had to be loaded for that."""
-    config, request = plan.config, plan.request
-    extractor = None
-    if config.overwrite:
+def _check(plan: KeyPlan, run: RunPlan) -> Extractor | None:
+    """Refuse a key that cannot be gone on with, changing nothing; the model where it is loaded for that."""
+    if plan.config.overwrite:
         # Weights first: a model that cannot be loaded must not cost what is stored.
-        extractor = load_model(plan.source, plan.device, config)
+        return load_model(plan.source, plan.device, plan.config)
+    with contextlib.suppress(KeyNotFound):
+        info = read_key(run.storage, plan.request.model, plan.request.dataset)
+        check_same(run.storage, info, plan.request.fingerprint)
+    return None
+
+
+def _open(
+    plan: KeyPlan, run: RunPlan, extractor: Extractor | None
+) -> tuple[Job, Extractor | None, list[str]]:
+    """Make or open a key and see what is to be done; with the model where it is loaded already."""
+    config, request = plan.config, plan.request
+    if config.overwrite:
         delete_key(run.storage, request.model, request.dataset)
     writer, notes = open_key(run.storage, request, run.manifest, plan.ids, prune=config.prune)
     if config.preset:

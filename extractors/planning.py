@@ -15,6 +15,7 @@ from extractors.models import find_model
 from extractors.request import KeyPlan, plan_key, resolve_devices
 from featurestore.errors import ConfigError
 from featurestore.manifest import Manifest, read_manifest
+from featurestore.shares import share_of_job_array
 from featurestore.storage import Storage, open_storage
 
 # What the models of one run have in common.
@@ -49,6 +50,7 @@ def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
         UserError: of the kind that fits.
     """
     config = _common(configs)
+    _check_overwrite(configs)
     manifest = choose_channels(read_manifest(config.manifest), config.channel, config.workers)
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
@@ -77,6 +79,19 @@ def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
         if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
             raise ConfigError(f"models of one run share {', '.join(_SHARED)}")
     return first
+
+
+def _check_overwrite(configs: Sequence[ExtractConfig]) -> None:
+    """Every task of an array would delete what the others have done."""
+    if not any(c.overwrite for c in configs):
+        return
+    array = share_of_job_array()
+    share = next((f"--share {c.share}" for c in configs if c.share), f"a SLURM array (share {array})")
+    if array or any(c.share for c in configs):
+        raise ConfigError(
+            f"--overwrite with {share}: each share would delete what the others have done; "
+            "remove the key once with fs rm, and leave --overwrite out"
+        )
 
 
 def _check_distinct(plans: Sequence[KeyPlan]) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from extractors.audio import Prepared
+from extractors.changes import Location
 from extractors.job import Job
 from extractors.loading import SharedClips
 from extractors.results import Progress, UnitResult
@@ -54,17 +55,32 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, on_progress: OnProgress | Non
 
 
 def _same_rows(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs in groups whose keys hold the same rows in the same units."""
+    """Jobs in groups whose keys hold the same rows, of the same audio, in the same units."""
     groups: list[list[Job]] = []
     for job in jobs:
         for group in groups:
-            a, b = job.writer, group[0].writer
-            if a.info.shape.unit_rows == b.info.shape.unit_rows and np.array_equal(a.ids, b.ids):
+            if _alike(job, group[0]):
                 group.append(job)
                 break
         else:
             groups.append([job])
     return groups
+
+
+def _alike(a: Job, b: Job) -> bool:
+    one, other = a.writer.info, b.writer.info
+    return (
+        one.shape.unit_rows == other.shape.unit_rows
+        and one.segments == other.segments
+        and np.array_equal(a.writer.ids, b.writer.ids)
+        # Keys may remember other places for utterances that the manifest no longer has.
+        and all(_same_place(where, b.where[i]) for i, where in a.where.items() if i in b.where)
+    )
+
+
+def _same_place(a: Location, b: Location) -> bool:
+    # NaN stands for an open end; plain Python, as there may be millions.
+    return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))
 
 
 class _Run:

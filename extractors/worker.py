@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from extractors.results import SelfCheck
 from extractors.run import OnProgress, run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, selfcheck
 from extractors.windows import long_clips
+from featurestore.fingerprint import digest
 from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
 from featurestore.manifest import Manifest
@@ -87,17 +87,13 @@ class CheckTask:
 
 @dataclass(frozen=True)
 class _Loaded:
+    weights: str  # digest of the model's part of the fingerprint
     extractor: Extractor
     budget: Budget | None
 
 
-# What this process has loaded, by what decides it.
+# What this process has loaded, by how it was asked for.
 _MODELS: dict[tuple[str, ...], _Loaded] = {}
-
-
-@cache
-def _source(model: str, torch_weights: bool) -> ModelSource:
-    return find_model(model, allow_pickle=torch_weights)
 
 
 def part_of(job: Job, units: Sequence[Unit], device: str) -> KeyPart:
@@ -119,9 +115,7 @@ def do_units(task: UnitsTask, on_progress: OnProgress | None = None) -> Report:
     Raises:
         FingerprintMismatch: the model is another one here than where the work was planned.
     """
-    jobs = [_job(part) for part in task.parts]
-    for job, part in zip(jobs, task.parts, strict=True):
-        _load(job, part)
+    jobs = [_loaded_job(part) for part in task.parts]
     run_jobs(jobs, workers=task.parts[0].config.workers, on_progress=on_progress)
     return Report(
         notes=[note for job in jobs for note in job.notes()],
@@ -131,15 +125,21 @@ def do_units(task: UnitsTask, on_progress: OnProgress | None = None) -> Report:
 
 def check_clips(task: CheckTask) -> SelfCheck:
     """Embed clips again alone and compare with the store."""
-    job = _job(task.part)
-    _load(job, task.part)
+    job = _loaded_job(task.part)
     unasked = task.part.config.selfcheck is None
     return selfcheck(job, task.utterances, most_s=SHARE_OF_RUN * task.run_s if unasked else None)
 
 
-def _job(part: KeyPart) -> Job:
+def _loaded_job(part: KeyPart) -> Job:
+    # Looked up for every task: a process may outlive the weights it has read.
+    source = find_model(part.config.model, allow_pickle=part.config.torch_weights)
+    job = _job(part, source)
+    _load(job, part, source)
+    return job
+
+
+def _job(part: KeyPart, source: ModelSource) -> Job:
     config = part.config
-    source = _source(config.model, config.torch_weights)
     storage = open_storage(config.store)
     ids = np.asarray(read_ids(storage, part.info), dtype=object)
     # Only the ids are needed to write units.
@@ -156,14 +156,16 @@ def _job(part: KeyPart) -> Job:
     )
 
 
-def _load(job: Job, part: KeyPart) -> None:
+def _load(job: Job, part: KeyPart, source: ModelSource) -> None:
     config = part.config
+    wanted = fingerprint(config, source, job.policy, job.long_clips, part.info.functionals)
+    check_same(job.writer.storage, part.info, wanted)
     decisive = (config.torch_weights, config.compile, config.batch_seconds)
     key = (config.model, job.device, config.precision, *map(str, decisive))
-    if key not in _MODELS:
-        source = _source(config.model, config.torch_weights)
-        wanted = fingerprint(config, source, job.policy, job.long_clips, part.info.functionals)
-        check_same(job.writer.storage, part.info, wanted)
-        _MODELS[key] = _Loaded(load_model(source, job.device, config), None)
-    job.load(_MODELS[key].extractor, _MODELS[key].budget)
-    _MODELS[key] = _Loaded(_MODELS[key].extractor, job.loaded.budget)
+    weights = digest(wanted["model"])
+    loaded = _MODELS.get(key)
+    if loaded is None or loaded.weights != weights:
+        _MODELS.pop(key, None)  # two of them may not fit
+        loaded = _Loaded(weights, load_model(source, job.device, config), None)
+    job.load(loaded.extractor, loaded.budget)
+    _MODELS[key] = _Loaded(weights, loaded.extractor, job.loaded.budget)

@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from extractors.config import ExtractConfig, configs_of
-from extractors.pipeline import extract, extract_all
+from extractors.pipeline import _open, extract, extract_all
+from extractors.planning import plan_all
+from extractors.worker import UnitsTask, do_units, part_of
 from featurestore import columns
 from featurestore.errors import ConfigError, FingerprintMismatch
 from tests.extractors.registered import register
@@ -130,3 +133,22 @@ def test_devices_that_do_not_exist_and_clusters_that_cannot_be_are_refused(
     with pytest.raises(ConfigError, match="expected one device, that of a worker"):
         ExtractConfig(**options, cluster="local:2", device="cpu,cpu")  # type: ignore[arg-type]
     assert not (tmp_path / "s").exists()
+
+
+def test_a_worker_that_outlives_its_weights_refuses_other_ones(clips: Clips, tmp_path: Path) -> None:
+    model = save_ssl(tmp_path / "tiny", "hubert", "base")
+    given = ExtractConfig(
+        manifest=clips([6000] * 4),
+        dataset="noise",
+        model=str(model),
+        store=str(tmp_path / "s"),
+        unit_rows=2,
+        device="cpu",
+    )
+    plan = plan_all([given])
+    job, _, _ = _open(plan.keys[0], plan, None)
+    do_units(UnitsTask(parts=(part_of(job, job.units[:1], "cpu"),)))
+    weights = safetensors.torch.load_file(model / "model.safetensors")
+    safetensors.torch.save_file({k: v + 1 for k, v in weights.items()}, model / "model.safetensors")
+    with pytest.raises(FingerprintMismatch, match="made with other settings"):
+        do_units(UnitsTask(parts=(part_of(job, job.units[1:], "cpu"),)))

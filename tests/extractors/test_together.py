@@ -12,7 +12,7 @@ from extractors.config import ExtractConfig, configs_of
 from extractors.memory import Budget
 from extractors.pipeline import extract, extract_all
 from featurestore import open_store
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, FingerprintMismatch, ModelError
 from tests.extractors.registered import register
 from tests.extractors.test_pipeline import embeddings
 from tests.models import save_ssl
@@ -103,3 +103,47 @@ def test_a_halved_budget_cuts_smaller_groups() -> None:
     budget.halve([10] * 4)
     assert [len(r) for r in budget.regroup([10] * 8)] == [2] * 4
     assert Budget(40, fixed_samples=100).n_samples == 400
+
+
+def test_a_model_that_is_refused_costs_no_key_of_another(clips: Clips, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    extract_all(configs_of(["logmel", "mfcc"], [], **options(clips([6000] * 4), store)))
+    before = embeddings(store)
+    manifest = clips([6000] * 6)
+    first = ExtractConfig(**options(manifest, store, model="logmel"))  # type: ignore[arg-type]
+    second = ExtractConfig(**options(manifest, store, model="mfcc", normalisation="peak"))  # type: ignore[arg-type]
+    with pytest.raises(FingerprintMismatch, match="key mfcc/noise was made with other settings"):
+        extract_all([first, second])
+    assert embeddings(store) == before
+    broken = save_ssl(tmp_path / "broken", "hubert", "base")
+    (broken / "model.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        extract_all(configs_of(["logmel", str(broken)], [], **options(manifest, store, overwrite=True)))
+    assert embeddings(store) == before
+
+
+def test_overwriting_in_shares_is_refused(
+    clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(clips([6000] * 2), tmp_path / "s", model="logmel", overwrite=True)
+    with pytest.raises(ConfigError, match="--overwrite with --share 1/2"):
+        extract(ExtractConfig(**given, share="1/2"))  # type: ignore[arg-type]
+    for name, value in {"ID": 1, "MIN": 0, "MAX": 3, "COUNT": 4, "STEP": 1}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    with pytest.raises(ConfigError, match="--overwrite with a SLURM array"):
+        extract(ExtractConfig(**given))  # type: ignore[arg-type]
+
+
+def test_utterances_that_lie_elsewhere_for_another_key_are_read_there(clips: Clips, tmp_path: Path) -> None:
+    manifest, store = clips([6000] * 4), tmp_path / "s"
+    extract_all(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
+    from extractors.pipeline import _check, _open
+    from extractors.planning import plan_all
+    from extractors.run import _same_rows
+
+    plan = plan_all(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
+    one, other = (_open(key, plan, _check(key, plan))[0] for key in plan.keys)
+    assert _same_rows([one, other]) == [[one, other]]
+    path, *place = other.where["clip002"]
+    other.where["clip002"] = (f"{path}.moved", *place)  # type: ignore[assignment]
+    assert _same_rows([one, other]) == [[one], [other]]
