@@ -186,7 +186,9 @@ def main(debug: bool) -> None:
     help="Stored number type of frames.",
 )
 @click.option(
-    "--batch-seconds", type=float, help="Most seconds of audio in a batch; default 30 on a CPU, 300 on a GPU."
+    "--batch-seconds",
+    type=float,
+    help="Most seconds of audio in a batch; default 30 on a CPU, what fits on a GPU.",
 )
 @click.option("--workers", type=int, help="Threads that decode audio; default: one per core, at most 8.")
 @click.option(

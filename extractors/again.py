@@ -56,6 +56,7 @@ def same_extraction(
         "dtype": wanted.get("dtype"),
         "precision": wanted.get("precision"),
         "normalisation": audio.get("normalisation"),
+        "compile": wanted.get("compiled"),
         **{k: v for k, v in given.items() if k in VALUE_OPTIONS},
     }
     options["functionals"] = tuple(options["functionals"] or ()) or None

@@ -8,7 +8,7 @@ from extractors.aves import AvesSource
 from extractors.base import Extractor, ModelSource
 from extractors.config import ExtractConfig
 from extractors.folders import TransformersSource, one_line
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, ModelError
 
 
 def load_model(source: ModelSource, device: str, config: ExtractConfig) -> Extractor:
@@ -23,7 +23,13 @@ def load_model(source: ModelSource, device: str, config: ExtractConfig) -> Extra
 
     from extractors.running import LayerTap
 
-    extractor = source.load(device, config.precision)
+    try:
+        extractor = source.load(device, config.precision)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"--model {config.model}: does not fit the memory of {device} ({one_line(error)}); give another "
+            "--device, or several models one after the other"
+        ) from error
     tap = getattr(extractor, "tap", None)
     if config.compile and isinstance(tap, LayerTap):
         for block in tap.blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,6 +135,13 @@ class ExtractConfig:
             raise ConfigError("--unit-rows and --workers: expected at least 1")
         if self.selfcheck is not None and self.selfcheck < 0:
             raise ConfigError(f"--selfcheck: expected 0 or more clips, got {self.selfcheck}")
+        for option, seconds in (
+            ("batch-seconds", self.batch_seconds),
+            ("window-s", self.window_s),
+            ("overlap-s", self.overlap_s),
+        ):
+            if seconds is not None and not math.isfinite(seconds):
+                raise ConfigError(f"--{option}: expected a number of seconds, got {seconds:g}")
         if self.batch_seconds is not None and self.batch_seconds <= 0:
             raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
 

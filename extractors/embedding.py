@@ -69,7 +69,17 @@ class Embedder:
             result.duration_s[row] = clip.duration_s
             n_samples = len(clip.samples)
             pieces = self._long_clips.cut(row, n_samples, self._min_samples)
-            if sum(self.extractor.n_frames(w.n_samples) for w in pieces) < self._min_frames:
+            try:
+                n_frames = sum(self.extractor.n_frames(w.n_samples) for w in pieces)
+            except (RuntimeError, MemoryError) as error:
+                # Models of whose frames nothing else is known are run to count them.
+                if not is_out_of_memory(error):
+                    raise
+                free_caches()
+                seconds = n_samples / self.extractor.card.sample_rate_hz
+                result.fail(row, f"out of memory: {seconds:.1f} s of audio do not fit this device")
+                continue
+            if n_frames < self._min_frames:
                 result.fail(row, f"too short: {n_samples} samples give fewer than {self._min_frames} frames")
                 continue
             windows.extend(pieces)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from extractors.base import ModelCard, OnLayer, Precision
+from extractors.memory import is_out_of_memory
 from extractors.running import autocast, count_frames
 
 # `[b, n]` on the model's device, layers wanted → frames of each of them, `[b, t, d]`.
@@ -68,8 +69,8 @@ class FrameCounter:
     def _insert(self, n_samples: int) -> int:
         try:
             count = self._measure(n_samples)
-        except _TOO_SHORT:
-            if n_samples > self._lengths[-1]:
+        except _TOO_SHORT as error:
+            if n_samples > self._lengths[-1] or is_out_of_memory(error):
                 raise
             count = 0
         i = bisect.bisect_left(self._lengths, n_samples)

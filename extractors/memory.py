@@ -11,7 +11,7 @@ from extractors.batching import cut_batches, plan_batches
 # Padded seconds of audio per forward on a CPU: larger ones only leave its caches.
 CPU_SECONDS = 30.0
 # What a forward costs besides its samples, in seconds of audio: calls, and products too small to be quick.
-# Measured with HuBERT-base on two cores (119 ms for a clip alone, 70 ms of it for its samples).
+# An estimate, from the rates of single clips and of full batches of HuBERT-base on two cores.
 OVERHEAD_SECONDS = {"cpu": 0.3, "cuda": 5.0}
 # A GPU gains nothing from more; below it, its free memory decides.
 CUDA_MOST_SECONDS = 1200.0

@@ -38,6 +38,7 @@ VALUE_OPTIONS = (
     "window_s",
     "overlap_s",
     "preset",
+    "compile",
 )
 VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
 

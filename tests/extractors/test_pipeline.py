@@ -205,6 +205,8 @@ def test_progress_counts_up_to_all_clips(clips: Clips, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"dataset": "a/b"}, "dataset name 'a/b' may hold"),
+        ({"batch_seconds": float("nan")}, "--batch-seconds: expected a number of seconds, got nan"),
+        ({"window_s": float("inf")}, "--window-s: expected a number of seconds, got inf"),
         ({"name": ".."}, "model name '..'"),
         ({"layers": "0-9"}, "logmel has layers 0-0, there is no 9"),
         ({"device": "tpu"}, "--device: expected auto, cpu"),
