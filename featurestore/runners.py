@@ -190,7 +190,9 @@ def _local(n_workers: int) -> Iterator[Runner]:
             host="127.0.0.1",
             memory_limit=0,  # a task larger than its share must not be killed and tried again
             env=threads,
-            silence_logs=logging.ERROR,  # a worker stopped in the middle of a task says so at length
+            # A worker that is stopped or killed in the middle of a task says so at length; what matters of it
+            # comes back as the error of its task.
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -91,7 +91,8 @@ def test_ctrl_c_leaves_a_state_that_the_named_command_goes_on_from(store: str, t
     _, stderr = run.communicate(timeout=60)
     assert run.returncode == 130, stderr
     lines = [line for line in stderr.splitlines() if not line.startswith(("leakage:", "note:"))]
-    assert lines == [f"interrupted: what was finished is kept; to go on: {lines[0].split('go on: ')[1]}"]
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("interrupted: what was finished is kept; to go on: ")
     assert lines[0].endswith(" ".join(asked))
     kept = read_results(out)
     assert 0 < len(kept) < 10
