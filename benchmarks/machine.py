@@ -22,3 +22,13 @@ def describe(*packages: str) -> str:
     versions = ", ".join(f"{n} {version(n)}" for n in names)
     python = platform.python_version()
     return f"{date.today()}: {model}, {os.cpu_count()} cores, {memory}; Python {python}, {versions}"
+
+
+def peak_resident_bytes() -> int:
+    """Most memory this process has held since its program began.
+
+    Not `resource.getrusage`: a process that a large one started reports the peak of the one that started
+    it, as Linux carries the value across fork and exec.
+    """
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))

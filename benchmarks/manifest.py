@@ -10,7 +10,6 @@ peer is `pandas.read_csv` of the same file, in the same run. ``--record`` keeps 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from machine import describe
+from machine import describe, peak_resident_bytes
 
 from featurestore.manifest import read_manifest
 from featurestore.plan import Segment, order_rows, units_of
@@ -49,7 +48,7 @@ def made_table(n: int) -> pd.DataFrame:
 
 
 def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return peak_resident_bytes() / 1e9
 
 
 def main() -> None:

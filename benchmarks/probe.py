@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe
+from machine import describe, peak_resident_bytes
 from made import CLASS_SIZES, LABEL, classes, values, write_key
 from torch import nn
 
@@ -188,7 +187,7 @@ def measure(step: str, root: Path, memory: str) -> None:
     else:
         (row,) = run_task(pickle.loads(kept.read_bytes()), parse_bytes(memory)).rows  # noqa: S301
         found = {"seconds_training": float(row["fit_s"]), "uar_test": float(row["uar_test"])}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident_bytes()
     found |= {f"{step}_seconds": time.perf_counter() - start, f"{step}_resident_gigabytes": peak / 1e9}
     print(json.dumps(found))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# oneDNN keeps compiled kernels of every shape it has met, and clips have many lengths: memory would grow with
-# the corpus up to its limit of 1,024 kernels. Read at the first product, so before any model runs.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+# oneDNN keeps compiled kernels, with their scratch memory, of every shape it has met, and clips have many
+# lengths: memory would grow with the corpus up to its limit of 1,024 kernels. The blocks of a model share
+# about this many. Read at the first product, so before any model runs.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig

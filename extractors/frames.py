@@ -35,11 +35,11 @@ def plan_frames(
     n_layers: int,
     unit_rows: int | None,
     dtype: DTypeName,
-) -> tuple[int, FrameShape]:
-    """Rows per unit and the shape of the frame arrays for clips in the order of the plan.
+) -> tuple[int, FrameShape, np.ndarray]:
+    """Rows per unit, the shape of the frame arrays, and most frames per row, int64 `[n]`.
 
     Args:
-        durations_s: seconds of every clip, longest first; NaN where unknown.
+        durations_s: seconds of every clip in the order of the plan, longest first; NaN where unknown.
         card: the model.
         policy: how audio is prepared.
         n_layers: layers that are kept.
@@ -55,7 +55,7 @@ def plan_frames(
             unit_rows //= 2
     per_unit = [int(bounds[i : i + unit_rows].sum()) for i in range(0, len(bounds), unit_rows)]
     room = room_for(max(per_unit, default=1), card.n_features, dtype)
-    return unit_rows, FrameShape(n_features=card.n_features, unit_frames=room, dtype=dtype)
+    return unit_rows, FrameShape(n_features=card.n_features, unit_frames=room, dtype=dtype), bounds
 
 
 class FrameCollector:

@@ -23,7 +23,7 @@ from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
 from featurestore.errors import KeyNotFound
 from featurestore.key import read_key
 from featurestore.shares import parse_share, share_of_job_array
-from featurestore.writer import check_same, delete_key, open_key
+from featurestore.writer import check_request, delete_key, open_key
 
 OnProgress = Callable[[Progress], None]
 
@@ -133,7 +133,7 @@ def _check(plan: KeyPlan, run: RunPlan) -> Extractor | None:
         return load_model(plan.source, plan.device, plan.config)
     with contextlib.suppress(KeyNotFound):
         info = read_key(run.storage, plan.request.model, plan.request.dataset)
-        check_same(run.storage, info, plan.request.fingerprint)
+        check_request(run.storage, info, plan.request, plan.ids)
     return None
 
 

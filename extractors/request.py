@@ -88,9 +88,9 @@ def plan_key(
     layers = choose_layers(config.layers, source)
     model_s = model_seconds(manifest, durations, policy, config.workers)
     order = order_rows(model_s, manifest.table["utterance_id"].tolist())
-    unit_rows, frames = config.unit_rows or DEFAULT_UNIT_ROWS, None
+    unit_rows, frames, bounds = config.unit_rows or DEFAULT_UNIT_ROWS, None, None
     if config.frames:
-        unit_rows, frames = plan_frames(
+        unit_rows, frames, bounds = plan_frames(
             model_s[order],
             source.card,
             policy,
@@ -109,6 +109,7 @@ def plan_key(
         codec=cast(CodecName, config.codec),
         unit_rows=unit_rows,
         frames=frames,
+        frame_bounds=bounds,
         versions=package_versions(VERSIONED_PACKAGES),
         model_card=describe(source, config),
     )

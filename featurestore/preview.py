@@ -14,7 +14,7 @@ from featurestore.manifest import Manifest
 from featurestore.plan import Unit, next_segment, units_of
 from featurestore.storage import Storage
 from featurestore.stored_manifest import read_stored_manifest, with_rows_of
-from featurestore.writer import KeyRequest, KeyWriter, check_same
+from featurestore.writer import KeyRequest, KeyWriter, check_request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def preview_key(
         prune: without the utterances that the manifest no longer has.
 
     Raises:
-        FingerprintMismatch: the key exists and was made with other settings.
+        UserError: the key exists and cannot take what is wanted; see `writer.check_request`.
     """
     info: KeyInfo | None = None
     if not overwrite:
@@ -62,7 +62,7 @@ def preview_key(
         info = request.to_info(len(ordered_ids))
         writer = KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest)
         return Preview(writer=writer, pending=info.units)
-    check_same(storage, info, request.fingerprint)
+    check_request(storage, info, request, ordered_ids)
     ledger = read_ledger(storage, info.path)
     wanted = list(request.layers)
     pending = [u for u in info.units if not is_complete(ledger.get(u.index), u, wanted)]

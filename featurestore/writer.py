@@ -44,7 +44,12 @@ DELETERS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class KeyRequest:
-    """What an extraction wants a key to be; see `KeyInfo` for the fields they share."""
+    """What an extraction wants a key to be; see `KeyInfo` for the fields they share.
+
+    Attributes:
+        frame_bounds: in keys that keep frames, the most frames that each row can have, int64 `[n]` in the
+            order of the plan; None where that is not known before.
+    """
 
     model: str
     dataset: str
@@ -56,6 +61,7 @@ class KeyRequest:
     codec: layout.CodecName = "fast"
     unit_rows: int = DEFAULT_UNIT_ROWS
     frames: layout.FrameShape | None = None
+    frame_bounds: np.ndarray | None = None
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     model_card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -274,9 +280,7 @@ def open_key(
         info = read_key(storage, request.model, request.dataset)
     except KeyNotFound:
         return _create(storage, request, manifest, ordered_ids), []
-    check_same(storage, info, request.fingerprint)
-    if request.frames is not None:
-        _check_frames(info, request.frames)
+    check_request(storage, info, request, ordered_ids)
     notes: list[str] = []
     stored_ids = read_ids(storage, info)
     stored_set = set(stored_ids.tolist()) - {""}
@@ -321,18 +325,48 @@ def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) 
         )
 
 
-def _check_frames(info: KeyInfo, wanted: layout.FrameShape) -> None:
+def check_request(
+    storage: Storage, info: KeyInfo, request: KeyRequest, ordered_ids: Sequence[str] | np.ndarray
+) -> None:
+    """Refuse what a key that exists cannot take, before it is touched.
+
+    Args:
+        storage: the root.
+        info: the key.
+        request: what an extraction wants of it.
+        ordered_ids: `[n]` ids in the order of the plan.
+
+    Raises:
+        FingerprintMismatch: it was made with other settings.
+        ConfigError: it keeps no frames, or in another dtype, or has no room for those of new utterances.
+    """
+    check_same(storage, info, request.fingerprint)
+    if request.frames is None:
+        return
     advice = "give another --name or --dataset, or replace it with --overwrite"
     if info.frames is None:
         raise ConfigError(f"key {info.path} was made without --frames; {advice}")
-    if info.frames.dtype != wanted.dtype:
+    if info.frames.dtype != request.frames.dtype:
         raise ConfigError(
-            f"key {info.path} holds frames in {info.frames.dtype}, not {wanted.dtype}; {advice}"
+            f"key {info.path} holds frames in {info.frames.dtype}, not {request.frames.dtype}; {advice}"
         )
-    if wanted.unit_frames > info.frames.unit_frames:
+    if request.frame_bounds is None:
+        return
+    stored = set(read_ids(storage, info).tolist())
+    is_new = np.array([i not in stored for i in ordered_ids], dtype=bool)
+    bounds = request.frame_bounds[is_new]
+    # New rows begin a unit of their own, in the order of the plan.
+    needed = max(
+        (
+            int(bounds[i : i + info.shape.unit_rows].sum())
+            for i in range(0, len(bounds), info.shape.unit_rows)
+        ),
+        default=0,
+    )
+    if needed > info.frames.unit_frames:
         raise ConfigError(
-            f"key {info.path} has room for {info.frames.unit_frames} frames a unit, and the clips need "
-            f"{wanted.unit_frames}: new clips are longer than those it was planned for; {advice}"
+            f"key {info.path} has room for {info.frames.unit_frames} frames a unit, and new clips need up to "
+            f"{needed}: they are longer than those it was planned for; {advice}"
         )
 
 

@@ -17,6 +17,7 @@ from probes.standardise import Moments, Standardiser
 from probes.training import Batch, Inputs
 
 if TYPE_CHECKING:
+    from featurestore.layer import Layer
     from featurestore.store import Features
 
 FloatArray = npt.NDArray[np.float32]
@@ -107,31 +108,54 @@ def read_frames(features: Features, layer: int, position: IntArray) -> FrameRows
         StoreError: a row with status ok has no frames, or frames that are not finite.
     """
     source = features.layer(layer)
-    offsets = np.concatenate([[0], np.cumsum(source.n_frames, dtype=np.int64)])
-    lengths = source.n_frames[position].astype(np.int64)
-    where = f"{features.storage.url}: {features.model}/{features.dataset}"
-    if (lengths < 1).any():
-        name = features.index["utterance_id"].iloc[int(position[np.argmin(lengths)])]
-        raise StoreError(f"{where}: {name!r} has status ok and no frames; run `fs verify`")
+    lengths = frame_counts(features, source, position)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
     values = np.empty((int(lengths.sum()), features.info.shape.n_features), dtype=np.float32)
     bounds = [0, *np.searchsorted(position, [s.stop for s in source.shards]).tolist()]
-    for shard, (first, last) in zip(source.shards, itertools.pairwise(bounds), strict=True):
-        if first == last:
-            continue
-        of_unit = source.frames_of(shard)
-        begin = offsets[shard.start]
-        for i in range(first, last):
-            at = offsets[position[i]] - begin
-            frames = of_unit[at : at + lengths[i]]
-            if not np.isfinite(frames).all():
-                name = features.index["utterance_id"].iloc[int(position[i])]
-                raise StoreError(
-                    f"{where}: frames of layer {layer} hold NaN or infinity for {name!r}, whose status "
-                    "is ok; run `fs verify`"
-                )
-            values[starts[i] : starts[i] + lengths[i]] = frames
+    for first, last in itertools.pairwise(bounds):
+        if first < last:
+            run = slice(first, last)
+            fill_frames(features, source, position[run], starts[run], values)
     return FrameRows(values, starts, lengths)
+
+
+def frame_counts(features: Features, source: Layer, position: IntArray) -> IntArray:
+    """Frames of the given rows of the index `[n]`.
+
+    Raises:
+        StoreError: a row with status ok has no frames.
+    """
+    lengths = source.n_frames[position].astype(np.int64)
+    if (lengths < 1).any():
+        name = features.index["utterance_id"].iloc[int(position[np.argmin(lengths)])]
+        raise StoreError(f"{_key(features)}: {name!r} has status ok and no frames; run `fs verify`")
+    return lengths
+
+
+def fill_frames(
+    features: Features, source: Layer, position: IntArray, starts: IntArray, out: FloatArray
+) -> None:
+    """Read rows of one unit (ascending), and put each where it begins in `out` `[total, d]`.
+
+    Raises:
+        StoreError: frames that are not finite.
+    """
+    first, stop = int(position[0]), int(position[-1]) + 1
+    values = source.frames_of(slice(first, stop))
+    offsets = np.concatenate([[0], np.cumsum(source.n_frames[first:stop], dtype=np.int64)])
+    for row, start in zip(position, starts, strict=True):
+        frames = values[offsets[row - first] : offsets[row - first + 1]]
+        if not np.isfinite(frames).all():
+            name = features.index["utterance_id"].iloc[int(row)]
+            raise StoreError(
+                f"{_key(features)}: frames of layer {source.layer} hold NaN or infinity for {name!r}, whose "
+                "status is ok; run `fs verify`"
+            )
+        out[start : start + len(frames)] = frames
+
+
+def _key(features: Features) -> str:
+    return f"{features.storage.url}: {features.model}/{features.dataset}"
 
 
 def standardise_frames(parts: Mapping[str, FrameRows]) -> Standardiser:

@@ -115,20 +115,27 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
 def _frames(
     task: ProbeTask, question: Question, memory_bytes: int | None
 ) -> tuple[dict[str, Any], Standardiser]:
-    """Standardised frames of each part."""
+    """Standardised frames of each part; where memory does not hold them, they stay in the store."""
     from featurestore import open_store
     from featurestore.memory import worker_bytes
+    from probes.frame_streaming import standardised_frames, streamed_frames
     from probes.frames import read_frames, standardise_frames
-    from probes.room import must_fit
+    from probes.room import ACTIVATION_BYTES, block_rows
 
     features = open_store(task.store).features(task.model, task.dataset)
     position = question.labelled.position
-    n_frames = int(features.layer(task.layers[0]).n_frames[position].sum())
+    (layer,) = task.layers
+    n_frames = int(features.layer(layer).n_frames[position].sum())
     what = f"classifier {task.classifier} on the frames of {task.model}/{task.dataset} {task.place}"
-    must_fit(n_frames, features.info.shape.n_features, memory_bytes or worker_bytes(), what)
-    rows = read_frames(features, task.layers[0], position)
-    parts = {name: rows[where] for name, where in question.split.parts()}
-    return parts, standardise_frames(parts)
+    width = features.info.shape.n_features
+    memory = memory_bytes or worker_bytes()
+    block = block_rows(n_frames, width, memory, min(ACTIVATION_BYTES, 4 * n_frames * width), what)
+    if block is None:
+        rows = read_frames(features, layer, position)
+        held = {name: rows[where] for name, where in question.split.parts()}
+        return held, standardise_frames(held)
+    streamed = streamed_frames(features, layer, position, block)
+    return standardised_frames({name: streamed[where] for name, where in question.split.parts()})
 
 
 def fit_bundle(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from transformers import AutoModel
 from extractors import ExtractConfig, extract, find_model
 from extractors.audio import AudioPolicy
 from extractors.frames import frame_bound, plan_frames
+from extractors.pipeline import extract_all
 from featurestore import open_store
 from featurestore.errors import ConfigError, CorruptData
+from featurestore.key import list_keys, read_key
 from featurestore.layer import Layer
-from featurestore.storage import LocalStorage
+from featurestore.storage import LocalStorage, open_storage
 from featurestore.verify import verify_key
 from tests.conftest import write_clips
 from tests.models import save_ssl, save_whisper
@@ -157,8 +160,42 @@ def test_growth_by_clips_that_fit_and_by_clips_that_do_not(stored: tuple[Path, P
     write_clips(tmp_path / "audio" / "long", [2_000_000], seed=6)
     longer = pd.DataFrame({"path": ["long/clip000.wav"], "kind": "a", "caller": "c0"})
     pd.concat([table, more, longer]).to_csv(tmp_path / "audio" / "manifest.csv", index=False)
-    with pytest.raises(ConfigError, match="new clips are longer than those it was planned for"):
+    with pytest.raises(ConfigError, match=r"new clips need up to .*longer than those it was planned for"):
         extract(config(tmp_path, frames_dtype="float32"))
+
+
+def test_room_is_counted_in_units_of_the_key_whatever_this_run_asks(
+    stored: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One more clip that nearly fills a unit fits; two of them do not, as the key has 3 rows a unit."""
+    manifest = tmp_path / "audio" / "manifest.csv"
+    table = pd.read_csv(manifest)
+    info = read_key(open_storage(stored[1]), "tiny", "d")
+    assert info.frames is not None
+    assert info.shape.unit_rows == 3
+    n_frames = int(0.95 * info.frames.unit_frames)
+    write_clips(tmp_path / "audio" / "long", [n_frames * 320 + 80] * 2, seed=7)
+    paths = ["long/clip000.wav", "long/clip001.wav"]
+    longer = pd.DataFrame({"path": paths, "kind": "a", "caller": "c0"})
+    before = sorted(p for p in stored[1].rglob("*") if p.is_file())
+    pd.concat([table, longer]).to_csv(manifest, index=False)
+    with pytest.raises(ConfigError, match="longer than those it was planned for"):
+        extract(config(tmp_path, frames_dtype="float32", unit_rows=1))
+    assert sorted(p for p in stored[1].rglob("*") if p.is_file()) == before
+    pd.concat([table, longer[:1]]).to_csv(manifest, index=False)
+    extract(config(tmp_path, frames_dtype="float32", unit_rows=64))
+    assert len(layer_of(stored[1], 1).frames(len(table))) == n_frames
+
+
+def test_frames_that_a_later_model_cannot_take_change_no_key(tmp_path: Path) -> None:
+    save_ssl(tmp_path / "tiny", "hubert", "base")
+    save_ssl(tmp_path / "other", "hubert", "base", seed=1)
+    write_clips(tmp_path / "audio", LENGTHS)
+    extract(config(tmp_path, frames=False))
+    first = dataclasses.replace(config(tmp_path), model=str(tmp_path / "other"))
+    with pytest.raises(ConfigError, match="made without --frames"):
+        extract_all([first, config(tmp_path)])
+    assert [m for m, _ in list_keys(open_storage(tmp_path / "store"))] == ["tiny"]
 
 
 @given(st.integers(1, 700_000), st.sampled_from([8000, 16_000, 22_050, 44_100]))
@@ -193,9 +230,12 @@ def _models() -> list:  # type: ignore[type-arg]
 def test_units_shrink_so_that_their_frames_fit_memory() -> None:
     card = find_model("logmel").card
     policy = AudioPolicy(sample_rate_hz=16_000, normalisation="none")
-    rows, shape = plan_frames([600.0] * 3000, card, policy, n_layers=1, unit_rows=None, dtype="float16")
+    rows, shape, bounds = plan_frames(
+        [600.0] * 3000, card, policy, n_layers=1, unit_rows=None, dtype="float16"
+    )
     assert rows == 64
     assert shape.unit_frames >= 64 * 60_000
+    assert bounds.shape == (3000,)
     assert shape.unit_frames % shape.chunk_frames == 0
-    rows, _ = plan_frames([0.4] * 3000, card, policy, n_layers=1, unit_rows=None, dtype="float16")
+    rows, _, _ = plan_frames([0.4] * 3000, card, policy, n_layers=1, unit_rows=None, dtype="float16")
     assert rows == 1024

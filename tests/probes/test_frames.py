@@ -19,8 +19,9 @@ from featurestore.layout import FrameShape
 from featurestore.manifest import from_table
 from featurestore.storage import open_storage
 from featurestore.writer import KeyRequest, UnitRows, open_key
-from probes import ProbeConfig, frames, read_predictions, read_results, run_probe
+from probes import ProbeConfig, frames, read_predictions, read_results, room, run_probe
 from probes.classifiers import Bundle, Fit, expand_grid, get_classifier
+from probes.frame_streaming import standardised_frames, streamed_frames
 from probes.frames import FrameRows, read_frames, standardise_frames
 
 D, C = 8, 3
@@ -317,16 +318,107 @@ def test_what_frames_cannot_do_is_one_line(
     assert not (tmp_path / "r").exists()
 
 
-def test_frames_that_do_not_fit_are_refused_in_one_line(
+def test_streamed_frames_are_those_in_memory(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
+) -> None:
+    store, _, _ = framed
+    f = open_store(store).features("framed", "calls")
+    ok = np.flatnonzero((f.index["status"] == "ok").to_numpy())
+    order = np.random.default_rng(0).permutation(len(ok))
+    where = {"train": order[:100], "val": order[100:120], "test": order[120:]}
+    held = read_frames(f, 1, ok)
+    parts = {name: held[rows] for name, rows in where.items()}
+    expected = standardise_frames(parts)
+    streamed = streamed_frames(f, 1, ok, block_frames=120)
+    streams, found = standardised_frames({name: streamed[rows] for name, rows in where.items()})
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-6)
+    for name, part in streams.items():
+        assert part.n_features == D
+        seen = []
+        for rows, block in part.blocks(torch.Generator().manual_seed(1)):
+            assert block.lengths.sum() <= 120
+            for i, row in enumerate(rows):
+                np.testing.assert_allclose(block.row(i), parts[name].row(row), atol=1e-5)
+            seen += rows.tolist()
+        assert sorted(seen) == list(range(len(part)))
+        scored = torch.cat([rows for rows, _ in part.scoring()])
+        assert sorted(scored.tolist()) == list(range(len(part)))
+
+
+def test_streamed_batches_hold_every_clip_once_an_epoch_and_in_another_order(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
+) -> None:
+    f = open_store(framed[0]).features("framed", "calls")
+    ok = np.flatnonzero((f.index["status"] == "ok").to_numpy())
+    part = streamed_frames(f, 1, np.random.default_rng(0).permutation(ok), block_frames=300)
+    y, generator = torch.arange(len(part)), torch.Generator().manual_seed(3)
+    epochs = []
+    for _ in range(2):
+        drawn: list[int] = []
+        for batch in part.batches(y, 16, generator):
+            assert 0 < len(batch.y) <= 16
+            for (x, padding), labels in batch.pieces:
+                for values, missing, row in zip(x, padding, labels.tolist(), strict=True):
+                    np.testing.assert_array_equal(
+                        values[~missing], f.layer(1).frames(int(part.position[row]))
+                    )
+            drawn += batch.y.tolist()
+        assert sorted(drawn) == y.tolist()
+        epochs.append(drawn)
+    assert epochs[0] != epochs[1]
+
+
+def test_a_clip_longer_than_a_block_is_a_block_alone(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
+) -> None:
+    f = open_store(framed[0]).features("framed", "calls")
+    ok = np.flatnonzero((f.index["status"] == "ok").to_numpy())
+    part = streamed_frames(f, 0, ok, block_frames=1)
+    sizes = [len(rows) for rows, _ in part.blocks()]
+    assert sum(sizes) == len(ok)
+    assert max(part.lengths) >= max(block.lengths.sum() for _, block in part.blocks())
+
+
+@pytest.mark.parametrize("classifier", ["attention", "mha"])
+def test_a_streamed_run_scores_like_one_in_memory(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    classifier: str,
+) -> None:
+    quick: dict[str, Any] = {"learning_rate": 0.05, "batch_size": 16, "max_epochs": 12}
+    if classifier == "mha":
+        quick |= {"heads": [2], "learning_rate": 0.005}
+
+    def run(name: str) -> pd.DataFrame:
+        given: dict[str, Any] = {"classifiers": (classifier,), "grid": {classifier: quick}, "layers": "1"}
+        return run_probe(
+            ProbeConfig(store=framed[0], labels=("call",), out=tmp_path / name, n_seeds=3, **given)
+        ).table
+
+    held = run("held")
+    monkeypatch.setattr(room, "block_rows", lambda *_: 400)
+    streamed = run("streamed")
+    assert held["fingerprint"].tolist() == streamed["fingerprint"].tolist()
+    assert held["ece_test"].tolist() != streamed["ece_test"].tolist(), "the rows came in another order"
+    for part in ("train", "val", "test"):
+        gap = abs(held[f"uar_{part}"].mean() - streamed[f"uar_{part}"].mean())
+        assert gap <= 2 * max(held[f"uar_{part}"].std(), 0.05), part
+    assert streamed["uar_test"].min() > 0.6
+
+
+def test_too_little_memory_even_for_a_block_of_frames_is_one_line(
     framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame], tmp_path: Path
 ) -> None:
     config = ProbeConfig(
         store=framed[0], labels=("call",), out=tmp_path, classifiers=("attention",), memory="50MB"
     )
     with pytest.raises(
-        ConfigError, match="classifier attention on the frames of framed/calls layer 0 needs all"
-    ):
+        ConfigError, match=r"classifier attention on the frames of framed/calls layer 0 takes at least"
+    ) as caught:
         run_probe(config)
+    assert "\n" not in str(caught.value)
 
 
 def test_heads_that_do_not_divide_the_features_are_named(
