@@ -10,8 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.apart import call_apart
+from featurestore.key import read_keys
 from featurestore.memory import parse_bytes
 from featurestore.runners import open_runner
+from featurestore.storage import MemoryStorage, open_storage
 from probes import results
 from probes.bundles import bundles
 from probes.leak_check import check_splits
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 VERSIONS_OF = ("featurestore-audio", "numpy", "pandas", "scikit-learn", "torch", "zarr", "dask")
 # results.parquet is rewritten at most this often while tasks finish.
 CONSOLIDATE_EVERY_S = 10.0
+# From here on planning and the leak check are done in a process of their own: 2 KB a row, most of which a
+# process keeps.
+ROWS_PLANNED_APART = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +112,11 @@ def run_probe(
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
     started = time.perf_counter()
-    plan = make_plan(config)
-    results.prepare(config.out)
+    plan, leakage = call_apart(plan_and_check, config) if _is_large(config) else plan_and_check(config)
     asked = {t.question(f) for t in plan.tasks for f in t.fits}
     done = results.finished(config.out) & asked
     tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
     n_fits = sum(len(t.fits) for t in tasks)
-    first_layer: dict[tuple[str, str], int] = {}
-    for task in plan.tasks:
-        # The layer nearest to the sound: later ones are trained to overlook differences.
-        key = (task.model, task.dataset)
-        first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
-    earlier, kept = results.read_splits(config.out), SplitFiles(config.out)
-    leakage = check_splits(config.store, plan.splits, first_layer, earlier, kept)
     results.write_run(config.out, _run_record(config, plan))
     if on_leakage is not None:
         on_leakage(leakage)
@@ -137,6 +135,37 @@ def run_probe(
         best=summarise(table),
         leakage=tuple(leakage),
     )
+
+
+def plan_and_check(config: ProbeConfig) -> tuple[Plan, list[LeakageReport]]:
+    """Everything before the first fit: tasks, splits, what their parts share.
+
+    Raises:
+        UserError: a setting, label, layer, model, data set or split that cannot be.
+    """
+    plan = make_plan(config)
+    results.prepare(config.out)
+    first_layer: dict[tuple[str, str], int] = {}
+    for task in plan.tasks:
+        # The layer nearest to the sound: later ones are trained to overlook differences.
+        key = (task.model, task.dataset)
+        first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
+    earlier, kept = results.read_splits(config.out), SplitFiles(config.out)
+    return plan, check_splits(config.store, plan.splits, first_layer, earlier, kept)
+
+
+def _is_large(config: ProbeConfig) -> bool:
+    """Whether planning takes so much memory that training would miss it."""
+    storage = open_storage(config.store)
+    if isinstance(storage, MemoryStorage):
+        return False  # no other process sees it
+    rows = [
+        sum(segment.n_rows for segment in key.segments)
+        for key in read_keys(storage)
+        if (not config.models or key.model in config.models)
+        and (not config.datasets or key.dataset in config.datasets)
+    ]
+    return max(rows, default=0) >= ROWS_PLANNED_APART
 
 
 def _run(

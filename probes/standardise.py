@@ -10,6 +10,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
+PIECE_ROWS = 1024  # taken to float64 at a time
 STD_EPS = 1e-10  # the paper's code: (x - m) / (s + 1e-10)
 
 
@@ -22,9 +23,16 @@ class Standardiser:
 
     @classmethod
     def fit(cls, x: FloatArray) -> Standardiser:
-        """Mean and population standard deviation of `[n, d]` rows, accumulated in float64."""
+        """Mean and population standard deviation of `[n, d]` rows, accumulated in float64.
+
+        In two passes, a few rows at a time: `np.std` holds all deviations at once, in float64 twice as much
+        as the rows themselves.
+        """
         mean = x.mean(axis=0, dtype=np.float64)
-        return cls.of(mean, x.std(axis=0, dtype=np.float64, mean=mean[None]))
+        squares = np.zeros(x.shape[1])
+        for start in range(0, len(x), PIECE_ROWS):
+            squares += np.square(x[start : start + PIECE_ROWS] - mean).sum(axis=0)
+        return cls.of(mean, np.sqrt(squares / max(1, len(x))))
 
     @classmethod
     def of(cls, mean: Float64Array, std: Float64Array) -> Standardiser:
@@ -59,9 +67,9 @@ class Moments:
         self.squares: Float64Array | float = 0.0
 
     def update(self, x: FloatArray) -> None:
-        """Take in rows `[b, d]`, a thousand at a time."""
-        for start in range(0, len(x), 1024):
-            piece = x[start : start + 1024].astype(np.float64)
+        """Take in rows `[b, d]`, `PIECE_ROWS` at a time."""
+        for start in range(0, len(x), PIECE_ROWS):
+            piece = x[start : start + PIECE_ROWS].astype(np.float64)
             n, mean = len(piece), piece.mean(axis=0)
             piece -= mean
             delta, total = mean - self.mean, self.n + n

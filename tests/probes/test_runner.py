@@ -237,6 +237,20 @@ def test_two_local_processes_give_the_same_results(store: str, tmp_path: Path) -
     )
 
 
+def test_planning_apart_gives_the_same_and_the_same_errors(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = run_probe(config(store, tmp_path / "here"))
+    monkeypatch.setattr(runner, "ROWS_PLANNED_APART", 1)
+    monkeypatch.setattr(runner, "make_plan", None)  # of this process: it is not asked
+    apart = run_probe(config(store, tmp_path / "apart"))
+    assert apart.leakage == here.leakage
+    columns = ["fingerprint", "uar_train", "uar_val", "uar_test"]
+    pd.testing.assert_frame_equal(apart.table[columns], here.table[columns])
+    with pytest.raises(LabelError, match="has no such label"):
+        run_probe(config(store, tmp_path / "wrong", labels=("cal",)))
+
+
 def test_the_default_split_is_the_column_then_the_group_then_random(
     make_store: Write, tmp_path: Path, table: pd.DataFrame
 ) -> None:
