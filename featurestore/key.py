@@ -14,7 +14,7 @@ from featurestore.plan import Segment, Unit, units_of
 from featurestore.storage import Storage
 
 # Requests under way at once when a store is listed: a remote one answers each in milliseconds.
-LISTERS = 32
+LISTERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -252,7 +252,8 @@ class Stack:
             z = self._linear(a, layer + 1)
 
         # Softmax cross-entropy with target t (mass s = sum t): d loss / d logits = p * s - t.
-        grad = torch.softmax(z, dim=-1)
+        # Over a short last axis PyTorch's softmax goes value by value; over any other it takes many at once.
+        grad = torch.softmax(z.transpose(1, 2).contiguous(), dim=1).transpose(1, 2)
         if not self._plain_loss:
             grad.mul_(self._target_sums[:, y])
         grad.sub_(self.targets[:, y])
