@@ -75,7 +75,7 @@ class StreamedFrames:
         if order is not None:
             pieces = [pieces[i] for i in torch.randperm(len(pieces), generator=order).tolist()]
         sizes = [int(self.lengths[piece].sum()) for piece in pieces]
-        room = max(self.block_frames, *sizes)
+        room = max([self.block_frames, *sizes])
         buffer = np.empty((min(room, sum(sizes)), self.n_features), dtype=np.float32)
         held: list[IntArray] = []
         n = 0
