@@ -43,6 +43,12 @@ from speech import (  # noqa: E402
 )
 
 TARGETS = {"of_bare": 0.9, "over_papers_loop": 5.0, "over_batch_one": 1.5, "bf16_over_fp32": 1.6}
+NAMES = {
+    "of_bare": "rate, of a bare forward's",
+    "over_papers_loop": "rate, over the study's loop",
+    "over_batch_one": "rate, over batch 1",
+    "bf16_over_fp32": "rate in bf16, over fp32",
+}
 WORDS = {True: "ok", False: "NOT MET", None: ""}
 # Clips whose bf16 cosine is measured where bf16 is emulated.
 N_EMULATED = 8
@@ -198,11 +204,13 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, str, bool | None]]:
         for name, target in TARGETS.items():
             ratio = found["ratios"][name]
             if ratio is None:
-                lines.append((name, "not measured: this processor only emulates bf16", None))
+                lines.append((NAMES[name], "not measured: this processor only emulates bf16", None))
             else:
-                lines.append((name, f"{ratio:.2f} (wanted {target})", ratio >= target))
+                lines.append((NAMES[name], f"{ratio:.2f} (wanted {target})", ratio >= target))
         cosine = found["bf16_cosine"]["least"]
-        lines.append(("bf16 cosine", f"{cosine:.5f} (wanted {LEAST_COSINE})", cosine >= LEAST_COSINE))
+        lines.append(
+            ("least cosine of bf16 to fp32", f"{cosine:.5f} (wanted {LEAST_COSINE})", cosine >= LEAST_COSINE)
+        )
     if "peak_mb" in found:
         (few, few_mb), (many, many_mb) = found["peak_mb"].items()
         text = (
@@ -217,7 +225,7 @@ def show(found: dict[str, Any]) -> None:
     if "clips" in found:
         print(f"{found['clips']} clips, padding {100 * found['padding_overhead']:.1f} %")
     for name, text, ok in verdicts(found):
-        print(f"{name:18} {text:36} {WORDS[ok]}")
+        print(f"{name:30} {text:36} {WORDS[ok]}")
 
 
 def write(found: dict[str, Any], out: Path) -> None:
