@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from featurestore.errors import ConfigError
+from probes import fused
 from probes.metrics import uar
 from probes.mlp import MLPConfig, Standardiser, fit_mlps
 from probes.rows import macro_recall
@@ -78,6 +79,31 @@ def plain_loop(x, y, x_val, y_val, c: MLPConfig) -> tuple[torch.Tensor, int, lis
     return best_logits, epoch, losses
 
 
+@pytest.mark.parametrize("fault", ["absent", "other values"])
+def test_without_a_usable_onednn_product_fits_are_the_same(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no public function of PyTorch's: where it is gone or means something else, nothing may change."""
+    x, y, xv, yv = problem()
+    configs = mixed_configs()[:4]
+    usual = fit_mlps(x, y, xv, yv, C, configs)
+
+    def broken(a: torch.Tensor, b: torch.Tensor, *_: object) -> torch.Tensor:
+        if fault == "absent":
+            raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_linear_pointwise'")
+        return a @ b.T + 1
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", broken)
+    fused.float32_product.cache_clear()
+    try:
+        without = fit_mlps(x, y, xv, yv, C, configs)
+        assert fused.float32_product().__name__ == "blas"
+    finally:
+        fused.float32_product.cache_clear()
+    for a, b in zip(usual, without, strict=True):
+        np.testing.assert_allclose(a.logits(xv), b.logits(xv), atol=1e-4)
+
+
 def mixed_configs() -> list[MLPConfig]:
     """Twenty fits that differ in everything that may differ."""
     rng = np.random.default_rng(1)
@@ -102,11 +128,11 @@ def test_each_of_twenty_mixed_fits_equals_the_same_fit_alone() -> None:
     x, y, xv, yv = problem()
     configs = mixed_configs()
     together = fit_mlps(x, y, xv, yv, C, configs, fits_per_stack=6)
-    for config, fused in zip(configs, together, strict=True):
+    for config, fitted in zip(configs, together, strict=True):
         (alone,) = fit_mlps(x, y, xv, yv, C, [config])
-        np.testing.assert_allclose(fused.logits(xv), alone.logits(xv), atol=1e-4)
-        assert fused.val_uar == pytest.approx(alone.val_uar, abs=1e-9)
-        assert fused.best_epoch == alone.best_epoch
+        np.testing.assert_allclose(fitted.logits(xv), alone.logits(xv), atol=1e-4)
+        assert fitted.val_uar == pytest.approx(alone.val_uar, abs=1e-9)
+        assert fitted.best_epoch == alone.best_epoch
 
 
 def test_stacks_trained_side_by_side_equal_one_after_another() -> None:
@@ -137,10 +163,10 @@ def test_an_interrupt_stops_all_stacks_and_restores_the_threads() -> None:
 def test_each_fit_equals_a_plain_pytorch_loop() -> None:
     x, y, xv, yv = problem()
     configs = mixed_configs()
-    for config, fused in zip(configs, fit_mlps(x, y, xv, yv, C, configs), strict=True):
+    for config, fitted in zip(configs, fit_mlps(x, y, xv, yv, C, configs), strict=True):
         logits, _, losses = plain_loop(x, y, xv, yv, config)
-        np.testing.assert_allclose(fused.logits(xv), logits.numpy(), atol=1e-4)
-        assert fused.val_loss == pytest.approx(losses, abs=1e-4)
+        np.testing.assert_allclose(fitted.logits(xv), logits.numpy(), atol=1e-4)
+        assert fitted.val_loss == pytest.approx(losses, abs=1e-4)
 
 
 def test_early_stop_and_schedule_equal_the_plain_loop_while_others_go_on() -> None:
