@@ -11,28 +11,29 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-A = TypeVar("A")
+P = ParamSpec("P")
 R = TypeVar("R")
 
 _CODE = "from featurestore.apart import serve; serve()"
 
 
-def call_apart(function: Callable[[A], R], argument: A) -> R:
-    """``function(argument)``, computed by a fresh Python of the same environment.
+def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """``function(*args, **kwargs)``, computed by a fresh Python of the same environment.
 
     Unlike with `multiprocessing`, the caller's script is not run again there, so it needs no guard.
 
     Args:
         function: of a module, so that it can be found there by name.
-        argument: picklable, as what the function returns or raises must be.
+        args: picklable, as `kwargs` and what the function returns or raises must be.
+        kwargs: see `args`.
 
     Raises:
         RuntimeError: the process ended without an answer.
         Exception: whatever the function raises.
     """
-    question = pickle.dumps(sys.path) + pickle.dumps((function, argument))
+    question = pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs))
     with subprocess.Popen(
         [sys.executable, "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
@@ -58,8 +59,8 @@ def serve() -> None:
     source = sys.stdin.buffer
     sys.path[:] = pickle.load(source)  # noqa: S301
     try:
-        function, argument = pickle.load(source)  # noqa: S301
-        found = pickle.dumps((True, function(argument)))
+        function, args, kwargs = pickle.load(source)  # noqa: S301
+        found = pickle.dumps((True, function(*args, **kwargs)))
     except KeyboardInterrupt:
         sys.exit(130)  # the caller was interrupted too
     except Exception as error:

@@ -6,14 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from featurestore import open_store
 from featurestore.errors import ConfigError, KeyNotFound, LabelError
+from featurestore.key import KeyInfo, read_keys
 from featurestore.labels import class_sizes
 from featurestore.layers import format_layers, parse_layers
+from featurestore.storage import open_storage
+from featurestore.store import Features
 from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
@@ -25,9 +28,6 @@ from probes.pooling import FramePooling
 from probes.splits import Split, default_split, iter_splits
 from probes.tasks import ProbeConfig, ProbeTask
 
-if TYPE_CHECKING:
-    from featurestore.store import Features, Store
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -38,11 +38,45 @@ class Plan:
     untrained: dict[str, list[str]] = field(default_factory=dict)
 
 
-def make_plan(config: ProbeConfig) -> Plan:
-    """Check a configuration against its store and list its tasks."""
-    store = open_store(config.store)
-    keys = _select_keys(store, config)
-    features = [store.features(model, dataset) for model, dataset in keys]
+def chosen_keys(config: ProbeConfig) -> list[KeyInfo]:
+    """Attributes of the keys that a configuration asks for, sorted by name.
+
+    Raises:
+        StoreError: there is no store.
+        KeyNotFound: the store is empty, or has none of them.
+    """
+    held = read_keys(open_store(config.store).storage)
+    if not held:
+        raise KeyNotFound(f"{config.store}: the store is empty; fill it with `fs extract`")
+    for what, asked, known in (
+        ("model", config.models, sorted({k.model for k in held})),
+        ("dataset", config.datasets, sorted({k.dataset for k in held})),
+    ):
+        for name in asked:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise KeyNotFound(
+                    f"{what} {name!r}: {config.store} does not hold it, it holds {', '.join(known)}{hint}"
+                )
+    chosen = [
+        key
+        for key in held
+        if (not config.models or key.model in config.models)
+        and (not config.datasets or key.dataset in config.datasets)
+    ]
+    if not chosen:
+        have = ", ".join(f"{k.model}/{k.dataset}" for k in held)
+        raise KeyNotFound(
+            f"{config.store}: none of the models asked for has one of the datasets, it holds {have}"
+        )
+    return chosen
+
+
+def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Plan:
+    """Check a configuration against its store and list its tasks; `keys` as `chosen_keys` gave them."""
+    storage = open_storage(config.store)
+    features = [Features(storage, info) for info in (chosen_keys(config) if keys is None else keys)]
     layers = _select_layers(features, config.layers)
     for label in config.labels:
         known = sorted({name for f in features for name in f.label_columns})
@@ -132,35 +166,6 @@ def _looks(f: Features, layers: set[int], config: ProbeConfig) -> list[tuple[str
         check_layers(combine, held, f"{f.model}/{f.dataset}", config.layers)
         looks += [(EACH, (layer,)) for layer in held] if combine == EACH else [(combine, held)]
     return looks
-
-
-def _select_keys(store: Store, config: ProbeConfig) -> list[tuple[str, str]]:
-    keys = store.keys()
-    if not keys:
-        raise KeyNotFound(f"{config.store}: the store is empty; fill it with `fs extract`")
-    for what, asked, known in (
-        ("model", config.models, sorted({m for m, _ in keys})),
-        ("dataset", config.datasets, sorted({d for _, d in keys})),
-    ):
-        for name in asked:
-            if name not in known:
-                close = get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise KeyNotFound(
-                    f"{what} {name!r}: {config.store} does not hold it, it holds {', '.join(known)}{hint}"
-                )
-    chosen = [
-        (model, dataset)
-        for model, dataset in keys
-        if (not config.models or model in config.models)
-        and (not config.datasets or dataset in config.datasets)
-    ]
-    if not chosen:
-        have = ", ".join(f"{m}/{d}" for m, d in keys)
-        raise KeyNotFound(
-            f"{config.store}: none of the models asked for has one of the datasets, it holds {have}"
-        )
-    return chosen
 
 
 def _select_layers(features: Sequence[Features], spec: str | None) -> set[int]:

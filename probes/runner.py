@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.apart import call_apart
-from featurestore.key import read_keys
+from featurestore.key import KeyInfo
 from featurestore.memory import parse_bytes
 from featurestore.runners import open_runner
 from featurestore.storage import MemoryStorage, open_storage
@@ -19,7 +19,7 @@ from probes import results
 from probes.bundles import bundles
 from probes.leak_check import check_splits
 from probes.leakage import LeakageReport
-from probes.planning import Plan, make_plan
+from probes.planning import Plan, chosen_keys, make_plan
 from probes.selection import summarise
 from probes.split_files import SplitFiles
 from probes.tasks import Fit, ProbeConfig, ProbeTask
@@ -112,7 +112,9 @@ def run_probe(
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
     started = time.perf_counter()
-    plan, leakage = call_apart(plan_and_check, config) if _is_large(config) else plan_and_check(config)
+    keys = chosen_keys(config)
+    large = _is_large(config.store, keys)
+    plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)
     asked = {t.question(f) for t in plan.tasks for f in t.fits}
     done = results.finished(config.out) & asked
     tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
@@ -137,13 +139,13 @@ def run_probe(
     )
 
 
-def plan_and_check(config: ProbeConfig) -> tuple[Plan, list[LeakageReport]]:
+def plan_and_check(config: ProbeConfig, keys: Sequence[KeyInfo]) -> tuple[Plan, list[LeakageReport]]:
     """Everything before the first fit: tasks, splits, what their parts share.
 
     Raises:
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
-    plan = make_plan(config)
+    plan = make_plan(config, keys)
     results.prepare(config.out)
     first_layer: dict[tuple[str, str], int] = {}
     for task in plan.tasks:
@@ -154,18 +156,11 @@ def plan_and_check(config: ProbeConfig) -> tuple[Plan, list[LeakageReport]]:
     return plan, check_splits(config.store, plan.splits, first_layer, earlier, kept)
 
 
-def _is_large(config: ProbeConfig) -> bool:
+def _is_large(store: str, keys: Sequence[KeyInfo]) -> bool:
     """Whether planning takes so much memory that training would miss it."""
-    storage = open_storage(config.store)
-    if isinstance(storage, MemoryStorage):
+    if isinstance(open_storage(store), MemoryStorage):
         return False  # no other process sees it
-    rows = [
-        sum(segment.n_rows for segment in key.segments)
-        for key in read_keys(storage)
-        if (not config.models or key.model in config.models)
-        and (not config.datasets or key.dataset in config.datasets)
-    ]
-    return max(rows, default=0) >= ROWS_PLANNED_APART
+    return max(sum(segment.n_rows for segment in key.segments) for key in keys) >= ROWS_PLANNED_APART
 
 
 def _run(

@@ -29,5 +29,7 @@ def test_small_run(tmp_path: Path) -> None:
     assert [c["fits"] for c in found["fits"]] == [1, 2]
     assert 0 < found["rows"][0]["train_resident_gigabytes"] < 1.5
     assert found["study"]["paper / ours"] > 0
-    assert "| plain PyTorch loop / fused, per fit |" in (tmp_path / "out" / "probe.md").read_text()
+    assert (
+        "| plain PyTorch loop, DataLoader / fused, per fit |" in (tmp_path / "out" / "probe.md").read_text()
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["out"], "its test data is gone"

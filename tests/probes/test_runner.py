@@ -19,7 +19,18 @@ from featurestore.errors import (
     StoreError,
     UserError,
 )
-from probes import ProbeConfig, ProbeProgress, metrics, read_predictions, read_results, run_probe, runner
+from featurestore.key import KeyInfo, read_keys
+from featurestore.storage import Storage
+from probes import (
+    ProbeConfig,
+    ProbeProgress,
+    metrics,
+    planning,
+    read_predictions,
+    read_results,
+    run_probe,
+    runner,
+)
 
 Write = Callable[..., None]
 QUICK = {"linear": {"max_epochs": 4, "batch_size": 32}, "mlp": {"max_epochs": 3, "batch_size": 32}}
@@ -249,6 +260,21 @@ def test_planning_apart_gives_the_same_and_the_same_errors(
     pd.testing.assert_frame_equal(apart.table[columns], here.table[columns])
     with pytest.raises(LabelError, match="has no such label"):
         run_probe(config(store, tmp_path / "wrong", labels=("cal",)))
+
+
+def test_the_keys_of_a_store_are_listed_once(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a bucket of a thousand keys a listing takes a second or two."""
+    listings: list[object] = []
+
+    def counted(storage: Storage) -> list[KeyInfo]:
+        listings.append(storage)
+        return read_keys(storage)
+
+    monkeypatch.setattr(planning, "read_keys", counted)
+    run_probe(config(store, tmp_path / "results"))
+    assert len(listings) == 1
 
 
 def test_the_default_split_is_the_column_then_the_group_then_random(
