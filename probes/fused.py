@@ -103,6 +103,7 @@ class Stack:
         targets: Loss targets ``[K, label, C]``: row ``y`` of network ``k`` is the (smoothed,
             class-weighted) target distribution of a sample labelled ``y``.
         class_weights: Weight of a sample of each label ``[K, C]``.
+        batch_size: Rows of a whole training batch; 0 where nothing is trained.
     """
 
     def __init__(
@@ -116,9 +117,11 @@ class Stack:
         dropout_stream: Sequence[int],
         weight_decay: Sequence[float],
         precision: str = "fp32",
+        batch_size: int = 0,
     ) -> None:
         self.shape = shape
         self.precision = precision
+        self.batch_size = batch_size
         self.first, self.tail = first, tail
         self.first_moments = [torch.zeros_like(first), torch.zeros_like(first)]
         self.tail_moments = [torch.zeros_like(tail), torch.zeros_like(tail)]
@@ -192,9 +195,9 @@ class Stack:
         h1 = self.shape.sizes[1]
         return self.first[k * h1 : (k + 1) * h1].clone(), self.tail[k].clone()
 
-    def _first_layer(self, x: Tensor) -> Tensor:
-        """`[b, d]` to `[K, h1, b]`, bias added."""
-        z = product(self.first, x, self.precision).view(len(self), -1, len(x))
+    def _first_layer(self, x: Tensor, *, recurs: bool = False) -> Tensor:
+        """`[b, d]` to `[K, h1, b]`, bias added; see `product`."""
+        z = product(self.first, x, self.precision, recurs=recurs).view(len(self), -1, len(x))
         return z.add_(self._views["bias", 0])
 
     def logits(self, x: Tensor) -> Tensor:
@@ -243,7 +246,7 @@ class Stack:
                 its own rate, so that it does not matter which others are in the stack.
         """
         n_hidden = self.shape.n_layers - 1
-        z = self._first_layer(x)
+        z = self._first_layer(x, recurs=len(x) == self.batch_size)
         # (normalised values, 1/std, activation, dropout factor) of each hidden layer
         tape: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
         for layer in range(n_hidden):
@@ -291,10 +294,12 @@ class Stack:
     def _update(self, grad: Tensor, x: Tensor, learning_rates: Sequence[float]) -> None:
         """First-layer gradients ``[h1, b] @ [b, d]`` block by block, each used at once."""
         flat, features = grad.view(-1, len(x)), x.T  # [K * h1, b], [d, b]
+        recurs = len(x) == self.batch_size
         self.n_steps += 1
         steps = [self.n_steps, self.n_steps]
         for span, members in self._blocks:
-            first_grads = product(flat[span], features, self.precision).view(len(members), -1, x.shape[1])
+            block = product(flat[span], features, self.precision, recurs=recurs)
+            first_grads = block.view(len(members), -1, x.shape[1])
             for first_grad, (i, params, grad_tail, means, squares) in zip(first_grads, members, strict=True):
                 torch._fused_adamw_(
                     params,
@@ -313,14 +318,21 @@ class Stack:
                 )
 
 
-def product(a: Tensor, b: Tensor, precision: str) -> Tensor:
+def product(a: Tensor, b: Tensor, precision: str, *, recurs: bool) -> Tensor:
     """``a @ b.T`` in float32, or of factors rounded to bfloat16, added up in float32 and rounded.
+
+    Args:
+        a: `[m, k]`.
+        b: `[n, k]`.
+        precision: One of `PRECISIONS`.
+        recurs: Whether these shapes come again and again. oneDNN keeps 0.6 MB of every shape it ever met, so
+            what is met once (last batches, rows to be scored) must not go there.
 
     Processors without bfloat16 instructions multiply the rounded factors as float32, which is exact and a
     hundred times faster than having each product emulated.
     """
     if precision == "fp32":
-        return float32_product()(a, b)
+        return float32_product()(a, b) if recurs else torch.mm(a, b.T)
     if has_bf16_instructions():
         return torch.mm(a.bfloat16(), b.bfloat16().T).float()
     return torch.mm(a.bfloat16().float(), b.bfloat16().float().T).bfloat16().float()
@@ -374,6 +386,6 @@ def _normalise_backward_(grad: Tensor, weighted: Tensor, gain: Tensor, normal: T
         normal: n, overwritten.
         rstd: 1/std `[K, 1, b]`.
     """
-    across = gain.transpose(1, 2) / normal.shape[1]  # [K, 1, h]: the means are products with it
-    mean, slope = torch.bmm(across, grad), torch.bmm(across, weighted)
-    grad.mul_(gain).sub_(mean).sub_(normal.mul_(slope)).mul_(rstd)
+    across, share = gain.transpose(1, 2), 1 / normal.shape[1]  # [K, 1, h]: products with it are sums over h
+    total, slope = torch.bmm(across, grad), torch.bmm(across, weighted)
+    grad.mul_(gain).sub_(total, alpha=share).sub_(normal.mul_(slope), alpha=share).mul_(rstd)

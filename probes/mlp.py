@@ -318,6 +318,7 @@ def _fit_stack(
         dropout_stream=[c.seed for c in configs],
         weight_decay=[c.weight_decay for c in configs],
         precision=configs[0].precision,
+        batch_size=configs[0].batch_size,
     )
     fits = [FittedMLP(c, shape, first, tail, 0, 0) for c, (first, tail) in zip(configs, initial, strict=True)]
     running = [_Progress(f, f.config.learning_rate) for f in fits]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +105,28 @@ def test_without_a_usable_onednn_product_fits_are_the_same(
         fused.float32_product.cache_clear()
     for a, b in zip(usual, without, strict=True):
         np.testing.assert_allclose(a.logits(xv), b.logits(xv), atol=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from Linux")
+def test_memory_does_not_grow_with_the_shapes_that_were_met() -> None:
+    """oneDNN keeps 0.6 MB of each: a worker that lives for a thousand tasks met thousands."""
+    code = """
+import ctypes, numpy as np, torch
+from probes.mlp import MLPConfig, fit_mlps
+torch.set_num_threads(1)
+trim, page = ctypes.CDLL("libc.so.6").malloc_trim, __import__("mmap").PAGESIZE
+x, y = np.random.default_rng(0).standard_normal((900, 384)).astype("f4"), np.arange(900) % 6
+configs = [MLPConfig(seed=k, max_epochs=1 + k, patience=30) for k in range(8)]
+seen = []
+for i in range(14):
+    n = 400 + 7 * i
+    fit_mlps(x[:n], y[:n], x[n:], y[n:], 6, configs)
+    trim(0)
+    seen.append(int(open("/proc/self/statm").read().split()[1]) * page / 1e6)
+print(seen[-1] - seen[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 25, "MB more after twelve data sets of other sizes"
 
 
 def mixed_configs() -> list[MLPConfig]:
