@@ -20,6 +20,8 @@ import re
 import shutil
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from difflib import get_close_matches
@@ -33,6 +35,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 20.0
+# How long a batch system may take to take or refuse the jobs before the run goes on and waits for workers.
+SUBMIT_TIMEOUT_S = 60.0
 # Libraries that start a thread per core unless told otherwise.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Name in a cluster file -> class of dask-jobqueue. `local` starts the jobs on this machine: a trial
@@ -260,11 +264,45 @@ def _batch_system(path: Path) -> Iterator[Runner]:
         options["job_script_prologue"] = [*prologue, *options.get("job_script_prologue", ())]
     # One task at a time in each worker process: the task itself uses the threads.
     options["worker_extra_args"] = ["--nthreads", "1", *options.get("worker_extra_args", ())]
-    cluster = make(**options)
+    refused: list[Exception] = []
+    cluster = _noting_refusals(make, refused)(**options)
     with cluster, distributed.Client(cluster) as client:
         cluster.scale(jobs=jobs)
+        until = time.monotonic() + SUBMIT_TIMEOUT_S
+        while len(cluster.workers) < jobs and len(refused) < jobs and time.monotonic() < until:
+            time.sleep(0.02)
+        if refused:
+            reason = [line for line in str(refused[0]).splitlines() if line.strip()][-1]
+            said = f"{path}: {name} refused {len(refused)} of {jobs} jobs: {reason}"
+            if len(refused) == jobs:
+                raise ConfigError(
+                    f"{said}; mend the file, or try the same with {(submit or name).split()[0]}"
+                )
+            warnings.warn(said, stacklevel=2)
         memory = parse_bytes(options["memory"], f"{path}: memory") // int(processes)
         yield DaskRunner(client, jobs * int(processes), int(USABLE_SHARE * memory))
+
+
+def _noting_refusals(make: Any, refused: list[Exception]) -> Any:
+    """The cluster class, with jobs that note why they were not taken.
+
+    dask-jobqueue logs it, with a traceback, and then waits for workers that never come.
+    """
+    from distributed.deploy.spec import ProcessInterface
+
+    class Job(make.job_cls):  # type: ignore[misc]
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except (RuntimeError, ValueError, OSError) as error:
+                refused.append(error)
+                await ProcessInterface.start(self)  # counts as started: there is nothing to wait for
+
+        async def close(self) -> None:
+            await super().close()
+            await ProcessInterface.close(self)
+
+    return type(make.__name__, (make,), {"job_cls": Job})
 
 
 def _options_of(cluster: Any) -> list[str]:

@@ -143,6 +143,37 @@ def test_a_cluster_file_starts_jobs(tmp_path: Path) -> None:
     assert done.stdout == "[(3, 6)] 1\n", done.stderr
 
 
+REFUSING = """#!/bin/sh
+if [ {takes} = no ] || ! mkdir {folder}/taken 2> /dev/null; then  # of two at once, one makes the folder
+    echo "sbatch: error: Batch job submission failed: Invalid account" >&2
+    exit 1
+fi
+echo "Submitted batch job 7"
+"""
+
+
+@pytest.mark.parametrize("takes", ["no", "one"])
+def test_jobs_that_the_batch_system_refuses_are_an_error_and_no_wait(
+    tmp_path: Path, takes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dask-jobqueue itself would log a traceback and wait for ever."""
+    pytest.importorskip("dask_jobqueue")
+    file, sbatch = tmp_path / "cluster.yaml", tmp_path / "sbatch"
+    file.write_text("cluster: slurm\njobs: 2\ncores: 1\nmemory: 1GB\n")
+    sbatch.write_text(REFUSING.format(folder=tmp_path, takes=takes))
+    (tmp_path / "scancel").write_text("#!/bin/sh\n")
+    for command in (sbatch, tmp_path / "scancel"):
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    reason = "sbatch: error: Batch job submission failed: Invalid account"
+    if takes == "no":
+        with pytest.raises(ConfigError, match=f"slurm refused 2 of 2 jobs: {reason}"), open_runner(str(file)):
+            pass
+    else:
+        with pytest.warns(UserWarning, match=f"slurm refused 1 of 2 jobs: {reason}"), open_runner(str(file)):
+            pass
+
+
 def closed_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
