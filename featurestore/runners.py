@@ -221,13 +221,25 @@ def _started_without_sigint(make: Callable[..., Any], **options: Any) -> Any:
 @contextmanager
 def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
     distributed = _import("distributed")
-    try:
-        client = distributed.Client(address, timeout=timeout_s)
-    except (OSError, TimeoutError, ValueError) as error:
+    found: list[Any] = []
+
+    def connect() -> None:
+        try:
+            found.append(distributed.Client(address, timeout=timeout_s))
+        except Exception as error:  # whatever comes of taking a foreign answer for Dask's
+            found.append(error)
+
+    # In a thread that may be left behind: what takes the connection and says nothing (a dashboard, a web
+    # server) holds the client beyond its own timeout.
+    waiting = threading.Thread(target=connect, daemon=True)
+    waiting.start()
+    waiting.join(timeout_s + 1)
+    if not found or isinstance(found[0], Exception):
         raise ConfigError(
             f"cluster {address!r}: no Dask scheduler answered within {timeout_s:g} s; "
-            "check the address, or start one with `dask scheduler`"
-        ) from error
+            "check the address and port (not the dashboard's), or start one with `dask scheduler`"
+        ) from (found[0] if found else None)
+    client = found[0]
     with client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         limits = [w["memory_limit"] for w in workers if w["memory_limit"]]

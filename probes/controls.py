@@ -131,6 +131,19 @@ def portions(n: int) -> list[int]:
     return [size for size in sizes if size >= min(MIN_ROWS, n)]
 
 
+def check_portions(controls: Sequence[str], rows: Rows, n_train: int) -> None:
+    """Refuse an online code of so few rows that nothing of them is coded by a probe.
+
+    Raises:
+        LabelError: one line with the least number.
+    """
+    if MDL in controls and len(portions(n_train)) < 2:
+        raise LabelError(
+            f"{rows.what}: control {MDL} needs at least {2 * MIN_ROWS - 1} training rows, "
+            f"there are {n_train}; leave it out, or take another split"
+        )
+
+
 def online_code(
     question: Question,
     y: IntArray,
@@ -149,14 +162,15 @@ def online_code(
     rows, split = question.labelled.rows, question.split
     order = np.argsort(rows.draws(split.seed, _STREAM[MDL])[split.train])
     sent = portions(len(order))
-    bits: npt.NDArray[np.float64] | None = None
+    assert len(sent) > 1, "check_portions comes first"
+    uniform = sent[0] * np.log2(n_classes)
+    bits: npt.NDArray[np.float64] | float = 0.0
     for start, stop in itertools.pairwise(sent):
         block = order[start:stop]
         logs = np.stack([log_of(block) for log_of in fit(order[:start])]).astype(np.float64)
         coded = -logs[:, np.arange(len(block)), y[block]].sum(axis=1) / np.log(2)
-        bits = coded if bits is None else bits + coded
-    uniform = sent[0] * np.log2(n_classes)
-    return [float(uniform)] if bits is None else [float(b + uniform) for b in bits]
+        bits = bits + coded
+    return [float(b + uniform) for b in np.atleast_1d(bits)]
 
 
 def code_columns(bits: float, n: int, n_classes: int) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Estimator:
                 estimator._validate_params()
             except ValueError as error:  # InvalidParameterError: one line, names the parameter
                 raise ConfigError(f"classifier {self._label()}: {error}") from error
-        return values
+        return self._one_spelling(values)
 
     def fit(self, bundle: Bundle) -> list[Fit]:
         """See `Classifier.fit`."""
@@ -83,6 +83,16 @@ class Estimator:
                 )
             )
         return out
+
+    def _one_spelling(self, values: Settings) -> dict[str, Any]:
+        """1 as 1.0 where the class takes a float: in two spellings it would be fitted twice."""
+        usual = self._class()().get_params(deep=False)
+
+        def spelt(name: str, value: Any) -> Any:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return float(value) if whole and isinstance(usual[name], float) else value
+
+        return {name: spelt(name, value) for name, value in values.items()}
 
     @contextmanager
     def _blaming(self, settings: Settings) -> Iterator[None]:
@@ -125,7 +135,20 @@ class Estimator:
             ) from error
         if not hasattr(made, "get_params") or not hasattr(made, "predict"):
             raise ConfigError(f"classifier {self.path!r}: expected a scikit-learn classifier")
+        if _is_regressor(made):
+            raise ConfigError(
+                f"classifier {self.path!r}: expected a scikit-learn classifier, this is a regressor"
+            )
         return set(made.get_params(deep=False))
+
+
+def _is_regressor(estimator: Any) -> bool:
+    from sklearn.base import is_regressor
+
+    try:
+        return bool(is_regressor(estimator))
+    except (AttributeError, TypeError):  # not of scikit-learn's making
+        return False
 
 
 def scores_of(estimator: Any, n_classes: int, x: FloatArray) -> FloatArray:

@@ -110,6 +110,11 @@ class MLPConfig:
             if not ok:
                 got = getattr(self, name)
                 raise ConfigError(f"probe setting {name}: expected {expected}, got {got!r}")
+        # 0 and 0.0 are one setting: as two, they would be fitted twice and compete with each other.
+        for name in ("learning_rate", "weight_decay", "dropout", "label_smoothing"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not isinstance(self.class_weight, str):
+            object.__setattr__(self, "class_weight", tuple(float(w) for w in self.class_weight))
 
     def hparams(self) -> dict[str, Any]:
         """Every setting but the seed, for the results table; the precision only where it is not float32."""

@@ -20,7 +20,7 @@ from featurestore.store import Features
 from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
-from probes.controls import BY_GROUP, check_groups
+from probes.controls import BY_GROUP, check_groups, check_portions
 from probes.data import Labelled, labelled, unknown_label
 from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
@@ -99,6 +99,7 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
                 _check_sets(config, found.rows.what)
             spec = config.split or default_split(found.rows)
             for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
+                check_portions(config.controls, found.rows, len(split.train))
                 digest = found.digest(split)
                 plan.splits.append(_describe(f, label, found, split, fold, digest))
                 plan.tasks.extend(

@@ -72,6 +72,8 @@ class PredictRequest:
             raise ConfigError("expected one of --manifest (new audio) and --store (embedded already)")
         if self.manifest is not None and self.dataset is not None:
             raise ConfigError("--dataset names a data set of --store; a manifest needs none")
+        if self.manifest is not None and self.out.resolve() == self.manifest.resolve():
+            raise ConfigError(f"--out {self.out}: this is the manifest and would be lost; choose another")
 
 
 def run_predict(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,6 +190,32 @@ def test_a_silent_scheduler_times_out_with_its_address() -> None:
         open_runner(address, timeout_s=0.5),
     ):
         pass
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_listens_but_is_no_scheduler_times_out_too(answer: bytes) -> None:
+    """A dashboard's port, a web server."""
+    pytest.importorskip("distributed")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        held: list[socket.socket] = []
+
+        def take() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+                    held[-1].sendall(answer)
+
+        threading.Thread(target=take, daemon=True).start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ConfigError, match=f"'{address}': no Dask"), open_runner(address, timeout_s=1):
+            pass
+        assert time.monotonic() - started < 10
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in held:
+            connection.close()
 
 
 @pytest.mark.parametrize("spec", ["", "locally", "local:", "local:x", "ssh://host", "http://h:1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -83,6 +84,10 @@ def test_a_grid_is_every_combination_once_with_defaults_filled_in() -> None:
     # a value given twice is fitted once; the default written out is the default
     assert len(expand_grid("mlp", {"learning_rate": [1e-3, 1e-3]})) == 1
     assert expand_grid("mlp", {"learning_rate": 1e-3}) == expand_grid("mlp", {})
+    # and so is another spelling of a number, whose text is part of the question
+    spelt = json.dumps(expand_grid("mlp", {"weight_decay": 0, "dropout": 0}))
+    assert spelt == json.dumps(expand_grid("mlp", {}))
+    assert json.dumps(expand_grid("logreg", {"C": 10})) == json.dumps(expand_grid("logreg", {"C": 10.0}))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +102,11 @@ def test_a_grid_is_every_combination_once_with_defaults_filled_in() -> None:
         ("rf", {"random_state": 3}, "classifier rf: unknown setting 'random_state'"),
         ("svm", {"C": "big"}, "classifier svm: The 'C' parameter"),
         ("json:JSONDecoder", {}, "'json:JSONDecoder': expected a scikit-learn classifier"),
+        (
+            "sklearn.linear_model:LinearRegression",
+            {},
+            "classifier, this is a regressor",
+        ),
         ("sklearn.svm:NoSuch", {}, "'sklearn.svm:NoSuch': cannot import it"),
     ],
 )

@@ -148,6 +148,7 @@ def test_the_online_code_is_the_sum_of_log_losses(store: str, tmp_path: Path) ->
 
 
 def test_portions_end_with_all_rows_whatever_their_number() -> None:
+    assert [len(portions(n)) for n in (16, 30, 31)] == [1, 1, 2]
     for n in (1, 3, 15, 16, 17, 40, 1000, 72_920):
         sizes = portions(n)
         assert sizes[-1] == n
@@ -167,4 +168,7 @@ def test_impossible_controls_are_one_line(
     make_store(tmp_path / "s.zarr", table.assign(group=""), layers=(0,))
     with pytest.raises(LabelError, match=r"control group-labels needs a group for every row, 228 have none"):
         run_probe(config(tmp_path / "s.zarr", tmp_path / "r", "group-labels"))
+    make_store(tmp_path / "few.zarr", table.iloc[:40], layers=(0,), failed=())  # 20 for training
+    with pytest.raises(LabelError, match=r"control mdl needs at least 31 training rows, there are 20"):
+        run_probe(config(tmp_path / "few.zarr", tmp_path / "r", "mdl"))
     assert not (tmp_path / "r").exists()

@@ -175,6 +175,12 @@ def test_wrong_calls_are_one_line(world: World, tmp_path: Path) -> None:
         fs("predict", *p, "--store", world.store, "--dataset", "e"), "expected hubert/e, it holds hubert/d"
     )
     one_line(fs("predict", *p, "--manifest", world.manifest, "--model", tmp_path / "gone"), "no such folder")
+    before = world.manifest.read_bytes()
+    same = world.manifest.parent / "." / world.manifest.name
+    one_line(
+        fs("predict", "--probe", world.root / "p", "--manifest", world.manifest, "--out", same), "be lost"
+    )
+    assert world.manifest.read_bytes() == before
     one_line(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
 
 
