@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class UserError(Exception):
     """Base of every error caused by input; the command line prints it and exits with code 2."""
@@ -45,3 +48,9 @@ class CorruptData(StoreError):
 
 class DependencyMissing(UserError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the end of a message, or nothing where no known name is spelt nearly so."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -24,11 +24,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from featurestore.errors import ConfigError, DependencyMissing, UserError
+from featurestore.errors import ConfigError, DependencyMissing, UserError, did_you_mean
 from featurestore.memory import USABLE_SHARE, parse_bytes, worker_bytes
 
 T = TypeVar("T")
@@ -263,8 +262,7 @@ def _batch_system(path: Path) -> Iterator[Runner]:
     known = _options_of(make)
     for key in options:
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(key, known)
             raise ConfigError(f"{path}: {class_name} takes no option {key!r}{hint}")
     for key in ("cores", "memory"):
         if key not in options:

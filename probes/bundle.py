@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -103,8 +102,7 @@ def require_known(settings: Settings, known: Sequence[str], name: str) -> None:
     """
     for key in settings:
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(key, known)
             raise ConfigError(
                 f"classifier {name}: unknown setting {key!r}, expected {', '.join(known)}{hint}"
             )

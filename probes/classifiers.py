@@ -9,10 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 from probes.bundle import (
     FRAMES,
     VECTORS,
@@ -151,8 +150,7 @@ def get_classifier(name: str) -> Classifier:
         plugin.complete({})
         return plugin
     known = [*CLASSIFIERS, *plugin_names()]
-    close = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, known)
     raise ConfigError(f"classifier: expected {', '.join(known)} or module:Class, got {name!r}{hint}")
 
 

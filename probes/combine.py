@@ -9,9 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 
 EACH, CONCAT, WEIGHTED = "each", "concat", "weighted"
 COMBINATIONS = (EACH, CONCAT, WEIGHTED)
@@ -29,8 +28,7 @@ def check_combinations(combine: Sequence[str], classifiers: Sequence[str]) -> No
         raise ConfigError(f"combine: expected at least one of {', '.join(COMBINATIONS)}")
     for name in combine:
         if name not in COMBINATIONS:
-            close = get_close_matches(name, COMBINATIONS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, COMBINATIONS)
             raise ConfigError(f"combine: expected {', '.join(COMBINATIONS)}, got {name!r}{hint}")
     for classifier in classifiers:
         found = get_classifier(classifier)

@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.errors import ConfigError, LabelError
+from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits.base import codes, generator
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def check_controls(controls: Sequence[str], classifiers: Sequence[str]) -> None:
 
     for name in controls:
         if name not in CONTROLS:
-            close = get_close_matches(name, CONTROLS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, CONTROLS)
             raise ConfigError(f"control: expected {', '.join(CONTROLS)}, got {name!r}{hint}")
     for classifier in classifiers if MDL in controls else ():
         if not isinstance(get_classifier(classifier), Fused):

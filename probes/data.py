@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.errors import LabelError, StoreError
+from featurestore.errors import LabelError, StoreError, did_you_mean
 from featurestore.fingerprint import digest
 from featurestore.labels import is_multilabel
 from probes.multilabel import class_names, indicator, rarest_label
@@ -97,8 +96,7 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
 
 def unknown_label(label: str, known: list[str], where: str) -> str:
     """One line for a label that `where` does not have."""
-    close = get_close_matches(label, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(label, known)
     have = ", ".join(known) or "none"
     return f"label {label!r}: {where} has no such label, its labels are {have}{hint}"
 

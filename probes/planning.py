@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.errors import ConfigError, KeyNotFound, LabelError
+from featurestore.errors import ConfigError, KeyNotFound, LabelError, did_you_mean
 from featurestore.key import KeyInfo, read_keys
 from featurestore.labels import class_sizes
 from featurestore.layers import format_layers, parse_layers
@@ -54,8 +53,7 @@ def chosen_keys(config: ProbeConfig) -> list[KeyInfo]:
     ):
         for name in asked:
             if name not in known:
-                close = get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(name, known)
                 raise KeyNotFound(
                     f"{what} {name!r}: {config.store} does not hold it, it holds {', '.join(known)}{hint}"
                 )

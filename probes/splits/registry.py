@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice
 
 import numpy as np
 
-from featurestore.errors import ConfigError, LabelError
+from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits import folds, single
 from probes.splits.base import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
 
@@ -73,8 +72,7 @@ def parse_split(text: str) -> SplitSpec:
     """
     name, colon, argument = text.partition(":")
     if name not in KINDS:
-        close = get_close_matches(name, KINDS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, KINDS)
         raise ConfigError(f"split: expected {', '.join(map(_form, KINDS))}, got {text!r}{hint}")
     kind = KINDS[name]
     if not kind.argument:
