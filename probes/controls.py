@@ -162,13 +162,12 @@ def online_code(
     sent = portions(len(order))
     assert len(sent) > 1, "check_portions comes first"
     uniform = sent[0] * np.log2(n_classes)
-    bits: npt.NDArray[np.float64] | float = 0.0
+    coded: list[npt.NDArray[np.float64]] = []  # bits of each portion, for each probe
     for start, stop in itertools.pairwise(sent):
         block = order[start:stop]
         logs = np.stack([log_of(block) for log_of in fit(order[:start])]).astype(np.float64)
-        coded = -logs[:, np.arange(len(block)), y[block]].sum(axis=1) / np.log(2)
-        bits = bits + coded
-    return [float(b + uniform) for b in np.atleast_1d(bits)]
+        coded.append(-logs[:, np.arange(len(block)), y[block]].sum(axis=1) / np.log(2))
+    return [float(bits + uniform) for bits in np.sum(coded, axis=0)]
 
 
 def code_columns(bits: float, n: int, n_classes: int) -> dict[str, Any]:

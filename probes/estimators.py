@@ -42,7 +42,8 @@ class Estimator:
 
     def complete(self, settings: Settings) -> dict[str, Any]:
         """See `Classifier.complete`."""
-        require_known(settings, sorted(self._parameters() - {"random_state"}), self._label())
+        usual = self._parameters()
+        require_known(settings, sorted(usual.keys() - {"random_state"}), self._label())
         values = {**self.defaults, **settings}
         estimator = self._class()(**values)
         if hasattr(estimator, "_parameter_constraints"):  # scikit-learn's own
@@ -50,7 +51,7 @@ class Estimator:
                 estimator._validate_params()
             except ValueError as error:  # InvalidParameterError: one line, names the parameter
                 raise ConfigError(f"classifier {self._label()}: {error}") from error
-        return self._one_spelling(values)
+        return {name: _spelt(value, usual[name]) for name, value in values.items()}
 
     def fit(self, bundle: Bundle) -> list[Fit]:
         """See `Classifier.fit`."""
@@ -84,16 +85,6 @@ class Estimator:
             )
         return out
 
-    def _one_spelling(self, values: Settings) -> dict[str, Any]:
-        """1 as 1.0 where the class takes a float: in two spellings it would be fitted twice."""
-        usual = self._class()().get_params(deep=False)
-
-        def spelt(name: str, value: Any) -> Any:
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            return float(value) if whole and isinstance(usual[name], float) else value
-
-        return {name: spelt(name, value) for name, value in values.items()}
-
     @contextmanager
     def _blaming(self, settings: Settings) -> Iterator[None]:
         """Settings that only a fit, or a prediction, shows to be impossible are the user's."""
@@ -124,7 +115,8 @@ class Estimator:
                 f"classifier {self.path!r}: cannot import it ({error}); expected module:Class"
             ) from error
 
-    def _parameters(self) -> set[str]:
+    def _parameters(self) -> dict[str, Any]:
+        """What the class takes, and what it does unless told otherwise."""
         try:
             made = self._class()()
         except TypeError as error:
@@ -139,7 +131,14 @@ class Estimator:
             raise ConfigError(
                 f"classifier {self.path!r}: expected a scikit-learn classifier, this is a regressor"
             )
-        return set(made.get_params(deep=False))
+        found: dict[str, Any] = made.get_params(deep=False)
+        return found
+
+
+def _spelt(value: Any, usual: Any) -> Any:
+    """1 as 1.0 where the class takes a float: in two spellings it would be fitted twice."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and isinstance(usual, float) else value
 
 
 def _is_regressor(estimator: Any) -> bool:

@@ -158,9 +158,9 @@ def plan_and_check(config: ProbeConfig, keys: Sequence[KeyInfo]) -> tuple[Plan, 
 
 def _is_large(store: str, keys: Sequence[KeyInfo]) -> bool:
     """Whether planning takes so much memory that training would miss it."""
-    if isinstance(open_storage(store), MemoryStorage):
-        return False  # no other process sees it
-    return max(sum(segment.n_rows for segment in key.segments) for key in keys) >= ROWS_PLANNED_APART
+    rows = max(sum(segment.n_rows for segment in key.segments) for key in keys)
+    # What is in the memory of this process no other sees.
+    return rows >= ROWS_PLANNED_APART and not isinstance(open_storage(store), MemoryStorage)
 
 
 def _run(
