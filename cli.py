@@ -5,62 +5,18 @@ Nothing heavy is imported until a command runs, so that ``fs --help`` answers at
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from featurestore.errors import ConfigError, UserError
+from studies.command import Command, Group
 
-EXIT_INTERNAL = 1
 EXIT_DAMAGED = 1
-EXIT_USER = 2
-EXIT_INTERRUPTED = 130
 
 
-class _Group(click.Group):
-    """Turns errors into one line and an exit code; tracebacks only with ``--debug``."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        debug = bool(ctx.params.get("debug"))
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            if debug:
-                raise
-            click.secho(f"error: {error}", fg="red", err=True)
-            ctx.exit(EXIT_USER)
-        except KeyboardInterrupt:
-            command = shlex.join(["fs", *sys.argv[1:]])
-            click.secho(f"interrupted: what was finished is kept; to go on: {command}", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except BrokenPipeError:
-            # `fs ls | head`: the reader has gone, which is no error.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
-        except Exception as error:
-            if debug:
-                raise
-            reason = " ".join(str(error).split())
-            click.secho(
-                f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)",
-                fg="red",
-                err=True,
-            )
-            ctx.exit(EXIT_INTERNAL)
-
-
-def _refuse_url(folder: Path) -> None:
-    if str(folder).split(":")[0] in ("s3", "gs", "az"):
-        raise ConfigError(f"--out {folder}: expected a folder on this machine; only stores can be remote")
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, envvar="FS_DEBUG", help="Show tracebacks of errors.")
 @click.version_option(package_name="featurestore-audio", prog_name="fs")
 def main(debug: bool) -> None:
@@ -314,16 +270,17 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
     Epoch and layer are chosen on validation rows; test rows are scored once. What was fitted before, with
     the same data, split and settings, is not fitted again.
     """
+    from featurestore.outputs import check_folder
     from probes.grid import read_grid
     from probes.runner import run_probe
     from probes.tasks import ProbeConfig
-    from studies.console import print_leakage, print_probe_summary
+    from studies.console import print_leakage, print_notes, print_probe_summary
     from studies.progress import probe_progress
 
-    _refuse_url(options["out"])
+    check_folder(options["out"])
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
     with probe_progress(quiet=quiet) as on_progress:
-        summary = run_probe(config, on_progress, on_leakage=print_leakage)
+        summary = run_probe(config, on_progress, on_leakage=print_leakage, on_notes=print_notes)
     print_probe_summary(summary, oracle=oracle)
 
 
@@ -342,10 +299,11 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     It is fitted once more and its predictions for the test rows are compared with those on record. A
     folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda and centroid.
     """
+    from featurestore.outputs import check_folder
     from probes.keep import save_probe as run
     from studies.console import print_saved_probe
 
-    _refuse_url(out)
+    check_folder(out)
     print_saved_probe(run(results, out, **options))
 
 
@@ -366,7 +324,7 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     default="predictions.csv",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="CSV: prediction and a probability for each class.",
+    help="CSV or Parquet file: prediction and a probability for each class.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=int, help="Threads that decode audio.")
@@ -382,7 +340,6 @@ def predict(quiet: bool, **options: Any) -> None:
     from studies.predict import PredictRequest, run_predict
     from studies.progress import extract_progress
 
-    _refuse_url(options["out"])
     request = PredictRequest(**options)
     with extract_progress(quiet=quiet or request.manifest is None) as on_progress:
         found = run_predict(request, on_progress)
@@ -395,10 +352,11 @@ def predict(quiet: bool, **options: Any) -> None:
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
+    from featurestore.outputs import check_folder
     from probes.report import write_report
     from studies.console import print_report_paths, print_tables
 
-    _refuse_url(out)
+    check_folder(out)
     paths = write_report(results, out, oracle=oracle)
     print_tables(results, oracle=oracle)
     print_report_paths(paths)
@@ -417,9 +375,11 @@ def demo(out: Path, quiet: bool) -> None:
     """Show the whole path, offline: synthetic calls, embeddings, probes, report."""
     from functools import partial
 
+    from featurestore.outputs import check_folder
     from studies import console, progress
     from studies.demo import DemoView, run_demo
 
+    check_folder(out)
     view = DemoView(
         say=click.echo,
         extracting=partial(progress.extract_progress, quiet=quiet),
@@ -433,6 +393,8 @@ def demo(out: Path, quiet: bool) -> None:
 
 class _Corpora(click.Group):
     """One subcommand per corpus, made when it is asked for, each with that corpus's own options."""
+
+    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         from featurestore.corpora.registry import corpus_names
@@ -504,7 +466,7 @@ def _corpus_command(corpus: Any) -> click.Command:
             (("--explode",), "One 0/1 column per class of a column of label sets.", _repeat("COLUMN")),
         )
     ]
-    return click.Command(
+    return Command(
         corpus.name,
         callback=run,
         params=[*common, *own, *tools],
@@ -549,8 +511,11 @@ def audit(layers: str | None, out: Path | None, quiet: bool, **options: Any) -> 
     """Look for what is wrong with a corpus; exit 1 when something is at fault."""
     from featurestore.audit import AuditConfig
     from featurestore.layers import parse_layers
+    from featurestore.outputs import check_folder
     from studies.console import audit_corpus
 
+    if out is not None:
+        check_folder(out)
     config = AuditConfig(layers=tuple(parse_layers(layers)) if layers else None, **options)
     sys.exit(0 if audit_corpus(config, out, quiet=quiet) else EXIT_DAMAGED)
 

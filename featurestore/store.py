@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -40,14 +41,29 @@ def open_store(url: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> S
     """Open a store by path or URL; read-only unless ``mode="r+"``.
 
     Raises:
-        StoreError: there is no store at `url`.
+        StoreError: there is no store at `url`, or only a part of one, or other Zarr data.
     """
     if mode not in ("r", "r+"):
         raise ConfigError(f"expected mode 'r' or 'r+', got {mode!r}")
     storage = open_storage(url)
-    if storage.get("zarr.json") is None:
+    document = storage.get("zarr.json")
+    if document is None:
         raise StoreError(f"{storage.url}: no feature store here; `fs extract --store` makes one")
+    if _is_other_node(document):
+        raise StoreError(
+            f"{storage.url}: this Zarr node is not the root of a feature store; give the folder that holds "
+            "MODEL/DATASET"
+        )
     return Store(storage, mode)
+
+
+def _is_other_node(document: bytes) -> bool:
+    """Whether a Zarr document is another than a store's root; a damaged one may be (`fs verify` tells)."""
+    try:
+        attributes = json.loads(document).get("attributes", {})
+    except (ValueError, AttributeError):
+        return False
+    return "feature_store" not in attributes or "fingerprint" in attributes
 
 
 class Store:

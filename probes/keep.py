@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.errors import ConfigError, StoreError
+from featurestore.errors import ConfigError, CorruptData, StoreError, UserError
+from featurestore.outputs import check_folder
 from featurestore.writer import package_versions
 from probes import results
 from probes.multilabel import THRESHOLD, cells_of
 from probes.planning import make_plan
-from probes.saved import ProbeCard, SavedProbe, write_probe
+from probes.saved import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
 from probes.selection import answers, chosen_fits, ranked
 from probes.splits import TextArray
 from probes.storable import to_store
@@ -70,16 +72,24 @@ def save_probe(
         store: Where the store is; default: where it was.
 
     Raises:
-        ConfigError: the results hold several questions, or none that fits.
-        StoreError: no results, or the store holds other data now.
+        ConfigError: the results hold several questions, or none that fits; `out` is no place for it; the
+            fit diverged.
+        StoreError: no results, or the store holds other data now; `out` cannot be written.
     """
+    check_folder(out)
     table = results.read_results(folder)
     given = {"label": label, "dataset": dataset, "classifier": classifier, "split": split, "model": model}
     row = _chosen(_narrow(table, given, folder))
-    task, fit = _task_of(row, store or _store_of(folder))
+    _require_free(out, row)
+    task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
     features = open_store(task.store).features(task.model, task.dataset)
     probe, guess, ids = _refit(task, fit, features.attrs)
     recorded = results.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")["prediction"]
+    if not recorded.index.isin(ids).sum() == len(ids):
+        raise CorruptData(
+            f"{folder / results.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has to be "
+            "compared with; run the same `fs probe` again"
+        )
     same = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object) == guess
     reproduced = {"n_test": len(ids), "n_differ": int((~same).sum())}
     scores = {str(k): float(v) for k, v in row.items() if str(k) in KEPT_SCORES and not pd.isna(v)}
@@ -111,14 +121,62 @@ def _chosen(table: pd.DataFrame) -> dict[str, Any]:
     return {str(k): v for k, v in fits.iloc[0].items()}
 
 
-def _store_of(folder: Path) -> str:
+def _require_free(out: Path, row: Mapping[str, Any]) -> None:
+    """Refuse a folder with a probe for something else: what is there would be lost."""
+    if not (out / JSON_NAME).is_file():
+        return
     try:
-        record = json.loads((folder / results.RUN_NAME).read_text(encoding="utf-8"))
-        return str(record["config"]["store"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{folder / results.RUN_NAME}: does not say where the store is ({error!r}); give --store"
-        ) from error
+        there = read_probe(out).card
+    except CorruptData:
+        return  # of no use to anybody
+    held, new = (there.label, there.dataset), (row["label"], row["dataset"])
+    if held != new:
+        raise ConfigError(
+            f"--out {out}: holds the probe of label {held[0]!r} of {held[1]}, this is one of label "
+            f"{new[0]!r} of {new[1]}; choose another folder"
+        )
+
+
+def _stores_of(folder: Path, row: Mapping[str, Any]) -> list[str]:
+    """Stores that calls which filled the folder asked this question of, the latest first.
+
+    A relative path is looked for where the call was made, then here.
+    """
+    found: list[str] = []
+    for call in reversed(results.calls_of(results.read_run(folder))):
+        if _asks(call["config"], row):
+            store = str(call["config"]["store"])
+            at = Path(call.get("cwd", ".")) / store
+            found.append(str(at) if "://" not in store and at.exists() else store)
+    if not found:
+        raise StoreError(f"{folder / results.RUN_NAME}: does not say where the store is; give --store")
+    return list(dict.fromkeys(found))
+
+
+def _asks(config: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a call with this configuration asks what a row of the results answers."""
+    named = row["label"] in config["labels"] and row["classifier"] in config["classifiers"]
+    return named and all(
+        not config[many] or row[one] in config[many]  # none named means all
+        for many, one in (("models", "model"), ("datasets", "dataset"))
+    )
+
+
+def _task_found(row: Mapping[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, Fit]:
+    """`_task_of` the first store that holds what was asked.
+
+    Raises:
+        StoreError: none does; the error of the first.
+    """
+    errors: list[UserError] = []
+    for store in stores:
+        try:
+            return _task_of(row, store)
+        except StoreError as error:
+            errors.append(error)
+    if isinstance(errors[0], CorruptData):
+        raise errors[0]
+    raise StoreError(f"{errors[0]} (if the store of {folder} has moved, give --store)") from errors[0]
 
 
 def _task_of(row: Mapping[str, Any], store: str) -> tuple[ProbeTask, Fit]:
@@ -156,6 +214,11 @@ def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[Saved
     stored = to_store(fitted.model, task.classifier)
     names = np.array(data.question.classes, dtype=object)
     scores = over_all(fitted.scores(data.x["test"]), data.trained, len(names))
+    if not (np.isfinite(scores).all() and _all_finite(stored.arrays.values())):
+        raise ConfigError(
+            f"the chosen fit of {task.classifier} on {task.place} of {task.model} diverged: its weights or "
+            "scores are not finite; give fs probe a lower learning_rate with --grid"
+        )
     sets = data.question.labelled.sets is not None
     card = ProbeCard(
         model=task.model,
@@ -185,3 +248,7 @@ def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[Saved
     test = data.question.split.test
     guess = cells_of(scores >= THRESHOLD, data.question.classes) if sets else names[scores.argmax(axis=1)]
     return probe, guess, data.question.labelled.rows.utterance_id[test]
+
+
+def _all_finite(arrays: Iterable[npt.NDArray[Any]]) -> bool:
+    return all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import CorruptData, StoreError
+from featurestore.outputs import put_file, writing
 from probes.combine import EACH
 
 RESULTS_NAME = "results.parquet"
@@ -28,6 +29,7 @@ CONTROLS_NAME = "_controls.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
 CONFUSION_FOLDER = "_confusion"
+AGAIN = "delete it and run the same `fs probe` again"
 CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
 
 #: What a fit answers. A later answer to the same question about other data replaces the earlier.
@@ -47,6 +49,7 @@ IDENTITY = (
 )
 # One fold; all but the last name a draw.
 SPLIT = ("model", "dataset", "label", "split", "split_seed", "fold")
+SCORES = ("uar_train", "uar_val", "uar_test")
 # Scores of single classifiers, empty elsewhere.
 MAP_COLUMNS = ("map_train", "map_val", "map_test")
 OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
@@ -59,9 +62,7 @@ COLUMNS = (
     "split",
     "seed",
     "hparams",
-    "uar_train",
-    "uar_val",
-    "uar_test",
+    *SCORES,
     "accuracy_test",
     "f1_macro_test",
     "auroc_macro_test",
@@ -113,10 +114,12 @@ def prepare(out: Path) -> None:
 
 
 def finished(out: Path) -> set[str]:
-    """Fingerprints of all fits whose task is recorded as done."""
+    """Fingerprints of all fits whose task is recorded as done, and whose predictions are there."""
     done: set[str] = set()
     for path in _task_files(out):
-        done.update(_read(path, ["fingerprint"])["fingerprint"])
+        # A damaged file that was deleted is thereby asked for again.
+        if all((out / folder / path.name).is_file() for folder in (PREDICTIONS_FOLDER, CONFUSION_FOLDER)):
+            done.update(_read(path, ["fingerprint"])["fingerprint"])
     return done
 
 
@@ -188,11 +191,18 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises:
         StoreError: there is none.
+        CorruptData: it cannot be read, or is none of ours.
     """
     path = Path(out) / RESULTS_NAME
     if not path.is_file():
         raise StoreError(f"{path}: expected the results of `fs probe`, found no such file")
-    return _with_places(_read(path))
+    table = _read(path)
+    lacking = [name for name in (*IDENTITY[:6], "layer", *SCORES, "fingerprint") if name not in table]
+    if lacking:
+        raise CorruptData(
+            f"{path}: expected a table of `fs probe`, it lacks the columns {', '.join(lacking)}; {AGAIN}"
+        )
+    return _with_places(table)
 
 
 def _with_places(table: pd.DataFrame) -> pd.DataFrame:
@@ -254,27 +264,82 @@ def _finished_at(out: Path, name: str) -> str:
 
 
 def write_run(out: Path, record: Mapping[str, Any]) -> None:
-    """Write ``_run.json``: what was asked last, with what versions, and all splits in the folder.
+    """Write ``_run.json``: what was asked last, with what versions, all splits in the folder, all calls.
 
     Splits of earlier calls are kept unless `record` describes them anew: then all folds of the earlier go.
+    ``calls`` lists every configuration that was asked for, the latest last, each with the folder it was asked
+    in, which relative paths start from, and whether it came to its end.
     """
-    path = out / RUN_NAME
+    earlier = read_run(out)
     splits = list(record["splits"])
     described = {_split_name(s)[:-1] for s in splits}
-    splits += [s for s in read_splits(out) if _split_name(s)[:-1] not in described]
+    splits += [s for s in earlier.get("splits", []) if _split_name(s)[:-1] not in described]
     twins = read_untrained(out)
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    text = json.dumps({**record, "splits": splits, "untrained": twins}, indent=2, ensure_ascii=False) + "\n"
-    _put(text.encode(), path)
+    asked = _question_of(record["config"])
+    same = [c for c in calls_of(earlier) if _question_of(c["config"]) == asked]
+    others = [c for c in calls_of(earlier) if _question_of(c["config"]) != asked]
+    call = {
+        "config": record["config"],
+        "cwd": str(Path.cwd()),
+        "finished": any(c.get("finished", False) for c in same),
+    }
+    _write_run(out, {**record, "splits": splits, "untrained": twins, "calls": [*others, call]})
+
+
+def mark_finished(out: Path, config: Mapping[str, Any]) -> None:
+    """Note in ``_run.json`` that the call of this configuration came to its end."""
+    run, asked = read_run(out), _question_of(config)
+    calls = [
+        {**call, "finished": call.get("finished", False) or _question_of(call["config"]) == asked}
+        for call in calls_of(run)
+    ]
+    if calls != run.get("calls"):
+        _write_run(out, {**run, "calls": calls})
+
+
+def calls_of(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``calls`` of a ``_run.json``; what earlier versions wrote knows the last call only."""
+    if "calls" in run:
+        return list(run["calls"])
+    return [{"config": run["config"], "finished": True}] if "config" in run else []
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """``_run.json``; empty where there is none.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
+    path = out / RUN_NAME
+    if not path.is_file():
+        return {}
+    try:
+        run = dict(json.loads(path.read_text(encoding="utf-8")))
+        for split in run["splits"]:
+            _split_name(split)
+        for call in run.get("calls", []):
+            _question_of(call["config"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise CorruptData(f"{path}: cannot be read ({reason}); {AGAIN}") from error
+    return run
+
+
+def _write_run(out: Path, run: Mapping[str, Any]) -> None:
+    _put((json.dumps(run, indent=2, ensure_ascii=False) + "\n").encode(), out / RUN_NAME)
+
+
+def _question_of(config: Mapping[str, Any]) -> str:
+    """A configuration as JSON, without what decides no result."""
+    asked = {k: v for k, v in config.items() if k not in ("cluster", "memory", "out")}
+    return json.dumps(asked, sort_keys=True)
 
 
 def read_untrained(out: Path) -> dict[str, list[str]]:
     """Models with random weights and their trained twins, as ``_run.json`` says; see `probes.planning`."""
-    try:
-        return dict(json.loads((out / RUN_NAME).read_text(encoding="utf-8")).get("untrained", {}))
-    except (OSError, ValueError, AttributeError):
-        return {}
+    return dict(read_run(out).get("untrained", {}))
 
 
 def read_splits(out: Path) -> list[dict[str, Any]]:
@@ -283,16 +348,7 @@ def read_splits(out: Path) -> list[dict[str, Any]]:
     Raises:
         CorruptData: it cannot be read.
     """
-    path = out / RUN_NAME
-    if not path.is_file():
-        return []
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        for split in splits:
-            _split_name(split)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptData(f"{path}: cannot be read ({error!r}); delete it and run again") from error
-    return list(splits)
+    return list(read_run(out).get("splits", []))
 
 
 def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -308,32 +364,20 @@ def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise CorruptData(f"{path}: cannot be read ({reason}); delete it and run again") from error
+        raise CorruptData(f"{path}: cannot be read ({reason}); {AGAIN}") from error
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table whole or not at all."""
+    """Write a table whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False, compression="zstd")
     _put(buffer.getvalue(), path)
 
 
 def _put(data: bytes, path: Path) -> None:
-    # Hidden until whole: names with a leading dot are read by nothing.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with writing(path, "free some room and run the same command again: what was finished is kept"):
+        put_file(data, path)

@@ -97,6 +97,7 @@ def run_probe(
     config: ProbeConfig,
     progress: Callable[[ProbeProgress], None] | None = None,
     on_leakage: Callable[[Sequence[LeakageReport]], None] | None = None,
+    on_notes: Callable[[Sequence[str]], None] | None = None,
 ) -> ProbeSummary:
     """Fit every probe that the configuration asks for and that the results do not hold yet.
 
@@ -107,6 +108,7 @@ def run_probe(
         config: What to fit.
         progress: Told before the first task and after each.
         on_leakage: Told once, before the first fit, what the parts of the splits share.
+        on_notes: Told then what else of labels and splits a reader of the scores has to know.
 
     Raises:
         UserError: a setting, label, layer, model, data set or split that cannot be.
@@ -119,14 +121,18 @@ def run_probe(
     done = results.finished(config.out) & asked
     tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
     n_fits = sum(len(t.fits) for t in tasks)
-    results.write_run(config.out, _run_record(config, plan))
+    record = _run_record(config, plan)
+    results.write_run(config.out, record)
     if on_leakage is not None:
         on_leakage(leakage)
+    if on_notes is not None:
+        on_notes(plan.notes)
     try:
         if tasks:
             _run(config, tasks, n_fits, len(done), progress)
     finally:
         table = results.consolidate(config.out)
+    results.mark_finished(config.out, record["config"])
     table = table[table["fingerprint"].isin(asked)].reset_index(drop=True)
     return ProbeSummary(
         out=config.out,

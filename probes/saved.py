@@ -7,6 +7,7 @@ vectors it was not made for.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,15 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.errors import CorruptData, FingerprintMismatch, StoreError
-from featurestore.fingerprint import diff
+from featurestore.fingerprint import diff, digest
+from featurestore.outputs import put_file, writing
 from probes.storable import Stored, restore
 
 FloatArray = npt.NDArray[np.float32]
 
 FORMAT = "featurestore-audio probe"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no hashes
 JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
+# sha256 of the other file, and of all else in this one.
+WEIGHTS_HASH, CONTENT_HASH = "weights_sha256", "content_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +143,18 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
     Raises:
         StoreError: the folder cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
     arrays = {f"probe.{name}": np.ascontiguousarray(value) for name, value in probe.arrays.items()}
-    arrays |= {"standardiser.mean": probe.mean, "standardiser.scale": probe.scale}
-    try:
+    weights = save({**arrays, "standardiser.mean": probe.mean, "standardiser.scale": probe.scale})
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
+    content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
+    content |= {CONTENT_HASH: digest(content)}
+    with writing(folder, "choose another --out"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JSON_NAME).unlink(missing_ok=True)
-        save_file(arrays, folder / WEIGHTS_NAME)
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (folder / JSON_NAME).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"{folder}: cannot write the probe here ({error.strerror}); choose another --out"
-        ) from error
+        put_file(weights, folder / WEIGHTS_NAME)
+        put_file((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(), folder / JSON_NAME)
 
 
 def read_probe(folder: Path) -> SavedProbe:
@@ -161,26 +162,41 @@ def read_probe(folder: Path) -> SavedProbe:
 
     Raises:
         StoreError: there is no probe.
-        CorruptData: it cannot be read, or was written by a later version.
+        CorruptData: it cannot be read, was changed, or was written by a later version.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     path = folder / JSON_NAME
     if not path.is_file():
         raise StoreError(f"{path}: expected a probe of `fs save-probe`, found no such file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        form, version = content.pop("format"), content.pop("format_version")
+        form, version = content["format"], content["format_version"]
         if form != FORMAT or version > FORMAT_VERSION:
             raise ValueError(f"format {form!r} {version}, this version reads {FORMAT!r} {FORMAT_VERSION}")
+        weights = (folder / WEIGHTS_NAME).read_bytes()
+        _require_unchanged(content, weights)
+        for name in ("format", "format_version", WEIGHTS_HASH, CONTENT_HASH):
+            content.pop(name, None)
         card = ProbeCard(
             **{**content, **{name: tuple(content[name]) for name in ("classes", "split", "layers")}}
         )
-        arrays = load_file(folder / WEIGHTS_NAME)
+        arrays = load(weights)
         mean, scale = arrays.pop("standardiser.mean"), arrays.pop("standardiser.scale")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
     named = {name.removeprefix("probe."): value for name, value in arrays.items()}
     return SavedProbe(card=card, mean=mean, scale=scale, arrays=named)
+
+
+def _require_unchanged(content: Mapping[str, Any], weights: bytes) -> None:
+    """Refuse files that are not as they were saved; version 1 did not say how that was."""
+    if content["format_version"] == 1:
+        return
+    rest = {name: value for name, value in content.items() if name != CONTENT_HASH}
+    if content[CONTENT_HASH] != digest(rest):
+        raise ValueError(f"{JSON_NAME} was changed since it was saved")
+    if content[WEIGHTS_HASH] != hashlib.sha256(weights).hexdigest():
+        raise ValueError(f"{WEIGHTS_NAME} is not the one that was saved with {JSON_NAME}")

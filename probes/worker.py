@@ -347,11 +347,12 @@ def _test_metrics(
     probabilistic: bool,
 ) -> dict[str, float]:
     nan, y = float("nan"), data.y["test"]
+    finite = bool(np.isfinite(scores).all())  # not where a fit diverged
     return {
         "accuracy_test": metrics.accuracy(y, guess),
         "f1_macro_test": metrics.f1_macro(y, guess),
-        "auroc_macro_test": metrics.auroc_macro(y, scores) if np.isfinite(scores).all() else nan,
-        "ece_test": metrics.expected_calibration_error(y, scores) if probabilistic else nan,
+        "auroc_macro_test": metrics.auroc_macro(y, scores) if finite else nan,
+        "ece_test": metrics.expected_calibration_error(y, scores) if probabilistic and finite else nan,
         "chance": metrics.chance_level(y),
         "majority_accuracy": metrics.majority_accuracy(data.y["train"], y),
     }

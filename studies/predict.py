@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import ConfigError, KeyNotFound, StoreError
+from featurestore.errors import ConfigError, KeyNotFound
+from featurestore.outputs import check_file, put_file, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 DATASET = "predicted"
 STATUS_OK = "ok"
+SUFFIXES = (".csv", ".parquet")
 # Columns of a prediction, before one for each class.
 COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
 
@@ -51,7 +51,7 @@ class PredictRequest:
         store: What is embedded already.
         model: Where the audio model is (manifest), or its name (store).
         dataset: Data set of the store.
-        out: CSV file to write.
+        out: CSV or Parquet file to write.
         device: For the audio model.
         workers: Threads that decode audio.
         torch_weights: Also read ``pytorch_model.bin``.
@@ -82,8 +82,11 @@ def run_predict(
     """Label what the request says and write its table.
 
     Raises:
+        ConfigError: `out` is no place for it, or holds something else; before any work.
         UserError: see `predict_manifest` and `predict_store`.
     """
+    check_file(request.out)
+    _require_replaceable(request.out)
     if request.manifest is not None:
         found = predict_manifest(
             request.folder,
@@ -192,29 +195,43 @@ def predict_store(
 
 
 def write_predictions(found: Predictions, out: Path) -> None:
-    """Write the table as CSV, whole or not at all.
+    """Write the table as CSV or Parquet, by suffix, whole or not at all.
 
     Raises:
         StoreError: it cannot be written.
     """
-    text = io.StringIO()
-    found.table.to_csv(text, index=False, lineterminator="\n", float_format="%.6g")
-    with _replacing(out) as path:
-        path.write_text(text.getvalue(), encoding="utf-8")
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    if out.suffix == ".parquet":
+        buffer = io.BytesIO()
+        found.table.to_parquet(buffer, index=False)
+        data = buffer.getvalue()
+    else:
+        data = found.table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+    with writing(out, "choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            os.replace(temporary, out)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"--out {out}: cannot be written ({error.strerror}); choose another") from error
+        put_file(data, out)
+
+
+def _require_replaceable(out: Path) -> None:
+    """Refuse a name of another kind of table, and a file that is no earlier table of predictions."""
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"--out {out}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    if not out.exists():
+        return
+    import pandas as pd
+
+    try:
+        if out.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            columns = pq.read_schema(out).names
+        else:
+            columns = list(pd.read_csv(out, nrows=0).columns)
+    except (OSError, ValueError):
+        columns = []
+    if tuple(columns[: len(COLUMNS)]) != COLUMNS:
+        raise ConfigError(
+            f"--out {out}: this file is no table of predictions and would be lost; choose another"
+        )
 
 
 def _predict(probe: SavedProbe, features: Features) -> Predictions:

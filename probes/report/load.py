@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import CorruptData, StoreError
+from featurestore.errors import StoreError
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
 from probes.splits import parse_split
@@ -142,7 +141,7 @@ class ReportData:
     Attributes:
         path: The results directory.
         questions: In the order dataset, label, classifier, split.
-        run: Content of `run.json`; empty if there is none.
+        run: Content of `_run.json`; empty if there is none.
     """
 
     path: Path
@@ -172,13 +171,13 @@ class ReportData:
 
 
 def load_report_data(results_dir: str | Path) -> ReportData:
-    """Read `results.parquet` and `run.json` of a results directory.
+    """Read `results.parquet` and `_run.json` of a results directory.
 
     Raises:
         StoreError: no results there, or a table without rows.
         CorruptData: a file that cannot be read.
     """
-    from probes.results import RESULTS_NAME, RUN_NAME, read_controls, read_results
+    from probes.results import RESULTS_NAME, read_controls, read_results, read_run
 
     path = Path(results_dir)
     table = read_results(path)
@@ -187,14 +186,7 @@ def load_report_data(results_dir: str | Path) -> ReportData:
             f"{path / RESULTS_NAME}: expected at least one fitted probe, found no rows; "
             "run fs probe into this directory first"
         )
-    run_path = path / RUN_NAME
-    try:
-        run = json.loads(run_path.read_text(encoding="utf-8")) if run_path.is_file() else {}
-    except ValueError as error:
-        raise CorruptData(
-            f"{run_path}: expected JSON, got an error ({error}); run fs probe again to rewrite it"
-        ) from error
-    return ReportData(path=path, questions=_questions(table, read_controls(path)), run=run)
+    return ReportData(path=path, questions=_questions(table, read_controls(path)), run=read_run(path))
 
 
 def _questions(table: pd.DataFrame, control_fits: pd.DataFrame) -> list[Question]:

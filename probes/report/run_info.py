@@ -1,4 +1,4 @@
-"""What `run.json` says about a run, as text to show."""
+"""What `_run.json` says about a run, as text to show."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UserError
+from probes.results import calls_of
 from probes.splits import KINDS, parse_split
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def run_info(data: ReportData) -> dict[str, Any]:
         "config": [(name, _text(value)) for name, value in config.items() if value not in (None, [], {})],
         "versions": [(name, _text(value)) for name, value in versions.items()],
         "splits": _splits(data),
-        "commands": _commands(data, config),
+        "commands": _commands(data),
         "cite": _cite(data, versions),
     }
 
@@ -136,20 +138,25 @@ def _how(text: str) -> str:
         return f"Split by {text}"  # of another version
 
 
-def _commands(data: ReportData, config: Mapping[str, Any]) -> list[str]:
+def _commands(data: ReportData) -> list[str]:
+    """The calls that filled the folder, in their order, and that of the report."""
     report = shlex.join(["fs", "report", str(data.path), "--out", "report"])
-    if not config:
-        return [report]
-    options = []
+    return [*(_command(call, data.path) for call in calls_of(data.run)), report]
+
+
+def _command(call: Mapping[str, Any], out: Path) -> str:
+    config, options = call["config"], []
     for option, name in OPTIONS.items():
         value = config.get(name)
         items = value if isinstance(value, list) else [value]
         options += [(option, str(item)) for item in items if item is not None]
-    options.append(("--out", str(data.path)))
-    probe = " \\\n  ".join(["fs probe", *map(shlex.join, options)])
+    options.append(("--out", str(out)))
+    lines = [" \\\n  ".join(["fs probe", *map(shlex.join, options)])]
     if config.get("grid"):
-        probe = f"# with a --grid file of {_text(config['grid'])}\n{probe}"
-    return [probe, report]
+        lines.insert(0, f"# with a --grid file of {_text(config['grid'])}")
+    if not call.get("finished", True):
+        lines.insert(0, "# was interrupted, or failed; the same again goes on with it")
+    return "\n".join(lines)
 
 
 def _cite(data: ReportData, versions: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.errors import StoreError
+from featurestore.outputs import writing
 from probes.report.figures import write_figures
 from probes.report.html import write_page
 from probes.report.load import load_report_data
@@ -48,7 +49,8 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
         png=out / "layers.png",
         svg=out / "layers.svg",
     )
-    write_csv(data, paths.csv)
-    write_figures(data, paths.png, paths.svg)
-    write_page(data, paths.html, oracle=oracle)
+    with writing(out, "free some room and write the report again"):
+        write_csv(data, paths.csv)
+        write_figures(data, paths.png, paths.svg)
+        write_page(data, paths.html, oracle=oracle)
     return paths

@@ -14,11 +14,12 @@ from scipy.special import softmax
 
 from featurestore import open_store
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError
+from featurestore.fingerprint import digest
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.data import labelled
 from probes.keep import save_probe
 from probes.results import RESULTS_NAME
-from probes.saved import JSON_NAME, WEIGHTS_NAME, read_probe
+from probes.saved import CONTENT_HASH, JSON_NAME, WEIGHTS_HASH, WEIGHTS_NAME, read_probe
 from probes.splits import make_split
 
 GRID = {name: {"max_epochs": 4, "batch_size": 32} for name in ("mlp", "linear")}
@@ -147,9 +148,27 @@ def test_damaged_probes_are_named(store: str, tmp_path: Path) -> None:
     card = json.loads((tmp_path / "p" / JSON_NAME).read_text())
     card["settings"]["class"] = "os:system"
     (tmp_path / "p" / JSON_NAME).write_text(json.dumps(card))
+    with pytest.raises(CorruptData, match=r"probe.json was changed since it was saved"):
+        read_probe(tmp_path / "p")
+    # The hash is no signature: whoever changes the card can make one that fits.
+    del card[CONTENT_HASH]
+    card[CONTENT_HASH] = digest(card)
+    (tmp_path / "p" / JSON_NAME).write_text(json.dumps(card))
     with pytest.raises(CorruptData, match="expected a class of scikit-learn"):
         read_probe(tmp_path / "p").scores(np.zeros((1, 12), np.float32))
     card["format_version"] = 99
     (tmp_path / "p" / JSON_NAME).write_text(json.dumps(card))
     with pytest.raises(CorruptData, match=r"99, this version reads"):
         read_probe(tmp_path / "p")
+
+
+def test_probes_of_version_1_which_had_no_hashes_are_read(store: str, tmp_path: Path) -> None:
+    probed(store, tmp_path / "r", "lda")
+    save_probe(tmp_path / "r", tmp_path / "p")
+    x = np.random.default_rng(0).standard_normal((5, 12)).astype(np.float32)
+    before = read_probe(tmp_path / "p").scores(x)
+    card = json.loads((tmp_path / "p" / JSON_NAME).read_text())
+    for name in (CONTENT_HASH, WEIGHTS_HASH):
+        del card[name]
+    (tmp_path / "p" / JSON_NAME).write_text(json.dumps({**card, "format_version": 1}))
+    assert (read_probe(tmp_path / "p").scores(x) == before).all()

@@ -1,0 +1,109 @@
+"""Where a command puts what it makes for people: looked at before the work, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featurestore.errors import ConfigError, StoreError
+
+_REMOTE = ("s3", "gs", "az")
+# What the root, every group and every array of a Zarr store has.
+_ZARR_NAME = "zarr.json"
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that results, a report or a probe cannot go into, before anything is computed.
+
+    Raises:
+        ConfigError: no name, a URL, a file, or a place inside a feature store.
+        StoreError: it cannot be made, or not be written.
+    """
+    _check_place(out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: expected a folder, this is a file; choose another")
+    _check_writable(out)
+
+
+def check_file(out: Path) -> None:
+    """`check_folder` for a file: its folder has to be one that can be written.
+
+    Raises:
+        ConfigError: no name, a URL, a folder, or a place inside a feature store.
+        StoreError: its folder cannot be made, or not be written.
+    """
+    _check_place(out)
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: expected a file, this is a folder; add a name")
+    _check_writable(out.parent)
+
+
+@contextmanager
+def writing(place: Path, advice: str) -> Iterator[None]:
+    """Turn what a full or broken disk raises into one line.
+
+    Args:
+        place: What is written.
+        advice: How to go on: the end of the message.
+
+    Raises:
+        StoreError: instead of any other `OSError`.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"{place}: cannot be written ({reason}); {advice}") from error
+
+
+def put_file(data: bytes, path: Path) -> None:
+    """Write a file that appears whole or not at all, and is on disk when this returns.
+
+    Raises:
+        OSError: it could not be written; what was there before still is. See `writing`.
+    """
+    # Hidden until whole: names with a leading dot are read by nothing.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _check_place(out: Path) -> None:
+    if str(out).split(":")[0] in _REMOTE:
+        raise ConfigError(f"--out {out}: expected a place on this machine; only stores can be remote")
+    if out == Path():
+        raise ConfigError("--out: expected a name, got an empty one or the folder you are in; choose another")
+    full = out.resolve()
+    for folder in (full, *full.parents):
+        if (folder / _ZARR_NAME).is_file():
+            raise ConfigError(f"--out {out}: this is in the feature store {folder}; choose another place")
+
+
+def _check_writable(folder: Path) -> None:
+    """Try it where the folder would be made; nothing is left behind."""
+    there = next((f for f in (folder, *folder.parents) if f.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"--out {folder}: cannot be written ({reason}); choose another place") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
