@@ -26,6 +26,7 @@ from featurestore.text_table import TextTableError, read_table
 SEPARATOR = "|"
 NOTHING = SEPARATOR  # the empty set
 MAPPING_COLUMNS = ("label", "from", "to")
+_MISSING_WORDS = ("nan", "none", "null", "na", "n/a", "<na>")
 _NUMBERS = ("start_s", "end_s", "channel")
 
 
@@ -87,6 +88,25 @@ def class_sizes(column: pd.Series) -> dict[str, int]:
         for name in _parts(str(cell), multi):
             sizes[name] += int(n)
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
+
+
+def doubtful_classes(column: pd.Series) -> list[str]:
+    """What looks like slips of the hand among the classes of a column, a sentence each."""
+    sizes = class_sizes(column)
+    alike: dict[str, list[str]] = {}
+    for name in sorted(sizes):
+        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
+    found = [
+        f"classes {' and '.join(map(repr, names))} differ in case or blanks only and count as "
+        f"{len(names)} classes; merge them with `fs manifest … --map`"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    return found + [
+        f"class {name!r} ({n} rows) reads like a missing value and counts as a class; an empty cell is none"
+        for name, n in sizes.items()
+        if name.strip().casefold() in _MISSING_WORDS
+    ]
 
 
 def read_mapping(path: str | Path) -> pd.DataFrame:

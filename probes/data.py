@@ -15,6 +15,7 @@ from featurestore import open_store
 from featurestore.errors import LabelError, StoreError, did_you_mean
 from featurestore.fingerprint import digest
 from featurestore.labels import is_multilabel
+from featurestore.manifest import CONTRACT_COLUMNS
 from probes.multilabel import class_names, indicator, rarest_label
 from probes.splits import IntArray, Rows, Split, make_split, parse_split
 from probes.tasks import ProbeTask, data_digest
@@ -96,7 +97,10 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
 
 def unknown_label(label: str, known: list[str], where: str) -> str:
     """One line for a label that `where` does not have."""
-    hint = did_you_mean(label, known)
+    if label in CONTRACT_COLUMNS:
+        hint = f"; {label!r} is no label column: copy it to one of another name and `fs manifest attach` that"
+    else:
+        hint = did_you_mean(label, known)
     have = ", ".join(known) or "none"
     return f"label {label!r}: {where} has no such label, its labels are {have}{hint}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from featurestore import open_store
 from featurestore.errors import ConfigError, KeyNotFound, LabelError, did_you_mean
 from featurestore.key import KeyInfo, read_keys
-from featurestore.labels import class_sizes
+from featurestore.labels import class_sizes, doubtful_classes
 from featurestore.layers import format_layers, parse_layers
 from featurestore.storage import open_storage
 from featurestore.store import Features
@@ -24,17 +24,26 @@ from probes.data import Labelled, labelled, unknown_label
 from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
 from probes.pooling import FramePooling
+from probes.split_notes import class_sentences
 from probes.splits import Split, default_split, iter_splits
 from probes.tasks import ProbeConfig, ProbeTask
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All tasks a configuration stands for, and the splits they use."""
+    """All tasks a configuration stands for, and the splits they use.
+
+    Attributes:
+        tasks: What to fit.
+        splits: Their descriptions, as ``_run.json`` keeps them.
+        untrained: See `untrained_twins`.
+        notes: Sentences about labels and splits that a reader of the scores has to know.
+    """
 
     tasks: list[ProbeTask]
     splits: list[dict[str, Any]] = field(default_factory=list)
     untrained: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def chosen_keys(config: ProbeConfig) -> list[KeyInfo]:
@@ -95,11 +104,15 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
             groups = found.group_digest() if BY_GROUP in config.controls else ""
             if found.sets is not None:
                 _check_sets(config, found.rows.what)
+            cells = found.rows.label if found.sets is None else found.sets
+            doubtful = doubtful_classes(pd.Series(cells, dtype=object))
+            plan.notes.extend(f"{found.rows.what}: {sentence}" for sentence in doubtful)
             spec = config.split or default_split(found.rows)
+            described: list[dict[str, Any]] = []
             for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
                 check_portions(config.controls, found.rows, len(split.train))
                 digest = found.digest(split)
-                plan.splits.append(_describe(f, label, found, split, fold, digest))
+                described.append(_describe(f, label, found, split, fold, digest))
                 plan.tasks.extend(
                     ProbeTask(
                         store=config.store,
@@ -122,7 +135,30 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
                     for combine, at in looks
                     for classifier in config.classifiers
                 )
-    return plan
+            if found.sets is None:
+                _require_measurable(described, found.rows.what, spec)
+            name = f"{label} · {f.dataset} · split: {spec}"
+            plan.notes.extend(class_sentences(name, described, ("train", "test")))
+            plan.splits.extend(described)
+    return replace(plan, notes=list(dict.fromkeys(plan.notes)))
+
+
+def _require_measurable(described: Sequence[Mapping[str, Any]], what: str, spec: str) -> None:
+    """Refuse a split in no fold of which a class that is tested is trained: every score would be 0.
+
+    Raises:
+        LabelError: it is such a split; so it is where the label is the group, or belongs to it.
+    """
+    for split in described:
+        parts = split["parts"]
+        if set(parts["test"]["per_class"]) - set(parts["train"]["classes_missing"]):
+            return
+    example = next(iter(described[0]["parts"]["test"]["per_class"]))
+    raise LabelError(
+        f"{what}: in no fold of split {spec!r} is a class of the test rows trained, such as {example!r} in "
+        "fold 0, so that every score would be 0; where the label is what the groups are, choose --split "
+        "kfold:5 or random"
+    )
 
 
 def untrained_twins(features: Sequence[Features]) -> dict[str, list[str]]:

@@ -25,6 +25,8 @@ from probes.weighted import LAYER_LEARNING_RATE
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
 # cached before is fitted again.
 NUMERICS_VERSION = 1
+# All fits are listed before the first: beyond this it is a slip of the hand.
+MAX_SEEDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +85,8 @@ class ProbeConfig:
             raise ConfigError("classifiers: expected at least one classifier")
         check_combinations(self.combine, self.classifiers)
         check_controls(self.controls, self.classifiers)
-        if self.n_seeds < 1:
-            raise ConfigError(f"seeds: expected at least 1, got {self.n_seeds}")
+        if not 1 <= self.n_seeds <= MAX_SEEDS:
+            raise ConfigError(f"seeds: expected 1 to {MAX_SEEDS:,}, got {self.n_seeds}")
         if self.split_seed < 0:
             raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
         if self.split is not None:

@@ -61,8 +61,8 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
         check = summary.selfcheck
         by_layer = ", ".join(f"{layer} {worst:.0e}" for layer, worst in check.deviations.items())
         out.print(
-            f"self-check: {check.n_clips} clips alone, largest relative difference by layer: {by_layer}; "
-            f"allowed {check.tolerance:.0e}",
+            f"self-check: {_counted(check.n_clips, 'clip')} alone, largest relative difference by layer: "
+            f"{by_layer}; allowed {check.tolerance:.0e}",
             markup=False,
         )
     print_failures(summary.failed)
@@ -84,9 +84,10 @@ def print_failures(failed: dict[str, str]) -> None:
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     """The tables of the results folder, and how much was fitted."""
     print_tables(summary.out, oracle=oracle)
-    cached = f", {summary.n_cached} fits were there already" if summary.n_cached else ""
+    cached = f", {_counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
-        f"{summary.n_fitted} fits in {format_duration(summary.seconds)}{cached}; results in {summary.out}",
+        f"{_counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
+        f"results in {summary.out}",
         markup=False,
     )
 
@@ -95,11 +96,14 @@ def print_tables(results: str | Path, *, oracle: bool = False) -> None:
     """Layers × models for every question of a results folder."""
     from probes.report.load import load_report_data
     from probes.report.tables import terminal_tables
+    from probes.report.warn import undertrained
 
-    out = console()
-    for table in terminal_tables(load_report_data(results), oracle=oracle):
+    out, data = console(), load_report_data(results)
+    for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
+    for sentence in undertrained(data):
+        out.print(f"note: {sentence}", style="yellow", markup=False)
 
 
 def print_saved_probe(saved: SavedSummary) -> None:
@@ -343,8 +347,17 @@ def print_leakage(reports: Sequence[LeakageReport]) -> None:
     err = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in sentences(reports):
         err.print(f"leakage: {line}", style="yellow", markup=False)
-    for note in dict.fromkeys(n for r in reports for n in r.notes):
+    # How was compared matters where something was found, or where not all could be.
+    told = [r for r in reports if not r.complete or any(leak.kind == "similar" for leak in r.leaks)]
+    for note in dict.fromkeys(n for r in told for n in r.notes):
         err.print(f"note: {note}", style="dim", markup=False)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """What a reader of the scores has to know of labels and splits, on standard error, before training."""
+    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    for note in notes:
+        err.print(f"note: {note}", style="yellow", markup=False)
 
 
 def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:
@@ -360,6 +373,10 @@ def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tu
     if not chosen:
         raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
     return chosen
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def format_bytes(n: float) -> str:

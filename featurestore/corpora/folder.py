@@ -27,7 +27,7 @@ def read(source: Path, *, label: str = "label", pattern: str | None = None) -> D
     if pattern is not None:
         return _by_pattern(rows, pattern)
     folders = files.str.split("/").str[:-1]
-    tops = set(folders.str[0].dropna().str.lower())
+    tops = {path[0].lower() for path in folders if path}
     split = pd.Series("", index=files.index, dtype="str")
     if tops and tops <= set(PARTS):
         split = look_up(folders.str[0].str.lower(), PARTS)
@@ -36,7 +36,8 @@ def read(source: Path, *, label: str = "label", pattern: str | None = None) -> D
     if loose.any():
         raise ManifestError(
             f"{source}: expected every file in a class folder, found outside of one: "
-            f"{name_some(list(files[loose]))}; move them, or say with --pattern where the labels stand"
+            f"{name_some(list(files[loose]))}; move them, or say with --pattern where the labels stand, "
+            "such as --pattern '(?P<label>[^_]+)_'"
         )
     _require_label(label, "--label")
     rows = rows.assign(split=split)

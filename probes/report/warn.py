@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from probes.leakage import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
 from probes.selection import MAP
+from probes.split_notes import class_sentences
 
 if TYPE_CHECKING:
     from probes.report.load import Question, ReportData
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
 # Points of UAR that one test clip may weigh before it is worth a warning: differences between
 # layers and models of the size of one clip are then as large as those people report.
 WORTH_POINTS = 1.0
-SHOWN_CLASSES = 8
+# A best epoch in the last tenth of those allowed: the fit was stopped, it had not settled.
+LATE_SHARE = 0.9
 GROUP_ADVICE = (
     "Part of the score may come from recognising the group, such as the recording; "
     "compare with a split by group."
@@ -27,6 +32,7 @@ def warnings_of(data: ReportData) -> list[str]:
     found = [
         *_of_spread(data),
         *_of_splits(data),
+        *undertrained(data),
         *(sentence for question in data.questions for sentence in _of_support(data, question)),
     ]
     return list(dict.fromkeys(found))
@@ -71,7 +77,7 @@ def _of_splits(data: ReportData) -> Iterator[str]:
             )
         left_out.setdefault((split["label"], split["dataset"], split["split"]), []).append(split)
     for (label, dataset, text), splits in left_out.items():
-        yield from _of_classes(f"{label} · {dataset} · split: {text}", splits)
+        yield from class_sentences(f"{label} · {dataset} · split: {text}", splits)
 
 
 def _of_leakage(data: ReportData) -> Iterator[str]:
@@ -92,32 +98,26 @@ def _of_leakage(data: ReportData) -> Iterator[str]:
         yield sentence + advice
 
 
-def _of_classes(name: str, splits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Classes that a part lacks and rows in no part, over the folds of one split."""
-    for part, consequence in (
-        ("train", "they cannot be recognised and count as recall 0"),
-        ("test", "they do not count in the test UAR"),
-        ("val", "the choice of layer ignores them"),
-    ):
-        folds: dict[str, list[int]] = {}
-        for split in splits:
-            for name_of_class in split["parts"][part].get("classes_missing", []):
-                folds.setdefault(name_of_class, []).append(int(split.get("fold", 0)))
-        if not folds:
+def undertrained(data: ReportData) -> list[str]:
+    """A sentence for every question whose fits were still getting better when their epochs were over."""
+    found = []
+    for question in data.questions:
+        fits = question.answers_fits.dropna(subset=["best_epoch"])
+        settings = [json.loads(text) for text in fits["hparams"]]
+        allowed = np.array([s.get("max_epochs", np.inf) for s in settings])
+        late = fits["best_epoch"].to_numpy(dtype=float) >= LATE_SHARE * allowed
+        if not late.any() or late.mean() <= 0.5:
             continue
-        if len(splits) == 1:
-            yield f"{name}: no {part} clips of {', '.join(folds)}; {consequence}."
-            continue
-        shown = [f"{c} ({len(set(f))})" for c, f in list(folds.items())[:SHOWN_CLASSES]]
-        more = f" and {len(folds) - SHOWN_CLASSES} more" if len(folds) > SHOWN_CLASSES else ""
-        n_folds = len({int(s.get("fold", 0)) for s in splits})
-        yield (
-            f"{name}: some of the {n_folds} folds have no {part} clips of {', '.join(shown)}{more} "
-            f"(in brackets: in how many); there {consequence}."
+        first = int(late.argmax())
+        epochs, batch = int(allowed[first]), settings[first].get("batch_size", 0)
+        rows = int(fits["n_train"].iloc[first])
+        steps = f" ({rows} training rows, {-(-rows // batch)} steps an epoch)" if batch else ""
+        which = f"{late.sum()} of {len(late)} chosen fits were" if len(late) > 1 else "the chosen fit was"
+        found.append(
+            f"{question.title}: {which} best at the end of {epochs} epochs{steps}: more may raise the scores "
+            "and change which layer is best; try a larger max_epochs or a smaller batch_size with --grid."
         )
-    without = max(int(split.get("rows_left_out", 0)) for split in splits)
-    if without:
-        yield f"{name}: {without:,} labelled clips are in no part; the column does not place them."
+    return found
 
 
 def _of_support(data: ReportData, question: Question) -> Iterator[str]:

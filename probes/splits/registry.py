@@ -63,6 +63,9 @@ KINDS: dict[str, Kind] = {
     "sarkar2025": Kind(single.by_paper, "The paper’s random split of the manifest’s rows, row for row"),
 }
 
+#: Splits that the manifest decides alone.
+UNSEEDED = ("column", "fold")
+
 
 def parse_split(text: str) -> SplitSpec:
     """Take a split such as ``group-kfold:5`` apart.
@@ -179,8 +182,14 @@ def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
     if several and len(np.unique(rows.classes[1][split.train])) >= 2:
         return
     n = {part: int((rows.label[where] == missing[0]).sum()) for part, where in split.parts()}
+    n_classes = len(rows.classes[0])
+    if 2 * n_classes > len(rows):
+        advice = f"{n_classes} classes in {len(rows)} rows: is this label a number, or a name of every row?"
+    elif parse_split(split.name).kind in UNSEEDED:
+        advice = "choose another --split, or leave the class out"
+    else:
+        advice = "choose another --split or --split-seed, or leave the class out"
     raise LabelError(
         f"{rows.what}: {which} leaves class {missing[0]!r} without training rows "
-        f"({n['val']} in val, {n['test']} in test); choose another --split or --split-seed, "
-        "or leave the class out"
+        f"({n['val']} in val, {n['test']} in test); {advice}"
     )

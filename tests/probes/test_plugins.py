@@ -119,7 +119,7 @@ def test_another_version_of_the_package_is_another_question(
         with monkeypatch.context() as patch:
             patch.syspath_prepend(tmp_path / version)
             result = probe(store, tmp_path / "r", "--classifier", "nearest", "--layers", "1")
-        assert "1 fits in" in result.output, (result.output, result.exception)
+        assert "1 fit in" in result.output, (result.output, result.exception)
 
 
 def test_an_object_has_the_version_of_its_package_too(

@@ -327,7 +327,7 @@ def test_nothing_is_written_when_the_question_is_wrong(store: str, tmp_path: Pat
         ),
         ({"split": "groups"}, ConfigError, "split: expected .* got 'groups'; did you mean 'group'"),
         ({"split": "column"}, LabelError, "split 'column' needs rows in train, val and test"),
-        ({"n_seeds": 0}, ConfigError, "seeds: expected at least 1"),
+        ({"n_seeds": 0}, ConfigError, "seeds: expected 1 to 10,000, got 0"),
         ({"cluster": "locall"}, ConfigError, "cluster 'locall': expected local"),
     ],
 )

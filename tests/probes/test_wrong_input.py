@@ -87,3 +87,107 @@ def test_a_val_part_of_one_class_is_no_crash(
     arguments = ["probe", "--store", tmp_path / "s.zarr", "--out", tmp_path / "r", "-q", "--label", "call"]
     result = CliRunner().invoke(cli.main, [str(a) for a in (*arguments, "--classifier", classifier)])
     assert result.exit_code == 0, (result.output, result.exception)
+
+
+@pytest.mark.parametrize("split", ["group-kfold:3", "logo", "group-nested:3", "fold:caller"])
+def test_a_label_that_is_the_group(store: str, tmp_path: Path, split: str) -> None:
+    """Every class is tested where it was not trained: 0.0 of such a split says nothing of the embeddings."""
+    line = probe(store, tmp_path / "r", "--label", "caller", "--split", split)
+    assert f"in no fold of split {split!r} is a class of the test rows trained" in line
+    assert "--split kfold:5" in line
+
+
+def test_a_label_that_is_a_number(make_store: Write, table: pd.DataFrame, tmp_path: Path) -> None:
+    weights = [f"{0.37 * i:.2f}" for i in range(len(table))]
+    make_store(tmp_path / "s.zarr", table.assign(weight=weights), layers=(0,))
+    line = probe(tmp_path / "s.zarr", tmp_path / "r", "--label", "weight")
+    assert "is this label a number" in line
+
+
+def test_a_column_of_the_contract_as_label(store: str, tmp_path: Path) -> None:
+    line = probe(store, tmp_path / "r", "--label", "group")
+    assert "'group' is no label column" in line
+    assert "fs manifest attach" in line
+
+
+def test_a_part_of_a_store(store: str, tmp_path: Path) -> None:
+    for part in ("model-a", "model-a/calls", "model-a/calls/layer_00"):
+        line = probe(f"{store}/{part}", tmp_path / "r", "--label", "call")
+        assert f"{part}: this Zarr node is not the root of a feature store" in line
+
+
+def test_more_seeds_than_anybody_wants(store: str, tmp_path: Path) -> None:
+    line = probe(store, tmp_path / "r", "--label", "call", "--seeds", "100000000")
+    assert "seeds: expected 1 to 10,000, got 100000000" in line
+
+
+def test_an_option_given_twice(store: str, tmp_path: Path) -> None:
+    line = probe(store, tmp_path / "r", "--label", "call", "--split", "random", "--split", "kfold:3")
+    assert "--split was given 2 times and takes one value" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("probe", "--lable", "x"), "no such option '--lable'. (Did you mean"),
+        (("probe", "--label", "x", "--out", "r"), "missing option '--store'"),
+        (("prob",), "no such command 'prob'. Did you mean 'probe'?"),
+        (("--bogus",), "no such option '--bogus'"),
+        (("extract", "--dtype", "float8"), "'float8' is not one of 'float32', 'float16'"),
+        (("ls",), "missing argument 'STORE'"),
+        (("ls", "a", "b"), "got unexpected extra argument (b)"),
+    ],
+)
+def test_usage_errors_are_one_line_too(arguments: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(cli.main, list(arguments))
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert result.output.startswith("error: ")
+    assert said in result.output
+    assert "--help` lists what there is" in result.output
+
+
+def told(store: object, out: Path, *options: object) -> str:
+    """What an `fs probe` that can be says beside its tables."""
+    arguments = ["probe", "--store", store, "--out", out, "-q", *options]
+    result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def test_doubtful_classes_are_told_of(make_store: Write, table: pd.DataFrame, tmp_path: Path) -> None:
+    call = table["call"].to_numpy(dtype=object).copy()
+    call[np.flatnonzero(call == "trill")[:9]] = "Trill "
+    call[np.flatnonzero(call == "peep")[:9]] = "NaN"
+    make_store(tmp_path / "s.zarr", table.assign(call2=call), layers=(0,))
+    said = told(tmp_path / "s.zarr", tmp_path / "r", "--label", "call2", "--classifier", "centroid")
+    assert "classes 'Trill ' and 'trill' differ in case or blanks only and count as 2 classes" in said
+    assert "class 'NaN' (" in said
+    assert "rows) reads like a missing value" in said
+    other = told(tmp_path / "s.zarr", tmp_path / "q", "--label", "call", "--classifier", "centroid")
+    assert "missing value" not in other
+    assert "differ in case" not in other
+
+
+def test_classes_that_a_fold_does_not_train_are_told_of(
+    make_store: Write, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    call = table["call"].to_numpy(dtype=object).copy()
+    group = table["group"].to_numpy(dtype=object)
+    call[np.flatnonzero(group == "session-0")[:5]] = "rare"
+    make_store(tmp_path / "s.zarr", table.assign(call2=call), layers=(0,))
+    more = ("--label", "call2", "--classifier", "centroid", "--split", "group-kfold:3")
+    said = told(tmp_path / "s.zarr", tmp_path / "r", *more)
+    assert "some of the 3 folds have no train clips of rare (" in said
+    assert "there they cannot be recognised and count as recall 0" in said
+
+
+def test_fits_that_had_not_settled_are_told_of(store: str, tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    more = ("--label", "call", "--model", "model-a", "--classifier", "linear", "--seeds", 3, "--grid", grid)
+    grid.write_text("linear: {max_epochs: 1, batch_size: 256}\n")
+    said = told(store, tmp_path / "r", *more)
+    assert "best at the end of 1 epochs" in said
+    assert "1 steps an epoch" in said
+    grid.write_text("linear: {max_epochs: 300, learning_rate: 0.01}\n")
+    assert "best at the end" not in told(store, tmp_path / "q", *more)

@@ -54,3 +54,8 @@ def test_bad_patterns(tmp_path: Path, touch, pattern: str, said: str) -> None:
 def test_loose_files_are_named(tmp_path: Path, touch) -> None:
     with pytest.raises(ManifestError, match=r"outside of one: stray.wav; move them, or say with --pattern"):
         FOLDER.read(touch(tmp_path, "a/1.wav", "stray.wav"))
+
+
+def test_a_flat_folder_is_told_of_patterns(tmp_path: Path, touch) -> None:
+    with pytest.raises(ManifestError, match=r"outside of one: 0_ann.wav, 1_bob.wav; .* such as --pattern"):
+        FOLDER.read(touch(tmp_path, "0_ann.wav", "1_bob.wav"))
