@@ -30,12 +30,15 @@ from typing import Any, Protocol, TypeVar
 from featurestore.errors import ConfigError, DependencyMissing, UserError, did_you_mean
 from featurestore.memory import USABLE_SHARE, parse_bytes, worker_bytes
 
+_LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 20.0
 # How long a batch system may take to take or refuse the jobs before the run goes on and waits for workers.
 SUBMIT_TIMEOUT_S = 60.0
+# A scheduler may start its workers as tasks come, and a batch system may hold jobs back: that is no error.
+SAY_WAITING_AFTER_S = 10.0
 # Libraries that start a thread per core unless told otherwise.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Name in a cluster file -> class of dask-jobqueue. `local` starts the jobs on this machine: a trial
@@ -98,11 +101,14 @@ class SerialRunner:
 class DaskRunner:
     """A connected `distributed.Client`; lost workers' tasks are run again by the scheduler."""
 
-    def __init__(self, client: Any, n_workers: int, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self, client: Any, n_workers: int, memory_bytes: int | None = None, waiting: str = ""
+    ) -> None:
         self.client = client
         self.n_workers = n_workers
         self.memory_bytes = memory_bytes
         self.dashboard_url: str | None = _dashboard(client)
+        self._waiting = waiting  # what to say while no worker is there
 
     def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
         """See `Runner.map_unordered`."""
@@ -110,6 +116,9 @@ class DaskRunner:
 
         # pure=False: two equal tasks are two tasks, and nothing is remembered between calls.
         pending = {self.client.submit(fn, task, pure=False): task for task in tasks}
+        look = threading.Timer(SAY_WAITING_AFTER_S, self._say_if_alone)
+        look.daemon = True
+        look.start()
         try:
             for future in as_completed(list(pending)):
                 task = pending[future]
@@ -120,8 +129,13 @@ class DaskRunner:
                 del pending[future]  # frees the result's memory on the cluster
                 yield task, result
         finally:
+            look.cancel()
             if pending:
                 self.client.cancel(list(pending), force=True)
+
+    def _say_if_alone(self) -> None:
+        if not self.client.scheduler_info(n_workers=1)["workers"]:
+            _LOGGER.warning("waiting: no worker has joined yet; %s", self._waiting)
 
 
 def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AbstractContextManager[Runner]:
@@ -242,7 +256,8 @@ def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
     with client:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         limits = [w["memory_limit"] for w in workers if w["memory_limit"]]
-        yield DaskRunner(client, len(workers), int(USABLE_SHARE * min(limits)) if limits else None)
+        memory = int(USABLE_SHARE * min(limits)) if limits else None
+        yield DaskRunner(client, len(workers), memory, f"start one with `dask worker {address}`")
 
 
 @contextmanager
@@ -290,7 +305,8 @@ def _batch_system(path: Path) -> Iterator[Runner]:
                 )
             warnings.warn(said, stacklevel=2)
         memory = parse_bytes(options["memory"], f"{path}: memory") // int(processes)
-        yield DaskRunner(client, jobs * int(processes), int(USABLE_SHARE * memory))
+        waiting = f"{name} may hold the jobs back (Ctrl-C is safe)"
+        yield DaskRunner(client, jobs * int(processes), int(USABLE_SHARE * memory), waiting)
 
 
 def _noting_refusals(make: Any, refused: list[Exception]) -> Any:

@@ -192,6 +192,31 @@ def test_a_silent_scheduler_times_out_with_its_address() -> None:
         pass
 
 
+def test_waiting_for_workers_is_said_once_and_work_begins_when_one_comes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("featurestore.runners.SAY_WAITING_AFTER_S", 0.3)
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        ) as empty,
+        open_runner(empty.scheduler_address) as runner,
+    ):
+        late = threading.Timer(1.2, lambda: empty.scale(1))
+        late.start()
+        assert list(runner.map_unordered(math.factorial, [4])) == [(4, 24)]
+        late.join()
+        said = [r.getMessage() for r in caplog.records if r.name == "featurestore.runners"]
+        assert said == [
+            f"waiting: no worker has joined yet; start one with `dask worker {empty.scheduler_address}`"
+        ]
+        caplog.clear()
+        monkeypatch.setattr("featurestore.runners.SAY_WAITING_AFTER_S", 0.1)
+        assert list(runner.map_unordered(time.sleep, [0.5])) == [(0.5, None)]
+        assert not [r for r in caplog.records if r.name == "featurestore.runners"]
+
+
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_what_listens_but_is_no_scheduler_times_out_too(answer: bytes) -> None:
     """A dashboard's port, a web server."""
