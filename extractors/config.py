@@ -131,8 +131,9 @@ class ExtractConfig:
             raise ConfigError(
                 f"--cluster with --device {self.device}: expected one device, that of a worker, such as auto"
             )
-        if (self.unit_rows is not None and self.unit_rows < 1) or self.workers < 1:
-            raise ConfigError("--unit-rows and --workers: expected at least 1")
+        for option, count in (("unit-rows", self.unit_rows), ("workers", self.workers)):
+            if count is not None and count < 1:
+                raise ConfigError(f"--{option}: expected at least 1, got {count}")
         if self.selfcheck is not None and self.selfcheck < 0:
             raise ConfigError(f"--selfcheck: expected 0 or more clips, got {self.selfcheck}")
         for option, seconds in (

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from featurestore import open_store
+from probes.alike_files import Alike, find_alike
 from probes.data import labelled
 from probes.leakage import Leak, LeakageReport, find_leaks
-from probes.likeness import Likeness, likeness
 from probes.splits import IntArray, Split, make_split
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_splits(
     layer_of: Mapping[tuple[str, str], int],
     earlier: Sequence[Mapping[str, Any]] = (),
     keep: SplitFiles | None = None,
+    out: Path | None = None,
 ) -> list[LeakageReport]:
     """Report on every split and put the report into its description, under "leakage".
 
@@ -42,10 +44,11 @@ def check_splits(
         layer_of: The layer to compare embeddings in, by model and data set.
         earlier: Splits of an earlier ``_run.json``; a report there on the same rows is taken over.
         keep: Where every split is written down as it is drawn.
+        out: Results folder, which keeps what sounds alike; see `probes.alike_files`.
     """
     known = {r["leakage"]["of"]: r["leakage"] for r in earlier if r.get("leakage", {}).get("complete")}
     opened = open_store(store)
-    near: dict[str, tuple[np.ndarray, Likeness]] = {}  # by data set; pairs as ids
+    near: dict[str, Alike] = {}  # by data set
     reports: dict[tuple[Any, ...], LeakageReport] = {}
     last: tuple[Any, Labelled, pd.DataFrame] | None = None
     for record in described:
@@ -65,18 +68,15 @@ def check_splits(
             reports[name] = _from_json(known[of], dataset, label, text, record["fold"])
         if name not in reports:
             if dataset not in near:
-                features = opened.features(model, dataset)
-                ok = np.flatnonzero((features.index["status"] == "ok").to_numpy())
-                found = likeness(features, layer_of.get((model, dataset)), ok)
-                ids = features.index["utterance_id"].to_numpy(dtype=object)
-                near[dataset] = ids[found.pairs], found
-            pairs, found = near[dataset]
+                layer = layer_of.get((model, dataset))
+                near[dataset] = find_alike(opened.features(model, dataset), layer, out)
+            found = near[dataset]
             reports[name] = LeakageReport(
                 dataset=dataset,
                 label=label,
                 split=text,
                 fold=record["fold"],
-                leaks=find_leaks(table, split, _positions(pairs, rows)),
+                leaks=find_leaks(table, split, _positions(found.ids, rows)),
                 notes=found.notes,
                 complete=found.complete,
             )

@@ -119,7 +119,7 @@ def finished(out: Path) -> set[str]:
     for path in _task_files(out):
         # A damaged file that was deleted is thereby asked for again.
         if all((out / folder / path.name).is_file() for folder in (PREDICTIONS_FOLDER, CONFUSION_FOLDER)):
-            done.update(_read(path, ["fingerprint"])["fingerprint"])
+            done.update(read_parquet(path, ["fingerprint"])["fingerprint"])
     return done
 
 
@@ -146,7 +146,7 @@ def consolidate(out: Path) -> pd.DataFrame:
     The order of rows does not depend on the order in which tasks finished.
     """
     digests = {_split_name(s): str(s.get("digest", "")) for s in read_splits(out)}
-    tables = [_current(_with_places(_read(path)), digests) for path in _task_files(out)]
+    tables = [_current(_with_places(read_parquet(path)), digests) for path in _task_files(out)]
     ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
     if ordinary is not None:
         write_parquet(ordinary, out / RESULTS_NAME)
@@ -183,7 +183,7 @@ def _latest(tables: list[pd.DataFrame], identity: Sequence[str]) -> pd.DataFrame
 def read_controls(out: str | os.PathLike[str]) -> pd.DataFrame:
     """Fits of controls (`probes.controls`) in a folder, with `CONTROL_COLUMNS`; empty if there are none."""
     path = Path(out) / CONTROLS_NAME
-    return _with_places(_read(path)) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
+    return _with_places(read_parquet(path)) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
 
 
 def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(out) / RESULTS_NAME
     if not path.is_file():
         raise StoreError(f"{path}: expected the results of `fs probe`, found no such file")
-    table = _read(path)
+    table = read_parquet(path)
     lacking = [name for name in (*IDENTITY[:6], "layer", *SCORES, "fingerprint") if name not in table]
     if lacking:
         raise CorruptData(
@@ -241,7 +241,7 @@ def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
     wanted = set(table["fingerprint"])
     parts: dict[Path, pd.DataFrame] = {}
     for path in sorted(folder.glob("[!.]*.parquet")):
-        part = _read(path)
+        part = read_parquet(path)
         part = part[part["fingerprint"].isin(wanted)]
         if len(part):
             parts[path] = part
@@ -260,7 +260,7 @@ def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
 def _finished_at(out: Path, name: str) -> str:
     """When the task of this file name was finished; "" where it was not."""
     path = out / TASKS_FOLDER / name
-    return str(_read(path, ["finished_at"])["finished_at"].max()) if path.is_file() else ""
+    return str(read_parquet(path, ["finished_at"])["finished_at"].max()) if path.is_file() else ""
 
 
 def write_run(out: Path, record: Mapping[str, Any]) -> None:
@@ -359,7 +359,12 @@ def _task_files(out: Path) -> list[Path]:
     return sorted((out / TASKS_FOLDER).glob("[!.]*.parquet"))
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a table of a results folder.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:

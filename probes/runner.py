@@ -159,7 +159,7 @@ def plan_and_check(config: ProbeConfig, keys: Sequence[KeyInfo]) -> tuple[Plan, 
         key = (task.model, task.dataset)
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
     earlier, kept = results.read_splits(config.out), SplitFiles(config.out)
-    return plan, check_splits(config.store, plan.splits, first_layer, earlier, kept)
+    return plan, check_splits(config.store, plan.splits, first_layer, earlier, kept, config.out)
 
 
 def _is_large(store: str, keys: Sequence[KeyInfo]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +50,12 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
         markup=False,
     )
     if done:
-        rate = done / summary.forward_s if summary.forward_s else 0.0
-        realtime = summary.audio_s / summary.forward_s if summary.forward_s else 0.0
+        took = max(summary.elapsed_s, 1e-9)
+        alone = f"; the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
         out.print(
             f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} "
-            f"on {summary.device} ({rate:.1f} clips/s, {realtime:.1f}× real time), "
-            f"{format_bytes(summary.n_bytes)} written to {store}",
+            f"on {summary.device} ({done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time{alone})"
+            f", {format_bytes(summary.n_bytes)} written to {store}",
             markup=False,
         )
     if summary.selfcheck is not None and summary.selfcheck.deviations:
@@ -82,8 +83,11 @@ def print_failures(failed: dict[str, str]) -> None:
 
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
-    """The tables of the results folder, and how much was fitted."""
-    print_tables(summary.out, oracle=oracle)
+    """The tables of what was asked, and how much was fitted."""
+    from probes.report.load import QUESTION_KEYS
+
+    asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
+    print_tables(summary.out, oracle=oracle, only=asked)
     cached = f", {_counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
         f"{_counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
@@ -92,16 +96,26 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     )
 
 
-def print_tables(results: str | Path, *, oracle: bool = False) -> None:
-    """Layers × models for every question of a results folder."""
+def print_tables(
+    results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
+) -> None:
+    """Layers × models for every question of a results folder; `only`: for some, named as `Question.name`."""
     from probes.report.load import load_report_data
-    from probes.report.tables import terminal_tables
+    from probes.report.tables import legend, terminal_tables
     from probes.report.warn import undertrained
 
     out, data = console(), load_report_data(results)
+    shown = [q for q in data.questions if only is None or q.name in only]
+    others = len(data.questions) - len(shown)
+    data = replace(data, questions=shown)
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
+    out.print(legend(data, oracle=oracle), style="dim", markup=False)
+    if others:
+        out.print(
+            f"{_counted(others, 'other question')} in this folder: fs report {results} --out …", markup=False
+        )
     for sentence in undertrained(data):
         out.print(f"note: {sentence}", style="yellow", markup=False)
 

@@ -142,6 +142,11 @@ def predict_manifest(
     card = probe.card
     if not (model or card.given.get("model")):
         raise ConfigError(f"{folder}: does not say where {card.model} is; give --model ID or folder")
+    was = Path(card.given.get("model", ""))
+    if model is None and was.is_absolute() and not was.exists():
+        raise ConfigError(
+            f"{folder}: {card.model} was at {was}, which is gone; give --model, where it is now"
+        )
     with tempfile.TemporaryDirectory(prefix="fs-predict-") as temporary:
         config = same_extraction(
             card.extraction,

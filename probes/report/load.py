@@ -80,6 +80,11 @@ class Question:
         return sorted(self.summary["model"].unique())
 
     @property
+    def name(self) -> tuple[str, str, str, str]:
+        """Data set, label, classifier and split: what tells it from others, as `QUESTION_KEYS`."""
+        return self.dataset, self.label, self.classifier, self.split
+
+    @property
     def heading(self) -> str:
         """Label and data set."""
         return f"{self.label} · {self.dataset}"

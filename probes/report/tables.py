@@ -115,7 +115,7 @@ def _terminal_table(question: Question, *, oracle: bool) -> Table:
     # Text, never markup: names come from data and may hold brackets.
     table = Table(
         title=Text(question.title, style="bold"),
-        caption=Text(_caption(question, oracle=oracle), style="dim"),
+        caption=Text(_caption(question), style="dim"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -174,12 +174,14 @@ def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
     return layers if row["combine"] == EACH else f"{row['combine']} {layers}"
 
 
-def _caption(question: Question, *, oracle: bool) -> str:
-    text = (
-        f"Test {question.metric} in %, {spread_of(question)}; {baselines(question)}. "
-        f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
-    )
-    if question.n_splits > 1:
+def _caption(question: Question) -> str:
+    return f"Test {question.metric} in %, {spread_of(question)}; {baselines(question)}."
+
+
+def legend(data: ReportData, *, oracle: bool = False) -> str:
+    """What the marks and last rows of `terminal_tables` mean: once for all of them."""
+    text = f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
+    if any(question.n_splits > 1 for question in data.questions):
         text += " Last row, the result: layer and settings chosen anew in every fold (in brackets: layers)."
     if oracle:
         text += " Oracle: the layer that test itself prefers; an upper bound, not a result."

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+import probes.alike_files
 from extractors import ExtractConfig, extract
 from probes import ProbeConfig, run_probe
 from probes.leakage import LeakageReport, find_leaks, sentences
@@ -62,14 +63,12 @@ def corpus(folder: Path, plant: Plant | None = None) -> Path:
     return folder / "manifest.csv"
 
 
-def probed(manifest: Path, tmp_path: Path) -> list[LeakageReport]:
-    extract(ExtractConfig(manifest=manifest, dataset="calls", model="logmel", store=str(tmp_path / "s")))
-    seen: list[LeakageReport] = []
-    config = ProbeConfig(
-        store=str(tmp_path / "s"), labels=("kind",), out=tmp_path / "r", classifiers=("centroid",)
+def probed(manifest: Path, tmp_path: Path, *, refresh: bool = False) -> list[LeakageReport]:
+    config = ExtractConfig(
+        manifest=manifest, dataset="calls", model="logmel", store=str(tmp_path / "s"), refresh=refresh
     )
-    run_probe(config, on_leakage=seen.extend)
-    return seen
+    extract(config)
+    return probed_again(tmp_path)
 
 
 def group(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -189,10 +188,38 @@ def test_without_the_audio_a_note_says_what_was_not_compared(tmp_path: Path) -> 
     assert [leak.kind for leak in report.leaks] == ["similar"]
 
 
-def probed_again(tmp_path: Path) -> list[LeakageReport]:
+def test_what_sounds_alike_is_looked_for_once_whatever_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another split needs another report, and no second hearing of the corpus."""
+    probed(corpus(tmp_path / "audio", shifted), tmp_path)
+    asked = []
+    real = probes.alike_files.likeness
+    monkeypatch.setattr("probes.alike_files.likeness", lambda *given: asked.append(1) or real(*given))
+    seen = probed_again(tmp_path, split="kfold:7")  # which parts the two
+    found = {e for report in seen for leak in report.leaks for e in leak.examples}
+    assert any("u06" in e and "u52" in e for e in found)
+    assert asked == []
+    (kept,) = (tmp_path / "r" / "_alike").iterdir()
+    good = pd.read_parquet(kept)
+    kept.write_bytes(kept.read_bytes()[:50])  # damaged: looked for again
+    probed_again(tmp_path, split="kfold:4")
+    assert asked == [1]
+    assert pd.read_parquet(kept).equals(good)
+    # other audio under the same names is another question
+    soundfile.write(tmp_path / "audio" / "clip20.wav", call(999, 8000, 500), RATE_HZ, "FLOAT")
+    probed(tmp_path / "audio" / "manifest.csv", tmp_path, refresh=True)
+    assert asked == [1, 1]
+
+
+def probed_again(tmp_path: Path, split: str | None = None) -> list[LeakageReport]:
     seen: list[LeakageReport] = []
     config = ProbeConfig(
-        store=str(tmp_path / "s"), labels=("kind",), out=tmp_path / "r", classifiers=("centroid",)
+        store=str(tmp_path / "s"),
+        labels=("kind",),
+        out=tmp_path / "r",
+        classifiers=("centroid",),
+        split=split,
     )
     run_probe(config, on_leakage=seen.extend)
     return seen

@@ -17,6 +17,7 @@ from featurestore import open_store
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.data import labelled
 from probes.report import load_report_data, terminal_tables, write_report
+from probes.report.tables import legend
 from probes.results import COLUMNS, read_confusion
 from probes.selection import answers, chosen_fits, oracle, summarise
 from probes.splits import iter_splits
@@ -123,8 +124,8 @@ def test_the_oracle_is_shown_only_when_asked_for(store: str, tmp_path: Path) -> 
 
     def shown(asked: bool) -> str:
         out = io.StringIO()
-        for table in terminal_tables(data, oracle=asked):
-            Console(width=200, file=out).print(table)
+        for part in (*terminal_tables(data, oracle=asked), legend(data, oracle=asked)):
+            Console(width=200, file=out).print(part)
         return out.getvalue()
 
     assert "racle" not in shown(False)
