@@ -297,7 +297,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     """Save the probe that validation chose, for `fs predict`.
 
     It is fitted once more and its predictions for the test rows are compared with those on record. A
-    folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda and centroid.
+    folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda, centroid, and knn
+    with algorithm: brute.
     """
     from featurestore.outputs import check_folder
     from probes.keep import save_probe as run

@@ -109,7 +109,9 @@ def _narrow(table: pd.DataFrame, given: dict[str, str | None], folder: Path) -> 
     for name in QUESTION:
         held = sorted(table[name].unique())
         if len(held) > 1:
-            raise ConfigError(f"{folder}: holds probes of several {name}s, say which: --{name} {held[0]} …")
+            raise ConfigError(
+                f"{folder}: holds probes of several {name}s, say which with --{name}: {', '.join(held)}"
+            )
     return table
 
 

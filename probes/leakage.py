@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.splits import IntArray, Split
+from probes.splits import IntArray, Split, parse_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,6 +198,8 @@ def sentences(reports: Sequence[LeakageReport]) -> list[str]:
         groups.setdefault((report.dataset, report.label, report.split), []).append(report)
     for (dataset, label, split), of_split in groups.items():
         folds = len({r.fold for r in of_split})
+        # The splits of a nested one are more than its test folds.
+        name = "split" if parse_split(split).n_inner > 1 else "fold"
         for parts in PAIRS:
             for kind in KINDS:
                 found = [
@@ -207,11 +209,11 @@ def sentences(reports: Sequence[LeakageReport]) -> list[str]:
                     if leak.kind == kind and tuple(leak.parts) == parts
                 ]
                 if found:
-                    lines.append(f"{label} · {dataset} · split: {split}: {_sentence(found, folds)}")
+                    lines.append(f"{label} · {dataset} · split: {split}: {_sentence(found, folds, name)}")
     return lines
 
 
-def _sentence(found: Sequence[tuple[int, Leak]], n_folds: int) -> str:
+def _sentence(found: Sequence[tuple[int, Leak]], n_folds: int, name: str) -> str:
     fold, leak = max(found, key=lambda item: (item[1].n_rows / item[1].n_of, -item[0]))
     first, second = leak.parts
     noun = {"group": "group", "file": "file"}.get(leak.kind, "pair")
@@ -221,5 +223,6 @@ def _sentence(found: Sequence[tuple[int, Leak]], n_folds: int) -> str:
         shared=f"{leak.n_shared:,} {noun}{'s' * (leak.n_shared != 1)}",
     )
     folds = len({f for f, _ in found})
-    where = f" in fold {fold}, the worst of {folds} with this leak ({n_folds} folds)" if n_folds > 1 else ""
+    worst = f" in {name} {fold}, the worst of {folds} with this leak ({n_folds} {name}s)"
+    where = worst if n_folds > 1 else ""
     return f"{text}{where}, such as {', '.join(leak.examples[:2])}."

@@ -20,6 +20,7 @@ from featurestore.errors import ConfigError, CorruptData
 
 FloatArray = npt.NDArray[np.float32]
 Scores = Callable[[FloatArray], FloatArray]
+CAN_BE_SAVED = "mlp, linear, logreg, svm, lda, centroid and knn with algorithm: brute"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +62,7 @@ def to_store(model: Any, classifier: str) -> Stored:
         return _store_sum(model)
     if isinstance(model, BaseEstimator) and type(model).__module__.startswith("sklearn."):
         return _store_estimator(model, classifier)
-    raise ConfigError(
-        f"classifier {classifier}: its fits cannot be saved without pickle; "
-        "mlp, linear, logreg, svm, lda and centroid can"
-    )
+    raise ConfigError(f"classifier {classifier}: its fits cannot be saved without pickle; {CAN_BE_SAVED} can")
 
 
 def restore(stored: Stored, *, multilabel: bool = False) -> Scores:
@@ -163,7 +161,7 @@ def _store_estimator(estimator: Any, classifier: str) -> Stored:
         else:
             raise ConfigError(
                 f"classifier {classifier}: its fits cannot be saved without pickle (its {name} is a "
-                f"{type(value).__name__}); mlp, linear, logreg, svm, lda and centroid can"
+                f"{type(value).__name__}); {CAN_BE_SAVED} can"
             )
     if not all(_is_plain(v) for v in parameters.values()):
         odd = next(k for k, v in parameters.items() if not _is_plain(v))

@@ -112,7 +112,9 @@ def test_neighbours_without_a_tree_are_arrays(store: str, tmp_path: Path) -> Non
 
 def test_wrong_calls_are_one_line(store: str, tmp_path: Path) -> None:
     table = probed(store, tmp_path / "r", "lda", labels=("call", "caller"), split="random")
-    with pytest.raises(ConfigError, match=r"holds probes of several labels, say which: --label call"):
+    with pytest.raises(
+        ConfigError, match=r"holds probes of several labels, say which with --label: call, caller"
+    ):
         save_probe(tmp_path / "r", tmp_path / "p")
     with pytest.raises(ConfigError, match=r"--label cal: .* has call, caller"):
         save_probe(tmp_path / "r", tmp_path / "p", label="cal")
