@@ -85,7 +85,7 @@ def save_probe(
     features = open_store(task.store).features(task.model, task.dataset)
     probe, guess, ids = _refit(task, fit, features.attrs)
     recorded = results.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")["prediction"]
-    if not recorded.index.isin(ids).sum() == len(ids):
+    if set(ids) - set(recorded.index):
         raise CorruptData(
             f"{folder / results.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has to be "
             "compared with; run the same `fs probe` again"
@@ -147,9 +147,8 @@ def _stores_of(folder: Path, row: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for call in reversed(results.calls_of(results.read_run(folder))):
         if _asks(call["config"], row):
-            store = str(call["config"]["store"])
-            at = Path(call.get("cwd", ".")) / store
-            found.append(str(at) if "://" not in store and at.exists() else store)
+            store = results.store_of(call)
+            found.append(store if "://" in store or Path(store).exists() else str(call["config"]["store"]))
     if not found:
         raise StoreError(f"{folder / results.RUN_NAME}: does not say where the store is; give --store")
     return list(dict.fromkeys(found))

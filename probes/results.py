@@ -29,6 +29,7 @@ CONTROLS_NAME = "_controls.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
 CONFUSION_FOLDER = "_confusion"
+BESIDE_TASKS = (PREDICTIONS_FOLDER, CONFUSION_FOLDER)
 AGAIN = "delete it and run the same `fs probe` again"
 CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
 
@@ -114,11 +115,16 @@ def prepare(out: Path) -> None:
 
 
 def finished(out: Path) -> set[str]:
-    """Fingerprints of all fits whose task is recorded as done, and whose predictions are there."""
+    """Fingerprints of all fits whose task is recorded as done, and whose predictions are there.
+
+    Args:
+        out: Results folder, made by `prepare`.
+    """
     done: set[str] = set()
+    # A damaged file that was deleted is thereby asked for again.
+    whole = set.intersection(*({p.name for p in (out / f).iterdir()} for f in BESIDE_TASKS))
     for path in _task_files(out):
-        # A damaged file that was deleted is thereby asked for again.
-        if all((out / folder / path.name).is_file() for folder in (PREDICTIONS_FOLDER, CONFUSION_FOLDER)):
+        if path.name in whole:
             done.update(read_parquet(path, ["fingerprint"])["fingerprint"])
     return done
 
@@ -277,23 +283,19 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = read_untrained(out)
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    asked = _question_of(record["config"])
-    same = [c for c in calls_of(earlier) if _question_of(c["config"]) == asked]
-    others = [c for c in calls_of(earlier) if _question_of(c["config"]) != asked]
-    call = {
-        "config": record["config"],
-        "cwd": str(Path.cwd()),
-        "finished": any(c.get("finished", False) for c in same),
-    }
+    call = {"config": record["config"], "cwd": str(Path.cwd())}
+    asked = _asked(call)
+    same = [c for c in calls_of(earlier) if _asked(c) == asked]
+    others = [c for c in calls_of(earlier) if _asked(c) != asked]
+    call["finished"] = any(c.get("finished", False) for c in same)
     _write_run(out, {**record, "splits": splits, "untrained": twins, "calls": [*others, call]})
 
 
 def mark_finished(out: Path, config: Mapping[str, Any]) -> None:
     """Note in ``_run.json`` that the call of this configuration came to its end."""
-    run, asked = read_run(out), _question_of(config)
+    run, asked = read_run(out), _asked({"config": config, "cwd": str(Path.cwd())})
     calls = [
-        {**call, "finished": call.get("finished", False) or _question_of(call["config"]) == asked}
-        for call in calls_of(run)
+        {**call, "finished": call.get("finished", False) or _asked(call) == asked} for call in calls_of(run)
     ]
     if calls != run.get("calls"):
         _write_run(out, {**run, "calls": calls})
@@ -320,7 +322,7 @@ def read_run(out: Path) -> dict[str, Any]:
         for split in run["splits"]:
             _split_name(split)
         for call in run.get("calls", []):
-            _question_of(call["config"])
+            _asked(call)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise CorruptData(f"{path}: cannot be read ({reason}); {AGAIN}") from error
@@ -331,10 +333,16 @@ def _write_run(out: Path, run: Mapping[str, Any]) -> None:
     _put((json.dumps(run, indent=2, ensure_ascii=False) + "\n").encode(), out / RUN_NAME)
 
 
-def _question_of(config: Mapping[str, Any]) -> str:
-    """A configuration as JSON, without what decides no result."""
-    asked = {k: v for k, v in config.items() if k not in ("cluster", "memory", "out")}
-    return json.dumps(asked, sort_keys=True)
+def _asked(call: Mapping[str, Any]) -> str:
+    """What a call asked, as JSON: its configuration without what decides no result, the store in full."""
+    config = {k: v for k, v in call["config"].items() if k not in ("cluster", "memory", "out")}
+    return json.dumps({**config, "store": store_of(call)}, sort_keys=True)
+
+
+def store_of(call: Mapping[str, Any]) -> str:
+    """The store of a call: its URL, or its path, which starts from where the call was made."""
+    store = str(call["config"]["store"])
+    return store if "://" in store else str(Path(call.get("cwd", "")) / store)
 
 
 def read_untrained(out: Path) -> dict[str, list[str]]:

@@ -137,6 +137,13 @@ def print_saved_probe(saved: SavedSummary) -> None:
     )
     n, differ = card.reproduced["n_test"], card.reproduced["n_differ"]
     out.print(f"fitted again: {n - differ} of {n} test predictions are those on record", markup=False)
+    if differ:
+        out.print(
+            "note: this probe is not quite the one whose scores these are; another machine or other versions "
+            "round otherwise",
+            style="yellow",
+            markup=False,
+        )
     out.print(
         f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …", markup=False
     )

@@ -201,13 +201,14 @@ def test_all_calls_are_kept_and_the_store_is_found_from_anywhere(
     for name in ("one", "two"):
         shutil.copytree(world.store, tmp_path / name / "s")
     rest = ("--classifier", "lda", "--split", "random", "--out", tmp_path / "r", "-q")
-    for name, label in (("one", "kind"), ("two", "caller"), ("one", "kind")):
+    for name, label in (("one", "kind"), ("two", "caller"), ("two", "kind"), ("one", "kind")):
         monkeypatch.chdir(tmp_path / name)
         assert fs("probe", "--store", "s", "--label", label, *rest).exit_code == 0
     monkeypatch.chdir("/")
     calls = json.loads((tmp_path / "r" / "_run.json").read_text())["calls"]
     assert [(c["cwd"], c["config"]["labels"], c["finished"]) for c in calls] == [
         (str(tmp_path / "two"), ["caller"], True),
+        (str(tmp_path / "two"), ["kind"], True),
         (str(tmp_path / "one"), ["kind"], True),
     ]
     for label in ("kind", "caller"):
