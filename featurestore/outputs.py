@@ -41,6 +41,19 @@ def check_file(out: Path) -> None:
     _check_writable(out.parent)
 
 
+def columns_there(path: Path) -> list[str]:
+    """Columns of a CSV or Parquet table that a command is about to replace; empty where it is no table."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            return [str(name) for name in pq.read_schema(path).names]
+        return list(map(str, pd.read_csv(path, nrows=0).columns))
+    except (OSError, ValueError):
+        return []
+
+
 @contextmanager
 def writing(place: Path, advice: str) -> Iterator[None]:
     """Turn what a full or broken disk raises into one line.

@@ -148,7 +148,10 @@ def _stores_of(folder: Path, row: Mapping[str, Any]) -> list[str]:
     for call in reversed(results.calls_of(results.read_run(folder))):
         if _asks(call["config"], row):
             store = results.store_of(call)
-            found.append(store if "://" in store or Path(store).exists() else str(call["config"]["store"]))
+            here = str(call["config"]["store"])
+            found.append(
+                here if "://" not in store and not Path(store).exists() and Path(here).exists() else store
+            )
     if not found:
         raise StoreError(f"{folder / results.RUN_NAME}: does not say where the store is; give --store")
     return list(dict.fromkeys(found))

@@ -99,12 +99,16 @@ class MLPConfig:
                 "a number from 0 to below 1",
             ),
             ("class_weight", _is_class_weight(self.class_weight), "none, balanced or weights"),
-            ("batch_size", _is_int(self.batch_size) and self.batch_size > 0, "at least 1"),
-            ("max_epochs", _is_int(self.max_epochs) and self.max_epochs > 0, "at least 1"),
-            ("patience", _is_int(self.patience) and self.patience > 0, "at least 1"),
-            ("lr_patience", _is_int(self.lr_patience) and self.lr_patience >= 0, "at least 0"),
+            ("batch_size", _is_int(self.batch_size) and self.batch_size > 0, "a whole number of at least 1"),
+            ("max_epochs", _is_int(self.max_epochs) and self.max_epochs > 0, "a whole number of at least 1"),
+            ("patience", _is_int(self.patience) and self.patience > 0, "a whole number of at least 1"),
+            (
+                "lr_patience",
+                _is_int(self.lr_patience) and self.lr_patience >= 0,
+                "a whole number of at least 0",
+            ),
             ("seed", _is_int(self.seed) and self.seed >= 0, "a whole number of at least 0"),
-            ("order_seed", _is_int(self.order_seed) and self.order_seed >= 0, "at least 0"),
+            ("order_seed", _is_int(self.order_seed) and self.order_seed >= 0, "a whole number of at least 0"),
             ("precision", self.precision in PRECISIONS, " or ".join(PRECISIONS)),
         ):
             if not ok:

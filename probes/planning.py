@@ -20,7 +20,7 @@ from probes import metrics
 from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
 from probes.controls import BY_GROUP, check_groups, check_portions
-from probes.data import Labelled, labelled, unknown_label
+from probes.data import STATUS_OK, Labelled, labelled, unknown_label
 from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
 from probes.pooling import FramePooling
@@ -106,7 +106,14 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
                 _check_sets(config, found.rows.what)
             cells = found.rows.label if found.sets is None else found.sets
             doubtful = doubtful_classes(pd.Series(cells, dtype=object))
-            plan.notes.extend(f"{found.rows.what}: {sentence}" for sentence in doubtful)
+            what = f"label {label!r} of {f.dataset}"
+            plan.notes.extend(f"{what}: {sentence}" for sentence in doubtful)
+            index = f.index
+            unlabelled = int(((index[label] == "") & (index["status"] == STATUS_OK)).sum())
+            if unlabelled:
+                plan.notes.append(
+                    f"{what}: {unlabelled:,} of {len(index):,} clips have no label and are left out"
+                )
             spec = config.split or default_split(found.rows)
             described: list[dict[str, Any]] = []
             for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import CorruptData, StoreError
+from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import put_file, writing
 from probes.combine import EACH
 
@@ -30,6 +30,7 @@ TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
 CONFUSION_FOLDER = "_confusion"
 BESIDE_TASKS = (PREDICTIONS_FOLDER, CONFUSION_FOLDER)
+_LISTS = ("labels", "models", "datasets", "classifiers")
 AGAIN = "delete it and run the same `fs probe` again"
 CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
 
@@ -101,8 +102,13 @@ def prepare(out: Path) -> None:
     """Make the folder, and make sure that it can be written.
 
     Raises:
+        ConfigError: it holds a table of somebody else, which would be lost.
         StoreError: it cannot.
     """
+    if (out / RESULTS_NAME).is_file() and not (out / TASKS_FOLDER).is_dir():
+        raise ConfigError(
+            f"{out / RESULTS_NAME}: this table is not one of `fs probe` and would be lost; give another --out"
+        )
     try:
         for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER, out / CONFUSION_FOLDER):
             folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +158,7 @@ def consolidate(out: Path) -> pd.DataFrame:
     The order of rows does not depend on the order in which tasks finished.
     """
     digests = {_split_name(s): str(s.get("digest", "")) for s in read_splits(out)}
-    tables = [_current(_with_places(read_parquet(path)), digests) for path in _task_files(out)]
+    tables = [_current(_fits(path), digests) for path in _task_files(out)]
     ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
     if ordinary is not None:
         write_parquet(ordinary, out / RESULTS_NAME)
@@ -201,7 +207,17 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
     """
     path = Path(out) / RESULTS_NAME
     if not path.is_file():
-        raise StoreError(f"{path}: expected the results of `fs probe`, found no such file")
+        again = "; the same `fs probe` again makes it" if (Path(out) / TASKS_FOLDER).is_dir() else ""
+        raise StoreError(f"{path}: expected the results of `fs probe`, found no such file{again}")
+    return _fits(path)
+
+
+def _fits(path: Path) -> pd.DataFrame:
+    """A table of fits.
+
+    Raises:
+        CorruptData: it cannot be read, or is none.
+    """
     table = read_parquet(path)
     lacking = [name for name in (*IDENTITY[:6], "layer", *SCORES, "fingerprint") if name not in table]
     if lacking:
@@ -323,9 +339,14 @@ def read_run(out: Path) -> dict[str, Any]:
             _split_name(split)
         for call in run.get("calls", []):
             _asked(call)
+            if not all(isinstance(call["config"][name], list) for name in _LISTS):
+                raise TypeError(f"calls: expected lists of {', '.join(_LISTS)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise CorruptData(f"{path}: cannot be read ({reason}); {AGAIN}") from error
+        raise CorruptData(
+            f"{path}: cannot be read ({reason}); {AGAIN}, and then the other calls of this folder: what it "
+            "kept of them is lost"
+        ) from error
     return run
 
 

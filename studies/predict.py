@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ConfigError, KeyNotFound
-from featurestore.outputs import check_file, put_file, writing
+from featurestore.outputs import check_file, columns_there, put_file, writing
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from extractors.results import Progress
     from featurestore.store import Features
-    from probes.saved import SavedProbe
+    from probes.saved import ProbeCard, SavedProbe
 
 DATASET = "predicted"
 STATUS_OK = "ok"
@@ -85,8 +85,10 @@ def run_predict(
         ConfigError: `out` is no place for it, or holds something else; before any work.
         UserError: see `predict_manifest` and `predict_store`.
     """
+    from probes.saved import read_probe
+
     check_file(request.out)
-    _require_replaceable(request.out)
+    _require_replaceable(request.out, read_probe(request.folder).card)
     if request.manifest is not None:
         found = predict_manifest(
             request.folder,
@@ -216,27 +218,28 @@ def write_predictions(found: Predictions, out: Path) -> None:
         put_file(data, out)
 
 
-def _require_replaceable(out: Path) -> None:
-    """Refuse a name of another kind of table, and a file that is no earlier table of predictions."""
+def _require_replaceable(out: Path, card: ProbeCard) -> None:
+    """Refuse a name of another kind of table, and a file that is no earlier answer of this kind of probe."""
     if out.suffix not in SUFFIXES:
         raise ConfigError(f"--out {out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if not out.exists():
         return
-    import pandas as pd
-
-    try:
-        if out.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            columns = pq.read_schema(out).names
-        else:
-            columns = list(pd.read_csv(out, nrows=0).columns)
-    except (OSError, ValueError):
-        columns = []
+    columns = columns_there(out)
     if tuple(columns[: len(COLUMNS)]) != COLUMNS:
         raise ConfigError(
             f"--out {out}: this file is no table of predictions and would be lost; choose another"
         )
+    there, new = set(columns[len(COLUMNS) :]), {f"{_prefix(card)}:{c}" for c in card.classes}
+    if there != new:
+        odd = sorted(there ^ new)[0]
+        raise ConfigError(
+            f"--out {out}: holds predictions of other classes, or columns of yours ({odd!r}), which would be "
+            "lost; choose another"
+        )
+
+
+def _prefix(card: ProbeCard) -> str:
+    return "p" if card.probabilistic else "score"
 
 
 def _predict(probe: SavedProbe, features: Features) -> Predictions:
@@ -267,7 +270,7 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
     table = index[["utterance_id", "path", "start_s", "end_s", "status"]].copy()
     table["prediction"] = ""
     table.loc[ok, "prediction"] = probe.name(scores[ok])
-    prefix = "p" if card.probabilistic else "score"
+    prefix = _prefix(card)
     # The probability of one class; a set of labels has none of its own.
     single = card.probabilistic and not card.multilabel
     table["probability"] = scores.max(axis=1) if single else np.nan

@@ -227,11 +227,11 @@ def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: 
     assert process.stdout.readline() == "working\n"
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.startswith("interrupted: what was finished is kept; to go on: ")
     assert stderr.count("\n") == 1
     assert stderr.rstrip().endswith(
         f"extract --manifest {audio} --dataset d --model logmel --store {tmp_path}/s -q"
     )
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 25  # the clip takes 30

@@ -178,7 +178,17 @@ def test_a_probe_without_predictions_on_record_is_not_saved(world: World, tmp_pa
     assert not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", "3", '{"splits": [1]}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "3",
+        '{"splits": [1]}',
+        "{",
+        '{"splits": [], "calls": [{"config": {"store": "s", "labels": "a"}}]}',
+    ],
+)
 def test_a_damaged_record_of_the_run_is_named(world: World, tmp_path: Path, text: str) -> None:
     shutil.copytree(world.results, tmp_path / "r")
     (tmp_path / "r" / "_run.json").write_text(text)
@@ -235,3 +245,63 @@ def test_a_call_that_was_interrupted_is_shown_as_such(
         assert fs("probe", "--store", world.store, "--label", "kind", *more).exit_code == 130
     assert fs("report", tmp_path / "r", "--out", tmp_path / "page").exit_code == 0
     assert "# was interrupted, or failed" in (tmp_path / "page" / "index.html").read_text()
+
+
+def test_what_others_made_is_not_written_over(world: World, tmp_path: Path) -> None:
+    page, table, manifest = tmp_path / "index.html", tmp_path / "results.parquet", tmp_path / "m.csv"
+    page.write_text("<title>three years of work</title>")
+    one_line_error(
+        fs("report", world.results, "--out", tmp_path), "index.html: this page is no report of ours"
+    )
+    pd.DataFrame({"mine": [1]}).to_parquet(table)
+    one_line_error(world.ask("--label", "kind", out=tmp_path), "results.parquet: this table is not one of")
+    manifest.write_text("a,b\n1,2\n")
+    audio = tmp_path / "audio"
+    write_clips(audio / "cat", [5000], labels=False)
+    (audio / "cat" / "manifest.csv").unlink()
+    one_line_error(fs("manifest", "folder", audio, "--out", manifest), "this file is no manifest")
+    one_line_error(fs("manifest", "folder", audio, "--out", world.store / "m.csv"), "in the feature store")
+    assert page.read_text() == "<title>three years of work</title>"
+    assert list(pd.read_parquet(table).columns) == ["mine"]
+    assert manifest.read_text() == "a,b\n1,2\n"
+    for _ in range(2):
+        assert fs("manifest", "folder", audio, "--out", tmp_path / "good.csv").exit_code == 0
+
+
+def test_predictions_of_other_classes_and_columns_of_the_user_stay(world: World, tmp_path: Path) -> None:
+    assert world.save(tmp_path / "p", label="caller").exit_code == 0
+    assert world.predict(tmp_path / "x.csv").exit_code == 0
+    one_line_error(world.predict(tmp_path / "x.csv", tmp_path / "p"), "predictions of other classes")
+    pd.read_csv(tmp_path / "x.csv").assign(checked="yes").to_csv(tmp_path / "x.csv", index=False)
+    one_line_error(world.predict(tmp_path / "x.csv"), "columns of yours ('checked')")
+    assert pd.read_csv(tmp_path / "x.csv")["checked"].eq("yes").all()
+
+
+def test_a_task_file_that_is_none_of_ours_is_named(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.results, tmp_path / "r")
+    for path in (tmp_path / "r" / "_tasks").iterdir():
+        pd.read_parquet(path).drop(columns="uar_val").to_parquet(path)
+    before = (tmp_path / "r" / "results.parquet").read_bytes()
+    one_line_error(world.ask("--label", "kind", out=tmp_path / "r"), "_tasks", "lacks the columns uar_val")
+    assert (tmp_path / "r" / "results.parquet").read_bytes() == before
+
+
+def test_the_commands_of_a_report_can_be_run(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls with relative paths say where they were made."""
+    from probes.report.load import load_report_data
+    from probes.report.run_info import run_info
+
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    shutil.copytree(world.store, tmp_path / "s")
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    more = ("--split", "random", "--classifier", "lda", "-q")
+    assert fs("probe", "--store", "../../s", "--label", "kind", "--out", "../r", *more).exit_code == 0
+    command, _ = run_info(load_report_data(tmp_path / "deep" / "r"))["commands"]
+    first = pd.read_parquet(tmp_path / "deep" / "r")
+    shutil.rmtree(tmp_path / "deep" / "r")
+    monkeypatch.chdir("/")
+    fs_here = f"{Path(sys.executable).parent}/fs probe"
+    subprocess.run(["bash", "-ec", command.replace("fs probe", fs_here)], check=True, capture_output=True)
+    assert pd.read_parquet(tmp_path / "deep" / "r")["uar_test"].tolist() == first["uar_test"].tolist()

@@ -19,6 +19,7 @@ from featurestore.labels import (
     read_mapping,
 )
 from featurestore.manifest import check_target, write_manifest
+from featurestore.outputs import check_file, columns_there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,9 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
         UserError: one line; see `Corpus.read` and `featurestore.labels`.
     """
     check_target(request.out)
+    check_file(request.out)
+    if request.out.exists() and "path" not in columns_there(request.out):
+        raise ConfigError(f"--out {request.out}: this file is no manifest and would be lost; choose another")
     corpus = get_corpus(request.corpus)
     found = corpus.read(
         request.source, allow_missing=request.allow_missing, group=request.group, **dict(request.options)

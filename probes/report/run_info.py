@@ -144,14 +144,18 @@ def _commands(data: ReportData) -> list[str]:
     return [*(_command(call, data.path) for call in calls_of(data.run)), report]
 
 
-def _command(call: Mapping[str, Any], out: Path) -> str:
+def _command(call: Mapping[str, Any], folder: Path) -> str:
     config, options = call["config"], []
+    out = str(config.get("out", folder))
+    relative = "://" not in str(config["store"]) and not Path(config["store"]).is_absolute()
     for option, name in OPTIONS.items():
         value = config.get(name)
         items = value if isinstance(value, list) else [value]
         options += [(option, str(item)) for item in items if item is not None]
-    options.append(("--out", str(out)))
+    options.append(("--out", out))
     lines = [" \\\n  ".join(["fs probe", *map(shlex.join, options)])]
+    if "cwd" in call and (relative or not Path(out).is_absolute()):
+        lines.insert(0, shlex.join(["cd", call["cwd"]]))
     if config.get("grid"):
         lines.insert(0, f"# with a --grid file of {_text(config['grid'])}")
     if not call.get("finished", True):

@@ -111,7 +111,8 @@ def undertrained(data: ReportData) -> list[str]:
         first = int(late.argmax())
         epochs, batch = int(allowed[first]), settings[first].get("batch_size", 0)
         rows = int(fits["n_train"].iloc[first])
-        steps = f" ({rows} training rows, {-(-rows // batch)} steps an epoch)" if batch else ""
+        n = -(-rows // batch) if batch else 0
+        steps = f" ({rows} training rows, {n} step{'s' * (n != 1)} an epoch)" if n else ""
         which = f"{late.sum()} of {len(late)} chosen fits were" if len(late) > 1 else "the chosen fit was"
         found.append(
             f"{question.title}: {which} best at the end of {epochs} epochs{steps}: more may raise the scores "

@@ -6,12 +6,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.errors import StoreError
+from featurestore.errors import ConfigError, StoreError
 from featurestore.outputs import writing
 from probes.report.figures import write_figures
 from probes.report.html import write_page
 from probes.report.load import load_report_data
 from probes.report.tables import write_csv
+
+# Every page of ours says what made it.
+MARK = b"featurestore-audio"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +33,15 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
     With `oracle` the page also says what the layer would score that the test rows themselves prefer.
 
     Raises:
+        ConfigError: `out_dir` holds a page that is no report.
         StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
         DependencyMissing: matplotlib is not installed.
     """
     data = load_report_data(results_dir)
     out = Path(out_dir)
+    page = out / "index.html"
+    if page.is_file() and MARK not in page.read_bytes():
+        raise ConfigError(f"{page}: this page is no report of ours and would be lost; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -44,7 +51,7 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
             f"{out}: cannot write the report here ({error.strerror}); choose another --out"
         ) from error
     paths = ReportPaths(
-        html=out / "index.html",
+        html=page,
         csv=out / "layers.csv",
         png=out / "layers.png",
         svg=out / "layers.svg",

@@ -65,6 +65,8 @@ KINDS: dict[str, Kind] = {
 
 #: Splits that the manifest decides alone.
 UNSEEDED = ("column", "fold")
+# Of fewer rows it is no wonder that classes have one each.
+MANY_ROWS = 20
 
 
 def parse_split(text: str) -> SplitSpec:
@@ -173,18 +175,16 @@ def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
     which = f"fold {split.fold} of split {split.name!r}" if several else f"split {split.name!r}"
     for part, where in split.parts():
         if len(where) == 0:
-            raise LabelError(
-                f"{rows.what}: {which} leaves no row for {part} of {len(rows)} rows; more rows are needed"
-            )
+            advice = _own_names(rows) or "more rows are needed"
+            raise LabelError(f"{rows.what}: {which} leaves no row for {part} of {len(rows)} rows; {advice}")
     missing = split.missing["train"]
     if not missing:
         return
     if several and len(np.unique(rows.classes[1][split.train])) >= 2:
         return
     n = {part: int((rows.label[where] == missing[0]).sum()) for part, where in split.parts()}
-    n_classes = len(rows.classes[0])
-    if 2 * n_classes > len(rows):
-        advice = f"{n_classes} classes in {len(rows)} rows: is this label a number, or a name of every row?"
+    if own := _own_names(rows):
+        advice = own
     elif parse_split(split.name).kind in UNSEEDED:
         advice = "choose another --split, or leave the class out"
     else:
@@ -193,3 +193,11 @@ def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
         f"{rows.what}: {which} leaves class {missing[0]!r} without training rows "
         f"({n['val']} in val, {n['test']} in test); {advice}"
     )
+
+
+def _own_names(rows: Rows) -> str:
+    """What to say where nearly every row has a class of its own; "" elsewhere."""
+    n_classes = len(rows.classes[0])
+    if 2 * n_classes <= len(rows) or len(rows) < MANY_ROWS:
+        return ""
+    return f"{n_classes} classes in {len(rows)} rows: is this label a number, or a name of every row?"

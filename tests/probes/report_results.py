@@ -113,6 +113,7 @@ def _run(out: Path) -> dict[str, object]:
         for model in MODELS
     ]
     config = {"store": "my store.zarr", "labels": [LABEL], "layers": None, "n_seeds": 3, "split": None}
+    config |= {"models": [], "datasets": [], "classifiers": []}
     return {
         "config": json.loads(json.dumps(config)),
         "versions": {"featurestore-audio": "9.9.9", "torch": "<2>"},

@@ -16,7 +16,10 @@ def test_yaml_and_json_read_the_same(tmp_path: Path, text: str) -> None:
     assert read_grid(tmp_path / "g.yaml") == {"mlp": {"learning_rate": [0.001, 0.01]}}
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "mlp: 3", "a: [", "!!python/object/apply:os.system ['true']"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1, 2]", "mlp: 3", "mlp: {3: 4}", "on: {a: 1}", "a: [", "!!python/object/apply:os.system ['true']"],
+)
 def test_other_files_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "g.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"--grid .*g\.yaml") as error:

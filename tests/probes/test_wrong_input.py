@@ -101,7 +101,7 @@ def test_a_label_that_is_a_number(make_store: Write, table: pd.DataFrame, tmp_pa
     weights = [f"{0.37 * i:.2f}" for i in range(len(table))]
     make_store(tmp_path / "s.zarr", table.assign(weight=weights), layers=(0,))
     line = probe(tmp_path / "s.zarr", tmp_path / "r", "--label", "weight")
-    assert "is this label a number" in line
+    assert "classes in 238 rows: is this label a number" in line
 
 
 def test_a_column_of_the_contract_as_label(store: str, tmp_path: Path) -> None:
@@ -165,6 +165,7 @@ def test_doubtful_classes_are_told_of(make_store: Write, table: pd.DataFrame, tm
     assert "class 'NaN' (" in said
     assert "rows) reads like a missing value" in said
     other = told(tmp_path / "s.zarr", tmp_path / "q", "--label", "call", "--classifier", "centroid")
+    assert "label 'call' of calls: 10 of 240 clips have no label and are left out" in other
     assert "missing value" not in other
     assert "differ in case" not in other
 
@@ -188,6 +189,6 @@ def test_fits_that_had_not_settled_are_told_of(store: str, tmp_path: Path) -> No
     grid.write_text("linear: {max_epochs: 1, batch_size: 256}\n")
     said = told(store, tmp_path / "r", *more)
     assert "best at the end of 1 epochs" in said
-    assert "1 steps an epoch" in said
+    assert "1 step an epoch" in said
     grid.write_text("linear: {max_epochs: 300, learning_rate: 0.01}\n")
     assert "best at the end" not in told(store, tmp_path / "q", *more)
