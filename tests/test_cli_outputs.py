@@ -126,6 +126,7 @@ def test_a_fit_that_diverged_is_not_saved(world: World, tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.slow  # processes of their own
 def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(world: World, tmp_path: Path) -> None:
     def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         # Matplotlib and joblib too say what they could not write.
