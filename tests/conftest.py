@@ -10,6 +10,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def write_clips(
         table = table[["path"]]
     table.to_csv(folder / "manifest.csv", index=False)
     return folder / "manifest.csv"
+
+
+def heed_ctrl_c() -> None:
+    """`preexec_fn` of a process that is to be interrupted: what a shell starts with ``&`` ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

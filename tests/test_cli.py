@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from tests.conftest import write_clips
+from tests.conftest import heed_ctrl_c, write_clips
 from tests.models import save_ssl
 
 
@@ -222,6 +222,7 @@ def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"

@@ -16,6 +16,7 @@ import pytest
 
 from probes import ProbeConfig, ProbeProgress, read_predictions, read_results, run_probe
 from probes.results import TASKS_FOLDER
+from tests.conftest import heed_ctrl_c
 
 pytest.importorskip("distributed")
 DROP = ["fit_s", "finished_at"]
@@ -81,7 +82,12 @@ def test_ctrl_c_leaves_a_state_that_the_named_command_goes_on_from(store: str, t
     asked += ["--classifier", "linear", "--grid", str(grid), "--cluster", "local:2", "-q", "--out", str(out)]
     command = [sys.executable, "-m", "cli", *asked]
     run = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while not list((out / TASKS_FOLDER).glob("*.parquet")) and time.monotonic() < deadline:
