@@ -300,11 +300,9 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda, centroid, and knn
     with algorithm: brute.
     """
-    from featurestore.outputs import check_folder
     from probes.keep import save_probe as run
     from studies.console import print_saved_probe
 
-    check_folder(out)
     print_saved_probe(run(results, out, **options))
 
 

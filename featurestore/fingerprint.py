@@ -31,6 +31,14 @@ def digest_items(items: Iterable[Any]) -> str:
     return hashed.hexdigest()
 
 
+def digest_columns(head: str, columns: Iterable[Iterable[Any]]) -> str:
+    """BLAKE2b (16 bytes) of a text and of columns of cells as text, in hexadecimal: for large tables."""
+    content = hashlib.blake2b(head.encode(), digest_size=16)
+    for column in columns:
+        content.update("\x1f".join(map(str, column)).encode("utf-8", "surrogatepass"))
+    return content.hexdigest()
+
+
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mapping to dotted names: ``{"input": {"rate": 1}}`` → ``{"input.rate": 1}``."""
     flat: dict[str, Any] = {}

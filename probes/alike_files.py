@@ -6,7 +6,6 @@ everything they depend on, so that a file is either right or not asked for.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.errors import CorruptData
-from featurestore.fingerprint import canonical_json
+from featurestore.fingerprint import canonical_json, digest_columns
+from probes.data import STATUS_OK
 from probes.likeness import likeness
 from probes.results import read_parquet, write_parquet
 
@@ -61,7 +61,7 @@ def find_alike(features: Features, layer: int | None, out: Path | None = None) -
             )
         except (CorruptData, KeyError):
             pass  # looked for again, and then written over
-    ok = np.flatnonzero((features.index["status"] == "ok").to_numpy())
+    ok = np.flatnonzero((features.index["status"] == STATUS_OK).to_numpy())
     found = likeness(features, layer, ok)
     names = features.index["utterance_id"].to_numpy(dtype=object)
     alike = Alike(ids=names[found.pairs], notes=found.notes, complete=found.complete)
@@ -75,7 +75,5 @@ def find_alike(features: Features, layer: int | None, out: Path | None = None) -
 
 def _digest(features: Features, layer: int | None) -> str:
     asked = [LOOKED_VERSION, features.model, features.dataset, features.attrs["fingerprint"], layer]
-    content = hashlib.blake2b(canonical_json(asked).encode(), digest_size=16)
-    for column in ("utterance_id", "audio_hash", "status"):
-        content.update("\x1f".join(map(str, features.index[column])).encode("utf-8", "surrogatepass"))
-    return content.hexdigest()
+    rows = (features.index[column] for column in ("utterance_id", "audio_hash", "status"))
+    return digest_columns(canonical_json(asked), rows)

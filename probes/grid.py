@@ -32,12 +32,11 @@ def read_grid(path: Path) -> Mapping[str, Mapping[str, Any]]:
         raise ConfigError(
             f"--grid {path}: expected classifiers with settings, such as mlp: {{learning_rate: [0.001]}}"
         )
-    odd = next((key for of in content.values() for key in of if not isinstance(key, str)), None)
-    if odd is not None or not all(isinstance(name, str) for name in content):
-        what = odd if odd is not None else next(name for name in content if not isinstance(name, str))
-        raise ConfigError(
-            f"--grid {path}: expected names of classifiers and settings, got {what!r}; quote it"
-        )
+    for name in (*content, *(setting for of in content.values() for setting in of)):
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"--grid {path}: expected names of classifiers and settings, got {name!r}; quote it"
+            )
     return content
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.errors import ConfigError, CorruptData, StoreError, UserError
+from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import check_folder
 from featurestore.writer import package_versions
 from probes import results
@@ -149,9 +149,7 @@ def _stores_of(folder: Path, row: Mapping[str, Any]) -> list[str]:
         if _asks(call["config"], row):
             store = results.store_of(call)
             here = str(call["config"]["store"])
-            found.append(
-                here if "://" not in store and not Path(store).exists() and Path(here).exists() else store
-            )
+            found.append(here if Path(here).exists() and not Path(store).exists() else store)
     if not found:
         raise StoreError(f"{folder / results.RUN_NAME}: does not say where the store is; give --store")
     return list(dict.fromkeys(found))
@@ -172,7 +170,7 @@ def _task_found(row: Mapping[str, Any], stores: Sequence[str], folder: Path) -> 
     Raises:
         StoreError: none does; the error of the first.
     """
-    errors: list[UserError] = []
+    errors: list[StoreError] = []
     for store in stores:
         try:
             return _task_of(row, store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore import open_store
+from featurestore.fingerprint import digest_columns
 from probes.alike_files import Alike, find_alike
 from probes.data import labelled
 from probes.leakage import Leak, LeakageReport, find_leaks
@@ -100,10 +100,8 @@ def _digest(rows: Labelled, table: pd.DataFrame, split: Split) -> str:
     for name, where in split.parts():
         part[where] = name
     order = rows.rows.by_id
-    content = hashlib.blake2b(str(CHECK_VERSION).encode(), digest_size=16)
-    for column in (part, *(table[c].to_numpy(dtype=object) for c in COLUMNS)):
-        content.update("\x1f".join(map(str, column[order])).encode("utf-8", "surrogatepass"))
-    return content.hexdigest()
+    columns = (part, *(table[c].to_numpy(dtype=object) for c in COLUMNS))
+    return digest_columns(str(CHECK_VERSION), (column[order] for column in columns))
 
 
 def _from_json(kept: Mapping[str, Any], dataset: str, label: str, split: str, fold: int) -> LeakageReport:

@@ -296,7 +296,7 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     splits = list(record["splits"])
     described = {_split_name(s)[:-1] for s in splits}
     splits += [s for s in earlier.get("splits", []) if _split_name(s)[:-1] not in described]
-    twins = read_untrained(out)
+    twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
     call = {"config": record["config"], "cwd": str(Path.cwd())}

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 
+from featurestore.audit.findings import counted
 from featurestore.manifest import CONTRACT_COLUMNS
 from studies.progress import counting, shares_done
 
@@ -62,7 +63,7 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
         check = summary.selfcheck
         by_layer = ", ".join(f"{layer} {worst:.0e}" for layer, worst in check.deviations.items())
         out.print(
-            f"self-check: {_counted(check.n_clips, 'clip')} alone, largest relative difference by layer: "
+            f"self-check: {counted(check.n_clips, 'clip')} alone, largest relative difference by layer: "
             f"{by_layer}; allowed {check.tolerance:.0e}",
             markup=False,
         )
@@ -88,9 +89,9 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
 
     asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
     print_tables(summary.out, oracle=oracle, only=asked)
-    cached = f", {_counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
+    cached = f", {counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
-        f"{_counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
+        f"{counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
         f"results in {summary.out}",
         markup=False,
     )
@@ -114,7 +115,7 @@ def print_tables(
     out.print(legend(data, oracle=oracle), style="dim", markup=False)
     if others:
         out.print(
-            f"{_counted(others, 'other question')} in this folder: fs report {results} --out …", markup=False
+            f"{counted(others, 'other question')} in this folder: fs report {results} --out …", markup=False
         )
     for sentence in undertrained(data):
         out.print(f"note: {sentence}", style="yellow", markup=False)
@@ -394,10 +395,6 @@ def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tu
     if not chosen:
         raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
     return chosen
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def format_bytes(n: float) -> str:

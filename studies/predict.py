@@ -85,10 +85,8 @@ def run_predict(
         ConfigError: `out` is no place for it, or holds something else; before any work.
         UserError: see `predict_manifest` and `predict_store`.
     """
-    from probes.saved import read_probe
-
     check_file(request.out)
-    _require_replaceable(request.out, read_probe(request.folder).card)
+    _require_replaceable(request.out, request.folder)
     if request.manifest is not None:
         found = predict_manifest(
             request.folder,
@@ -218,17 +216,20 @@ def write_predictions(found: Predictions, out: Path) -> None:
         put_file(data, out)
 
 
-def _require_replaceable(out: Path, card: ProbeCard) -> None:
+def _require_replaceable(out: Path, folder: Path) -> None:
     """Refuse a name of another kind of table, and a file that is no earlier answer of this kind of probe."""
     if out.suffix not in SUFFIXES:
         raise ConfigError(f"--out {out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if not out.exists():
         return
+    from probes.saved import read_probe
+
     columns = columns_there(out)
     if tuple(columns[: len(COLUMNS)]) != COLUMNS:
         raise ConfigError(
             f"--out {out}: this file is no table of predictions and would be lost; choose another"
         )
+    card = read_probe(folder).card
     there, new = set(columns[len(COLUMNS) :]), {f"{_prefix(card)}:{c}" for c in card.classes}
     if there != new:
         odd = sorted(there ^ new)[0]

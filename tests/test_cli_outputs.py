@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import Result
 from safetensors.numpy import load_file, save_file
 
 from tests.conftest import write_clips
@@ -29,14 +30,14 @@ class World:
             assert self.ask("--label", label).exit_code == 0
         assert self.save(self.probe).exit_code == 0
 
-    def ask(self, *more: object, out: Path | None = None):  # type: ignore[no-untyped-def]
+    def ask(self, *more: object, out: Path | None = None) -> Result:
         asked = ("--store", self.store, "--split", "random", "--classifier", "lda", "-q")
         return fs("probe", *asked, "--out", out or self.results, *more)
 
-    def save(self, out: object, *more: object, label: str = "kind"):  # type: ignore[no-untyped-def]
+    def save(self, out: object, *more: object, label: str = "kind") -> Result:
         return fs("save-probe", self.results, "--label", label, "--out", out, *more)
 
-    def predict(self, out: object, probe: Path | None = None):  # type: ignore[no-untyped-def]
+    def predict(self, out: object, probe: Path | None = None) -> Result:
         return fs("predict", "--probe", probe or self.probe, "--store", self.store, "--out", out)
 
 

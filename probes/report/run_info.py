@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UserError
-from probes.results import calls_of
+from probes.results import calls_of, store_of
 from probes.splits import KINDS, parse_split
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _commands(data: ReportData) -> list[str]:
 def _command(call: Mapping[str, Any], folder: Path) -> str:
     config, options = call["config"], []
     out = str(config.get("out", folder))
-    relative = "://" not in str(config["store"]) and not Path(config["store"]).is_absolute()
+    relative = store_of(call) != str(config["store"])
     for option, name in OPTIONS.items():
         value = config.get(name)
         items = value if isinstance(value, list) else [value]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featurestore.audit.findings import counted
 from probes.leakage import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
 from probes.selection import MAP
@@ -112,7 +113,7 @@ def undertrained(data: ReportData) -> list[str]:
         epochs, batch = int(allowed[first]), settings[first].get("batch_size", 0)
         rows = int(fits["n_train"].iloc[first])
         n = -(-rows // batch) if batch else 0
-        steps = f" ({rows} training rows, {n} step{'s' * (n != 1)} an epoch)" if n else ""
+        steps = f" ({rows} training rows, {counted(n, 'step')} an epoch)" if n else ""
         which = f"{late.sum()} of {len(late)} chosen fits were" if len(late) > 1 else "the chosen fit was"
         found.append(
             f"{question.title}: {which} best at the end of {epochs} epochs{steps}: more may raise the scores "
