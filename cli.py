@@ -484,11 +484,20 @@ def manifest() -> None:
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--model", help="Only this model.")
 @click.option("--dataset", help="Only this dataset.")
-def attach(store: str, table: Path, model: str | None, dataset: str | None) -> None:
-    """Replace the labels stored with embeddings by those of a manifest; nothing is embedded again."""
+@click.option(
+    "--without-audio",
+    is_flag=True,
+    help="Where files are not at hand, take the same name, times and channel for the same sound.",
+)
+def attach(store: str, table: Path, model: str | None, dataset: str | None, without_audio: bool) -> None:
+    """Replace the labels stored with embeddings by those of a manifest; nothing is embedded again.
+
+    An id stands for one stretch of sound: where the manifest names another file, other times or another
+    channel than was embedded, the audio is compared, and other audio is refused.
+    """
     from studies.console import attach as run
 
-    run(store, table, model, dataset)
+    run(store, table, model, dataset, without_audio=without_audio)
 
 
 @main.command()
@@ -544,15 +553,22 @@ def info(store: str, model: str | None, dataset: str | None) -> None:
 @click.option("--model", help="Only this model.")
 @click.option("--dataset", help="Only this dataset.")
 @click.option("--repair", is_flag=True, help="Withdraw damaged units, restore documents, delete leftovers.")
+@click.option("--audio", is_flag=True, help="Also decode the audio: each row holds what its id stands for.")
+@click.option(
+    "--workers", type=int, help="Threads that decode for --audio; default: one per core, at most 8."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
-def verify(store: str, model: str | None, dataset: str | None, repair: bool, quiet: bool) -> None:
+def verify(store: str, workers: int | None, **options: Any) -> None:
     """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
 
-    After --repair the same `fs extract` as before does again exactly what was damaged.
+    After --repair the same `fs extract` as before does again exactly what was damaged. With --audio it also
+    exits with 1 when audio is other than was embedded, or is not there to be compared.
     """
     from studies.console import verify_store
 
-    intact = verify_store(store, model, dataset, repair=repair, quiet=quiet)
+    if workers is not None and workers < 1:
+        raise click.BadParameter(f"expected at least 1, got {workers}", param_hint="--workers")
+    intact = verify_store(store, workers=workers, **options)
     sys.exit(0 if intact else EXIT_DAMAGED)
 
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from extractors.base import Normalisation
-from extractors.decode import AudioError, SampleHash, Stretch, open_stretch
 from extractors.scratch import scratch
 from featurestore.errors import ConfigError
+from featurestore.segment import AudioError, SampleHash, Stretch, open_stretch
 from featurestore.spectrum import EnergyAbove
 
 ShortPolicy = Literal["repeat", "none"]
@@ -105,6 +105,7 @@ class Clip:
         samples: float32 `[n]`, at the model's rate, as the model sees it; may be mapped from a file.
         duration_s: seconds of audio decoded, before resampling or repetition.
         audio_hash: SHA-256 (first 32 hex digits) of the decoded samples and their rate.
+        stamp: size and modification time of the file it was read from.
         above_nyquist: share of the energy above half the model's rate, which resampling loses and time
             expansion keeps; NaN for files at the model's rate or below.
     """
@@ -112,6 +113,7 @@ class Clip:
     samples: np.ndarray
     duration_s: float
     audio_hash: str
+    stamp: tuple[int, int]
     above_nyquist: float = math.nan
 
 
@@ -150,7 +152,7 @@ def load_clips(
             rates = {p.sample_rate_hz for p in policies}
             longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
             if (stretch.n_samples or 0) * longest <= STREAM_SAMPLES:
-                meter = _Meter(stretch.sample_rate_hz, rates)
+                meter = _Meter(stretch, rates)
                 samples = _read_short(stretch, meter)
                 return {p: _prepared(samples, meter, p) for p in dict.fromkeys(policies)}
     except AudioError as error:
@@ -161,8 +163,9 @@ def load_clips(
 class _Meter:
     """What is measured of the native samples as they pass."""
 
-    def __init__(self, rate: int, model_rates: Collection[int]) -> None:
-        self.rate = rate
+    def __init__(self, stretch: Stretch, model_rates: Collection[int]) -> None:
+        self.rate = rate = stretch.sample_rate_hz
+        self._stamp = stretch.stamp
         self.n_samples = 0
         self._hash = SampleHash(rate)
         self._energy = {r: EnergyAbove(rate, r / 2) for r in model_rates}
@@ -184,6 +187,7 @@ class _Meter:
             samples=samples,
             duration_s=self.n_samples / self.rate,
             audio_hash=self._hash.text,
+            stamp=self._stamp,
             above_nyquist=self._energy[policy.sample_rate_hz].share,
         )
 
@@ -209,7 +213,7 @@ def _load_long(
 ) -> Clip | AudioError:
     try:
         with open_stretch(path, start_s, end_s, channel) as stretch:
-            meter = _Meter(stretch.sample_rate_hz, [policy.sample_rate_hz])
+            meter = _Meter(stretch, [policy.sample_rate_hz])
             return meter.clip(_prepare_long(stretch, meter, policy), policy)
     except AudioError as error:
         return error

@@ -1,25 +1,40 @@
-"""Has the audio changed since it was embedded?"""
+"""Is what a manifest names still what was embedded? Asked of a key before anything is written to it."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from extractors.audio import AudioPolicy, load_clip
-from extractors.decode import END_TOLERANCE_S, AudioError, hash_clip
-from extractors.results import STATUS_OK
+from extractors.planning import RunPlan
+from extractors.request import KeyPlan
+from featurestore.errors import KeyNotFound
+from featurestore.identity import Comparison, Other, Sounds, compare
+from featurestore.key import read_key
+from featurestore.places import Location
+from featurestore.segment import AudioError
 from featurestore.store import Features
+from featurestore.stored_manifest import read_stored_manifest, with_rows_of
+from featurestore.writer import WAYS_OUT, check_request
 
-if TYPE_CHECKING:
-    from featurestore.writer import KeyWriter
+CANNOT_REFRESH = "put the audio where the manifest names it, or leave these rows out of it and add --prune"
 
-_PLACE = ["path", "start_s", "end_s", "channel"]
-# What `refresh` finds of an utterance.
-_SAME, _CHANGED, _LOST = "same", "changed", "lost"
-Location = tuple[str, float, float, int | None]
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedKey:
+    """What a run may do to a key.
+
+    Attributes:
+        compared: the manifest against the key; None where there is no key yet.
+        again: units that `--refresh` embeds again.
+        notes: what it found.
+    """
+
+    compared: Comparison | None = None
+    again: tuple[int, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
 
 def locations(table: pd.DataFrame) -> dict[str, Location]:
@@ -32,90 +47,96 @@ def locations(table: pd.DataFrame) -> dict[str, Location]:
     }
 
 
-def report_changes(writer: KeyWriter, table: pd.DataFrame, workers: int) -> list[str]:
-    """Notes on utterances whose length differs from when they were embedded.
-
-    Reads nothing but the headers that planning has read anyway; changes that keep the length are found
-    by `refresh` only.
-    """
-    facts = Features(writer.storage, writer.info).facts
-    if not len(facts):
-        return []
-    planned = table["planned_s"].reindex(facts["utterance_id"]).to_numpy()
-    # Ends given in the manifest are rounded to samples and may be cut at the file's end.
-    rounded = table["end_s"].reindex(facts["utterance_id"]).notna().to_numpy()
-    allowed = np.where(rounded, END_TOLERANCE_S + 1e-3, 1e-6)
-    changed = np.abs(planned - facts["duration_s"].to_numpy()) > allowed  # NaN compares as unchanged
-    if not changed.any():
-        return []
-    first = facts["utterance_id"][int(np.flatnonzero(changed)[0])]
-    return [
-        f"{int(changed.sum())} utterances have another length than when they were embedded "
-        f"(first {first!r}); --refresh embeds them again"
-    ]
-
-
-def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int, policy: AudioPolicy) -> list[str]:
-    """Withdraw the units that hold an utterance whose audio differs from what was embedded.
-
-    Decodes everything that is committed and compares hashes; clips that failed are tried again where
-    their audio can be used now. What is stored of audio that cannot be read now cannot be made again: its
-    unit stays as it is.
+def check_key(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> CheckedKey:
+    """Refuse a key that cannot be gone on with, changing nothing.
 
     Args:
-        writer: of the key.
-        table: by utterance id, where the audio is.
-        workers: decoding threads.
-        policy: how audio is prepared, which decides whether a clip that failed can be used now.
+        plan: of the key.
+        run: what the keys of a run share.
+        sounds: hashes audio; the same for all keys, so that each clip is decoded once.
 
-    Returns:
-        Notes on what was found.
+    Raises:
+        FingerprintMismatch, ConfigError: see `check_request`.
+        OtherAudio: an id comes with other audio than is embedded under it, and nobody asked for `--refresh`;
+            or with audio that cannot be embedded in its place.
     """
-    features = Features(writer.storage, writer.info)
-    where = locations(table)
-    facts = features.facts
+    config, request = plan.config, plan.request
+    if config.overwrite:
+        return CheckedKey()
+    try:
+        info = read_key(run.storage, request.model, request.dataset)
+    except KeyNotFound:
+        return CheckedKey()
+    check_request(run.storage, info, request, plan.ids)
+    features = Features(run.storage, info)
+    manifest = run.manifest
+    if config.refresh and not config.prune:
+        # Rows that the manifest no longer has share units with those that are embedded again.
+        gone = set(features.facts["utterance_id"]) - set(manifest.table["utterance_id"])
+        if gone:
+            manifest = with_rows_of(manifest, read_stored_manifest(run.storage, info), sorted(gone))
+    compared = compare(
+        features,
+        manifest,
+        sounds,
+        look_at_all=config.refresh,
+        fails_alike=lambda place, status: not _usable_now(place, status, plan.policy),
+    )
+    if not config.refresh:
+        compared.require_same(info.path, WAYS_OUT)
+        return CheckedKey(compared=compared)
+    return _refreshed(compared, info.path, info.shape.unit_rows)
 
-    def look(utterance: str, status: str, audio_hash: str) -> str:
-        place = where[utterance]
-        if status != STATUS_OK:
-            return _CHANGED if _usable_now(place, status, policy) else _SAME
-        try:
-            return _SAME if hash_clip(*place) == audio_hash else _CHANGED
-        except AudioError:
-            return _LOST
 
-    with ThreadPoolExecutor(workers) as pool:
-        rows = (facts["utterance_id"], facts["status"], facts["audio_hash"])
-        found = np.array(list(pool.map(look, *rows)), dtype=object)
-    unit_of = facts["row"].to_numpy() // writer.info.shape.unit_rows
-    held = set(unit_of[found == _LOST].tolist())
-    changed = found == _CHANGED
+def _refreshed(compared: Comparison, key: str, unit_rows: int) -> CheckedKey:
+    """Which units hold an utterance whose audio differs from what was embedded.
+
+    What is stored of audio that cannot be read now cannot be made again: its unit stays as it is.
+    """
+    other = compared.other
+    unit_of = other.rows // unit_rows
+    held = set(unit_of[other.is_lost].tolist())
+    changed = ~other.is_lost
     units = sorted(set(unit_of[changed].tolist()))
-    free = [u for u in units if u not in held]
-    writer.withdraw(free)
-
-    def first(which: np.ndarray) -> str:
-        return repr(facts["utterance_id"][int(np.flatnonzero(which)[0])])
-
+    again = tuple(u for u in units if u not in held)
+    # A row that stays as it is cannot be listed at another place, where other audio is.
+    stuck = other.is_elsewhere & ~np.isin(unit_of, again)
+    replace(compared, other=_only(other, stuck)).require_same(key, CANNOT_REFRESH)
     notes = []
     if held:
-        lost = found == _LOST
         notes.append(
-            f"refresh: {int(lost.sum())} embedded utterances cannot be read now (first {first(lost)}); "
-            "what is stored of them is kept"
+            f"refresh: {int(other.is_lost.sum())} embedded utterances cannot be read now (first "
+            f"{_first(other, other.is_lost)}); what is stored of them is kept"
         )
-    if len(free) < len(units):
+    if len(again) < len(units):
         notes.append(
-            f"refresh: {len(units) - len(free)} units with changed audio also hold audio that cannot be "
+            f"refresh: {len(units) - len(again)} units with changed audio also hold audio that cannot be "
             "read now; they are kept as they are until it can be"
         )
-    again = changed & np.isin(unit_of, free)
-    if again.any():
+    done = changed & np.isin(unit_of, again)
+    if done.any():
         notes.append(
-            f"refresh: {int(again.sum())} utterances have other audio now, or failed and can be used now "
-            f"(first {first(again)}); {len(free)} units are embedded again"
+            f"refresh: {int(done.sum())} utterances have other audio now, or failed and can be used now "
+            f"(first {_first(other, done)}); {len(again)} units are embedded again"
         )
-    return notes or ["refresh: all audio is what it was"]
+    return CheckedKey(compared=compared, again=again, notes=notes or ["refresh: all audio is what it was"])
+
+
+def _only(other: Other, mask: np.ndarray) -> Other:
+    at = np.flatnonzero(mask)
+    return Other(
+        ids=[other.ids[i] for i in at],
+        rows=other.rows[at],
+        bound=other.bound[at],
+        now=other.now[at],
+        why=[other.why[i] for i in at],
+        is_lost=other.is_lost[at],
+        is_elsewhere=other.is_elsewhere[at],
+    )
+
+
+def _first(other: Other, mask: np.ndarray) -> str:
+    return repr(other.ids[int(np.flatnonzero(mask)[0])])
 
 
 def _usable_now(place: Location, status: str, policy: AudioPolicy) -> bool:

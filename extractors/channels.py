@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 
-from extractors.decode import AudioError
-from extractors.decode import channels as channels_of
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest import Manifest
+from featurestore.segment import AudioError
+from featurestore.segment import channels as channels_of
 
 
 def check_channel(choice: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from extractors.audio import AudioPolicy
-from extractors.decode import AudioError, header
 from featurestore.manifest import Manifest
+from featurestore.segment import AudioError, header
 
 
 def clip_durations(manifest: Manifest, workers: int) -> np.ndarray:

@@ -10,11 +10,11 @@ import numpy as np
 from extractors.audio import Clip
 from extractors.base import Extractor, NormalisesOverTime
 from extractors.batching import Window
-from extractors.decode import AudioError
 from extractors.joining import Reduced, WindowJoiner
 from extractors.memory import Budget, free_caches, is_out_of_memory
 from extractors.results import STATUS_OK, UnitResult
 from extractors.windows import LongClips
+from featurestore.segment import AudioError
 
 
 class Embedder:
@@ -86,6 +86,7 @@ class Embedder:
             waveforms[row] = clip.samples
             result.status[row] = STATUS_OK
             result.audio_hash[row] = clip.audio_hash
+            result.stamps[row] = clip.stamp
             audio_s += clip.duration_s
         if windows:
             self._forward(windows, waveforms, result)

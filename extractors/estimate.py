@@ -10,17 +10,19 @@ from functools import partial
 import numpy as np
 
 from extractors.audio import Clip, load_clips
-from extractors.changes import Location
+from extractors.changes import check_key
 from extractors.compiling import load_model
 from extractors.config import ExtractConfig
-from extractors.decode import AudioError
 from extractors.durations import clip_table
 from extractors.frames import frame_bound
 from extractors.job import Job
 from extractors.planning import plan_all
 from extractors.request import KeyPlan
+from featurestore.identity import Sounds
+from featurestore.places import Location
 from featurestore.plan import Unit
 from featurestore.preview import preview_key
+from featurestore.segment import AudioError
 from featurestore.shares import parse_share, share_of_job_array
 
 # Batches that are measured: the dearest, the middle one, the cheapest.
@@ -93,7 +95,9 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
     """
     run = plan_all(configs)
     out = []
+    sounds = Sounds(n_threads=run.config.workers)
     for plan in run.keys:
+        checked = check_key(plan, run, sounds)
         preview = preview_key(
             run.storage,
             plan.request,
@@ -101,6 +105,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
             plan.ids,
             overwrite=plan.config.overwrite,
             prune=plan.config.prune,
+            again=checked.again,
         )
         share = parse_share(plan.config.share) if plan.config.share else share_of_job_array()
         job = Job(

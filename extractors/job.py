@@ -11,9 +11,8 @@ import pandas as pd
 
 from extractors.audio import AudioPolicy, Clip
 from extractors.base import Extractor
-from extractors.changes import Location, locations
+from extractors.changes import locations
 from extractors.config import ExtractConfig
-from extractors.decode import AudioError
 from extractors.embedding import Embedder
 from extractors.memory import Budget, find_budget
 from extractors.request import VERSIONED_PACKAGES
@@ -22,7 +21,9 @@ from extractors.windows import LongClips
 from featurestore.claims import Claims, Work
 from featurestore.fingerprint import canonical_json
 from featurestore.layout import FrameShape
+from featurestore.places import Location, Places
 from featurestore.plan import Unit
+from featurestore.segment import AudioError
 from featurestore.writer import KeyWriter, package_versions
 
 # Clips remembered for a check afterwards.
@@ -141,7 +142,7 @@ class Job:
         record = self.writer.write_unit(
             result.unit,
             sorted(result.values.items()),
-            result.rows(),
+            result.rows(Places.of_locations(self.audio_of(result.unit))),
             audio_s=result.audio_s,
             elapsed_s=time.perf_counter() - result.began,
             versions=self.versions,

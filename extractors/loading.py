@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
 from extractors.audio import AudioPolicy, Prepared, load_clips
-from extractors.changes import Location
+from featurestore.places import Location
 
 
 class SharedClips:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 from extractors.base import Extractor
-from extractors.changes import refresh, report_changes
+from extractors.changes import CheckedKey, check_key
 from extractors.compiling import load_model
 from extractors.config import ExtractConfig
 from extractors.distributed import run_distributed
@@ -20,10 +19,9 @@ from extractors.request import KeyPlan
 from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
-from featurestore.errors import KeyNotFound
-from featurestore.key import read_key
+from featurestore.identity import Sounds
 from featurestore.shares import parse_share, share_of_job_array
-from featurestore.writer import check_request, delete_key, open_key
+from featurestore.writer import delete_key, open_key
 
 OnProgress = Callable[[Progress], None]
 
@@ -55,8 +53,11 @@ def extract_all(
     plan = plan_all(configs)
     config, devices = plan.config, plan.devices
     # All keys before any: what one model is refused for must not cost the key of another.
-    checked = [_check(key, plan) for key in plan.keys]
-    opened = [_open(key, plan, extractor) for key, extractor in zip(plan.keys, checked, strict=True)]
+    sounds = Sounds(n_threads=config.workers)
+    checked = [check_key(key, plan, sounds) for key in plan.keys]
+    # Weights before anything is removed: a model that cannot be loaded must not cost what is stored.
+    loaded = [load_model(k.source, k.device, k.config) if k.config.overwrite else None for k in plan.keys]
+    opened = [_open(k, plan, c, e) for k, c, e in zip(plan.keys, checked, loaded, strict=True)]
     jobs = [job for job, _, _ in opened]
     if config.cluster is not None or len(devices) > 1:
         outcomes, notes = run_distributed(
@@ -65,8 +66,9 @@ def extract_all(
     else:
         extractors = [extractor for _, extractor, _ in opened]
         outcomes, notes = _run_here(jobs, plan.keys, extractors, on_progress), []
-    for job in jobs:
+    for job, _, said in opened:
         job.writer.finish()
+        said += job.writer.confirm(sounds)
     elapsed_s = time.perf_counter() - began
     return [
         ExtractSummary(
@@ -126,35 +128,29 @@ def _selfcheck(job: Job, run_s: float) -> SelfCheck | None:
     return selfcheck(job, utterances, most_s=SHARE_OF_RUN * run_s if job.config.selfcheck is None else None)
 
 
-def _check(plan: KeyPlan, run: RunPlan) -> Extractor | None:
-    """Refuse a key that cannot be gone on with, changing nothing; the model where it is loaded for that."""
-    if plan.config.overwrite:
-        # Weights first: a model that cannot be loaded must not cost what is stored.
-        return load_model(plan.source, plan.device, plan.config)
-    with contextlib.suppress(KeyNotFound):
-        info = read_key(run.storage, plan.request.model, plan.request.dataset)
-        check_request(run.storage, info, plan.request, plan.ids)
-    return None
-
-
 def _open(
-    plan: KeyPlan, run: RunPlan, extractor: Extractor | None
+    plan: KeyPlan, run: RunPlan, checked: CheckedKey, extractor: Extractor | None
 ) -> tuple[Job, Extractor | None, list[str]]:
     """Make or open a key and see what is to be done; with the model where it is loaded already."""
     config, request = plan.config, plan.request
     if config.overwrite:
         delete_key(run.storage, request.model, request.dataset)
-    writer, notes = open_key(run.storage, request, run.manifest, plan.ids, prune=config.prune)
+    writer, notes = open_key(
+        run.storage,
+        request,
+        run.manifest,
+        plan.ids,
+        prune=config.prune,
+        compared=checked.compared,
+        again=checked.again,
+    )
+    notes += checked.notes
     if config.preset:
         notes.insert(0, f"preset {config.preset}: {PRESETS[config.preset].departures}")
     if config.normalisation is None and plan.source.card.trained:
         source = plan.source.card.normalisation_source
         notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")
     table = clip_table(writer.manifest, run.manifest, run.durations, plan.policy, config.workers)
-    if config.refresh:
-        notes += refresh(writer, table, config.workers, plan.policy)
-    else:
-        notes += report_changes(writer, table, config.workers)
     units = writer.pending_units(plan.layers)
     share = parse_share(config.share) if config.share else share_of_job_array()
     if share:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from extractors.frames import FrameCollector
 from featurestore.layout import FrameShape
+from featurestore.places import UNKNOWN, Places
 from featurestore.plan import Unit
 from featurestore.writer import UnitRows
 
@@ -126,6 +127,7 @@ class UnitResult:
         self.n_frames = np.zeros(n, dtype=np.int32)
         self.duration_s = np.full(n, np.nan)
         self.audio_hash = [""] * n
+        self.stamps = [(UNKNOWN, UNKNOWN)] * n
         self.began = time.perf_counter()
         self._failed = failed
 
@@ -158,12 +160,18 @@ class UnitResult:
         pairs = zip(self.duration_s, self.status, strict=True)
         return float(np.nansum([d for d, s in pairs if s == STATUS_OK]))
 
-    def rows(self) -> UnitRows:
-        """Per-row facts, as they are stored."""
+    def rows(self, places: Places) -> UnitRows:
+        """Per-row facts, as they are stored.
+
+        Args:
+            places: where the audio of each row was taken from, without stamps.
+        """
+        stamps = np.array(self.stamps, dtype=np.int64).reshape(-1, 2)
         return UnitRows(
             status=self.status,
             n_frames=self.n_frames,
             duration_s=self.duration_s,
             audio_hash=self.audio_hash,
             frames=self.frames.joined() if self.frames is not None else None,
+            places=replace(places, n_bytes=stamps[:, 0], mtime_ns=stamps[:, 1]),
         )

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from extractors.audio import Prepared
-from extractors.changes import Location
 from extractors.job import Job
 from extractors.loading import SharedClips
 from extractors.results import Progress, UnitResult
 from featurestore.claims import WAITING, Heartbeat, work_through
+from featurestore.places import Location
 from featurestore.plan import Unit
 
 # Batches of every model whose clips are decoded ahead.

@@ -9,10 +9,10 @@ import numpy as np
 import zarr
 
 from extractors.audio import load_clips
-from extractors.decode import AudioError
 from extractors.job import Job
 from extractors.results import SelfCheck
 from featurestore import layout
+from featurestore.segment import AudioError
 
 # How far a clip alone may be from what was stored, relative to the largest value of the clip and layer.
 # fp32 is the promise of the batching; the others are several times what was measured

@@ -42,6 +42,10 @@ class FingerprintMismatch(StoreError, ValueError):
     """An existing key was made with other settings; the message shows both values."""
 
 
+class OtherAudio(StoreError, ValueError):
+    """Utterance ids that come with other audio than was embedded under them."""
+
+
 class CorruptData(StoreError):
     """Stored bytes that do not match their checksum or their declared shape."""
 

@@ -16,6 +16,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import google_crc32c
@@ -25,6 +26,7 @@ from featurestore import columns
 from featurestore.claims import CLAIMS_ARRAY
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json
+from featurestore.places import Places
 from featurestore.plan import Unit
 from featurestore.storage import Storage
 
@@ -58,6 +60,8 @@ class Record:
         started_at: UTC, ISO 8601.
         host: machine that wrote it.
         versions: packages and device it was made with.
+        places: what each row was embedded from, see `featurestore.places`; None in records of versions that
+            did not keep it, and of imported values.
     """
 
     unit: int
@@ -71,6 +75,7 @@ class Record:
     started_at: str = ""
     host: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Sequence[Any]] | None = None
 
     @property
     def failed(self) -> dict[str, str]:
@@ -85,9 +90,30 @@ class Record:
             return np.array(self.rows[name], dtype=object)
         return np.array([fill if v is None else v for v in self.rows[name]], dtype=dtype)
 
+    @cached_property
+    def places_of_rows(self) -> Places:
+        """What each row was embedded from; unknown where the record does not say.
+
+        Raises:
+            CorruptData: what the record says of it is none.
+        """
+        try:
+            return self._read_places()
+        except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            raise CorruptData(
+                f"ledger record of unit {self.unit}: its places are damaged ({error}); "
+                "run `fs verify --repair`"
+            ) from error
+
+    def _read_places(self) -> Places:
+        return Places.unknown(self.n_rows) if self.places is None else Places.from_json(self.places)
+
     def to_json(self) -> str:
-        """Canonical JSON text."""
-        return canonical_json(dataclasses.asdict(self))
+        """Canonical JSON text; without a field that earlier versions do not know where it says nothing."""
+        raw = dataclasses.asdict(self)
+        if self.places is None:
+            del raw["places"]
+        return canonical_json(raw)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -108,6 +134,8 @@ class Record:
             for name in columns.ROW_ARRAYS:
                 if len(record.rows[name]) != record.n_rows:
                     raise TypeError(f"{len(record.rows[name])} values of {name}, {record.n_rows} rows")
+            if record.places is not None and len(record.places["file"]) != record.n_rows:
+                raise TypeError(f"{len(record.places['file'])} places, {record.n_rows} rows")
             return record
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a ledger record: {error}") from error

@@ -12,9 +12,9 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -26,7 +26,9 @@ from featurestore.text_table import TextTableError, read_table
 
 REQUIRED_COLUMN = "path"
 CONTRACT_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "channel", "split", "group")
-RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash")
+#: Of manifests inside a store only; see `Manifest.found_audio`.
+FOUND_COLUMN = "found_audio"
+RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)
 SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
 
@@ -41,10 +43,15 @@ class Manifest:
             seconds (NaN: from the start / to the end of the file); ``channel`` is Int64 counted from 0
             (NA: all channels); all other columns are str, "" where nothing is given.
         source: the file it was read from, for messages.
+        ids_given: whether the file has the ids; else they were made from paths, times and channels.
+        found_audio: of manifests inside a store: utterance id → hash, size and time of what was found at the
+            row's place, where that place is not the one it was embedded from; see `featurestore.identity`.
     """
 
     table: pd.DataFrame
     source: str
+    ids_given: bool = True
+    found_audio: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label_columns(self) -> list[str]:
@@ -137,7 +144,8 @@ def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: boo
     if labels:
         clean = pd.concat([clean, pd.DataFrame(labels)], axis=1)
     text = [c for c in clean.columns if c not in ("start_s", "end_s", "channel")]
-    return Manifest(table=clean.astype(dict.fromkeys(text, "str")), source=source)
+    table = clean.astype(dict.fromkeys(text, "str"))
+    return Manifest(table=table, source=source, ids_given="utterance_id" in raw)
 
 
 def derive_ids(
@@ -216,7 +224,10 @@ def to_text(table: pd.DataFrame) -> pd.DataFrame:
 
 def to_csv_text(manifest: Manifest) -> str:
     """The manifest as CSV text, for keeping inside a store."""
-    return to_text(manifest.table).to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    text = to_text(manifest.table)
+    if manifest.found_audio:
+        text[FOUND_COLUMN] = [manifest.found_audio.get(i, "") for i in text["utterance_id"]]
+    return text.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
 
 def _quoting_for(text: pd.DataFrame) -> Literal[0, 1]:
@@ -228,7 +239,12 @@ def _quoting_for(text: pd.DataFrame) -> Literal[0, 1]:
 def from_csv_text(text: str, *, source: str) -> Manifest:
     """Inverse of `to_csv_text`; audio files are not looked for."""
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False)
-    return from_table(table, source=source, base=Path(), check_files=False)
+    found: dict[str, str] = {}
+    if FOUND_COLUMN in table:
+        column = table.pop(FOUND_COLUMN)
+        found = dict(zip(table["utterance_id"][column != ""], column[column != ""], strict=True))
+    manifest = from_table(table, source=source, base=Path(), check_files=False)
+    return replace(manifest, found_audio=found)
 
 
 def _read_text_table(source: Path) -> pd.DataFrame:

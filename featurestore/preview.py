@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ def preview_key(
     *,
     overwrite: bool,
     prune: bool,
+    again: Collection[int] = (),
 ) -> Preview:
     """Look at a key as `open_key` would open it.
 
@@ -48,6 +50,7 @@ def preview_key(
         ordered_ids: `[n]` ids in the order of the plan.
         overwrite: as if the key were not there.
         prune: without the utterances that the manifest no longer has.
+        again: units that are done again.
 
     Raises:
         UserError: the key exists and cannot take what is wanted; see `writer.check_request`.
@@ -65,7 +68,7 @@ def preview_key(
     check_request(storage, info, request, ordered_ids)
     ledger = read_ledger(storage, info.path)
     wanted = list(request.layers)
-    pending = [u for u in info.units if not is_complete(ledger.get(u.index), u, wanted)]
+    pending = [u for u in info.units if u.index in again or not is_complete(ledger.get(u.index), u, wanted)]
     ids = np.asarray(read_ids(storage, info), dtype=object)
     stored = set(ids.tolist())
     gone = sorted(stored - set(ordered_ids.tolist()) - {""})

@@ -26,6 +26,7 @@ from featurestore.layer import Layer
 from featurestore.layers import format_layers
 from featurestore.ledger import Record, is_complete, read_ledger
 from featurestore.manifest import Manifest
+from featurestore.places import Found, Places
 from featurestore.plan import Unit
 from featurestore.publish import frame_starts
 from featurestore.storage import Storage, open_storage
@@ -105,6 +106,7 @@ class Features:
         info: the key's attributes.
         selected: positions to keep of all committed rows; None for all. See `select`.
         ledger: records to go by; None reads them.
+        manifest: that is stored with the key; None reads it.
     """
 
     def __init__(
@@ -113,10 +115,12 @@ class Features:
         info: KeyInfo,
         selected: np.ndarray | None = None,
         ledger: Mapping[int, Record] | None = None,
+        manifest: Manifest | None = None,
     ) -> None:
         self.storage = storage
         self.info = info
         self._selected = selected
+        self._manifest = manifest
         self._ledger = read_ledger(storage, info.path) if ledger is None else dict(ledger)
         self.units: list[Unit] = [u for u in info.units if is_complete(self._ledger.get(u.index), u, [])]
 
@@ -168,14 +172,37 @@ class Features:
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest stored beside the embeddings (all utterances, committed or not)."""
-        return read_stored_manifest(self.storage, self.info)
+        return self._manifest or read_stored_manifest(self.storage, self.info)
+
+    @cached_property
+    def found_audio(self) -> dict[str, Found]:
+        """Utterance id → what vouches for a row that is listed elsewhere than it was embedded from.
+
+        Raises:
+            CorruptData: what is stored of it is none.
+        """
+        try:
+            return {i: Found.parse(text) for i, text in self.manifest.found_audio.items()}
+        except ValueError as error:
+            raise CorruptData(
+                f"{self.storage.url}: the stored manifest of {self.info.path} is damaged ({error}); "
+                "`fs manifest attach` puts it back"
+            ) from error
+
+    @cached_property
+    def bound_places(self) -> Places:
+        """What every row of `facts` was embedded from `[n]`; unknown where the ledger does not say."""
+        places = Places.joined([self._ledger[u.index].places_of_rows for u in self.units])
+        rows = self.facts["row"].to_numpy()
+        if len(rows) == len(places):
+            return places
+        return places[np.searchsorted(self._committed_rows, rows)]
 
     @cached_property
     def facts(self) -> pd.DataFrame:
         """Row, id, status and facts of every committed utterance; pruned rows (without an id) left out."""
-        runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
-        rows = np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
-        ids = read_ids(self.storage, self.info)[rows]
+        rows = self._committed_rows
+        ids = self.planned_ids[rows]
         found: dict[str, np.ndarray] = {}
         for name, (dtype, _) in columns.ROW_ARRAYS.items():
             parts = [self._ledger[u.index].column(name) for u in self.units]
@@ -196,12 +223,45 @@ class Features:
         return table[table["utterance_id"] != ""].reset_index(drop=True)
 
     @cached_property
-    def index(self) -> pd.DataFrame:
-        """One row per committed utterance: row, id, status, facts, and the manifest's columns.
+    def planned_ids(self) -> np.ndarray:
+        """`[n_rows]` utterance ids of all rows, committed or not; "" for rows that are nobody's."""
+        return read_ids(self.storage, self.info)
 
-        Columns are ``row, utterance_id, status, n_frames, duration_s, audio_hash, path, start_s, end_s,
-        channel, split, group`` and the labels. Row i describes row i of every layer array read here;
-        ``row`` says which row of the raw Zarr arrays that is.
+    @property
+    def _committed_rows(self) -> np.ndarray:
+        """Row of every committed utterance, and of those that were pruned since."""
+        runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
+        return np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
+
+    def misplaced(self) -> np.ndarray:
+        """Positions in `facts` of rows that are listed at a place where their audio is not known to be.
+
+        A row belongs where its record says that it was embedded from, or where the same audio was found
+        since. Rows that failed, and those of which nothing is recorded, cannot be judged.
+        """
+        bound, facts = self.bound_places, self.facts
+        is_ok = (facts["status"] == STATUS_OK).to_numpy()
+        at = np.flatnonzero(is_ok & ~bound.same_stretch(Places.of_table(self._described)))
+        ids, hashes = facts["utterance_id"].to_numpy(object), facts["audio_hash"].to_numpy(object)
+        found = self.found_audio
+        wrong = bound.is_known[at]
+        if found:
+            vouched = [found.get(i) for i in ids[at]]
+            wrong = np.array(
+                [
+                    w if f is None else f.audio_hash != h
+                    for w, f, h in zip(wrong, vouched, hashes[at], strict=True)
+                ],
+                dtype=bool,
+            )
+        return np.asarray(at[wrong], dtype=np.int64)
+
+    @cached_property
+    def _described(self) -> pd.DataFrame:
+        """`facts` with the columns of the stored manifest.
+
+        Raises:
+            CorruptData: the manifest lacks a row.
         """
         facts = self.facts.drop(columns=columns.FRAME_START, errors="ignore")
         merged = facts.merge(self.manifest.table, on="utterance_id", how="left", sort=False, validate="1:1")
@@ -211,7 +271,33 @@ class Features:
                 f"{self.storage.url}: the stored manifest of {self.info.path} lacks utterance {lost!r}; "
                 "`fs manifest attach` puts it back"
             )
-        return merged if self._selected is None else merged.iloc[self._selected].reset_index(drop=True)
+        return merged
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row per committed utterance: row, id, status, facts, and the manifest's columns.
+
+        Columns are ``row, utterance_id, status, n_frames, duration_s, audio_hash, path, start_s, end_s,
+        channel, split, group`` and the labels. Row i describes row i of every layer array read here;
+        ``row`` says which row of the raw Zarr arrays that is.
+
+        Raises:
+            CorruptData: a row is listed at a place whose audio is not known to be what was embedded.
+        """
+        misplaced = self.misplaced()
+        if len(misplaced):
+            raise CorruptData(f"{self.storage.url}: {self.misplacement(int(misplaced[0]))}")
+        table = self._described
+        return table if self._selected is None else table.iloc[self._selected].reset_index(drop=True)
+
+    def misplacement(self, row: int) -> str:
+        """What is wrong with one of `misplaced`, and what to do."""
+        listed = Places.of_table(self._described.iloc[[row]])
+        return (
+            f"utterance {self.facts['utterance_id'].iloc[row]!r} of {self.info.path} was embedded from "
+            f"{self.bound_places.text(row)} and is listed at {listed.text(0)}, whose audio was not compared; "
+            "`fs extract` again with its manifest compares it, --refresh embeds it again"
+        )
 
     @property
     def label_columns(self) -> list[str]:
@@ -251,7 +337,7 @@ class Features:
         if ok_only:
             keep &= (index["status"] == STATUS_OK).to_numpy()
         before = np.arange(len(index)) if self._selected is None else self._selected
-        return Features(self.storage, self.info, before[keep], self._ledger)
+        return Features(self.storage, self.info, before[keep], self._ledger, self.manifest)
 
     def layer(self, layer: int) -> Layer:
         """One layer, aligned with `index`.

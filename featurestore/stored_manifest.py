@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from featurestore import columns
-from featurestore.errors import CorruptData, ManifestError
-from featurestore.ids import read_ids
+from featurestore.errors import CorruptData
 from featurestore.key import KeyInfo
-from featurestore.manifest import Manifest, from_csv_text, to_csv_text
+from featurestore.ledger import StoredObject, describe_object
+from featurestore.manifest import CONTRACT_COLUMNS, Manifest, from_csv_text, to_csv_text
 from featurestore.storage import Storage
 
 MANIFEST_ARRAY = "manifest"
 _NOT_TEXT = ("start_s", "end_s", "channel")
+_PLACE = ("path", "start_s", "end_s", "channel")
 
 
-def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> bool:
-    """Put the manifest into a key; False where it holds the same already."""
-    name = f"{info.path}/{columns.entry_name(MANIFEST_ARRAY, 0)}"
+def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> StoredObject:
+    """Put the manifest into a key, whole, in one operation, where it does not hold the same already.
+
+    Returns:
+        Size and checksum of the object.
+    """
     data = columns.encode_text(to_csv_text(manifest))
-    if storage.get(name) == data:
-        return False
-    storage.put(name, data)
-    return True
+    if storage.get(manifest_object(info)) != data:
+        storage.put(manifest_object(info), data)
+    return describe_object(data)
+
+
+def replace_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> tuple[StoredObject, list[str]]:
+    """`store_manifest`, and the `changes` to the one before; none where that was missing or damaged."""
+    before = storage.get(manifest_object(info))
+    stored = store_manifest(storage, info, manifest)
+    if before is None or describe_object(before) == stored:
+        return stored, []
+    try:
+        return stored, changes(_parse(storage, info, before), manifest)
+    except CorruptData:
+        return stored, []
+
+
+def manifest_object(info: KeyInfo) -> str:
+    """The object, below the root, that holds a key's manifest."""
+    return f"{info.path}/{columns.entry_name(MANIFEST_ARRAY, 0)}"
 
 
 def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
@@ -33,44 +55,91 @@ def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
     Raises:
         CorruptData: it is missing or damaged.
     """
-    name = f"{info.path}/{columns.entry_name(MANIFEST_ARRAY, 0)}"
+    name = manifest_object(info)
     data = storage.get(name)
     if data is None:
         raise CorruptData(f"{storage.url}: {name} is missing; `fs manifest attach` puts it back")
+    return _parse(storage, info, data)
+
+
+def _parse(storage: Storage, info: KeyInfo, data: bytes) -> Manifest:
     try:
         return from_csv_text(columns.decode_text(data), source=f"{storage.url}/{info.path}")
     except (ValueError, RuntimeError) as error:
         raise CorruptData(
-            f"{storage.url}: {name} is damaged ({error}); `fs manifest attach` puts it back"
+            f"{storage.url}: {manifest_object(info)} is damaged ({error}); `fs manifest attach` puts it back"
         ) from error
 
 
 def with_rows_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:
-    """The manifest with the stored rows of these ids appended; labels it has not become ""."""
-    kept = stored.table[stored.table["utterance_id"].isin(set(ids))]
+    """The manifest with the stored rows appended of those ids that it lacks; labels it has not become ""."""
+    wanted = set(ids) - set(manifest.table["utterance_id"])
+    kept = stored.table[stored.table["utterance_id"].isin(wanted)]
     joined = pd.concat([manifest.table, kept], ignore_index=True).fillna(
         dict.fromkeys({*manifest.table.columns, *kept.columns} - set(_NOT_TEXT), "")
     )
     text = [c for c in joined.columns if c not in _NOT_TEXT]
-    return Manifest(table=joined.astype(dict.fromkeys(text, "str")), source=manifest.source)
+    found = {i: proof for i, proof in stored.found_audio.items() if i in wanted}
+    return replace(
+        manifest,
+        table=joined.astype(dict.fromkeys(text, "str")),
+        found_audio={**found, **manifest.found_audio},
+    )
 
 
-def attach_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> int:
-    """Replace the labels stored with a key; embeddings are not touched.
+def changes(before: Manifest, after: Manifest) -> list[str]:
+    """What differs between two manifests for the utterances of both, one clause for each column.
 
-    Returns:
-        Utterances of the key that got a row.
-
-    Raises:
-        ManifestError: the manifest lacks an utterance of the key.
+    ``group: bird → path in 221 rows`` where a group is another column's value in every row;
+    ``call: 'tet' → 'tuk' in 3 rows (first 'a1')`` otherwise.
     """
-    ids = {i for i in read_ids(storage, info).tolist() if i}
-    lacking = sorted(ids - set(manifest.table["utterance_id"]))
-    if lacking:
-        raise ManifestError(
-            f"{manifest.source}: lacks {len(lacking)} utterances of {info.path} (first {lacking[0]!r}); "
-            "every stored utterance needs a row"
-        )
-    rows = manifest.table[manifest.table["utterance_id"].isin(ids)].reset_index(drop=True)
-    store_manifest(storage, info, Manifest(table=rows, source=manifest.source))
-    return len(ids)
+    old = before.table.set_index("utterance_id")
+    new = after.table.set_index("utterance_id")
+    both = old.index.intersection(new.index, sort=False)
+    old, new = old.loc[both], new.loc[both]
+    said = []
+    for name in ["split", "group", *sorted({*before.label_columns, *after.label_columns})]:
+        if name not in new:
+            said.append(f"label {name} removed")
+        elif name not in old:
+            said.append(f"label {name} added")
+        else:
+            said += _cells_changed(name, old, new)
+    labels = [c for c in said if not c.startswith(("split:", "group:"))]
+    moved = np.zeros(len(both), dtype=bool)
+    for name in _PLACE:
+        moved |= _differ(old[name], new[name])
+    if moved.any():
+        n = int(moved.sum())
+        said.append(f"places changed in {n:,} row{'' if n == 1 else 's'}")
+    if said and not labels:
+        said.append("labels unchanged")
+    return said
+
+
+def _cells_changed(name: str, old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
+    differ = _differ(old[name], new[name])
+    n = int(differ.sum())
+    if not n:
+        return []
+    first = int(np.flatnonzero(differ)[0])
+    example = f"{old[name].iloc[first]!r} → {new[name].iloc[first]!r}"
+    count = f"{n:,} row{'' if n == 1 else 's'}"
+    if name == "group" and (_named_by(old) or _named_by(new)):
+        return [f"group: {_named_by(old) or 'of its own'} → {_named_by(new) or 'of its own'} in {count}"]
+    return [f"{name}: {example} in {count} (first {old.index[first]!r})"]
+
+
+def _named_by(table: pd.DataFrame) -> str | None:
+    """The column that a group repeats in every row, if there is one."""
+    group = table["group"].to_numpy(dtype=object)
+    labels = [c for c in table.columns if c not in CONTRACT_COLUMNS]
+    for name in (*labels, "path"):
+        if (table[name].to_numpy(dtype=object) == group).all():
+            return name
+    return "none" if (group == "").all() else None
+
+
+def _differ(a: pd.Series, b: pd.Series) -> np.ndarray:
+    same = (a == b) | (a.isna() & b.isna())
+    return ~same.fillna(value=False).to_numpy(dtype=bool)

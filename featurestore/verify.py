@@ -34,11 +34,13 @@ from featurestore.ledger import (
 from featurestore.plan import Unit
 from featurestore.publish import columns_of, is_whole
 from featurestore.storage import PARTIAL_SUFFIX, Storage
+from featurestore.store import Features
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
 
 Kind = Literal["missing", "changed", "damaged", "wrong", "torn", "stale", "leftover", "foreign"]
 DAMAGE: tuple[Kind, ...] = ("missing", "changed", "damaged", "wrong")
 READERS = 4
+SHOWN_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +171,24 @@ class _Checker:
                 self.report.n_bytes += n_bytes
                 if on_unit:
                     on_unit()
+        self._places(ledger)
         self._columns(ledger)
         self._others()
+
+    def _places(self, ledger: Mapping[int, Record]) -> None:
+        """Rows that the manifest lists where nobody has found their audio."""
+        features = Features(self.storage, self.info, ledger=ledger)
+        try:
+            misplaced = features.misplaced()
+            for row in misplaced[:SHOWN_ROWS].tolist():
+                self._find("wrong", None, columns.entry_name(MANIFEST_ARRAY, 0), features.misplacement(row))
+            if len(misplaced) > SHOWN_ROWS:
+                more = f"and {len(misplaced) - SHOWN_ROWS:,} utterances more"
+                self._find("wrong", None, columns.entry_name(MANIFEST_ARRAY, 0), more)
+        except CorruptData as error:
+            # Ids, manifest or ledger contradict each other; mostly that is found already.
+            if self.report.is_intact:
+                self._find("damaged", None, columns.entry_name(MANIFEST_ARRAY, 0), _brief(error))
 
     def _find(self, kind: Kind, unit: int | None, name: str, message: str) -> None:
         self.report.findings.append(self._finding(kind, unit, name, message))

@@ -16,11 +16,14 @@ import numpy as np
 from featurestore import columns, layout, shards
 from featurestore.claims import CLAIMS_ARRAY
 from featurestore.documents import put_documents, put_root_documents
-from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound
+from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, OtherAudio
 from featurestore.fingerprint import diff
+from featurestore.identity import Comparison, Sounds, compare
 from featurestore.ids import ID_ARRAY, put_ids, read_ids
 from featurestore.key import KeyInfo, read_key
+from featurestore.layers import format_layers
 from featurestore.ledger import (
+    FAILED,
     Record,
     StoredObject,
     commit,
@@ -32,14 +35,24 @@ from featurestore.ledger import (
 )
 from featurestore.manifest import Manifest
 from featurestore.names import check_name
+from featurestore.places import Places
 from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
 from featurestore.publish import publish
 from featurestore.storage import Storage
-from featurestore.stored_manifest import read_stored_manifest, store_manifest, with_rows_of
+from featurestore.store import Features
+from featurestore.stored_manifest import (
+    manifest_object,
+    read_stored_manifest,
+    replace_manifest,
+    store_manifest,
+    with_rows_of,
+)
 
 # Shards of a unit put at once: each waits for a disk or a server most of the time.
 WRITERS = 4
 DELETERS = 16
+# How an utterance whose id stands for other audio can be embedded all the same.
+WAYS_OUT = "give each sound an id of its own, choose another --dataset, or embed these again with --refresh"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +115,7 @@ class UnitRows:
         audio_hash: hash of the decoded samples; "" where failed.
         frames: layer → frames `[sum of n_frames, features]` of all rows one after the other, in keys
             that keep frames.
+        places: what each row was embedded from; None where it was not embedded from audio.
     """
 
     status: Sequence[str]
@@ -109,6 +123,7 @@ class UnitRows:
     duration_s: np.ndarray
     audio_hash: Sequence[str]
     frames: Mapping[int, np.ndarray] | None = None
+    places: Places | None = None
 
 
 class KeyWriter:
@@ -119,13 +134,22 @@ class KeyWriter:
         info: the key's attributes.
         ids: `[n_rows]` utterance id of every row, "" for rows no segment uses and for pruned ones.
         manifest: describes every utterance in `ids`.
+        stored_manifest: the object that holds `manifest`; None in a process that did not put it.
     """
 
-    def __init__(self, storage: Storage, info: KeyInfo, ids: np.ndarray, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        info: KeyInfo,
+        ids: np.ndarray,
+        manifest: Manifest,
+        stored_manifest: StoredObject | None = None,
+    ) -> None:
         self.storage = storage
         self.info = info
         self.ids = ids
         self.manifest = manifest
+        self._stored_manifest = stored_manifest
 
     def pending_units(self, layers: Sequence[int]) -> list[Unit]:
         """Units that are not committed for all of these layers."""
@@ -145,6 +169,35 @@ class KeyWriter:
             if name.isdigit() and int(name) in ledger:
                 self.storage.delete(f"{self.info.path}/{columns.entry_name(CLAIMS_ARRAY, int(name))}")
         publish(self.storage, self.info)
+
+    def confirm(self, sounds: Sounds) -> list[str]:
+        """See at the end of a run that every row is listed where its audio is.
+
+        Another process may have embedded some of them from other places meanwhile, or may have stored
+        another manifest.
+
+        Args:
+            sounds: hashes audio, where there is something to compare.
+
+        Returns:
+            Notes on what was found elsewhere.
+
+        Raises:
+            OtherAudio: the other process embedded other audio under the same ids.
+        """
+        info = read_key(self.storage, self.info.model, self.info.dataset)
+        data = self.storage.get(manifest_object(info))
+        is_ours = data is not None and describe_object(data) == self._stored_manifest
+        features = Features(self.storage, info, manifest=self.manifest if is_ours else None)
+        if not len(features.misplaced()):
+            return []
+        compared = compare(features, features.manifest, sounds)
+        compared.require_same(
+            self.info.path,
+            "another process embeds other audio under the same ids: give them another --dataset",
+        )
+        self._stored_manifest = store_manifest(self.storage, info, compared.manifest)
+        return compared.notes
 
     def withdraw(self, units: Collection[int]) -> None:
         """Take the records of units away, so that these are done again."""
@@ -172,6 +225,7 @@ class KeyWriter:
 
         Raises:
             StoreError: an object could not be written; the unit stays uncommitted.
+            OtherAudio: the unit is committed for other layers, and was made of other audio; it stays.
         """
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
         unit_ids = self.ids[unit.first_row : unit.stop_row]
@@ -185,11 +239,11 @@ class KeyWriter:
         previous = read_record(self.storage, self.info.path, unit.index)
         if previous is not None and not is_complete(previous, unit, []):
             previous = None
+        places = rows.places
+        failed: list[int] = []
         if previous is not None:
-            _keep_pruned(previous.rows, facts)
-            if not _is_same(previous.rows, facts):
-                # The earlier layers are of other audio, or of rows that failed now: they are done again.
-                previous = None
+            places = _keep_pruned(previous, facts, places)
+            failed = self._rows_that_stay_failed(previous, facts)
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
         present = set(previous.layers) if previous is not None else set()
         written = []
@@ -200,7 +254,7 @@ class KeyWriter:
                     raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
                 written.append(layer)
                 if layer not in present:
-                    puts.append(pool.submit(self._put_layer, unit, layer, values, rows))
+                    puts.append(pool.submit(self._put_layer, unit, layer, values, rows, failed))
             objects = {name: stored for put in puts for name, stored in put.result().items()}
         if previous is not None:
             objects = {**previous.objects, **objects}
@@ -217,19 +271,54 @@ class KeyWriter:
             started_at=started.isoformat(timespec="seconds"),
             host=socket.gethostname(),
             versions=dict(versions),
+            places=None if places is None else places.to_json(),
         )
         commit(self.storage, self.info.path, record)
         return record
 
+    def _rows_that_stay_failed(self, previous: Record, facts: dict[str, list[Any]]) -> list[int]:
+        """Rows that failed when the earlier layers were made and can be used now: `--refresh` is for them.
+
+        Raises:
+            OtherAudio: a row has other audio now, or none that can be used: its layers would not be of one
+                sound, and those that are committed are not given up for that.
+        """
+        stay = []
+        for i, name in enumerate(facts[ID_ARRAY]):
+            before = {column: previous.rows[column][i] for column in facts}
+            now = {column: values[i] for column, values in facts.items()}
+            if not name or before == now:
+                continue
+            if before["status"].startswith(FAILED):
+                for column, values in facts.items():
+                    values[i] = before[column]
+                stay.append(i)
+            elif any(before[c] != now[c] for c in (ID_ARRAY, "status", "n_frames", "audio_hash")):
+                what = now["status"] if now["status"].startswith(FAILED) else "it is other audio now"
+                raise OtherAudio(
+                    f"{self.storage.url}: utterance {name!r} of {self.info.path} is embedded for layers "
+                    f"{format_layers(previous.layers)}, and cannot be for others: {what}; what is stored is "
+                    "kept; put its audio back, embed it again with --refresh, or leave it out with --prune"
+                )
+        return stay
+
     def _put_layer(
-        self, unit: Unit, layer: int, values: np.ndarray, rows: UnitRows
+        self, unit: Unit, layer: int, values: np.ndarray, rows: UnitRows, failed: Sequence[int]
     ) -> dict[str, StoredObject]:
+        """Write one layer; the rows in `failed` hold nothing, whatever is given for them."""
         name = layout.layer_chunk(layer, unit.index)
+        frames = None if rows.frames is None else rows.frames[layer]
+        if failed:
+            values = values.copy()
+            values[failed] = np.nan
+            if frames is not None:
+                of_row = np.repeat(np.arange(unit.n_rows), rows.n_frames)
+                frames = frames[~np.isin(of_row, failed)]
         try:
             objects = {name: self._put(name, shards.encode(self.info.shape, values))}
-            if self.info.frames is not None and rows.frames is not None:
+            if self.info.frames is not None and frames is not None:
                 name = layout.frames_chunk(layer, unit.index)
-                objects[name] = self._put(name, layout.encode_frames(self.info.frames, rows.frames[layer]))
+                objects[name] = self._put(name, layout.encode_frames(self.info.frames, frames))
         except ConfigError as error:
             raise ConfigError(f"{self.info.path}, layer {layer}: {error}") from error
         return objects
@@ -239,17 +328,13 @@ class KeyWriter:
         return describe_object(data)
 
 
-def _keep_pruned(before: Mapping[str, Sequence[Any]], now: dict[str, list[Any]]) -> None:
+def _keep_pruned(previous: Record, now: dict[str, list[Any]], places: Places | None) -> Places | None:
     """Rows that are nobody's now keep what was known of them: their values stay in the earlier layers."""
-    for i, name in enumerate(now[ID_ARRAY]):
-        if not name:
-            for column, values in now.items():
-                values[i] = before[column][i]
-
-
-def _is_same(before: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether two extractions of a unit saw the same audio of the same rows and fared alike."""
-    return all(list(before[c]) == now[c] for c in (ID_ARRAY, "status", "n_frames", "audio_hash"))
+    gone = np.array([not name for name in now[ID_ARRAY]])
+    for i in np.flatnonzero(gone).tolist():
+        for column, values in now.items():
+            values[i] = previous.rows[column][i]
+    return places if places is None else places.where(~gone, previous.places_of_rows)
 
 
 def open_key(
@@ -259,6 +344,9 @@ def open_key(
     ordered_ids: np.ndarray,
     *,
     prune: bool = False,
+    compared: Comparison | None = None,
+    again: Collection[int] = (),
+    sounds: Sounds | None = None,
 ) -> tuple[KeyWriter, list[str]]:
     """Create a key, or open it for resuming, extending by layers, or growing by utterances.
 
@@ -268,12 +356,16 @@ def open_key(
         manifest: all utterances, with labels; it is stored beside the embeddings.
         ordered_ids: `[n]` ids in the order of the plan.
         prune: drop utterances that the manifest no longer has; otherwise they are kept and reported.
+        compared: the manifest against the key, where that was done already.
+        again: units that are withdrawn, and so done again, since their audio is another now.
+        sounds: hashes audio, for the comparison where it is to be done yet.
 
     Returns:
         The writer, and one-line notes on what was done to an existing key.
 
     Raises:
         FingerprintMismatch: the key exists and was made with other settings.
+        OtherAudio: an id comes with other audio than is embedded under it; nothing was changed.
         StoreError: the store cannot be written.
     """
     try:
@@ -281,11 +373,18 @@ def open_key(
     except KeyNotFound:
         return _create(storage, request, manifest, ordered_ids), []
     check_request(storage, info, request, ordered_ids)
-    notes: list[str] = []
+    if compared is None:
+        compared = compare(Features(storage, info), manifest, sounds or Sounds())
+        compared.require_same(info.path, WAYS_OUT)
+    manifest = compared.manifest
+    notes: list[str] = list(compared.notes)
     stored_ids = read_ids(storage, info)
     stored_set = set(stored_ids.tolist()) - {""}
     gone = sorted(stored_set - set(ordered_ids.tolist()))
     new = [i for i in ordered_ids if i not in stored_set]
+    if again:
+        # Before the manifest says where they are now: in between they are pending, and never mislabelled.
+        withdraw(storage, info.path, again)
     if gone and prune:
         stored_ids = _prune(storage, info, stored_ids, set(gone))
         notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
@@ -297,16 +396,18 @@ def open_key(
         )
     if new:
         info, stored_ids = _grow(storage, info, stored_ids, np.array(new, dtype=object))
-        notes.append(f"{len(new)} new utterances appended to {info.path}")
+        others = len(ordered_ids) - len(new)
+        notes.append(f"{len(new):,} new utterances appended to {info.path}; {others:,} were there")
     extra = sorted(set(request.layers) - set(info.layers))
     if extra:
         info = _add_layers(storage, info, extra)
         notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
     if request.codec != info.shape.codec:
         notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
-    if store_manifest(storage, info, manifest):
-        notes.append(f"labels stored with {info.path} replaced by those of {manifest.source}")
-    return KeyWriter(storage, info, stored_ids, manifest), notes
+    stored, said = replace_manifest(storage, info, manifest)
+    if said:
+        notes.append(f"{manifest.source} replaces what was stored with {info.path}: {'; '.join(said)}")
+    return KeyWriter(storage, info, stored_ids, manifest, stored), notes
 
 
 def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) -> None:
@@ -392,12 +493,12 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
     put_root_documents(storage, info)
     put_documents(storage, info)
     put_ids(storage, info, ordered_ids)
-    store_manifest(storage, info, manifest)
+    stored = store_manifest(storage, info, manifest)
     # Last: the key exists from here on. Processes that start together write the same bytes; of two that
     # disagree the first wins and the other finds out when it compares.
     if not storage.put(f"{info.path}/zarr.json", layout.group_document(info.to_attributes()), if_absent=True):
         return open_key(storage, request, manifest, ordered_ids)[0]
-    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest)
+    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
 
 
 def _grow(

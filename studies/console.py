@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from featurestore.audit.findings import counted
+from featurestore.errors import CorruptData
 from featurestore.manifest import CONTRACT_COLUMNS
 from studies.progress import counting, shares_done
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from studies.predict import Predictions
 
 MAX_REASONS = 10
+SHOWN_ROWS = 10
 
 
 def console() -> Console:
@@ -243,8 +245,27 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
         print_failures(failed)
 
 
-def verify_store(url: str, model: str | None, dataset: str | None, *, repair: bool, quiet: bool) -> bool:
-    """Check every key, print what was found; True if nothing is damaged (any more, with `repair`)."""
+def verify_store(
+    url: str,
+    model: str | None,
+    dataset: str | None,
+    *,
+    repair: bool,
+    quiet: bool,
+    audio: bool = False,
+    workers: int | None = None,
+) -> bool:
+    """Check every key, print what was found; True if nothing is damaged (any more, with `repair`).
+
+    Args:
+        url: of the store.
+        model: only this.
+        dataset: only this.
+        repair: mend what can be.
+        quiet: no progress bar.
+        audio: also compare the audio with what was embedded; True only if all of it could be.
+        workers: threads that decode.
+    """
     from featurestore.store import open_store
     from featurestore.verify import foreign_objects, verify_key
 
@@ -268,10 +289,40 @@ def verify_store(url: str, model: str | None, dataset: str | None, *, repair: bo
             out.print(f"  {finding}", markup=False)
         for line in (*report.repaired, *report.unrepaired):
             out.print(f"  {line}", markup=False)
+        if audio:
+            intact &= _prove_audio(store, m, d, workers=workers, quiet=quiet)
     if model is None and dataset is None:
         for name in foreign_objects(store.storage, keys):
             out.print(f"  foreign: {name}: not part of the store; left alone", markup=False)
     return intact
+
+
+def _prove_audio(store: Store, model: str, dataset: str, *, workers: int | None, quiet: bool) -> bool:
+    """Compare the audio of one key with what was embedded and say what came of it."""
+    from featurestore.identity import Sounds
+    from featurestore.proof import STEP_ROWS, prove_audio
+    from featurestore.runners import available_cores
+
+    features = store.features(model, dataset)
+    sounds = Sounds(n_threads=workers or min(8, available_cores()))
+    try:
+        steps = -(-len(features.facts) // STEP_ROWS)
+        with counting(f"comparing audio of {model}/{dataset}", steps, quiet=quiet) as step:
+            proof = prove_audio(features, sounds, step)
+    except CorruptData as error:
+        console().print(f"  audio: not compared: {error}", markup=False)
+        return False
+    console().print(
+        f"  audio: {proof.n_proved:,} rows hold what their ids stand for, {len(proof.other):,} do not, "
+        f"{len(proof.unproved):,} could not be compared; {proof.n_failed:,} failed and hold nothing",
+        markup=False,
+    )
+    for line in (*proof.other, *proof.unproved)[:SHOWN_ROWS]:
+        console().print(f"    {line}", markup=False)
+    more = len(proof.other) + len(proof.unproved) - SHOWN_ROWS
+    if more > 0:
+        console().print(f"    and {more:,} more", markup=False)
+    return not proof.other and not proof.unproved
 
 
 def copy_keys(source: str, target: str, model: str | None, dataset: str | None, *, quiet: bool) -> None:
@@ -304,20 +355,25 @@ def remove_keys(url: str, model: str, dataset: str) -> None:
     console().print(f"{model}/{dataset} removed from {store.url}", markup=False)
 
 
-def attach(url: str, manifest: Path, model: str | None, dataset: str | None) -> None:
+def attach(url: str, manifest: Path, model: str | None, dataset: str | None, *, without_audio: bool) -> None:
     """Replace the labels stored with the chosen keys."""
+    from featurestore.attach import attach_manifest
+    from featurestore.identity import Sounds
     from featurestore.key import read_key
     from featurestore.manifest import read_manifest
     from featurestore.store import open_store
-    from featurestore.stored_manifest import attach_manifest
 
     store = open_store(url)
     # The audio may long be elsewhere: labels need none.
     table = read_manifest(manifest, check_files=False)
-    for m, d in chosen_keys(store, model, dataset):
-        n = attach_manifest(store.storage, read_key(store.storage, m, d), table)
+    infos = [read_key(store.storage, m, d) for m, d in chosen_keys(store, model, dataset)]
+    for done in attach_manifest(store.storage, infos, table, sounds=Sounds(), without_audio=without_audio):
+        _print_notes(done.notes)
         labels = ", ".join(table.label_columns) or "none"
-        console().print(f"{m}/{d}: labels {labels} attached to {n} utterances", markup=False)
+        # Nothing to compare with where the manifest before was damaged.
+        changed = [] if done.changes is None else done.changes or ["nothing changed"]
+        said = "; ".join([f"labels {labels} attached to {done.n_rows} utterances", *changed])
+        console().print(f"{done.key}: {said}", markup=False)
 
 
 def export_keys(request: dict[str, Any], *, quiet: bool) -> None:

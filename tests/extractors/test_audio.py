@@ -10,8 +10,8 @@ import soxr
 from transformers import Wav2Vec2FeatureExtractor
 
 from extractors.audio import AudioPolicy, load_clip, normalise, prepare
-from extractors.decode import AudioError, decode
 from featurestore.errors import ConfigError
+from featurestore.segment import AudioError, decode
 
 POLICY = AudioPolicy(sample_rate_hz=16_000, normalisation="none")
 NAN = math.nan

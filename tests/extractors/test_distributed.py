@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
+from extractors.changes import CheckedKey
 from extractors.config import ExtractConfig, configs_of
 from extractors.pipeline import _open, extract, extract_all
 from extractors.planning import plan_all
@@ -146,7 +147,7 @@ def test_a_worker_that_outlives_its_weights_refuses_other_ones(clips: Clips, tmp
         device="cpu",
     )
     plan = plan_all([given])
-    job, _, _ = _open(plan.keys[0], plan, None)
+    job, _, _ = _open(plan.keys[0], plan, CheckedKey(), None)
     do_units(UnitsTask(parts=(part_of(job, job.units[:1], "cpu"),)))
     weights = safetensors.torch.load_file(model / "model.safetensors")
     safetensors.torch.save_file({k: v + 1 for k, v in weights.items()}, model / "model.safetensors")

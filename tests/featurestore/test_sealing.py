@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from featurestore import open_store
-from featurestore.errors import CorruptData
+from featurestore.errors import CorruptData, OtherAudio
 from featurestore.ledger import read_entries, read_ledger, read_sealed, seal
 from featurestore.manifest import Manifest
 from featurestore.publish import publish
@@ -175,35 +175,50 @@ def rewritten(facts: UnitRows, **changes: object) -> UnitRows:
     return dataclasses.replace(facts, **changes)  # type: ignore[arg-type]
 
 
-def test_a_unit_done_again_from_other_audio_keeps_nothing_of_before(filled: Storage) -> None:
+@pytest.mark.parametrize("then", ["changed", "failed"])
+def test_layers_of_other_audio_are_refused_and_the_earlier_ones_kept(filled: Storage, then: str) -> None:
     writer = opened(filled, layers=(*LAYERS, 5))
+    before = dict(read_ledger(filled, KEY))
     unit = writer.info.units[0]
     facts = facts_of(unit.n_rows)
-    other = rewritten(facts, audio_hash=["changed", *facts.audio_hash[1:]])
-    new = {k: values_of(k + 20)[:8] for k in (*LAYERS, 5)}
-    writer.write_unit(unit, [(5, new[5])], other, audio_s=1.0, elapsed_s=0.1, versions={})
-    assert unit in writer.pending_units(LAYERS)
-    assert unit not in writer.pending_units([5])
-    # All layers at once, as a run that asks for all of them does.
-    writer.write_unit(unit, list(new.items()), other, audio_s=1.0, elapsed_s=0.1, versions={})
-    assert read_ledger(filled, KEY)[0].layers == [*LAYERS, 5]
+    if then == "changed":
+        other = rewritten(facts, audio_hash=["changed", *facts.audio_hash[1:]])
+    else:
+        other = rewritten(
+            facts, status=["failed: gone", *facts.status[1:]], audio_hash=["", *facts.audio_hash[1:]]
+        )
+    said = "it is other audio now" if then == "changed" else "failed: gone"
+    with pytest.raises(OtherAudio, match=rf"'f000' of tiny/calls is embedded for layers 0-1,3.*{said}.*kept"):
+        writer.write_unit(unit, [(5, values_of(5)[:8])], other, audio_s=1.0, elapsed_s=0.1, versions={})
+    assert read_ledger(filled, KEY) == before
     np.testing.assert_array_equal(
-        open_store(filled.url).features("tiny", "calls").layer(1).numpy(slice(0, 8)), new[1]
+        open_store(filled.url).features("tiny", "calls").layer(1).numpy(), values_of(1)
     )
-    assert [f for f in verify_key(filled, "tiny", "calls").findings if f.is_damage] == []
 
 
-def test_a_row_that_fails_when_layers_are_added_fails_in_all(filled: Storage) -> None:
-    writer = opened(filled, layers=(*LAYERS, 5))
+def test_a_row_that_failed_stays_failed_in_layers_that_are_added(storage: Storage) -> None:
+    writer = opened(storage)
     unit = writer.info.units[0]
     facts = facts_of(unit.n_rows)
     failed = rewritten(
-        facts, status=["failed: gone", *facts.status[1:]], audio_hash=["", *facts.audio_hash[1:]]
+        facts,
+        status=["failed: gone", *facts.status[1:]],
+        n_frames=np.array([0, *facts.n_frames[1:]]),
+        audio_hash=["", *facts.audio_hash[1:]],
     )
-    values = values_of(5)[:8].copy()
-    values[0] = np.nan
-    writer.write_unit(unit, [(5, values)], failed, audio_s=1.0, elapsed_s=0.1, versions={})
-    assert read_ledger(filled, KEY)[0].layers == [5]
+    first = {k: values_of(k)[:8].copy() for k in LAYERS}
+    for values in first.values():
+        values[0] = np.nan
+    writer.write_unit(unit, list(first.items()), failed, audio_s=1.0, elapsed_s=0.1, versions={})
+    writer = opened(storage, layers=(*LAYERS, 5))
+    writer.write_unit(unit, [(5, values_of(5)[:8])], facts, audio_s=1.0, elapsed_s=0.1, versions={})
+    record = read_ledger(storage, KEY)[0]
+    assert record.layers == [*LAYERS, 5]
+    assert record.rows["status"][0] == "failed: gone"
+    layer = open_store(storage.url).features("tiny", "calls").layer(5).numpy()
+    assert np.isnan(layer[0]).all()
+    np.testing.assert_array_equal(layer[1:], values_of(5)[1:8])
+    assert [f for f in verify_key(storage, "tiny", "calls").findings if f.is_damage] == []
 
 
 def test_layers_are_added_to_a_unit_with_pruned_rows(filled: Storage) -> None:

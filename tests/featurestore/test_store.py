@@ -117,7 +117,7 @@ def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
     manifest = manifest_of(N_ROWS + 5)
     ids = manifest.table["utterance_id"].to_numpy(object)
     writer, notes = open_key(filled, request(), manifest, ids[::-1])
-    assert "5 new utterances appended to tiny/calls" in notes
+    assert "5 new utterances appended to tiny/calls; 23 were there" in notes
     pending = writer.pending_units(LAYERS)
     assert [(u.index, u.first_row, u.n_rows) for u in pending] == [(3, 24, 5)]
     assert writer.ids[24:].tolist() == [f"f{i:03d}" for i in range(27, 22, -1)]
@@ -160,7 +160,9 @@ def test_labels_are_replaced_without_touching_embeddings(filled: Storage) -> Non
     manifest = manifest_of(N_ROWS)
     relabelled = Manifest(table=manifest.table.assign(kind="same"), source="new.csv")
     _, notes = open_key(filled, request(), relabelled, manifest.table["utterance_id"].to_numpy(object))
-    assert notes == ["labels stored with tiny/calls replaced by those of new.csv"]
+    assert notes == [
+        "new.csv replaces what was stored with tiny/calls: kind: 'k0' → 'same' in 23 rows (first 'f000')"
+    ]
     assert set(open_store(filled.url).features("tiny", "calls").index["kind"]) == {"same"}
     assert {k: filled.get(k) for k, _ in filled.objects("tiny/calls") if "layer_" in k} == before
 

@@ -142,25 +142,26 @@ def test_what_a_killed_writer_leaves_is_no_damage_and_can_be_cleared(storage: St
 
 
 def test_a_lost_manifest_is_said_and_attach_puts_it_back(filled: Storage) -> None:
+    from featurestore.attach import attach_manifest
     from featurestore.key import read_key
-    from featurestore.stored_manifest import attach_manifest
 
     filled.delete("tiny/calls/manifest/c/0")
     report = verify_key(filled, "tiny", "calls", repair=True)
     assert not report.is_mended
     assert "fs manifest attach" in report.unrepaired[0]
-    assert attach_manifest(filled, read_key(filled, "tiny", "calls"), manifest_of(N_ROWS + 4)) == N_ROWS
+    [done] = attach_manifest(filled, [read_key(filled, "tiny", "calls")], manifest_of(N_ROWS + 4))
+    assert (done.n_rows, done.changes) == (N_ROWS, None)
     assert damage(filled) == []
     check_values(filled)
 
 
 def test_attaching_needs_every_stored_utterance(filled: Storage) -> None:
+    from featurestore.attach import attach_manifest
     from featurestore.errors import ManifestError
     from featurestore.key import read_key
-    from featurestore.stored_manifest import attach_manifest
 
     with pytest.raises(ManifestError, match=r"lacks 3 utterances of tiny/calls .first 'f020'"):
-        attach_manifest(filled, read_key(filled, "tiny", "calls"), manifest_of(N_ROWS - 3))
+        attach_manifest(filled, [read_key(filled, "tiny", "calls")], manifest_of(N_ROWS - 3))
 
 
 def test_foreign_objects_of_the_root_are_listed(filled: Storage) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.containers import missing_part
+from featurestore.places import stamp_of
 from featurestore.sound import SoundError, open_sound, read_mono
 
 # Why a clip could not be used; its text becomes the row's status in the store.
@@ -52,10 +53,12 @@ class Stretch:
     Attributes:
         sample_rate_hz: of the file.
         n_samples: length by the header; None where the file does not say.
+        stamp: size and modification time of the file before it was opened, see `featurestore.places`.
     """
 
     sample_rate_hz: int
     n_samples: int | None
+    stamp: tuple[int, int]
     _file: Any
     _first: int
     _channel: int | None
@@ -91,6 +94,7 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
     Raises:
         AudioError: with the reason, in words that stand in the store as the row's status.
     """
+    stamp = stamp_of(path)  # a file that is written while it is read then looks changed, not unchanged
     with open_sound(path) as file:
         rate, frames = int(file.samplerate), int(file.frames)
         if frames == 0:
@@ -107,6 +111,7 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
         yield Stretch(
             sample_rate_hz=rate,
             n_samples=None if last is None else last - first,
+            stamp=stamp,
             _file=file,
             _first=first,
             _channel=channel,
