@@ -68,7 +68,8 @@ def extract_all(
         outcomes, notes = _run_here(jobs, plan.keys, extractors, on_progress), []
     for job, _, said in opened:
         job.writer.finish()
-        said += job.writer.confirm(sounds)
+        if job.units:
+            said += job.writer.confirm(sounds)
     elapsed_s = time.perf_counter() - began
     return [
         ExtractSummary(

@@ -99,15 +99,12 @@ class Places:
 
     def with_stamps(self) -> Places:
         """As the files are now: one look at each; `UNKNOWN` where there is none."""
-        codes, files = pd.factorize(self.path)
-        stamps = np.array([stamp_of(path) for path in files] or [(UNKNOWN, UNKNOWN)], dtype=np.int64)
-        return Places(
-            path=self.path,
-            start_s=self.start_s,
-            end_s=self.end_s,
-            channel=self.channel,
-            n_bytes=stamps[codes, 0],
-            mtime_ns=stamps[codes, 1],
+        known = {path: stamp_of(path) for path in set(self.path.tolist())}
+        stamps = [known[path] for path in self.path.tolist()]
+        return replace(
+            self,
+            n_bytes=np.fromiter((n for n, _ in stamps), dtype=np.int64, count=len(stamps)),
+            mtime_ns=np.fromiter((t for _, t in stamps), dtype=np.int64, count=len(stamps)),
         )
 
     def where(self, mask: npt.NDArray[np.bool_], other: Places) -> Places:
