@@ -11,6 +11,7 @@ places are equal and files unchanged by size and time; anything else is hashed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -137,12 +138,16 @@ class Comparison:
         )
 
     def _on_ids(self) -> str:
-        if self.manifest.ids_given or not self.other.is_elsewhere.any():
-            return ""
-        return (
-            "the ids were made from file names, which two folders can share: give a column utterance_id, or "
-            "make one manifest of the folder above both; "
-        )
+        """The usual cause: two folders of recorder files with the same names, which their ids repeat."""
+        bound, now = self.other.bound, self.other.now
+        for i, name in enumerate(self.other.ids):
+            (was, before), (is_in, file) = os.path.split(bound.path[i]), os.path.split(now.path[i])
+            if before == file and was != is_in and os.path.splitext(file)[0] in name:
+                return (
+                    f"both folders have a {file}, and ids were made of file names: give a column "
+                    "utterance_id with ids of your own, or make one manifest of the folder above both; "
+                )
+        return ""
 
 
 def compare(

@@ -43,14 +43,12 @@ class Manifest:
             seconds (NaN: from the start / to the end of the file); ``channel`` is Int64 counted from 0
             (NA: all channels); all other columns are str, "" where nothing is given.
         source: the file it was read from, for messages.
-        ids_given: whether the file has the ids; else they were made from paths, times and channels.
         found_audio: of manifests inside a store: utterance id → hash, size and time of what was found at the
             row's place, where that place is not the one it was embedded from; see `featurestore.identity`.
     """
 
     table: pd.DataFrame
     source: str
-    ids_given: bool = True
     found_audio: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -144,8 +142,7 @@ def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: boo
     if labels:
         clean = pd.concat([clean, pd.DataFrame(labels)], axis=1)
     text = [c for c in clean.columns if c not in ("start_s", "end_s", "channel")]
-    table = clean.astype(dict.fromkeys(text, "str"))
-    return Manifest(table=table, source=source, ids_given="utterance_id" in raw)
+    return Manifest(table=clean.astype(dict.fromkeys(text, "str")), source=source)
 
 
 def derive_ids(

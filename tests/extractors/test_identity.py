@@ -171,7 +171,10 @@ def test_two_folders_with_the_same_file_names(tmp_path: Path) -> None:
     extract(config(tmp_path / "site1" / "m.csv", store))
     with (
         unchanged(store),
-        pytest.raises(OtherAudio, match=r"made from file names, which two folders can share.*utterance_id"),
+        pytest.raises(
+            OtherAudio,
+            match=r"both folders have a 20230501_060000.wav, and ids were made of file names.*utterance_id",
+        ),
     ):
         extract(config(tmp_path / "site2" / "m.csv", store))
     # The remedy named: one manifest of the folder above.
