@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from extractors.base import Extractor
+from extractors.calls import extract_call
 from extractors.changes import refresh, report_changes
 from extractors.compiling import load_model
 from extractors.config import ExtractConfig
@@ -21,6 +22,7 @@ from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
 from featurestore.errors import KeyNotFound
+from featurestore.history import record_call
 from featurestore.key import read_key
 from featurestore.shares import parse_share, share_of_job_array
 from featurestore.writer import check_request, delete_key, open_key
@@ -145,6 +147,7 @@ def _open(
     if config.overwrite:
         delete_key(run.storage, request.model, request.dataset)
     writer, notes = open_key(run.storage, request, run.manifest, plan.ids, prune=config.prune)
+    record_call(run.storage, writer.info, extract_call(plan, run.table))
     if config.preset:
         notes.insert(0, f"preset {config.preset}: {PRESETS[config.preset].departures}")
     if config.normalisation is None and plan.source.card.trained:

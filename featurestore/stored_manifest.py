@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from featurestore import columns
+from featurestore.calls import Call, Slot, describe_table
 from featurestore.errors import CorruptData, ManifestError
+from featurestore.history import record_call
 from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
 from featurestore.manifest import Manifest, from_csv_text, to_csv_text
@@ -73,4 +75,14 @@ def attach_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> int:
         )
     rows = manifest.table[manifest.table["utterance_id"].isin(ids)].reset_index(drop=True)
     store_manifest(storage, info, Manifest(table=rows, source=manifest.source))
+    record_call(storage, info, attach_call(info, manifest))
     return len(ids)
+
+
+def attach_call(info: KeyInfo, manifest: Manifest) -> Call:
+    """The `fs manifest attach` that does this to one key."""
+    key = ("--model", info.model, "--dataset", info.dataset)
+    return Call(
+        words=("manifest", "attach", Slot.STORE, Slot.TABLE, *key),
+        table=describe_table(manifest.source, len(manifest)),
+    )
