@@ -21,6 +21,8 @@ from featurestore.outputs import put_file, writing
 
 # Of a table that `fs manifest` wrote: beside it, so that the two are moved together.
 BESIDE_SUFFIX = ".command.json"
+# Commands that make a table or a key. A store of somebody else cannot have a report print any other.
+_COMMANDS = ("extract", "import", "manifest")
 
 
 class Slot(Enum):
@@ -202,4 +204,7 @@ def _words(value: Iterable[Any]) -> tuple[Word, ...]:
     """Raises ValueError, KeyError or TypeError where these are no words."""
     if isinstance(value, str) or not all(isinstance(w, str | dict) for w in value):
         raise TypeError("expected a list of words")
-    return tuple(w if isinstance(w, str) else Slot(w["slot"]) for w in value)
+    words = tuple(w if isinstance(w, str) else Slot(w["slot"]) for w in value)
+    if words and words[0] not in _COMMANDS:
+        raise ValueError(f"not a command that makes something: {words[0]}")
+    return words

@@ -10,6 +10,7 @@ array, leave the key as it is. Keys of earlier versions have no such array.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,6 +24,7 @@ HISTORY_ARRAY = "history"
 # The array has one length for good. Beyond it nothing is noted: no key is made by a thousand calls.
 MOST_CALLS = 1024
 _LOST = Call(words=())
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 
 
 def record_call(storage: Storage, info: KeyInfo, call: Call) -> None:
@@ -77,13 +79,14 @@ def history_document() -> bytes:
 def history_objects(present: Collection[str]) -> list[str]:
     """Those of a key's objects that belong to its history, and its document where there should be one."""
     folder = f"{HISTORY_ARRAY}/c/"
-    entries = [n for n in present if n.startswith(folder) and n[len(folder) :].isdigit()]
-    return [f"{HISTORY_ARRAY}/zarr.json", *sorted(entries)] if entries else []
+    numbers = _numbers(n.removeprefix(folder) for n in present if n.startswith(folder))
+    entries = [columns.entry_name(HISTORY_ARRAY, n) for n in sorted(numbers)]
+    return [f"{HISTORY_ARRAY}/zarr.json", *entries] if entries else []
 
 
 def unreadable_entries(storage: Storage, path: str, names: Collection[str]) -> Iterator[str]:
     """Entries of a history of which `names` are the objects that are damaged, or missing between others."""
-    numbers = _numbers({n.rsplit("/", 1)[-1] for n in names})
+    numbers = _numbers(n.rsplit("/", 1)[-1] for n in names)
     for n in range(max(numbers, default=-1) + 1):
         if _decode(storage.get(_name(path, n))) is _LOST:
             yield columns.entry_name(HISTORY_ARRAY, n)
@@ -98,8 +101,9 @@ def _name(path: str, number: int) -> str:
     return f"{path}/{columns.entry_name(HISTORY_ARRAY, number)}"
 
 
-def _numbers(names: Collection[str]) -> set[int]:
-    return {int(n) for n in names if n.isdigit()}
+def _numbers(names: Iterable[str]) -> set[int]:
+    """Of the entries among these names; what is named otherwise is none of ours."""
+    return {int(n) for n in names if _NUMBER.fullmatch(n) and int(n) < MOST_CALLS}
 
 
 def _decode(data: bytes | None) -> Call:

@@ -109,8 +109,11 @@ def test_verify_knows_the_history_and_finds_what_is_wrong_with_it(recorded: Stor
     assert kinds(recorded) == [("missing", f"{KEY}/{HISTORY_ARRAY}/zarr.json")]
     assert verify_key(recorded, "tiny", "calls", repair=True).is_mended
     assert kinds(recorded) == []
-    recorded.put(f"{KEY}/{HISTORY_ARRAY}/c/note.txt", b"?")
-    assert kinds(recorded) == [("foreign", f"{KEY}/{HISTORY_ARRAY}/c/note.txt")]
+    for name in ("note.txt", "07", "99999", "²"):
+        recorded.put(f"{KEY}/{HISTORY_ARRAY}/c/{name}", b"?")
+        assert kinds(recorded) == [("foreign", f"{KEY}/{HISTORY_ARRAY}/c/{name}")]
+        assert len(read_history(recorded, KEY)) == 2
+        recorded.delete(f"{KEY}/{HISTORY_ARRAY}/c/{name}")
 
 
 def test_a_copy_has_the_history_and_a_new_key_none(
@@ -198,7 +201,10 @@ def test_what_stands_beside_a_manifest_and_is_not_ours_stays(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "value",
-    [[], {}, {"words": "extract"}, {"words": [3]}, {"words": [{"slot": "home"}]}, {"words": [], "table": {}}],
+    [
+        *([], {}, {"words": "extract"}, {"words": [3]}, {"words": [{"slot": "home"}]}),
+        *({"words": [], "table": {}}, {"words": ["rm", "/", "--yes"]}, {"words": [{"slot": "store"}]}),
+    ],
 )
 def test_what_is_no_call_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="not"):
