@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from extractors.base import Extractor
+from extractors.calls import extract_call
 from extractors.changes import CheckedKey, check_key
 from extractors.compiling import load_model
 from extractors.config import ExtractConfig
@@ -19,6 +20,7 @@ from extractors.request import KeyPlan
 from extractors.results import ExtractSummary, Outcome, Progress, SelfCheck
 from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
+from featurestore.history import record_call
 from featurestore.identity import Sounds
 from featurestore.shares import parse_share, share_of_job_array
 from featurestore.writer import delete_key, open_key
@@ -145,6 +147,7 @@ def _open(
         compared=checked.compared,
         again=checked.again,
     )
+    record_call(run.storage, writer.info, extract_call(plan, run.table))
     notes += checked.notes
     if config.preset:
         notes.insert(0, f"preset {config.preset}: {PRESETS[config.preset].departures}")

@@ -13,6 +13,7 @@ from extractors.config import ExtractConfig
 from extractors.durations import clip_durations
 from extractors.models import find_model
 from extractors.request import KeyPlan, plan_key, resolve_devices
+from featurestore.calls import TableRecord, describe_table
 from featurestore.errors import ConfigError
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.shares import share_of_job_array
@@ -30,6 +31,7 @@ class RunPlan:
         config: of the first model; what all have in common is the same in each.
         storage: the store.
         manifest: the utterances.
+        table: the file they were read from.
         durations: their seconds, NaN where unknown.
         devices: of this machine; none where a cluster does the work.
         keys: one for each model.
@@ -38,6 +40,7 @@ class RunPlan:
     config: ExtractConfig
     storage: Storage
     manifest: Manifest
+    table: TableRecord
     durations: np.ndarray
     devices: list[str]
     keys: list[KeyPlan]
@@ -51,7 +54,9 @@ def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
     """
     config = _common(configs)
     _check_overwrite(configs)
-    manifest = choose_channels(read_manifest(config.manifest), config.channel, config.workers)
+    as_given = read_manifest(config.manifest)
+    table = describe_table(config.manifest, len(as_given))
+    manifest = choose_channels(as_given, config.channel, config.workers)
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
     devices = resolve_devices(config.device) if config.cluster is None else []
@@ -67,6 +72,7 @@ def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
         config=config,
         storage=storage,
         manifest=manifest,
+        table=table,
         durations=durations,
         devices=devices,
         keys=keys,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from featurestore.calls import Call, Slot, describe_table
 from featurestore.errors import CorruptData, ManifestError
+from featurestore.history import record_call
 from featurestore.identity import Sounds, compare
 from featurestore.key import KeyInfo
 from featurestore.manifest import Manifest
@@ -67,7 +69,23 @@ def attach_manifest(
     prepared = [_prepare(Features(storage, info), manifest, sounds, without_audio) for info in infos]
     for info, (new, _) in zip(infos, prepared, strict=True):
         store_manifest(storage, info, new)
+        record_call(storage, info, attach_call(info, manifest, without_audio=without_audio))
     return [attached for _, attached in prepared]
+
+
+def attach_call(info: KeyInfo, manifest: Manifest, *, without_audio: bool = False) -> Call:
+    """The `fs manifest attach` that does this to one key."""
+    options = [
+        "--model",
+        info.model,
+        "--dataset",
+        info.dataset,
+        *(["--without-audio"] if without_audio else []),
+    ]
+    return Call(
+        words=("manifest", "attach", Slot.STORE, Slot.TABLE, *options),
+        table=describe_table(manifest.source, len(manifest)),
+    )
 
 
 def _prepare(

@@ -4,6 +4,7 @@
     ledger, claims                                                          (unit,)       one chunk per unit
     ledger_sealed                                                           (copy, unit)
     manifest                                                                (1,)
+    history                                                                 (call,)       one chunk per call
 
 Columns are sharded so that a key of up to a million rows has one object of each, whatever its length: the
 inner chunks behind the end are not stored.
@@ -129,10 +130,10 @@ def decode_sealed(copy: int, objects: Mapping[int, bytes]) -> list[str]:
     return [str(t) for t in np.asarray(target[copy, :])]
 
 
-def text_document(n_entries: int, *, compress: bool = True) -> bytes:
+def text_document(n_entries: int, *, compress: bool = True, dimension: str = "unit") -> bytes:
     """``zarr.json`` of an array of texts with one entry per chunk."""
     store = MemoryStore()
-    _texts(store, n_entries, compress=compress)
+    _texts(store, n_entries, compress=compress, dimension=dimension)
     return document_of(store)
 
 
@@ -190,7 +191,7 @@ def _sharded(
     )
 
 
-def _texts(store: MemoryStore, n_entries: int, *, compress: bool) -> zarr.Array[Any]:
+def _texts(store: MemoryStore, n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
     return zarr.create_array(
         store,
         shape=(n_entries,),
@@ -200,6 +201,6 @@ def _texts(store: MemoryStore, n_entries: int, *, compress: bool) -> zarr.Array[
         serializer=VLenUTF8Codec(),
         filters=None,
         compressors=list(_VALUE_CODECS) if compress else [Crc32cCodec()],
-        dimension_names=("unit",) if n_entries != 1 else None,
+        dimension_names=(dimension,) if n_entries != 1 else None,
         config={"write_empty_chunks": True},
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from featurestore import columns, layout
 from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import CorruptData, StoreError
+from featurestore.history import copy_history
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import Record, commit, describe_object, is_complete, read_ledger
@@ -60,6 +61,7 @@ def copy_key(
     _copy_object(source, target, f"{info.path}/{columns.entry_name(MANIFEST_ARRAY, 0)}")
     for ids in columns.column_objects(ID_ARRAY, info.n_rows):
         _copy_object(source, target, f"{info.path}/{ids}")
+    copy_history(source, target, info.path)
     records = read_ledger(source, info.path)
     held = read_ledger(target, info.path)
     copied = there = pending = n_bytes = 0

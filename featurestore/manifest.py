@@ -316,7 +316,17 @@ def _check_ids(ids: np.ndarray, given: bool, problems: _Problems) -> None:
 
 def _absolute_paths(paths: np.ndarray, base: Path) -> np.ndarray:
     root = os.path.abspath(base)
-    return np.array([os.path.join(root, str(p)) for p in paths], dtype=object)
+    joined = [os.path.join(root, str(p)) for p in paths]
+    # ``/a/b/../x.wav`` is gone when b is, and is another name for the same file.
+    plain: dict[str, str] = {}
+    for i, path in enumerate(joined):
+        if "/." in path:
+            folder, name = os.path.split(path)
+            if folder not in plain:
+                dotted = {".", ".."} & set(folder.split(os.sep))
+                plain[folder] = os.path.realpath(folder) if dotted else folder
+            joined[i] = os.path.join(plain[folder], name)
+    return np.array(joined, dtype=object)
 
 
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:

@@ -8,6 +8,7 @@ from featurestore import columns
 from featurestore.claims import live_claims
 from featurestore.documents import key_documents
 from featurestore.errors import CorruptData
+from featurestore.history import HISTORY_ARRAY, give_up_entry, history_document
 from featurestore.ids import ID_ARRAY, put_ids
 from featurestore.key import KeyInfo
 from featurestore.ledger import (
@@ -31,7 +32,7 @@ def repair_key(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
 
     What was done, and what could not be, is added to the report.
     """
-    documents = key_documents(info)
+    documents = key_documents(info) | {f"{HISTORY_ARRAY}/zarr.json": history_document()}
     busy = live_claims(storage, info.path)
     broken: set[int] = set()
     arrays: set[str] = set()
@@ -49,6 +50,9 @@ def repair_key(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
             report.repaired.append(f"restored {finding.object}")
         elif finding.is_damage and name == columns.entry_name(MANIFEST_ARRAY, 0):
             report.unrepaired.append(f"not repaired: {finding.object}; `fs manifest attach` puts it back")
+        elif finding.is_damage and name.startswith(f"{HISTORY_ARRAY}/"):
+            give_up_entry(storage, finding.object)
+            report.repaired.append(f"marked as lost: {finding.object}; no value depends on it")
         elif finding.is_damage and finding.unit is not None:
             broken.add(finding.unit)
         elif finding.is_damage or finding.kind == "stale":

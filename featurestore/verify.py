@@ -20,6 +20,7 @@ from featurestore import columns, layout
 from featurestore.claims import CLAIMS_ARRAY
 from featurestore.documents import key_documents
 from featurestore.errors import CorruptData, StoreError
+from featurestore.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
@@ -173,6 +174,7 @@ class _Checker:
                     on_unit()
         self._places(ledger)
         self._columns(ledger)
+        self._history()
         self._others()
 
     def _places(self, ledger: Mapping[int, Record]) -> None:
@@ -201,7 +203,8 @@ class _Checker:
         return self.storage.get(f"{self.info.path}/{name}")
 
     def _documents(self) -> None:
-        for name, document in key_documents(self.info).items():
+        history = dict.fromkeys(history_objects(self.present)[:1], history_document())
+        for name, document in (key_documents(self.info) | history).items():
             self.expected.add(name)
             data = self._get(name)
             if data is None:
@@ -366,6 +369,12 @@ class _Checker:
                     self._find(kind, None, name, "not what the ledger says")
                 else:
                     self._find("stale", None, name, "behind the ledger; the end of the next run writes it")
+
+    def _history(self) -> None:
+        names = history_objects(self.present)
+        self.expected |= {*names, f"{HISTORY_ARRAY}/zarr.json"}
+        for name in unreadable_entries(self.storage, self.info.path, names):
+            self._find("damaged", None, name, "the record of a call that made or changed this key is lost")
 
     def _others(self) -> None:
         """Objects that no document, record or plan names."""

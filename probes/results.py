@@ -290,7 +290,8 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
 
     Splits of earlier calls are kept unless `record` describes them anew: then all folds of the earlier go.
     ``calls`` lists every configuration that was asked for, the latest last, each with the folder it was asked
-    in, which relative paths start from, and whether it came to its end.
+    in, which relative paths start from, the calls that had made its keys by then, and whether it came to its
+    end.
     """
     earlier = read_run(out)
     splits = list(record["splits"])
@@ -299,7 +300,8 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    call = {"config": record["config"], "cwd": str(Path.cwd())}
+    record = dict(record)
+    call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)
     same = [c for c in calls_of(earlier) if _asked(c) == asked]
     others = [c for c in calls_of(earlier) if _asked(c) != asked]
@@ -341,6 +343,8 @@ def read_run(out: Path) -> dict[str, Any]:
             _asked(call)
             if not all(isinstance(call["config"][name], list) for name in _LISTS):
                 raise TypeError(f"calls: expected lists of {', '.join(_LISTS)}")
+            if not all(isinstance(history, list) for history in call.get("keys", {}).values()):
+                raise TypeError("calls: expected a list of calls for each of keys")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise CorruptData(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.apart import call_apart
+from featurestore.history import read_histories
 from featurestore.key import KeyInfo
 from featurestore.memory import parse_bytes
 from featurestore.runners import open_runner
@@ -225,6 +226,7 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = "not installed as a package"
+    histories = read_histories(open_storage(config.store), (f"{t.model}/{t.dataset}" for t in plan.tasks))
     return {
         "config": config.to_json(),
         "layers": sorted({layer for t in plan.tasks for layer in t.layers}),
@@ -232,4 +234,5 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
         "chance": {f"{s['dataset']}/{s['label']}": s["chance"] for s in plan.splits},
         "splits": plan.splits,
         "untrained": plan.untrained,
+        "keys": {path: [c.to_json() for c in calls] for path, calls in histories.items()},
     }

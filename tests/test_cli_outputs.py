@@ -288,10 +288,11 @@ def test_a_task_file_that_is_none_of_ours_is_named(world: World, tmp_path: Path)
     assert (tmp_path / "r" / "results.parquet").read_bytes() == before
 
 
+@pytest.mark.slow  # three processes
 def test_the_commands_of_a_report_can_be_run(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Calls with relative paths say where they were made."""
+    """In a process each, from an empty folder, as somebody would who pastes them."""
     from probes.report.load import load_report_data
     from probes.report.run_info import run_info
 
@@ -300,10 +301,16 @@ def test_the_commands_of_a_report_can_be_run(
     monkeypatch.chdir(tmp_path / "deep" / "er")
     more = ("--split", "random", "--classifier", "lda", "-q")
     assert fs("probe", "--store", "../../s", "--label", "kind", "--out", "../r", *more).exit_code == 0
-    command, _ = run_info(load_report_data(tmp_path / "deep" / "r"))["commands"]
+    commands = run_info(load_report_data(tmp_path / "deep" / "r"))["commands"]
+    assert commands[0].startswith(f"# needs the table {world.root}/audio/manifest.csv: 48 rows, SHA-256 ")
     first = pd.read_parquet(tmp_path / "deep" / "r")
-    shutil.rmtree(tmp_path / "deep" / "r")
-    monkeypatch.chdir("/")
-    fs_here = f"{Path(sys.executable).parent}/fs probe"
-    subprocess.run(["bash", "-ec", command.replace("fs probe", fs_here)], check=True, capture_output=True)
-    assert pd.read_parquet(tmp_path / "deep" / "r")["uar_test"].tolist() == first["uar_test"].tolist()
+    for name in ("deep", "s"):
+        shutil.rmtree(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = ["bash", "-euc", "\n".join(commands)]
+    subprocess.run(script, check=True, capture_output=True, cwd=tmp_path / "empty", env=environment)
+    again = pd.read_parquet(tmp_path / "empty" / "r")
+    assert again["uar_test"].tolist() == first["uar_test"].tolist()
+    assert (tmp_path / "empty" / "report" / "index.html").is_file()
+    assert not (tmp_path / "deep").exists()

@@ -99,6 +99,8 @@ class Corpus:
         from featurestore.corpora.tables import finish
 
         root = Path(source).absolute()
+        if ".." in root.parts:  # such a path is gone when a folder is that it only passes through
+            root = root.resolve()
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             has = ", ".join(sorted(self.options)) or "none"

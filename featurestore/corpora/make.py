@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featurestore.calls import Slot, Word, check_beside, full_path, option_words, write_beside
 from featurestore.corpora.base import CorpusTable
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError
@@ -61,6 +62,7 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
     check_file(request.out)
     if request.out.exists() and "path" not in columns_there(request.out):
         raise ConfigError(f"--out {request.out}: this file is no manifest and would be lost; choose another")
+    check_beside(request.out)
     corpus = get_corpus(request.corpus)
     found = corpus.read(
         request.source, allow_missing=request.allow_missing, group=request.group, **dict(request.options)
@@ -86,4 +88,22 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
         table, report = explode_labels(table, column)
         reports.append(report)
     write_manifest(table, request.out)
+    write_beside(request.out, manifest_words(request))
     return found, reports
+
+
+def manifest_words(request: ManifestRequest) -> tuple[Word, ...]:
+    """The call that makes this manifest, from any folder."""
+    # Of what corpora take, this alone is a place.
+    own = {k: full_path(Path(v)) if k == "audio" else v for k, v in request.options.items()}
+    options = {
+        "allow_missing": request.allow_missing,
+        "group": request.group,
+        **own,
+        "map": None if request.mapping is None else full_path(request.mapping),
+        "min_class_size": tuple(request.min_class_size),
+        "derive": tuple(request.derive),
+        "explode": tuple(request.explode),
+    }
+    given = option_words((f"--{name.replace('_', '-')}", value) for name, value in options.items())
+    return ("manifest", request.corpus, full_path(request.source), "--out", Slot.TABLE, *given)

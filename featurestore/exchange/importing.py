@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featurestore.calls import Call, Slot, Word, describe_table, full_path, option_words
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import ReadOptions, Source
 from featurestore.exchange.checking import Checked, Progress
 from featurestore.exchange.registry import format_names, get_format
+from featurestore.history import record_call
 from featurestore.key import read_key
+from featurestore.layers import format_layers
 from featurestore.layout import CodecName, DTypeName
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.names import check_name
@@ -147,7 +150,11 @@ def import_(
             )
             for s in sources
         ]
-        imported = [_write(c, storage, overwrite, progress) for c in checked]
+        made = {"--dtype": dtype, "--codec": codec, "--unit-rows": unit_rows}
+        calls = [_call(c, path, kind.name, options, made, alone=len(sources) == 1) for c in checked]
+        imported = [
+            _write(c, call, storage, overwrite, progress) for c, call in zip(checked, calls, strict=True)
+        ]
     return ImportSummary(
         store=storage.url,
         keys=tuple(k for k, _ in imported),
@@ -219,14 +226,45 @@ def _versions() -> dict[str, str]:
     return package_versions(("featurestore-audio", "numpy", "h5py", "zarr"))
 
 
+def _call(
+    checked: Checked,
+    path: Path,
+    format_name: str,
+    options: ReadOptions,
+    made: Mapping[str, Any],
+    *,
+    alone: bool,
+) -> Call:
+    """The `fs import` that makes this key; the file may hold it `alone`, or have to be told which it is."""
+    source, request = checked.source, checked.request
+    key = options.key if alone else f"{source.model}/{source.dataset}"
+    words: list[Word] = ["import", full_path(path), "--store", Slot.STORE, "--format", format_name]
+    words += ["--manifest", Slot.TABLE] if options.manifest is not None else []
+    words += option_words(
+        {
+            "--key": key,
+            "--model": request.model,
+            "--dataset": request.dataset,
+            "--id-map": None if options.id_map is None else full_path(options.id_map),
+            "--layers": None if options.layers is None else format_layers(options.layers),
+            "--functionals": None if options.functionals is None else ",".join(options.functionals),
+            **made,
+        }.items()
+    )
+    table = options.manifest
+    read = None if table is None else describe_table(table.source, len(table))
+    return Call(words=tuple(words), table=read)
+
+
 def _write(
-    checked: Checked, storage: Storage, overwrite: bool, progress: Progress
+    checked: Checked, call: Call, storage: Storage, overwrite: bool, progress: Progress
 ) -> tuple[KeyImport, list[str]]:
     source, request = checked.source, checked.request
     if overwrite:
         delete_key(storage, request.model, request.dataset)
     _refuse_frames(storage, request, source)
     writer, notes = open_key(storage, request, source.manifest, source.ids)
+    record_call(storage, writer.info, call)
     row_of = {str(i): row for row, i in enumerate(source.ids)}
     pending = []
     for unit in writer.pending_units(source.layers):

@@ -6,11 +6,10 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UserError
-from probes.results import calls_of, store_of
+from probes.report.again import Again
 from probes.splits import KINDS, parse_split
 
 if TYPE_CHECKING:
@@ -139,27 +138,24 @@ def _how(text: str) -> str:
 
 
 def _commands(data: ReportData) -> list[str]:
-    """The calls that filled the folder, in their order, and that of the report."""
-    report = shlex.join(["fs", "report", str(data.path), "--out", "report"])
-    return [*(_command(call, data.path) for call in calls_of(data.run)), report]
+    """The calls that make all of it again in an empty folder, in their order, that of the report last."""
+    again = Again(data.path, data.run)
+    lines = [line for call in again.calls for line in (*again.before(call), _command(call, again))]
+    return [*lines, again.report()]
 
 
-def _command(call: Mapping[str, Any], folder: Path) -> str:
-    config, options = call["config"], []
-    out = str(config.get("out", folder))
-    relative = store_of(call) != str(config["store"])
+def _command(call: Mapping[str, Any], again: Again) -> str:
+    config, options = {**call["config"], "store": again.store(call)}, []
     for option, name in OPTIONS.items():
         value = config.get(name)
         items = value if isinstance(value, list) else [value]
         options += [(option, str(item)) for item in items if item is not None]
-    options.append(("--out", out))
-    lines = [" \\\n  ".join(["fs probe", *map(shlex.join, options)])]
-    if "cwd" in call and (relative or not Path(out).is_absolute()):
-        lines.insert(0, shlex.join(["cd", call["cwd"]]))
-    if config.get("grid"):
-        lines.insert(0, f"# with a --grid file of {_text(config['grid'])}")
+    lines, grid = again.grid(call)
+    options += [("--grid", grid)] if grid else []
+    options.append(("--out", again.results))
+    lines.append(" \\\n  ".join(["fs probe", *map(shlex.join, options)]))
     if not call.get("finished", True):
-        lines.insert(0, "# was interrupted, or failed; the same again goes on with it")
+        lines.insert(0, "# was interrupted, or failed")
     return "\n".join(lines)
 
 

@@ -189,3 +189,16 @@ def test_where_no_manifest_can_be_written(tmp_path: Path, name: str, said: str) 
         write_manifest(pd.DataFrame({"path": ["a.wav"]}), target)
     assert "\n" not in str(error.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_paths_do_not_pass_through_folders_that_they_leave(tmp_path: Path) -> None:
+    (tmp_path / "passed").mkdir()
+    (tmp_path / "a.wav").touch()
+    path = make(tmp_path / "passed", "path\n../a.wav\n./../passed/../.b.wav\n", "../.b.wav")
+    assert read_manifest(path).table["path"].tolist() == [str(tmp_path / "a.wav"), str(tmp_path / ".b.wav")]
+    # What a link leads to is not what its name says.
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "far" / "c.wav").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    (tmp_path / "m.csv").write_text("path\nlink/../c.wav\n")
+    assert read_manifest(tmp_path / "m.csv").table["path"].tolist() == [str(tmp_path / "far" / "c.wav")]

@@ -1,0 +1,210 @@
+"""A call of `fs` that made or changed something, as it is kept beside what it made.
+
+A call is its words. Two of them are left open, because they are not where they were when the call is made
+again: the store, and the table of utterances. Everything else that names a place is absolute. Nothing is kept
+of the environment, and of a call only what decides the outcome.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import ConfigError
+from featurestore.outputs import put_file, writing
+
+# Of a table that `fs manifest` wrote: beside it, so that the two are moved together.
+BESIDE_SUFFIX = ".command.json"
+# Commands that make a table or a key. A store of somebody else cannot have a report print any other.
+_COMMANDS = ("extract", "import", "manifest")
+
+
+class Slot(Enum):
+    """A word that is filled in when a call is made again."""
+
+    STORE = "store"
+    TABLE = "table"
+
+
+Word = str | Slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRecord:
+    """A table of utterances, as a call read it.
+
+    Attributes:
+        path: absolute, or what the table was called where it was no file.
+        n_rows: its rows.
+        sha256: of the file, 64 hex digits; "" where it was no file.
+        made_by: words of the `fs manifest` that wrote it; empty where something else did.
+        is_changed: it was made by that call and has been changed since.
+    """
+
+    path: str
+    n_rows: int
+    sha256: str
+    made_by: tuple[Word, ...] = ()
+    is_changed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept."""
+        words = [_word_to_json(w) for w in self.made_by]
+        return {**vars(self), "made_by": words}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TableRecord:
+        """Inverse of `to_json`."""
+        return cls(
+            path=str(value["path"]),
+            n_rows=int(value["n_rows"]),
+            sha256=str(value["sha256"]),
+            made_by=_words(value["made_by"]),
+            is_changed=bool(value["is_changed"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call.
+
+    Attributes:
+        words: what follows ``fs``; empty for a call whose record was damaged.
+        table: what `Slot.TABLE` among the words stood for.
+        follows_unrecorded: the key it changed had been made before, by a version that kept no calls.
+    """
+
+    words: tuple[Word, ...]
+    table: TableRecord | None = None
+    follows_unrecorded: bool = field(default=False, compare=False)
+
+    @property
+    def makes_key(self) -> bool:
+        """Whether it can make a key, and not only change one."""
+        return bool(self.words) and self.words[0] in ("extract", "import")
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept; what is not there is left out."""
+        return {
+            "words": [_word_to_json(w) for w in self.words],
+            **({"table": self.table.to_json()} if self.table else {}),
+            **({"follows_unrecorded": True} if self.follows_unrecorded else {}),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Call:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: this is no call.
+        """
+        try:
+            table = value.get("table")
+            return cls(
+                words=_words(value["words"]),
+                table=None if table is None else TableRecord.from_json(table),
+                follows_unrecorded=bool(value.get("follows_unrecorded", False)),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the record of a call ({error})") from error
+
+
+def option_words(options: Iterable[tuple[str, Any]]) -> list[str]:
+    """``--name value`` for each; nothing for None, False and what is empty, the bare name for True.
+
+    A list or tuple gives its option once per item.
+    """
+    words: list[str] = []
+    for option, value in options:
+        if value is True:
+            words.append(option)
+            continue
+        items = value if isinstance(value, list | tuple) else [value]
+        words += [w for item in items if item is not None and item is not False for w in (option, str(item))]
+    return words
+
+
+def full_path(path: Path) -> str:
+    """The path from the root, which stays good when folders that it only passes through go."""
+    return str(path.resolve() if ".." in path.parts else path.absolute())
+
+
+def describe_table(path: str | os.PathLike[str], n_rows: int) -> TableRecord:
+    """What is kept of a table that a call reads."""
+    file = Path(path)
+    try:
+        sha256 = _sha256(file)
+    except OSError:
+        return TableRecord(path=os.fspath(path), n_rows=n_rows, sha256="")
+    made_by, of = _read_beside(file) or ((), sha256)
+    return TableRecord(
+        path=full_path(file),
+        n_rows=n_rows,
+        sha256=sha256,
+        made_by=made_by,
+        is_changed=of != sha256,
+    )
+
+
+def check_beside(table: Path) -> None:
+    """Refuse to note a call where something else stands, before the work.
+
+    Raises:
+        ConfigError: the file beside the table is none of ours.
+    """
+    beside = _beside(table)
+    if beside.exists() and _read_beside(table) is None:
+        raise ConfigError(
+            f"--out {table}: the call is noted beside it, in {beside.name}, and this file is not one of ours "
+            "and would be lost; choose another name"
+        )
+
+
+def write_beside(table: Path, words: Iterable[Word]) -> None:
+    """Note beside a table which call wrote it.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    content = {"words": [_word_to_json(w) for w in words], "sha256": _sha256(table)}
+    beside = _beside(table)
+    with writing(beside, "free some room and make the manifest again"):
+        put_file((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(), beside)
+
+
+def _beside(table: Path) -> Path:
+    return table.with_name(table.name + BESIDE_SUFFIX)
+
+
+def _read_beside(table: Path) -> tuple[tuple[Word, ...], str] | None:
+    """Words of the call that wrote a table, and the table's hash then; None where that is not known."""
+    try:
+        content = json.loads(_beside(table).read_text(encoding="utf-8"))
+        return _words(content["words"]), str(content["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _word_to_json(word: Word) -> str | dict[str, str]:
+    return {"slot": word.value} if isinstance(word, Slot) else word
+
+
+def _words(value: Iterable[Any]) -> tuple[Word, ...]:
+    """Raises ValueError, KeyError or TypeError where these are no words."""
+    if isinstance(value, str) or not all(isinstance(w, str | dict) for w in value):
+        raise TypeError("expected a list of words")
+    words = tuple(w if isinstance(w, str) else Slot(w["slot"]) for w in value)
+    if words and words[0] not in _COMMANDS:
+        raise ValueError(f"not a command that makes something: {words[0]}")
+    return words
