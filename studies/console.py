@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from studies.predict import Predictions
 
 MAX_REASONS = 10
+# Of an error, which is one line.
+MAX_REASONS_IN_LINE = 3
 
 
 def console() -> Console:
@@ -81,6 +83,14 @@ def print_failures(failed: dict[str, str]) -> None:
         out.print(
             f"  and {len(reasons) - MAX_REASONS} further reasons; `fs info` lists them all", markup=False
         )
+
+
+def reasons(failed: Mapping[str, str]) -> str:
+    """Why clips failed, counted, within one line: ``3 × no samples in the file, 1 × too short: …``."""
+    counts = Counter(failed.values())
+    shown = ", ".join(f"{n} × {reason}" for reason, n in counts.most_common(MAX_REASONS_IN_LINE))
+    more = len(counts) - MAX_REASONS_IN_LINE
+    return shown + (f", and {counted(more, 'further reason')}" if more > 0 else "")
 
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
@@ -150,19 +160,23 @@ def print_saved_probe(saved: SavedSummary) -> None:
     )
 
 
-def print_predictions(found: Predictions, path: Path) -> None:
-    """How many rows got which class, failures with reasons, and where the table is."""
+def print_predictions(found: Predictions, path: Path) -> bool:
+    """How many rows got which class, failures with reasons, and where the table is; False if none got one."""
     out, table = console(), found.table
     ok = table["status"] == "ok"
     counts = Counter(table.loc[ok, "prediction"])
     shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
     more = f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
     out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled", markup=False)
-    failed = table[~ok]
-    print_failures(
-        dict(zip(failed["utterance_id"], failed["status"].str.removeprefix("failed: "), strict=True))
-    )
+    rows = table[~ok]
+    failed = dict(zip(rows["utterance_id"], rows["status"].str.removeprefix("failed: "), strict=True))
+    print_failures(failed)
     out.print(f"predictions: {path}", markup=False)
+    if ok.any():
+        return True
+    n = counted(len(table), "clip")
+    click.secho(f"error: none of {n} could be labelled: {reasons(failed)}", fg="red", err=True)
+    return False
 
 
 def print_report_paths(paths: ReportPaths) -> None:
