@@ -376,12 +376,12 @@ def demo(out: Path, quiet: bool) -> None:
     from functools import partial
 
     from featurestore.outputs import check_folder
-    from studies import console, progress
+    from studies import console, progress, screen
     from studies.demo import DemoView, run_demo
 
     check_folder(out)
     view = DemoView(
-        say=click.echo,
+        say=screen.console().print,
         extracting=partial(progress.extract_progress, quiet=quiet),
         extracted=lambda summary: console.print_extract_summary(summary, str(out)),
         probing=partial(progress.probe_progress, quiet=quiet),

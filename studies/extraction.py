@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from studies.console import (
-    console,
     format_bytes,
     format_duration,
     print_extract_summary,
     reasons,
 )
 from studies.progress import extract_progress
+from studies.screen import console, say_error
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
@@ -38,7 +36,7 @@ def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
         print_suspect(summary)
     lost = [line for s in summaries if (line := failed_throughout(s, configs[0].store))]
     for line in lost:
-        click.secho(f"error: {line}", fg="red", err=True)
+        say_error(f"error: {line}")
     return not suspect and not lost
 
 
@@ -96,7 +94,7 @@ def print_estimates(configs: Sequence[ExtractConfig]) -> None:
         if e.unreadable:
             lines.append(f"  cannot be read: {e.unreadable[0]!r}{' …' if len(e.unreadable) > 1 else ''}")
         for line in [*lines, *(f"  note: {note}" for note in e.notes)]:
-            out.print(line, markup=False)
+            out.print(line)
 
 
 def print_suspect(summary: ExtractSummary) -> None:
@@ -105,11 +103,9 @@ def print_suspect(summary: ExtractSummary) -> None:
     if check is None or check.beyond is None:
         return
     utterance, layer, found = check.beyond
-    click.secho(
+    say_error(
         f"error: {summary.key}: the self-check got other values than are stored for clip {utterance!r} at "
         f"layer {layer}: {found:.2g} of its largest value, allowed {check.tolerance:.2g}; this key is "
         "suspect: the model does not treat clips of a batch apart, or the audio changed meanwhile; embed it "
-        "again with --overwrite --batch-seconds 0.001",
-        fg="red",
-        err=True,
+        "again with --overwrite --batch-seconds 0.001"
     )
