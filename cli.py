@@ -180,7 +180,8 @@ def extract(
     """Embed every utterance of a manifest, layer by layer, and keep the result.
 
     Clips are batched by length, and every value equals that of the clip alone. What is committed stays:
-    run the same command again after any interruption and it goes on where it was.
+    run the same command again after any interruption and it goes on where it was. Exit 1 when nothing
+    came of it: every clip failed.
     """
     from extractors.config import configs_of
     from extractors.functionals import parse_functionals
@@ -333,7 +334,7 @@ def predict(quiet: bool, **options: Any) -> None:
     """Label new audio with a saved probe.
 
     Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
-    with other weights is refused.
+    with other weights is refused. Exit 1 when no clip could be labelled.
     """
     from studies.console import print_predictions
     from studies.predict import PredictRequest, run_predict
@@ -342,7 +343,7 @@ def predict(quiet: bool, **options: Any) -> None:
     request = PredictRequest(**options)
     with extract_progress(quiet=quiet or request.manifest is None) as on_progress:
         found = run_predict(request, on_progress)
-    print_predictions(found, request.out)
+    sys.exit(0 if print_predictions(found, request.out) else EXIT_DAMAGED)
 
 
 @main.command()
@@ -375,12 +376,12 @@ def demo(out: Path, quiet: bool) -> None:
     from functools import partial
 
     from featurestore.outputs import check_folder
-    from studies import console, progress
+    from studies import console, progress, screen
     from studies.demo import DemoView, run_demo
 
     check_folder(out)
     view = DemoView(
-        say=click.echo,
+        say=screen.console().print,
         extracting=partial(progress.extract_progress, quiet=quiet),
         extracted=lambda summary: console.print_extract_summary(summary, str(out)),
         probing=partial(progress.probe_progress, quiet=quiet),

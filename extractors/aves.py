@@ -111,9 +111,6 @@ class AvesSource:
         """See `ModelSource.load`."""
         from transformers import HubertConfig, HubertModel
 
-        from extractors.running import set_tf32
-
-        set_tf32(precision)
         # Without masking in training there is no `masked_spec_embed`, so that nothing at all may be missing.
         config = HubertConfig(**self._options, mask_time_prob=0.0, mask_feature_prob=0.0)
         if self._seed is None:

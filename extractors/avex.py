@@ -70,9 +70,7 @@ class AvexSource:
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
         from extractors.measured import MeasuredExtractor
-        from extractors.running import set_tf32
 
-        set_tf32(precision)
         # Anew rather than moved: avex's models remember the device they were made for.
         model = self._model if device == "cpu" else self._load_model(device)
         return MeasuredExtractor(_Embed(model, self.card), self.card, device, precision)

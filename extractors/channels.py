@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
-import pandas as pd
-
-from featurestore.errors import ConfigError, ManifestError
+from featurestore.channels import with_channels
+from featurestore.errors import ConfigError
 from featurestore.manifest import Manifest
 from featurestore.segment import AudioError
 from featurestore.segment import channels as channels_of
@@ -24,12 +22,7 @@ def check_channel(choice: str) -> None:
 
 
 def choose_channels(manifest: Manifest, choice: str, workers: int) -> Manifest:
-    """The manifest with a channel for every row that has none.
-
-    A channel that the manifest names always stands. With ``each`` a row becomes one row per channel of its
-    file, ``ID#0``, ``ID#1`` …, all with the labels of the row; where it has no `group`, its own id becomes
-    theirs, since channels of one recording must not straddle a split. A file that cannot be opened keeps its
-    one row, to fail by itself.
+    """The manifest with a channel for every row that has none, see `with_channels`.
 
     Args:
         manifest: as read.
@@ -39,33 +32,12 @@ def choose_channels(manifest: Manifest, choice: str, workers: int) -> Manifest:
     Raises:
         ManifestError: an id that this makes is another row's already.
     """
-    table = manifest.table
-    silent = table["channel"].isna()
-    if choice == "mix" or not silent.any():
-        return manifest
-    if choice != "each":
-        return dataclasses.replace(manifest, table=table.assign(channel=table["channel"].fillna(int(choice))))
-    paths = sorted(set(table["path"][silent]))
-    with ThreadPoolExecutor(workers) as pool:
-        counts = dict(zip(paths, pool.map(_count, paths), strict=True))
-    # Rows that stay as they are count one channel without a number.
-    n_channels = [counts[p] if s else 0 for p, s in zip(table["path"], silent, strict=True)]
-    repeats = [max(1, n) for n in n_channels]
-    rows = table.loc[table.index.repeat(repeats)].reset_index(drop=True)
-    number = pd.Series([k for n in n_channels for k in (range(n) if n else [-1])])
-    numbered = (number >= 0).to_numpy()
-    ids = rows["utterance_id"]
-    rows["group"] = rows["group"].mask(numbered & (rows["group"] == ""), ids)
-    rows["utterance_id"] = ids.mask(numbered, ids + "#" + number.astype(str)).astype("str")
-    rows["channel"] = rows["channel"].mask(numbered, number.astype("Int64"))
-    repeated = rows["utterance_id"].duplicated()
-    if repeated.any():
-        first = rows["utterance_id"][repeated].iloc[0]
-        raise ManifestError(
-            f"{manifest.source}: --channel each makes utterance_id {first!r}, "
-            "which another row has already; rename one of them"
-        )
-    return dataclasses.replace(manifest, table=rows)
+    counts: dict[str, int] = {}
+    if choice == "each":
+        paths = sorted(set(manifest.table["path"][manifest.table["channel"].isna()]))
+        with ThreadPoolExecutor(workers) as pool:
+            counts = dict(zip(paths, pool.map(_count, paths), strict=True))
+    return with_channels(manifest, choice, counts)
 
 
 def _count(path: str) -> int:

@@ -21,10 +21,12 @@ def load_model(source: ModelSource, device: str, config: ExtractConfig) -> Extra
     """
     import torch
 
+    from extractors.arithmetic import products_in
     from extractors.running import LayerTap
 
     try:
-        extractor = source.load(device, config.precision)
+        with products_in(config.precision):  # some are run when loaded, to see what they do
+            extractor = source.load(device, config.precision)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"--model {config.model}: does not fit the memory of {device} ({one_line(error)}); give another "

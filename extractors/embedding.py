@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from extractors.arithmetic import products_in
 from extractors.audio import Clip
-from extractors.base import Extractor, NormalisesOverTime
+from extractors.base import Extractor, NormalisesOverTime, Precision
 from extractors.batching import Window
 from extractors.joining import Reduced, WindowJoiner
 from extractors.memory import Budget, free_caches, is_out_of_memory
@@ -26,6 +27,7 @@ class Embedder:
         functionals: statistics to keep, in stored order.
         budget: most samples of one forward pass; halved when memory runs out.
         long_clips: how long clips are cut.
+        precision: arithmetic of every forward pass, whatever the process was told since the model was loaded.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class Embedder:
         functionals: Sequence[str],
         budget: Budget,
         long_clips: LongClips,
+        precision: Precision,
     ) -> None:
         self.extractor = extractor
+        self._precision = precision
         self.budget = budget
         self._long_clips = long_clips
         self.layers = list(layers)
@@ -57,6 +61,13 @@ class Embedder:
         Returns:
             Seconds of audio embedded.
         """
+        # Counting frames and taking a long clip's statistics run parts of the model too.
+        with products_in(self._precision):
+            return self._embed(rows, clips, result)
+
+    def _embed(
+        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
+    ) -> float:
         windows: list[Window] = []
         waveforms: dict[int, np.ndarray] = {}
         audio_s = 0.0

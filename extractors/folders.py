@@ -91,9 +91,6 @@ class TransformersSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
-        from extractors.running import set_tf32
-
-        set_tf32(precision)
         if self._seed is None:
             model = self._load_weights()
         else:

@@ -60,9 +60,7 @@ class HearSource:
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
         from extractors.measured import MeasuredExtractor
-        from extractors.running import set_tf32
 
-        set_tf32(precision)
         model = self._model.to(device).eval()
 
         def embed(audio: torch.Tensor, layers: Sequence[int]) -> Sequence[torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from extractors.arithmetic import products_in
 from extractors.audio import AudioPolicy, Clip
 from extractors.base import Extractor
 from extractors.changes import locations
@@ -83,16 +84,16 @@ class Job:
         """Take the loaded model, and a batch budget found earlier or find one."""
         if budget is None:
             longest = max((n for u in self.units[:1] for n in self.lengths(u)), default=1)
-            budget = find_budget(
-                extractor,
-                self.device,
-                seconds=self.config.batch_seconds,
-                longest_samples=min(longest, self.long_clips.window_samples or longest),
-                layers=self.layers,
-            )
-        self.embedder = Embedder(
-            extractor, self.layers, self.writer.info.functionals, budget, self.long_clips
-        )
+            with products_in(self.config.precision):
+                budget = find_budget(
+                    extractor,
+                    self.device,
+                    seconds=self.config.batch_seconds,
+                    longest_samples=min(longest, self.long_clips.window_samples or longest),
+                    layers=self.layers,
+                )
+        functionals, precision = self.writer.info.functionals, self.config.precision
+        self.embedder = Embedder(extractor, self.layers, functionals, budget, self.long_clips, precision)
 
     @property
     def work(self) -> Work:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from extractors.arithmetic import arithmetic
 from extractors.base import ModelCard, OnLayer, Precision
 from extractors.memory import is_out_of_memory
-from extractors.running import autocast, count_frames
+from extractors.running import count_frames
 
 # `[b, n]` on the model's device, layers wanted → frames of each of them, `[b, t, d]`.
 Embed = Callable[[torch.Tensor, Sequence[int]], Sequence[torch.Tensor]]
@@ -136,7 +137,7 @@ class MeasuredExtractor:
 
     def _run(self, batch: np.ndarray, layers: Sequence[int]) -> Sequence[torch.Tensor]:
         # no_grad, not inference mode: foreign code may keep tensors and write to them later.
-        with torch.no_grad(), autocast(self.device, self.precision):
+        with torch.no_grad(), arithmetic(self.device, self.precision):
             return self._embed(torch.from_numpy(batch).to(self.device), layers)
 
     def _measure(self, n_samples: int) -> int:

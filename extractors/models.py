@@ -58,6 +58,31 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
     return _from_files(spec, spec, allow_pickle=allow_pickle)
 
 
+def lasting_spec(spec: str) -> str:
+    """The same model for whoever runs from another folder: paths in it absolute, names as they are.
+
+    What `find_model` takes for a name is one, whatever lies in this folder: ``logmel`` beside a folder
+    ``logmel`` is the built-in.
+    """
+    name, colon, argument = spec.partition(":")
+    if name == "untrained" and argument:
+        _, model = split_seed(argument)
+        return f"untrained:{argument.removesuffix(model)}{_absolute(model)}"
+    if name == "hear" and argument:
+        module, colon, weights = argument.partition(":")
+        return f"hear:{module}{colon}{_absolute(weights) if weights else ''}"
+    return spec if _is_named(name) else _absolute(spec)
+
+
+def _absolute(model: str) -> str:
+    """The absolute path of what is a file or folder here; anything else, such as a hub id, as it is."""
+    path = Path(model).expanduser()
+    if not path.exists():
+        return model
+    # A file keeps its own name, which may be a link's: its suffix says what it is.
+    return str(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
+
+
 def untrained_source(argument: str | None) -> ModelSource:
     """``untrained:MODEL`` or ``untrained:SEED:MODEL``: a folder's or hub id's architecture, random weights.
 
@@ -86,6 +111,11 @@ def _from_files(
             f"{', '.join(BUILT_IN)}"
         )
     return from_folder(spec, path, seed=seed, allow_pickle=allow_pickle)
+
+
+def _is_named(name: str) -> bool:
+    """Whether a built-in or registered extractor is called so."""
+    return name in BUILT_IN or bool(entry_points(group=ENTRY_POINT_GROUP, name=name))
 
 
 def _factory(name: str) -> Callable[[str | None], Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ from extractors.config import ExtractConfig
 from extractors.durations import model_seconds
 from extractors.frames import plan_frames
 from extractors.functionals import DEFAULT_FUNCTIONALS
+from extractors.models import lasting_spec
 from extractors.windows import LongClips, long_clips
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
@@ -217,13 +217,11 @@ def describe(source: ModelSource, config: ExtractConfig) -> dict[str, Any]:
     `given` has the model as it was named and the options that decide values and were not left as they
     are, so that other audio can be embedded in the same way.
     """
-    # A relative path would mean nothing to whoever runs from another folder.
-    at = str(Path(config.model).resolve()) if Path(config.model).exists() else config.model
     defaults = {f.name: f.default for f in fields(ExtractConfig)}
     asked = {name: getattr(config, name) for name in VALUE_OPTIONS}
     given = {name: value for name, value in asked.items() if value != defaults[name]}
     card = {k: v for k, v in vars(source.card).items() if v is not None}
-    return {**card, "given": {"model": at, **given}}
+    return {**card, "given": {"model": lasting_spec(config.model), **given}}
 
 
 def resolve_device(device: str) -> str:

@@ -1,30 +1,14 @@
-"""What every PyTorch extractor shares: padding, precision, and taking hidden states as blocks finish."""
+"""What every PyTorch extractor shares: padding, and taking hidden states as blocks finish."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from extractors.base import Extractor, Precision
-
-AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def set_tf32(precision: Precision) -> None:
-    """Allow TF32 products in ``tf32`` and forbid them in every other precision (for the whole process)."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """``bf16`` and ``fp16`` run under autocast, the others as they are."""
-    dtype = AUTOCAST_DTYPES.get(precision)
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+from extractors.base import Extractor
 
 
 def count_frames(extractor: Extractor, clips: Sequence[np.ndarray]) -> list[int]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from extractors.arithmetic import arithmetic
 from extractors.base import ModelCard, OnLayer, Precision
 from extractors.families import Family
 from extractors.fbank import (
@@ -29,7 +30,7 @@ from extractors.fbank import (
     KaldiFilterBank,
     n_mel_frames,
 )
-from extractors.running import LayerTap, autocast, count_frames, pad_clips
+from extractors.running import LayerTap, count_frames, pad_clips
 
 # Defaults of `ASTFeatureExtractor`: statistics of AudioSet.
 AUDIOSET_MEAN = -4.2677393
@@ -132,7 +133,7 @@ class AstExtractor:
 
         with torch.inference_mode():
             inputs = self._inputs(clips)
-            with autocast(self.device, self.precision):
+            with arithmetic(self.device, self.precision):
                 self.tap.run(layers, receive, lambda: self.model(inputs))
 
     def _inputs(self, clips: Sequence[np.ndarray]) -> torch.Tensor:

@@ -28,9 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from extractors.arithmetic import arithmetic
 from extractors.base import ModelCard, OnLayer, Precision
 from extractors.families import Family
-from extractors.running import LayerTap, autocast, count_frames, frame_mask, pad_clips
+from extractors.running import LayerTap, count_frames, frame_mask, pad_clips
 
 # Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
 _STATISTICS_FRAMES = 16_000
@@ -119,7 +120,7 @@ class SslExtractor:
             # Equal frame counts at the end may still differ here, so this looks at samples.
             ragged = len(set(lengths)) > 1
             self._norm.n_valid = [(n - kernel) // stride + 1 for n in lengths] if ragged else None
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        with torch.inference_mode(), arithmetic(self.device, self.precision):
             x = torch.from_numpy(pad_clips(clips)).to(self.device, non_blocking=True)
             x = self.model.feature_extractor(x).transpose(1, 2)
             x = x[:, : max(frames)]
@@ -141,7 +142,7 @@ class SslExtractor:
         n_frames = (len(samples) - kernel) // stride + 1
         total = torch.zeros(conv.out_channels, dtype=torch.float64, device=self.device)
         squares = torch.zeros_like(total)
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        with torch.inference_mode(), arithmetic(self.device, self.precision):
             for start in range(0, n_frames, _STATISTICS_FRAMES):
                 stop = min(start + _STATISTICS_FRAMES, n_frames)
                 block = np.array(samples[start * stride : (stop - 1) * stride + kernel])

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from extractors.arithmetic import arithmetic
 from extractors.base import ModelCard, OnLayer, Precision
 from extractors.families import Family
 from extractors.fbank import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, KaldiFilterBank, n_mel_frames
-from extractors.running import LayerTap, autocast, count_frames, frame_mask, pad_clips
+from extractors.running import LayerTap, count_frames, frame_mask, pad_clips
 
 N_MELS = 80
 # Mel frames put side by side (`stride` of the feature extractor).
@@ -91,7 +92,7 @@ class Wav2Vec2BertExtractor:
             if mask is not None:
                 # What lies past a clip's end is made of its neighbours' zeros and of its own last samples.
                 inputs = inputs.masked_fill(~mask[:, :, None], 0.0)
-            with autocast(self.device, self.precision):
+            with arithmetic(self.device, self.precision):
                 hidden, _ = self.model.feature_projection(inputs)
                 self.tap.run(
                     layers,

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from extractors.arithmetic import arithmetic
 from extractors.base import ModelCard, OnLayer, Precision
 from extractors.families import Family
-from extractors.running import LayerTap, autocast, count_frames
+from extractors.running import LayerTap, count_frames
 
 WINDOW_SAMPLES = 480_000
 HOP_SAMPLES = 320
@@ -60,7 +61,7 @@ class WhisperExtractor:
             padding="max_length",
             device=str(self.device),  # 3,000 spectra per clip, however short it is
         ).input_features
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        with torch.inference_mode(), arithmetic(self.device, self.precision):
             self.tap.run(
                 layers,
                 # Only the covered frames go on: a clip fills a fraction of its window.

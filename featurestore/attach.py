@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from featurestore.calls import Call, Slot, describe_table
+from featurestore.channels import with_channels
 from featurestore.errors import CorruptData, ManifestError
 from featurestore.history import record_call
 from featurestore.identity import Sounds, compare
@@ -93,6 +94,7 @@ def _prepare(
 ) -> tuple[Manifest, Attached]:
     info = features.info
     ids = {i for i in features.planned_ids if i}
+    manifest = _as_embedded(info, manifest, ids)
     lacking = sorted(ids - set(manifest.table["utterance_id"]))
     if lacking:
         raise ManifestError(
@@ -113,6 +115,18 @@ def _prepare(
         new = _with_places_of(new, before, compared.absent)
     changed = None if before is None else changes(before, new)
     return new, Attached(key=info.path, n_rows=len(ids), changes=changed, notes=compared.notes)
+
+
+def _as_embedded(info: KeyInfo, manifest: Manifest, ids: Collection[str]) -> Manifest:
+    """The rows that `fs extract --channel` made of such a manifest for this key."""
+    choice = info.model_card.get("given", {}).get("channel", "mix")
+    counts: dict[str, int] = dict.fromkeys(manifest.table["path"], 0)
+    if choice == "each":
+        # The audio may not be at hand: the ids of the key say how many channels a file had.
+        for path, name in zip(manifest.table["path"], manifest.table["utterance_id"], strict=True):
+            while f"{name}#{counts[path]}" in ids:
+                counts[path] += 1
+    return with_channels(manifest, choice, counts)
 
 
 def _with_places_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:

@@ -21,6 +21,7 @@ import pandas as pd
 
 from featurestore.errors import LabelError
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
+from featurestore.printable import printable
 from featurestore.text_table import TextTableError, read_table
 
 SEPARATOR = "|"
@@ -46,10 +47,10 @@ class LabelReport:
     n_unlabelled: int
 
     def __str__(self) -> str:
-        lines = [f"{self.column}: {len(self.before)} -> {len(self.after)} classes"]
+        lines = [f"{printable(self.column)}: {len(self.before)} -> {len(self.after)} classes"]
         for name in [*self.after, *(c for c in self.before if c not in self.after)]:
             old, new = self.before.get(name, 0), self.after.get(name, 0)
-            lines.append(f"  {name}: {old:,}" + (f" -> {new:,}" if old != new else ""))
+            lines.append(f"  {printable(name)}: {old:,}" + (f" -> {new:,}" if old != new else ""))
         if self.n_unlabelled:
             lines.append(f"  (no label): {self.n_unlabelled:,}")
         return "\n".join(lines)

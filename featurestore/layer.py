@@ -16,6 +16,7 @@ from featurestore import layout, shards
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.key import KeyInfo
 from featurestore.ledger import StoredObject, describe_object, describe_pieces
+from featurestore.positions import as_position, as_positions
 from featurestore.storage import LocalStorage, Storage
 
 if TYPE_CHECKING:
@@ -95,22 +96,24 @@ class Layer:
         """Runs of rows here that lie in one shard: what a task should read at a time."""
         return shard_slices(self.rows, self.info.shape.unit_rows)
 
-    def numpy(self, rows: slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def numpy(self, rows: int | slice | Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """The values as float32 `[n, functionals, features]`.
 
         Args:
-            rows: a slice, or positions in any order; all rows by default.
+            rows: a slice, positions in any order, or a boolean mask `[n]`; all rows by default. Of one
+                position the values `[functionals, features]`.
 
         Raises:
             CorruptData: bytes do not match their checksum, or a shard is missing.
-            IndexError: a position is out of range.
+            IndexError: a position is out of range or no whole number, or a mask has another length.
         """
-        if rows is None or isinstance(rows, slice):
-            positions = np.arange(*(rows or slice(None)).indices(len(self.rows)))
-            if rows is None or rows.step in (None, 1):
-                return self._read(self.rows[positions], self._ok[positions])
-        else:
-            positions = np.asarray(rows, dtype=np.int64)
+        rows = slice(None) if rows is None else rows
+        if not isinstance(rows, slice) and np.ndim(rows) == 0:
+            one: np.ndarray = self.numpy([as_position(rows, len(self.rows))])[0]
+            return one
+        positions = as_positions(rows, len(self.rows))
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            return self._read(self.rows[positions], self._ok[positions])
         wanted = self.rows[positions]
         ordered, first, back = np.unique(wanted, return_index=True, return_inverse=True)
         return self._read(ordered, self._ok[positions[first]])[back]
@@ -127,13 +130,16 @@ class Layer:
         """The frames of one utterance, float32 `[n_frames, features]`; none where its audio failed.
 
         Args:
-            position: row of the index.
+            position: row of the index; a negative one counts from the end.
 
         Raises:
             ConfigError: the key holds no frames.
             CorruptData: see `numpy`.
+            IndexError: there is no such row.
         """
-        return self.frames_of(slice(position, position + 1) if position >= 0 else slice(position, None))
+        self._frame_shape()
+        row = as_position(position, len(self.rows))
+        return self.frames_of(slice(row, row + 1))
 
     def frames_dask(self) -> tuple[DaskArray, np.ndarray]:
         """The frames of all utterances one after the other, lazily.
@@ -175,15 +181,18 @@ class Layer:
         """Frames of neighbouring positions of one shard, joined: float32 `[frames, features]`.
 
         Args:
-            positions: rows of the index, such as one of `shards`.
+            positions: rows of the index, such as one of `shards`; joined in the order that it counts in.
 
         Raises:
             ConfigError: the key holds no frames.
             CorruptData: see `numpy`.
             IndexError: there is no such row.
+            TypeError: not a slice.
         """
         self._frame_shape()
-        chosen = np.arange(len(self.rows))[positions]
+        if not isinstance(positions, slice):
+            raise TypeError(f"expected a slice of {len(self.rows)} rows, got {type(positions).__name__}")
+        chosen = as_positions(positions, len(self.rows))
         if not len(chosen):
             raise IndexError(f"no row {positions.start} in {len(self.rows)}")
         counts = self.n_frames[chosen]
@@ -193,7 +202,7 @@ class Layer:
         starts = self._frame_start[chosen]
         path = f"{self.info.path}/{layout.frames_name(self.layer)}"
         try:
-            begin, end = int(starts[0]), int(starts[-1] + counts[-1])
+            begin, end = int(starts.min()), int((starts + counts).max())
             block = np.asarray(open_array(self.storage, path)[begin:end], dtype=np.float32)
         except Exception as error:
             raise damaged(self.storage, path, error) from error
@@ -360,7 +369,10 @@ class _Lazy:
     def __getitem__(self, item: tuple[slice, ...]) -> np.ndarray:
         rows, *rest = item if isinstance(item, tuple) else (item,)
         values = self._layer.numpy(rows)
-        return values[(slice(None), *rest)] if rest else values
+        if not rest:
+            return values
+        # One row has no first axis any more.
+        return values[(slice(None), *rest) if values.ndim == self.ndim else tuple(rest)]
 
 
 def shard_slices(rows: np.ndarray, unit_rows: int) -> list[slice]:

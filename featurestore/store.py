@@ -308,14 +308,14 @@ class Features:
         self,
         *,
         labels: Mapping[str, str | Sequence[str]] | None = None,
-        ids: Sequence[str] | None = None,
+        ids: str | Sequence[str] | None = None,
         ok_only: bool = False,
     ) -> Features:
         """The rows with these labels or ids, in the order of the index, as `Features` again.
 
         Args:
             labels: column of the index → the value, or the values, to keep.
-            ids: utterance ids to keep.
+            ids: utterance ids to keep, or one.
             ok_only: leave out rows whose audio failed.
 
         Raises:
@@ -330,10 +330,11 @@ class Features:
                 )
             keep &= index[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
         if ids is not None:
+            ids = [ids] if isinstance(ids, str) else list(ids)  # a text is one id, not its letters
             unknown = sorted(set(ids) - set(index["utterance_id"]))
             if unknown:
                 raise LabelError(f"{self.info.path}: no utterance {unknown[0]!r} ({len(unknown)} in all)")
-            keep &= index["utterance_id"].isin(list(ids)).to_numpy()
+            keep &= index["utterance_id"].isin(ids).to_numpy()
         if ok_only:
             keep &= (index["status"] == STATUS_OK).to_numpy()
         before = np.arange(len(index)) if self._selected is None else self._selected

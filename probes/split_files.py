@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,24 +52,34 @@ class SplitFiles:
 
 
 def file_name(described: Mapping[str, Any]) -> str:
-    """File of a split, by what ``_run.json`` says of it."""
-    name = json.dumps([described[k] for k in _NAMED_BY], ensure_ascii=False)
+    """File of a split, by what ``_run.json`` or a row of the results says of it."""
+    # A row of a table has numbers of NumPy's kind, which are no JSON.
+    named = [int(described[k]) if k == "split_seed" else str(described[k]) for k in _NAMED_BY]
+    name = json.dumps(named, ensure_ascii=False)
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest() + ".parquet"
 
 
-def read_split(out: str | Path, described: Mapping[str, Any]) -> pd.DataFrame:
+def read_split(out: str | Path, described: Mapping[str, Any] | pd.Series | NamedTuple) -> pd.DataFrame:
     """The rows of a split: ``utterance_id`` and ``part``.
 
     Args:
         out: Results folder.
         described: What names it: ``model``, ``dataset``, ``label``, ``split``, ``split_seed`` and ``fold``,
-            such as a row of the results or of ``_run.json``.
+            such as an entry of ``_run.json`` or a row of the results, as ``table.iloc[0]``,
+            ``table.itertuples()`` or ``table.to_dict("records")`` give it.
 
     Raises:
-        ConfigError: the folder has no such split.
+        ConfigError: the folder has no such split, or one of these names is missing.
     """
+    described = _mapping(described)
+    lacking = [name for name in (*_NAMED_BY, "fold") if name not in described]
+    if lacking:
+        raise ConfigError(
+            f"{out}: a split is named by {', '.join((*_NAMED_BY, 'fold'))}, got no {lacking[0]!r}; "
+            "give a row of the results"
+        )
     path = Path(out) / SPLITS_FOLDER / file_name(described)
-    column = str(described["fold"])
+    column = str(int(described["fold"]))
     if not path.is_file():
         raise ConfigError(
             f"{out}: no split {described['split']!r} of label {described['label']!r} is kept here"
@@ -78,3 +88,9 @@ def read_split(out: str | Path, described: Mapping[str, Any]) -> pd.DataFrame:
     if column not in table:
         raise ConfigError(f"{out}: split {described['split']!r} has no fold {column}")
     return pd.DataFrame({"utterance_id": table["utterance_id"], "part": table[column].astype("str")})
+
+
+def _mapping(row: Any) -> Mapping[str, Any]:
+    if isinstance(row, pd.Series):
+        return {str(k): v for k, v in row.items()}
+    return row._asdict() if hasattr(row, "_asdict") else row  # type: ignore[no-any-return]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import click
 
 from featurestore.errors import UserError
+from featurestore.printable import printable, shell_words
 
 EXIT_INTERNAL = 1
 EXIT_USER = 2
@@ -67,7 +67,7 @@ class Group(click.Group):
             _say(f"error: {error}")
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt:
-            command = shlex.join(["fs", *sys.argv[1:]])
+            command = shell_words(["fs", *sys.argv[1:]])
             click.secho(f"interrupted: what was finished is kept; to go on: {command}", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except click.UsageError as error:
@@ -100,4 +100,4 @@ class Group(click.Group):
 
 
 def _say(line: str) -> None:
-    click.secho(line, fg="red", err=True)
+    click.secho(printable(line), fg="red", err=True)

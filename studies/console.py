@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
 
 from featurestore.audit.findings import counted
 from featurestore.errors import CorruptData
 from featurestore.manifest import CONTRACT_COLUMNS
+from featurestore.printable import plain, printable
 from studies.progress import counting, shares_done
+from studies.screen import console, error_console, say_error
 
 if TYPE_CHECKING:
     from extractors.results import ExtractSummary
@@ -32,25 +32,20 @@ if TYPE_CHECKING:
 
 MAX_REASONS = 10
 SHOWN_ROWS = 10
-
-
-def console() -> Console:
-    """Standard output; plain text where it is no terminal, never wrapped inside a pipe."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=200, soft_wrap=True)
+# Of an error, which is one line.
+MAX_REASONS_IN_LINE = 3
 
 
 def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     """What a run did: clips, failures with reasons, audio, rate, bytes."""
     out = console()
     for note in summary.notes:
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}")
     done = summary.n_embedded
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
         f"{summary.key}: {done - len(summary.failed)} clips embedded, {len(summary.failed)} failed{skipped}; "
         f"layers {summary.layers[0]}-{summary.layers[-1]}",
-        markup=False,
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
@@ -59,7 +54,6 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
             f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} "
             f"on {summary.device} ({done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time{alone})"
             f", {format_bytes(summary.n_bytes)} written to {store}",
-            markup=False,
         )
     if summary.selfcheck is not None and summary.selfcheck.deviations:
         check = summary.selfcheck
@@ -67,7 +61,6 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
         out.print(
             f"self-check: {counted(check.n_clips, 'clip')} alone, largest relative difference by layer: "
             f"{by_layer}; allowed {check.tolerance:.0e}",
-            markup=False,
         )
     print_failures(summary.failed)
 
@@ -78,11 +71,17 @@ def print_failures(failed: dict[str, str]) -> None:
     reasons = Counter(failed.values())
     for reason, count in reasons.most_common(MAX_REASONS):
         example = next(i for i, r in failed.items() if r == reason)
-        out.print(f"  failed: {count} × {reason} (e.g. {example!r})", markup=False)
+        out.print(f"  failed: {count} × {reason} (e.g. {example!r})")
     if len(reasons) > MAX_REASONS:
-        out.print(
-            f"  and {len(reasons) - MAX_REASONS} further reasons; `fs info` lists them all", markup=False
-        )
+        out.print(f"  and {len(reasons) - MAX_REASONS} further reasons; `fs info` lists them all")
+
+
+def reasons(failed: Mapping[str, str]) -> str:
+    """Why clips failed, counted, within one line: ``3 × no samples in the file, 1 × too short: …``."""
+    counts = Counter(failed.values())
+    shown = ", ".join(f"{n} × {reason}" for reason, n in counts.most_common(MAX_REASONS_IN_LINE))
+    more = len(counts) - MAX_REASONS_IN_LINE
+    return shown + (f", and {counted(more, 'further reason')}" if more > 0 else "")
 
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
@@ -95,7 +94,6 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     console().print(
         f"{counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
         f"results in {summary.out}",
-        markup=False,
     )
 
 
@@ -114,13 +112,11 @@ def print_tables(
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
-    out.print(legend(data, oracle=oracle), style="dim", markup=False)
+    out.print(legend(data, oracle=oracle), style="dim")
     if others:
-        out.print(
-            f"{counted(others, 'other question')} in this folder: fs report {results} --out …", markup=False
-        )
+        out.print(f"{counted(others, 'other question')} in this folder: fs report {results} --out …")
     for sentence in undertrained(data):
-        out.print(f"note: {sentence}", style="yellow", markup=False)
+        out.print(f"note: {sentence}", style="yellow")
 
 
 def print_saved_probe(saved: SavedSummary) -> None:
@@ -136,60 +132,60 @@ def print_saved_probe(saved: SavedSummary) -> None:
         f"{card.label} by {card.classifier} on {place} of {card.model}, trained on {card.dataset} "
         f"(split {split}, fold {fold}, seed {card.seed}); {name} {val:.1f} % on validation, "
         f"{test:.1f} % on test",
-        markup=False,
     )
     n, differ = card.reproduced["n_test"], card.reproduced["n_differ"]
-    out.print(f"fitted again: {n - differ} of {n} test predictions are those on record", markup=False)
+    out.print(f"fitted again: {n - differ} of {n} test predictions are those on record")
     if differ:
         out.print(
             "note: this probe is not quite the one whose scores these are; another machine or other versions "
             "round otherwise",
             style="yellow",
-            markup=False,
         )
-    out.print(
-        f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …", markup=False
-    )
+    out.print(f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …")
 
 
-def print_predictions(found: Predictions, path: Path) -> None:
-    """How many rows got which class, failures with reasons, and where the table is."""
+def print_predictions(found: Predictions, path: Path) -> bool:
+    """How many rows got which class, failures with reasons, and where the table is; False if none got one."""
     out, table = console(), found.table
     ok = table["status"] == "ok"
     counts = Counter(table.loc[ok, "prediction"])
     shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
     more = f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
-    out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled", markup=False)
-    failed = table[~ok]
-    print_failures(
-        dict(zip(failed["utterance_id"], failed["status"].str.removeprefix("failed: "), strict=True))
-    )
-    out.print(f"predictions: {path}", markup=False)
+    out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled")
+    rows = table[~ok]
+    failed = dict(zip(rows["utterance_id"], rows["status"].str.removeprefix("failed: "), strict=True))
+    print_failures(failed)
+    out.print(f"predictions: {path}")
+    if ok.any():
+        return True
+    n = counted(len(table), "clip")
+    say_error(f"error: none of {n} could be labelled: {reasons(failed)}")
+    return False
 
 
 def print_report_paths(paths: ReportPaths) -> None:
     """Where the report was written, the page last."""
     out = console()
-    out.print(f"table: {paths.csv}   figure: {paths.png}, {paths.svg}", markup=False)
-    out.print(f"report: {paths.html.resolve()}", markup=False)
+    out.print(f"table: {paths.csv}   figure: {paths.png}, {paths.svg}")
+    out.print(f"report: {paths.html.resolve()}")
 
 
 def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: Path) -> None:
     """What a manifest holds, what was changed or left out, and what its groups are."""
     screen = console()
     labels = [c for c in found.table.columns if c not in CONTRACT_COLUMNS]
-    screen.print(f"{out}: {len(found.table)} utterances, labels {', '.join(labels) or 'none'}", markup=False)
-    screen.print(f"group: {found.group or 'none'}", markup=False)
+    screen.print(f"{out}: {len(found.table)} utterances, labels {', '.join(labels) or 'none'}")
+    screen.print(f"group: {found.group or 'none'}")
     if found.missing:
         screen.print(
             f"missing: {len(found.missing)} audio files (first {found.missing[0]!r}), "
             f"{found.n_rows_lost} rows left out",
-            markup=False,
         )
     for note in found.notes:
-        screen.print(f"note: {note}", markup=False)
+        screen.print(f"note: {note}")
     for report in reports:
-        screen.print(str(report), markup=False)
+        for line in str(report).split("\n"):
+            screen.print(line)
 
 
 def print_keys(url: str) -> None:
@@ -200,9 +196,10 @@ def print_keys(url: str) -> None:
 
     lines = [("model", "dataset", "layers", "functionals", "features", "rows", "dtype")]
     for key in read_keys(open_store(url).storage):
-        names = (key.model, key.dataset, format_layers(key.layers), ",".join(key.functionals))
+        names = (printable(key.model), printable(key.dataset), format_layers(key.layers))
         rows = sum(s.n_rows for s in key.segments)
-        lines.append((*names, str(key.shape.n_features), str(rows), key.shape.dtype))
+        functionals = printable(",".join(key.functionals))
+        lines.append((*names, functionals, str(key.shape.n_features), str(rows), key.shape.dtype))
     # Aligned here: Rich takes as long over a table of 1,000 rows as everything else together.
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     right = (4, 5)
@@ -227,7 +224,7 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
         failed = {i: why for r in records for i, why in r.failed.items()}
         shape, settings = features.info.shape, flatten(features.info.fingerprint)
         hosts = ", ".join(sorted({r.host for r in records}))
-        out.print(f"[bold]{escape(m)}/{escape(d)}[/bold]")
+        out.print(plain(f"{m}/{d}", style="bold"))
         facts = {
             "utterances": f"{len(features.rows)} of {planned} committed, {len(failed)} failed",
             "units": f"{len(features.units)} of {len(features.info.units)}, {shape.unit_rows} rows each",
@@ -241,7 +238,7 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
             **{f"made with {k}": v for k, v in features.info.versions.items()},
         }
         for name, value in facts.items():
-            out.print(f"  {name + ':':32} {value}", markup=False)
+            out.print(f"  {name + ':':32} {value}")
         print_failures(failed)
 
 
@@ -283,17 +280,16 @@ def verify_store(
         out.print(
             f"{report.key}: {state}; {report.n_committed} of {report.n_units} units committed"
             f"{f', {pending} pending' if pending else ''}, {format_bytes(report.n_bytes)} checked",
-            markup=False,
         )
         for finding in report.findings:
-            out.print(f"  {finding}", markup=False)
+            out.print(f"  {finding}")
         for line in (*report.repaired, *report.unrepaired):
-            out.print(f"  {line}", markup=False)
+            out.print(f"  {line}")
         if audio:
             intact &= _prove_audio(store, m, d, workers=workers, quiet=quiet)
     if model is None and dataset is None:
         for name in foreign_objects(store.storage, keys):
-            out.print(f"  foreign: {name}: not part of the store; left alone", markup=False)
+            out.print(f"  foreign: {name}: not part of the store; left alone")
     return intact
 
 
@@ -310,18 +306,17 @@ def _prove_audio(store: Store, model: str, dataset: str, *, workers: int | None,
         with counting(f"comparing audio of {model}/{dataset}", steps, quiet=quiet) as step:
             proof = prove_audio(features, sounds, step)
     except CorruptData as error:
-        console().print(f"  audio: not compared: {error}", markup=False)
+        console().print(f"  audio: not compared: {error}")
         return False
     console().print(
         f"  audio: {proof.n_proved:,} rows hold what their ids stand for, {len(proof.other):,} do not, "
         f"{len(proof.unproved):,} could not be compared; {proof.n_failed:,} failed and hold nothing",
-        markup=False,
     )
     for line in (*proof.other, *proof.unproved)[:SHOWN_ROWS]:
-        console().print(f"    {line}", markup=False)
+        console().print(f"    {line}")
     more = len(proof.other) + len(proof.unproved) - SHOWN_ROWS
     if more > 0:
-        console().print(f"    and {more:,} more", markup=False)
+        console().print(f"    and {more:,} more")
     return not proof.other and not proof.unproved
 
 
@@ -340,7 +335,6 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
         console().print(
             f"{done.key}: {done.n_copied} units copied, {done.n_present} were there{pending}; "
             f"{format_bytes(done.n_bytes)} written to {to.url}",
-            markup=False,
         )
 
 
@@ -352,7 +346,7 @@ def remove_keys(url: str, model: str, dataset: str) -> None:
     store = open_store(url)
     store.features(model, dataset)  # a wrong name is an error, not a success
     delete_key(store.storage, model, dataset)
-    console().print(f"{model}/{dataset} removed from {store.url}", markup=False)
+    console().print(f"{model}/{dataset} removed from {store.url}")
 
 
 def attach(url: str, manifest: Path, model: str | None, dataset: str | None, *, without_audio: bool) -> None:
@@ -373,7 +367,7 @@ def attach(url: str, manifest: Path, model: str | None, dataset: str | None, *, 
         # Nothing to compare with where the manifest before was damaged.
         changed = [] if done.changes is None else done.changes or ["nothing changed"]
         said = "; ".join([f"labels {labels} attached to {done.n_rows} utterances", *changed])
-        console().print(f"{done.key}: {said}", markup=False)
+        console().print(f"{done.key}: {said}")
 
 
 def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
@@ -384,7 +378,7 @@ def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
         summary = export(**request, on_progress=progress)
     _print_notes(summary.notes)
     keys = ", ".join(f"{k.model}/{k.dataset}" for k in summary.keys)
-    console().print(f"{keys} written to {summary.out}, {format_bytes(summary.n_bytes)}", markup=False)
+    console().print(f"{keys} written to {summary.out}, {format_bytes(summary.n_bytes)}")
 
 
 def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
@@ -396,13 +390,12 @@ def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
     _print_notes(summary.notes)
     console().print(
         f"{', '.join(f'{k.model}/{k.dataset}' for k in summary.keys)} imported into {summary.store}",
-        markup=False,
     )
 
 
 def _print_notes(notes: Iterable[str]) -> None:
     for note in notes:
-        console().print(f"note: {note}", markup=False)
+        console().print(f"note: {note}")
 
 
 def audit_corpus(config: AuditConfig, out: Path | None, *, quiet: bool) -> bool:
@@ -414,7 +407,7 @@ def audit_corpus(config: AuditConfig, out: Path | None, *, quiet: bool) -> bool:
     for part in audit_text(report):
         console().print(part)
     if out is not None:
-        console().print(f"page: {write_audit(report, out).html}", markup=False)
+        console().print(f"page: {write_audit(report, out).html}")
     return report.n_faults == 0
 
 
@@ -422,20 +415,20 @@ def print_leakage(reports: Sequence[LeakageReport]) -> None:
     """What the parts of the splits share, on standard error, before training."""
     from probes.leakage import sentences
 
-    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    err = error_console()
     for line in sentences(reports):
-        err.print(f"leakage: {line}", style="yellow", markup=False)
+        err.print(f"leakage: {line}", style="yellow")
     # How was compared matters where something was found, or where not all could be.
     told = [r for r in reports if not r.complete or any(leak.kind == "similar" for leak in r.leaks)]
     for note in dict.fromkeys(n for r in told for n in r.notes):
-        err.print(f"note: {note}", style="dim", markup=False)
+        err.print(f"note: {note}", style="dim")
 
 
 def print_notes(notes: Sequence[str]) -> None:
     """What a reader of the scores has to know of labels and splits, on standard error, before training."""
-    err = Console(stderr=True, highlight=False, soft_wrap=True)
+    err = error_console()
     for note in notes:
-        err.print(f"note: {note}", style="yellow", markup=False)
+        err.print(f"note: {note}", style="yellow")
 
 
 def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +16,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from featurestore.printable import printable
+from studies.screen import Screen
 
 if TYPE_CHECKING:
     from extractors.results import Progress as ExtractProgress
@@ -30,13 +31,13 @@ class _Bar(Progress):
     """A bar; where standard error is no terminal, a plain line now and then, none for short work."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        console = Screen(stderr=True)
         super().__init__(
             SpinnerColumn(),
-            TextColumn("[progress.description]{task.description}"),
+            TextColumn("{task.description}", style="progress.description", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not console.is_terminal,
@@ -60,7 +61,7 @@ class _Bar(Progress):
         task = next(t for t in self.tasks if t.id == task_id)
         total = "?" if task.total is None else f"{task.total:.0f}"
         parts = [f"{task.description}: {task.completed:.0f} of {total}", task.fields.get("rate", "")]
-        self.console.print(", ".join(p for p in parts if p), markup=False, soft_wrap=True)
+        self.console.print(", ".join(p for p in parts if p), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -96,10 +97,10 @@ def probe_progress(*, quiet: bool) -> Iterator[Callable[[ProbeProgress], None] |
         def update(progress: ProbeProgress) -> None:
             nonlocal announced
             if progress.dashboard_url and not announced:
-                bar.console.print(f"Dask dashboard: {progress.dashboard_url}", markup=False)
+                bar.console.print(f"Dask dashboard: {progress.dashboard_url}")
                 announced = True
             best = ", ".join(f"{m} {100 * u:.1f}" for m, u in sorted(progress.best_uar.items()))
-            rate = f"best validation UAR %: {escape(best)}" if best else ""
+            rate = f"best validation UAR %: {printable(best)}" if best else ""
             bar.update(task, total=progress.n_fits, completed=progress.n_fits_done, rate=rate)
 
         yield update
@@ -112,7 +113,7 @@ def counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], Non
         yield lambda: None
         return
     with _Bar() as bar:
-        task = bar.add_task(what, total=total, rate="")
+        task = bar.add_task(printable(what), total=total, rate="")
         yield lambda: bar.advance(task)
 
 
@@ -123,5 +124,5 @@ def shares_done(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None
         yield None
         return
     with _Bar() as bar:
-        task = bar.add_task(what, total=None, rate="")
+        task = bar.add_task(printable(what), total=None, rate="")
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -115,6 +115,43 @@ def test_ls_and_info_show_what_is_there(store: Path) -> None:
     one_line_error(fs("info", store, "--model", "hubert"), "no key with model hubert")
 
 
+def test_a_run_of_which_nothing_came_exits_1_with_the_reasons_counted(tmp_path: Path) -> None:
+    manifest = write_clips(tmp_path / "audio", [6000] * 5)
+    sound = {p: p.read_bytes() for p in manifest.parent.glob("*.wav")}
+    first, *others = sorted(sound)
+    first.write_bytes(b"")
+    for path in others:
+        path.write_text("no audio")
+
+    def lost(result: Result, when: str, *keys: str) -> None:
+        assert result.exit_code == 1, (result.output, result.exception)
+        errors = result.stderr.strip().splitlines()
+        assert len(errors) == len(keys)
+        for key, line in zip(keys, errors, strict=True):
+            assert line.startswith(f"error: {key}: all 5 clips {when}: 4 × cannot be decoded"), line
+            assert ", 1 × is an empty file; mend the audio" in line
+
+    # Every model of the run is told of.
+    two = ("--model", "mfcc")
+    lost(extract(manifest, tmp_path / "s", *two), "of this run failed", "logmel/d", "mfcc/d")
+    # A second run has nothing to do, and nothing came of it either.
+    earlier = "in the store failed earlier, and there was no other to embed"
+    lost(extract(manifest, tmp_path / "s", *two), earlier, "logmel/d", "mfcc/d")
+    # What is mended is embedded, and one clip is enough to go on with.
+    others[0].write_bytes(sound[others[0]])
+    result = extract(manifest, tmp_path / "s", "--refresh")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert extract(manifest, tmp_path / "s").exit_code == 0
+    # New clips of a key that holds others: nothing came of this run, the next has nothing to complain of.
+    with manifest.open("a") as file:
+        file.write(manifest.read_text().splitlines()[-1].replace("clip004", "v004") + "\n")
+    (manifest.parent / "v004.wav").write_text("no audio")
+    result = extract(manifest, tmp_path / "s")
+    assert result.exit_code == 1
+    assert "the only clip of this run failed: 1 × cannot be decoded" in result.stderr
+    assert extract(manifest, tmp_path / "s").exit_code == 0
+
+
 def test_failed_clips_are_in_the_summary_and_the_run_goes_on(audio: Path, tmp_path: Path) -> None:
     (audio.parent / "clip003.wav").write_text("not audio")
     result = extract(audio, tmp_path / "s")

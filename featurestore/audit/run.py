@@ -13,9 +13,10 @@ import pandas as pd
 
 from featurestore.audit.clips import clip_findings, rate_rows
 from featurestore.audit.embeddings import embedding_findings
-from featurestore.audit.findings import MAX_EXAMPLES, AuditReport, Example, Finding, ordered
+from featurestore.audit.findings import AuditReport, ordered
 from featurestore.audit.labels import label_findings
 from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measure_clip, measure_file
+from featurestore.audit.stored import against_store
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL_RATE_HZ = 16_000
 TEXT, NUMBERS = ("audio_hash", "error"), ("n_samples", "peak", "rms", "dc", "n_flat_runs", "above")
-HASH_EXAMPLE = "other samples now"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +76,14 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     features = _features(config)
     manifest = read_manifest(config.manifest, check_files=False)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
-    table, sketches = measure(manifest, rate, config.workers or min(8, os.cpu_count() or 1), on_done)
+    workers = config.workers or min(8, os.cpu_count() or 1)
+    table, sketches = measure(manifest, rate, workers, on_done)
     findings = clip_findings(table, sketches, manifest.table[manifest.label_columns])
     rates, of_rates = rate_rows(table, rate)
     of_labels, labels = label_findings(manifest.table, manifest.label_columns)
     findings += [*of_rates, *of_labels]
     if features is not None:
-        findings += _changed(features, table)
+        findings += against_store(features, manifest, table, workers)
         layers = config.layers or (features.layers[0], features.layers[-1])
         findings += embedding_findings(features, sorted(set(layers)))
     seconds = float((table["n_samples"] / table["rate_hz"].clip(lower=1)).sum())
@@ -133,6 +134,7 @@ def measure(
     measured |= {name: text[:, k] for k, name in enumerate(TEXT)}
     measured |= {
         "rate_hz": np.array(rates),
+        "n_channels": np.array([f.header.n_channels if f.header else 0 for f in of_row], dtype=np.int64),
         "subtype": np.array([f.header.subtype if f.header else "" for f in of_row], dtype=object),
         "file_frames": np.array([f.header.n_frames if f.header else 0 for f in of_row]),
         "file_problem": np.array([f.problem for f in of_row], dtype=object),
@@ -197,35 +199,3 @@ def _stored_rate(features: Features | None) -> int | None:
                 return int(value["sample_rate_hz"])
             stack.extend(value.values())
     return None
-
-
-def _changed(features: Features, table: pd.DataFrame) -> list[Finding]:
-    """Clips whose samples are not those that were embedded, and clips that are not in the store."""
-    stored = features.index.set_index("utterance_id")["audio_hash"]
-    now = table.set_index("utterance_id")["audio_hash"]
-    both = now.index.intersection(stored.index)
-    differ = both[((now[both] != stored[both]) & (now[both] != "") & (stored[both] != "")).to_numpy()]
-    out = []
-    if len(differ):
-        out.append(
-            Finding(
-                kind="changed-audio",
-                severity="fault",
-                text=f"{len(differ):,} clips have other audio now than when they were embedded; "
-                "`fs extract --refresh` embeds them again.",
-                count=len(differ),
-                examples=tuple(Example(name=str(i), detail=HASH_EXAMPLE) for i in differ[:MAX_EXAMPLES]),
-            )
-        )
-    lacking = now.index.difference(stored.index)
-    if len(lacking):
-        out.append(
-            Finding(
-                kind="not-embedded",
-                severity="note",
-                text=f"{len(lacking):,} clips of the manifest are not in the store.",
-                count=len(lacking),
-                examples=tuple(Example(name=str(i)) for i in lacking[:MAX_EXAMPLES]),
-            )
-        )
-    return out

@@ -19,20 +19,21 @@ def audit_text(report: AuditReport) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    # Text, never markup: names come from data and may hold brackets.
+    from featurestore.printable import plain, printable
+
     f = report.facts
     of_key = f", embeddings of {report.key}" if report.key else ""
     out: list[RenderableType] = [
-        Text(
+        plain(
             f"{report.manifest}: {f['clips']:,} clips of {f['files']:,} files, {f['hours']:.2f} hours{of_key}"
         )
     ]
     if not report.findings:
         out.append(Text("nothing found", style="green"))
     for finding in report.findings:
-        line = Text.assemble((f"{finding.severity:8}", STYLES[finding.severity]), finding.text)
+        line = Text.assemble((f"{finding.severity:8}", STYLES[finding.severity]), printable(finding.text))
         for example in finding.examples[:SHOWN]:
-            line.append(f"\n           {example.name}  {example.detail}", style="dim")
+            line.append(f"\n           {printable(example.name)}  {printable(example.detail)}", style="dim")
         out.append(line)
     if report.labels:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -49,7 +50,7 @@ def audit_text(report: AuditReport) -> list[RenderableType]:
                     f"{100 * row['chance']:.1f}",
                     f"{row['worth_points']:.2f} points",
                 )
-                table.add_row(*map(Text, cells))
+                table.add_row(*map(plain, cells))
         if table.row_count:
             out.append(table)
     if len(report.rates) > 1:

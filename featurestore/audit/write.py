@@ -17,6 +17,7 @@ from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.errors import StoreError
 from featurestore.manifest import Manifest, read_manifest
+from featurestore.printable import on_page, printable
 
 TEXT_WIDTH = 110
 # Spectrograms are about 8 kB each: the page stays under a megabyte.
@@ -55,7 +56,9 @@ def _plain(report: AuditReport) -> str:
     from rich.console import Console
 
     buffer = io.StringIO()
-    console = Console(file=buffer, width=TEXT_WIDTH, color_system=None, highlight=False)
+    console = Console(
+        file=buffer, width=TEXT_WIDTH, color_system=None, highlight=False, markup=False, emoji=False
+    )
     for part in audit_text(report):
         console.print(part)
     return buffer.getvalue()
@@ -68,7 +71,7 @@ def render_page(report: AuditReport) -> str:
     manifest = read_manifest(report.manifest, check_files=False)
     source = files("featurestore.audit").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
     )
     environment.filters["breakable"] = breakable
     pictures = _pictures(report, manifest)
@@ -100,7 +103,7 @@ def breakable(text: str) -> Any:
     """Text of a page that may go on in a new line after ``/``, ``_`` and ``:``, as long names must."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"([/_:]+)", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([/_:]+)", r"\1<wbr>", str(escape(printable(text)))))
 
 
 def _pictures(report: AuditReport, manifest: Manifest) -> dict[int | None, str]:

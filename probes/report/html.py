@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layers import format_layers
+from featurestore.printable import on_page
 from probes.combine import EACH
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
@@ -43,7 +44,7 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
 
     source = files("probes.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
     )
     return environment.from_string(source).render(
         title=_title(data),

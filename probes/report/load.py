@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import StoreError
+from featurestore.printable import printable
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
 from probes.splits import parse_split
@@ -87,12 +88,12 @@ class Question:
     @property
     def heading(self) -> str:
         """Label and data set."""
-        return f"{self.label} · {self.dataset}"
+        return printable(f"{self.label} · {self.dataset}")
 
     @property
     def setting(self) -> str:
         """How it was asked."""
-        return f"{self.classifier} · split: {self.split}"
+        return printable(f"{self.classifier} · split: {self.split}")
 
     @property
     def title(self) -> str:

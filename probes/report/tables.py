@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.printable import plain, printable
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
 from probes.selectivity import wide
@@ -69,7 +70,7 @@ def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
         tables.append(_terminal_table(question, oracle=oracle))
         gain = training_gain(data, question)
         if gain:
-            tables[-1].caption = Text.assemble(tables[-1].caption or "", f" {gain}", style="dim")
+            tables[-1].caption = Text.assemble(tables[-1].caption or "", f" {printable(gain)}", style="dim")
         if len(question.controls):
             tables.append(_controls_table(question))
     return tables
@@ -89,9 +90,9 @@ def _controls_table(question: Question) -> Table:
         pad_edge=False,
     )
     for i, head in enumerate(heads):
-        table.add_column(Text(head), justify="left" if i == 0 else "right")
+        table.add_column(plain(head), justify="left" if i == 0 else "right")
     for line in lines:
-        table.add_row(*map(Text, line))
+        table.add_row(*map(plain, line))
     return table
 
 
@@ -131,7 +132,7 @@ def _terminal_table(question: Question, *, oracle: bool) -> Table:
             text = Text.assemble((f"{BEST_LAYER} {text.plain}", "bold"))
         cells[row["model"], place_of(row)] = text
     for model in question.models:
-        table.add_column(Text(model), justify="right")
+        table.add_column(plain(model), justify="right")
     single = sorted({layer for model in question.models for layer in question.layers_of(model)})
     combined = [place_of(row) for _, row in question.combined().iterrows()]
     for place in [*map(str, single), *sorted(set(combined))]:

@@ -108,3 +108,20 @@ class Slow(_Wrapped):
                 self.inner.forward(clips, layers, on_layer)
 
         return Sleeping(inner)
+
+
+class Asked(_Wrapped):
+    """Notes how float32 products are rounded while clips go through."""
+
+    seen: list[tuple[bool, bool, str]] = []  # noqa: RUF012  (of the process, as the switches are)
+
+    def wrap(self, inner: Extractor) -> Extractor:
+        class Noting(_Around):
+            def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
+                matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+                Asked.seen.append((matmul, cudnn, torch.get_float32_matmul_precision()))
+                self.inner.forward(clips, layers, on_layer)
+                # What a module of somebody else may do with the process.
+                torch.set_float32_matmul_precision("medium")
+
+        return Noting(inner)

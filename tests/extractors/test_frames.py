@@ -93,6 +93,25 @@ def test_the_dask_view_holds_all_frames_in_the_order_of_the_index(stored: tuple[
         np.testing.assert_array_equal(values[offsets[i] : offsets[i + 1]], layer.frames(i))
 
 
+def test_frames_are_those_of_the_one_row_asked_for(stored: tuple[Path, Path]) -> None:
+    layer = layer_of(stored[1], 2)
+    n = len(layer.rows)
+    each = [layer.frames(i) for i in range(n)]
+    for i in range(n):
+        np.testing.assert_array_equal(layer.frames(i - n), each[i])
+    for position in (n, -n - 1, 100, -100):
+        with pytest.raises(IndexError, match=f"position {position} is out of range, there are {n} rows"):
+            layer.frames(position)
+    for odd in (True, 1.0, "1", np.arange(n) == 1):
+        with pytest.raises(IndexError, match=f"expected one position of {n} rows"):
+            layer.frames(odd)  # type: ignore[arg-type]
+    # Neighbours come in the order asked for; what is no slice is not guessed at.
+    np.testing.assert_array_equal(layer.frames_of(slice(3, 0, -1)), np.concatenate(each[3:0:-1]))
+    np.testing.assert_array_equal(layer.frames_of(slice(0, n, 2)), np.concatenate(each[::2]))
+    with pytest.raises(TypeError, match=f"expected a slice of {n} rows, got ndarray"):
+        layer.frames_of(np.arange(n) == 1)  # type: ignore[arg-type]
+
+
 def test_selections_of_rows_have_their_frames(stored: tuple[Path, Path]) -> None:
     features = open_store(stored[1]).features("tiny", "d")
     some = features.select(labels={"kind": "b"}, ok_only=True)

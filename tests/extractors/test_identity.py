@@ -309,6 +309,30 @@ def test_attach_where_the_audio_is_not_at_hand(made: Made, tmp_path: Path) -> No
     assert done.exit_code == 2
 
 
+@pytest.mark.parametrize("channel", ["1", "each"])
+def test_labels_of_the_manifest_that_was_extracted_go_with_any_channel(tmp_path: Path, channel: str) -> None:
+    """A manifest without channels is that of a key of `--channel`, whose rows have some."""
+    folder, store = tmp_path / "audio", tmp_path / "s"
+    stereo = np.stack([np.concatenate([tone(hz + d) for hz in TONES_HZ]) for d in (0, 90)], axis=1)
+    save(folder / "recording.wav", stereo)
+    extract(config(windows(folder, [0, 1, 2, 3]), store, channel=channel))
+    relabelled = windows(folder, [0, 1, 2, 3], "l.csv", tone=list("abcd"))
+    for _ in range(2):
+        done = CliRunner().invoke(main, ["manifest", "attach", str(store), str(relabelled)])
+        assert done.exit_code == 0, done.output
+    index = open_store(store).features("logmel", "tones").index.set_index("utterance_id")
+    wanted = {f"u{i}": label for i, label in enumerate("abcd")}
+    if channel == "each":
+        wanted = {f"{i}#{k}": label for i, label in wanted.items() for k in range(2)}
+    assert index["tone"].to_dict() == wanted
+    assert set(index["channel"]) == ({0, 1} if channel == "each" else {1})
+    with unchanged(store):
+        done = CliRunner().invoke(
+            main, ["manifest", "attach", str(store), str(windows(folder, [1, 0, 2, 3], "swapped.csv"))]
+        )
+    assert done.exit_code == 2
+
+
 def test_labels_change_for_all_keys_or_for_none(made: Made, tmp_path: Path) -> None:
     folder, store = made
     extract(config(windows(folder, [0, 1, 2, 4], "b.csv"), store, model="mfcc", min_samples=1))

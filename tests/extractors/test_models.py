@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
-from extractors import find_model
+from extractors import ExtractConfig, extract, find_model
+from extractors.again import same_extraction
 from extractors.families import FAMILIES
-from extractors.models import BUILT_IN
+from extractors.models import BUILT_IN, lasting_spec
 from extractors.weights import hash_weights
+from featurestore import open_store
 from featurestore.errors import DependencyMissing, ModelError
 from tests.extractors.test_aves import Malicious
 from tests.extractors.test_conformance import embed, make_clips
@@ -326,6 +329,64 @@ def test_a_registered_extractor_that_does_not_work_is_one_line(
     with pytest.raises(ModelError, match=message) as error:
         find_model("lab")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", [*BUILT_IN, "lab", "logmel:44100", "untrained:3", "hear:m"])
+def test_a_name_is_recorded_as_a_name_whatever_lies_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    register(tmp_path / "site", "lab_extractors:LabSource", LAB)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.chdir(tmp_path)
+    folder = save_ssl(tmp_path / name, "hubert", "base")
+    assert lasting_spec(name) == name
+    assert lasting_spec(f"./{name}") == str(folder)
+    assert find_model(f"./{name}").card.family == "hubert"
+
+
+def test_paths_are_recorded_so_that_another_folder_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = save_ssl(tmp_path / "tiny", "hubert", "base")
+    (work / "w.pt").write_bytes(b"weights")
+    # The hub's cache holds links to files of other names: the suffix must stay.
+    weights = save_aves(tmp_path / "aves") / "aves-tiny.torchaudio.pt"
+    (work / "b.torchaudio.pt").symlink_to(weights)
+    for spec, lasting in {
+        "../tiny": str(folder),
+        "~/tiny": str(folder),
+        "untrained:../tiny": f"untrained:{folder}",
+        "untrained:3:../tiny": f"untrained:3:{folder}",
+        "hear:module:w.pt": f"hear:module:{work / 'w.pt'}",
+        "hear:module": "hear:module",
+        "b.torchaudio.pt": str(work / "b.torchaudio.pt"),
+        "facebook/hubert-base-ls960": "facebook/hubert-base-ls960",
+        "untrained:facebook/hubert-base-ls960": "untrained:facebook/hubert-base-ls960",
+        "catch22:44100": "catch22:44100",
+    }.items():
+        assert lasting_spec(spec) == lasting
+    assert find_model(lasting_spec("untrained:3:../tiny")).card.name == "tiny-untrained-3"
+
+
+def test_a_key_made_by_name_beside_a_folder_is_made_by_name_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_ssl(tmp_path / "logmel", "hubert", "base")
+    soundfile.write("a.wav", make_clips([8000])[0], 16_000)
+    Path("m.csv").write_text("path\na.wav\n")
+    extract(ExtractConfig(manifest=Path("m.csv"), dataset="d", model="logmel", store="s"))
+    info = open_store("s").features("logmel", "d").info
+    assert info.model_card["given"]["model"] == "logmel"
+    again = same_extraction(
+        info.fingerprint, info.model_card["given"], manifest=Path("m.csv"), store="t", dataset="d",
+        name="n", layers="0",
+    )  # fmt: skip
+    assert again.model == "logmel"
 
 
 def test_every_line_of_the_registries_leads_somewhere() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -294,6 +297,60 @@ def test_rows_can_be_asked_for_in_any_order(filled: Storage) -> None:
         np.testing.assert_array_equal(layer.numpy(rows), values_of(3)[rows])
     with pytest.raises(IndexError):
         layer.numpy([23])
+
+
+def test_a_mask_selects_its_rows(filled: Storage) -> None:
+    features = open_store(filled.url).features("tiny", "calls")
+    layer, values = features.layer(3), values_of(3)
+    mask = (features.index["kind"] == "k1").to_numpy()
+    for given in (mask, mask.tolist(), features.index["kind"] == "k1", pd.array(mask, dtype="boolean")):
+        np.testing.assert_array_equal(layer.numpy(given), values[mask])
+    assert len(layer.numpy(np.zeros(N_ROWS, dtype=bool))) == 0
+    for length in (2, N_ROWS - 1, N_ROWS + 1):
+        with pytest.raises(IndexError, match=rf"expected a mask of {N_ROWS} rows, got one of {length}$"):
+            layer.numpy(np.ones(length, dtype=bool))
+    # Of a selection a mask counts the rows that were selected.
+    some = features.select(labels={"kind": "k1"})
+    few = np.arange(len(some.index)) % 2 == 1
+    np.testing.assert_array_equal(some.layer(3).numpy(few), values[mask][few])
+    with pytest.raises(IndexError, match=rf"expected a mask of {mask.sum()} rows, got one of {N_ROWS}"):
+        some.layer(3).numpy(mask)
+
+
+@pytest.mark.parametrize(
+    "given", [[0.0, 1.0], [1.7], np.array([np.nan]), ["0"], [[1, 2]], np.uint64([2**64 - 1]), [-24], True]
+)
+def test_what_is_no_position_is_refused(filled: Storage, given: Any) -> None:
+    layer = open_store(filled.url).features("tiny", "calls").layer(3)
+    with pytest.raises(IndexError, match=f"{N_ROWS} rows"):
+        layer.numpy(given)
+
+
+def test_negative_positions_and_steps_count_from_the_end(filled: Storage) -> None:
+    layer = open_store(filled.url).features("tiny", "calls").layer(3)
+    for rows in (
+        4,
+        -2,
+        [-1, -23, 5],
+        slice(-3, None),
+        slice(None, None, -4),
+        slice(20, 2, -1),
+        slice(100, 200),
+    ):
+        np.testing.assert_array_equal(layer.numpy(rows), values_of(3)[rows])
+    for item in (np.s_[5], np.s_[-2:], np.s_[[7, 3], 1], np.s_[::-5, :, 2], np.arange(N_ROWS) % 3 == 0):
+        np.testing.assert_array_equal(layer.dask()[item].compute(scheduler="sync"), values_of(3)[item])
+
+
+def test_one_id_is_not_its_letters(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path / "store")
+    manifest = manifest_of(3)
+    manifest = dataclasses.replace(manifest, table=manifest.table.assign(utterance_id=["a", "b", "ab"]))
+    writer, _ = open_key(storage, request(), manifest, np.array(["a", "b", "ab"], dtype=object))
+    write(writer, {k: values_of(k)[:3] for k in LAYERS})
+    features = open_store(storage.url).features("tiny", "calls")
+    assert features.select(ids="ab").index["utterance_id"].tolist() == ["ab"]
+    assert features.select(ids=["a", "b"]).index["utterance_id"].tolist() == ["a", "b"]
 
 
 def test_selections_are_aligned_with_their_index(filled: Storage) -> None:

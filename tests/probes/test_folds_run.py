@@ -58,6 +58,18 @@ def test_every_split_is_kept_row_by_row(store: str, tmp_path: Path) -> None:
         sizes = kept["part"].value_counts()
         assert [sizes[p] for p in ("train", "val", "test")] == [row["n_train"], row["n_val"], row["n_test"]]
         assert kept["utterance_id"].is_unique
+    # Rows as pandas hands them out, whose numbers are NumPy's; entries of _run.json.
+    described = json.loads((tmp_path / "_run.json").read_text())["splits"][0]
+    same = table
+    for name in ("model", "dataset", "label", "split", "split_seed", "fold"):
+        same = same[same[name] == described[name]]
+    kept = read_split(tmp_path, described)
+    for row in (same.iloc[0], next(same.itertuples()), next(same.iterrows())[1]):
+        pd.testing.assert_frame_equal(read_split(tmp_path, row), kept)
+    with pytest.raises(
+        ConfigError, match="named by model, dataset, label, split, split_seed, fold, got no 'label'"
+    ):
+        read_split(tmp_path, table.iloc[0].drop("label"))
     with pytest.raises(ConfigError, match="has no fold 7"):
         read_split(tmp_path, {**table.iloc[0].to_dict(), "fold": 7})
     with pytest.raises(ConfigError, match="no split 'logo' of label 'call' is kept here"):

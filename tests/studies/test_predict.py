@@ -199,3 +199,25 @@ def test_an_untrained_twin_is_known_by_its_fingerprint(world: World, tmp_path: P
     # a later call about one of them does not forget whose twin it is
     good("probe", *asked, "--out", tmp_path / "r", "--model", "random")
     assert read_untrained(tmp_path / "r") == {"random": ["hubert"]}
+
+
+def test_a_prediction_of_which_nothing_came_exits_1_with_the_reasons_counted(
+    world: World, tmp_path: Path
+) -> None:
+    for i in range(3):
+        (tmp_path / f"x{i}.wav").write_text("no audio" if i else "")
+    pd.DataFrame({"path": [f"x{i}.wav" for i in range(3)]}).to_csv(tmp_path / "new.csv", index=False)
+    out = tmp_path / "p.csv"
+    options = ("--manifest", tmp_path / "new.csv", "--out", out, "-q")
+    for _ in range(2):
+        result = fs("predict", "--probe", world.root / "p", *options)
+        assert result.exit_code == 1, (result.output, result.exception)
+        assert result.stderr.startswith("error: none of 3 clips could be labelled: 2 × cannot be decoded")
+        assert result.stderr.endswith(", 1 × is an empty file\n")
+        assert pd.read_csv(out)["status"].str.startswith("failed: ").all()
+    # Of a store too, whose run had said so.
+    store = ("--dataset", "e", "--model", world.model, "--store", tmp_path / "s", "--layers", "0-2", "-q")
+    given = ("--normalise", "peak", "--min-samples", 4000)
+    assert fs("extract", "--manifest", tmp_path / "new.csv", *store, *given).exit_code == 1
+    result = fs("predict", "--probe", world.root / "p", "--store", tmp_path / "s", "--out", out, "-q")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)

@@ -251,6 +251,50 @@ def test_the_store_agrees_with_a_sound_corpus_and_tells_of_changed_audio(
         audited(corpus, store=store)
 
 
+def make_stereo(manifest: Path, i: int, right: int) -> None:
+    left = soundfile.read(manifest.parent / f"clip{i:02d}.wav", dtype="float32", always_2d=True)[0][:, 0]
+    put(manifest, i, np.stack([left, call(right, len(left))], axis=1))
+
+
+@pytest.mark.parametrize("channel", ["0", "each", "mix"])
+def test_the_channel_that_was_embedded_is_the_one_compared(
+    corpus: Path, tmp_path: Path, channel: str
+) -> None:
+    for i in range(0, N, 2):
+        make_stereo(corpus, i, 200 + i)
+    edit(corpus, 8, channel="1", utterance_id="u08")  # named by the manifest: stands whatever the key says
+    store = embedded(corpus, tmp_path / "s.zarr", channel=channel)
+    report = audited(corpus, store=store)
+    assert not {"changed-audio", "not-embedded"} & {f.kind for f in report.findings}
+    # A new right channel is another sound for each and mix only; a new left one for all.
+    make_stereo(corpus, 4, 999)
+    put(corpus, 6, soundfile.read(corpus.parent / "clip06.wav", dtype="float32")[0][:, ::-1])
+    put(corpus, 9, call(99))
+    found = {f.kind: f for f in audited(corpus, store=store).findings}["changed-audio"]
+    names = {e.name for e in found.examples}
+    assert (
+        names
+        == {
+            "0": {"u06", "u09"},
+            "each": {"u04#1", "u06#0", "u06#1", "u09#0"},
+            "mix": {"u04", "u09"},
+        }[channel]
+    )
+    assert found.count == len(names)
+
+
+def test_rows_of_each_channel_that_are_not_embedded_are_told_by_their_names(
+    corpus: Path, tmp_path: Path
+) -> None:
+    store = embedded(corpus, tmp_path / "s.zarr", channel="each")
+    make_stereo(corpus, 3, 300)
+    (corpus.parent / "clip05.wav").unlink()  # missing is a finding of its own
+    found = {f.kind: f for f in audited(corpus, store=store).findings}
+    assert [e.name for e in found["not-embedded"].examples] == ["u03#1"]
+    assert found["not-embedded"].text == "1 clip of the manifest is not in the store."
+    assert "changed-audio" not in found
+
+
 def test_coinciding_constant_and_outlying_embeddings(tmp_path: Path) -> None:
     from featurestore.audit.embeddings import embedding_findings
     from tests.featurestore.made_key import key

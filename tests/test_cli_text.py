@@ -1,0 +1,123 @@
+"""Names and labels are shown as what they are, by every command, whatever they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+from tests.conftest import write_clips
+
+ODD = ("[red]x[/red]", ":smile:", "\x1b[31mred", "a\nerror: b")
+SHOWN = ("[red]x[/red]", ":smile:", r"\x1b[31mred", r"a\nerror: b")
+
+
+def fs(*arguments: object) -> Result:
+    result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
+    assert "\x1b" not in result.output
+    assert "\nerror: b" not in result.output
+    assert not {"😄", "🐦"} & set(result.output)
+    return result
+
+
+class World:
+    """A store and results whose names hold what terminals and Rich would act on."""
+
+    def __init__(self, root: Path) -> None:
+        self.manifest = write_clips(root / "audio", [5000 + 61 * i for i in range(40)])
+        table = pd.read_csv(self.manifest)
+        table["utterance_id"] = [f"{ODD[i % 4]} {i}" for i in range(40)]
+        table["bird"] = [f"f{i // 4 % 5}" for i in range(40)]
+        table["[b]:smile:[/b]"] = [ODD[i % 4] for i in range(40)]
+        table["\x1b[31mb"] = [ODD[i % 2] for i in range(40)]
+        table.to_csv(self.manifest, index=False)
+        for i in range(3):
+            (self.manifest.parent / f"clip{i:03d}.wav").write_text("no audio")
+        self.store, self.results = root / "s", root / "r"
+        self.extracted = fs(
+            "extract", "--manifest", self.manifest, "--dataset", "d", "--model", "logmel",
+            "--store", self.store, "-q",
+        )  # fmt: skip
+        self.probed = fs(
+            "probe", "--store", self.store, "--label", "[b]:smile:[/b]", "--label", "\x1b[31mb",
+            "--split", "fold:bird", "--classifier", "lda", "--out", self.results, "-q",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world") / "[i]:smile:[_i]")
+
+
+def test_extracting_and_its_failures(world: World) -> None:
+    assert world.extracted.exit_code == 0, world.extracted.output
+    assert f"written to {world.store}" in world.extracted.output
+    assert r"(e.g. '\x1b[31mred 2')" in world.extracted.output
+
+
+def test_probing(world: World) -> None:
+    assert world.probed.exit_code == 0, (world.probed.output, world.probed.exception)
+    assert "[b]:smile:[/b] · d · lda · split: fold:bird" in world.probed.output
+    assert r"\x1b[31mb · d · lda · split: fold:bird" in world.probed.output
+    assert f"results in {world.results}" in world.probed.output
+
+
+def test_reports(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "[u]:bird:[/u]"
+    result = fs("report", world.results, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "[b]:smile:[/b] · d · lda · split: fold:bird" in result.output
+    assert f"table: {out}" in result.output
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "[b]:smile:[/b] · d" in page
+    assert r"\x1b[31mb and [b]:smile:[/b] in d" in page
+    assert "\x1b" not in page
+
+
+@pytest.mark.parametrize("command", ["ls", "info", "verify"])
+def test_what_a_store_holds(world: World, command: str) -> None:
+    result = fs(command, world.store)
+    assert result.exit_code == 0, result.output
+    if command == "info":
+        assert r"[b]:smile:[/b], \x1b[31mb" in result.output
+        assert r"(e.g. '\x1b[31mred 2')" in result.output
+
+
+def test_audits(world: World, tmp_path: Path) -> None:
+    table = pd.read_csv(world.manifest, keep_default_na=False)
+    table.loc[30:, "[b]:smile:[/b]"] = "\x1b[31mRed"  # nearly another class
+    table["path"] = [world.manifest.parent / p for p in table["path"]]
+    table.to_csv(tmp_path / "m.csv", index=False)
+    result = fs("audit", tmp_path / "m.csv", "--store", world.store, "--out", tmp_path / "page", "-q")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'm.csv'}: 40 clips of 40 files" in result.output
+    assert r"\x1b[31mRed" in result.output
+    for name in ("audit.txt", "index.html"):
+        text = (tmp_path / "page" / name).read_text(encoding="utf-8")
+        assert r"\x1b[31mRed" in text.replace("<wbr>", "")
+        assert "\x1b" not in text
+
+
+def test_attaching_and_notes(world: World) -> None:
+    result = fs("manifest", "attach", world.store, world.manifest)
+    assert r"[b]:smile:[/b], \x1b[31mb attached" in result.output
+
+
+@pytest.mark.parametrize(("name", "shown"), list(zip(ODD, SHOWN, strict=True)))
+def test_errors_name_what_was_given_on_one_line(world: World, tmp_path: Path, name: str, shown: str) -> None:
+    for arguments in (
+        ("ls", tmp_path / name),
+        ("probe", "--store", world.store, "--label", name, "--out", tmp_path / "r", "-q"),
+        ("extract", "--manifest", f"{name}.csv", "--dataset", "d", "--model", "logmel", "--store", "s"),
+        ("extract", "--manifest", world.manifest, "--dataset", "d", "--model", f"./{name}", "--store", "s"),
+        ("info", world.store, "--model", name),
+        ("info", world.store, f"--{name}"),
+        (name,),
+    ):
+        result = fs(*arguments)
+        assert result.exit_code == 2, (arguments, result.output, result.exception)
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert shown in result.stderr.replace("\\\\", "\\"), (arguments, result.stderr)
