@@ -39,7 +39,7 @@ CSV_COLUMNS = [
     "majority_uar",
     "n_test",
     "held_out",
-    "n_groups",
+    "n_groups_all",
     "n_groups_tested",
     "same_clips",
     "best",
@@ -112,7 +112,7 @@ def _csv_rows(question: Question) -> pd.DataFrame:
     import pandas as pd
 
     scope, rows = question.scope, question.summary
-    known = {"n_groups": scope.n_groups, "n_groups_tested": scope.n_groups_tested}
+    known = {"n_groups_all": scope.n_groups, "n_groups_tested": scope.n_groups_tested}
     return rows.assign(
         held_out=scope.held_out,
         same_clips=[model not in scope.other_clips for model in rows["model"]],
@@ -187,8 +187,8 @@ def unlike(question: Question) -> str:
     others = ", ".join(f"{model} ({tested(question, model)} test clips)" for model in models)
     than = "" if models == [reference] else f" as {reference} ({tested(question, reference)})"
     return (
-        f"{UNLIKE} Not over the same clips, labels or groups{than}: {others}. These scores do not compare; "
-        "probe all models and split seeds again."
+        f"{UNLIKE} Not over the same clips, labels or groups{than}: {others}. These scores do not compare: "
+        "bring all models to one manifest, and probe all of them and all split seeds again."
     )
 
 
@@ -226,7 +226,8 @@ def _caption(question: Question) -> str:
 
 def extent(question: Question) -> str:
     """What is held out, and how many clips the answer is of: ``bird held out: 4 groups; 221 test clips``."""
-    clips = f"{tested(question, str(question.answer['model']))} test clips"
+    n = tested(question, str(question.answer["model"]))
+    clips = f"{n} test clip{'s' * (n != '1')}"
     draws = question.answer_fits["split_seed"].nunique()
     return f"{question.scope}; {clips}{f' in each of {draws} draws' if draws > 1 else ''}"
 

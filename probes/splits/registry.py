@@ -102,6 +102,8 @@ def with_group(text: str, column: str) -> str:
     Raises:
         ConfigError: the split holds no groups out, or names a column already.
     """
+    if not column:
+        raise ConfigError("--group: expected the name of a column, or path, got ''")
     spec = parse_split(text)
     if not KINDS[spec.kind].grouped:
         raise ConfigError(f"--group {column}: {_no_groups(text)}")
