@@ -53,8 +53,8 @@ def is_group(label: TextArray, group: TextArray) -> bool:
 
 
 def in_one_group(label: TextArray, group: TextArray) -> bool:
-    """Whether every class lies in one group: held out, none that is tested was ever trained."""
-    if not len(group) or (group == "").any():
+    """Whether every class lies in one of several groups: held out, none that is tested was ever trained."""
+    if not len(group) or (group == "").any() or (group == group[0]).all():
         return False
     return bool(len(pd.MultiIndex.from_arrays([label, group]).unique()) == pd.Series(label).nunique())
 

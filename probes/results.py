@@ -372,7 +372,7 @@ def _write_run(out: Path, run: Mapping[str, Any]) -> None:
 def _asked(call: Mapping[str, Any]) -> str:
     """What a call asked, as JSON: its configuration without what decides no result, the store in full."""
     decides = {k: v for k, v in call["config"].items() if k not in ("cluster", "memory", "out")}
-    config = {k: v for k, v in decides.items() if v not in (None, [], {})}  # or was no option yet
+    config = {k: v for k, v in decides.items() if v not in (None, (), [], {})}  # or was no option yet
     return json.dumps({**config, "store": store_of(call)}, sort_keys=True)
 
 

@@ -175,6 +175,7 @@ def test_answers_that_are_not_asked_again_are_told_of(birds: Birds) -> None:
     assert set(read_results(birds.out)["classifier"]) == {"lda"}
 
 
+@pytest.mark.slow
 def test_answers_over_other_clips_are_marked(birds: Birds, tmp_path: Path) -> None:
     """Two models, of which one is asked again after the corpus grew."""
     result = fs("extract", "--manifest", birds.write(), "--dataset", "d", "--model", "mfcc", "--store",
