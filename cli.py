@@ -232,6 +232,13 @@ def extract(
     help="column, random, group, kfold:5, group-kfold:5, logo, nested:5x3, fold:COLUMN, sarkar2025, …; "
     "default: the manifest's split column, else by group, else random.",
 )
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    help="Column whose values are held out together: group, path (the audio file) or a label column; may be "
+    "repeated, each is a split of its own. Goes with the splits by group; default: the manifest's group.",
+)
 @click.option("--split-seed", type=int, default=0, show_default=True, help="Seed that draws the split.")
 @click.option(
     "--seeds",

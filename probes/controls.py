@@ -83,7 +83,7 @@ def check_groups(control: str, rows: Rows) -> None:
     if len(without):
         raise LabelError(
             f"{rows.what}: control {BY_GROUP} needs a group for every row, {len(without)} have none "
-            f"(such as {rows.utterance_id[without[0]]!r}); fill the manifest's group column"
+            f"(such as {rows.utterance_id[without[0]]!r}); fill the manifest's column {rows.grouped_by!r}"
         )
 
 

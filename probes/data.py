@@ -13,11 +13,12 @@ import pandas as pd
 
 from featurestore import open_store
 from featurestore.errors import LabelError, StoreError, did_you_mean
-from featurestore.fingerprint import digest
+from featurestore.fingerprint import digest, digest_columns
 from featurestore.labels import is_multilabel
 from featurestore.manifest import CONTRACT_COLUMNS
+from probes.groups import group_cells
 from probes.multilabel import class_names, indicator, rarest_label
-from probes.splits import IntArray, Rows, Split, make_split, parse_split
+from probes.splits import GROUP, IntArray, Rows, Split, TextArray, make_split, parse_split
 from probes.tasks import ProbeTask, data_digest
 
 if TYPE_CHECKING:
@@ -49,6 +50,30 @@ class Labelled:
         rows = self.rows if self.sets is None else replace(self.rows, label=self.sets)
         return data_digest(self.key_fingerprint, list(self.audio_hash), rows, split)
 
+    @property
+    def cells(self) -> TextArray:
+        """What the label column holds `[n]`: classes, or whole sets of them."""
+        return self.rows.label if self.sets is None else self.sets
+
+    def clips(self, split: str) -> str:
+        """Digest of what a split is drawn from, of whatever model and in whatever order: ids, labels, groups.
+
+        Fits with the same are about the same clips; rows that the split places nowhere take no part.
+        """
+        rows, kind = self.rows, parse_split(split).kind
+        columns = [rows.utterance_id, self.cells, rows.group]
+        placed = np.ones(len(rows), dtype=bool)
+        if kind == "sarkar2025" and rows.place is not None:
+            columns.append(rows.place.astype(object))
+        given = {"column": rows.part, "fold": rows.fold}.get(kind)
+        if given is not None:
+            columns.append(given)
+            placed = given != ""
+        order = rows.by_id[placed[rows.by_id]]
+        return digest_columns(
+            f"{len(order)} {rows.n_manifest * (kind == 'sarkar2025')}", (c[order] for c in columns)
+        )
+
     def group_digest(self) -> str:
         """Digest of id and group of every row, whatever their order (sha256)."""
         pairs = zip(self.rows.utterance_id, self.rows.group, strict=True)
@@ -69,7 +94,8 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
     values = index[label].to_numpy(dtype=object)
     position = np.flatnonzero((index["status"] == STATUS_OK).to_numpy() & (values != ""))
     ids = index["utterance_id"].to_numpy(dtype=object)[position]
-    column = parse_split(split).column if split else ""
+    spec = parse_split(split) if split else None
+    column, grouped_by = (spec.column, spec.group or GROUP) if spec else ("", GROUP)
     if column and column not in (*known, "group"):
         raise LabelError(unknown_label(column, known, where).replace("label", "split: column", 1))
     # The index is in the order of the plan; the manifest keeps its own.
@@ -79,12 +105,13 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
     rows = Rows(
         utterance_id=ids,
         label=cells if sets is None else rarest_label(sets),
-        group=index["group"].to_numpy(dtype=object)[position],
+        group=group_cells(features, grouped_by)[position],
         part=index["split"].to_numpy(dtype=object)[position],
         fold=index[column].to_numpy(dtype=object)[position] if column else None,
         place=pd.Index(manifest).get_indexer(ids).astype(np.int64),
         n_manifest=len(manifest),
         what=f"label {label!r} of {where}",
+        grouped_by=grouped_by,
     )
     return Labelled(
         position=position,
@@ -137,18 +164,19 @@ def question_of(task: ProbeTask) -> Question:
         task.split_seed,
         task.fold,
         task.data,
+        task.clips,
     )
 
 
-# Tasks of one label differ in layer and classifier only. `data` names the content exactly, so a
+# Tasks of one label differ in layer and classifier only. `data` and `clips` name the content exactly, so a
 # remembered answer cannot be stale.
 @lru_cache(maxsize=4)
 def _question(
-    store: str, model: str, dataset: str, label: str, split: str, seed: int, fold: int, data: str
+    store: str, model: str, dataset: str, label: str, split: str, seed: int, fold: int, data: str, clips: str
 ) -> Question:
     found = labelled(open_store(store).features(model, dataset), label, split)
     drawn = make_split(split, found.rows, seed, fold)
-    if found.digest(drawn) != data:
+    if found.digest(drawn) != data or (clips and found.clips(split) != clips):
         raise StoreError(
             f"{store}: {model}/{dataset} changed while it was probed; run the same command again"
         )

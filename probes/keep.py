@@ -17,11 +17,13 @@ from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import check_folder
 from featurestore.writer import package_versions
 from probes import results
+from probes.data import labelled
 from probes.multilabel import THRESHOLD, cells_of
-from probes.planning import make_plan
+from probes.planning import Plan, make_plan
 from probes.saved import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
 from probes.selection import answers, chosen_fits, ranked
-from probes.splits import TextArray
+from probes.split_files import compare, kept_split, part_column, row_columns
+from probes.splits import TextArray, make_splits
 from probes.storable import to_store
 from probes.tasks import Fit, ProbeConfig, ProbeTask
 from probes.worker import fit_bundle, over_all, prepare
@@ -164,7 +166,7 @@ def _asks(config: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     )
 
 
-def _task_found(row: Mapping[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, Fit]:
+def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, Fit]:
     """`_task_of` the first store that holds what was asked.
 
     Raises:
@@ -173,7 +175,7 @@ def _task_found(row: Mapping[str, Any], stores: Sequence[str], folder: Path) -> 
     errors: list[StoreError] = []
     for store in stores:
         try:
-            return _task_of(row, store)
+            return _task_of(row, store, folder)
         except StoreError as error:
             errors.append(error)
     if isinstance(errors[0], CorruptData):
@@ -181,7 +183,7 @@ def _task_found(row: Mapping[str, Any], stores: Sequence[str], folder: Path) -> 
     raise StoreError(f"{errors[0]} (if the store of {folder} has moved, give --store)") from errors[0]
 
 
-def _task_of(row: Mapping[str, Any], store: str) -> tuple[ProbeTask, Fit]:
+def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, Fit]:
     """The very question that a row of the results answers.
 
     Raises:
@@ -200,13 +202,28 @@ def _task_of(row: Mapping[str, Any], store: str) -> tuple[ProbeTask, Fit]:
         split_seed=int(row["split_seed"]),
     )
     fit = Fit(hparams=str(row["hparams"]), seed=int(row["seed"]))
-    for task in make_plan(config).tasks:
+    plan = make_plan(config)
+    for task in plan.tasks:
         if task.fold == row["fold"] and task.question(fit) == row["fingerprint"]:
             return replace(task, fits=(fit,)), fit
     raise StoreError(
-        f"{store}: {row['model']}/{row['dataset']} or its labels changed since this probe was fitted; "
-        "run fs probe again"
+        f"{store}: {row['model']}/{row['dataset']} changed since this probe was fitted "
+        f"({_what_changed(row, store, folder, plan)}); run fs probe again"
     )
+
+
+def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) -> str:
+    """How the rows of a split differ from those that a fit was made of, in words."""
+    before = kept_split(folder, row)
+    if before is None:
+        return "rows, labels, groups or embeddings"
+    features = open_store(store).features(row["model"], row["dataset"])
+    rows = labelled(features, row["label"], row["split"])
+    splits = make_splits(row["split"], rows.rows, int(row["split_seed"]))
+    now = pd.DataFrame({**row_columns(rows), **{str(s.fold): part_column(rows, s) for s in splits}})
+    was = [s for s in results.read_splits(folder) if results.split_name(s) == results.split_name(row)]
+    made = {s.get("extraction") for s in (*was, *plan.splits)} - {None}
+    return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
 
 
 def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[SavedProbe, TextArray, TextArray]:

@@ -13,6 +13,7 @@ from featurestore import open_store
 from featurestore.fingerprint import digest_columns
 from probes.alike_files import Alike, find_alike
 from probes.data import labelled
+from probes.groups import is_group
 from probes.leakage import Leak, LeakageReport, find_leaks
 from probes.splits import IntArray, Split, make_split
 
@@ -57,11 +58,14 @@ def check_splits(
         if last is None or last[0] != key:
             features = opened.features(model, dataset)
             rows = labelled(features, label, text)
-            last = (key, rows, features.index.loc[rows.position, COLUMNS].reset_index(drop=True))
+            table = features.index.loc[rows.position, COLUMNS].reset_index(drop=True)
+            if rows.sets is None and is_group(rows.rows.label, table["group"].to_numpy(dtype=object)):
+                table["group"] = ""  # what is asked for: every class that is tested has to be in training too
+            last = (key, rows, table)
         _, rows, table = last
         split = make_split(text, rows.rows, record["split_seed"], record["fold"])
         if keep is not None:
-            keep.add(record, rows.rows, split)
+            keep.add(record, rows, split)
         of = _digest(rows, table, split)
         name = (dataset, label, text, record["fold"], of)
         if name not in reports and of in known:

@@ -76,12 +76,17 @@ def confusion(targets: Labels, predictions: Labels, classes: Sequence[Any]) -> n
     return np.asarray(confusion_matrix(targets, predictions, labels=list(classes)), dtype=np.int64)
 
 
-def chance_level(targets: Labels) -> float:
-    """Expected UAR of guessing without looking: 1 / (number of classes present)."""
-    n = len(np.unique(np.asarray(targets)))
-    if n == 0:
-        raise ValueError("chance level of no targets")
-    return 1.0 / n
+def chance_level(targets: Labels, train: Labels | None = None) -> float:
+    """Expected UAR on `targets` of guessing among the classes of `train`, each as often as any other.
+
+    A class that was trained is then recalled in 1 / (classes trained) of its rows, one that was not never:
+    a fold that tests two of four trained classes has 0.25. Without `train` it is all classes of `targets`.
+    """
+    tested = np.unique(np.asarray(targets))
+    can_say = tested if train is None else np.unique(np.asarray(train))
+    if len(can_say) == 0 or len(tested) == 0:
+        raise ValueError(f"chance level of no {'training rows' if len(tested) else 'targets'}")
+    return float(np.isin(tested, can_say).mean() / len(can_say))
 
 
 def chance_precision(targets: Labels) -> float:
@@ -105,12 +110,18 @@ def f1_macro_sets(targets: Labels, predictions: Labels) -> float:
 
 
 def majority_accuracy(train: Labels, targets: Labels) -> float:
-    """Accuracy of always saying the most frequent class of `train` (the first of equals).
+    """Accuracy of always saying the most frequent class of `train` (the first of equals)."""
+    return accuracy(targets, _majority(train, targets))
 
-    Its UAR is chance, 1 / C, where the targets hold that class, and 0 where not.
-    """
+
+def majority_uar(train: Labels, targets: Labels) -> float:
+    """UAR of always saying the most frequent class of `train` (the first of equals)."""
+    return uar(targets, _majority(train, targets))
+
+
+def _majority(train: Labels, targets: Labels) -> npt.NDArray[Any]:
     classes, counts = np.unique(np.asarray(train), return_counts=True)
-    return float(np.mean(np.asarray(targets) == classes[counts.argmax()]))
+    return np.full(len(np.asarray(targets)), classes[counts.argmax()])
 
 
 def auroc_macro(targets: Labels, scores: Floats) -> float:

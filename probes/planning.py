@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from featurestore import open_store
 from featurestore.errors import ConfigError, KeyNotFound, LabelError, did_you_mean
+from featurestore.fingerprint import digest as fingerprint_digest
 from featurestore.key import KeyInfo, read_keys
 from featurestore.labels import class_sizes, doubtful_classes
 from featurestore.layers import format_layers, parse_layers
@@ -21,11 +22,12 @@ from probes.classifiers import get_classifier
 from probes.combine import EACH, check_layers
 from probes.controls import BY_GROUP, check_groups, check_portions
 from probes.data import STATUS_OK, Labelled, labelled, unknown_label
+from probes.groups import advice, is_group, require_other_groups
 from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
 from probes.pooling import FramePooling
 from probes.split_notes import class_sentences
-from probes.splits import Split, default_split, iter_splits
+from probes.splits import KINDS, Split, default_split, iter_splits, parse_split
 from probes.tasks import ProbeConfig, ProbeTask
 
 
@@ -38,12 +40,14 @@ class Plan:
         splits: Their descriptions, as ``_run.json`` keeps them.
         untrained: See `untrained_twins`.
         notes: Sentences about labels and splits that a reader of the scores has to know.
+        replaced: Those of them that say which earlier answers no longer stand; see `probes.replaced`.
     """
 
     tasks: list[ProbeTask]
     splits: list[dict[str, Any]] = field(default_factory=list)
     untrained: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
 
 
 def chosen_keys(config: ProbeConfig) -> list[KeyInfo]:
@@ -89,8 +93,6 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
         known = sorted({name for f in features for name in f.label_columns})
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
-    fits = {combine: config.fits(combine) for combine in config.combine}
-    sources = {name: source_of(name) for name in config.classifiers}
     plan = Plan(tasks=[], untrained=untrained_twins(features))
     for f in features:
         _check_inputs(f, config)
@@ -98,63 +100,90 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
         for label in config.labels:
             if label not in f.label_columns:
                 continue  # a label of another data set of this call
-            found = labelled(f, label, config.split)
-            for control in config.controls:
-                check_groups(control, found.rows)
-            groups = found.group_digest() if BY_GROUP in config.controls else ""
-            if found.sets is not None:
-                _check_sets(config, found.rows.what)
-            cells = found.rows.label if found.sets is None else found.sets
-            doubtful = doubtful_classes(pd.Series(cells, dtype=object))
-            what = f"label {label!r} of {f.dataset}"
-            plan.notes.extend(f"{what}: {sentence}" for sentence in doubtful)
-            index = f.index
-            unlabelled = int(((index[label] == "") & (index["status"] == STATUS_OK)).sum())
-            if unlabelled:
-                plan.notes.append(
-                    f"{what}: {unlabelled:,} of {len(index):,} clips have no label and are left out"
-                )
-            spec = config.split or default_split(found.rows)
-            described: list[dict[str, Any]] = []
-            for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
-                check_portions(config.controls, found.rows, len(split.train))
-                digest = found.digest(split)
-                described.append(_describe(f, label, found, split, fold, digest))
-                plan.tasks.extend(
-                    ProbeTask(
-                        store=config.store,
-                        model=f.model,
-                        dataset=f.dataset,
-                        label=label,
-                        layers=at,
-                        classifier=classifier,
-                        split=spec,
-                        split_seed=config.split_seed,
-                        fold=fold,
-                        data=digest,
-                        fits=tuple(fits[combine][classifier]),
-                        combine=combine,
-                        source=sources[classifier],
-                        control=control,
-                        groups=groups if control == BY_GROUP else "",
-                    )
-                    for control in ("", *config.controls)
-                    for combine, at in looks
-                    for classifier in config.classifiers
-                )
-            if found.sets is None:
-                _require_measurable(described, found.rows.what, spec)
-            name = f"{label} · {f.dataset} · split: {spec}"
-            plan.notes.extend(class_sentences(name, described, ("train", "test")))
-            plan.splits.extend(described)
+            for split in config.splits:
+                found = labelled(f, label, split)
+                if found.sets is not None:
+                    _check_sets(config, found.rows.what)
+                spec = split or default_split(found.rows)
+                plan.notes.extend(_label_notes(f, label, found, spec))
+                _plan_split(plan, config, f, label, found, spec, looks)
     return replace(plan, notes=list(dict.fromkeys(plan.notes)))
 
 
-def _require_measurable(described: Sequence[Mapping[str, Any]], what: str, spec: str) -> None:
+def _plan_split(
+    plan: Plan,
+    config: ProbeConfig,
+    f: Features,
+    label: str,
+    found: Labelled,
+    spec: str,
+    looks: Sequence[tuple[str, tuple[int, ...]]],
+) -> None:
+    """Add the tasks of one label and split of one key to a plan, with the split's folds and notes."""
+    for control in config.controls:
+        check_groups(control, found.rows)
+    require_other_groups(f, label, spec, found.rows, found.position)
+    groups = found.group_digest() if BY_GROUP in config.controls else ""
+    clips = found.clips(spec)
+    fits = {combine: config.fits(combine) for combine in config.combine}
+    sources = {name: source_of(name) for name in config.classifiers}
+    described: list[dict[str, Any]] = []
+    for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
+        check_portions(config.controls, found.rows, len(split.train))
+        digest = found.digest(split)
+        described.append({**_describe(f, label, found, split, fold, digest), "clips": clips})
+        plan.tasks.extend(
+            ProbeTask(
+                store=config.store,
+                model=f.model,
+                dataset=f.dataset,
+                label=label,
+                layers=at,
+                classifier=classifier,
+                split=spec,
+                split_seed=config.split_seed,
+                fold=fold,
+                data=digest,
+                fits=tuple(fits[combine][classifier]),
+                combine=combine,
+                source=sources[classifier],
+                control=control,
+                groups=groups if control == BY_GROUP else "",
+                clips=clips,
+            )
+            for control in ("", *config.controls)
+            for combine, at in looks
+            for classifier in config.classifiers
+        )
+    if found.sets is None:
+        _require_measurable(described, f, found, spec)
+    name = f"{label} · {f.dataset} · split: {spec}"
+    plan.notes.extend(class_sentences(name, described, ("train", "test")))
+    plan.splits.extend(described)
+
+
+def _label_notes(f: Features, label: str, found: Labelled, spec: str) -> Iterator[str]:
+    """What a reader of the scores has to know of a label."""
+    what, rows, index = f"label {label!r} of {f.dataset}", found.rows, f.index
+    for sentence in doubtful_classes(pd.Series(found.cells, dtype=object)):
+        yield f"{what}: {sentence}"
+    unlabelled = int(((index[label] == "") & (index["status"] == STATUS_OK)).sum())
+    if unlabelled:
+        yield f"{what}: {unlabelled:,} of {len(index):,} clips have no label and are left out"
+    if not KINDS[parse_split(spec).kind].grouped and found.sets is None and is_group(rows.label, rows.group):
+        yield (
+            f"{what}: {label} is the group, which split {spec!r} holds none of out; "
+            f"{advice(f, rows, found.position)}"
+        )
+
+
+def _require_measurable(
+    described: Sequence[Mapping[str, Any]], f: Features, found: Labelled, spec: str
+) -> None:
     """Refuse a split in no fold of which a class that is tested is trained: every score would be 0.
 
     Raises:
-        LabelError: it is such a split; so it is where the label is the group, or belongs to it.
+        LabelError: it is such a split. Of splits by group `require_other_groups` told before.
     """
     for split in described:
         parts = split["parts"]
@@ -162,9 +191,8 @@ def _require_measurable(described: Sequence[Mapping[str, Any]], what: str, spec:
             return
     example = next(iter(described[0]["parts"]["test"]["per_class"]))
     raise LabelError(
-        f"{what}: in no fold of split {spec!r} is a class of the test rows trained, such as {example!r} in "
-        "fold 0, so that every score would be 0; where the label is what the groups are, choose --split "
-        "kfold:5 or random"
+        f"{found.rows.what}: in no fold of split {spec!r} is a class of the test rows trained, such as "
+        f"{example!r} in fold 0, so that every score would be 0; {advice(f, found.rows, found.position)}"
     )
 
 
@@ -244,7 +272,7 @@ def _describe(
     """A split as ``_run.json`` shows it; of label sets a row counts for each of its labels."""
     parts, rows = {}, found.rows
     for name, where in split.parts():
-        cells = rows.label[where] if found.sets is None else found.sets[where]
+        cells = found.cells[where]
         groups = sorted(set(rows.group[where]) - {""})
         parts[name] = {
             "rows": len(where),
@@ -262,11 +290,13 @@ def _describe(
         "rows_left_out": len(rows) - sum(len(where) for _, where in split.parts()),
         "chance": _chance(found, split),
         "digest": digest,
+        "extraction": fingerprint_digest(found.key_fingerprint),
         "parts": parts,
     }
 
 
 def _chance(found: Labelled, split: Split) -> float:
     if found.sets is None:
-        return metrics.chance_level(found.rows.label[split.test].astype(str))
+        label = found.rows.label.astype(str)
+        return metrics.chance_level(label[split.test], label[split.train])
     return metrics.chance_precision(indicator(found.sets[split.test], class_names(found.sets)))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData, StoreError
@@ -93,7 +94,12 @@ COLUMNS = (
     *OWN_MEASURES,
     # digest of embeddings, labels and split; "" in rows of earlier versions
     "data",
+    # UAR of always saying the most frequent class of training
+    "majority_uar",
+    # digest of what the split is drawn from: ids, labels, groups; "" in rows of earlier versions
+    "clips",
 )
+_SINCE = ("majority_accuracy", "majority_uar")  # of single labels; NaN in rows of earlier versions
 #: Fits of controls (`probes.controls`) are kept apart, with these columns too.
 CONTROL_COLUMNS = (*COLUMNS, "control", "codelength_bits", "uniform_bits", "compression")
 
@@ -120,18 +126,22 @@ def prepare(out: Path) -> None:
         ) from error
 
 
-def finished(out: Path) -> set[str]:
-    """Fingerprints of all fits whose task is recorded as done, and whose predictions are there.
+def finished(out: Path, asked: Mapping[str, str]) -> set[str]:
+    """Those fits that are asked for whose task is recorded as done, and whose predictions are there.
+
+    An answer that was found for other groups is none: its predictions name the groups of before.
 
     Args:
         out: Results folder, made by `prepare`.
+        asked: Fingerprints of fits, and the `clips` each is about.
     """
     done: set[str] = set()
     # A damaged file that was deleted is thereby asked for again.
     whole = set.intersection(*({p.name for p in (out / f).iterdir()} for f in BESIDE_TASKS))
     for path in _task_files(out):
         if path.name in whole:
-            done.update(read_parquet(path, ["fingerprint"])["fingerprint"])
+            rows = _fits(path)[["fingerprint", "clips"]].itertuples(index=False)
+            done.update(name for name, clips in rows if name in asked and clips in ("", asked[name]))
     return done
 
 
@@ -157,8 +167,8 @@ def consolidate(out: Path) -> pd.DataFrame:
 
     The order of rows does not depend on the order in which tasks finished.
     """
-    digests = {_split_name(s): str(s.get("digest", "")) for s in read_splits(out)}
-    tables = [_current(_fits(path), digests) for path in _task_files(out)]
+    splits = read_splits(out)
+    tables = [table[answers_of(table, splits)] for table in map(_fits, _task_files(out))]
     ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
     if ordinary is not None:
         write_parquet(ordinary, out / RESULTS_NAME)
@@ -168,19 +178,23 @@ def consolidate(out: Path) -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS)) if ordinary is None else ordinary
 
 
-def _current(table: pd.DataFrame, digests: Mapping[tuple[Any, ...], str]) -> pd.DataFrame:
-    """Rows that answer what was asked last of their split, by the splits in ``_run.json``.
+def answers_of(table: pd.DataFrame, splits: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
+    """Which rows answer what was asked last of their split `[n]`, by the splits in ``_run.json``.
 
-    Left out are rows of a split whose data has changed since, and of folds that it no longer has. Splits
-    that are not described, and rows that do not say what their data was, stay.
+    Not so are rows of a split whose data or groups have changed since, and of folds that it no longer has.
+    Splits that are not described, and rows that do not say what their data was, stay.
     """
-    draws = {name[:-1] for name in digests}
-    names = list(zip(*(table[c] for c in SPLIT), strict=True))
-    keep = [
-        name[:-1] not in draws or (name in digests and (not data or digests[name] in ("", data)))
-        for name, data in zip(names, table["data"], strict=True)
-    ]
-    return table[np.array(keep, dtype=bool)]
+    held = {split_name(s): (str(s.get("digest", "")), str(s.get("clips", ""))) for s in splits}
+    draws = {name[:-1] for name in held}
+
+    def is_current(name: tuple[Any, ...], of: tuple[str, str]) -> bool:
+        if name[:-1] not in draws:
+            return True
+        return name in held and all(not a or b in ("", a) for a, b in zip(of, held[name], strict=True))
+
+    names = zip(*(table[c] for c in SPLIT), strict=True)
+    digests = zip(table["data"], table["clips"], strict=True)
+    return np.array([is_current(n, d) for n, d in zip(names, digests, strict=True)], dtype=bool)
 
 
 def _latest(tables: list[pd.DataFrame], identity: Sequence[str]) -> pd.DataFrame | None:
@@ -230,17 +244,14 @@ def _fits(path: Path) -> pd.DataFrame:
 def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     """A table with whole numbers or nothing as `layer`, and columns that older tables lack."""
     table = table.copy()
-    if "data" not in table:
-        table["data"] = ""
+    for name in ("data", "clips"):
+        if name not in table:
+            table[name] = ""
     table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
     if "combine" not in table:
         table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
     return table.assign(
-        **{
-            name: float("nan")
-            for name in (*MAP_COLUMNS, *OWN_MEASURES, "majority_accuracy")
-            if name not in table
-        }
+        **{name: float("nan") for name in (*MAP_COLUMNS, *OWN_MEASURES, *_SINCE) if name not in table}
     )
 
 
@@ -295,8 +306,9 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     """
     earlier = read_run(out)
     splits = list(record["splits"])
-    described = {_split_name(s)[:-1] for s in splits}
-    splits += [s for s in earlier.get("splits", []) if _split_name(s)[:-1] not in described]
+    described = {split_name(s)[:-1] for s in splits}
+    splits += [s for s in earlier.get("splits", []) if split_name(s)[:-1] not in described]
+    replaced = list(dict.fromkeys([*earlier.get("replaced", []), *record.get("replaced", [])]))
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
@@ -306,7 +318,10 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     same = [c for c in calls_of(earlier) if _asked(c) == asked]
     others = [c for c in calls_of(earlier) if _asked(c) != asked]
     call["finished"] = any(c.get("finished", False) for c in same)
-    _write_run(out, {**record, "splits": splits, "untrained": twins, "calls": [*others, call]})
+    _write_run(
+        out,
+        {**record, "splits": splits, "untrained": twins, "replaced": replaced, "calls": [*others, call]},
+    )
 
 
 def mark_finished(out: Path, config: Mapping[str, Any]) -> None:
@@ -338,7 +353,7 @@ def read_run(out: Path) -> dict[str, Any]:
     try:
         run = dict(json.loads(path.read_text(encoding="utf-8")))
         for split in run["splits"]:
-            _split_name(split)
+            split_name(split)
         for call in run.get("calls", []):
             _asked(call)
             if not all(isinstance(call["config"][name], list) for name in _LISTS):
@@ -360,7 +375,8 @@ def _write_run(out: Path, run: Mapping[str, Any]) -> None:
 
 def _asked(call: Mapping[str, Any]) -> str:
     """What a call asked, as JSON: its configuration without what decides no result, the store in full."""
-    config = {k: v for k, v in call["config"].items() if k not in ("cluster", "memory", "out")}
+    decides = {k: v for k, v in call["config"].items() if k not in ("cluster", "memory", "out")}
+    config = {k: v for k, v in decides.items() if v not in (None, (), [], {})}  # or was no option yet
     return json.dumps({**config, "store": store_of(call)}, sort_keys=True)
 
 
@@ -384,7 +400,8 @@ def read_splits(out: Path) -> list[dict[str, Any]]:
     return list(read_run(out).get("splits", []))
 
 
-def _split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
+def split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What names one fold, as `SPLIT`; all but the last name a draw."""
     return tuple(split[k] for k in SPLIT)
 
 

@@ -21,6 +21,7 @@ from probes.bundles import bundles
 from probes.leak_check import check_splits
 from probes.leakage import LeakageReport
 from probes.planning import Plan, chosen_keys, make_plan
+from probes.replaced import replaced_sentences
 from probes.selection import summarise
 from probes.split_files import SplitFiles
 from probes.tasks import Fit, ProbeConfig, ProbeTask
@@ -118,8 +119,8 @@ def run_probe(
     keys = chosen_keys(config)
     large = _is_large(config.store, keys)
     plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)
-    asked = {t.question(f) for t in plan.tasks for f in t.fits}
-    done = results.finished(config.out) & asked
+    asked = {t.question(f): t.clips for t in plan.tasks for f in t.fits}
+    done = results.finished(config.out, asked)
     tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
     n_fits = sum(len(t.fits) for t in tasks)
     record = _run_record(config, plan)
@@ -159,8 +160,11 @@ def plan_and_check(config: ProbeConfig, keys: Sequence[KeyInfo]) -> tuple[Plan, 
         # The layer nearest to the sound: later ones are trained to overlook differences.
         key = (task.model, task.dataset)
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
-    earlier, kept = results.read_splits(config.out), SplitFiles(config.out)
-    return plan, check_splits(config.store, plan.splits, first_layer, earlier, kept, config.out)
+    earlier = results.read_splits(config.out)
+    kept = SplitFiles(config.out, earlier)
+    reports = check_splits(config.store, plan.splits, first_layer, earlier, kept, config.out)
+    replaced = replaced_sentences(config.out, plan.splits, kept.changes, plan.tasks)
+    return replace(plan, notes=[*plan.notes, *replaced], replaced=replaced), reports
 
 
 def _is_large(store: str, keys: Sequence[KeyInfo]) -> bool:
@@ -219,6 +223,16 @@ def _without(task: ProbeTask, done: set[str]) -> ProbeTask:
     return replace(task, fits=fits)
 
 
+def _chance(plan: Plan) -> dict[str, float]:
+    """Mean over folds of the score of guessing, by data set, label and, where there are several, split."""
+    several = len({s["split"] for s in plan.splits}) > 1
+    found: dict[str, list[float]] = {}
+    for s in plan.splits:
+        name = "/".join([s["dataset"], s["label"], *([s["split"]] if several else [])])
+        found.setdefault(name, []).append(s["chance"])
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
 def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
     versions = {}
     for name in VERSIONS_OF:
@@ -231,7 +245,8 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
         "config": config.to_json(),
         "layers": sorted({layer for t in plan.tasks for layer in t.layers}),
         "versions": versions,
-        "chance": {f"{s['dataset']}/{s['label']}": s["chance"] for s in plan.splits},
+        "chance": _chance(plan),
+        "replaced": plan.replaced,
         "splits": plan.splits,
         "untrained": plan.untrained,
         "keys": {path: [c.to_json() for c in calls] for path, calls in histories.items()},

@@ -24,6 +24,8 @@ CURVE = ("model", "dataset", "label", "classifier", "split", "combine")
 # Rows stand in the order of both; `layers` alone, which is never missing, tells places apart.
 PLACE = ("layer", "layers")
 UAR, MAP = "UAR", "mAP"
+# What takes no probe; averaged as scores are.
+BASELINES = ("chance", "majority_uar", "majority_accuracy")
 # A test fold of one draw: within one, seeds and inner folds are averaged.
 OUTER = ("split_seed", "outer")
 
@@ -80,7 +82,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         Columns model, dataset, label, classifier, split, combine, layer, layers, hparams, n_fits, n_splits,
         n_settings, metric, `score_val_mean`, `score_val_std`, `score_test_mean`, `score_test_std` (n-1; NaN
         for one value), the same for `uar_…` (NaN for label sets) and, if there are label sets, `map_…`;
-        chance, best.
+        `BASELINES`, n_test (clips tested, over all folds of a draw), best.
     """
     fits = chosen_settings(table)
     stats = _averages(fits, [*CURVE, "layers"])
@@ -193,7 +195,8 @@ def _prefer(fits: pd.DataFrame, by: list[str], what: list[str]) -> pd.DataFrame:
 def _averages(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Mean and spread of scores: over seeds and inner folds, then over test folds."""
     grouped = fits.groupby(by, sort=False)
-    per_fold = fits.groupby([*by, *OUTER, "fold"], sort=False)[["score_val", "score_test", "chance"]].mean()
+    averaged = ["score_val", "score_test", *(name for name in BASELINES if name in fits)]
+    per_fold = fits.groupby([*by, *OUTER, "fold"], sort=False)[averaged].mean()
     per_outer = per_fold.groupby([*by, *OUTER], sort=False).mean().groupby(by, sort=False)
     out = grouped.agg(
         hparams=("hparams", lambda h: h.mode().iloc[0]), n_fits=("seed", "size"), metric=("metric", "first")
@@ -204,7 +207,12 @@ def _averages(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for name in ("score_val", "score_test"):
         out[f"{name}_mean"] = per_outer[name].mean()
         out[f"{name}_std"] = per_outer[name].std().where(several, grouped[name].std())
-    out["chance"] = per_outer["chance"].mean()
+    for name in averaged[2:]:
+        out[name] = per_outer[name].mean()
+    if "n_test" in fits:
+        # Inner folds and seeds test the same clips.
+        tested = fits.groupby([*by, *OUTER], sort=False)["n_test"].first()
+        out["n_test"] = tested.groupby([*by, OUTER[0]], sort=False).sum().groupby(by, sort=False).mean()
     for name, metric in (("uar", UAR), ("map", MAP)):
         if metric == UAR or (out["metric"] == metric).any():
             for part in ("val_mean", "val_std", "test_mean", "test_std"):

@@ -19,7 +19,7 @@ from featurestore.runners import check_cluster
 from probes.classifiers import expand_grid, get_classifier
 from probes.combine import EACH, WEIGHTED, check_combinations
 from probes.controls import check_controls
-from probes.splits import Rows, Split, check_split
+from probes.splits import GROUP, Rows, Split, check_split, with_group
 from probes.weighted import LAYER_LEARNING_RATE
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
@@ -46,6 +46,8 @@ class ProbeConfig:
         grid: Settings by classifier: name to setting to values (or one value).
         split: Name of a splitter; None takes the manifest's split column if it has one, else its
             groups, else random.
+        groups: Columns whose values are held out together, one split for each: `group`, `path` (the audio
+            file) or a label column. Without `split` the split is "group" then.
         split_seed: Seed of the split, apart from the probes' seeds: these show the spread of
             training on one split.
         n_seeds: Fits with seeds 0 … n_seeds-1.
@@ -65,6 +67,7 @@ class ProbeConfig:
     combine: tuple[str, ...] = (EACH,)
     grid: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     split: str | None = None
+    groups: tuple[str, ...] = ()
     split_seed: int = 0
     n_seeds: int = 1
     controls: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
         object.__setattr__(self, "out", Path(self.out))
-        for name in ("labels", "models", "datasets", "classifiers", "combine", "controls"):
+        for name in ("labels", "models", "datasets", "classifiers", "combine", "groups", "controls"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigError(f"{name}: expected a list of names, got the text {value!r}")
@@ -91,6 +94,7 @@ class ProbeConfig:
             raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
         if self.split is not None:
             check_split(self.split)
+        assert self.splits  # checks them
         check_cluster(self.cluster)
         if self.memory is not None:
             parse_bytes(self.memory)
@@ -102,6 +106,17 @@ class ProbeConfig:
                 raise ConfigError(f"grid: settings for classifier {name!r}, but the classifiers are {asked}")
         for combine in self.combine:
             self.fits(combine)
+
+    @property
+    def splits(self) -> tuple[str | None, ...]:
+        """The splits that are asked for, with the columns of their groups; None for the manifest's default.
+
+        Raises:
+            ConfigError: groups are named for a split that has none.
+        """
+        if not self.groups:
+            return (self.split,)
+        return tuple(with_group(self.split or GROUP, column) for column in self.groups)
 
     def fits(self, combine: str = EACH) -> dict[str, list[Fit]]:
         """Settings and seeds of every fit, by classifier."""
@@ -163,6 +178,8 @@ class ProbeTask:
         combine: See `probes.combine`.
         source: What the name of a plugin stands for; see `probes.plugins`.
         groups: Digest of id and group of every row, where labels are drawn by group; "" elsewhere.
+        clips: What the split is drawn from, see `probes.data.Labelled.clips`. No part of the question, whose
+            data says which row is where; an answer that was found for other groups is found anew.
     """
 
     store: str
@@ -180,6 +197,7 @@ class ProbeTask:
     control: str = ""
     source: str = ""
     groups: str = ""
+    clips: str = ""
 
     @property
     def layer(self) -> int | None:

@@ -276,6 +276,7 @@ def _asked(task: ProbeTask, fit: Fit) -> dict[str, Any]:
         "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         "fingerprint": task.question(fit),
         "data": task.data,
+        "clips": task.clips,
     }
 
 
@@ -353,6 +354,7 @@ def _test_metrics(
         "f1_macro_test": metrics.f1_macro(y, guess),
         "auroc_macro_test": metrics.auroc_macro(y, scores) if finite else nan,
         "ece_test": metrics.expected_calibration_error(y, scores) if probabilistic and finite else nan,
-        "chance": metrics.chance_level(y),
+        "chance": metrics.chance_level(y, data.y["train"]),
         "majority_accuracy": metrics.majority_accuracy(data.y["train"], y),
+        "majority_uar": metrics.majority_uar(data.y["train"], y),
     }

@@ -122,18 +122,19 @@ def print_tables(
 def print_saved_probe(saved: SavedSummary) -> None:
     """What was saved, how good it was, and whether it is the one that was recorded."""
     from featurestore.layers import format_layers
+    from probes.splits import held_out
 
     out, card = console(), saved.card
+    n, differ = card.reproduced["n_test"], card.reproduced["n_differ"]
     split, _, fold = card.split
     place = f"{'layer' if len(card.layers) == 1 else card.combine} {format_layers(card.layers)}"
     name, prefix = ("mAP", "map") if card.multilabel else ("UAR", "uar")
     val, test = (100 * card.scores.get(f"{prefix}_{part}", float("nan")) for part in ("val", "test"))
     out.print(
         f"{card.label} by {card.classifier} on {place} of {card.model}, trained on {card.dataset} "
-        f"(split {split}, fold {fold}, seed {card.seed}); {name} {val:.1f} % on validation, "
-        f"{test:.1f} % on test",
+        f"(split {split}: {held_out(split)}; fold {fold}, seed {card.seed}); "
+        f"{name} {val:.1f} % on validation, {test:.1f} % on {counted(n, 'test clip')}"
     )
-    n, differ = card.reproduced["n_test"], card.reproduced["n_differ"]
     out.print(f"fitted again: {n - differ} of {n} test predictions are those on record")
     if differ:
         out.print(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import DependencyMissing
 from probes.report.combined import draw_combined
+from probes.report.tables import UNLIKE, extent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,8 +123,17 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
         _panel(ax, question, styles)
         ax.set_ylim(*_limits(data.questions))
         if legend:
-            ax.set_title(question.heading, loc="left", fontsize=10, fontweight="bold", pad=17)
-            ax.text(0, 1.025, question.setting, transform=ax.transAxes, fontsize=8, color=MUTED)
+            ax.set_title(
+                question.heading,
+                loc="left",
+                fontsize=10,
+                fontweight="bold",
+                pad=28 + 11 * bool(question.scope.other_clips),
+            )
+            below = f"{question.setting}\n{extent(question)}"
+            if question.scope.other_clips:
+                below += f"\n{UNLIKE} of other clips: {', '.join(sorted(question.scope.other_clips))}"
+            ax.text(0, 1.025, below, transform=ax.transAxes, fontsize=8, color=MUTED, linespacing=1.3)
     for ax in axes.flat[len(questions) :]:
         ax.remove()
     for row in axes:

@@ -18,7 +18,7 @@ from probes.combine import EACH
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
 from probes.report.run_info import run_info
-from probes.report.tables import percent, place_of, spread_of, training_gain
+from probes.report.tables import UNLIKE, extent, percent, place_of, spread_of, training_gain, unlike
 from probes.report.warn import warnings_of
 from probes.report.weights import learned_weights
 from probes.selectivity import wide
@@ -70,7 +70,7 @@ def _title(data: ReportData) -> str:
 def _lede(data: ReportData) -> str:
     n_probes = sum(len(q.fits) for q in data.questions)
     models = len(data.models)
-    splits = _and(list(dict.fromkeys(q.split for q in data.questions)))
+    splits = _and(list(dict.fromkeys(f"{q.split} ({q.scope.held_out})" for q in data.questions)))
     return (
         f"{n_probes} probes on frozen features of {models} model{'s' * (models != 1)}, "
         f"split by {splits}. Scores are {_metrics(data)} on test clips; "
@@ -95,7 +95,7 @@ def _legend(data: ReportData) -> list[dict[str, Any]]:
 def _question(data: ReportData, question: Question, index: int) -> dict[str, Any]:
     answer = question.answer
     styles = series_styles(data.models)
-    rows = [_row(row, styles[row["model"]].index) for row in question.rows()]
+    rows = [_row(row, styles[row["model"]].index, question) for row in question.rows()]
     best = [_ranked(row, styles, question) for row in _records(question.answers)]
     return {
         "id": f"q{index + 1}",
@@ -126,7 +126,11 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "details": details_of(data, question),
         "controls": _controls(question),
         "gain": training_gain(data, question),
-        "majority": _percent_or_nothing(question.majority_accuracy),
+        "majority": _percent_or_nothing(question.majority[1]),
+        "majority_score": _percent_or_nothing(question.majority[0]),
+        "scope": str(question.scope),
+        "extent": extent(question),
+        "unlike": unlike(question),
     }
 
 
@@ -173,6 +177,8 @@ def _ranked(row: Mapping[str, Any], styles: Mapping[str, Any], question: Questio
         "series": styles[row["model"]].index,
         "place": place_of(row).replace("-", "–") if several else "only",
         "summary": percent(row["score_test_mean"], row["score_test_std"]),
+        "n_test": f"{round(row['n_test']):,}",
+        "unlike": UNLIKE if row["model"] in question.scope.other_clips else "",
     }
 
 
@@ -184,7 +190,7 @@ def _place(row: pd.Series[Any]) -> str:
     return f"{row['combine']} of layers {layers}"
 
 
-def _row(row: Mapping[str, Any], series: int) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], series: int, question: Question) -> dict[str, Any]:
     """Cells of the per-layer table: text to read, and full values to sort by."""
 
     def score(name: str) -> dict[str, str]:
@@ -206,6 +212,8 @@ def _row(row: Mapping[str, Any], series: int) -> dict[str, Any]:
         "r_precision": score("r_precision_test_mean"),
         "r_precision_macro": score("r_precision_macro_test_mean"),
         "n_fits": int(row["n_fits"]),
+        "n_test": round(row["n_test"]),
+        "unlike": UNLIKE if row["model"] in question.scope.other_clips else "",
         "hparams": _settings(row["hparams"]) + _of_several(row),
         "best_layer": bool(row["best"]) and row["combine"] == EACH,
         "best_model": bool(row["best_model"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.errors import StoreError
 from featurestore.printable import printable
 from probes.combine import EACH
+from probes.report.scope import Scope, scope_of, with_baselines
 from probes.results import OWN_MEASURES
 from probes.splits import parse_split
 
@@ -37,8 +38,7 @@ class Question:
         answers_fits: The rows of the results table behind `answers`.
         oracle: `probes.selection.oracle`; shown only when asked for.
         controls: `probes.selectivity.control_summary`; empty where no control was fitted.
-        majority_accuracy: Accuracy of always saying the most frequent class of training; NaN where it
-            was not recorded.
+        scope: What is held out, and of how many clips the scores are.
     """
 
     dataset: str
@@ -52,12 +52,17 @@ class Question:
     answers_fits: pd.DataFrame
     oracle: pd.DataFrame
     controls: pd.DataFrame
-    majority_accuracy: float
+    scope: Scope
 
     @property
     def metric(self) -> str:
         """What the scores are: UAR, or mAP where labels are sets."""
         return str(self.answer["metric"])
+
+    @property
+    def majority(self) -> tuple[float, float]:
+        """UAR and accuracy of always saying the most frequent class of training; NaN where not recorded."""
+        return float(self.answer["majority_uar"]), float(self.answer["majority_accuracy"])
 
     @property
     def n_splits(self) -> int:
@@ -192,10 +197,15 @@ def load_report_data(results_dir: str | Path) -> ReportData:
             f"{path / RESULTS_NAME}: expected at least one fitted probe, found no rows; "
             "run fs probe into this directory first"
         )
-    return ReportData(path=path, questions=_questions(table, read_controls(path)), run=read_run(path))
+    run = read_run(path)
+    splits = run.get("splits", [])
+    table = with_baselines(table, splits)
+    return ReportData(path=path, questions=_questions(table, read_controls(path), splits), run=run)
 
 
-def _questions(table: pd.DataFrame, control_fits: pd.DataFrame) -> list[Question]:
+def _questions(
+    table: pd.DataFrame, control_fits: pd.DataFrame, splits: Sequence[Mapping[str, Any]]
+) -> list[Question]:
     from probes import selection
     from probes.selectivity import control_summary
 
@@ -217,14 +227,14 @@ def _questions(table: pd.DataFrame, control_fits: pd.DataFrame) -> list[Question
                 label=names["label"],
                 classifier=names["classifier"],
                 split=names["split"],
-                chance=float(rows["chance"].mean()),
+                chance=float(answer["chance"]),
                 summary=rows.assign(best_model=rows["best"] & of_answer).reset_index(drop=True),
                 answers=found,
                 fits=_of_question(fits, names),
                 answers_fits=_of_question(answers_fits, names),
                 oracle=_of_question(oracle, names),
                 controls=_of_question(controls, names),
-                majority_accuracy=float(_of_question(answers_fits, names)["majority_accuracy"].mean()),
+                scope=scope_of(_of_question(fits, names), found, splits),
             )
         )
     return questions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UserError
 from probes.report.again import Again
-from probes.splits import KINDS, parse_split
+from probes.splits import KINDS, held_out, parse_split
 
 if TYPE_CHECKING:
     from probes.report.load import ReportData
@@ -31,6 +31,7 @@ OPTIONS = {
     "--classifier": "classifiers",
     "--combine": "combine",
     "--split": "split",
+    "--group": "groups",
     "--split-seed": "split_seed",
     "--seeds": "n_seeds",
     "--control": "controls",
@@ -132,7 +133,7 @@ def _folds(found: Sequence[tuple[Mapping[str, Any], list[str]]]) -> dict[str, An
 
 def _how(text: str) -> str:
     try:
-        return KINDS[parse_split(text).kind].what
+        return f"{KINDS[parse_split(text).kind].what}; {held_out(text)}"
     except UserError:
         return f"Split by {text}"  # of another version
 

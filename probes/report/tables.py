@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from probes.report.load import Question, ReportData
 
-BEST_LAYER, BEST_MODEL = "●", "◆"
+BEST_LAYER, BEST_MODEL, UNLIKE = "●", "◆", "≠"
 CSV_COLUMNS = [
     "dataset",
     "label",
@@ -37,6 +37,12 @@ CSV_COLUMNS = [
     "accuracy_test_mean",
     "f1_macro_test_mean",
     "chance",
+    "majority_uar",
+    "n_test",
+    "held_out",
+    "n_groups_all",
+    "n_groups_tested",
+    "same_clips",
     "best",
     "best_model",
     "hparams",
@@ -84,7 +90,7 @@ def _controls_table(question: Question) -> Table:
 
     heads, lines = wide(question.controls)
     table = Table(
-        title=Text(f"controls · {question.title}", style="bold"),
+        title=Text(f"controls · {question.title}; {question.scope}", style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -100,7 +106,20 @@ def csv_table(data: ReportData) -> pd.DataFrame:
     """One row per question, model and layer; scores as fractions, columns `CSV_COLUMNS`."""
     import pandas as pd
 
-    return pd.concat([q.summary for q in data.questions], ignore_index=True)[CSV_COLUMNS]
+    return pd.concat([_csv_rows(q) for q in data.questions], ignore_index=True)[CSV_COLUMNS]
+
+
+def _csv_rows(question: Question) -> pd.DataFrame:
+    import pandas as pd
+
+    scope, rows = question.scope, question.summary
+    known = {"n_groups_all": scope.n_groups, "n_groups_tested": scope.n_groups_tested}
+    return rows.assign(
+        held_out=scope.held_out,
+        same_clips=[model not in scope.other_clips for model in rows["model"]],
+        n_test=rows["n_test"].round().astype("Int64"),
+        **{name: pd.array([n or None] * len(rows), dtype="Int64") for name, n in known.items()},
+    )
 
 
 def write_csv(data: ReportData, path: Path) -> None:
@@ -131,8 +150,10 @@ def _terminal_table(question: Question, *, oracle: bool) -> Table:
         elif row["best"] and row["combine"] == EACH:
             text = Text.assemble((f"{BEST_LAYER} {text.plain}", "bold"))
         cells[row["model"], place_of(row)] = text
+    other = question.scope.other_clips
     for model in question.models:
-        table.add_column(plain(model), justify="right")
+        mark = (f" {UNLIKE}", "bold yellow") if model in other else ("", "")
+        table.add_column(Text.assemble(plain(model), mark), justify="right")
     single = sorted({layer for model in question.models for layer in question.layers_of(model)})
     combined = [place_of(row) for _, row in question.combined().iterrows()]
     for place in [*map(str, single), *sorted(set(combined))]:
@@ -144,7 +165,32 @@ def _terminal_table(question: Question, *, oracle: bool) -> Table:
     if oracle:
         table.add_section()
         table.add_row("oracle", *(_oracle(question, model) for model in question.models))
+    if other:
+        table.add_section()
+        table.add_row("test clips", *(Text(tested(question, model)) for model in question.models))
+        table.caption = Text.assemble(table.caption or "", (f" {unlike(question)}", "yellow"))
     return table
+
+
+def tested(question: Question, model: str) -> str:
+    """How many clips the scores of a model are of, such as ``221``."""
+    n = question.answers.loc[question.answers["model"] == model, "n_test"]
+    counts = sorted({round(float(count)) for count in n})
+    return " or ".join(f"{count:,}" for count in counts)
+
+
+def unlike(question: Question) -> str:
+    """A sentence where the scores of a question are not all of the same clips; "" where they are."""
+    models = sorted(question.scope.other_clips)
+    if not models:
+        return ""
+    reference = str(question.answer["model"])
+    others = ", ".join(f"{model} ({tested(question, model)} test clips)" for model in models)
+    than = "" if models == [reference] else f" as {reference} ({tested(question, reference)})"
+    return (
+        f"{UNLIKE} Not over the same clips, labels or groups{than}: {others}. These scores do not compare: "
+        "bring all models to one manifest, and probe all of them and all split seeds again."
+    )
 
 
 def _chosen(question: Question, model: str) -> Text:
@@ -176,7 +222,15 @@ def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
 
 
 def _caption(question: Question) -> str:
-    return f"Test {question.metric} in %, {spread_of(question)}; {baselines(question)}."
+    return f"Test {question.metric} in %, {spread_of(question)}; {extent(question)}; {baselines(question)}."
+
+
+def extent(question: Question) -> str:
+    """What is held out, and how many clips the answer is of: ``bird held out: 4 groups; 221 test clips``."""
+    n = tested(question, str(question.answer["model"]))
+    clips = f"{n} test clip{'s' * (n != '1')}"
+    draws = question.answer_fits["split_seed"].nunique()
+    return f"{question.scope}; {clips}{f' in each of {draws} draws' if draws > 1 else ''}"
 
 
 def legend(data: ReportData, *, oracle: bool = False) -> str:
@@ -207,9 +261,9 @@ def training_gain(data: ReportData, question: Question) -> str:
 def baselines(question: Question) -> str:
     """What takes no probe: chance, and always the most frequent class."""
     text = f"chance {100 * question.chance:.1f}"
-    if not math.isnan(question.majority_accuracy):
-        text += f" (always the most frequent class: accuracy {100 * question.majority_accuracy:.1f})"
-    return text
+    known = zip((question.metric, "accuracy"), question.majority, strict=True)
+    shown = [f"{name} {100 * value:.1f}" for name, value in known if not math.isnan(value)]
+    return f"{text} (always the most frequent class: {', '.join(shown)})" if shown else text
 
 
 def spread_of(question: Question) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from featurestore.audit.findings import counted
 from probes.leakage import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
+from probes.report.tables import unlike
 from probes.selection import MAP
 from probes.split_notes import class_sentences
 
@@ -31,6 +32,8 @@ GROUP_ADVICE = (
 def warnings_of(data: ReportData) -> list[str]:
     """Sentences: what limits all numbers first, then what limits single questions."""
     found = [
+        *(f"{q.title}: {sentence}" for q in data.questions if (sentence := unlike(q))),
+        *data.run.get("replaced", []),
         *_of_spread(data),
         *_of_splits(data),
         *undertrained(data),

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from probes.splits.base import PARTS, IntArray, Rows, Split, SplitSpec, TextArray
 from probes.splits.registry import (
+    GROUP,
     KINDS,
+    PATH,
     check_split,
     default_split,
+    group_name,
+    held_out,
     iter_splits,
     make_split,
     make_splits,
+    own_names,
     parse_split,
+    with_group,
 )
 from probes.splits.single import sarkar2025
 
 __all__ = [
+    "GROUP",
     "KINDS",
     "PARTS",
+    "PATH",
     "IntArray",
     "Rows",
     "Split",
@@ -24,9 +32,13 @@ __all__ = [
     "TextArray",
     "check_split",
     "default_split",
+    "group_name",
+    "held_out",
     "iter_splits",
     "make_split",
     "make_splits",
+    "own_names",
     "parse_split",
     "sarkar2025",
+    "with_group",
 ]

@@ -29,6 +29,7 @@ class Rows:
         utterance_id: Unique names.
         label: The class of each row, never "".
         group: What must not straddle a split.
+        grouped_by: Name of the column that `group` holds.
         part: The manifest's own split: train, val, test or "".
         fold: Cells of the column that ``fold:COLUMN`` names; None for other splits.
         place: Place of each row in the manifest, counted from 0 `[n]`; None where it is not known.
@@ -44,6 +45,7 @@ class Rows:
     place: IntArray | None = None
     n_manifest: int = 0
     what: str = "label"
+    grouped_by: str = "group"
 
     def __len__(self) -> int:
         return len(self.utterance_id)
@@ -78,7 +80,7 @@ class Split:
         train: Rows that are learned from `[n_train]`.
         val: Rows that choose epoch, hyper-parameters and layer.
         test: Rows that are scored once.
-        name: What was asked for ("random", "group-kfold:5").
+        name: What was asked for ("random", "group-kfold:5[bird]").
         seed: Seed of the draw.
         fold: Which of the splits of that name.
         missing: Classes without a row in a part, by part.
@@ -102,11 +104,12 @@ class SplitSpec:
     """A split as it was asked for, taken apart.
 
     Attributes:
-        text: As written, such as "nested:5x3".
+        text: As written, such as "nested:5x3" or "group[bird]".
         kind: Name in the registry.
         n_folds: Folds of which each is tested once; 0 where the kind has none.
         n_inner: Inner folds of each (nested splits); otherwise 1.
         column: Label column (``fold:COLUMN``).
+        group: Column whose values are held out together (``group[COLUMN]``); "" for the manifest's `group`.
     """
 
     text: str
@@ -114,6 +117,7 @@ class SplitSpec:
     n_folds: int = 0
     n_inner: int = 1
     column: str = ""
+    group: str = ""
 
     def outer(self, fold: int) -> int:
         """Which test fold the split number `fold` has."""
@@ -154,16 +158,24 @@ def groups_of(rows: Rows, spec: SplitSpec, at_least: int) -> tuple[TextArray, In
     if len(without):
         raise LabelError(
             f"{rows.what}: split {spec.text!r} needs a group for every row, {len(without)} have none "
-            f"(such as {rows.utterance_id[without[0]]!r}); fill the manifest's group column"
+            f"(such as {rows.utterance_id[without[0]]!r}); fill the manifest's column {rows.grouped_by!r}, "
+            "or hold recordings out with --group path"
         )
     groups, group_of = codes(rows.group)
     if len(groups) < at_least:
         fewer = f"ask for {len(groups)} folds, " if 3 <= len(groups) < spec.n_folds else ""
         raise LabelError(
             f"{rows.what}: split {spec.text!r} needs at least {at_least} groups, found {len(groups)} "
-            f"({', '.join(map(repr, groups))}); {fewer}choose --split random or a finer group"
+            f"({', '.join(map(repr, groups))}); {fewer}{_finer(rows)}"
         )
     return groups, group_of
+
+
+def _finer(rows: Rows) -> str:
+    """What to do where there are too few groups."""
+    if rows.grouped_by == "path":
+        return "name a finer column with --group, or choose --split random, which holds no recording out"
+    return "name a finer column with --group, such as --group path (recordings)"
 
 
 def generator(*seed: int) -> np.random.Generator:

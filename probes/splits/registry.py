@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -27,12 +27,14 @@ class Kind:
         what: One sentence for people.
         argument: What follows the name after a colon: "", "K", "K or KxJ" or "COLUMN".
         several: It may make more than one split.
+        grouped: It holds whole groups out.
     """
 
     draw: Draw
     what: str
     argument: str = ""
     several: bool = False
+    grouped: bool = False
 
 
 #: Splits by name.
@@ -40,41 +42,100 @@ KINDS: dict[str, Kind] = {
     "column": Kind(single.by_column, "The parts are the manifest’s own split column"),
     "random": Kind(single.at_random, "70/20/10 of every class, drawn at random, whatever the group"),
     "stratified": Kind(single.at_random, "The same draw as random: 70/20/10 of every class"),
-    "group": Kind(single.by_group, "Whole groups go to one part, near 70/20/10 of the rows"),
+    "group": Kind(single.by_group, "Whole groups go to one part, near 70/20/10 of the rows", grouped=True),
     "stratified-group": Kind(
-        single.by_stratified_group, "Whole groups go to one part, near 70/20/10 of every class"
+        single.by_stratified_group, "Whole groups go to one part, near 70/20/10 of every class", grouped=True
     ),
     "kfold": Kind(folds.kfold, "K folds with equal shares of every class", "K", True),
     "stratified-kfold": Kind(folds.kfold, "The same draw as kfold", "K", True),
-    "group-kfold": Kind(folds.group_kfold, "K folds of whole groups", "K", True),
+    "group-kfold": Kind(folds.group_kfold, "K folds of whole groups", "K", True, True),
     "stratified-group-kfold": Kind(
-        folds.stratified_group_kfold, "K folds of whole groups, near equal shares of every class", "K", True
+        folds.stratified_group_kfold,
+        "K folds of whole groups, near equal shares of every class",
+        "K",
+        True,
+        True,
     ),
     "nested": Kind(folds.nested, "K folds; validation is drawn inside each training part", "K or KxJ", True),
-    "group-nested": Kind(folds.group_nested, "nested, with whole groups", "K or KxJ", True),
+    "group-nested": Kind(folds.group_nested, "nested, with whole groups", "K or KxJ", True, True),
     "stratified-group-nested": Kind(
         folds.stratified_group_nested,
         "nested, with whole groups and near equal shares of every class",
         "K or KxJ",
         True,
+        True,
     ),
-    "logo": Kind(folds.leave_one_group_out, "Every group is tested once", "", True),
+    "logo": Kind(folds.leave_one_group_out, "Every group is tested once", "", True, True),
     "fold": Kind(folds.by_fold_column, "Folds that a label column gives", "COLUMN", True),
     "sarkar2025": Kind(single.by_paper, "The paper’s random split of the manifest’s rows, row for row"),
 }
 
 #: Splits that the manifest decides alone.
 UNSEEDED = ("column", "fold")
+# The manifest's own groups, and the audio files as groups.
+GROUP, PATH, PATH_NAME = "group", "path", "recording (path)"
 # Of fewer rows it is no wonder that classes have one each.
 MANY_ROWS = 20
 
 
 def parse_split(text: str) -> SplitSpec:
-    """Take a split such as ``group-kfold:5`` apart.
+    """Take a split such as ``group-kfold:5`` or ``group-kfold:5[bird]`` apart.
 
     Raises:
         ConfigError: unknown name, or an argument that cannot be.
     """
+    # What follows fold: is the name of a column, brackets and all.
+    found = None if text.startswith("fold:") else re.fullmatch(r"([^\[]*)\[(.*)\]", text, re.DOTALL)
+    if found is None:
+        return _parse(text)
+    spec, column = _parse(found[1]), found[2]
+    if not KINDS[spec.kind].grouped:
+        raise ConfigError(f"split: {_no_groups(spec.text)}, got {text!r}")
+    if column in ("", GROUP):
+        raise ConfigError(f"split: expected {spec.text} or {spec.text}[COLUMN], got {text!r}")
+    return replace(spec, text=text, group=column)
+
+
+def with_group(text: str, column: str) -> str:
+    """The split `text` over the groups that a column gives: ``group[bird]``; plain for the column `group`.
+
+    Raises:
+        ConfigError: the split holds no groups out, or names a column already.
+    """
+    if not column:
+        raise ConfigError("--group: expected the name of a column, or path, got ''")
+    spec = parse_split(text)
+    if not KINDS[spec.kind].grouped:
+        raise ConfigError(f"--group {column}: {_no_groups(text)}")
+    if spec.group:
+        raise ConfigError(f"--group {column}: split {text!r} names its groups already; leave one of them out")
+    grouped = text if column == GROUP else f"{text}[{column}]"
+    parse_split(grouped)
+    return grouped
+
+
+def _no_groups(text: str) -> str:
+    grouped = ", ".join(_form(name) for name, kind in KINDS.items() if kind.grouped)
+    return f"split {text!r} holds no groups out; those that do are {grouped}"
+
+
+def held_out(text: str) -> str:
+    """What a split keeps from training, in words: ``bird held out``."""
+    spec = parse_split(text)
+    if KINDS[spec.kind].grouped:
+        return f"{group_name(spec)} held out"
+    return {
+        "column": "parts as the split column gives them",
+        "fold": f"folds of {spec.column} held out",
+    }.get(spec.kind, "clips held out at random")
+
+
+def group_name(spec: SplitSpec) -> str:
+    """What the groups of a split are called."""
+    return PATH_NAME if spec.group == PATH else spec.group or GROUP
+
+
+def _parse(text: str) -> SplitSpec:
     name, colon, argument = text.partition(":")
     if name not in KINDS:
         hint = did_you_mean(name, KINDS)
@@ -175,7 +236,7 @@ def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
     which = f"fold {split.fold} of split {split.name!r}" if several else f"split {split.name!r}"
     for part, where in split.parts():
         if len(where) == 0:
-            advice = _own_names(rows) or "more rows are needed"
+            advice = own_names(rows) or "more rows are needed"
             raise LabelError(f"{rows.what}: {which} leaves no row for {part} of {len(rows)} rows; {advice}")
     missing = split.missing["train"]
     if not missing:
@@ -183,7 +244,7 @@ def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
     if several and len(np.unique(rows.classes[1][split.train])) >= 2:
         return
     n = {part: int((rows.label[where] == missing[0]).sum()) for part, where in split.parts()}
-    if own := _own_names(rows):
+    if own := own_names(rows):
         advice = own
     elif parse_split(split.name).kind in UNSEEDED:
         advice = "choose another --split, or leave the class out"
@@ -195,7 +256,7 @@ def _require_trainable(split: Split, rows: Rows, *, several: bool) -> None:
     )
 
 
-def _own_names(rows: Rows) -> str:
+def own_names(rows: Rows) -> str:
     """What to say where nearly every row has a class of its own; "" elsewhere."""
     n_classes = len(rows.classes[0])
     if 2 * n_classes <= len(rows) or len(rows) < MANY_ROWS:

@@ -65,6 +65,24 @@ def test_chance_counts_the_classes_that_are_present() -> None:
         metrics.chance_level([])
 
 
+@given(st.lists(labels, min_size=1, max_size=20), st.lists(labels, min_size=1, max_size=20))
+@settings(deadline=None, max_examples=60)
+def test_chance_is_the_mean_score_of_all_constant_answers(train: list[int], tested: list[int]) -> None:
+    """Guessing is saying each trained class equally often: its expected UAR is the mean over saying one."""
+    always = [metrics.uar(tested, [c] * len(tested)) for c in set(train)]
+    assert metrics.chance_level(tested, train) == pytest.approx(np.mean(always))
+    assert metrics.majority_uar(train, tested) in always
+
+
+def test_chance_and_majority_where_test_and_training_differ() -> None:
+    four = ["a", "b", "c", "d"]
+    assert metrics.chance_level(["a", "b"], four) == 0.25  # two of four are tested
+    assert metrics.chance_level(["a", "x"], four) == 0.125  # x was never trained: recall 0
+    assert metrics.chance_level(["x"], four) == 0
+    assert metrics.majority_uar(["a", "a", "b"], ["a", "b", "b", "b"]) == 0.5
+    assert metrics.majority_uar(["a", "a", "b"], ["b", "b", "c"]) == 0
+
+
 def test_auroc_and_average_precision() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 80)
