@@ -80,6 +80,7 @@ def check_key(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> CheckedKey:
         manifest,
         sounds,
         look_at_all=config.refresh,
+        planned=(plan.order, plan.ids) if manifest is run.manifest else None,
         fails_alike=lambda place, status: not _usable_now(place, status, plan.policy),
     )
     if not config.refresh:

@@ -54,7 +54,8 @@ class KeyPlan:
         long_clips: how long clips are cut.
         device: torch device that models are loaded to by the process that plans.
         layers: layers to keep.
-        ids: utterance ids in the order of the plan.
+        order: rows of the manifest in the order of the plan, int64 `[n]`.
+        ids: their utterance ids.
         request: what the key shall be.
     """
 
@@ -64,6 +65,7 @@ class KeyPlan:
     long_clips: LongClips
     device: str
     layers: list[int]
+    order: np.ndarray
     ids: np.ndarray
     request: KeyRequest
 
@@ -120,6 +122,7 @@ def plan_key(
         long_clips=windows,
         device="cpu" if config.cluster else resolve_devices(config.device)[0],
         layers=layers,
+        order=order,
         ids=manifest.table["utterance_id"].to_numpy(dtype=object)[order],
         request=request,
     )

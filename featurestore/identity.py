@@ -21,12 +21,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.errors import CorruptData, OtherAudio
+from featurestore.ids import ID_ARRAY
 from featurestore.manifest import Manifest
 from featurestore.places import Found, Location, Places
 from featurestore.segment import AudioError, hash_clip
 from featurestore.store import STATUS_OK, Features
 
 Mask = npt.NDArray[np.bool_]
+Planned = tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]
 # Examples of an error; one line has no room for more.
 SHOWN = 2
 NOTHING_CHANGED = "nothing was changed"
@@ -157,6 +159,7 @@ def compare(
     *,
     look_at_all: bool = False,
     without_audio: bool = False,
+    planned: Planned | None = None,
     fails_alike: Callable[[Location, str], bool] | None = None,
 ) -> Comparison:
     """Compare what comes with what a key holds under the same ids; nothing is written.
@@ -167,10 +170,12 @@ def compare(
         sounds: hashes audio.
         look_at_all: look at every clip, whatever size and time of its file say.
         without_audio: take a file that is not at hand for the same where its name, times and channel are.
+        planned: rows of this manifest in the order of a plan, and their ids; where the key holds just these,
+            its rows need not be looked for.
         fails_alike: of a clip that failed: whether the audio at a place fails with this status too. None:
             clips that failed hold nothing that could be mixed up, and are taken as they come.
     """
-    rows = _Rows.of(features, manifest)
+    rows = _Rows.of(features, manifest, planned)
     trusted, found = rows.trusted(features)
     taken = rows.moved_out_of_reach() & ~trusted if without_audio else np.zeros(len(rows.ids), dtype=bool)
     look = np.flatnonzero((~trusted | look_at_all) & ~taken)
@@ -225,20 +230,23 @@ class _Rows:
     stays: Mask  # at the place of the embedding, or where it was listed before
 
     @classmethod
-    def of(cls, features: Features, manifest: Manifest) -> _Rows:
-        facts = features.facts
-        ids = facts["utterance_id"].to_numpy(dtype=object)
-        at = positions(manifest.table, ids)
-        there = np.flatnonzero(at >= 0)
-        now = Places.of_table(manifest.table)[at[there]].with_stamps()
+    def of(cls, features: Features, manifest: Manifest, planned: Planned | None) -> _Rows:
+        facts = features.fact_columns
+        ids = facts[ID_ARRAY]
+        if planned is not None and np.array_equal(planned[1], ids):
+            at = planned[0]
+        else:
+            at = positions(manifest.table, ids)
+        there = slice(None) if (at >= 0).all() else np.flatnonzero(at >= 0)
+        now = Places.of_table(manifest.table, look_at_files=True)[at[there]]
         bound = features.bound_places[there]
-        status = facts["status"].to_numpy(dtype=object)[there]
+        status = facts["status"][there]
         return cls(
             ids=ids[there],
-            rows=facts["row"].to_numpy()[there],
+            rows=facts["row"][there],
             status=status,
             ok=np.asarray(status == STATUS_OK, dtype=bool),
-            hashes=facts["audio_hash"].to_numpy(dtype=object)[there],
+            hashes=facts["audio_hash"][there],
             bound=bound,
             now=now,
             stays=bound.same_stretch(now),

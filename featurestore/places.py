@@ -18,6 +18,7 @@ import pandas as pd
 # Of a row whose place, or of a file whose size and time, nobody knows.
 UNKNOWN = -1
 MIX = -1  # channel: the mean of all
+OPEN = -1.0  # seconds, where JSON has no NaN: the end of the file
 
 Location = tuple[str, float, float, int | None]
 
@@ -61,18 +62,27 @@ class Places:
         )
 
     @classmethod
-    def of_table(cls, table: pd.DataFrame) -> Places:
-        """Places of a manifest's rows, without stamps; a row that is not there (path NaN) is unknown."""
-        known = table["path"].notna().to_numpy()
+    def of_table(cls, table: pd.DataFrame, *, look_at_files: bool = False) -> Places:
+        """Places of a manifest's rows; a row that is not there (path NaN) is unknown.
+
+        Args:
+            table: see `Manifest.table`.
+            look_at_files: take the stamps of the files as they are now; else they are unknown.
+        """
+        # A million rows name far fewer files: each name is made once, and each file looked at once.
+        codes, unique = pd.factorize(table["path"])  # -1 where NaN: the last
+        names = np.array([*unique, ""], dtype=object)
+        stamps = np.full((len(names), 2), UNKNOWN, dtype=np.int64)
+        if look_at_files:
+            stamps[:-1] = np.array([stamp_of(name) for name in names[:-1]], np.int64).reshape(-1, 2)
         start_s = table["start_s"].to_numpy(dtype=np.float64)
-        blank = cls.unknown(len(table))
         return cls(
-            path=np.where(known, table["path"].to_numpy(dtype=object), ""),
+            path=names[codes],
             start_s=np.where(np.isnan(start_s), 0.0, start_s),
             end_s=table["end_s"].to_numpy(dtype=np.float64),
             channel=table["channel"].astype("Int64").fillna(MIX).to_numpy().astype(np.int64),
-            n_bytes=blank.n_bytes,
-            mtime_ns=blank.mtime_ns,
+            n_bytes=stamps[codes, 0],
+            mtime_ns=stamps[codes, 1],
         )
 
     @classmethod
@@ -96,16 +106,6 @@ class Places:
         if not parts:
             return cls.unknown(0)
         return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
-
-    def with_stamps(self) -> Places:
-        """As the files are now: one look at each; `UNKNOWN` where there is none."""
-        known = {path: stamp_of(path) for path in set(self.path.tolist())}
-        stamps = [known[path] for path in self.path.tolist()]
-        return replace(
-            self,
-            n_bytes=np.fromiter((n for n, _ in stamps), dtype=np.int64, count=len(stamps)),
-            mtime_ns=np.fromiter((t for _, t in stamps), dtype=np.int64, count=len(stamps)),
-        )
 
     def where(self, mask: npt.NDArray[np.bool_], other: Places) -> Places:
         """Rows of this where `mask` is set, of `other` elsewhere."""
@@ -161,39 +161,42 @@ class Places:
         return path + times + ("" if channel is None else f" channel {channel}")
 
     def to_json(self) -> dict[str, list[Any]]:
-        """Plain values; each file, as it looked, stands once."""
+        """Plain columns of numbers and text; each file, as it looked, stands once. See `from_json`."""
         keys = list(zip(self.path.tolist(), self.n_bytes.tolist(), self.mtime_ns.tolist(), strict=True))
         numbers: dict[tuple[str, int, int], int] = {}
         of_row = [numbers.setdefault(key, len(numbers)) for key in keys]
         return {
-            "files": [list(key) for key in numbers],
+            "path": [path for path, _, _ in numbers],
+            "n_bytes": [n for _, n, _ in numbers],
+            "mtime_ns": [t for _, _, t in numbers],
             "file": of_row,
             "start_s": self.start_s.tolist(),
-            "end_s": [None if np.isnan(e) else e for e in self.end_s.tolist()],
-            "channel": [None if c == MIX else c for c in self.channel.tolist()],
+            "end_s": np.where(np.isnan(self.end_s), OPEN, self.end_s).tolist(),
+            "channel": self.channel.tolist(),
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Sequence[Any]]) -> Places:
-        """Inverse of `to_json`.
+        """Inverse of `to_json`. NumPy alone looks at single values: a key may have a million rows.
 
         Raises:
-            TypeError, ValueError, KeyError, IndexError: it is none.
+            TypeError, ValueError, KeyError, IndexError, OverflowError: it is none.
         """
-        files, of_row = raw["files"], np.array(raw["file"], dtype=np.int64)
-        if len(of_row) and not 0 <= of_row.min() <= of_row.max() < len(files):
+        of_row = np.array(raw["file"], dtype=np.int64)
+        end_s = np.array(raw["end_s"], dtype=np.float64)
+        paths = np.array(raw["path"], dtype=object)
+        if len(of_row) and not 0 <= of_row.min() <= of_row.max() < len(paths):
             raise ValueError("a place names a file that is not listed")
-        paths = np.array([str(path) for path, _, _ in files], dtype=object)
-        stamps = np.array([(n, t) for _, n, t in files], dtype=np.int64).reshape(-1, 2)
+        "".join(raw["path"])  # raises where one is no text
         found = cls(
             path=paths[of_row],
             start_s=np.array(raw["start_s"], dtype=np.float64),
-            end_s=np.array([np.nan if e is None else e for e in raw["end_s"]], dtype=np.float64),
-            channel=np.array([MIX if c is None else c for c in raw["channel"]], dtype=np.int64),
-            n_bytes=stamps[of_row, 0],
-            mtime_ns=stamps[of_row, 1],
+            end_s=np.where(end_s == OPEN, np.nan, end_s),
+            channel=np.array(raw["channel"], dtype=np.int64),
+            n_bytes=np.array(raw["n_bytes"], dtype=np.int64)[of_row],
+            mtime_ns=np.array(raw["mtime_ns"], dtype=np.int64)[of_row],
         )
-        if len({len(getattr(found, f.name)) for f in fields(cls)}) != 1:
+        if {getattr(found, f.name).shape for f in fields(cls)} != {of_row.shape}:
             raise ValueError("columns of places differ in length")
         return found
 

@@ -193,7 +193,7 @@ class Features:
     def bound_places(self) -> Places:
         """What every row of `facts` was embedded from `[n]`; unknown where the ledger does not say."""
         places = Places.joined([self._ledger[u.index].places_of_rows for u in self.units])
-        rows = self.facts["row"].to_numpy()
+        rows = self.fact_columns["row"]
         if len(rows) == len(places):
             return places
         return places[np.searchsorted(self._committed_rows, rows)]
@@ -201,6 +201,12 @@ class Features:
     @cached_property
     def facts(self) -> pd.DataFrame:
         """Row, id, status and facts of every committed utterance; pruned rows (without an id) left out."""
+        text = [n for n, (dtype, _) in columns.ROW_ARRAYS.items() if dtype == "string"]
+        return pd.DataFrame(self.fact_columns).astype(dict.fromkeys(text, "str"))
+
+    @cached_property
+    def fact_columns(self) -> dict[str, np.ndarray]:
+        """The columns of `facts`, each `[n]`, text as objects: what a million rows are compared by."""
         rows = self._committed_rows
         ids = self.planned_ids[rows]
         found: dict[str, np.ndarray] = {}
@@ -218,9 +224,10 @@ class Features:
         if self.info.frames is not None:
             starts = [frame_starts(self.info, self._ledger[u.index]) for u in self.units]
             found[columns.FRAME_START] = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
-        text = [n for n, (dtype, _) in columns.ROW_ARRAYS.items() if dtype == "string"]
-        table = pd.DataFrame({"row": rows, **found}).astype(dict.fromkeys(text, "str"))
-        return table[table["utterance_id"] != ""].reset_index(drop=True)
+        kept = ids != ""
+        return (
+            {"row": rows, **found} if kept.all() else {n: v[kept] for n, v in {"row": rows, **found}.items()}
+        )
 
     @cached_property
     def planned_ids(self) -> np.ndarray:
@@ -239,10 +246,10 @@ class Features:
         A row belongs where its record says that it was embedded from, or where the same audio was found
         since. Rows that failed, and those of which nothing is recorded, cannot be judged.
         """
-        bound, facts = self.bound_places, self.facts
-        is_ok = (facts["status"] == STATUS_OK).to_numpy()
+        bound, facts = self.bound_places, self.fact_columns
+        is_ok = np.asarray(facts["status"] == STATUS_OK, dtype=bool)
         at = np.flatnonzero(is_ok & ~bound.same_stretch(Places.of_table(self._described)))
-        ids, hashes = facts["utterance_id"].to_numpy(object), facts["audio_hash"].to_numpy(object)
+        ids, hashes = facts[ID_ARRAY], facts["audio_hash"]
         found = self.found_audio
         wrong = bound.is_known[at]
         if found:
@@ -357,10 +364,11 @@ class Features:
                 f"{self.storage.url}: layer {layer} of {self.info.path} is not complete "
                 f"({len(lacking)} of {len(self.units)} units lack it); run the same `fs extract` again"
             )
-        facts = self.facts if self._selected is None else self.facts.iloc[self._selected]
-        ok = (facts["status"] == STATUS_OK).to_numpy()
-        rows, n_frames = facts["row"].to_numpy(), facts["n_frames"].to_numpy()
-        starts = facts[columns.FRAME_START].to_numpy() if self.info.frames is not None else None
+        at = slice(None) if self._selected is None else self._selected
+        facts = {name: values[at] for name, values in self.fact_columns.items()}
+        ok = np.asarray(facts["status"] == STATUS_OK, dtype=bool)
+        rows, n_frames = facts["row"], facts["n_frames"]
+        starts = facts[columns.FRAME_START] if self.info.frames is not None else None
         objects = {
             u.index: self._ledger[u.index].objects[layout.layer_chunk(layer, u.index)] for u in self.units
         }
