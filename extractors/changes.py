@@ -92,7 +92,7 @@ def refresh(writer: KeyWriter, table: pd.DataFrame, workers: int, policy: AudioP
     changed = found == _CHANGED
     units = sorted(set(unit_of[changed].tolist()))
     free = [u for u in units if u not in held]
-    writer.withdraw(free)
+    writer.withdraw(free, seen=features.ledger)
 
     def first(which: np.ndarray) -> str:
         return repr(facts["utterance_id"][int(np.flatnonzero(which)[0])])

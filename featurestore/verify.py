@@ -4,11 +4,17 @@
 document that is not the one the attributes call for, a value that contradicts its status, ids that the
 manifest does not know. The rest is harmless: shards of units that were never committed, columns behind the
 ledger, temporary files of killed writers, claims of the dead, and files that are none of ours.
+
+Others may write meanwhile. What looks like damage is looked at once more, and is damage only where the record
+that it contradicts still stands: what a record names is never written over, so that who does a unit again
+takes its record away before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,9 +23,9 @@ from typing import Literal
 import numpy as np
 
 from featurestore import columns, layout
-from featurestore.claims import CLAIMS_ARRAY
+from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
 from featurestore.documents import key_documents
-from featurestore.errors import CorruptData, StoreError
+from featurestore.errors import CorruptData
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
@@ -29,6 +35,8 @@ from featurestore.ledger import (
     describe_object,
     is_complete,
     read_entry,
+    read_ledger,
+    read_record,
     read_sealed_copy,
 )
 from featurestore.plan import Unit
@@ -39,6 +47,9 @@ from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
 Kind = Literal["missing", "changed", "damaged", "wrong", "torn", "stale", "leftover", "foreign"]
 DAMAGE: tuple[Kind, ...] = ("missing", "changed", "damaged", "wrong")
 READERS = 4
+# Looks at what seems damaged in what others may be writing, and the pause between them.
+LOOKS = 3
+LOOK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +94,7 @@ class KeyReport:
         findings: everything found.
         repaired: what `repair` did, one line each.
         unrepaired: damage that `repair` could do nothing about.
+        records: unit → the record that the findings are about.
     """
 
     key: str
@@ -92,6 +104,7 @@ class KeyReport:
     findings: list[Finding] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     unrepaired: list[str] = field(default_factory=list)
+    records: dict[int, Record] = field(default_factory=dict, repr=False)
 
     @property
     def is_intact(self) -> bool:
@@ -158,19 +171,38 @@ class _Checker:
         self.expected: set[str] = {"zarr.json"}
 
     def check(self, on_unit: Callable[[], None] | None) -> None:
-        self._documents()
-        manifest_ids = self._manifest()
-        ids = self._ids(manifest_ids)
+        ids = self._of_key()
         ledger = self._ledger()
         self.report.n_units = len(self.units)
         with ThreadPoolExecutor(READERS) as pool:
-            for findings, n_bytes in pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units):
+            looked = pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units)
+            for unit, (record, findings, n_bytes) in zip(self.units, looked, strict=True):
                 self.report.findings += findings
                 self.report.n_bytes += n_bytes
+                if record is not None:
+                    self.report.records[unit.index] = record
+                    self.report.n_committed += is_complete(record, unit, [])
                 if on_unit:
                     on_unit()
         self._columns(ledger)
         self._others()
+
+    def _of_key(self) -> np.ndarray | None:
+        """Check documents, manifest and ids, which who grows a key writes before its attributes."""
+        before = self.report.findings
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)
+                with contextlib.suppress(CorruptData):
+                    self.info = read_key(self.storage, self.info.model, self.info.dataset)
+                    self.units = self.info.units
+            self.report.findings = []
+            self._documents()
+            ids = self._ids(self._manifest())
+            if not self.report.findings:
+                break
+        self.report.findings = before + self.report.findings
+        return ids
 
     def _find(self, kind: Kind, unit: int | None, name: str, message: str) -> None:
         self.report.findings.append(self._finding(kind, unit, name, message))
@@ -196,7 +228,7 @@ class _Checker:
         self.expected.add(name)
         try:
             return set(read_stored_manifest(self.storage, self.info).table["utterance_id"])
-        except (CorruptData, StoreError, ValueError) as error:
+        except (CorruptData, ValueError) as error:
             self._find("damaged", None, name, f"the stored manifest cannot be read ({error})")
             return None
 
@@ -263,7 +295,27 @@ class _Checker:
             self._find("stale", None, SEALED_ARRAY, message)
         return found
 
-    def _unit(self, unit: Unit, record: Record | None, ids: np.ndarray | None) -> tuple[list[Finding], int]:
+    def _unit(
+        self, unit: Unit, record: Record | None, ids: np.ndarray | None
+    ) -> tuple[Record | None, list[Finding], int]:
+        """The record of one unit, findings that contradict it as it stands by then, and bytes read."""
+        for _ in range(LOOKS):
+            findings, n_bytes = self._look_at(unit, record, ids)
+            if not findings:
+                return record, findings, n_bytes
+            try:
+                now = read_record(self.storage, self.info.path, unit.index)
+            except CorruptData:
+                return record, findings, n_bytes
+            if now == record:
+                return record, findings, n_bytes
+            record = now
+        # Done again each time that it was looked at: in work, and nothing can be said of it.
+        return None, [], n_bytes
+
+    def _look_at(
+        self, unit: Unit, record: Record | None, ids: np.ndarray | None
+    ) -> tuple[list[Finding], int]:
         """Findings in one unit, and bytes read; every object is read once."""
         findings: list[Finding] = []
         if record is None:
@@ -275,7 +327,6 @@ class _Checker:
             )
             findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
             return findings, 0
-        self.report.n_committed += 1
         self.expected |= set(record.objects)
         owned = np.ones(unit.n_rows, dtype=bool)
         if ids is not None:
@@ -333,7 +384,23 @@ class _Checker:
 
     def _columns(self, ledger: Mapping[int, Record]) -> None:
         """What plain Zarr readers see of the rows: written at the end of a run, it may lag, and not lie."""
-        sealed = not any(n.startswith(f"{LEDGER_ARRAY}/c/") for n in self.present)
+        before = self.report.findings
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)
+                try:
+                    ledger = read_ledger(self.storage, self.info.path)
+                except CorruptData:
+                    break
+            self.report.findings = []
+            self._columns_of(ledger)
+            if self.report.is_intact:
+                break
+        self.report.findings = before + self.report.findings
+
+    def _columns_of(self, ledger: Mapping[int, Record]) -> None:
+        folder = f"{self.info.path}/{LEDGER_ARRAY}/c"
+        sealed = not any(n.isdigit() for n in self.storage.children(folder))
         for array, values in columns_of(self.info, ledger).items():
             wanted = columns.encode_column(array, values)
             for name in columns.column_objects(array, self.info.n_rows):
@@ -352,19 +419,29 @@ class _Checker:
     def _others(self) -> None:
         """Objects that no document, record or plan names."""
         units = {u.index for u in self.units}
+        torn: dict[int, list[str]] = {}
         for name in sorted(set(self.present) - self.expected):
             array, _, rest = name.partition("/")
             index = rest.removeprefix("c/").split("/")[0]
             ours = layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
             if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
                 self._find("leftover", None, name, "temporary file of a writer that was killed")
-            elif array == CLAIMS_ARRAY and index.isdigit():
-                self._find("leftover", int(index), name, "claim of a unit; a dead worker's expires by itself")
+            elif array == CLAIMS_ARRAY and (index.isdigit() or index == LEDGER_CLAIM):
+                unit = int(index) if index.isdigit() else None
+                self._find("leftover", unit, name, "claim of a unit; a dead worker's expires by itself")
             elif ours and rest.startswith("c/") and index.isdigit():
-                unit = int(index) if int(index) in units else None
-                self._find("torn", unit, name, "written and never committed; the next extraction replaces it")
+                torn.setdefault(int(index), []).append(name)
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
+        for u, names in torn.items():
+            try:  # committed since the ledger was read?
+                record = read_record(self.storage, self.info.path, u)
+            except CorruptData:
+                record = None
+            for name in names:
+                if record is None or name not in record.objects:
+                    message = "written and never committed; the next extraction replaces it"
+                    self._find("torn", u if u in units else None, name, message)
 
 
 def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:

@@ -6,15 +6,15 @@ import dataclasses
 import datetime
 import platform
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from featurestore import columns, layout, shards
-from featurestore.claims import CLAIMS_ARRAY
+from featurestore import layout, shards
+from featurestore.claims import ClaimLost, clear_done_claims
 from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound
 from featurestore.fingerprint import diff
@@ -29,6 +29,7 @@ from featurestore.ledger import (
     read_ledger,
     read_record,
     withdraw,
+    withdraw_held,
 )
 from featurestore.manifest import Manifest
 from featurestore.names import check_name
@@ -139,16 +140,36 @@ class KeyWriter:
 
     def finish(self) -> None:
         """End a run: show plain Zarr readers what is committed, seal a complete key, clear dead claims."""
-        # Owners of claims of committed units died between committing and letting go.
-        ledger = read_ledger(self.storage, self.info.path)
-        for name in self.storage.children(f"{self.info.path}/{CLAIMS_ARRAY}/c"):
-            if name.isdigit() and int(name) in ledger:
-                self.storage.delete(f"{self.info.path}/{columns.entry_name(CLAIMS_ARRAY, int(name))}")
+        # Owners of claims of units that are done died between committing and letting go.
+        clear_done_claims(self.storage, self.info.path, self._is_done)
         publish(self.storage, self.info)
 
-    def withdraw(self, units: Collection[int]) -> None:
-        """Take the records of units away, so that these are done again."""
-        withdraw(self.storage, self.info.path, units)
+    def _is_done(self, unit: int) -> bool:
+        """Whether nothing is left to do of a unit, of the key as it is by now."""
+        info = read_key(self.storage, self.info.model, self.info.dataset)
+        record = read_record(self.storage, info.path, unit)
+        planned = {u.index: u for u in info.units}.get(unit)
+        return planned is not None and is_complete(record, planned, list(info.layers))
+
+    def withdraw(self, units: Collection[int], seen: Mapping[int, Record] | None = None) -> set[int]:
+        """Take the records of units away, so that these are done again.
+
+        Args:
+            units: which.
+            seen: the records that speak against them: a unit that holds other audio by now, or none, has
+                been done again by somebody and stays.
+
+        Returns:
+            The units taken away.
+        """
+        if seen is None:
+            return withdraw(self.storage, self.info.path, units)
+        return withdraw(
+            self.storage,
+            self.info.path,
+            units,
+            still=lambda unit, record: record is not None and record.rows == seen[unit].rows,
+        )
 
     def write_unit(
         self,
@@ -159,6 +180,7 @@ class KeyWriter:
         audio_s: float,
         elapsed_s: float,
         versions: Mapping[str, str],
+        is_held: Callable[[], bool] = lambda: True,
     ) -> Record:
         """Write every object of a unit, then its ledger record.
 
@@ -169,10 +191,14 @@ class KeyWriter:
             audio_s: seconds of audio embedded.
             elapsed_s: seconds the unit took.
             versions: packages and device.
+            is_held: whether the unit's claim is still the caller's; see `Claims.persist`.
 
         Raises:
             StoreError: an object could not be written; the unit stays uncommitted.
+            ClaimLost: the unit was taken over meanwhile, and is not committed by this call.
         """
+        if not is_held():
+            raise ClaimLost
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
         unit_ids = self.ids[unit.first_row : unit.stop_row]
         facts: dict[str, list[Any]] = {
@@ -182,7 +208,7 @@ class KeyWriter:
             "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
             "audio_hash": [str(h) for h in rows.audio_hash],
         }
-        previous = read_record(self.storage, self.info.path, unit.index)
+        previous = found = read_record(self.storage, self.info.path, unit.index)
         if previous is not None and not is_complete(previous, unit, []):
             previous = None
         if previous is not None:
@@ -190,6 +216,9 @@ class KeyWriter:
             if not _is_same(previous.rows, facts):
                 # The earlier layers are of other audio, or of rows that failed now: they are done again.
                 previous = None
+        if found is not None and previous is None:
+            # What a record names is never written over: readers and `fs verify` would take it for damage.
+            withdraw_held(self.storage, self.info.path, {unit.index})
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
         present = set(previous.layers) if previous is not None else set()
         written = []
@@ -218,6 +247,9 @@ class KeyWriter:
             host=socket.gethostname(),
             versions=dict(versions),
         )
+        if not is_held():
+            # Who took the unit over may have cleared what was put here: nobody may be told that it is there.
+            raise ClaimLost
         commit(self.storage, self.info.path, record)
         return record
 
