@@ -21,7 +21,7 @@ from extractors.planning import plan_all
 from extractors.request import KeyPlan
 from featurestore.plan import Unit
 from featurestore.preview import preview_key
-from featurestore.shares import parse_share, share_of_job_array
+from featurestore.shares import parse_share
 
 # Batches that are measured: the dearest, the middle one, the cheapest.
 N_CALIBRATION = 3
@@ -102,7 +102,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
             overwrite=plan.config.overwrite,
             prune=plan.config.prune,
         )
-        share = parse_share(plan.config.share) if plan.config.share else share_of_job_array()
+        share = parse_share(plan.config.share) if plan.config.share else None
         job = Job(
             config=plan.config,
             policy=plan.policy,

@@ -22,6 +22,7 @@ import google_crc32c
 import numpy as np
 
 from featurestore import columns
+from featurestore.blame import not_damage
 from featurestore.claims import Claims, holding, holding_ledger
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json
@@ -122,7 +123,8 @@ def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
     """Size and checksum of the bytes of contiguous arrays, one after the other."""
     crc = 0
     for piece in pieces:
-        crc = google_crc32c.extend(crc, piece)
+        # Bytes, whatever the dtype: without its C extension the package takes nothing else.
+        crc = google_crc32c.extend(crc, piece.reshape(-1).view(np.uint8))
     return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}")
 
 
@@ -168,7 +170,9 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
         return None
     try:
         return Record.from_json(columns.decode_text(data, compress=False))
-    except (ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         raise CorruptData(
             f"{storage.url}: ledger record {name} is damaged ({error}); run `fs verify --repair`"
         ) from error
@@ -206,6 +210,8 @@ def read_sealed_copy(storage: Storage, key: str, copy: int) -> dict[int, Record]
         texts = columns.decode_sealed(copy, {place: d for place, d in found.items() if d is not None})
         return {unit: Record.from_json(text) for unit, text in enumerate(texts) if text}
     except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         raise CorruptData(
             f"{storage.url}: sealed ledger {folder} is damaged ({error}); run `fs verify --repair`"
         ) from error

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from featurestore import columns
+from featurestore.blame import not_damage
 from featurestore.errors import CorruptData, ManifestError
 from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
@@ -39,7 +40,9 @@ def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
         raise CorruptData(f"{storage.url}: {name} is missing; `fs manifest attach` puts it back")
     try:
         return from_csv_text(columns.decode_text(data), source=f"{storage.url}/{info.path}")
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         raise CorruptData(
             f"{storage.url}: {name} is damaged ({error}); `fs manifest attach` puts it back"
         ) from error

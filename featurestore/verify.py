@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 
 from featurestore import columns, layout
+from featurestore.blame import not_damage
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
 from featurestore.documents import key_documents
 from featurestore.errors import CorruptData
@@ -228,7 +229,7 @@ class _Checker:
         self.expected.add(name)
         try:
             return set(read_stored_manifest(self.storage, self.info).table["utterance_id"])
-        except (CorruptData, ValueError) as error:
+        except CorruptData as error:
             self._find("damaged", None, name, f"the stored manifest cannot be read ({error})")
             return None
 
@@ -247,6 +248,7 @@ class _Checker:
             try:
                 columns.decode_column(ID_ARRAY, self.info.n_rows, {name: data})
             except Exception as error:
+                _raise_if_not_damage(error)
                 self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
                 sound = False
         if not sound:
@@ -358,6 +360,7 @@ class _Checker:
             try:
                 complaint = self._values(name, data, record, owned)
             except Exception as error:  # whatever a decoder may raise
+                _raise_if_not_damage(error)
                 findings.append(self._finding("damaged", u, name, _brief(error)))
                 continue
             if complaint:
@@ -447,7 +450,8 @@ class _Checker:
 def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
     try:
         columns.decode_column(array, n_rows, {name: data})
-    except Exception:  # whatever a decoder may raise over damaged bytes
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        _raise_if_not_damage(error)
         return False
     return True
 
@@ -459,6 +463,11 @@ def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[s
     for name, _ in storage.objects(""):
         if name not in documents and not name.startswith(prefixes):
             yield name
+
+
+def _raise_if_not_damage(error: Exception) -> None:
+    if other := not_damage(error):
+        raise other from error
 
 
 def _same_json(a: bytes, b: bytes) -> bool:
