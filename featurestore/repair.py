@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from featurestore import columns
-from featurestore.claims import CLAIMS_ARRAY, Claims, Heartbeat, holding_ledger, live_claims
+from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM, Claims, Heartbeat, holding_ledger, live_claims
 from featurestore.documents import key_documents
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.ids import ID_ARRAY, put_ids, read_ids
@@ -132,9 +132,12 @@ class _Repair:
             ]
             return
         for finding in findings:
-            # A claim of the dead is this worker's own by now, and goes when it is let go.
-            if self._name(finding).split("/")[0] != CLAIMS_ARRAY or unit is None:
-                if not self._is_litter(unit, self._name(finding)):
+            name = self._name(finding)
+            if name == columns.entry_name(CLAIMS_ARRAY, LEDGER_CLAIM):
+                continue  # a dead owner's is taken over and let go of at the end of every run
+            # A claim of the dead is this worker's own by now, and goes when it is let go of.
+            if unit is None or name != columns.entry_name(CLAIMS_ARRAY, unit):
+                if not self._is_litter(unit, name):
                     self.report.repaired.append(f"left alone, committed meanwhile: {finding.object}")
                     continue
                 self.storage.delete(finding.object)

@@ -1,7 +1,7 @@
 """Processes of the stress test: each plays one part on one key until the writers are done.
 
 ``python -m tests.featurestore.stress FOLDER N_ROWS``. FOLDER holds ``store``, ``m.csv``, ``stop`` at the end,
-and what each part found wrong, a line of JSON each, in ``PART.found``.
+and what each part found wrong, a line of JSON each, in ``PART-PID.found``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -80,7 +80,6 @@ def extract(url: str, n_rows: int, layers: tuple[int, ...], seed: int) -> None:
                 continue
             unit, _ = claimed
             rows = np.arange(unit.first_row, unit.stop_row)
-            time.sleep(rng.random() * 0.01)
             facts = UnitRows(
                 status=["ok"] * len(rows),
                 n_frames=np.full(len(rows), 15),
@@ -90,7 +89,7 @@ def extract(url: str, n_rows: int, layers: tuple[int, ...], seed: int) -> None:
             write = partial(
                 writer.write_unit,
                 unit,
-                [(k, values(k, rows)) for k in layers],
+                Layers(rows, layers, rng.random() * 0.02),
                 facts,
                 audio_s=1.0,
                 elapsed_s=0.1,
@@ -100,6 +99,18 @@ def extract(url: str, n_rows: int, layers: tuple[int, ...], seed: int) -> None:
             claims.persist(unit.index, write, partial(writer.is_committed, unit, layers))
             claims.release(unit.index)
     writer.finish()
+
+
+class Layers:
+    """Layers one after the other, as from a long computation; may be gone through more than once."""
+
+    def __init__(self, rows: np.ndarray, layers: tuple[int, ...], pause_s: float) -> None:
+        self.rows, self.layers, self.pause_s = rows, layers, pause_s
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        for k in self.layers:
+            yield k, values(k, self.rows)
+            time.sleep(self.pause_s)
 
 
 class Part:
@@ -114,7 +125,7 @@ class Part:
 
     def run(self, name: str) -> None:
         step: Callable[[], None] = getattr(self, name)
-        rounds, told = 0, self.folder / f"{name}.found"
+        rounds, told = 0, self.folder / f"{name}-{os.getpid()}.found"
         while not (self.folder / "stop").exists():
             try:
                 step()
@@ -126,7 +137,7 @@ class Part:
                     continue
                 with told.open("a") as file:
                     file.write(json.dumps(f"{name}: {type(error).__name__}: {error}") + "\n")
-        (self.folder / f"{name}.rounds").write_text(str(rounds))
+        (self.folder / f"{name}-{os.getpid()}.rounds").write_text(str(rounds))
 
     def repair(self) -> None:
         self._verify(repair=True)
@@ -217,7 +228,7 @@ def is_over(pid: int, codes: dict[int, int]) -> bool:
 def main(folder: Path, n_rows: int) -> int:
     """Play all parts at once until the writers are done; 0 where every process ended well."""
     codes: dict[int, int] = {}
-    others = [start(partial(Part(folder).run, part)) for part in PARTS]
+    others = [start(partial(Part(folder).run, part)) for part in (*PARTS, "repair")]
     writers = [start(partial(write, folder, n_rows, seed)) for seed in range(N_WRITERS)]
     rng, victim, n_kills = random.Random(n_rows), 0, 0
     while not all(is_over(w, codes) for w in writers):
