@@ -17,6 +17,7 @@ from featurestore.documents import key_documents
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.ids import ID_ARRAY, put_ids, read_ids
 from featurestore.key import KeyInfo, read_key
+from featurestore.key_report import Finding, KeyReport
 from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
@@ -32,7 +33,6 @@ from featurestore.ledger import (
 from featurestore.publish import publish
 from featurestore.storage import Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
-from featurestore.verify import Finding, KeyReport
 
 
 def repair_key(storage: Storage, info: KeyInfo, report: KeyReport) -> None:

@@ -17,8 +17,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
@@ -29,6 +27,7 @@ from featurestore.documents import key_documents
 from featurestore.errors import CorruptData
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
+from featurestore.key_report import Finding, KeyReport, Kind
 from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
@@ -45,77 +44,10 @@ from featurestore.publish import columns_of, is_whole
 from featurestore.storage import PARTIAL_SUFFIX, Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
 
-Kind = Literal["missing", "changed", "damaged", "wrong", "torn", "stale", "leftover", "foreign"]
-DAMAGE: tuple[Kind, ...] = ("missing", "changed", "damaged", "wrong")
 READERS = 4
 # Looks at what seems damaged in what others may be writing, and the pause between them.
 LOOKS = 3
 LOOK_AGAIN_S = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be.
-
-    Attributes:
-        kind: ``missing``, ``changed`` (not the checksum recorded), ``damaged`` (cannot be decoded) and
-            ``wrong`` (contradicts its status, plan or manifest) are damage; ``torn`` (an uncommitted
-            unit's objects), ``stale`` (behind the ledger), ``leftover`` and ``foreign`` are not.
-        key: ``model/dataset``.
-        unit: the unit it belongs to, None for what belongs to the key.
-        object: object name below the root.
-        message: what was expected and what is there.
-    """
-
-    kind: Kind
-    key: str
-    unit: int | None
-    object: str
-    message: str
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether committed values are affected."""
-        return self.kind in DAMAGE
-
-    def __str__(self) -> str:
-        where = f" (unit {self.unit})" if self.unit is not None else ""
-        return f"{self.kind}: {self.object}{where}: {self.message}"
-
-
-@dataclass(kw_only=True)
-class KeyReport:
-    """What was found in one key.
-
-    Attributes:
-        key: ``model/dataset``.
-        n_units: units of the plan.
-        n_committed: units with a record.
-        n_bytes: bytes of committed objects read.
-        findings: everything found.
-        repaired: what `repair` did, one line each.
-        unrepaired: damage that `repair` could do nothing about.
-        records: unit → the record that the findings are about.
-    """
-
-    key: str
-    n_units: int = 0
-    n_committed: int = 0
-    n_bytes: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    unrepaired: list[str] = field(default_factory=list)
-    records: dict[int, Record] = field(default_factory=dict, repr=False)
-
-    @property
-    def is_intact(self) -> bool:
-        """No damage; units may still be pending."""
-        return not any(f.is_damage for f in self.findings)
-
-    @property
-    def is_mended(self) -> bool:
-        """All damage found is repaired: what is left to do is an extraction."""
-        return self.is_intact or (bool(self.repaired) and not self.unrepaired)
 
 
 def verify_key(
