@@ -185,11 +185,15 @@ def extract(
     """
     from extractors.config import configs_of
     from extractors.functionals import parse_functionals
+    from featurestore.shares import share_of_job_array
     from studies.extraction import print_estimates, run_extraction
 
+    # Here and nowhere else: what other commands embed in passing is theirs alone.
+    share = options.pop("share") or share_of_job_array()
     configs = configs_of(
         models,
         names,
+        share=str(share) if share else None,
         normalisation=options.pop("normalise"),
         short_policy=options.pop("short_clips"),
         functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
@@ -525,13 +529,14 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def audit(layers: str | None, out: Path | None, quiet: bool, **options: Any) -> None:
     """Look for what is wrong with a corpus; exit 1 when something is at fault."""
-    from featurestore.audit import AuditConfig
+    from featurestore.audit import AuditConfig, check_audit_folder
     from featurestore.layers import parse_layers
     from featurestore.outputs import check_folder
     from studies.console import audit_corpus
 
     if out is not None:
         check_folder(out)
+        check_audit_folder(out)
     config = AuditConfig(layers=tuple(parse_layers(layers)) if layers else None, **options)
     sys.exit(0 if audit_corpus(config, out, quiet=quiet) else EXIT_DAMAGED)
 

@@ -13,6 +13,7 @@ from extractors.request import KeyPlan
 from featurestore.errors import KeyNotFound
 from featurestore.identity import Comparison, Other, Sounds, compare
 from featurestore.key import read_key
+from featurestore.ledger import Record
 from featurestore.places import Location
 from featurestore.segment import AudioError
 from featurestore.store import Features
@@ -28,12 +29,12 @@ class CheckedKey:
 
     Attributes:
         compared: the manifest against the key; None where there is no key yet.
-        again: units that `--refresh` embeds again.
+        again: units that `--refresh` embeds again, with the records that speak against them.
         notes: what it found.
     """
 
     compared: Comparison | None = None
-    again: tuple[int, ...] = ()
+    again: dict[int, Record] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,23 +87,23 @@ def check_key(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> CheckedKey:
     if not config.refresh:
         compared.require_same(info.path, WAYS_OUT)
         return CheckedKey(compared=compared)
-    return _refreshed(compared, info.path, info.shape.unit_rows)
+    return _refreshed(compared, features)
 
 
-def _refreshed(compared: Comparison, key: str, unit_rows: int) -> CheckedKey:
+def _refreshed(compared: Comparison, features: Features) -> CheckedKey:
     """Which units hold an utterance whose audio differs from what was embedded.
 
     What is stored of audio that cannot be read now cannot be made again: its unit stays as it is.
     """
     other = compared.other
-    unit_of = other.rows // unit_rows
+    unit_of = other.rows // features.info.shape.unit_rows
     held = set(unit_of[other.is_lost].tolist())
     changed = ~other.is_lost
     units = sorted(set(unit_of[changed].tolist()))
-    again = tuple(u for u in units if u not in held)
+    again = {u: features.ledger[u] for u in units if u not in held}
     # A row that stays as it is cannot be listed at another place, where other audio is.
-    stuck = other.is_elsewhere & ~np.isin(unit_of, again)
-    replace(compared, other=_only(other, stuck)).require_same(key, CANNOT_REFRESH)
+    stuck = other.is_elsewhere & ~np.isin(unit_of, list(again))
+    replace(compared, other=_only(other, stuck)).require_same(features.info.path, CANNOT_REFRESH)
     notes = []
     if held:
         notes.append(
@@ -114,7 +115,7 @@ def _refreshed(compared: Comparison, key: str, unit_rows: int) -> CheckedKey:
             f"refresh: {len(units) - len(again)} units with changed audio also hold audio that cannot be "
             "read now; they are kept as they are until it can be"
         )
-    done = changed & np.isin(unit_of, again)
+    done = changed & np.isin(unit_of, list(again))
     if done.any():
         notes.append(
             f"refresh: {int(done.sum())} utterances have other audio now, or failed and can be used now "

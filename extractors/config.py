@@ -57,7 +57,7 @@ class ExtractConfig:
         workers: threads that decode audio.
         overwrite: replace the key if it exists.
         codec: how layer arrays are encoded; ``half`` is ``fast`` in float16.
-        share: part of the units to do, ``i/n``; default: this task's share of a SLURM job array.
+        share: part of the units to do, ``i/n``; default: all. `fs extract` fills in a SLURM array task's.
         prune: drop stored utterances that the manifest no longer has.
         torch_weights: also read ``pytorch_model.bin``, see `extractors.weights.weight_files`.
         refresh: embed again what has other audio now than when it was embedded.

@@ -23,7 +23,7 @@ from featurestore.places import Location
 from featurestore.plan import Unit
 from featurestore.preview import preview_key
 from featurestore.segment import AudioError
-from featurestore.shares import parse_share, share_of_job_array
+from featurestore.shares import parse_share
 
 # Batches that are measured: the dearest, the middle one, the cheapest.
 N_CALIBRATION = 3
@@ -107,7 +107,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
             prune=plan.config.prune,
             again=checked.again,
         )
-        share = parse_share(plan.config.share) if plan.config.share else share_of_job_array()
+        share = parse_share(plan.config.share) if plan.config.share else None
         job = Job(
             config=plan.config,
             policy=plan.policy,

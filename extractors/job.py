@@ -140,15 +140,23 @@ class Job:
     def write(self, result: UnitResult) -> None:
         """Commit a unit and let it go."""
         result.close()
-        record = self.writer.write_unit(
-            result.unit,
-            sorted(result.values.items()),
-            result.rows(Places.of_locations(self.audio_of(result.unit))),
-            audio_s=result.audio_s,
-            elapsed_s=time.perf_counter() - result.began,
-            versions=self.versions,
+        unit = result.unit
+        record = self.claims.persist(
+            unit.index,
+            lambda: self.writer.write_unit(
+                unit,
+                sorted(result.values.items()),
+                result.rows(Places.of_locations(self.audio_of(unit))),
+                audio_s=result.audio_s,
+                elapsed_s=time.perf_counter() - result.began,
+                versions=self.versions,
+                is_held=lambda: self.claims.holds(unit.index),
+            ),
+            lambda: self.writer.is_committed(unit, self.layers),
         )
-        self.claims.release(result.unit.index)
+        self.claims.release(unit.index)
+        if record is None:  # by somebody who took this worker for dead
+            return
         self.n_bytes += sum(o.n_bytes for o in record.objects.values())
         self._remember(i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK)
 

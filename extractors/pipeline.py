@@ -22,7 +22,7 @@ from extractors.run import run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, choose, selfcheck
 from featurestore.history import record_call
 from featurestore.identity import Sounds
-from featurestore.shares import parse_share, share_of_job_array
+from featurestore.shares import parse_share
 from featurestore.writer import delete_key, open_key
 
 OnProgress = Callable[[Progress], None]
@@ -156,7 +156,7 @@ def _open(
         notes.insert(0, f"input normalisation: {plan.policy.normalisation} ({source})")
     table = clip_table(writer.manifest, run.manifest, run.durations, plan.policy, config.workers)
     units = writer.pending_units(plan.layers)
-    share = parse_share(config.share) if config.share else share_of_job_array()
+    share = parse_share(config.share) if config.share else None
     if share:
         n_pending = len(units)
         units = share.of(units)

@@ -16,7 +16,6 @@ from extractors.request import KeyPlan, plan_key, resolve_devices
 from featurestore.calls import TableRecord, describe_table
 from featurestore.errors import ConfigError
 from featurestore.manifest import Manifest, read_manifest
-from featurestore.shares import share_of_job_array
 from featurestore.storage import Storage, open_storage
 
 # What the models of one run have in common.
@@ -91,12 +90,11 @@ def _check_overwrite(configs: Sequence[ExtractConfig]) -> None:
     """Every task of an array would delete what the others have done."""
     if not any(c.overwrite for c in configs):
         return
-    array = share_of_job_array()
-    share = next((f"--share {c.share}" for c in configs if c.share), f"a SLURM array (share {array})")
-    if array or any(c.share for c in configs):
+    share = next((c.share for c in configs if c.share), None)
+    if share:
         raise ConfigError(
-            f"--overwrite with {share}: each share would delete what the others have done; "
-            "remove the key once with fs rm, and leave --overwrite out"
+            f"--overwrite with share {share} (of --share, or of a SLURM array): each share would delete what "
+            "the others have done; remove the key once with fs rm, and leave --overwrite out"
         )
 
 

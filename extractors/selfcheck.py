@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import zarr
 
 from extractors.audio import load_clips
 from extractors.job import Job
 from extractors.results import SelfCheck
 from featurestore import layout
+from featurestore.layer import open_array, read_row
 from featurestore.segment import AudioError
 
 # How far a clip alone may be from what was stored, relative to the largest value of the clip and layer.
@@ -42,14 +42,15 @@ def selfcheck(job: Job, utterances: Sequence[str], *, most_s: float | None = Non
         job: with its model loaded and these utterances committed.
         utterances: which.
         most_s: seconds after which no further clip is begun; None: no limit.
+
+    Raises:
+        StoreError: what is stored cannot be read.
     """
     began = time.perf_counter()
     info = job.writer.info
-    store = job.writer.storage.zarr_store()
+    storage = job.writer.storage
     rows = {str(job.writer.ids[row]): int(row) for row in np.flatnonzero(np.isin(job.writer.ids, utterances))}
-    arrays = {
-        k: zarr.open_array(store, path=f"{info.path}/{layout.layer_name(k)}", mode="r") for k in job.layers
-    }
+    arrays = {k: open_array(storage, f"{info.path}/{layout.layer_name(k)}") for k in job.layers}
     allowed = tolerance(job.config.precision, info.shape.dtype, job.device)
     worst: dict[int, tuple[float, str]] = {}
     n_clips = 0
@@ -61,7 +62,7 @@ def selfcheck(job: Job, utterances: Sequence[str], *, most_s: float | None = Non
             continue
         n_clips += 1
         for layer, values in alone.items():
-            stored = np.asarray(arrays[layer][rows[utterance]], dtype=np.float32)
+            stored = read_row(storage, arrays[layer], rows[utterance])
             found = deviation(stored, values)
             worst[layer] = max(worst.get(layer, (0.0, utterance)), (found, utterance))
     layer, (largest, utterance) = max(worst.items(), key=lambda w: w[1][0], default=(0, (0.0, "")))

@@ -6,7 +6,10 @@ for `EXPIRY_S` is dead and may be taken over. Time is measured by the one who wa
 with another machine's clock. The claim of a process of this very machine that no longer runs is
 dead at once.
 
-Claims save work and guarantee nothing: doing a unit twice is harmless, since both write the same bytes.
+Between two that write, claims save work: doing a unit twice is harmless. What is *removed* needs one, since a
+shard deleted under the hands of a writer is gone: nothing of a unit is deleted, and no record is committed,
+but by who holds its claim and has looked again just before (`Claims.holds`). See "Many writers" in
+docs/design.md.
 """
 
 from __future__ import annotations
@@ -20,18 +23,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from featurestore import columns
 from featurestore.errors import StoreError
 from featurestore.plan import Unit
 from featurestore.storage import Storage
 
+T = TypeVar("T")
+
 CLAIMS_ARRAY = "claims"
+# Not a unit: who holds this puts the ledger together (`featurestore.publish`), or takes records out of it.
+LEDGER_CLAIM = "ledger"
 RENEW_S = 10.0
 EXPIRY_S = 60.0
 # How long to wait before looking again at units that others hold.
 WAIT_S = 0.5
+# The ledger is held for as long as it takes to write it.
+LEDGER_WAIT_S = 0.05
 WAITING = None
+# Tries at a claim that was let go of just when it was looked at.
+TRIES = 20
+
+
+class ClaimLost(Exception):
+    """Somebody took the unit over meanwhile, as from a worker that showed no life for too long."""
 
 
 @dataclass
@@ -56,18 +72,22 @@ class Claims:
     key: str
     clock: Callable[[], float] = time.monotonic
     worker: str = field(default_factory=lambda: secrets.token_hex(8))
-    _seen: dict[int, _Seen] = field(default_factory=dict)
-    _held: dict[int, int] = field(default_factory=dict)  # unit → renewals
+    _seen: dict[int | str, _Seen] = field(default_factory=dict)
+    _held: dict[int | str, int] = field(default_factory=dict)  # unit → renewals
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, unit: int) -> bool:
-        """Claim a unit; False where somebody alive holds it."""
+    def take(self, unit: int | str) -> bool:
+        """Claim a unit (or `LEDGER_CLAIM`); False where somebody alive holds it."""
         name = self._name(unit)
-        if self.storage.put(name, self._encode(0), if_absent=True):
-            return self._hold(unit)
-        data = self.storage.get(name)
+        data = None
+        for _ in range(TRIES):
+            if self.storage.put(name, self._encode(0), if_absent=True):
+                return self._hold(unit)
+            data = self.storage.get(name)
+            if data is not None:
+                break  # else it was let go of in between, and is free for whoever is first
         text = _decode(data)
-        if data is not None and not self._is_dead(unit, text):
+        if data is None or not self._is_dead(unit, text):
             return False
         # Taken over by writing a claim of one's own; of two that do so at once the last one stays, and
         # both read it back.
@@ -78,22 +98,54 @@ class Claims:
             return False
         return self._hold(unit)
 
+    def wait_for(self, unit: int | str, pause_s: float = WAIT_S) -> None:
+        """Claim a unit, waiting for whoever holds it to let go or to be dead."""
+        while not self.take(unit):
+            time.sleep(pause_s)
+
+    def holds(self, unit: int | str) -> bool:
+        """Whether the unit is still this worker's: to be asked just before what only its owner may do."""
+        return _owner(_decode(self.storage.get(self._name(unit)))) == self.worker
+
+    def persist(self, unit: int, do: Callable[[], T], is_committed: Callable[[], bool]) -> T | None:
+        """Do what only the owner of a unit may do, again where the claim was lost meanwhile.
+
+        Args:
+            unit: claimed by this worker.
+            do: raises `ClaimLost` where it is not its own any more.
+            is_committed: whether the unit is done by now.
+
+        Returns:
+            What `do` returned; None where somebody else has committed the unit instead.
+        """
+        while True:
+            try:
+                return do()
+            except ClaimLost:
+                self.wait_for(unit)
+                if is_committed():
+                    return None
+
     def renew(self) -> None:
-        """Show that this worker is alive, for every unit it holds."""
+        """Show that this worker is alive, for every unit it holds and nobody took over."""
         with self._lock:
             held = list(self._held)
         for unit in held:
             # Writing under the lock: a claim renewed just after its release would come back to life.
             with self._lock:
-                if unit in self._held:
-                    self._held[unit] += 1
-                    self.storage.put(self._name(unit), self._encode(self._held[unit]))
+                if unit not in self._held:
+                    continue
+                if not self.holds(unit):
+                    del self._held[unit]
+                    continue
+                self._held[unit] += 1
+                self.storage.put(self._name(unit), self._encode(self._held[unit]))
 
-    def release(self, unit: int) -> None:
+    def release(self, unit: int | str) -> None:
         """Give a unit up, committed or not."""
         with self._lock:
             self._held.pop(unit, None)
-            if _owner(_decode(self.storage.get(self._name(unit)))) == self.worker:
+            if self.holds(unit):
                 self.storage.delete(self._name(unit))
 
     def release_all(self) -> None:
@@ -105,13 +157,13 @@ class Claims:
             for unit in held:
                 self.release(unit)
 
-    def _hold(self, unit: int) -> bool:
+    def _hold(self, unit: int | str) -> bool:
         with self._lock:
             self._held[unit] = 0
         self._seen.pop(unit, None)
         return True
 
-    def _is_dead(self, unit: int, text: str) -> bool:
+    def _is_dead(self, unit: int | str, text: str) -> bool:
         if _of_dead_process(text):
             return True
         seen = self._seen.get(unit)
@@ -120,7 +172,7 @@ class Claims:
             return False
         return self.clock() - seen.at > EXPIRY_S
 
-    def _name(self, unit: int) -> str:
+    def _name(self, unit: int | str) -> str:
         return f"{self.key}/{columns.entry_name(CLAIMS_ARRAY, unit)}"
 
     def _encode(self, beat: int) -> bytes:
@@ -226,6 +278,52 @@ def _machine() -> str:
     except OSError:
         namespace = ""
     return f"{socket.gethostname()}:{boot}:{namespace}"
+
+
+@contextlib.contextmanager
+def holding(claims: Claims, units: Sequence[int | str], *, pause_s: float = WAIT_S) -> Iterator[None]:
+    """Hold units, or `LEDGER_CLAIM`, while a `with` block runs; waits for each.
+
+    Who holds several takes them in this order, and the ledger last: nobody waits in a circle.
+    """
+    with Heartbeat(claims):
+        try:
+            for unit in sorted(units, key=lambda u: (isinstance(u, str), u)):
+                claims.wait_for(unit, pause_s)
+            yield
+        finally:
+            claims.release_all()
+
+
+@contextlib.contextmanager
+def holding_ledger(storage: Storage, key: str) -> Iterator[Claims]:
+    """Be the only one who puts the ledger of a key together or takes records out of it.
+
+    Units are never waited for inside: who holds units may be waiting for this.
+    """
+    claims = Claims(storage, key)
+    with holding(claims, [LEDGER_CLAIM], pause_s=LEDGER_WAIT_S):
+        yield claims
+
+
+def clear_done_claims(storage: Storage, key: str, is_done: Callable[[int], bool]) -> None:
+    """Remove claims that nobody needs any more: of the dead, and of units that are done.
+
+    Args:
+        storage: the root.
+        key: ``model/dataset``.
+        is_done: whether a unit is committed for all that anybody may want of it; asked after its claim was
+            read, since who does a unit again takes its record away before claiming it.
+    """
+    folder = f"{key}/{CLAIMS_ARRAY}/c"
+    for name in storage.children(folder):
+        if not name.isdigit():
+            continue
+        before = storage.get(f"{folder}/{name}")
+        if before is None or not (_of_dead_process(_decode(before)) or is_done(int(name))):
+            continue
+        if storage.get(f"{folder}/{name}") == before:
+            storage.delete(f"{folder}/{name}")
 
 
 def live_claims(storage: Storage, key: str) -> set[int]:

@@ -53,7 +53,7 @@ class _Grid:
     dimensions: tuple[str, ...]
 
 
-def entry_name(array: str, index: int) -> str:
+def entry_name(array: str, index: int | str) -> str:
     """Object of one entry in an array of one entry per chunk (ledger, claims, manifest), below the key."""
     return f"{array}/c/{index}"
 

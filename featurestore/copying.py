@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from featurestore import columns, layout
+from featurestore.claims import ClaimLost, Claims, Heartbeat, Work, work_through
 from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import CorruptData, StoreError
 from featurestore.history import copy_history
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
-from featurestore.ledger import Record, commit, describe_object, is_complete, read_ledger
+from featurestore.ledger import (
+    Record,
+    commit,
+    describe_object,
+    is_complete,
+    read_ledger,
+    read_record,
+    withdraw_held,
+)
+from featurestore.plan import Unit
 from featurestore.publish import publish
 from featurestore.storage import Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY
@@ -64,42 +75,115 @@ def copy_key(
     copy_history(source, target, info.path)
     records = read_ledger(source, info.path)
     held = read_ledger(target, info.path)
-    copied = there = pending = n_bytes = 0
-    with ThreadPoolExecutor(COPIERS) as pool:
-        for unit in info.units:
-            record = records.get(unit.index)
-            if record is None or not is_complete(record, unit, []):
-                pending += 1
-            elif held.get(unit.index) == record:
-                there += 1
-            else:
-                n_bytes += _copy_unit(source, target, info, record, pool)
-                copied += 1
+    committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
+    wanted = [u for u in committed if not _covers(held.get(u.index), records[u.index])]
+    if on_unit:
+        for _ in range(len(info.units) - len(wanted)):
+            on_unit()
+    copier = _Copier(source, target, info, records)
+    copier.copy(wanted, on_unit)
+    if not target.put(name, group, if_absent=True) and read_key(target, model, dataset) != info:
+        raise StoreError(f"{target.url}: another key {info.path} was made there meanwhile; copy elsewhere")
+    publish(target, info)
+    return CopySummary(
+        key=info.path,
+        n_copied=copier.n_copied,
+        n_present=len(committed) - len(wanted) + copier.n_by_others,
+        n_pending=len(info.units) - len(committed) + copier.n_withdrawn,
+        n_bytes=copier.n_bytes,
+    )
+
+
+class _Copier:
+    """Copies units, each claimed in the target like one that is extracted: others may be at work there."""
+
+    def __init__(self, source: Storage, target: Storage, info: KeyInfo, records: dict[int, Record]) -> None:
+        self.source = source
+        self.target = target
+        self.info = info
+        self.records = records
+        self.claims = Claims(target, info.path)
+        self.n_copied = self.n_by_others = self.n_withdrawn = self.n_bytes = 0
+
+    def copy(self, units: Sequence[Unit], on_unit: Callable[[], None] | None) -> None:
+        def is_committed(unit: Unit) -> bool:
+            there = read_record(self.target, self.info.path, unit.index)
+            return _covers(there, self.records[unit.index])
+
+        def done_by_others(unit: Unit) -> None:
+            self.n_by_others += 1
             if on_unit:
                 on_unit()
-    target.put(name, group)
-    publish(target, info)
-    return CopySummary(key=info.path, n_copied=copied, n_present=there, n_pending=pending, n_bytes=n_bytes)
 
+        work = Work(
+            claims=self.claims, units=units, is_committed=is_committed, on_done_by_others=done_by_others
+        )
+        with Heartbeat(self.claims), ThreadPoolExecutor(COPIERS) as pool:
+            try:
+                for claimed in work_through([work]):
+                    if claimed is None:
+                        continue
+                    unit, _ = claimed
+                    self.claims.persist(
+                        unit.index, partial(self._unit, unit, pool), partial(is_committed, unit)
+                    )
+                    self.claims.release(unit.index)
+                    if on_unit:
+                        on_unit()
+            finally:
+                self.claims.release_all()
 
-def _copy_unit(
-    source: Storage, target: Storage, info: KeyInfo, record: Record, pool: ThreadPoolExecutor
-) -> int:
-    """Bytes copied."""
+    def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
+        """Copy and commit one unit as it is by now."""
+        key, index = self.info.path, unit.index
+        while True:
+            record = self.records[index]
+            there = read_record(self.target, key, index)
+            if there is not None and any(
+                there.objects.get(name, stored) != stored for name, stored in record.objects.items()
+            ):
+                # What a record names is never written over.
+                withdraw_held(self.target, key, {index})
+            if not self.claims.holds(index):
+                raise ClaimLost
+            copied = list(pool.map(partial(self._object, record), record.objects))
+            if None not in copied:
+                break
+            now = read_record(self.source, key, index)
+            if now is None or not is_complete(now, unit, []):
+                self.n_withdrawn += 1
+                return
+            if now == record:
+                bad = next(n for n, size in zip(record.objects, copied, strict=True) if size is None)
+                raise CorruptData(
+                    f"{self.source.url}: {key}/{bad} does not match its record; `fs verify --repair` before "
+                    "copying"
+                )
+            self.records[index] = now  # done again while it was being copied
+        if not self.claims.holds(index):
+            raise ClaimLost
+        commit(self.target, key, record)
+        self.n_copied += 1
+        self.n_bytes += sum(o.n_bytes for o in record.objects.values())
 
-    def copy(name: str) -> int:
-        key = f"{info.path}/{name}"
-        data = source.get(key)
+    def _object(self, record: Record, name: str) -> int | None:
+        """Bytes copied; None where the source's object is not what the record says."""
+        data = self.source.get(f"{self.info.path}/{name}")
         if data is None or describe_object(data) != record.objects[name]:
-            raise CorruptData(
-                f"{source.url}: {key} does not match its record; `fs verify --repair` before copying"
-            )
-        target.put(key, data)
+            return None
+        self.target.put(f"{self.info.path}/{name}", data)
         return len(data)
 
-    n_bytes = sum(pool.map(copy, record.objects))
-    commit(target, info.path, record)
-    return n_bytes
+
+def _covers(there: Record | None, record: Record) -> bool:
+    """Whether a record of the target says all that one of the source says: the same, or of more layers."""
+    if there is None or there == record:
+        return there is not None
+    return (
+        set(there.layers) > set(record.layers)
+        and there.rows == record.rows
+        and there.objects.items() >= record.objects.items()
+    )
 
 
 def _copy_object(source: Storage, target: Storage, key: str) -> None:

@@ -36,5 +36,6 @@ def put_documents(storage: Storage, info: KeyInfo) -> None:
 def put_root_documents(storage: Storage, info: KeyInfo) -> None:
     """The groups above a key, where they are not there yet."""
     root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
-    storage.put("zarr.json", layout.group_document(root), if_absent=True)
-    storage.put(f"{info.model}/zarr.json", layout.group_document({}), if_absent=True)
+    for name, attributes in (("zarr.json", root), (f"{info.model}/zarr.json", {})):
+        if storage.get(name) is None:
+            storage.put(name, layout.group_document(attributes), if_absent=True)

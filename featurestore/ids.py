@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from featurestore import columns
+from featurestore.blame import not_damage
 from featurestore.errors import CorruptData
 from featurestore.key import KeyInfo
 from featurestore.storage import Storage
@@ -29,6 +30,8 @@ def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:
     try:
         return columns.decode_column(ID_ARRAY, info.n_rows, found)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         reason = " ".join(str(error).split())[:200]
         raise CorruptData(
             f"{storage.url}: {info.path}/{ID_ARRAY} is damaged ({reason}); `fs verify --repair` puts it back"

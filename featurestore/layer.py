@@ -13,9 +13,10 @@ import zarr
 from zarr import Array as ZarrArray
 
 from featurestore import layout, shards
+from featurestore.blame import damage_in, first_of, not_damage
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.key import KeyInfo
-from featurestore.ledger import StoredObject, describe_object, describe_pieces
+from featurestore.ledger import StoredObject, describe_object, describe_pieces, read_record
 from featurestore.positions import as_position, as_positions
 from featurestore.storage import LocalStorage, Storage
 
@@ -314,11 +315,9 @@ class Layer:
             return
         data = self.storage.get(key)
         if data is None:
-            raise damaged(self.storage, key, FileNotFoundError("the shard is missing"))
+            raise self._not_as_recorded(unit, FileNotFoundError("the shard is missing"))
         if describe_object(data) != self._objects[unit]:
-            raise damaged(
-                self.storage, key, ValueError("the shard does not match the checksum of its record")
-            )
+            raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
         try:
             shards.decode_layer_into(shape, data, n_rows, block)
             if not contiguous:
@@ -334,10 +333,21 @@ class Layer:
             return False
         size = self.storage.read_into(key, buffers)
         if size is None:
-            raise damaged(self.storage, key, FileNotFoundError("the shard is missing"))
+            raise self._not_as_recorded(unit, FileNotFoundError("the shard is missing"))
         if size != self._objects[unit].n_bytes or describe_pieces(buffers) != self._objects[unit]:
-            raise damaged(self.storage, key, ValueError("not the size and checksum of its record"))
+            raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
         return shards.finish_scatter(self.info.shape, n_rows, out, buffers)
+
+    def _not_as_recorded(self, unit: int, error: Exception) -> Exception:
+        """Damage, or a unit that somebody has done again since this layer was opened."""
+        name = layout.layer_chunk(self.layer, unit)
+        now = read_record(self.storage, self.info.path, unit)
+        if now is None or now.objects.get(name) != self._objects[unit]:
+            return StoreError(
+                f"{self.storage.url}: unit {unit} of {self.info.path} is being embedded again, or was, since "
+                "it was opened; open it again"
+            )
+        return damaged(self.storage, f"{self.info.path}/{name}", error)
 
 
 def _placed_empty(shape: tuple[int, ...]) -> np.ndarray:
@@ -396,12 +406,30 @@ def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
         raise damaged(storage, path, error) from error
 
 
-def damaged(storage: Storage, path: str, error: Exception) -> StoreError:
+def read_row(storage: Storage, array: ZarrArray[Any], row: int) -> np.ndarray:
+    """One row of a layer array, of an utterance with status ok: float32 `[functionals, features]`.
+
+    Raises:
+        CorruptData: it is damaged or not there.
+        StoreError: the store did not answer.
+    """
+    try:
+        values = np.asarray(array[row], dtype=np.float32)
+    except Exception as error:
+        raise damaged(storage, array.path, error) from error
+    if np.isnan(values).all():  # Zarr reads what is not there as fill value
+        raise damaged(storage, array.path, ValueError(f"row {row} has no values"))
+    return values
+
+
+def damaged(storage: Storage, path: str, error: Exception) -> Exception:
     """One line for whatever a reader may raise over damaged bytes; an outage stays an outage."""
-    if isinstance(error, StoreError):
-        return error
-    reason = " ".join(str(error).split())[:200]
+    other = not_damage(error) or damage_in(error)
+    if other is not None:
+        return other
+    inner = first_of(error)
+    reason = " ".join(str(inner).split())[:200]
     return CorruptData(
-        f"{storage.url}: {path} cannot be read ({type(error).__name__}: {reason}); "
+        f"{storage.url}: {path} cannot be read ({type(inner).__name__}: {reason}); "
         "`fs verify` says what is damaged, `fs verify --repair` mends it"
     )

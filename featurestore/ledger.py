@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +23,8 @@ import google_crc32c
 import numpy as np
 
 from featurestore import columns
-from featurestore.claims import CLAIMS_ARRAY
+from featurestore.blame import not_damage
+from featurestore.claims import Claims, holding, holding_ledger
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json
 from featurestore.places import Places
@@ -150,7 +151,8 @@ def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
     """Size and checksum of the bytes of contiguous arrays, one after the other."""
     crc = 0
     for piece in pieces:
-        crc = google_crc32c.extend(crc, piece)
+        # Bytes, whatever the dtype: without its C extension the package takes nothing else.
+        crc = google_crc32c.extend(crc, piece.reshape(-1).view(np.uint8))
     return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}")
 
 
@@ -196,7 +198,9 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
         return None
     try:
         return Record.from_json(columns.decode_text(data, compress=False))
-    except (ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         raise CorruptData(
             f"{storage.url}: ledger record {name} is damaged ({error}); run `fs verify --repair`"
         ) from error
@@ -234,6 +238,8 @@ def read_sealed_copy(storage: Storage, key: str, copy: int) -> dict[int, Record]
         texts = columns.decode_sealed(copy, {place: d for place, d in found.items() if d is not None})
         return {unit: Record.from_json(text) for unit, text in enumerate(texts) if text}
     except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         raise CorruptData(
             f"{storage.url}: sealed ledger {folder} is damaged ({error}); run `fs verify --repair`"
         ) from error
@@ -244,32 +250,80 @@ def commit(storage: Storage, key: str, record: Record) -> None:
     storage.put(f"{key}/{columns.entry_name(LEDGER_ARRAY, record.unit)}", _encode(record))
 
 
-def withdraw(storage: Storage, key: str, units: Collection[int]) -> None:
-    """Take the records of units away, so that these are done again."""
-    sealed = read_sealed(storage, key)
-    if sealed.keys() & set(units):
-        write_sealed(storage, key, {u: r for u, r in sealed.items() if u not in units})
-    for unit in units:
-        storage.delete(f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}")
+def withdraw(
+    storage: Storage,
+    key: str,
+    units: Collection[int],
+    *,
+    still: Callable[[int, Record | None], bool] = lambda unit, record: True,
+) -> set[int]:
+    """Take the records of units away, so that these are done again; waits for units that others work on.
+
+    Args:
+        storage: the root.
+        key: ``model/dataset``.
+        units: which.
+        still: asked with each unit and its record as it is by then (None: it has none, or a damaged one),
+            since somebody may have done the unit again: whether it is still to be taken away.
+
+    Returns:
+        The units taken away.
+    """
+    claims = Claims(storage, key)
+    with holding(claims, list(units)):
+        return withdraw_held(storage, key, units, still)
+
+
+def withdraw_held(
+    storage: Storage,
+    key: str,
+    units: Collection[int],
+    still: Callable[[int, Record | None], bool] = lambda unit, record: True,
+) -> set[int]:
+    """`withdraw`, for who holds the units' claims already."""
+    if not units:
+        return set()
+    # Both copies of the sealed records are written whole: of two that change them at once, one would bring
+    # back what the other took away.
+    with holding_ledger(storage, key):
+        sealed = read_sealed(storage, key)
+        gone = {u for u in units if still(u, _entry_if_sound(storage, key, u, sealed))}
+        if sealed.keys() & gone:
+            write_sealed(storage, key, {u: r for u, r in sealed.items() if u not in gone})
+        for unit in gone:
+            storage.delete(f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}")
+    return gone
+
+
+def _entry_if_sound(storage: Storage, key: str, unit: int, sealed: Mapping[int, Record]) -> Record | None:
+    try:
+        return read_entry(storage, key, unit) or sealed.get(unit)
+    except CorruptData:
+        return None
 
 
 def seal(storage: Storage, key: str, records: Mapping[int, Record]) -> None:
     """Put all records of a complete key together, and take away the entries that hold the same.
 
-    Readers look at the entries first and at the sealed records then, so at every moment they find each unit.
-    Two processes that seal at once write the same. An entry written meanwhile stays, and counts.
+    For who holds the ledger (`claims.holding_ledger`). Readers look at the entries first and at the sealed
+    records then, so at every moment they find each unit. An entry written meanwhile stays, and counts.
     """
     if read_sealed_if_sound(storage, key) != records:
         if read_ledger(storage, key) != records:
             return  # somebody withdrew or added a unit: the end of their run seals
         write_sealed(storage, key, records)
+    claims = Claims(storage, key)
 
     def drop(unit: int) -> None:
         name = f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}"
         # Whoever holds a claim may be about to put another record there.
-        claim = storage.get(f"{key}/{columns.entry_name(CLAIMS_ARRAY, unit)}")
-        if claim is None and storage.get(name) == _encode(records[unit]):
-            storage.delete(name)
+        if not claims.take(unit):
+            return
+        try:
+            if storage.get(name) == _encode(records[unit]) and claims.holds(unit):
+                storage.delete(name)
+        finally:
+            claims.release(unit)
 
     entries = [int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit()]
     with ThreadPoolExecutor(READERS) as pool:

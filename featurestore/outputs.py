@@ -41,6 +41,28 @@ def check_file(out: Path) -> None:
     _check_writable(out.parent)
 
 
+def require_replaceable(path: Path, mark: bytes | None, what: str) -> None:
+    """Refuse to write over a file that is none of ours.
+
+    Args:
+        path: where a command is about to write.
+        mark: what every file of ours of this kind contains; None: nothing tells it apart.
+        what: what it would be, in the message.
+
+    Raises:
+        ConfigError: there is something else.
+        StoreError: what there is cannot be read.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = path.is_file() and mark is not None and mark in path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); choose another --out") from error
+    if not ours:
+        raise ConfigError(f"{path}: this is no {what} of ours and would be lost; choose another --out")
+
+
 def columns_there(path: Path) -> list[str]:
     """Columns of a CSV or Parquet table that a command is about to replace; empty where it is no table."""
     import pandas as pd

@@ -6,13 +6,15 @@ every run; in between they show less than there is, never anything else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from featurestore import columns
+from featurestore.claims import LEDGER_CLAIM, holding_ledger
+from featurestore.errors import KeyNotFound
 from featurestore.ids import ID_ARRAY
-from featurestore.key import KeyInfo
+from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import Record, is_complete, read_ledger, seal
 from featurestore.storage import Storage
 
@@ -20,7 +22,19 @@ MOST_ROUNDS = 4
 
 
 def publish(storage: Storage, info: KeyInfo) -> None:
-    """Write the columns from the ledger, and seal it once every unit is committed for every layer."""
+    """Write the columns from the ledger, and seal it once every unit is committed for every layer.
+
+    One process at a time, and of the key as it is by then: who began before it grew would cut its columns.
+    """
+    with holding_ledger(storage, info.path) as claims:
+        try:
+            info = read_key(storage, info.model, info.dataset)
+        except KeyNotFound:
+            return  # removed meanwhile
+        _publish(storage, info, lambda: claims.holds(LEDGER_CLAIM))
+
+
+def _publish(storage: Storage, info: KeyInfo, may_seal: Callable[[], bool]) -> None:
     ledger = read_ledger(storage, info.path)
     for _ in range(MOST_ROUNDS):
         for array, values in columns_of(info, ledger).items():
@@ -31,10 +45,9 @@ def publish(storage: Storage, info: KeyInfo) -> None:
                     storage.delete(key)
                 elif storage.get(key) != objects[name]:
                     storage.put(key, objects[name])
-        if is_whole(info, ledger):
+        if is_whole(info, ledger) and may_seal():
             seal(storage, info.path, ledger)
-        # Of processes that finish together the last one to write may have been the first one to read: who
-        # sees more than it wrote writes again. While others go on for long, their end will write it.
+        # Who sees more by now than it wrote writes again. While others go on for long, their end writes it.
         now = read_ledger(storage, info.path)
         if now == ledger:
             return

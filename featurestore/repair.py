@@ -1,30 +1,39 @@
-"""Mend what `featurestore.verify` found: re-queue exactly the damaged units, restore all that can be."""
+"""Mend what `featurestore.verify` found: re-queue exactly the damaged units, restore all that can be.
+
+Others may be at work meanwhile. Nothing of a unit is deleted or withdrawn but under its claim, and after its
+record has been read once more; what belongs to the whole key is looked at once more before it is written.
+"""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Iterable
 
 import numpy as np
 
 from featurestore import columns
-from featurestore.claims import live_claims
+from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM, Claims, Heartbeat, holding_ledger, live_claims
 from featurestore.documents import key_documents
-from featurestore.errors import CorruptData
+from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.history import HISTORY_ARRAY, give_up_entry, history_document
-from featurestore.ids import ID_ARRAY, put_ids
-from featurestore.key import KeyInfo
+from featurestore.ids import ID_ARRAY, put_ids, read_ids
+from featurestore.key import KeyInfo, read_key
+from featurestore.key_report import Finding, KeyReport
 from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
+    Record,
     is_complete,
-    read_entries,
     read_ledger,
+    read_record,
     read_sealed,
-    withdraw,
+    read_sealed_if_sound,
+    withdraw_held,
     write_sealed,
 )
 from featurestore.publish import publish
 from featurestore.storage import Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
-from featurestore.verify import KeyReport
 
 
 def repair_key(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
@@ -32,94 +41,193 @@ def repair_key(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
 
     What was done, and what could not be, is added to the report.
     """
-    documents = key_documents(info) | {f"{HISTORY_ARRAY}/zarr.json": history_document()}
-    busy = live_claims(storage, info.path)
-    broken: set[int] = set()
-    arrays: set[str] = set()
-    for finding in report.findings:
-        name = finding.object.removeprefix(f"{info.path}/")
-        if finding.kind in ("torn", "leftover"):
-            # What a running extraction has written and not committed yet looks the same.
-            if finding.unit in busy or (busy and finding.unit is None):
-                report.repaired.append(f"left alone, an extraction may be at work: {finding.object}")
-                continue
-            storage.delete(finding.object)
-            report.repaired.append(f"deleted {finding.object}")
-        elif finding.is_damage and name in documents:
-            storage.put(finding.object, documents[name])
-            report.repaired.append(f"restored {finding.object}")
-        elif finding.is_damage and name == columns.entry_name(MANIFEST_ARRAY, 0):
-            report.unrepaired.append(f"not repaired: {finding.object}; `fs manifest attach` puts it back")
-        elif finding.is_damage and name.startswith(f"{HISTORY_ARRAY}/"):
-            give_up_entry(storage, finding.object)
-            report.repaired.append(f"marked as lost: {finding.object}; no value depends on it")
-        elif finding.is_damage and finding.unit is not None:
-            broken.add(finding.unit)
-        elif finding.is_damage or finding.kind == "stale":
-            arrays.add(name.split("/")[0])
-    _drop_damaged_entries(storage, info, report)
-    if SEALED_ARRAY in arrays:
-        _mend_sealed(storage, info, report)
-    if broken:
-        withdraw(storage, info.path, broken)
-    for u in sorted(broken):
-        report.repaired.append(f"unit {u} withdrawn: the next `fs extract` does it again")
-    if ID_ARRAY in arrays:
-        _restore_ids(storage, info, report)
-    rest = sorted(arrays - {SEALED_ARRAY, ID_ARRAY})
-    if rest:
-        report.repaired.append(f"written again from the ledger: {', '.join(rest)}")
-    publish(storage, info)
-
-
-def _drop_damaged_entries(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
-    """A damaged entry stands in the way of reading the ledger at all: it goes first."""
-    for finding in report.findings:
-        if finding.kind == "damaged" and finding.object.startswith(f"{info.path}/{LEDGER_ARRAY}/c/"):
-            storage.delete(finding.object)
-
-
-def _mend_sealed(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
-    """Write both copies of the sealed ledger from the one that is sound."""
     try:
-        records = read_sealed(storage, info.path)
-    except CorruptData:
-        records = {}
-    write_sealed(storage, info.path, records)
-    if records:
-        report.repaired.append(f"{info.path}/{SEALED_ARRAY}: both copies written from the sound one")
-    else:
-        left = len(read_entries(storage, info.path))
-        report.repaired.append(
-            f"{info.path}/{SEALED_ARRAY}: no copy is sound; {report.n_units - left} units are withdrawn, "
-            "the next `fs extract` does them again"
+        info = read_key(storage, info.model, info.dataset)
+    except KeyNotFound:
+        return  # removed meanwhile
+    _Repair(storage, info, report).run()
+
+
+class _Repair:
+    def __init__(self, storage: Storage, info: KeyInfo, report: KeyReport) -> None:
+        self.storage = storage
+        self.info = info
+        self.report = report
+        self.claims = Claims(storage, info.path)
+
+    def run(self) -> None:
+        documents = key_documents(self.info) | {f"{HISTORY_ARRAY}/zarr.json": history_document()}
+        litter: dict[int | None, list[Finding]] = {}
+        broken: set[int] = set()
+        arrays: set[str] = set()
+        for finding in self.report.findings:
+            name = self._name(finding)
+            if finding.kind in ("torn", "leftover"):
+                litter.setdefault(_unit_of(name), []).append(finding)
+            elif finding.is_damage and name in documents:
+                self._restore_document(finding, documents[name])
+            elif finding.is_damage and name == columns.entry_name(MANIFEST_ARRAY, 0):
+                self._give_up(finding.object, finding.remedy or "`fs manifest attach` puts it back")
+            elif finding.is_damage and name.startswith(f"{HISTORY_ARRAY}/"):
+                give_up_entry(self.storage, finding.object)
+                self.report.repaired.append(f"marked as lost: {finding.object}; no value depends on it")
+            elif finding.is_damage and finding.unit is not None:
+                broken.add(finding.unit)
+            elif finding.is_damage or finding.kind == "stale":
+                arrays.add(name.split("/")[0])
+        if SEALED_ARRAY in arrays:
+            self._mend_sealed()
+        with Heartbeat(self.claims):
+            try:
+                self._withdraw(broken)
+                for unit, findings in litter.items():
+                    self._clear(unit, findings)
+            finally:
+                self.claims.release_all()
+        if ID_ARRAY in arrays:
+            self._restore_ids()
+        rest = sorted(arrays - {SEALED_ARRAY, ID_ARRAY})
+        if rest:
+            self.report.repaired.append(f"written again from the ledger: {', '.join(rest)}")
+        publish(self.storage, self.info)
+
+    def _name(self, finding: Finding) -> str:
+        return finding.object.removeprefix(f"{self.info.path}/")
+
+    def _give_up(self, what: str, why: str) -> None:
+        self.report.unrepaired.append(f"not repaired: {what}; {why}")
+
+    def _restore_document(self, finding: Finding, document: bytes) -> None:
+        if not _same_json(self.storage.get(finding.object), document):
+            self.storage.put(finding.object, document)
+        self.report.repaired.append(f"restored {finding.object}")
+
+    def _withdraw(self, units: Iterable[int]) -> None:
+        """Take damaged units out of the ledger, unless they have been done again or are in work."""
+        mine = []
+        for u in sorted(units):
+            if self.claims.take(u):
+                mine.append(u)
+            else:
+                self._give_up(f"unit {u}", "it is in work; verify again when that is done")
+
+        def still(unit: int, record: Record | None) -> bool:
+            # A record that cannot be read is damage whatever was seen before.
+            return self.claims.holds(unit) and (record is None or record == self.report.records.get(unit))
+
+        gone = withdraw_held(self.storage, self.info.path, mine, still)
+        for u in mine:
+            self.report.repaired.append(
+                f"unit {u} withdrawn: the next `fs extract` does it again"
+                if u in gone
+                else f"left alone, unit {u} has been done again meanwhile"
+            )
+            self.claims.release(u)
+
+    def _clear(self, unit: int | None, findings: list[Finding]) -> None:
+        """Delete what was never committed, or what the dead left, where it still is that."""
+        if unit is None:
+            busy = bool(live_claims(self.storage, self.info.path))
+        else:
+            busy = not self.claims.take(unit)
+        if busy:
+            self.report.repaired += [
+                f"left alone, an extraction may be at work: {f.object}" for f in findings
+            ]
+            return
+        for finding in findings:
+            name = self._name(finding)
+            if name == columns.entry_name(CLAIMS_ARRAY, LEDGER_CLAIM):
+                continue  # a dead owner's is taken over and let go of at the end of every run
+            # A claim of the dead is this worker's own by now, and goes when it is let go of.
+            if unit is None or name != columns.entry_name(CLAIMS_ARRAY, unit):
+                if not self._is_litter(unit, name):
+                    self.report.repaired.append(f"left alone, committed meanwhile: {finding.object}")
+                    continue
+                self.storage.delete(finding.object)
+            self.report.repaired.append(f"deleted {finding.object}")
+        if unit is not None:
+            self.claims.release(unit)
+
+    def _is_litter(self, unit: int | None, name: str) -> bool:
+        """Whether no record names an object, and nobody is about to: asked just before it is deleted."""
+        if unit is None:
+            return True
+        try:
+            record = read_record(self.storage, self.info.path, unit)
+        except CorruptData:
+            return False
+        # The claim last: with it in hand nobody commits.
+        return (record is None or name not in record.objects) and self.claims.holds(unit)
+
+    def _mend_sealed(self) -> None:
+        """Write both copies of the sealed ledger from the one that is sound."""
+        path = self.info.path
+        with holding_ledger(self.storage, path):
+            try:
+                records = read_sealed(self.storage, path)
+            except CorruptData:
+                records = {}
+            if records and read_sealed_if_sound(self.storage, path) == records:
+                return  # somebody wrote both meanwhile
+            write_sealed(self.storage, path, records)
+        if records:
+            self.report.repaired.append(f"{path}/{SEALED_ARRAY}: both copies written from the sound one")
+            return
+        entries = [n for n in self.storage.children(f"{path}/{LEDGER_ARRAY}/c") if n.isdigit()]
+        self.report.repaired.append(
+            f"{path}/{SEALED_ARRAY}: no copy is sound; {self.report.n_units - len(entries)} units are "
+            "withdrawn, the next `fs extract` does them again"
         )
 
+    def _restore_ids(self) -> None:
+        """Ids of committed units from their records; units to be done get the utterances that are left."""
+        storage, info = self.storage, self.info
+        try:
+            read_ids(storage, info)
+            return  # somebody wrote them meanwhile
+        except CorruptData:
+            pass
+        try:
+            wanted = set(read_stored_manifest(storage, info).table["utterance_id"])
+        except CorruptData:
+            advice = "it needs the manifest, `fs manifest attach` puts it back"
+            self._give_up(f"{info.path}/{ID_ARRAY}", advice)
+            return
+        ledger = read_ledger(storage, info.path)
+        ids = np.full(info.n_rows, "", dtype=object)
+        done: set[str] = set()
+        for unit in reversed(info.units):
+            record = ledger.get(unit.index)
+            if record is not None and is_complete(record, unit, []):
+                # An utterance that was pruned is in the record and not in the manifest, or in a later unit
+                # again.
+                names = [i if i in wanted and i not in done else "" for i in record.rows[ID_ARRAY]]
+                ids[unit.first_row : unit.stop_row] = names
+                done |= set(names)
+        free = sorted(wanted - done)
+        for unit in info.units:
+            record = ledger.get(unit.index)
+            if record is None or not is_complete(record, unit, []):
+                names, free = free[: unit.n_rows], free[unit.n_rows :]
+                ids[unit.first_row : unit.first_row + len(names)] = names
+        put_ids(storage, info, ids)
+        self.report.repaired.append(f"{info.path}/{ID_ARRAY}: restored from the ledger and the manifest")
 
-def _restore_ids(storage: Storage, info: KeyInfo, report: KeyReport) -> None:
-    """Ids of committed units from their records; units to be done get the utterances that are left."""
+
+def _unit_of(name: str) -> int | None:
+    """The unit that an object below a key belongs to: of its shards, its record and its claim."""
+    array, _, rest = name.partition("/c/")
+    first = rest.split("/")[0]
+    if array in (LEDGER_ARRAY, CLAIMS_ARRAY) or array.startswith(("layer_", "frames_")):
+        # A temporary file of an object n of a folder is named .n.….partial.
+        first = first.removeprefix(".").split(".")[0]
+        return int(first) if first.isdigit() else None
+    return None
+
+
+def _same_json(a: bytes | None, b: bytes) -> bool:
     try:
-        wanted = set(read_stored_manifest(storage, info).table["utterance_id"])
-    except CorruptData:
-        report.unrepaired.append(
-            f"not repaired: {info.path}/{ID_ARRAY}; it needs the manifest, `fs manifest attach` puts it back"
-        )
-        return
-    ledger = read_ledger(storage, info.path)
-    ids = np.full(info.n_rows, "", dtype=object)
-    done: set[str] = set()
-    for unit in reversed(info.units):
-        record = ledger.get(unit.index)
-        if record is not None and is_complete(record, unit, []):
-            # An utterance that was pruned is in the record and not in the manifest, or in a later unit again.
-            names = [i if i in wanted and i not in done else "" for i in record.rows[ID_ARRAY]]
-            ids[unit.first_row : unit.stop_row] = names
-            done |= set(names)
-    free = sorted(wanted - done)
-    for unit in info.units:
-        record = ledger.get(unit.index)
-        if record is None or not is_complete(record, unit, []):
-            names, free = free[: unit.n_rows], free[unit.n_rows :]
-            ids[unit.first_row : unit.first_row + len(names)] = names
-    put_ids(storage, info, ids)
-    report.repaired.append(f"{info.path}/{ID_ARRAY}: restored from the ledger and the manifest")
+        return a is not None and bool(json.loads(a) == json.loads(b))
+    except ValueError:
+        return False

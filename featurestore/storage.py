@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import zarr.storage
@@ -139,40 +139,42 @@ class LocalStorage:
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Storage.put`; temporary file, fsync, rename, fsync of the folder."""
         path = self._path(key)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
         try:
-            try:
-                with self._open_new(temporary) as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if if_absent:
-                    # link() fails where the name exists, on every POSIX file system, NFS included.
-                    os.link(temporary, path)
-                else:
-                    temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(path.parent)
-        except FileExistsError:
-            if if_absent and path.exists():
-                return False
+            for _ in range(FOLDER_TRIES):
+                # Another process removes folders that are empty, and may have taken the temporary file for
+                # that of a killed writer.
+                with contextlib.suppress(FileNotFoundError):
+                    return self._put(path, data, if_absent)
+            return self._put(path, data, if_absent)
+        except (FileExistsError, NotADirectoryError):
             raise StoreError(f"cannot write {path}: a file stands where a folder is needed") from None
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error.strerror}; nothing stored before is lost, "
                 "mend it and run the same command again"
             ) from error
-        return True
 
-    def _open_new(self, path: Path) -> BinaryIO:
-        """Open a file for writing in a folder that another process may be removing because it is empty."""
-        for _ in range(FOLDER_TRIES):
+    def _put(self, path: Path, data: bytes, if_absent: bool) -> bool:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                return path.open("wb")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if if_absent:
+                try:
+                    # link() fails where the name exists, on every POSIX file system, NFS included.
+                    os.link(temporary, path)
+                except FileExistsError:
+                    return False  # at that moment: it may be gone again by now
+            else:
+                temporary.replace(path)
+        finally:
+            with contextlib.suppress(NotADirectoryError):
+                temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+        return True
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`; folders left empty are removed."""
@@ -194,23 +196,36 @@ class LocalStorage:
         """See `Storage.objects`."""
         stack = [self._path(prefix)]
         while stack:
+            folder = stack.pop()
             try:
-                with os.scandir(stack.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            stack.append(Path(entry.path))
-                        else:
-                            key = Path(entry.path).relative_to(self.root).as_posix()
-                            yield key, entry.stat(follow_symlinks=False).st_size
+                # All names at once: what the caller does meanwhile must not change what is listed.
+                with os.scandir(folder) as entries:
+                    found = list(entries)
             except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError as error:
+                raise StoreError(f"cannot list {folder}: {error.strerror}") from error
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(Path(entry.path))
+                    continue
+                try:
+                    size = entry.stat(follow_symlinks=False).st_size
+                except FileNotFoundError:
+                    continue  # gone since: the others are there
+                except OSError as error:
+                    raise StoreError(f"cannot list {folder}: {error.strerror}") from error
+                yield Path(entry.path).relative_to(self.root).as_posix(), size
 
     def children(self, prefix: str) -> list[str]:
         """See `Storage.children`."""
+        folder = self._path(prefix)
         try:
-            return sorted(os.listdir(self._path(prefix)))
+            return sorted(os.listdir(folder))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise StoreError(f"cannot list {folder}: {error.strerror}") from error
 
     def zarr_store(self) -> ZarrStore:
         """See `Storage.zarr_store`."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore import columns
+from featurestore.blame import not_damage
 from featurestore.errors import CorruptData
 from featurestore.key import KeyInfo
 from featurestore.ledger import StoredObject, describe_object
@@ -65,7 +66,9 @@ def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
 def _parse(storage: Storage, info: KeyInfo, data: bytes) -> Manifest:
     try:
         return from_csv_text(columns.decode_text(data), source=f"{storage.url}/{info.path}")
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         raise CorruptData(
             f"{storage.url}: {manifest_object(info)} is damaged ({error}); `fs manifest attach` puts it back"
         ) from error

@@ -4,25 +4,32 @@
 document that is not the one the attributes call for, a value that contradicts its status, ids that the
 manifest does not know. The rest is harmless: shards of units that were never committed, columns behind the
 ledger, temporary files of killed writers, claims of the dead, and files that are none of ours.
+
+Others may write meanwhile. What looks like damage is looked at once more, and is damage only where the record
+that it contradicts still stands: what a record names is never written over, so that who does a unit again
+takes its record away before.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from featurestore import columns, layout
-from featurestore.claims import CLAIMS_ARRAY
+from featurestore.blame import not_damage
+from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
 from featurestore.documents import key_documents
-from featurestore.errors import CorruptData, StoreError
+from featurestore.errors import CorruptData
 from featurestore.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
+from featurestore.key_report import Finding, KeyReport, Kind
 from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
@@ -30,6 +37,8 @@ from featurestore.ledger import (
     describe_object,
     is_complete,
     read_entry,
+    read_ledger,
+    read_record,
     read_sealed_copy,
 )
 from featurestore.plan import Unit
@@ -38,73 +47,11 @@ from featurestore.storage import PARTIAL_SUFFIX, Storage
 from featurestore.store import Features
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
 
-Kind = Literal["missing", "changed", "damaged", "wrong", "torn", "stale", "leftover", "foreign"]
-DAMAGE: tuple[Kind, ...] = ("missing", "changed", "damaged", "wrong")
 READERS = 4
 SHOWN_ROWS = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be.
-
-    Attributes:
-        kind: ``missing``, ``changed`` (not the checksum recorded), ``damaged`` (cannot be decoded) and
-            ``wrong`` (contradicts its status, plan or manifest) are damage; ``torn`` (an uncommitted
-            unit's objects), ``stale`` (behind the ledger), ``leftover`` and ``foreign`` are not.
-        key: ``model/dataset``.
-        unit: the unit it belongs to, None for what belongs to the key.
-        object: object name below the root.
-        message: what was expected and what is there.
-    """
-
-    kind: Kind
-    key: str
-    unit: int | None
-    object: str
-    message: str
-
-    @property
-    def is_damage(self) -> bool:
-        """Whether committed values are affected."""
-        return self.kind in DAMAGE
-
-    def __str__(self) -> str:
-        where = f" (unit {self.unit})" if self.unit is not None else ""
-        return f"{self.kind}: {self.object}{where}: {self.message}"
-
-
-@dataclass(kw_only=True)
-class KeyReport:
-    """What was found in one key.
-
-    Attributes:
-        key: ``model/dataset``.
-        n_units: units of the plan.
-        n_committed: units with a record.
-        n_bytes: bytes of committed objects read.
-        findings: everything found.
-        repaired: what `repair` did, one line each.
-        unrepaired: damage that `repair` could do nothing about.
-    """
-
-    key: str
-    n_units: int = 0
-    n_committed: int = 0
-    n_bytes: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    repaired: list[str] = field(default_factory=list)
-    unrepaired: list[str] = field(default_factory=list)
-
-    @property
-    def is_intact(self) -> bool:
-        """No damage; units may still be pending."""
-        return not any(f.is_damage for f in self.findings)
-
-    @property
-    def is_mended(self) -> bool:
-        """All damage found is repaired: what is left to do is an extraction."""
-        return self.is_intact or (bool(self.repaired) and not self.unrepaired)
+# Looks at what seems damaged in what others may be writing, and the pause between them.
+LOOKS = 3
+LOOK_AGAIN_S = 0.2
 
 
 def verify_key(
@@ -161,36 +108,61 @@ class _Checker:
         self.expected: set[str] = {"zarr.json"}
 
     def check(self, on_unit: Callable[[], None] | None) -> None:
-        self._documents()
-        manifest_ids = self._manifest()
-        ids = self._ids(manifest_ids)
+        ids = self._of_key()
         ledger = self._ledger()
         self.report.n_units = len(self.units)
         with ThreadPoolExecutor(READERS) as pool:
-            for findings, n_bytes in pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units):
+            looked = pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units)
+            for unit, (record, findings, n_bytes) in zip(self.units, looked, strict=True):
                 self.report.findings += findings
                 self.report.n_bytes += n_bytes
+                if record is not None:
+                    self.report.records[unit.index] = record
+                    self.report.n_committed += is_complete(record, unit, [])
                 if on_unit:
                     on_unit()
-        self._places(ledger)
+        self._places()
         self._columns(ledger)
         self._history()
         self._others()
 
-    def _places(self, ledger: Mapping[int, Record]) -> None:
+    def _of_key(self) -> np.ndarray | None:
+        """Check documents, manifest and ids, which who grows a key writes before its attributes."""
+        before = self.report.findings
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)
+                with contextlib.suppress(CorruptData):
+                    self.info = read_key(self.storage, self.info.model, self.info.dataset)
+                    self.units = self.info.units
+            self.report.findings = []
+            self._documents()
+            ids = self._ids(self._manifest())
+            if not self.report.findings:
+                break
+        self.report.findings = before + self.report.findings
+        return ids
+
+    def _places(self) -> None:
         """Rows that the manifest lists where nobody has found their audio."""
-        features = Features(self.storage, self.info, ledger=ledger)
-        try:
-            misplaced = features.misplaced()
-            for row in misplaced[:SHOWN_ROWS].tolist():
-                self._find("wrong", None, columns.entry_name(MANIFEST_ARRAY, 0), features.misplacement(row))
-            if len(misplaced) > SHOWN_ROWS:
-                more = f"and {len(misplaced) - SHOWN_ROWS:,} utterances more"
-                self._find("wrong", None, columns.entry_name(MANIFEST_ARRAY, 0), more)
-        except CorruptData as error:
-            # Ids, manifest or ledger contradict each other; mostly that is found already.
-            if self.report.is_intact:
-                self._find("damaged", None, columns.entry_name(MANIFEST_ARRAY, 0), _brief(error))
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)  # who embeds again what moved writes units first, the manifest then
+            try:
+                features = Features(self.storage, self.info)
+                misplaced = features.misplaced().tolist()
+            except CorruptData:
+                return  # ids, manifest or ledger contradict each other, or are damaged: that is found already
+            if not misplaced:
+                return
+        name = columns.entry_name(MANIFEST_ARRAY, 0)
+        said = [features.misplacement(row) for row in misplaced[:SHOWN_ROWS]]
+        if len(misplaced) > SHOWN_ROWS:
+            said.append(f"and {len(misplaced) - SHOWN_ROWS:,} utterances more")
+        for message in said:
+            finding = self._finding("wrong", None, name, message)
+            remedy = "`fs extract` with its manifest compares the audio, --refresh embeds it again"
+            self.report.findings.append(dataclasses.replace(finding, remedy=remedy))
 
     def _find(self, kind: Kind, unit: int | None, name: str, message: str) -> None:
         self.report.findings.append(self._finding(kind, unit, name, message))
@@ -217,7 +189,7 @@ class _Checker:
         self.expected.add(name)
         try:
             return set(read_stored_manifest(self.storage, self.info).table["utterance_id"])
-        except (CorruptData, StoreError, ValueError) as error:
+        except CorruptData as error:
             self._find("damaged", None, name, f"the stored manifest cannot be read ({error})")
             return None
 
@@ -236,6 +208,7 @@ class _Checker:
             try:
                 columns.decode_column(ID_ARRAY, self.info.n_rows, {name: data})
             except Exception as error:
+                _raise_if_not_damage(error)
                 self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
                 sound = False
         if not sound:
@@ -284,7 +257,27 @@ class _Checker:
             self._find("stale", None, SEALED_ARRAY, message)
         return found
 
-    def _unit(self, unit: Unit, record: Record | None, ids: np.ndarray | None) -> tuple[list[Finding], int]:
+    def _unit(
+        self, unit: Unit, record: Record | None, ids: np.ndarray | None
+    ) -> tuple[Record | None, list[Finding], int]:
+        """The record of one unit, findings that contradict it as it stands by then, and bytes read."""
+        for _ in range(LOOKS):
+            findings, n_bytes = self._look_at(unit, record, ids)
+            if not findings:
+                return record, findings, n_bytes
+            try:
+                now = read_record(self.storage, self.info.path, unit.index)
+            except CorruptData:
+                return record, findings, n_bytes
+            if now == record:
+                return record, findings, n_bytes
+            record = now
+        # Done again each time that it was looked at: in work, and nothing can be said of it.
+        return None, [], n_bytes
+
+    def _look_at(
+        self, unit: Unit, record: Record | None, ids: np.ndarray | None
+    ) -> tuple[list[Finding], int]:
         """Findings in one unit, and bytes read; every object is read once."""
         findings: list[Finding] = []
         if record is None:
@@ -296,7 +289,6 @@ class _Checker:
             )
             findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
             return findings, 0
-        self.report.n_committed += 1
         self.expected |= set(record.objects)
         owned = np.ones(unit.n_rows, dtype=bool)
         if ids is not None:
@@ -328,6 +320,7 @@ class _Checker:
             try:
                 complaint = self._values(name, data, record, owned)
             except Exception as error:  # whatever a decoder may raise
+                _raise_if_not_damage(error)
                 findings.append(self._finding("damaged", u, name, _brief(error)))
                 continue
             if complaint:
@@ -354,7 +347,23 @@ class _Checker:
 
     def _columns(self, ledger: Mapping[int, Record]) -> None:
         """What plain Zarr readers see of the rows: written at the end of a run, it may lag, and not lie."""
-        sealed = not any(n.startswith(f"{LEDGER_ARRAY}/c/") for n in self.present)
+        before = self.report.findings
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)
+                try:
+                    ledger = read_ledger(self.storage, self.info.path)
+                except CorruptData:
+                    break
+            self.report.findings = []
+            self._columns_of(ledger)
+            if self.report.is_intact:
+                break
+        self.report.findings = before + self.report.findings
+
+    def _columns_of(self, ledger: Mapping[int, Record]) -> None:
+        folder = f"{self.info.path}/{LEDGER_ARRAY}/c"
+        sealed = not any(n.isdigit() for n in self.storage.children(folder))
         for array, values in columns_of(self.info, ledger).items():
             wanted = columns.encode_column(array, values)
             for name in columns.column_objects(array, self.info.n_rows):
@@ -379,25 +388,36 @@ class _Checker:
     def _others(self) -> None:
         """Objects that no document, record or plan names."""
         units = {u.index for u in self.units}
+        torn: dict[int, list[str]] = {}
         for name in sorted(set(self.present) - self.expected):
             array, _, rest = name.partition("/")
             index = rest.removeprefix("c/").split("/")[0]
             ours = layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
             if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
                 self._find("leftover", None, name, "temporary file of a writer that was killed")
-            elif array == CLAIMS_ARRAY and index.isdigit():
-                self._find("leftover", int(index), name, "claim of a unit; a dead worker's expires by itself")
+            elif array == CLAIMS_ARRAY and (index.isdigit() or index == LEDGER_CLAIM):
+                unit = int(index) if index.isdigit() else None
+                self._find("leftover", unit, name, "claim of a unit; a dead worker's expires by itself")
             elif ours and rest.startswith("c/") and index.isdigit():
-                unit = int(index) if int(index) in units else None
-                self._find("torn", unit, name, "written and never committed; the next extraction replaces it")
+                torn.setdefault(int(index), []).append(name)
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
+        for u, names in torn.items():
+            try:  # committed since the ledger was read?
+                record = read_record(self.storage, self.info.path, u)
+            except CorruptData:
+                record = None
+            for name in names:
+                if record is None or name not in record.objects:
+                    message = "written and never committed; the next extraction replaces it"
+                    self._find("torn", u if u in units else None, name, message)
 
 
 def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
     try:
         columns.decode_column(array, n_rows, {name: data})
-    except Exception:  # whatever a decoder may raise over damaged bytes
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        _raise_if_not_damage(error)
         return False
     return True
 
@@ -409,6 +429,11 @@ def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[s
     for name, _ in storage.objects(""):
         if name not in documents and not name.startswith(prefixes):
             yield name
+
+
+def _raise_if_not_damage(error: Exception) -> None:
+    if other := not_damage(error):
+        raise other from error
 
 
 def _same_json(a: bytes, b: bytes) -> bool:

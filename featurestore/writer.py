@@ -6,15 +6,15 @@ import dataclasses
 import datetime
 import platform
 import socket
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from featurestore import columns, layout, shards
-from featurestore.claims import CLAIMS_ARRAY
+from featurestore import layout, shards
+from featurestore.claims import ClaimLost, clear_done_claims
 from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, OtherAudio
 from featurestore.fingerprint import diff
@@ -32,6 +32,7 @@ from featurestore.ledger import (
     read_ledger,
     read_record,
     withdraw,
+    withdraw_held,
 )
 from featurestore.manifest import Manifest
 from featurestore.names import check_name
@@ -163,11 +164,8 @@ class KeyWriter:
 
     def finish(self) -> None:
         """End a run: show plain Zarr readers what is committed, seal a complete key, clear dead claims."""
-        # Owners of claims of committed units died between committing and letting go.
-        ledger = read_ledger(self.storage, self.info.path)
-        for name in self.storage.children(f"{self.info.path}/{CLAIMS_ARRAY}/c"):
-            if name.isdigit() and int(name) in ledger:
-                self.storage.delete(f"{self.info.path}/{columns.entry_name(CLAIMS_ARRAY, int(name))}")
+        # Owners of claims of units that are done died between committing and letting go.
+        clear_done_claims(self.storage, self.info.path, self._is_done)
         publish(self.storage, self.info)
 
     def confirm(self, sounds: Sounds) -> list[str]:
@@ -199,9 +197,32 @@ class KeyWriter:
         self._stored_manifest = store_manifest(self.storage, info, compared.manifest)
         return compared.notes
 
-    def withdraw(self, units: Collection[int]) -> None:
-        """Take the records of units away, so that these are done again."""
-        withdraw(self.storage, self.info.path, units)
+    def _is_done(self, unit: int) -> bool:
+        """Whether nothing is left to do of a unit, of the key as it is by now."""
+        info = read_key(self.storage, self.info.model, self.info.dataset)
+        record = read_record(self.storage, info.path, unit)
+        planned = {u.index: u for u in info.units}.get(unit)
+        return planned is not None and is_complete(record, planned, list(info.layers))
+
+    def withdraw(self, units: Collection[int], seen: Mapping[int, Record] | None = None) -> set[int]:
+        """Take the records of units away, so that these are done again.
+
+        Args:
+            units: which.
+            seen: the records that speak against them: a unit that holds other audio by now, or none, has
+                been done again by somebody and stays.
+
+        Returns:
+            The units taken away.
+        """
+        if seen is None:
+            return withdraw(self.storage, self.info.path, units)
+        return withdraw(
+            self.storage,
+            self.info.path,
+            units,
+            still=lambda unit, record: record is not None and record.rows == seen[unit].rows,
+        )
 
     def write_unit(
         self,
@@ -212,6 +233,7 @@ class KeyWriter:
         audio_s: float,
         elapsed_s: float,
         versions: Mapping[str, str],
+        is_held: Callable[[], bool] = lambda: True,
     ) -> Record:
         """Write every object of a unit, then its ledger record.
 
@@ -222,11 +244,15 @@ class KeyWriter:
             audio_s: seconds of audio embedded.
             elapsed_s: seconds the unit took.
             versions: packages and device.
+            is_held: whether the unit's claim is still the caller's; see `Claims.persist`.
 
         Raises:
             StoreError: an object could not be written; the unit stays uncommitted.
             OtherAudio: the unit is committed for other layers, and was made of other audio; it stays.
+            ClaimLost: the unit was taken over meanwhile, and is not committed by this call.
         """
+        if not is_held():
+            raise ClaimLost
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
         unit_ids = self.ids[unit.first_row : unit.stop_row]
         facts: dict[str, list[Any]] = {
@@ -236,7 +262,7 @@ class KeyWriter:
             "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
             "audio_hash": [str(h) for h in rows.audio_hash],
         }
-        previous = read_record(self.storage, self.info.path, unit.index)
+        previous = found = read_record(self.storage, self.info.path, unit.index)
         if previous is not None and not is_complete(previous, unit, []):
             previous = None
         places = rows.places
@@ -244,6 +270,9 @@ class KeyWriter:
         if previous is not None:
             places = _keep_pruned(previous, facts, places)
             failed = self._rows_that_stay_failed(previous, facts)
+        if found is not None and previous is None:
+            # What a record names is never written over: readers and `fs verify` would take it for damage.
+            withdraw_held(self.storage, self.info.path, {unit.index})
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
         present = set(previous.layers) if previous is not None else set()
         written = []
@@ -273,6 +302,9 @@ class KeyWriter:
             versions=dict(versions),
             places=None if places is None else places.to_json(),
         )
+        if not is_held():
+            # Who took the unit over may have cleared what was put here: nobody may be told that it is there.
+            raise ClaimLost
         commit(self.storage, self.info.path, record)
         return record
 
@@ -345,7 +377,7 @@ def open_key(
     *,
     prune: bool = False,
     compared: Comparison | None = None,
-    again: Collection[int] = (),
+    again: Mapping[int, Record] | None = None,
     sounds: Sounds | None = None,
 ) -> tuple[KeyWriter, list[str]]:
     """Create a key, or open it for resuming, extending by layers, or growing by utterances.
@@ -357,7 +389,8 @@ def open_key(
         ordered_ids: `[n]` ids in the order of the plan.
         prune: drop utterances that the manifest no longer has; otherwise they are kept and reported.
         compared: the manifest against the key, where that was done already.
-        again: units that are withdrawn, and so done again, since their audio is another now.
+        again: units that are withdrawn, and so done again, since their audio is another now than in these
+            records.
         sounds: hashes audio, for the comparison where it is to be done yet.
 
     Returns:
@@ -384,7 +417,7 @@ def open_key(
     new = [i for i in ordered_ids if i not in stored_set]
     if again:
         # Before the manifest says where they are now: in between they are pending, and never mislabelled.
-        withdraw(storage, info.path, again)
+        KeyWriter(storage, info, stored_ids, manifest).withdraw(again, seen=again)
     if gone and prune:
         stored_ids = _prune(storage, info, stored_ids, set(gone))
         notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")

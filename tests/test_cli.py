@@ -273,3 +273,22 @@ def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: 
         f"extract --manifest {audio} --dataset d --model logmel --store {tmp_path}/s -q"
     )
     assert time.monotonic() - started < 25  # the clip takes 30
+
+
+def test_only_extract_takes_the_share_of_a_job_array(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from extractors import ExtractConfig
+    from extractors import extract as run
+
+    for name, value in {"ID": 1, "MIN": 0, "MAX": 3, "COUNT": 4, "STEP": 1}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    said = extract(audio, tmp_path / "s", "--unit-rows", 4)
+    assert "share 2/4: 2 of 9 units" in said.output, said.output
+    assert "  2 units, " in extract(audio, tmp_path / "t", "--unit-rows", 4, "--dry-run").output
+    one_line_error(extract(audio, tmp_path / "s", "--overwrite"), "--overwrite with share 2/4", "SLURM array")
+    assert "share 1/3: 3 of" in extract(audio, tmp_path / "u", "--unit-rows", 4, "--share", "1/3").output
+    config = ExtractConfig(
+        manifest=audio, dataset="d", model="logmel", store=str(tmp_path / "v"), unit_rows=4
+    )
+    assert run(config).n_embedded == 36

@@ -252,9 +252,7 @@ def test_a_call_that_was_interrupted_is_shown_as_such(
 def test_what_others_made_is_not_written_over(world: World, tmp_path: Path) -> None:
     page, table, manifest = tmp_path / "index.html", tmp_path / "results.parquet", tmp_path / "m.csv"
     page.write_text("<title>three years of work</title>")
-    one_line_error(
-        fs("report", world.results, "--out", tmp_path), "index.html: this page is no report of ours"
-    )
+    one_line_error(fs("report", world.results, "--out", tmp_path), "index.html: this is no report of ours")
     pd.DataFrame({"mine": [1]}).to_parquet(table)
     one_line_error(world.ask("--label", "kind", out=tmp_path), "results.parquet: this table is not one of")
     manifest.write_text("a,b\n1,2\n")
@@ -314,3 +312,54 @@ def test_the_commands_of_a_report_can_be_run(
     assert again["uar_test"].tolist() == first["uar_test"].tolist()
     assert (tmp_path / "empty" / "report" / "index.html").is_file()
     assert not (tmp_path / "deep").exists()
+
+
+def test_an_audit_replaces_an_audit_only(world: World, tmp_path: Path) -> None:
+    manifest, out = write_clips(tmp_path / "audio", [5000] * 3), tmp_path / "a"
+
+    def audit(to: Path) -> Result:
+        return fs("audit", manifest, "--out", to, "-q")
+
+    for _ in range(2):
+        assert audit(out).exit_code in (0, 1)
+    assert "fs audit" in (out / "index.html").read_text()
+    # A report is ours and no audit, and the other way round.
+    assert fs("report", world.results, "--out", tmp_path / "r").exit_code == 0
+    one_line_error(audit(tmp_path / "r"), "index.html: this is no page of an audit of ours")
+    one_line_error(fs("report", world.results, "--out", out), "index.html: this is no report of ours")
+    for name, text in (
+        ("index.html", "<title>Audit of our accounts</title>"),
+        ("audit.json", '{"findings": ["of three years"]}'),
+        ("audit.txt", "notes"),
+    ):
+        folder = tmp_path / name.replace(".", "-")
+        folder.mkdir()
+        (folder / name).write_text(text)
+        one_line_error(audit(folder), f"{name}: this is no", "would be lost")
+        assert [(p.name, p.read_text()) for p in folder.iterdir()] == [(name, text)]
+
+
+def test_figures_and_tables_beside_no_page_of_ours_are_not_written_over(world: World, tmp_path: Path) -> None:
+    for name in ("layers.csv", "layers.png", "layers.svg"):
+        (tmp_path / name).write_text("mine")
+        one_line_error(fs("report", world.results, "--out", tmp_path), f"{name}: this is no", "would be lost")
+        assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "mine")]
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("command", ["audit", "report"])
+def test_a_page_appears_whole_or_not_at_all(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A disk that fills up while it is written anew leaves the page that was there."""
+    source = world.results if command == "report" else write_clips(tmp_path / "audio", [5000] * 3)
+    out = tmp_path / "page"
+    assert fs(command, source, "--out", out).exit_code in (0, 1)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    one_line_error(fs(command, source, "--out", out), "cannot be written (No space left on device)")
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before

@@ -8,9 +8,18 @@ if TYPE_CHECKING:
     from featurestore.audit.findings import AuditReport, Finding
     from featurestore.audit.run import AuditConfig, run_audit
     from featurestore.audit.text import audit_text
-    from featurestore.audit.write import AuditPaths, write_audit
+    from featurestore.audit.write import AuditPaths, check_audit_folder, write_audit
 
-__all__ = ["AuditConfig", "AuditPaths", "AuditReport", "Finding", "audit_text", "run_audit", "write_audit"]
+__all__ = [
+    "AuditConfig",
+    "AuditPaths",
+    "AuditReport",
+    "Finding",
+    "audit_text",
+    "check_audit_folder",
+    "run_audit",
+    "write_audit",
+]
 
 _HOMES = {
     "AuditConfig": "run",
@@ -18,6 +27,7 @@ _HOMES = {
     "AuditReport": "findings",
     "Finding": "findings",
     "audit_text": "text",
+    "check_audit_folder": "write",
     "run_audit": "run",
     "write_audit": "write",
 }

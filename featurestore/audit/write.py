@@ -15,13 +15,16 @@ import numpy as np
 from featurestore.audit.findings import AuditReport, counted
 from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
-from featurestore.errors import StoreError
 from featurestore.manifest import Manifest, read_manifest
+from featurestore.outputs import put_file, require_replaceable, writing
 from featurestore.printable import on_page, printable
 
 TEXT_WIDTH = 110
 # Spectrograms are about 8 kB each: the page stays under a megabyte.
 MAX_THUMBNAILS = 80
+# What every page of an audit says of itself, and what no other JSON has.
+MARK = b'<meta name="generator" content="fs audit">'
+JSON_MARK = b'"model_rate_hz"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +36,43 @@ class AuditPaths:
     text: Path
 
 
-def write_audit(report: AuditReport, out: Path) -> AuditPaths:
-    """Write all forms of an audit into a folder; existing files are replaced.
+def audit_paths(out: Path) -> AuditPaths:
+    """Where an audit in a folder is."""
+    return AuditPaths(html=out / "index.html", json=out / "audit.json", text=out / "audit.txt")
+
+
+def check_audit_folder(out: Path) -> None:
+    """Refuse a folder that holds a page, or another file of these names, that is no audit.
 
     Raises:
+        ConfigError: it would be lost.
+    """
+    paths = audit_paths(out)
+    require_replaceable(paths.html, MARK, "page of an audit")
+    require_replaceable(paths.json, JSON_MARK, "audit")
+    # The text says nothing of itself that another text might not: it goes with the others.
+    if paths.text.exists() and not (paths.html.exists() or paths.json.exists()):
+        require_replaceable(paths.text, None, "audit")
+
+
+def write_audit(report: AuditReport, out: Path) -> AuditPaths:
+    """Write all forms of an audit into a folder, each whole or not at all; those of an audit are replaced.
+
+    Raises:
+        ConfigError: the folder holds something else under one of the names.
         StoreError: the folder cannot be written.
     """
-    paths = AuditPaths(html=out / "index.html", json=out / "audit.json", text=out / "audit.txt")
-    try:
+    paths = audit_paths(out)
+    check_audit_folder(out)
+    forms = {
+        paths.html: render_page(report),
+        paths.json: json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n",
+        paths.text: _plain(report),
+    }
+    with writing(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
-        paths.json.write_text(
-            json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        paths.text.write_text(_plain(report), encoding="utf-8")
-        paths.html.write_text(render_page(report), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{out}: cannot write here ({error.strerror}); choose another --out") from error
+        for path, text in forms.items():
+            put_file(text.encode(), path)
     return paths
 
 

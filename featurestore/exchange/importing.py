@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featurestore.calls import Call, Slot, Word, describe_table, full_path, option_words
+from featurestore.claims import Claims, Heartbeat, Work, work_through
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import ReadOptions, Source
 from featurestore.exchange.checking import Checked, Progress
@@ -278,11 +280,30 @@ def _write(
             pending.append(unit)
     progress.advance(len(source.ids) - sum(u.n_rows for u in pending))
     versions = _versions()
-    for unit in pending:
-        # -1: a pruned row, which is nobody's.
-        rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
-        _write_unit(writer, unit, checked, rows, versions)
-        progress.advance(unit.n_rows)
+    claims = Claims(storage, writer.info.path)
+    work = Work(
+        claims=claims,
+        units=pending,
+        is_committed=lambda unit: writer.is_committed(unit, source.layers),
+        on_done_by_others=lambda unit: progress.advance(unit.n_rows),
+    )
+    with Heartbeat(claims):
+        try:
+            for claimed in work_through([work]):
+                if claimed is None:
+                    continue
+                unit, _ = claimed
+                # -1: a pruned row, which is nobody's.
+                rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
+                claims.persist(
+                    unit.index,
+                    partial(_write_unit, writer, unit, checked, rows, versions, claims),
+                    partial(writer.is_committed, unit, source.layers),
+                )
+                claims.release(unit.index)
+                progress.advance(unit.n_rows)
+        finally:
+            claims.release_all()
     writer.finish()
     return KeyImport(
         model=request.model,
@@ -308,7 +329,12 @@ def _refuse_frames(storage: Storage, request: KeyRequest, source: Source) -> Non
 
 
 def _write_unit(
-    writer: KeyWriter, unit: Unit, checked: Checked, rows: np.ndarray, versions: dict[str, str]
+    writer: KeyWriter,
+    unit: Unit,
+    checked: Checked,
+    rows: np.ndarray,
+    versions: dict[str, str],
+    claims: Claims,
 ) -> None:
     source = checked.source
     began = time.perf_counter()
@@ -337,4 +363,5 @@ def _write_unit(
         audio_s=float(np.nansum(source.duration_s[rows[ok]])),
         elapsed_s=time.perf_counter() - began,
         versions=versions,
+        is_held=lambda: claims.holds(unit.index),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import DependencyMissing
+from featurestore.outputs import put_file
 from probes.report.combined import draw_combined
 from probes.report.tables import UNLIKE, extent
 
@@ -56,8 +57,13 @@ def write_figures(data: ReportData, png: Path, svg: Path) -> None:
     """
     with drawing("path"):
         figure = _draw(data, data.questions, legend=True)
-        figure.savefig(png, dpi=200, metadata={"Software": None})
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        for path, options in (
+            (png, {"format": "png", "dpi": 200, "metadata": {"Software": None}}),
+            (svg, {"format": "svg", "metadata": {"Date": None, "Creator": None}}),
+        ):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, **options)
+            put_file(buffer.getvalue(), path)
 
 
 def panel_svg(data: ReportData, question: Question, prefix: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layers import format_layers
+from featurestore.outputs import put_file
 from featurestore.printable import on_page
 from probes.combine import EACH
 from probes.report.details import details_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 def write_page(data: ReportData, path: Path, *, oracle: bool = False) -> None:
     """Write the page to `path`; it needs no other file and makes no request."""
-    path.write_text(render_page(data, oracle=oracle), encoding="utf-8")
+    put_file(render_page(data, oracle=oracle).encode(), path)
 
 
 def render_page(data: ReportData, *, oracle: bool = False) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.outputs import put_file
 from featurestore.printable import plain, printable
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
@@ -124,7 +125,7 @@ def _csv_rows(question: Question) -> pd.DataFrame:
 
 def write_csv(data: ReportData, path: Path) -> None:
     """Write `csv_table` in full precision."""
-    csv_table(data).to_csv(path, index=False, lineterminator="\n")
+    put_file(csv_table(data).to_csv(index=False, lineterminator="\n").encode(), path)
 
 
 def _terminal_table(question: Question, *, oracle: bool) -> Table:

@@ -6,15 +6,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.errors import ConfigError, StoreError
-from featurestore.outputs import writing
+from featurestore.errors import StoreError
+from featurestore.outputs import require_replaceable, writing
 from probes.report.figures import write_figures
 from probes.report.html import write_page
 from probes.report.load import load_report_data
 from probes.report.tables import write_csv
 
-# Every page of ours says what made it.
-MARK = b"featurestore-audio"
+# Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.
+MARK = b"their own papers, featurestore-audio"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +33,15 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
     With `oracle` the page also says what the layer would score that the test rows themselves prefer.
 
     Raises:
-        ConfigError: `out_dir` holds a page that is no report.
+        ConfigError: `out_dir` holds a page that is no report, or tables or figures without a page of ours.
         StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
         DependencyMissing: matplotlib is not installed.
     """
     data = load_report_data(results_dir)
     out = Path(out_dir)
     page = out / "index.html"
-    if page.is_file() and MARK not in page.read_bytes():
-        raise ConfigError(f"{page}: this page is no report of ours and would be lost; choose another --out")
+    paths = ReportPaths(html=page, csv=out / "layers.csv", png=out / "layers.png", svg=out / "layers.svg")
+    _require_replaceable(paths)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -50,14 +50,17 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
         raise StoreError(
             f"{out}: cannot write the report here ({error.strerror}); choose another --out"
         ) from error
-    paths = ReportPaths(
-        html=page,
-        csv=out / "layers.csv",
-        png=out / "layers.png",
-        svg=out / "layers.svg",
-    )
     with writing(out, "free some room and write the report again"):
+        # The page first: it says whose the other files are.
+        write_page(data, paths.html, oracle=oracle)
         write_csv(data, paths.csv)
         write_figures(data, paths.png, paths.svg)
-        write_page(data, paths.html, oracle=oracle)
     return paths
+
+
+def _require_replaceable(paths: ReportPaths) -> None:
+    """Refuse to write over a page that is no report, and over tables and figures where there is no page."""
+    require_replaceable(paths.html, MARK, "report")
+    if not paths.html.exists():
+        for path in (paths.csv, paths.png, paths.svg):
+            require_replaceable(path, None, "table or figure")

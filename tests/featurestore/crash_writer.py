@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,20 @@ def main(url: str, n_rows: int, unit_rows: int, pause_s: float) -> None:
                 duration_s=np.full(len(rows), 0.3),
                 audio_hash=[f"{r:032x}" for r in rows],
             )
-            writer.write_unit(unit, layers, facts, audio_s=1.0, elapsed_s=0.1, versions={})
+            claims.persist(
+                unit.index,
+                partial(
+                    writer.write_unit,
+                    unit,
+                    layers,
+                    facts,
+                    audio_s=1.0,
+                    elapsed_s=0.1,
+                    versions={},
+                    is_held=partial(claims.holds, unit.index),
+                ),
+                partial(writer.is_committed, unit, LAYERS),
+            )
             claims.release(unit.index)
     writer.finish()
 

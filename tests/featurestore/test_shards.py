@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore import layout, shards
+from featurestore import layout, open_store, shards
 from featurestore.errors import ConfigError
+from featurestore.ledger import describe_object, describe_pieces
+from featurestore.storage import LocalStorage, MemoryStorage
+from featurestore.verify import verify_key
+from tests.featurestore.scenario import LAYERS, fill, read_everything, values_of
 
 
 @settings(max_examples=40, deadline=None)
@@ -46,3 +52,44 @@ def test_overflow_and_wrong_shapes_are_refused(codec: layout.CodecName) -> None:
         shards.encode(shape, np.full((2, 1, 4), 1e6, dtype=np.float32))
     with pytest.raises(ValueError, match="at most 6 rows"):
         shards.encode(shape, np.zeros((7, 1, 4), dtype=np.float32))
+
+
+def test_without_the_c_extension_of_crc32c_everything_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pure Python takes bytes only, and is what machines without a wheel have."""
+    import google_crc32c
+    import google_crc32c.python
+
+    with_c, without = MemoryStorage("with-c"), MemoryStorage("without-c")
+    fill(with_c)
+    rng = np.random.default_rng(0)
+    pieces = [rng.standard_normal((3, 5)).astype(np.float32), np.empty(0, np.float32), rng.bytes(4)]
+    arrays = [np.frombuffer(p, np.uint8) if isinstance(p, bytes) else p for p in pieces]
+    whole = b"".join(p if isinstance(p, bytes) else p.tobytes() for p in pieces)
+    expected = describe_object(whole)
+    assert describe_pieces(arrays) == expected
+    for name in ("value", "extend"):
+        monkeypatch.setattr(google_crc32c, name, getattr(google_crc32c.python, name))
+    assert describe_object(whole) == expected
+    assert describe_pieces(arrays) == expected
+    fill(without)
+    stored = {k: with_c.get(k) for k, _ in with_c.objects("") if "/ledger" not in k}
+    assert {k: without.get(k) for k, _ in without.objects("") if "/ledger" not in k} == stored
+    read_everything(with_c.url)
+    assert verify_key(with_c, "tiny", "calls").findings == []
+    features = open_store(with_c.url).features("tiny", "calls")
+    for k in LAYERS:
+        np.testing.assert_array_equal(features.layer(k).numpy(), values_of(k))
+
+
+def test_without_the_c_extension_shards_of_a_folder_are_read_into_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import google_crc32c
+    import google_crc32c.python
+
+    fill(LocalStorage(tmp_path))
+    for name in ("value", "extend"):
+        monkeypatch.setattr(google_crc32c, name, getattr(google_crc32c.python, name))
+    np.testing.assert_array_equal(
+        open_store(tmp_path).features("tiny", "calls").layer(1).numpy(), values_of(1)
+    )

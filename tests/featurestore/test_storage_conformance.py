@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from featurestore.errors import StoreError
-from featurestore.storage import MemoryStorage, Storage, open_storage
+from featurestore.storage import LocalStorage, MemoryStorage, Storage, open_storage
 
 NewStorage = Callable[[], Storage]
 
@@ -173,3 +175,77 @@ def test_zarr_reads_the_objects_and_cannot_write(storage: Storage) -> None:
     buffer = default_buffer_prototype().buffer.from_bytes(b"x")
     with pytest.raises(ValueError, match="read-only"):
         zarr.core.sync.sync(storage.zarr_store().set("m/d/zarr.json", buffer))
+
+
+def test_what_vanishes_while_it_is_listed_hides_nothing_else(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    names = {f"a/{i:02d}" for i in range(20)} | {f"b/{i}/c" for i in range(3)}
+    for name in names:
+        storage.put(name, b"x")
+    listed = set()
+    for key, _ in storage.objects(""):
+        if not listed:  # others delete all but one of what is not handed out yet, folders and all
+            gone = {n for n in names if n not in (key, "a/07", "b/1/c")}
+            for name in gone:
+                storage.delete(name)
+        listed.add(key)
+    assert {"a/07", "b/1/c"} <= listed
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error_and_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("a/b", b"x")
+
+    def refused(*_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "listdir", refused)
+    for listing in (lambda: list(storage.objects("")), lambda: storage.children("a")):
+        with pytest.raises(StoreError, match=r"cannot list .*Permission denied"):
+            listing()
+
+
+def test_if_absent_of_an_object_that_is_deleted_just_then_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put("claims/0", b"theirs")
+    link = os.link
+
+    def link_then_gone(source: object, target: object) -> None:
+        try:
+            link(source, target)  # type: ignore[arg-type]
+        except FileExistsError:
+            storage.delete("claims/0")
+            raise
+
+    monkeypatch.setattr(os, "link", link_then_gone)
+    assert storage.put("claims/0", b"mine", if_absent=True) is False
+    assert storage.put("claims/0", b"mine", if_absent=True) is True
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+        storage.put("file/0", b"x", if_absent=True)
+
+
+def test_a_temporary_file_that_is_cleared_away_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = LocalStorage(tmp_path)
+    fsync, cleared = os.fsync, []
+
+    def cleared_after(descriptor: int) -> None:
+        fsync(descriptor)
+        if len(cleared) < 2:
+            cleared.extend(tmp_path.rglob(".*.partial"))
+            for path in tmp_path.rglob(".*.partial"):
+                path.unlink()
+
+    monkeypatch.setattr(os, "fsync", cleared_after)
+    assert storage.put("a/b", b"one")
+    assert storage.put("a/c", b"two", if_absent=True)
+    assert len(cleared) == 2
+    assert (storage.get("a/b"), storage.get("a/c")) == (b"one", b"two")
+    assert list(tmp_path.rglob(".*.partial")) == []

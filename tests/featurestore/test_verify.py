@@ -7,9 +7,10 @@ import pytest
 
 from featurestore import layout, open_store
 from featurestore.claims import Claims
+from featurestore.key_report import Finding
 from featurestore.ledger import read_ledger
 from featurestore.storage import LocalStorage, Storage
-from featurestore.verify import Finding, foreign_objects, verify_key
+from featurestore.verify import foreign_objects, verify_key
 from featurestore.writer import open_key
 from tests.featurestore.scenario import (
     LAYERS,

@@ -57,6 +57,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
+def test_a_task_of_a_job_array_labels_all_of_its_audio(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares are for `fs extract`: an array's tasks predict a manifest each."""
+    out = tmp_path / "predictions.csv"
+    for name, value in {"ID": 1, "MIN": 0, "MAX": 3, "COUNT": 4, "STEP": 1}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+    good("predict", "--probe", world.root / "p", "--manifest", world.manifest, "--out", out, "-q")
+    assert pd.read_csv(out)["status"].tolist() == ["ok"] * 48
+
+
 def test_new_audio_is_embedded_as_the_training_data_was(world: World, tmp_path: Path) -> None:
     """The same files under other names and in another order: the predictions on record come back."""
     assert "test predictions are those on record" in world.said

@@ -1,0 +1,57 @@
+"""What an exception over stored bytes is about: the bytes, or an outage, a refusal, a lack of memory.
+
+Decoders raise whatever they like over damaged bytes, so callers catch everything; what is *not* the bytes'
+fault must never pass for damage, which `fs verify --repair` would mend by doing the unit again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from featurestore.errors import CorruptData, StoreError
+
+# Answers about a name, not failures to answer.
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+
+def not_damage(error: BaseException) -> Exception | None:
+    """What to raise instead where the bytes are not at fault; None where they are.
+
+    Zarr reads ranges in a task group (3.3 and later), which hands out an `ExceptionGroup`, in which others
+    may be nested; an outage in one of many reads is an outage.
+
+    Args:
+        error: what came of reading and decoding stored bytes.
+    """
+    for found in _parts(error):
+        if isinstance(found, StoreError) and not isinstance(found, CorruptData):
+            return found
+        if isinstance(found, MemoryError) or "can't start new thread" in str(found):
+            return StoreError(f"this machine has no room left to read stored data ({found or 'memory'})")
+        if isinstance(found, OSError) and not isinstance(found, (StoreError, *_ABSENT)):
+            reason = found.strerror or str(found)
+            return StoreError(f"cannot read stored data: {reason}; run the same command again")
+    return None
+
+
+def damage_in(error: BaseException) -> CorruptData | None:
+    """Damage that was named where it was found, however deep in groups."""
+    return next((e for e in _parts(error) if isinstance(e, CorruptData)), None)
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The error itself, or the first one inside a group: what a message is to show."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _parts(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and all members of groups."""
+    if error is None:
+        return
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _parts(inner)
+    yield from _parts(error.__cause__)
