@@ -22,6 +22,7 @@ from featurestore.cluster_parts import import_part
 from featurestore.cluster_security import LOOPBACK, PROTOCOL, security_of_jobs
 from featurestore.errors import ConfigError, did_you_mean
 from featurestore.memory import USABLE_SHARE, parse_bytes
+from featurestore.printable import printable
 
 # How long a batch system may take to take or refuse the jobs before the run goes on and waits for workers.
 SUBMIT_TIMEOUT_S = 60.0
@@ -167,7 +168,7 @@ def _say_refused(where: str, refused: Sequence[Exception], jobs: int, command: s
     said = f"{where} refused {len(refused)} of {jobs} jobs: {reason}"
     if len(refused) == jobs:
         raise ConfigError(f"{said}; mend the file, or try the same with {command}")
-    warnings.warn(said, stacklevel=2)
+    warnings.warn(printable(said), stacklevel=2)
 
 
 def _dashboard(cluster: Any) -> str | None:

@@ -31,6 +31,7 @@ from featurestore.cluster_parts import import_part
 from featurestore.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
 from featurestore.errors import ConfigError, UserError
 from featurestore.memory import USABLE_SHARE, worker_bytes
+from featurestore.printable import printable
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -129,7 +130,7 @@ class DaskRunner:
 
     def _say_if_alone(self) -> None:
         if not self.client.scheduler_info(n_workers=1)["workers"]:
-            _LOGGER.warning("waiting: no worker has joined yet; %s", self._waiting)
+            _LOGGER.warning("waiting: no worker has joined yet; %s", printable(self._waiting))
 
 
 def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AbstractContextManager[Runner]:

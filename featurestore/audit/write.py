@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,7 +16,7 @@ from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.errors import StoreError
 from featurestore.manifest import Manifest, read_manifest
-from featurestore.printable import on_page, printable
+from featurestore.printable import json_text, on_page, printable
 
 TEXT_WIDTH = 110
 # Spectrograms are about 8 kB each: the page stays under a megabyte.
@@ -42,9 +41,7 @@ def write_audit(report: AuditReport, out: Path) -> AuditPaths:
     paths = AuditPaths(html=out / "index.html", json=out / "audit.json", text=out / "audit.txt")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        paths.json.write_text(
-            json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        paths.json.write_text(json_text(report.to_json(), indent=2) + "\n", encoding="utf-8")
         paths.text.write_text(_plain(report), encoding="utf-8")
         paths.html.write_text(render_page(report), encoding="utf-8")
     except OSError as error:

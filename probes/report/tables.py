@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.printable import plain, printable
+from featurestore.spreadsheet import spreadsheet_csv
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
 from probes.selectivity import wide
@@ -124,7 +125,7 @@ def _csv_rows(question: Question) -> pd.DataFrame:
 
 def write_csv(data: ReportData, path: Path) -> None:
     """Write `csv_table` in full precision."""
-    csv_table(data).to_csv(path, index=False, lineterminator="\n")
+    path.write_text(spreadsheet_csv(csv_table(data)), encoding="utf-8", newline="\n")
 
 
 def _terminal_table(question: Question, *, oracle: bool) -> Table:
