@@ -18,6 +18,7 @@ from typing import Any
 
 from featurestore.errors import ConfigError
 from featurestore.outputs import put_file, writing
+from featurestore.printable import json_text
 
 # Of a table that `fs manifest` wrote: beside it, so that the two are moved together.
 BESIDE_SUFFIX = ".command.json"
@@ -175,7 +176,7 @@ def write_beside(table: Path, words: Iterable[Word]) -> None:
     content = {"words": [_word_to_json(w) for w in words], "sha256": _sha256(table)}
     beside = _beside(table)
     with writing(beside, "free some room and make the manifest again"):
-        put_file((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(), beside)
+        put_file((json_text(content, indent=2) + "\n").encode(), beside)
 
 
 def _beside(table: Path) -> Path:

@@ -7,8 +7,11 @@ one of ours. So control characters are written out (``\x1b``, ``\n``), and what 
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import unicodedata
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 _HIDDEN = ("Cc", "Cs", "Zl", "Zp")
 # What turns the direction of the text behind it: embeddings, overrides, isolates.
 _TURNING = {chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+# All of these that JSON leaves as they are.
+_LEFT_BY_JSON = re.compile("[\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
@@ -41,21 +46,37 @@ def plain(text: object, style: str = "") -> Text:
 
 def on_page(value: Any) -> Any:
     """`printable` for what a template puts on a page (Jinja's ``finalize``); lines and markup stay."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
+    if hasattr(value, "__html__"):
         return value
-    return "\n".join(map(printable, value.split("\n")))
+    return "\n".join(map(printable, str(value).split("\n")))  # a path or a scope is shown as its text
 
 
-def shell_words(words: list[str]) -> str:
+def json_text(value: Any, indent: int | None = None) -> str:
+    r"""JSON to be looked at too: no control characters, other writing as it is; it reads back as `value`.
+
+    >>> json_text(["caf\u00e9", "\x9b31m"])
+    '["caf\u00e9", "\\u009b31m"]'
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _LEFT_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shell_words(words: Iterable[str]) -> str:
     r"""A command to be pasted, on one line: control characters as Bash and Zsh read them (``$'\n'``)."""
-    return " ".join(map(_shell_word, words))
+    return " ".join(map(shell_word, words))
 
 
-def _shell_word(word: str) -> str:
+def shell_word(word: str) -> str:
+    """One word of `shell_words`."""
     if not any(map(_is_control, word)):
         return shlex.quote(word)
     inner = word.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + "".join(_written_out(c) if _is_control(c) else c for c in inner) + "'"
+    return "$'" + "".join(_in_shell(c) if _is_control(c) else c for c in inner) + "'"
+
+
+def _in_shell(character: str) -> str:
+    # There \x.. is a byte, not a character.
+    return f"\\u{ord(character):04x}" if "\x80" <= character <= "\x9f" else _written_out(character)
 
 
 def _is_control(character: str) -> bool:

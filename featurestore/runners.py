@@ -6,10 +6,12 @@ What runs it is said by one word, the *cluster spec*:
 ==================  ============================================================================
 None                in this process, one after another
 ``local[:N]``       N worker processes of this machine (default: one per core)
-``tcp://host:port`` a running Dask scheduler
+``tcp://host:port`` a running Dask scheduler; ``tls://`` with the certificates of Dask's configuration
 ``FILE.yaml``       a batch system through dask-jobqueue: ``cluster: slurm``, ``jobs: N``, and
                     whatever that cluster class takes (``cores``, ``memory``, ``queue``, …)
 ==================  ============================================================================
+
+What is started here, on this machine or in jobs, takes connections with a certificate of the run only.
 """
 
 from __future__ import annotations
@@ -17,43 +19,30 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import signal
 import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from featurestore.errors import ConfigError, DependencyMissing, UserError, did_you_mean
-from featurestore.memory import USABLE_SHARE, parse_bytes, worker_bytes
+from featurestore.batch_system import started_jobs
+from featurestore.cluster_parts import import_part
+from featurestore.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
+from featurestore.errors import ConfigError, UserError
+from featurestore.memory import USABLE_SHARE, worker_bytes
+from featurestore.printable import printable
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 20.0
-# How long a batch system may take to take or refuse the jobs before the run goes on and waits for workers.
-SUBMIT_TIMEOUT_S = 60.0
 # A scheduler may start its workers as tasks come, and a batch system may hold jobs back: that is no error.
 SAY_WAITING_AFTER_S = 10.0
 # Libraries that start a thread per core unless told otherwise.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Name in a cluster file -> class of dask-jobqueue. `local` starts the jobs on this machine: a trial
-# of a cluster file without a batch system.
-_JOBQUEUE = {
-    "htcondor": "dask_jobqueue:HTCondorCluster",
-    "local": "dask_jobqueue.local:LocalCluster",
-    "lsf": "dask_jobqueue:LSFCluster",
-    "moab": "dask_jobqueue:MoabCluster",
-    "oar": "dask_jobqueue:OARCluster",
-    "pbs": "dask_jobqueue:PBSCluster",
-    "sge": "dask_jobqueue:SGECluster",
-    "slurm": "dask_jobqueue:SLURMCluster",
-}
-_SCHEMES = ("tcp://", "tls://")
+_SCHEMES = ("tcp://", PROTOCOL)
 _LOCAL = re.compile(r"local(?::(\d+))?")
 
 
@@ -102,12 +91,18 @@ class DaskRunner:
     """A connected `distributed.Client`; lost workers' tasks are run again by the scheduler."""
 
     def __init__(
-        self, client: Any, n_workers: int, memory_bytes: int | None = None, waiting: str = ""
+        self,
+        client: Any,
+        n_workers: int,
+        memory_bytes: int | None = None,
+        waiting: str = "",
+        *,
+        dashboard_url: str | None = None,
     ) -> None:
         self.client = client
         self.n_workers = n_workers
         self.memory_bytes = memory_bytes
-        self.dashboard_url: str | None = _dashboard(client)
+        self.dashboard_url: str | None = dashboard_url or _dashboard(client)
         self._waiting = waiting  # what to say while no worker is there
 
     def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
@@ -135,7 +130,7 @@ class DaskRunner:
 
     def _say_if_alone(self) -> None:
         if not self.client.scheduler_info(n_workers=1)["workers"]:
-            _LOGGER.warning("waiting: no worker has joined yet; %s", self._waiting)
+            _LOGGER.warning("waiting: no worker has joined yet; %s", printable(self._waiting))
 
 
 def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AbstractContextManager[Runner]:
@@ -195,7 +190,7 @@ def _serial() -> Iterator[Runner]:
 
 @contextmanager
 def _local(n_workers: int) -> Iterator[Runner]:
-    distributed = _import("distributed")
+    distributed = import_part("distributed")
     threads = dict.fromkeys(THREAD_VARIABLES, str(threads_per_worker(n_workers)))
     with (
         _started_without_sigint(
@@ -203,8 +198,11 @@ def _local(n_workers: int) -> Iterator[Runner]:
             n_workers=n_workers,
             threads_per_worker=1,  # one task at a time; its libraries use the threads
             processes=True,
-            dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
+            dashboard_address=f"{LOOPBACK}:0",
+            host=LOOPBACK,
+            # Other users of this machine reach loopback too.
+            security=temporary_security(),
+            protocol=PROTOCOL,
             memory_limit=0,  # a task larger than its share must not be killed and tried again
             env=threads,
             # A worker that is stopped or killed in the middle of a task says so at length; what matters of it
@@ -233,12 +231,13 @@ def _started_without_sigint(make: Callable[..., Any], **options: Any) -> Any:
 
 @contextmanager
 def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
-    distributed = _import("distributed")
+    distributed = import_part("distributed")
+    security = configured_security(address) if address.startswith(PROTOCOL) else None
     found: list[Any] = []
 
     def connect() -> None:
         try:
-            found.append(distributed.Client(address, timeout=timeout_s))
+            found.append(distributed.Client(address, timeout=timeout_s, security=security))
         except Exception as error:  # whatever comes of taking a foreign answer for Dask's
             found.append(error)
 
@@ -262,116 +261,10 @@ def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
 
 @contextmanager
 def _batch_system(path: Path) -> Iterator[Runner]:
-    options = _read_cluster_file(path)
-    name, jobs = options.pop("cluster"), options.pop("jobs")
-    distributed = _import("distributed")
-    module, _, class_name = _JOBQUEUE[name].partition(":")
-    make = getattr(_import(module), class_name)
-    submit = getattr(make.job_cls, "submit_command", None)
-    if submit and shutil.which(submit.split()[0]) is None:
-        raise ConfigError(
-            f"{path}: cluster {name} submits jobs with {submit.split()[0]!r}, which is not installed "
-            "here; run this on a machine of the cluster that submits jobs"
+    with started_jobs(path, THREAD_VARIABLES) as jobs:
+        yield DaskRunner(
+            jobs.client, jobs.n_workers, jobs.memory_bytes, jobs.waiting, dashboard_url=jobs.dashboard_url
         )
-    # Checked here: a cluster object that fails while it is made is never closed.
-    known = _options_of(make)
-    for key in options:
-        if key not in known:
-            hint = did_you_mean(key, known)
-            raise ConfigError(f"{path}: {class_name} takes no option {key!r}{hint}")
-    for key in ("cores", "memory"):
-        if key not in options:
-            raise ConfigError(f"{path}: expected a key {key!r}, what one job asks for (memory: 4GB)")
-    processes = options.setdefault("processes", 1)
-    threads = max(1, int(options["cores"]) // int(processes))
-    if name != "local":  # whose jobs are one bare command
-        prologue = [f"export {v}={threads}" for v in THREAD_VARIABLES]
-        options["job_script_prologue"] = [*prologue, *options.get("job_script_prologue", ())]
-    # One task at a time in each worker process: the task itself uses the threads.
-    options["worker_extra_args"] = ["--nthreads", "1", *options.get("worker_extra_args", ())]
-    refused: list[Exception] = []
-    cluster = _noting_refusals(make, refused)(**options)
-    with cluster, distributed.Client(cluster) as client:
-        cluster.scale(jobs=jobs)
-        until = time.monotonic() + SUBMIT_TIMEOUT_S
-        while len(cluster.workers) < jobs and len(refused) < jobs and time.monotonic() < until:
-            time.sleep(0.02)
-        if refused:
-            reason = [line for line in str(refused[0]).splitlines() if line.strip()][-1]
-            said = f"{path}: {name} refused {len(refused)} of {jobs} jobs: {reason}"
-            if len(refused) == jobs:
-                raise ConfigError(
-                    f"{said}; mend the file, or try the same with {(submit or name).split()[0]}"
-                )
-            warnings.warn(said, stacklevel=2)
-        memory = parse_bytes(options["memory"], f"{path}: memory") // int(processes)
-        waiting = f"{name} may hold the jobs back (Ctrl-C is safe)"
-        yield DaskRunner(client, jobs * int(processes), int(USABLE_SHARE * memory), waiting)
-
-
-def _noting_refusals(make: Any, refused: list[Exception]) -> Any:
-    """The cluster class, with jobs that note why they were not taken.
-
-    dask-jobqueue logs it, with a traceback, and then waits for workers that never come.
-    """
-    from distributed.deploy.spec import ProcessInterface
-
-    class Job(make.job_cls):  # type: ignore[misc]
-        async def start(self) -> None:
-            try:
-                await super().start()
-            except (RuntimeError, ValueError, OSError) as error:
-                refused.append(error)
-                await ProcessInterface.start(self)  # counts as started: there is nothing to wait for
-
-        async def close(self) -> None:
-            await super().close()
-            await ProcessInterface.close(self)
-
-    return type(make.__name__, (make,), {"job_cls": Job})
-
-
-def _options_of(cluster: Any) -> list[str]:
-    """Names of the options that a dask-jobqueue cluster class and its jobs take."""
-    import inspect
-
-    names: set[str] = set()
-    for cls in (*cluster.__mro__, *cluster.job_cls.__mro__):
-        if cls.__module__.startswith("dask_jobqueue"):
-            names.update(inspect.signature(cls.__init__).parameters)
-    return sorted(names - {"self", "args", "kwargs", "kwds", "job_kwargs", "scheduler", "job_cls"})
-
-
-def _read_cluster_file(path: Path) -> dict[str, Any]:
-    yaml = _import("yaml")
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read this cluster file: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(f"{path}: expected YAML, got something else: {where}") from error
-    if not isinstance(options, Mapping) or "cluster" not in options:
-        raise ConfigError(f"{path}: expected a key 'cluster', one of {', '.join(_JOBQUEUE)}")
-    out = {str(key): value for key, value in options.items()}
-    if out["cluster"] not in _JOBQUEUE:
-        got = out["cluster"]
-        raise ConfigError(f"{path}: cluster: expected one of {', '.join(_JOBQUEUE)}, got {got!r}")
-    jobs = out.setdefault("jobs", 1)
-    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        raise ConfigError(f"{path}: jobs: expected a whole number of at least 1, got {jobs!r}")
-    return out
-
-
-def _import(module: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise DependencyMissing(
-            f"running on a cluster needs {module}: pip install 'featurestore-audio[cluster]'"
-        ) from error
 
 
 def _dashboard(client: Any) -> str | None:

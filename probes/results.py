@@ -21,6 +21,7 @@ import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import put_file, writing
+from featurestore.printable import json_text
 from probes.combine import EACH
 
 RESULTS_NAME = "results.parquet"
@@ -370,7 +371,7 @@ def read_run(out: Path) -> dict[str, Any]:
 
 
 def _write_run(out: Path, run: Mapping[str, Any]) -> None:
-    _put((json.dumps(run, indent=2, ensure_ascii=False) + "\n").encode(), out / RUN_NAME)
+    _put((json_text(run, indent=2) + "\n").encode(), out / RUN_NAME)
 
 
 def _asked(call: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from featurestore.errors import CorruptData, FingerprintMismatch, StoreError
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file, writing
+from featurestore.printable import json_text
 from probes.storable import Stored, restore
 
 FloatArray = npt.NDArray[np.float32]
@@ -154,7 +155,7 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / JSON_NAME).unlink(missing_ok=True)
         put_file(weights, folder / WEIGHTS_NAME)
-        put_file((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode(), folder / JSON_NAME)
+        put_file((json_text(content, indent=2) + "\n").encode(), folder / JSON_NAME)
 
 
 def read_probe(folder: Path) -> SavedProbe:

@@ -6,10 +6,13 @@ Imports nothing heavy: `fs --help` needs it.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -43,6 +46,31 @@ def _refuse_repetition(order: Sequence[click.Parameter], ctx: click.Context) -> 
             raise click.UsageError(f"{name} was given {n} times and takes one value; keep one", ctx)
 
 
+@contextmanager
+def plain_messages() -> Iterator[None]:
+    """Warnings and log lines of any library, which may quote names and texts, are text on one line too."""
+    formatwarning, last = warnings.formatwarning, logging.lastResort
+
+    def one_line(message: Warning | str, *where: Any, **more: Any) -> str:
+        return formatwarning(printable(message), *where, **more)
+
+    formatter = last.formatter if last else None
+    warnings.formatwarning = one_line
+    if last:
+        last.setFormatter(_OneLine())
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatwarning
+        if last:
+            last.setFormatter(formatter)
+
+
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name that logging calls
+        return printable(super().formatMessage(record))
+
+
 class Group(click.Group):
     """Turns errors into one line and an exit code; tracebacks only with ``--debug``."""
 
@@ -60,7 +88,8 @@ class Group(click.Group):
         """See `click.Command.invoke`."""
         debug = bool(ctx.params.get("debug"))
         try:
-            return super().invoke(ctx)
+            with plain_messages():
+                return super().invoke(ctx)
         except UserError as error:
             if debug:
                 raise

@@ -207,7 +207,7 @@ def print_keys(url: str) -> None:
     for line in lines:
         gaps = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
         cells = [g + c if i in right else c + g for i, (c, g) in enumerate(zip(line, gaps, strict=True))]
-        click.echo("  ".join(cells).rstrip())
+        click.echo(printable("  ".join(cells).rstrip()))
 
 
 def print_info(url: str, model: str | None, dataset: str | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.outputs import check_file, columns_there, put_file, writing
+from featurestore.spreadsheet import spreadsheet_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +211,7 @@ def write_predictions(found: Predictions, out: Path) -> None:
         found.table.to_parquet(buffer, index=False)
         data = buffer.getvalue()
     else:
-        data = found.table.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+        data = spreadsheet_csv(found.table, float_format="%.6g").encode()
     with writing(out, "choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         put_file(data, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -121,3 +123,53 @@ def test_errors_name_what_was_given_on_one_line(world: World, tmp_path: Path, na
         assert result.exit_code == 2, (arguments, result.output, result.exception)
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert shown in result.stderr.replace("\\\\", "\\"), (arguments, result.stderr)
+
+
+WARNING = r"""
+import logging, sys, warnings
+import cli, studies.console
+
+def warn(url):
+    warnings.warn(f"odd {url}")
+    logging.getLogger("some.library").warning("odder %s", url)
+
+studies.console.print_keys = warn
+cli.main(["ls", "\x1b[31mred\nerror: b"])
+"""
+
+
+def test_warnings_and_log_lines_of_any_library_are_one_line_of_text() -> None:
+    done = subprocess.run([sys.executable, "-c", WARNING], capture_output=True, text=True, check=True)
+    assert r"UserWarning: odd \x1b[31mred\nerror: b" in done.stderr
+    assert r"odder \x1b[31mred\nerror: b" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_predictions_hold_no_formulas_and_every_id(world: World, tmp_path: Path) -> None:
+    table = pd.read_csv(world.manifest)
+    ids = [f"{'=@-'[i % 3]}x {i}" for i in range(40)]
+    table["utterance_id"], table["kind"] = ids, [("=a", "-b")[i % 2] for i in range(40)]
+    table["path"] = [world.manifest.parent / p for p in table["path"]]
+    manifest, store = tmp_path / "m.csv", tmp_path / "s"
+    table.to_csv(manifest, index=False)
+    said = fs(
+        "extract", "--manifest", manifest, "--dataset", "d", "--model", "logmel", "--store", store, "-q"
+    )
+    assert said.exit_code == 0, said.output
+    asked = ("--store", store, "--label", "kind", "--split", "random", "--classifier", "lda", "-q")
+    assert fs("probe", *asked, "--out", tmp_path / "r").exit_code == 0
+    assert fs("save-probe", tmp_path / "r", "--out", tmp_path / "p").exit_code == 0
+    for suffix in ("csv", "parquet"):
+        out = tmp_path / f"out.{suffix}"
+        said = fs("predict", "--probe", tmp_path / "p", "--store", store, "--out", out)
+        assert said.exit_code == 0, (said.output, said.exception)
+    shown = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    exact = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(exact["utterance_id"]) == ids
+    assert list(shown["utterance_id"]) == [f"'{name}" for name in ids]
+    assert set(shown["prediction"]) <= {"", "'=a", "'-b"}
+    assert list(shown)[-2:] == ["p:-b", "p:=a"]
+    # What is for programs keeps the ids byte for byte.
+    assert fs("export", store, "--format", "npz", "--out", tmp_path / "npz", "-q").exit_code == 0
+    for name in ("manifest.csv", "index.csv"):
+        assert list(pd.read_csv(tmp_path / "npz" / "logmel" / "d" / name)["utterance_id"]) == ids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,7 +16,7 @@ from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.outputs import put_file, require_replaceable, writing
-from featurestore.printable import on_page, printable
+from featurestore.printable import json_text, on_page, printable
 
 TEXT_WIDTH = 110
 # Spectrograms are about 8 kB each: the page stays under a megabyte.
@@ -66,7 +65,7 @@ def write_audit(report: AuditReport, out: Path) -> AuditPaths:
     check_audit_folder(out)
     forms = {
         paths.html: render_page(report),
-        paths.json: json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n",
+        paths.json: json_text(report.to_json(), indent=2) + "\n",
         paths.text: _plain(report),
     }
     with writing(out, "choose another --out"):

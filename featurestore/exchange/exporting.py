@@ -15,6 +15,7 @@ from typing import Any
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import Format, Selection
 from featurestore.exchange.registry import get_format
+from featurestore.printable import json_text
 from featurestore.store import STATUS_OK, Store, open_store
 
 MARKER = "_export.json"  # readers of Parquet folders skip names that begin so
@@ -266,7 +267,7 @@ def _marker(kind: Format, selections: Sequence[Selection]) -> str:
         "exchange_format": kind.name,
         "keys": keys,
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json_text(content, indent=1) + "\n"
 
 
 def _sync(path: Path) -> int:

@@ -6,7 +6,6 @@ never again; so do we, since a training loop of the kit would else meet the rows
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 from featurestore.exchange.base import Advance, Format, Selection, row_blocks
 from featurestore.labels import is_multilabel, split_labels
 from featurestore.layout import layer_name
+from featurestore.printable import json_text
 from featurestore.store import STATUS_OK
 
 # The kit's names for the parts; rows without a part, beside rows that have one, are "unsplit".
@@ -122,7 +122,7 @@ def _labels(cell: str, many: bool) -> list[str]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json_text(value), encoding="utf-8")
 
 
 HEAR = Format(

@@ -6,15 +6,14 @@ What a call writes is written there, under the last part of its name; what nobod
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from featurestore.calls import Call, Slot, TableRecord, Word
 from featurestore.history import MOST_CALLS
+from featurestore.printable import json_text, printable, shell_word, shell_words
 from probes.results import calls_of, store_of
 
 LINE = 100
@@ -47,7 +46,7 @@ class Again:
 
     def report(self) -> str:
         """The call of `fs report`."""
-        return shlex.join(["fs", "report", self.results, "--out", self._name("report")])
+        return shell_words(["fs", "report", self.results, "--out", self._name("report")])
 
     def grid(self, call: Mapping[str, Any]) -> tuple[list[str], str | None]:
         """The command that writes the grid of a call, and its name; nothing where it has none."""
@@ -56,8 +55,8 @@ class Again:
             return [], None
         self._n_grids += 1
         name = self._name("grid.json" if self._n_grids == 1 else f"grid-{self._n_grids}.json")
-        text = shlex.quote(json.dumps(grid, ensure_ascii=False))
-        return [f"printf '%s\\n' {text} > {shlex.quote(name)}"], name
+        text = shell_word(json_text(grid))
+        return [f"printf '%s\\n' {text} > {shell_word(name)}"], name
 
     def before(self, call: Mapping[str, Any]) -> list[str]:
         """What has to be done before a call of `fs probe` so that its keys are what they were."""
@@ -157,7 +156,7 @@ def without_repetition(history: Sequence[Call]) -> list[Call]:
 
 def join(words: Sequence[Word], fill: Mapping[Slot, str] | None = None) -> str:
     """A call as a shell reads it; a long one with a line for each option."""
-    texts = [shlex.quote(w if isinstance(w, str) else (fill or {})[w]) for w in ("fs", *words)]
+    texts = [shell_word(w if isinstance(w, str) else (fill or {})[w]) for w in ("fs", *words)]
     line = " ".join(texts)
     if len(line) <= LINE:
         return line
@@ -171,7 +170,7 @@ def join(words: Sequence[Word], fill: Mapping[Slot, str] | None = None) -> str:
 
 def remark(text: str) -> str:
     """A comment of the shell: one line, whatever the text holds."""
-    return "# " + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"# {printable(text)}"
 
 
 def _with_remarks(lines: Sequence[str]) -> list[str]:

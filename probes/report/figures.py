@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import DependencyMissing
 from featurestore.outputs import put_file
+from featurestore.printable import on_page, printable
 from probes.report.combined import draw_combined
 from probes.report.tables import UNLIKE, extent
 
@@ -112,6 +113,7 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.text import Text
 
     # Four panels are two by two: three and a lonely one would waste half a row.
     n_columns = min(len(questions), 2 if len(questions) == 4 else MAX_COLUMNS)
@@ -138,7 +140,9 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
             )
             below = f"{question.setting}\n{extent(question)}"
             if question.scope.other_clips:
-                below += f"\n{UNLIKE} of other clips: {', '.join(sorted(question.scope.other_clips))}"
+                below += (
+                    f"\n{UNLIKE} of other clips: {printable(', '.join(sorted(question.scope.other_clips)))}"
+                )
             ax.text(0, 1.025, below, transform=ax.transAxes, fontsize=8, color=MUTED, linespacing=1.3)
     for ax in axes.flat[len(questions) :]:
         ax.remove()
@@ -146,6 +150,9 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
         row[0].set_ylabel(f"Test {' or '.join(dict.fromkeys(q.metric for q in questions))} (%)")
     if legend:
         _legend(figure, styles, data)
+    for text in figure.findobj(Text):
+        # Control characters are no XML, and no glyphs either.
+        text.set_text(on_page(text.get_text()))
     return figure
 
 
@@ -256,7 +263,7 @@ def _legend(figure: Figure, styles: dict[str, SeriesStyle], data: ReportData) ->
     )
     # Set afterwards: a legend drops labels that begin with an underscore, which a name may.
     for text, label in zip(legend.get_texts(), labels, strict=True):
-        text.set_text(label)
+        text.set_text(printable(label))
 
 
 def markup(svg: str) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UserError
+from featurestore.printable import shell_words
 from probes.report.again import Again
 from probes.splits import KINDS, held_out, parse_split
 
@@ -154,7 +154,7 @@ def _command(call: Mapping[str, Any], again: Again) -> str:
     lines, grid = again.grid(call)
     options += [("--grid", grid)] if grid else []
     options.append(("--out", again.results))
-    lines.append(" \\\n  ".join(["fs probe", *map(shlex.join, options)]))
+    lines.append(" \\\n  ".join(["fs probe", *map(shell_words, options)]))
     if not call.get("finished", True):
         lines.insert(0, "# was interrupted, or failed")
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.outputs import put_file
 from featurestore.printable import plain, printable
+from featurestore.spreadsheet import spreadsheet_csv
 from probes.combine import EACH
 from probes.results import OWN_MEASURES
 from probes.selectivity import wide
@@ -125,7 +126,7 @@ def _csv_rows(question: Question) -> pd.DataFrame:
 
 def write_csv(data: ReportData, path: Path) -> None:
     """Write `csv_table` in full precision."""
-    put_file(csv_table(data).to_csv(index=False, lineterminator="\n").encode(), path)
+    put_file(spreadsheet_csv(csv_table(data)).encode(), path)
 
 
 def _terminal_table(question: Question, *, oracle: bool) -> Table:

@@ -7,8 +7,6 @@ import math
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,7 +37,7 @@ def local() -> Iterator[DaskRunner]:
 
 
 @pytest.fixture(params=["serial", "local", "scheduler"])
-def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     if request.param == "serial":
         with open_runner(None) as serial:
             yield serial
@@ -48,9 +46,25 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     if request.param == "local":
         yield started
         return
-    address = started.client.scheduler.address
-    with open_runner(address) as connected:
+    # A scheduler of the user's, with certificates of the user's.
+    with certificates(started, tmp_path_factory.mktemp("tls")), open_runner(address_of(started)) as connected:
         yield connected
+
+
+def address_of(runner: DaskRunner) -> str:
+    return str(runner.client.scheduler.address)
+
+
+def certificates(runner: DaskRunner, folder: Path) -> Any:
+    """Dask's configuration, naming files with the certificate that `runner` asks for."""
+    import dask.config
+
+    security, prefix = runner.client.security, "distributed.comm.tls"
+    files = {"ca-file": security.tls_ca_file, "client.cert": security.tls_client_cert}
+    files["client.key"] = security.tls_client_key
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return dask.config.set({f"{prefix}.{name}": str(folder / name) for name in files})
 
 
 def test_every_task_comes_back_once_with_its_result(runner: Runner) -> None:
@@ -121,28 +135,6 @@ def test_workers_share_the_cores_and_can_import_the_packages(local: DaskRunner) 
         assert threads == [str(threads_per_worker(2))] * len(THREAD_VARIABLES)
         assert name == "probes"
     assert threads_per_worker(10 * available_cores()) == 1
-
-
-JOBS = """
-import math, sys
-from featurestore.runners import open_runner
-
-if __name__ == "__main__":
-    with open_runner(sys.argv[1]) as runner:
-        print(list(runner.map_unordered(math.factorial, [3])), runner.n_workers)
-"""
-
-
-def test_a_cluster_file_starts_jobs(tmp_path: Path) -> None:
-    pytest.importorskip("dask_jobqueue")
-    file, script = tmp_path / "cluster.yaml", tmp_path / "script.py"
-    file.write_text("cluster: local\njobs: 1\ncores: 1\nmemory: 1GB\n")
-    script.write_text(JOBS)
-    # In a process of its own: dask-jobqueue's local jobs leave their pipes open.
-    done = subprocess.run(
-        [sys.executable, str(script), str(file)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.stdout == "[(3, 6)] 1\n", done.stderr
 
 
 REFUSING = """#!/bin/sh
