@@ -87,7 +87,7 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
     with (
         security_of_jobs(folder, in_shell=name != "local") as security,
         _noting_refusals(make, refused)(**options, security=security, protocol=PROTOCOL) as cluster,
-        import_part("distributed").Client(cluster) as client,
+        import_part("distributed").Client(cluster, set_as_default=False) as client,
     ):
         cluster.scale(jobs=jobs)
         until = time.monotonic() + SUBMIT_TIMEOUT_S

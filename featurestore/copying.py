@@ -17,7 +17,6 @@ from featurestore.key import KeyInfo, read_key
 from featurestore.ledger import (
     Record,
     commit,
-    describe_object,
     is_complete,
     read_ledger,
     read_record,
@@ -25,6 +24,7 @@ from featurestore.ledger import (
 )
 from featurestore.plan import Unit
 from featurestore.publish import publish
+from featurestore.shards import describe_shard
 from featurestore.storage import Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY
 
@@ -169,7 +169,9 @@ class _Copier:
     def _object(self, record: Record, name: str) -> int | None:
         """Bytes copied; None where the source's object is not what the record says."""
         data = self.source.get(f"{self.info.path}/{name}")
-        if data is None or describe_object(data) != record.objects[name]:
+        if data is None or not record.objects[name].matches(
+            describe_shard(data, self.info.shard_chunks(name))
+        ):
             return None
         self.target.put(f"{self.info.path}/{name}", data)
         return len(data)

@@ -64,6 +64,12 @@ class KeyInfo:
         """Names of the arrays with one entry per row."""
         return [*columns.ROW_ARRAYS, *([columns.FRAME_START] if self.frames else [])]
 
+    def shard_chunks(self, name: str) -> int:
+        """Inner chunks that the index of a shard of this name has room for; 0 where it has no index."""
+        if name.startswith("frames_"):
+            return 0 if self.frames is None else self.frames.unit_frames // self.frames.chunk_frames
+        return self.shape.n_chunks
+
     def to_attributes(self) -> dict[str, Any]:
         """As stored."""
         return {

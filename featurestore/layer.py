@@ -16,7 +16,7 @@ from featurestore import layout, shards
 from featurestore.blame import damage_in, first_of, not_damage
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.key import KeyInfo
-from featurestore.ledger import StoredObject, describe_object, describe_pieces, read_record
+from featurestore.ledger import StoredObject, read_record
 from featurestore.positions import as_position, as_positions
 from featurestore.storage import LocalStorage, Storage
 
@@ -316,7 +316,7 @@ class Layer:
         data = self.storage.get(key)
         if data is None:
             raise self._not_as_recorded(unit, FileNotFoundError("the shard is missing"))
-        if describe_object(data) != self._objects[unit]:
+        if not self._objects[unit].matches(shards.describe_shard(data, shape.n_chunks)):
             raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
         try:
             shards.decode_layer_into(shape, data, n_rows, block)
@@ -334,7 +334,9 @@ class Layer:
         size = self.storage.read_into(key, buffers)
         if size is None:
             raise self._not_as_recorded(unit, FileNotFoundError("the shard is missing"))
-        if size != self._objects[unit].n_bytes or describe_pieces(buffers) != self._objects[unit]:
+        if size != self._objects[unit].n_bytes or not self._objects[unit].matches(
+            shards.describe_pieces(buffers)
+        ):
             raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
         return shards.finish_scatter(self.info.shape, n_rows, out, buffers)
 

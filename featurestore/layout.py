@@ -57,6 +57,11 @@ class LayerShape:
     chunk_rows: int = 0
 
     @property
+    def n_chunks(self) -> int:
+        """Inner chunks that the index of a shard has room for; 0 where there is no index (``raw``)."""
+        return 0 if self.codec == "raw" else self.unit_rows // self.chunk_rows
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return self.n_functionals * self.n_features * np.dtype(self.dtype).itemsize

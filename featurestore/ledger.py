@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from featurestore import columns
@@ -40,10 +39,28 @@ FAILED = "failed: "
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """One object of a unit: its size and the CRC-32C of its bytes."""
+    """One object of a unit.
+
+    Attributes:
+        n_bytes: its size.
+        crc32c: of all of its bytes. Since every inner chunk ends in its own CRC-32C, it is the same for all
+            sound shards of one layout: it finds bytes that changed, and no whole shard in another's place.
+        sums: CRC-32C of the inner chunks' checksums, one after the other: other values have another. "" in
+            records of versions that did not keep it.
+    """
 
     n_bytes: int
     crc32c: str
+    sums: str = ""
+
+    def matches(self, found: StoredObject) -> bool:
+        """Whether an object is the one that was recorded, as far as the record tells."""
+        same_bytes = (self.n_bytes, self.crc32c) == (found.n_bytes, found.crc32c)
+        return same_bytes and self.sums in ("", found.sums)
+
+    def __str__(self) -> str:
+        sums = f"/{self.sums}" if self.sums else ""
+        return f"{self.n_bytes} bytes with CRC-32C {self.crc32c}{sums}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +131,9 @@ class Record:
         raw = dataclasses.asdict(self)
         if self.places is None:
             del raw["places"]
+        for stored in raw["objects"].values():
+            if not stored["sums"]:
+                del stored["sums"]
         return canonical_json(raw)
 
     @classmethod
@@ -128,7 +148,7 @@ class Record:
             names = {f.name for f in dataclasses.fields(cls)}
             known = {k: v for k, v in raw.items() if k in names}
             known["objects"] = {
-                name: StoredObject(n_bytes=o["n_bytes"], crc32c=o["crc32c"])
+                name: StoredObject(n_bytes=o["n_bytes"], crc32c=o["crc32c"], sums=o.get("sums", ""))
                 for name, o in raw["objects"].items()
             }
             record = cls(**known)
@@ -140,20 +160,6 @@ class Record:
             return record
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a ledger record: {error}") from error
-
-
-def describe_object(data: bytes) -> StoredObject:
-    """Size and checksum of an object's bytes."""
-    return StoredObject(n_bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}")
-
-
-def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
-    """Size and checksum of the bytes of contiguous arrays, one after the other."""
-    crc = 0
-    for piece in pieces:
-        # Bytes, whatever the dtype: without its C extension the package takes nothing else.
-        crc = google_crc32c.extend(crc, piece.reshape(-1).view(np.uint8))
-    return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}")
 
 
 def read_record(storage: Storage, key: str, unit: int) -> Record | None:

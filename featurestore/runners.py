@@ -115,7 +115,8 @@ class DaskRunner:
         look.daemon = True
         look.start()
         try:
-            for future in as_completed(list(pending)):
+            # The client is nobody's default (`set_as_default`): Dask arrays computed beside a run stay here.
+            for future in as_completed(list(pending), loop=self.client.loop):
                 task = pending[future]
                 try:
                     result = future.result()
@@ -209,7 +210,7 @@ def _local(n_workers: int) -> Iterator[Runner]:
             # comes back as the error of its task.
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.Client(cluster, set_as_default=False) as client,
     ):
         yield DaskRunner(client, n_workers, worker_bytes(n_workers))
 
@@ -237,7 +238,8 @@ def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
 
     def connect() -> None:
         try:
-            found.append(distributed.Client(address, timeout=timeout_s, security=security))
+            options = {"timeout": timeout_s, "security": security, "set_as_default": False}
+            found.append(distributed.Client(address, **options))
         except Exception as error:  # whatever comes of taking a foreign answer for Dask's
             found.append(error)
 

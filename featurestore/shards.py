@@ -8,11 +8,13 @@ object has been checked, the values are put in place at once. Anything else goes
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
 
 from featurestore.layout import LayerShape, checked_values, decode_layer, encode_layer
+from featurestore.ledger import StoredObject
 
 CRC_BYTES = 4
 _LITTLE_ENDIAN = sys.byteorder == "little"
@@ -64,6 +66,44 @@ def encode(shape: LayerShape, values: np.ndarray) -> bytes:
 
 def _crc(data: np.ndarray) -> np.ndarray:
     return np.array([google_crc32c.value(data)], dtype="<u4").view(np.uint8)
+
+
+def describe_shard(data: bytes, n_chunks: int) -> StoredObject:
+    """Size and checksums of a shard.
+
+    Args:
+        data: its bytes.
+        n_chunks: inner chunks that its index has room for; 0 where it has no index, and one checksum at its
+            end.
+    """
+    sums = b"" if (ends := _chunk_ends(data, n_chunks)) is None else b"".join(data[e - 4 : e] for e in ends)
+    return StoredObject(
+        n_bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}", sums=f"{google_crc32c.value(sums):08x}"
+    )
+
+
+def _chunk_ends(data: bytes, n_chunks: int) -> list[int] | None:
+    """Where the inner chunks of a shard end, each with its checksum; None where it has no such index."""
+    if not n_chunks:
+        return [len(data)] if len(data) >= CRC_BYTES else None
+    start = len(data) - CRC_BYTES - 16 * n_chunks
+    if start < 0:
+        return None
+    index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=start).reshape(n_chunks, 2)
+    stored = index[index[:, 0] != _NOT_STORED]
+    ends = [int(offset) + int(length) for offset, length in stored]
+    return ends if all(CRC_BYTES <= end <= start for end in ends) else None
+
+
+def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
+    """`describe_shard` of a shard in the buffers of `scatter_plan`."""
+    crc, sums = 0, 0
+    for piece in pieces:
+        # Bytes, whatever the dtype: without its C extension the package takes nothing else.
+        crc = google_crc32c.extend(crc, piece.reshape(-1).view(np.uint8))
+        if piece.dtype == np.uint8 and piece.nbytes == CRC_BYTES:  # an index is longer, values are floats
+            sums = google_crc32c.extend(sums, piece)
+    return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}", sums=f"{sums:08x}")
 
 
 def scatter_plan(shape: LayerShape, n_rows: int, out: np.ndarray) -> list[np.ndarray] | None:

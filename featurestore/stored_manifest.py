@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +13,6 @@ from featurestore import columns
 from featurestore.blame import not_damage
 from featurestore.errors import CorruptData
 from featurestore.key import KeyInfo
-from featurestore.ledger import StoredObject, describe_object
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, from_csv_text, to_csv_text
 from featurestore.storage import Storage
 
@@ -21,23 +21,28 @@ _NOT_TEXT = ("start_s", "end_s", "channel")
 _PLACE = ("path", "start_s", "end_s", "channel")
 
 
-def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> StoredObject:
+def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> str:
     """Put the manifest into a key, whole, in one operation, where it does not hold the same already.
 
     Returns:
-        Size and checksum of the object.
+        `digest_of` the object.
     """
     data = columns.encode_text(to_csv_text(manifest))
     if storage.get(manifest_object(info)) != data:
         storage.put(manifest_object(info), data)
-    return describe_object(data)
+    return digest_of(data)
 
 
-def replace_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> tuple[StoredObject, list[str]]:
+def digest_of(data: bytes | None) -> str:
+    """BLAKE2b of a manifest's object, "" where there is none; its CRC-32C says nothing, as it ends in one."""
+    return "" if data is None else hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def replace_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> tuple[str, list[str]]:
     """`store_manifest`, and the `changes` to the one before; none where that was missing or damaged."""
     before = storage.get(manifest_object(info))
     stored = store_manifest(storage, info, manifest)
-    if before is None or describe_object(before) == stored:
+    if before is None or digest_of(before) == stored:
         return stored, []
     try:
         return stored, changes(_parse(storage, info, before), manifest)

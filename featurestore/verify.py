@@ -34,7 +34,6 @@ from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
     Record,
-    describe_object,
     is_complete,
     read_entry,
     read_ledger,
@@ -43,6 +42,7 @@ from featurestore.ledger import (
 )
 from featurestore.plan import Unit
 from featurestore.publish import columns_of, is_whole
+from featurestore.shards import describe_shard
 from featurestore.storage import PARTIAL_SUFFIX, Storage
 from featurestore.store import Features
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
@@ -309,13 +309,9 @@ class _Checker:
                 findings.append(self._finding("missing", u, name, "recorded, and not there"))
                 continue
             n_bytes += len(data)
-            found = describe_object(data)
-            if found != recorded:
-                message = (
-                    f"recorded {recorded.n_bytes} bytes with CRC-32C {recorded.crc32c}, "
-                    f"found {found.n_bytes} with {found.crc32c}"
-                )
-                findings.append(self._finding("changed", u, name, message))
+            found = describe_shard(data, self.info.shard_chunks(name))
+            if not recorded.matches(found):
+                findings.append(self._finding("changed", u, name, f"recorded {recorded}, found {found}"))
                 continue
             try:
                 complaint = self._values(name, data, record, owned)

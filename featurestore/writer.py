@@ -27,7 +27,6 @@ from featurestore.ledger import (
     Record,
     StoredObject,
     commit,
-    describe_object,
     is_complete,
     read_ledger,
     read_record,
@@ -42,6 +41,7 @@ from featurestore.publish import publish
 from featurestore.storage import Storage
 from featurestore.store import Features
 from featurestore.stored_manifest import (
+    digest_of,
     manifest_object,
     read_stored_manifest,
     replace_manifest,
@@ -135,7 +135,7 @@ class KeyWriter:
         info: the key's attributes.
         ids: `[n_rows]` utterance id of every row, "" for rows no segment uses and for pruned ones.
         manifest: describes every utterance in `ids`.
-        stored_manifest: the object that holds `manifest`; None in a process that did not put it.
+        stored_manifest: digest of the object that holds `manifest`; "" in a process that did not put it.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class KeyWriter:
         info: KeyInfo,
         ids: np.ndarray,
         manifest: Manifest,
-        stored_manifest: StoredObject | None = None,
+        stored_manifest: str = "",
     ) -> None:
         self.storage = storage
         self.info = info
@@ -184,8 +184,7 @@ class KeyWriter:
             OtherAudio: the other process embedded other audio under the same ids.
         """
         info = read_key(self.storage, self.info.model, self.info.dataset)
-        data = self.storage.get(manifest_object(info))
-        is_ours = data is not None and describe_object(data) == self._stored_manifest
+        is_ours = digest_of(self.storage.get(manifest_object(info))) == self._stored_manifest
         features = Features(self.storage, info, manifest=self.manifest if is_ours else None)
         if not len(features.misplaced()):
             return []
@@ -357,7 +356,7 @@ class KeyWriter:
 
     def _put(self, name: str, data: bytes) -> StoredObject:
         self.storage.put(f"{self.info.path}/{name}", data)
-        return describe_object(data)
+        return shards.describe_shard(data, self.info.shard_chunks(name))
 
 
 def _keep_pruned(previous: Record, now: dict[str, list[Any]], places: Places | None) -> Places | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore import layout, open_store, shards
-from featurestore.errors import ConfigError
-from featurestore.ledger import describe_object, describe_pieces
-from featurestore.storage import LocalStorage, MemoryStorage
+from featurestore.errors import ConfigError, CorruptData
+from featurestore.ledger import Record, read_ledger, write_sealed
+from featurestore.shards import describe_pieces, describe_shard
+from featurestore.storage import LocalStorage, MemoryStorage, Storage
 from featurestore.verify import verify_key
-from tests.featurestore.scenario import LAYERS, fill, read_everything, values_of
+from featurestore.writer import open_key
+from tests.featurestore.scenario import (
+    LAYERS,
+    fill,
+    manifest_of,
+    read_everything,
+    request,
+    values_of,
+    write,
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,11 +76,11 @@ def test_without_the_c_extension_of_crc32c_everything_is_the_same(monkeypatch: p
     pieces = [rng.standard_normal((3, 5)).astype(np.float32), np.empty(0, np.float32), rng.bytes(4)]
     arrays = [np.frombuffer(p, np.uint8) if isinstance(p, bytes) else p for p in pieces]
     whole = b"".join(p if isinstance(p, bytes) else p.tobytes() for p in pieces)
-    expected = describe_object(whole)
+    expected = describe_shard(whole, 0)
     assert describe_pieces(arrays) == expected
     for name in ("value", "extend"):
         monkeypatch.setattr(google_crc32c, name, getattr(google_crc32c.python, name))
-    assert describe_object(whole) == expected
+    assert describe_shard(whole, 0) == expected
     assert describe_pieces(arrays) == expected
     fill(without)
     stored = {k: with_c.get(k) for k, _ in with_c.objects("") if "/ledger" not in k}
@@ -93,3 +104,40 @@ def test_without_the_c_extension_shards_of_a_folder_are_read_into_place(
     np.testing.assert_array_equal(
         open_store(tmp_path).features("tiny", "calls").layer(1).numpy(), values_of(1)
     )
+
+
+@pytest.mark.parametrize("codec", ["fast", "small", "raw"])
+def test_a_whole_shard_in_anothers_place_is_an_error_and_never_a_number(storage: Storage, codec: str) -> None:
+    """Each is sound by itself, and its CRC-32C is that of every other: the chunks' checksums tell."""
+    values = {k: values_of(k, 24) for k in LAYERS}
+    manifest = manifest_of(24)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    write(open_key(storage, request(codec=codec), manifest, ids)[0], values)
+    objects = read_ledger(storage, "tiny/calls")[0].objects
+    if codec != "small":  # compressed ones differ in length
+        assert len({(o.n_bytes, o.crc32c) for o in objects.values()}) == 1
+    assert len({o.sums for o in objects.values()}) == len(objects)
+    for here, there in (("layer_01/c/0/0/0", "layer_00/c/0/0/0"), ("layer_03/c/1/0/0", "layer_03/c/0/0/0")):
+        sound, other = storage.get(f"tiny/calls/{here}"), storage.get(f"tiny/calls/{there}")
+        assert sound is not None
+        assert other is not None
+        storage.put(f"tiny/calls/{here}", other)
+        found = verify_key(storage, "tiny", "calls").findings
+        assert [(f.kind, f.object) for f in found] == [("changed", f"tiny/calls/{here}")]
+        layer = open_store(storage.url).features("tiny", "calls").layer(int(here[6:8]))
+        with pytest.raises(CorruptData, match="checksum of its record"):
+            layer.numpy()
+        storage.put(f"tiny/calls/{here}", sound)
+    assert verify_key(storage, "tiny", "calls").findings == []
+
+
+def test_records_without_sums_are_read_as_they_were(filled: Storage) -> None:
+    records = read_ledger(filled, "tiny/calls")
+    old = {
+        u: replace(r, objects={n: replace(o, sums="") for n, o in r.objects.items()})
+        for u, r in records.items()
+    }
+    assert all('"sums"' not in r.to_json() and Record.from_json(r.to_json()) == r for r in old.values())
+    write_sealed(filled, "tiny/calls", old)
+    read_everything(filled.url)
+    assert verify_key(filled, "tiny", "calls").findings == []
