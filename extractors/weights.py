@@ -25,7 +25,8 @@ def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = 
     ``torch.load(weights_only=True)`` alone, which builds tensors and nothing else.
 
     Raises:
-        ModelError: there are none, or some of those an index names are missing.
+        ModelError: there are none, some of those an index names are missing, or there are both a single file
+            and an index, of which what loads and what is hashed might not be the same.
     """
     shown = spec or folder
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
@@ -35,6 +36,11 @@ def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = 
             raise ModelError(
                 f"--model {shown}: holds {single.name} and no model.safetensors; pickled weights are read "
                 "only when asked for: --torch-weights (by torch.load with weights_only, which runs no code)"
+            )
+        if index.is_file() and single.is_file():
+            raise ModelError(
+                f"--model {shown}: expected {single.name} or {index.name}, found both, which may be "
+                "different weights; keep the one that is meant (of a hub id: in a copy of its folder)"
             )
         if index.is_file():
             return _indexed_files(folder, index, shown)

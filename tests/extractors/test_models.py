@@ -92,8 +92,10 @@ def test_a_file_changed_in_place_is_hashed_again(tmp_path: Path) -> None:
             "not that of a hubert model",
         ),
         (
-            lambda d: (d / "model.safetensors.index.json").write_text(
-                json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}})
+            lambda d: (
+                (d / "model.safetensors")
+                .rename(d / "model.safetensors.index.json")
+                .write_text(json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}}))
             ),
             r"weight file \.\./\.\./elsewhere\.safetensors is missing",
         ),
