@@ -29,6 +29,7 @@ from typing import Any, Protocol, TypeVar
 
 from featurestore.errors import ConfigError, DependencyMissing, UserError, did_you_mean
 from featurestore.memory import USABLE_SHARE, parse_bytes, worker_bytes
+from featurestore.safe_path import SAFE_PATH_VARIABLE, safe_path
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -198,6 +199,7 @@ def _local(n_workers: int) -> Iterator[Runner]:
     distributed = _import("distributed")
     threads = dict.fromkeys(THREAD_VARIABLES, str(threads_per_worker(n_workers)))
     with (
+        safe_path(),  # to the end: a lost worker is started again
         _started_without_sigint(
             distributed.LocalCluster,
             n_workers=n_workers,
@@ -286,12 +288,13 @@ def _batch_system(path: Path) -> Iterator[Runner]:
     threads = max(1, int(options["cores"]) // int(processes))
     if name != "local":  # whose jobs are one bare command
         prologue = [f"export {v}={threads}" for v in THREAD_VARIABLES]
+        prologue.append(f"export {SAFE_PATH_VARIABLE}=1")  # a job starts in the folder it was sent from
         options["job_script_prologue"] = [*prologue, *options.get("job_script_prologue", ())]
     # One task at a time in each worker process: the task itself uses the threads.
     options["worker_extra_args"] = ["--nthreads", "1", *options.get("worker_extra_args", ())]
     refused: list[Exception] = []
     cluster = _noting_refusals(make, refused)(**options)
-    with cluster, distributed.Client(cluster) as client:
+    with safe_path(), cluster, distributed.Client(cluster) as client:
         cluster.scale(jobs=jobs)
         until = time.monotonic() + SUBMIT_TIMEOUT_S
         while len(cluster.workers) < jobs and len(refused) < jobs and time.monotonic() < until:
