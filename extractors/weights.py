@@ -67,8 +67,9 @@ def _indexed_files(folder: Path, index: Path, shown: object) -> list[Path]:
 def hash_weights(files: Sequence[Path]) -> str:
     """SHA-256 over the files' bytes, in order.
 
-    The hash of each file is kept in the user's cache by its identity (path, size, modification time, inode),
-    so that a large model is read once and not at every start.
+    The hash of each file is kept in the user's cache by its identity (path, size, times, inode), so that a
+    large model is read once and not at every start. Of the times one is that of the last change of the inode,
+    which copying with times (``rsync -t --inplace``) does not set back.
     """
     combined = hashlib.sha256()
     cache = _read_cache()
@@ -76,7 +77,7 @@ def hash_weights(files: Sequence[Path]) -> str:
     for file in files:
         real = file.resolve()
         stat = real.stat()
-        identity = f"{real}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+        identity = f"{real}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
         if identity not in cache:
             cache[identity] = _hash_file(real)
             changed = True
