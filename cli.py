@@ -301,7 +301,10 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the probe.")
 @click.option("--label", help="Label it predicts; needed if the results hold several.")
 @click.option("--dataset", help="Data set it was trained on; needed if the results hold several.")
-@click.option("--classifier", help="Classifier; needed if the results hold several.")
+@click.option(
+    "--classifier",
+    help="Classifier; needed if the results hold several, or one of an import path, whose code is run.",
+)
 @click.option("--split", help="Split; needed if the results hold several.")
 @click.option("--model", help="Take this model's best layer; default: the model that validation chose.")
 @click.option("--store", help="Where the store is now; default: where it was.")
@@ -326,8 +329,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
 @click.option("--store", help="Label what this store holds already, instead of a manifest.")
 @click.option(
     "--model",
-    help="With --manifest: id or folder of the audio model, default: where it was. "
-    "With --store: its name there, default: the probe's.",
+    help="With --manifest: id or folder of the audio model, default: where it was; needed if it is code, "
+    "such as hear:MODULE. With --store: its name there, default: the probe's.",
 )
 @click.option("--dataset", help="With --store: the data set to label; may be left out if there is one.")
 @click.option(

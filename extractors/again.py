@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from extractors.config import ExtractConfig
-from extractors.models import find_model
+from extractors.models import find_model, runs_code
 from extractors.request import VALUE_OPTIONS, audio_policy, choose_functionals, fingerprint
 from extractors.windows import long_clips
-from featurestore.errors import FingerprintMismatch
+from featurestore.errors import ConfigError, FingerprintMismatch
 from featurestore.fingerprint import diff
 
 # A configuration can differ everywhere; one line cannot hold it.
@@ -48,6 +48,7 @@ def same_extraction(
         FingerprintMismatch: this model, or this version of the code, would make other values; one line
             with the first differences.
         ModelError: there is no such model.
+        ConfigError: the model is code that `given` names, and `model` does not.
     """
     audio = wanted.get("input", {})
     # Keys without `given` (imported ones): what their fingerprint says by itself.
@@ -61,6 +62,12 @@ def same_extraction(
     }
     options["functionals"] = tuple(options["functionals"] or ()) or None
     spec = str(model or given.get("model", ""))
+    if not model and runs_code(spec):
+        # What names it came with the probe or the store, from whoever made that.
+        raise ConfigError(
+            f"{name} was embedded by {spec!r}, whose code would be run here; if that is what you want, say "
+            f"so: --model {spec}"
+        )
     config = ExtractConfig(
         manifest=manifest,
         dataset=dataset,

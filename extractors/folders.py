@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class TransformersSource:
             )
         self._model_type = model_type
         self._family: Family = find_family(model_type)
+        if seed is None:
+            refuse_other_weights(folder, self._raw, spec)
         self._files = [] if seed is not None else weight_files(folder, spec, allow_pickle=allow_pickle)
         self._config, fields = self._describe()
         cached = _CACHED.search(str(folder.absolute()))
@@ -109,6 +111,7 @@ class TransformersSource:
         try:
             model, info = transformers.AutoModel.from_pretrained(
                 self._folder,
+                config=self._config,  # what of the file is architecture, and nothing else of it
                 use_safetensors=self._files[0].suffix == ".safetensors",
                 weights_only=True,
                 trust_remote_code=False,
@@ -124,12 +127,8 @@ class TransformersSource:
 
     def _describe(self) -> tuple[Any, Mapping[str, Any]]:
         """The full configuration (keys that equal a default may be left out of the file) and what follows."""
-        from transformers import AutoConfig
-
         try:
-            config = AutoConfig.for_model(
-                self._model_type, **{k: v for k, v in self._raw.items() if k != "model_type"}
-            )
+            config = architecture(self._model_type, self._raw, self._family.keys)
             return config, self._family.describe(config, self._preprocessor or {})
         except Exception as error:  # transformers validates with exceptions of its own
             raise ModelError(
@@ -168,6 +167,47 @@ class TransformersSource:
             "normalisation": "none",
             "normalisation_source": "the folder has no preprocessor_config.json, so none is applied",
         }
+
+
+def architecture(model_type: str, raw: Mapping[str, Any], keys: Collection[str]) -> Any:
+    """The configuration of what `raw`, a config.json, says about the architecture.
+
+    transformers takes many more keys from that file, and acts on them: an ``attn_implementation`` can name a
+    kernel to be fetched from the hub and run, ``auto_map`` a file with code; ``fusion_config``, ``dtype`` and
+    others change how a model computes. None of that is for a folder to say, so keys that are not listed are
+    left out: the fields that this kind of model has of its own, and `keys`.
+    """
+    import inspect
+
+    from transformers import AutoConfig, PreTrainedConfig
+
+    kind = type(AutoConfig.for_model(model_type))
+    own = set(inspect.signature(kind.__init__).parameters) | set(kind.attribute_map) | set(keys)
+    own -= {"self", "kwargs", *getattr(PreTrainedConfig, "__dataclass_fields__", ())}
+    return AutoConfig.for_model(model_type, **{k: v for k, v in raw.items() if k in own})
+
+
+def refuse_other_weights(folder: Path, raw: Mapping[str, Any], spec: str) -> None:
+    """Refuse a folder whose files say that its weights are not (only) those of its weight files.
+
+    Raises:
+        ModelError: what is found.
+    """
+    if raw.get("transformers_weights") is not None:
+        raise ModelError(
+            f"--model {spec}: config.json names a file of weights (transformers_weights); expected "
+            "model.safetensors or its index: rename the file that is meant and take that line out"
+        )
+    if raw.get("quantization_config") is not None:
+        raise ModelError(
+            f"--model {spec}: config.json has a quantization_config; expected weights that are not "
+            "quantised: use the model it was made from, or save it dequantised"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"--model {spec}: adapter_config.json lies in this folder; an adapter's weights are not read: "
+            "merge it into the model (merge_and_unload of peft), or take its files out"
+        )
 
 
 def from_folder(

@@ -83,6 +83,12 @@ def _absolute(model: str) -> str:
     return str(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
 
 
+def runs_code(spec: str) -> bool:
+    """Whether `find_model` would import what the spec names: a HEAR module, another package's extractor."""
+    name = spec.partition(":")[0]
+    return name == "hear" or (name not in BUILT_IN and _is_named(name))
+
+
 def untrained_source(argument: str | None) -> ModelSource:
     """``untrained:MODEL`` or ``untrained:SEED:MODEL``: a folder's or hub id's architecture, random weights.
 

@@ -16,6 +16,7 @@ from extractors.run import OnProgress
 from extractors.worker import Report, UnitsTask, do_units
 from featurestore.errors import UserError
 from featurestore.runners import TaskFailed, threads_per_worker
+from featurestore.safe_path import safe_path
 
 # Seconds between two reports of one process.
 REPORT_S = 0.3
@@ -54,7 +55,8 @@ def run_on_devices(
         process = context.Process(
             target=_child, args=(there, task, threads_per_worker(len(tasks))), daemon=True
         )
-        process.start()
+        with safe_path():
+            process.start()
         there.close()
         children.append(_Child(task.parts[0].device, process, here))
     notes: list[str] = []

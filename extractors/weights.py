@@ -25,7 +25,8 @@ def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = 
     ``torch.load(weights_only=True)`` alone, which builds tensors and nothing else.
 
     Raises:
-        ModelError: there are none, or some of those an index names are missing.
+        ModelError: there are none, some of those an index names are missing, or there are both a single file
+            and an index, of which what loads and what is hashed might not be the same.
     """
     shown = spec or folder
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
@@ -35,6 +36,11 @@ def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = 
             raise ModelError(
                 f"--model {shown}: holds {single.name} and no model.safetensors; pickled weights are read "
                 "only when asked for: --torch-weights (by torch.load with weights_only, which runs no code)"
+            )
+        if index.is_file() and single.is_file():
+            raise ModelError(
+                f"--model {shown}: expected {single.name} or {index.name}, found both, which may be "
+                "different weights; keep the one that is meant (of a hub id: in a copy of its folder)"
             )
         if index.is_file():
             return _indexed_files(folder, index, shown)
@@ -61,8 +67,9 @@ def _indexed_files(folder: Path, index: Path, shown: object) -> list[Path]:
 def hash_weights(files: Sequence[Path]) -> str:
     """SHA-256 over the files' bytes, in order.
 
-    The hash of each file is kept in the user's cache by its identity (path, size, modification time, inode),
-    so that a large model is read once and not at every start.
+    The hash of each file is kept in the user's cache by its identity (path, size, times, inode), so that a
+    large model is read once and not at every start. Of the times one is that of the last change of the inode,
+    which copying with times (``rsync -t --inplace``) does not set back.
     """
     combined = hashlib.sha256()
     cache = _read_cache()
@@ -70,7 +77,7 @@ def hash_weights(files: Sequence[Path]) -> str:
     for file in files:
         real = file.resolve()
         stat = real.stat()
-        identity = f"{real}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+        identity = f"{real}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
         if identity not in cache:
             cache[identity] = _hash_file(real)
             changed = True

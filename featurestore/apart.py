@@ -16,7 +16,11 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_CODE = "from featurestore.apart import serve; serve()"
+# Python's own modules alone until it has the caller's path, which then says where everything else is.
+_CODE = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from featurestore.apart import serve; serve()"
+)
 
 
 def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -35,7 +39,7 @@ def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     """
     question = pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs))
     with subprocess.Popen(
-        [sys.executable, "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-P", "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         try:
             answer, _ = child.communicate(question)
@@ -56,10 +60,8 @@ def serve() -> None:
     """What the process does: one call from its standard input, one answer to its standard output."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not get between
-    source = sys.stdin.buffer
-    sys.path[:] = pickle.load(source)  # noqa: S301
     try:
-        function, args, kwargs = pickle.load(source)  # noqa: S301
+        function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301
         found = pickle.dumps((True, function(*args, **kwargs)))
     except KeyboardInterrupt:
         sys.exit(130)  # the caller was interrupted too

@@ -23,6 +23,7 @@ from featurestore.cluster_security import LOOPBACK, PROTOCOL, security_of_jobs
 from featurestore.errors import ConfigError, did_you_mean
 from featurestore.memory import USABLE_SHARE, parse_bytes
 from featurestore.printable import printable
+from featurestore.safe_path import SAFE_PATH_VARIABLE, safe_path
 
 # How long a batch system may take to take or refuse the jobs before the run goes on and waits for workers.
 SUBMIT_TIMEOUT_S = 60.0
@@ -85,6 +86,7 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
     folder = _shared_folder(options, name, make)
     refused: list[Exception] = []
     with (
+        safe_path(),
         security_of_jobs(folder, in_shell=name != "local") as security,
         _noting_refusals(make, refused)(**options, security=security, protocol=PROTOCOL) as cluster,
         import_part("distributed").Client(cluster, set_as_default=False) as client,
@@ -127,6 +129,7 @@ def _fill_in(options: dict[str, Any], name: str, processes: int, thread_variable
     threads = max(1, int(options["cores"]) // processes)
     if name != "local":  # whose jobs are one bare command
         prologue = [f"export {v}={threads}" for v in thread_variables]
+        prologue.append(f"export {SAFE_PATH_VARIABLE}=1")  # a job starts in the folder it was sent from
         options["job_script_prologue"] = [*prologue, *options.get("job_script_prologue", ())]
     # One task at a time in each worker process: the task itself uses the threads. Workers have web servers.
     ours = ["--nthreads", "1", "--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]

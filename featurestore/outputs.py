@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,16 +104,16 @@ def put_file(data: bytes, path: Path) -> None:
         OSError: it could not be written; what was there before still is. See `writing`.
     """
     # Hidden until whole: names with a leading dot are read by nothing.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        # Made by the system with the permissions that the user's umask leaves, which nobody has to ask for.
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -136,9 +137,3 @@ def _check_writable(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StoreError(f"--out {folder}: cannot be written ({reason}); choose another place") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

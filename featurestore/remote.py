@@ -28,6 +28,7 @@ from featurestore.remote_settings import (
     PUT_TIMEOUT_S,
     READ_TIMEOUT_S,
     WHOLE_READ_TIMEOUT_S,
+    check_environment,
     environment,
     import_obstore,
     make_client,
@@ -56,6 +57,7 @@ class ObjectStorage:
 
     def __init__(self, url: str) -> None:
         self.location = parse_url(url)
+        check_environment()
         refuse_fork(self.url)
         self._retry_s = retry_seconds()
         self._obs = import_obstore()

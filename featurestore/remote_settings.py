@@ -25,6 +25,13 @@ WHOLE_READ_TIMEOUT_S = 900.0
 # An upload may take this long for every `PUT_STEP_BYTES` begun: links down to 1 MB/s.
 PUT_TIMEOUT_S, PUT_STEP_BYTES = 60.0, 64 << 20
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,221}")
+# What stands before the host, with one slash or two, and where a secret key holds slashes itself.
+_USER = re.compile(r"(?<=:/)(/*)(?:[^\s/@]*:\S*@|[^\s/@]*@)")
+_OPTIONS = re.compile(r"(:/[^\s?#'\"]*)[?#][^\s'\"]*")
+# A region, a host or a key goes into the head of a request. Google's keys are JSON, on several lines.
+_HEADER_TEXT = re.compile(r"[^\x00-\x1f\x7f]*")
+_ADDRESS_TEXT = re.compile(r"[\x21-\x7e]*")
+_MANY_LINES = re.compile("SERVICE_ACCOUNT|CREDENTIALS", re.IGNORECASE)
 _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", RETRY_VARIABLE)
 
 
@@ -106,8 +113,12 @@ class Location:
 
 def hide_credentials(url: str) -> str:
     """The URL without ``user:password@`` and without its query, which may hold a signature."""
-    without_user = re.sub(r"(?<=://)[^/]*@", "", url)
-    return re.split(r"[?#]", without_user, maxsplit=1)[0]
+    return re.split(r"[?#]", _USER.sub(r"\1", url), maxsplit=1)[0]
+
+
+def hide_urls(text: str) -> str:
+    """A text with what `hide_credentials` takes out of URLs taken out of those in it."""
+    return _OPTIONS.sub(r"\1", _USER.sub(r"\1", text))
 
 
 def hide_secrets(text: str) -> str:
@@ -125,8 +136,9 @@ def parse_url(url: str) -> Location:
         StoreError: it holds credentials or options, or names no bucket.
     """
     scheme, _, rest = url.partition("://")
-    shown = hide_credentials(url)
-    if "@" in rest.split("/")[0] or "?" in rest or "#" in rest:
+    # No bucket has a colon: that is a key and its secret, and the @ behind them was forgotten.
+    shown = f"{scheme}://***" if ":" in rest.partition("/")[0] else hide_credentials(url)
+    if shown != url:
         raise StoreError(
             f"{shown}: a URL with credentials or options in it is refused, it would end up in logs and "
             f"results; set {SERVICES[scheme].keys} in the environment instead"
@@ -152,8 +164,10 @@ def plain_http(service: Service) -> bool:
         value = os.environ.get(name)
         if not value:
             continue
-        if "@" in value.partition("://")[2].split("/")[0]:
-            raise StoreError(f"{name}: a URL with credentials in it is refused; set {service.keys} instead")
+        if hide_credentials(value) != value:
+            raise StoreError(
+                f"{name}: a URL with credentials or options in it is refused; set {service.keys} instead"
+            )
         if value.startswith("http://") and not allowed:
             raise StoreError(
                 f"{name}: {value} is not encrypted; use https://, or set {service.allow_http}=true if you "
@@ -161,6 +175,23 @@ def plain_http(service: Service) -> bool:
             )
         return value.startswith("http://")
     return False
+
+
+def check_environment() -> None:
+    """Refuse values that cannot be sent; the client does not, and takes the process down.
+
+    Raises:
+        ConfigError: a variable holds a line break, say, or an address a blank.
+    """
+    addresses = {name for service in SERVICES.values() for name in service.endpoints}
+    for name, value in environment():
+        allowed = _ADDRESS_TEXT if name.upper() in addresses else _HEADER_TEXT
+        if not (_MANY_LINES.search(name) or allowed.fullmatch(value)):
+            odd = next(c for c in value if not allowed.fullmatch(c))
+            expected = (
+                "an address in ASCII without blanks" if allowed is _ADDRESS_TEXT else "text on one line"
+            )
+            raise ConfigError(f"{name}: expected {expected}, got {odd!a} in it; set it again without")
 
 
 def environment() -> tuple[tuple[str, str], ...]:

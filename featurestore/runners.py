@@ -32,6 +32,7 @@ from featurestore.cluster_security import LOOPBACK, PROTOCOL, configured_securit
 from featurestore.errors import ConfigError, UserError
 from featurestore.memory import USABLE_SHARE, worker_bytes
 from featurestore.printable import printable
+from featurestore.safe_path import safe_path
 
 _LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -194,6 +195,7 @@ def _local(n_workers: int) -> Iterator[Runner]:
     distributed = import_part("distributed")
     threads = dict.fromkeys(THREAD_VARIABLES, str(threads_per_worker(n_workers)))
     with (
+        safe_path(),  # to the end: a lost worker is started again
         _started_without_sigint(
             distributed.LocalCluster,
             n_workers=n_workers,

@@ -61,8 +61,11 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     scheme, separator, rest = text.partition("://")
     if not separator:
         if text.split(":")[0] in REMOTE_SCHEMES and ":" in text:
+            from featurestore.remote_settings import parse_url
+
             name, _, path = text.partition(":")
-            raise StoreError(f"{text}: expected {name}://{path.lstrip('/')}, with two slashes")
+            meant = parse_url(f"{name}://{path.lstrip('/')}").url  # which refuses one with a secret in it
+            raise StoreError(f"{text}: expected {meant}, with two slashes")
         return LocalStorage(Path(text))
     if scheme == "file":
         return LocalStorage(Path(rest))
@@ -72,8 +75,9 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
         from featurestore.remote import open_remote
 
         return open_remote(text)
-    # Without what may hold a password.
-    shown = f"{scheme}://{rest.rpartition('@')[2]}"
+    from featurestore.remote_settings import hide_credentials
+
+    shown = hide_credentials(text)
     raise StoreError(f"{shown}: unknown kind of store {scheme!r}; give a folder, s3://, gs:// or az://")
 
 

@@ -68,7 +68,7 @@ def save_probe(
         out: Folder of the probe; made if need be.
         label: Label, if the results hold several; likewise the data set, classifier and split.
         dataset: See `label`.
-        classifier: See `label`.
+        classifier: See `label`. One of an import path has to be named, since it is imported.
         split: See `label`.
         model: Take this model's best layer instead of that of the best model.
         store: Where the store is; default: where it was.
@@ -82,6 +82,7 @@ def save_probe(
     table = results.read_results(folder)
     given = {"label": label, "dataset": dataset, "classifier": classifier, "split": split, "model": model}
     row = _chosen(_narrow(table, given, folder))
+    _require_named(row, classifier, folder)
     _require_free(out, row)
     task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
     features = open_store(task.store).features(task.model, task.dataset)
@@ -123,6 +124,15 @@ def _chosen(table: pd.DataFrame) -> dict[str, Any]:
     fits = fits[(fits["model"] == answer["model"]) & (fits["combine"] == answer["combine"])]
     fits = fits.sort_values(["score_val", "fold", "seed"], ascending=[False, True, True])
     return {str(k): v for k, v in fits.iloc[0].items()}
+
+
+def _require_named(row: Mapping[str, Any], classifier: str | None, folder: Path) -> None:
+    """Refuse to import what the results name and the user does not: they may be anybody's."""
+    if ":" in row["classifier"] and classifier != row["classifier"]:
+        raise ConfigError(
+            f"{folder}: the classifier is {row['classifier']!r}, whose code would be imported here; if that "
+            f"is what you want, say so: --classifier {row['classifier']}"
+        )
 
 
 def _require_free(out: Path, row: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from featurestore.errors import CorruptData, FingerprintMismatch, StoreError
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
-from probes.storable import Stored, restore
+from probes.storable import Scores, Stored, restore
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -104,9 +105,21 @@ class SavedProbe:
 
         Layers in ascending order side by side, and within each its functionals.
         """
-        standard = (np.asarray(x, dtype=np.float32) - self.mean) / self.scale
-        stored = Stored(kind=self.card.kind, settings=self.card.settings, arrays=self.arrays)
-        return restore(stored, multilabel=self.card.multilabel)(standard)
+        return self.scorer((np.asarray(x, dtype=np.float32) - self.mean) / self.scale)
+
+    @cached_property
+    def scorer(self) -> Scores:
+        """From standardised rows `[n, d]` to class scores `[n, C]`.
+
+        Raises:
+            CorruptData: what was read cannot be that of a probe.
+        """
+        return restore(
+            Stored(kind=self.card.kind, settings=self.card.settings, arrays=self.arrays),
+            n_features=len(self.mean),
+            n_classes=len(self.card.classes),
+            multilabel=self.card.multilabel,
+        )
 
     def predict(self, x: FloatArray) -> npt.NDArray[np.object_]:
         """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``."""
@@ -146,7 +159,7 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
     """
     from safetensors.numpy import save
 
-    arrays = {f"probe.{name}": np.ascontiguousarray(value) for name, value in probe.arrays.items()}
+    arrays = {f"probe.{name}": np.asarray(value, order="C") for name, value in probe.arrays.items()}
     weights = save({**arrays, "standardiser.mean": probe.mean, "standardiser.scale": probe.scale})
     content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
     content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
@@ -189,7 +202,14 @@ def read_probe(folder: Path) -> SavedProbe:
         reason = " ".join(str(error).split())
         raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
     named = {name.removeprefix("probe."): value for name, value in arrays.items()}
-    return SavedProbe(card=card, mean=mean, scale=scale, arrays=named)
+    if mean.ndim != 1 or mean.shape != scale.shape:
+        raise CorruptData(f"{folder}: standardiser: expected a mean and a scale of one length; save it again")
+    probe = SavedProbe(card=card, mean=mean, scale=scale, arrays=named)
+    try:
+        probe.scorer  # noqa: B018  # whether it works shows now, and not after audio was embedded
+    except CorruptData as error:
+        raise CorruptData(f"{folder}: {error}") from error
+    return probe
 
 
 def _require_unchanged(content: Mapping[str, Any], weights: bytes) -> None:

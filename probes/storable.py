@@ -2,14 +2,13 @@
 
 Three kinds: ``mlp`` (networks of `probes.mlp`: the weights of a ``torch.nn.Sequential``), ``weighted`` (the
 same on a weighted sum of layers), and
-``sklearn`` (an estimator whose whole state is arrays and plain values: linear models, discriminant
-analysis, nearest centroids, brute-force neighbours). Trees and ensembles keep objects and cannot be stored.
+``sklearn`` (an estimator of the list in `probes.savable`: linear models, discriminant analysis, nearest
+centroids, brute-force neighbours). Trees and ensembles keep objects and cannot be stored.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.errors import ConfigError, CorruptData
+from probes.savable import is_savable, put_together
 
 FloatArray = npt.NDArray[np.float32]
 Scores = Callable[[FloatArray], FloatArray]
@@ -60,27 +60,37 @@ def to_store(model: Any, classifier: str) -> Stored:
         return _store_modules(model.network, model.sizes)
     if isinstance(model, WeightedSum):
         return _store_sum(model)
-    if isinstance(model, BaseEstimator) and type(model).__module__.startswith("sklearn."):
+    if isinstance(model, BaseEstimator) and is_savable(model):
         return _store_estimator(model, classifier)
     raise ConfigError(f"classifier {classifier}: its fits cannot be saved without pickle; {CAN_BE_SAVED} can")
 
 
-def restore(stored: Stored, *, multilabel: bool = False) -> Scores:
+def restore(stored: Stored, *, n_features: int, n_classes: int, multilabel: bool = False) -> Scores:
     """From standardised rows `[n, d]` to class scores `[n, C]`.
 
+    It is tried on a row before it is handed out.
+
     Raises:
-        CorruptData: arrays or values are missing or of an unknown kind.
+        CorruptData: arrays or values are missing, do not fit together, or are of an unknown kind.
     """
+    if stored.kind not in ("mlp", "weighted", "sklearn"):
+        raise CorruptData(f"saved probe: unknown kind {stored.kind!r}; it is from a later version")
     try:
         if stored.kind == "mlp":
-            return _network(stored, multilabel=multilabel)
-        if stored.kind == "weighted":
-            return _sum(stored)
-        if stored.kind == "sklearn":
-            return _estimator(stored)
-    except (KeyError, TypeError, AttributeError, ImportError, ValueError) as error:
-        raise CorruptData(f"saved probe: cannot be put together ({error!r}); save it again") from error
-    raise CorruptData(f"saved probe: unknown kind {stored.kind!r}; it is from a later version")
+            scores = _network(stored, multilabel=multilabel)
+        elif stored.kind == "weighted":
+            scores = _sum(stored)
+        else:
+            scores = _estimator(stored, n_features, n_classes)
+        tried = scores(np.ones((1, n_features), dtype=np.float32)).shape
+        if tried != (1, n_classes):
+            raise ValueError(f"expected scores of {n_classes} classes, got {tried[1:]}")
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptData(
+            f"saved probe: cannot be put together ({type(error).__name__}: {reason}); save it again"
+        ) from error
+    return scores
 
 
 def _store_network(fit: Any) -> Stored:
@@ -171,26 +181,15 @@ def _store_estimator(estimator: Any, classifier: str) -> Stored:
     return Stored(kind="sklearn", settings=settings, arrays=arrays)
 
 
-def _estimator(stored: Stored) -> Scores:
-    from sklearn.base import BaseEstimator, is_classifier
-
+def _estimator(stored: Stored, n_features: int, n_classes: int) -> Scores:
     from probes.estimators import scores_of
 
-    module, _, name = stored.settings["class"].partition(":")
-    # A file says what to import: nothing but scikit-learn's own classifiers.
-    if module.partition(".")[0] != "sklearn":
-        raise CorruptData(f"saved probe: expected a class of scikit-learn, got {stored.settings['class']!r}")
-    kind = getattr(importlib.import_module(module), name)
-    if not (isinstance(kind, type) and issubclass(kind, BaseEstimator)):
-        raise CorruptData(f"saved probe: {stored.settings['class']!r} is no estimator")
-    estimator = kind(**stored.settings["parameters"])
-    if not is_classifier(estimator):
-        raise CorruptData(f"saved probe: {stored.settings['class']!r} is no classifier")
-    state: Mapping[str, Any] = {**stored.settings["values"], **stored.arrays}
-    for key, value in state.items():
-        # 0-d arrays were NumPy's own numbers
-        setattr(estimator, key, value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value)
-    n_classes = len(state["classes_"])
+    estimator = put_together(
+        stored.settings["class"],
+        stored.settings["parameters"],
+        {**stored.settings["values"], **stored.arrays},
+        {"classes": n_classes, "features": n_features},
+    )
     return lambda x: scores_of(estimator, n_classes, x)
 
 

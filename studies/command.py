@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,10 +21,12 @@ import click
 
 from featurestore.errors import UserError
 from featurestore.printable import printable, shell_words
+from featurestore.remote_settings import hide_urls
 
 EXIT_INTERNAL = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 # A machine that ran out of room is no bug.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -88,17 +92,20 @@ class Group(click.Group):
         """See `click.Command.invoke`."""
         debug = bool(ctx.params.get("debug"))
         try:
-            with plain_messages():
+            with plain_messages(), _heeding_sigterm():
                 return super().invoke(ctx)
         except UserError as error:
             if debug:
                 raise
             _say(f"error: {error}")
             ctx.exit(EXIT_USER)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            how, code = ("interrupted", EXIT_INTERRUPTED)
+            if isinstance(stop, Terminated):
+                how, code = ("terminated", EXIT_TERMINATED)
             command = shell_words(["fs", *sys.argv[1:]])
-            click.secho(f"interrupted: what was finished is kept; to go on: {command}", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            click.secho(hide_urls(f"{how}: what was finished is kept; to go on: {command}"), err=True)
+            ctx.exit(code)
         except click.UsageError as error:
             self._say_usage(error)
             ctx.exit(EXIT_USER)
@@ -128,5 +135,32 @@ class Group(click.Group):
         _say(f"error: {message[:1].lower()}{message[1:]}; `{of} --help` lists what there is")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything that heeds Ctrl-C heeds it too."""
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, by way of all that tidies up; a batch system that stops a job sends it.
+
+    Python's own way is to be gone at once, and temporary folders and claims stay. A second one does that.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _say(line: str) -> None:
-    click.secho(printable(line), fg="red", err=True)
+    # Whatever a message repeats of a command line: a secret in a URL is in no log.
+    click.secho(printable(hide_urls(line)), fg="red", err=True)

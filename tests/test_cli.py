@@ -292,3 +292,60 @@ def test_only_extract_takes_the_share_of_a_job_array(
         manifest=audio, dataset="d", model="logmel", store=str(tmp_path / "v"), unit_rows=4
     )
     assert run(config).n_embedded == 36
+
+
+def test_secrets_in_a_url_are_not_repeated_by_any_command(audio: Path, tmp_path: Path) -> None:
+    """Wherever it was put: a message may end up in a log."""
+    secret = "s3:/KEY:ab/x-secret-x@bucket/p"
+    for arguments in (
+        ("ls", secret),
+        ("ls", "s3://bucket/p?sig=x-secret-x"),
+        ("extract", "--manifest", secret, "--dataset", "d", "--model", "logmel", "--store", tmp_path / "s"),
+        (
+            "extract",
+            "--manifest",
+            audio,
+            "--dataset",
+            "d",
+            "--model",
+            "./" + secret,
+            "--store",
+            tmp_path / "s",
+        ),
+        ("report", secret, "--out", tmp_path / "report"),
+        ("report", tmp_path, "--out", secret),
+        ("ls", tmp_path, secret),  # one argument too many
+    ):
+        result = fs(*arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+        assert "x-secret-x" not in result.output + result.stderr, arguments
+
+
+def test_sigterm_tidies_up_and_says_that_the_same_command_goes_on(audio: Path, tmp_path: Path) -> None:
+    """A batch system sends it: temporary folders and half-written files must not stay."""
+    import signal
+
+    script = (
+        "import sys, tempfile, time, cli, featurestore.store as s\n"
+        "def open_store(*a, **k):\n"
+        "    with tempfile.TemporaryDirectory(prefix='fs-predict-'):\n"
+        "        print('working', flush=True); time.sleep(30)\n"
+        "s.open_store = open_store\n"
+        "sys.argv = sys.argv[1:]; cli.main()\n"
+    )
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "fs", "ls", str(tmp_path / "s")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert stderr == f"terminated: what was finished is kept; to go on: fs ls {tmp_path}/s\n"
+    assert list((tmp_path / "tmp").iterdir()) == []

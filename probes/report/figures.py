@@ -82,15 +82,22 @@ def panel_svg(data: ReportData, question: Question, prefix: str) -> str:
 
 @contextmanager
 def drawing(font_type: str) -> Iterator[None]:
-    """Matplotlib's settings for every figure of ours; `font_type` is "path" or "none" (text stays text)."""
+    """Matplotlib's settings for every figure of ours; `font_type` is "path" or "none" (text stays text).
+
+    Its own defaults, and none of a ``matplotlibrc``: matplotlib reads one that lies in the current folder, by
+    which a figure would look, and run (LaTeX), as somebody else wants it.
+    """
     try:
-        from matplotlib import rc_context
+        from matplotlib import rc_context, rcParamsDefault
     except ImportError as error:
         raise DependencyMissing(
             "the report's figures need matplotlib, which is not installed; "
             "install it with: pip install 'featurestore-audio[report]'"
         ) from error
+    # All but the backend, which figures of ours do not use; asking for it would choose one.
+    defaults = {name: rcParamsDefault[name] for name in rcParamsDefault if name != "backend"}
     settings = {
+        **defaults,
         "svg.hashsalt": "featurestore",
         "svg.fonttype": font_type,
         # Names come from data: a dollar sign in one must not start mathematics.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,6 +76,23 @@ def test_a_file_changed_in_place_is_hashed_again(tmp_path: Path) -> None:
     assert hash_weights([file]) != first
 
 
+def test_a_file_changed_in_place_with_its_size_and_time_is_hashed_again(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    save_file({"x": torch.zeros(3)}, file)
+    first, before = hash_weights([file]), file.stat()
+    content = file.read_bytes()
+    with file.open("r+b") as stream:
+        stream.write(content[:-1] + b"\x3f")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ino,
+    )
+    assert hash_weights([file]) != first
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -92,8 +110,10 @@ def test_a_file_changed_in_place_is_hashed_again(tmp_path: Path) -> None:
             "not that of a hubert model",
         ),
         (
-            lambda d: (d / "model.safetensors.index.json").write_text(
-                json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}})
+            lambda d: (
+                (d / "model.safetensors")
+                .rename(d / "model.safetensors.index.json")
+                .write_text(json.dumps({"weight_map": {"a": "../../elsewhere.safetensors"}}))
             ),
             r"weight file \.\./\.\./elsewhere\.safetensors is missing",
         ),

@@ -18,7 +18,7 @@ from cli import main
 from featurestore import layout, open_store, remote
 from featurestore.errors import ConfigError, CorruptData, DependencyMissing, StoreError
 from featurestore.remote import ObjectStorage
-from featurestore.remote_settings import hide_credentials
+from featurestore.remote_settings import check_environment, hide_credentials, hide_urls
 from featurestore.storage import open_storage
 from featurestore.writer import open_key
 from tests.featurestore.s3proxy import Proxy, proxy_before
@@ -65,7 +65,18 @@ def refusal(call: Callable[[], object]) -> str:
 
 class TestAddresses:
     @pytest.mark.parametrize(
-        "url", ["s3://user:x-secret-x@b/p", "gs://x-secret-x@b", "az://b/p?sig=x-secret-x"]
+        "url",
+        [
+            "s3://user:x-secret-x@b/p",
+            "gs://x-secret-x@b",
+            "az://b/p?sig=x-secret-x",
+            "s3:/KEY:x-secret-x@b",
+            "s3:KEY:x-secret-x@b",
+            "s3:/KEY:with/a/slash/x-secret-x@b/p",
+            "s3://KEY:with/a/slash/x-secret-x@b/p",
+            "s3://KEY:x-secret-x/p",
+            "az:/b/p?sig=x-secret-x",
+        ],
     )
     def test_credentials_in_a_url_are_refused(self, url: str) -> None:
         text = refusal(lambda: open_storage(url))
@@ -79,14 +90,59 @@ class TestAddresses:
 
     def test_a_password_in_a_url_of_another_kind_is_not_repeated(self) -> None:
         assert "unknown kind of store 'ftp'" in refusal(lambda: open_storage("ftp://me:x-secret-x@host/x"))
+        assert "unknown kind" in refusal(lambda: open_storage("https://b.example.com/p?sig=x-secret-x"))
+        assert "unknown kind" in refusal(lambda: open_storage("S3://KEY:a/x-secret-x@b/p"))
         assert hide_credentials("https://me:pw@host/x?sig=1#y") == "https://host/x"
+        assert hide_credentials("s3://bucket/who@home") == "s3://bucket/who@home"
+
+    def test_a_url_of_one_slash_is_told_of_the_other(self) -> None:
+        text = refusal(lambda: open_storage("s3:/bucket/p"))
+        assert text == "s3:/bucket/p: expected s3://bucket/p, with two slashes"
+
+    def test_urls_in_a_message_are_shown_without_their_secrets(self) -> None:
+        shown = hide_urls("no 's3:/K:x/y@b/p' nor az://b/q?sig=z, but s3://b/a@c and a file what?.csv")
+        assert shown == "no 's3:/b/p' nor az://b/q but s3://b/a@c and a file what?.csv"
 
     def test_credentials_in_the_endpoint_are_refused(
         self, nobody: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:x-secret-x@127.0.0.1:9")
         text = refusal(lambda: open_storage("s3://bucket/p"))
-        assert text.startswith("AWS_ENDPOINT_URL: a URL with credentials in it is refused")
+        assert text.startswith("AWS_ENDPOINT_URL: a URL with credentials or options in it is refused")
+
+    def test_a_signature_in_the_endpoint_is_refused(
+        self, nobody: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("AWS_ALLOW_HTTP")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9/?sig=x-secret-x")
+        assert "credentials or options in it is refused" in refusal(lambda: open_storage("s3://bucket/p"))
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("AWS_REGION", "eu-1\n", r"AWS_REGION: expected text on one line, got '\\n' in it"),
+            ("AWS_SESSION_TOKEN", "x-secret-x\r", r"AWS_SESSION_TOKEN: expected text on one line, got '\\r'"),
+            (
+                "AWS_ENDPOINT_URL",
+                "http://\xe9:9",
+                r"AWS_ENDPOINT_URL: expected an address in ASCII .* '\\xe9'",
+            ),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9 ", r"AWS_ENDPOINT_URL: expected an address .* ' '"),
+        ],
+        ids=["region", "token", "host", "blank"],
+    )
+    def test_a_value_that_cannot_be_sent_is_one_line_and_no_panic_of_the_client(
+        self, nobody: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+    ) -> None:
+        monkeypatch.setenv("FEATURESTORE_RETRY_S", "0")
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=message) as caught:
+            open_storage("s3://bucket/p")
+        assert "x-secret-x" not in str(caught.value)
+
+    def test_keys_of_several_lines_are_let_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", '{\n  "private_key": "-----"\n}')
+        check_environment()
 
     def test_plain_http_must_be_allowed(self, nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_ALLOW_HTTP")

@@ -278,3 +278,34 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []
+
+
+MATPLOTLIBRC = """
+text.usetex: True
+lines.linewidth: 30
+axes.prop_cycle: cycler('color', [open('ran', 'w').name])
+"""
+
+
+def test_figures_are_the_same_whatever_matplotlibrc_lies_in_the_folder(
+    results_dir: Path, tmp_path: Path
+) -> None:
+    """matplotlib reads one of the current folder first; versions before 3.11 ran what is in it."""
+    plain = write_report(results_dir, tmp_path / "plain")
+    (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
+    code = "import sys; from probes.report import write_report; write_report(sys.argv[1], 'with')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, results_dir], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for file in (plain.png, plain.svg, plain.html):
+        assert (tmp_path / "with" / file.name).read_bytes() == file.read_bytes(), file.name
+    assert not (tmp_path / "ran").exists()
+
+
+def test_matplotlib_is_one_that_runs_nothing_of_a_matplotlibrc() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    (floor,) = (d for d in project["dependencies"] if d.startswith("matplotlib"))
+    assert tuple(map(int, floor.partition(">=")[2].split("."))) >= (3, 11)
