@@ -428,8 +428,6 @@ def open_key(
         )
     if new:
         info, stored_ids = _grow(storage, info, stored_ids, np.array(new, dtype=object))
-        others = len(ordered_ids) - len(new)
-        notes.append(f"{len(new):,} new utterances appended to {info.path}; {others:,} were there")
     extra = sorted(set(request.layers) - set(info.layers))
     if extra:
         info = _add_layers(storage, info, extra)
@@ -437,6 +435,9 @@ def open_key(
     if request.codec != info.shape.codec:
         notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
     stored, said = replace_manifest(storage, info, manifest)
+    if new:
+        others, how = len(ordered_ids) - len(new), "were there" if said or again else "unchanged"
+        notes.append(f"{len(new):,} new utterances appended to {info.path}; the other {others:,} {how}")
     if said:
         notes.append(f"{manifest.source} replaces what was stored with {info.path}: {'; '.join(said)}")
     return KeyWriter(storage, info, stored_ids, manifest, stored), notes

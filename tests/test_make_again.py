@@ -205,6 +205,7 @@ def test_a_store_of_an_earlier_version_is_read_where_it_is(
     assert {p: p.read_bytes() for p in Path(store).rglob("*") if p.is_file()} == kept
 
 
+@pytest.mark.slow
 def test_a_key_that_was_replaced_between_two_probes_is_replaced_again(
     tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from extractors import ExtractConfig, extract, find_model
 from extractors.arithmetic import arithmetic, products_in
+from extractors.changes import CheckedKey
 from extractors.pipeline import _open
 from extractors.planning import plan_all
 from extractors.worker import UnitsTask, do_units, part_of
@@ -65,7 +66,7 @@ def test_a_cached_model_runs_in_the_precision_of_its_job(
             device="cpu",
         )
         plan = plan_all([given])
-        jobs[precision] = _open(plan.keys[0], plan, None)[0]
+        jobs[precision] = _open(plan.keys[0], plan, CheckedKey(), None)[0]
     # As tasks of several runs reach one worker: all models are cached after the first three.
     for i in range(3):
         for precision, job in jobs.items():

@@ -222,7 +222,7 @@ def test_equal_places_cost_no_decoding(made: Made, monkeypatch: pytest.MonkeyPat
     grown = windows(folder, [0, 1, 2, 3, 4], "grown.csv")
     summary = extract(config(grown, store))
     assert summary.n_embedded == 1
-    assert any("1 new utterances appended to logmel/tones; 4 were there" in n for n in summary.notes)
+    assert any("1 new utterances appended to logmel/tones; the other 4 unchanged" in n for n in summary.notes)
 
 
 def test_a_file_written_over_in_place_is_noticed_without_refresh(made: Made, tmp_path: Path) -> None:
@@ -554,14 +554,14 @@ step = st.one_of(
 )
 
 
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(step, min_size=2, max_size=4))
 def test_no_short_sequence_of_commands_leaves_a_row_that_is_not_its_sound(steps: list[Step]) -> None:
     run_steps(steps)
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(step, min_size=2, max_size=7))
 def test_no_sequence_of_commands_leaves_a_row_that_is_not_its_sound(steps: list[Step]) -> None:
     run_steps(steps)

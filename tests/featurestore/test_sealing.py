@@ -61,6 +61,7 @@ def test_objects_of_a_complete_key_are_layers_times_units_and_a_constant(tmp_pat
     assert beyond[0] == 3 + 3 + 9 + 5 + 2 + 1
 
 
+@pytest.mark.slow
 def test_an_end_of_run_cut_off_anywhere_loses_nothing(tmp_path: Path) -> None:
     values = {k: values_of(k) for k in LAYERS}
     for steps in range(40):

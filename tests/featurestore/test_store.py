@@ -120,7 +120,7 @@ def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
     manifest = manifest_of(N_ROWS + 5)
     ids = manifest.table["utterance_id"].to_numpy(object)
     writer, notes = open_key(filled, request(), manifest, ids[::-1])
-    assert "5 new utterances appended to tiny/calls; 23 were there" in notes
+    assert "5 new utterances appended to tiny/calls; the other 23 unchanged" in notes
     pending = writer.pending_units(LAYERS)
     assert [(u.index, u.first_row, u.n_rows) for u in pending] == [(3, 24, 5)]
     assert writer.ids[24:].tolist() == [f"f{i:03d}" for i in range(27, 22, -1)]

@@ -146,6 +146,7 @@ def test_the_path_of_a_new_user(birds: Birds, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again.drop(columns=TIMES), table.drop(columns=TIMES))
 
 
+@pytest.mark.slow
 def test_groups_that_were_replaced_are_told_of(birds: Birds) -> None:
     """`group` was the bird, and is the recording after an attach: another question of the same name."""
     first = birds.ask("--label", "call", "--split", "group-kfold:3")
@@ -169,6 +170,7 @@ def test_groups_that_were_replaced_are_told_of(birds: Birds) -> None:
     assert groups.str.endswith(".wav").all()
 
 
+@pytest.mark.slow
 def test_answers_that_are_not_asked_again_are_told_of(birds: Birds) -> None:
     birds.ask("--label", "call", "--split", "group-kfold:3", "--classifier", "centroid")
     birds.table["group"] = birds.table["path"]
@@ -200,6 +202,7 @@ def test_answers_over_other_clips_are_marked(birds: Birds, tmp_path: Path) -> No
     assert sorted(csv["n_test"]) == [20, 25]
 
 
+@pytest.mark.slow
 def test_several_groups_are_several_splits(birds: Birds) -> None:
     said = birds.ask("--label", "call", "--group", "group", "--group", "bird", "--group", "path")
     table = read_results(birds.out)
@@ -267,6 +270,7 @@ def test_wrong_groups_are_one_line(birds: Birds) -> None:
     assert not birds.out.exists()
 
 
+@pytest.mark.slow
 def test_a_saved_probe_says_what_changed(birds: Birds) -> None:
     birds.ask("--label", "call", "--group", "bird")
     kept = birds.table.copy()

@@ -287,6 +287,7 @@ axes.prop_cycle: cycler('color', [open('ran', 'w').name])
 """
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_whatever_matplotlibrc_lies_in_the_folder(
     results_dir: Path, tmp_path: Path
 ) -> None:
