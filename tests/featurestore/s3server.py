@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 BUCKET = "features"
 OPEN_BUCKET = "open"  # anyone may do anything there, without a key
 ADMIN = ("test-access-key", "test-secret-key-3f9a")
@@ -109,6 +111,12 @@ class S3Server:
         """Stop answering while connections stay open, as a hung server would; `resume` ends it."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP)
+        # A signal is delivered in its own time, and on a busy machine requests are answered until then.
+        group = [p for p in psutil.process_iter() if _group_of(p.pid) == self._process.pid]
+        until = time.monotonic() + 10
+        while any(p.is_running() and p.status() != psutil.STATUS_STOPPED for p in group):
+            assert time.monotonic() < until, "the server does not stop"
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """End a `pause`."""
@@ -190,3 +198,10 @@ def _free_ports(n: int) -> list[int]:
         for s in sockets:
             s.bind(("127.0.0.1", 0))
         return [int(s.getsockname()[1]) for s in sockets]
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
