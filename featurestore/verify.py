@@ -290,6 +290,10 @@ class _Checker:
             findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
             return findings, 0
         self.expected |= set(record.objects)
+        try:
+            _ = record.places_of_rows
+        except CorruptData as error:
+            findings.append(self._finding("damaged", u, columns.entry_name(LEDGER_ARRAY, u), _brief(error)))
         owned = np.ones(unit.n_rows, dtype=bool)
         if ids is not None:
             part = ids[unit.first_row : unit.stop_row]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from featurestore import layout, open_store
 from featurestore.claims import Claims
+from featurestore.errors import CorruptData
 from featurestore.key_report import Finding
-from featurestore.ledger import read_ledger
+from featurestore.ledger import read_ledger, write_sealed
 from featurestore.storage import LocalStorage, Storage
 from featurestore.verify import foreign_objects, verify_key
 from featurestore.writer import open_key
@@ -182,3 +184,18 @@ def test_local_files_of_other_writers_do_not_disturb_a_listing(filled: Storage) 
         pytest.skip("folders only")
     (filled.root / "tiny" / "stray").write_text("x")
     assert open_store(filled.url).keys() == [("tiny", "calls")]
+
+
+@pytest.mark.parametrize("places", [{"file": [0] * 8}, {"file": [1] * 8, "path": ["/a.wav"]}])
+def test_a_record_whose_places_are_damaged_is_found_and_its_unit_done_again(
+    filled: Storage, places: dict[str, list[object]]
+) -> None:
+    records = read_ledger(filled, "tiny/calls")
+    write_sealed(filled, "tiny/calls", records | {1: dataclasses.replace(records[1], places=places)})
+    with pytest.raises(CorruptData, match="ledger record of unit 1: its places are damaged"):
+        open_store(filled.url).features("tiny", "calls").index  # noqa: B018
+    report = verify_key(filled, "tiny", "calls", repair=True)
+    assert [(f.kind, f.unit) for f in report.findings if f.is_damage] == [("damaged", 1)]
+    assert report.is_mended
+    assert redo(filled) == [1]
+    check_values(filled)
