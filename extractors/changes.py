@@ -14,6 +14,7 @@ from featurestore.errors import KeyNotFound
 from featurestore.identity import Comparison, Other, Sounds, compare
 from featurestore.key import read_key
 from featurestore.ledger import Record
+from featurestore.manifest import PLACE_COLUMNS
 from featurestore.places import Location
 from featurestore.segment import AudioError
 from featurestore.store import Features
@@ -42,9 +43,7 @@ def locations(table: pd.DataFrame) -> dict[str, Location]:
     """Utterance id → path, start and end in seconds (NaN: open), channel (None: mean of all)."""
     return {
         str(i): (str(path), float(start), float(end), None if pd.isna(channel) else int(channel))
-        for i, path, start, end, channel in table[["path", "start_s", "end_s", "channel"]].itertuples(
-            name=None
-        )
+        for i, path, start, end, channel in table[list(PLACE_COLUMNS)].itertuples(name=None)
     }
 
 
@@ -103,7 +102,7 @@ def _refreshed(compared: Comparison, features: Features) -> CheckedKey:
     again = {u: features.ledger[u] for u in units if u not in held}
     # A row that stays as it is cannot be listed at another place, where other audio is.
     stuck = other.is_elsewhere & ~np.isin(unit_of, list(again))
-    replace(compared, other=_only(other, stuck)).require_same(features.info.path, CANNOT_REFRESH)
+    replace(compared, other=other.only(stuck)).require_same(features.info.path, CANNOT_REFRESH)
     notes = []
     if held:
         notes.append(
@@ -122,19 +121,6 @@ def _refreshed(compared: Comparison, features: Features) -> CheckedKey:
             f"(first {_first(other, done)}); {len(again)} units are embedded again"
         )
     return CheckedKey(compared=compared, again=again, notes=notes or ["refresh: all audio is what it was"])
-
-
-def _only(other: Other, mask: np.ndarray) -> Other:
-    at = np.flatnonzero(mask)
-    return Other(
-        ids=[other.ids[i] for i in at],
-        rows=other.rows[at],
-        bound=other.bound[at],
-        now=other.now[at],
-        why=[other.why[i] for i in at],
-        is_lost=other.is_lost[at],
-        is_elsewhere=other.is_elsewhere[at],
-    )
 
 
 def _first(other: Other, mask: np.ndarray) -> str:

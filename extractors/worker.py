@@ -26,12 +26,12 @@ from extractors.windows import long_clips
 from featurestore.fingerprint import digest
 from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
-from featurestore.manifest import Manifest
+from featurestore.manifest import PLACE_COLUMNS, Manifest
 from featurestore.plan import Unit
 from featurestore.storage import open_storage
 from featurestore.writer import KeyWriter, check_same
 
-TABLE_COLUMNS = ["path", "start_s", "end_s", "channel", "model_s"]
+TABLE_COLUMNS = [*PLACE_COLUMNS, "model_s"]
 
 
 @dataclass(frozen=True, kw_only=True)

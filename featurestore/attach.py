@@ -11,12 +11,11 @@ from featurestore.errors import CorruptData, ManifestError
 from featurestore.history import record_call
 from featurestore.identity import Sounds, compare
 from featurestore.key import KeyInfo
-from featurestore.manifest import Manifest
+from featurestore.manifest import PLACE_COLUMNS, Manifest
 from featurestore.storage import Storage
 from featurestore.store import Features
 from featurestore.stored_manifest import changes, store_manifest
 
-_PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
 WAYS_OUT = "give each sound an id of its own, or embed these again with `fs extract --refresh`"
 UNHEARD = (
     "; --without-audio takes files that are not at hand for the same where name, times and channel are, and "
@@ -132,8 +131,8 @@ def _as_embedded(info: KeyInfo, manifest: Manifest, ids: Collection[str]) -> Man
 def _with_places_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:
     """The manifest with the places of these utterances as they are stored, and what vouches for them."""
     table = manifest.table.set_index("utterance_id", drop=False)
-    places = stored.table.set_index("utterance_id").loc[list(ids), list(_PLACE_COLUMNS)]
-    for name in _PLACE_COLUMNS:
+    places = stored.table.set_index("utterance_id").loc[list(ids), list(PLACE_COLUMNS)]
+    for name in PLACE_COLUMNS:
         table.loc[list(ids), name] = places[name]
     found = {i: proof for i, proof in stored.found_audio.items() if i in set(ids)}
     return replace(

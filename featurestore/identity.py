@@ -24,6 +24,7 @@ from featurestore.errors import CorruptData, OtherAudio
 from featurestore.ids import ID_ARRAY
 from featurestore.manifest import Manifest
 from featurestore.places import Found, Location, Places
+from featurestore.printable import counted
 from featurestore.segment import AudioError, hash_clip
 from featurestore.store import STATUS_OK, Features
 
@@ -31,7 +32,6 @@ Mask = npt.NDArray[np.bool_]
 Planned = tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]
 # Examples of an error; one line has no room for more.
 SHOWN = 2
-NOTHING_CHANGED = "nothing was changed"
 
 
 @dataclass(kw_only=True)
@@ -95,6 +95,19 @@ class Other:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def only(self, mask: Mask) -> Other:
+        """The rows where `mask` is set."""
+        at = np.flatnonzero(mask)
+        return Other(
+            ids=[self.ids[i] for i in at],
+            rows=self.rows[at],
+            bound=self.bound[at],
+            now=self.now[at],
+            why=[self.why[i] for i in at],
+            is_lost=self.is_lost[at],
+            is_elsewhere=self.is_elsewhere[at],
+        )
+
     def text(self, i: int) -> str:
         """``'a': /x/a.wav 0-1 s, now /y/a.wav 0-1 s (other audio)``."""
         if self.is_elsewhere[i]:
@@ -135,8 +148,8 @@ class Comparison:
         shown = "; ".join(other.text(i) for i in range(min(SHOWN, len(other))))
         more = f"; and {len(other) - SHOWN:,} more" if len(other) > SHOWN else ""
         raise OtherAudio(
-            f"{self.manifest.source}: {_count(len(other), 'utterance')} of {key} would stand for other audio "
-            f"than was embedded: {shown}{more}; {NOTHING_CHANGED}; {self._on_ids()}{ways_out}"
+            f"{self.manifest.source}: {counted(len(other), 'utterance')} of {key} would stand for other "
+            f"audio than was embedded: {shown}{more}; nothing was changed; {self._on_ids()}{ways_out}"
         )
 
     def _on_ids(self) -> str:
@@ -306,7 +319,7 @@ class _Rows:
             if which.any():
                 i = int(at[np.flatnonzero(which)[0]])
                 n = int(which.sum())
-                count = f"{_count(n, 'utterance')} {'are' if n > 1 else 'is'}"
+                count = f"{counted(n, 'utterance')} {'are' if n > 1 else 'is'}"
                 was = "they were" if n > 1 else "it was"
                 moved = (
                     f", {self.bound.text(i)}, now {self.now.text(i)}"
@@ -322,7 +335,3 @@ def positions(table: pd.DataFrame, ids: npt.NDArray[np.object_]) -> npt.NDArray[
     # Plain Python: an Index of a million strings takes three times as long.
     row_of = {i: row for row, i in enumerate(table["utterance_id"].to_numpy(dtype=object))}
     return np.fromiter((row_of.get(i, -1) for i in ids), dtype=np.int64, count=len(ids))
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

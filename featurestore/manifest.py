@@ -25,7 +25,9 @@ from featurestore.errors import ManifestError
 from featurestore.text_table import TextTableError, read_table
 
 REQUIRED_COLUMN = "path"
-CONTRACT_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "channel", "split", "group")
+#: Which stretch of which file a row is.
+PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
+CONTRACT_COLUMNS = ("utterance_id", *PLACE_COLUMNS, "split", "group")
 #: Of manifests inside a store only; see `Manifest.found_audio`.
 FOUND_COLUMN = "found_audio"
 RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)

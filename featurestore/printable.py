@@ -25,6 +25,11 @@ _TURNING = {chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _LEFT_BY_JSON = re.compile("[\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """``1 clip``, ``2,000 clips``."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def printable(text: object) -> str:
     r"""Text on one line in which every control character is written out.
 

@@ -13,12 +13,12 @@ from featurestore import columns
 from featurestore.blame import not_damage
 from featurestore.errors import CorruptData
 from featurestore.key import KeyInfo
-from featurestore.manifest import CONTRACT_COLUMNS, Manifest, from_csv_text, to_csv_text
+from featurestore.manifest import CONTRACT_COLUMNS, PLACE_COLUMNS, Manifest, from_csv_text, to_csv_text
+from featurestore.printable import counted
 from featurestore.storage import Storage
 
 MANIFEST_ARRAY = "manifest"
 _NOT_TEXT = ("start_s", "end_s", "channel")
-_PLACE = ("path", "start_s", "end_s", "channel")
 
 
 def store_manifest(storage: Storage, info: KeyInfo, manifest: Manifest) -> str:
@@ -115,11 +115,11 @@ def changes(before: Manifest, after: Manifest) -> list[str]:
             said += _cells_changed(name, old, new)
     labels = [c for c in said if not c.startswith(("split:", "group:"))]
     moved = np.zeros(len(both), dtype=bool)
-    for name in _PLACE:
+    for name in PLACE_COLUMNS:
         moved |= _differ(old[name], new[name])
     if moved.any():
         n = int(moved.sum())
-        said.append(f"places changed in {n:,} row{'' if n == 1 else 's'}")
+        said.append(f"places changed in {counted(n, 'row')}")
     if said and not labels:
         said.append("labels unchanged")
     return said
@@ -132,7 +132,7 @@ def _cells_changed(name: str, old: pd.DataFrame, new: pd.DataFrame) -> list[str]
         return []
     first = int(np.flatnonzero(differ)[0])
     example = f"{old[name].iloc[first]!r} → {new[name].iloc[first]!r}"
-    count = f"{n:,} row{'' if n == 1 else 's'}"
+    count = counted(n, "row")
     if name == "group" and (_named_by(old) or _named_by(new)):
         return [f"group: {_named_by(old) or 'of its own'} → {_named_by(new) or 'of its own'} in {count}"]
     return [f"{name}: {example} in {count} (first {old.index[first]!r})"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.audit.findings import counted
 from featurestore.errors import CorruptData, StoreError
 from featurestore.layers import format_layers
+from featurestore.printable import counted
 from probes import results
 from probes.split_files import SplitChange, file_name
 from probes.tasks import ProbeTask

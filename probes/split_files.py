@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from featurestore.audit.findings import counted
 from featurestore.errors import ConfigError, CorruptData
+from featurestore.printable import counted
 from probes.results import read_parquet, write_parquet
 from probes.splits import PARTS, Split, group_name, parse_split
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.cells import cell_len
 
-from featurestore.audit.findings import counted
 from featurestore.errors import CorruptData
 from featurestore.manifest import CONTRACT_COLUMNS
-from featurestore.printable import plain, printable
+from featurestore.printable import counted, plain, printable
 from studies.progress import counting, shares_done
 from studies.screen import console, error_console, say_error
 

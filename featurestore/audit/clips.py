@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity, counted
+from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity
+from featurestore.printable import counted
 from featurestore.sketch import Sketch, alike
 
 BoolArray = npt.NDArray[np.bool_]

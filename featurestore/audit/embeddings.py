@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.audit.clips import robust_z
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, counted
+from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding
+from featurestore.printable import counted
 from featurestore.similar import similar_pairs
 
 if TYPE_CHECKING:

@@ -85,11 +85,6 @@ class AuditReport:
         return {s: sum(f.severity == s for f in self.findings) for s in SEVERITIES}
 
 
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """``1 clip``, ``2,000 clips``."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
 def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Faults first; within a severity as found."""
     return tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, counted
+from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding
 from featurestore.labels import class_sizes
+from featurestore.printable import counted
 
 TEST_SHARE = 0.1
 # A clip of test data that weighs more than a point of UAR blurs differences of the usual size.

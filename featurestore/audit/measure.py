@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.containers import missing_part, promised_frames
+from featurestore.segment import SampleHash
 from featurestore.sketch import Sketch, no_sketch, sketch
 from featurestore.sound import Header, SoundError, mono_blocks, read_header
 from featurestore.spectrum import EnergyAbove
@@ -83,8 +83,7 @@ class _Meter:
     """Sums over the blocks of one clip."""
 
     def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
-        # The same bytes that `fs extract` hashes, so that both can be compared.
-        self._hash = hashlib.sha256(f"{rate_hz}:".encode())
+        self._hash = SampleHash(rate_hz)  # as `fs extract` hashes, so that both can be compared
         self._above = EnergyAbove(rate_hz, model_rate_hz / 2)
         self._n = 0
         self._extremes, self._n_flat = [0.0, 0.0], [0, 0]
@@ -93,7 +92,7 @@ class _Meter:
 
     def pass_on(self, blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
         for block in blocks:
-            self._hash.update(block.tobytes())
+            self._hash.add(block)
             self._n += len(block)
             self._finite &= bool(np.isfinite(block).all())
             if not self._finite:
@@ -124,7 +123,7 @@ class _Meter:
                 n for n, extreme in zip(self._n_flat, self._extremes, strict=True) if extreme > 0.9 * peak
             ),
             above=self._above.share,
-            audio_hash=self._hash.hexdigest()[:32],
+            audio_hash=self._hash.text,
             sketch=hashes,
         )
 

@@ -6,17 +6,18 @@ than the mean of all channels, which an audit listens to where the manifest name
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, counted
+from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding
 from featurestore.audit.measure import in_threads
 from featurestore.channels import with_channels
 from featurestore.manifest import Manifest
+from featurestore.printable import counted
+from featurestore.segment import SampleHash
 from featurestore.sound import SoundError, mono_blocks
 
 if TYPE_CHECKING:
@@ -85,13 +86,13 @@ def _hashes(rows: pd.DataFrame, manifest: Manifest, measured: pd.DataFrame, work
 def _hash(path: str, start_s: float, end_s: float, channel: int, rate_hz: int) -> str:
     if rate_hz == 0:
         return ""
-    digest = hashlib.sha256(f"{rate_hz}:".encode())  # as `fs extract` hashes
+    found = SampleHash(rate_hz)
     try:
         for block in mono_blocks(path, start_s, end_s, channel):
-            digest.update(block.tobytes())
+            found.add(block)
     except (SoundError, OSError):
         return ""
-    return digest.hexdigest()[:32]
+    return found.text
 
 
 def _changed(rows: pd.DataFrame, stored: pd.Series, now: Sequence[str]) -> list[Finding]:

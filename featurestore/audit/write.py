@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.audit.findings import AuditReport, counted
+from featurestore.audit.findings import AuditReport
 from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.outputs import put_file, require_replaceable, writing
-from featurestore.printable import json_text, on_page, printable
+from featurestore.printable import counted, json_text, on_page, printable
 
 TEXT_WIDTH = 110
 # Spectrograms are about 8 kB each: the page stays under a megabyte.

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featurestore.audit.findings import counted
 from featurestore.errors import UserError
+from featurestore.printable import counted
 from probes.splits import KINDS, held_out, parse_split
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurestore.audit.findings import counted
+from featurestore.printable import counted
 from probes.leakage import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
 from probes.report.tables import unlike
