@@ -23,6 +23,7 @@ from zarr.storage import MemoryStore
 
 from featurestore.encoded import chunk_of, chunks_of, document_of, set_chunk
 
+LEDGER_ARRAY = "ledger"
 ROW_ARRAYS: dict[str, tuple[str, Any]] = {
     "utterance_id": ("string", ""),
     "status": ("string", ""),
@@ -115,8 +116,13 @@ def encode_sealed(texts: Sequence[str]) -> dict[str, bytes]:
     return chunks_of(store)
 
 
-def decode_sealed(copy: int, objects: Mapping[int, bytes]) -> list[str]:
+def decode_sealed(copy: int, objects: Mapping[int, bytes], damaged: set[int] | None = None) -> list[str]:
     """The texts of one copy, from its objects by their place along the units.
+
+    Args:
+        copy: which.
+        objects: place along the units → bytes.
+        damaged: takes up the units of inner chunks that cannot be read, "" stands there; None raises.
 
     Raises:
         ValueError: bytes do not match their checksum.
@@ -127,13 +133,28 @@ def decode_sealed(copy: int, objects: Mapping[int, bytes]) -> list[str]:
     target = _sealed(store, (max(objects) + 1) * UNITS_PER_OBJECT)
     for place, data in objects.items():
         set_chunk(store, f"c/{copy}/{place}", data)
-    return [str(t) for t in np.asarray(target[copy, :])]
+    if damaged is None:
+        return [str(t) for t in np.asarray(target[copy, :])]
+    texts: list[str] = []
+    for first in range(0, target.shape[1], UNITS_PER_CHUNK):
+        try:
+            texts += [str(t) for t in np.asarray(target[copy, first : first + UNITS_PER_CHUNK])]
+        except Exception:
+            texts += [""] * UNITS_PER_CHUNK
+            damaged |= set(range(first, first + UNITS_PER_CHUNK))
+    return texts
 
 
-def text_document(n_entries: int, *, compress: bool = True, dimension: str = "unit") -> bytes:
+def text_document(
+    n_entries: int,
+    *,
+    compress: bool = True,
+    dimension: str = "unit",
+    attributes: dict[str, Any] | None = None,
+) -> bytes:
     """``zarr.json`` of an array of texts with one entry per chunk."""
     store = MemoryStore()
-    _texts(store, n_entries, compress=compress, dimension=dimension)
+    _texts(store, n_entries, compress=compress, dimension=dimension).update_attributes(attributes or {})
     return document_of(store)
 
 

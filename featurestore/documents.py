@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from featurestore import columns, layout
 from featurestore.claims import CLAIMS_ARRAY
-from featurestore.key import KeyInfo
+from featurestore.key import COPY_NAME, KeyInfo
 from featurestore.ledger import LEDGER_ARRAY, SEALED_ARRAY
 from featurestore.storage import Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY
@@ -12,9 +14,9 @@ from featurestore.stored_manifest import MANIFEST_ARRAY
 
 def key_documents(info: KeyInfo) -> dict[str, bytes]:
     """``zarr.json`` of every array that the key's attributes call for, by key-relative name."""
-    rows, n_units = info.n_rows, -(-info.n_rows // info.shape.unit_rows)
+    rows, n_units = info.n_rows, n_units_of(info)
     documents = {
-        LEDGER_ARRAY: columns.text_document(n_units, compress=False),
+        LEDGER_ARRAY: _ledger_document(info, {COPY_NAME: info.to_attributes()}),
         SEALED_ARRAY: columns.sealed_document(n_units),
         CLAIMS_ARRAY: columns.text_document(n_units, compress=False),
         MANIFEST_ARRAY: columns.text_document(1),
@@ -25,6 +27,31 @@ def key_documents(info: KeyInfo) -> dict[str, bytes]:
         document = layout.frames_document(info.frames, n_units)
         documents |= {layout.frames_name(k): document for k in info.layers}
     return {f"{name}/zarr.json": document for name, document in documents.items()}
+
+
+def n_units_of(info: KeyInfo) -> int:
+    """Units that the key's arrays have room for."""
+    return -(-info.n_rows // info.shape.unit_rows)
+
+
+def ledger_document_before(info: KeyInfo) -> bytes:
+    """The ledger's document without the copy of the attributes, as earlier versions wrote it."""
+    return _ledger_document(info, {})
+
+
+def _ledger_document(info: KeyInfo, attributes: dict[str, Any]) -> bytes:
+    return columns.text_document(n_units_of(info), compress=False, attributes=attributes)
+
+
+def key_document(info: KeyInfo) -> bytes:
+    """``zarr.json`` of the key itself."""
+    return layout.group_document(info.to_attributes())
+
+
+def put_attributes(storage: Storage, info: KeyInfo) -> None:
+    """Write the attributes of a key where they stand: their copy first, then the key's own document."""
+    storage.put(f"{info.path}/{LEDGER_ARRAY}/zarr.json", key_documents(info)[f"{LEDGER_ARRAY}/zarr.json"])
+    storage.put(f"{info.path}/zarr.json", key_document(info))
 
 
 def put_documents(storage: Storage, info: KeyInfo) -> None:

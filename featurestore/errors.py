@@ -30,6 +30,10 @@ class StoreError(UserError, OSError):
     """A store that cannot be read or written."""
 
 
+class UnknownFormat(StoreError):
+    """A key of a later format version than this program reads."""
+
+
 class KeyNotFound(StoreError, KeyError):
     """A model, dataset or layer that the store does not hold."""
 

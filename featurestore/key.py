@@ -1,20 +1,37 @@
-"""One key of a store, *model/dataset*: its attributes, its plan, and its committed units."""
+"""One key of a store, *model/dataset*: its attributes, its plan, and its committed units.
+
+The attributes stand in the key's ``zarr.json`` with a checksum of their own, and once more in the document of
+its array ``ledger``: of what nothing else in a key can tell, such as its fingerprint, one copy is not enough.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from featurestore import columns, layout
-from featurestore.errors import CorruptData, KeyNotFound, StoreError
+from featurestore.errors import CorruptData, KeyNotFound, UnknownFormat
 from featurestore.plan import Segment, Unit, units_of
 from featurestore.storage import Storage
 
 # Requests under way at once when a store is listed: a remote one answers each in milliseconds.
 LISTERS = 64
+# Where the copy of the attributes stands among those of the ledger's document.
+COPY_NAME = "key"
+CHECKSUM = "sha256"
+# Far beyond any model or corpus; what a document says beyond them would be allocated, or looped over.
+MOST_ROWS = 2**26
+MOST_UNITS = 2**20
+MOST_UNIT_ROWS = 2**20
+MOST_FEATURES = 2**20
+MOST_FUNCTIONALS = 4096
+MOST_LAYERS = 1000
+MOST_UNIT_FRAMES = 2**32
+MOST_SHARD_BYTES = 2**36
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +48,8 @@ class KeyInfo:
         segments: runs of rows planned together.
         versions: packages that created the key.
         model_card: what is known of the model, for people.
+        has_checksum: whether the document that this was read from carries one; those of earlier versions
+            do not.
     """
 
     model: str
@@ -43,6 +62,7 @@ class KeyInfo:
     versions: Mapping[str, str]
     model_card: Mapping[str, Any]
     frames: layout.FrameShape | None = None
+    has_checksum: bool = field(default=True, compare=False)
 
     @property
     def path(self) -> str:
@@ -71,7 +91,12 @@ class KeyInfo:
         return self.shape.n_chunks
 
     def to_attributes(self) -> dict[str, Any]:
-        """As stored."""
+        """As stored, with their checksum."""
+        plain = self._plain_attributes()
+        head = {**plain["feature_store"], CHECKSUM: _checksum(plain)}
+        return {**plain, "feature_store": head}
+
+    def _plain_attributes(self) -> dict[str, Any]:
         return {
             "feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION},
             "fingerprint": dict(self.fingerprint),
@@ -101,45 +126,138 @@ class KeyInfo:
         """Inverse of `to_attributes`.
 
         Raises:
-            StoreError: made by a later format version.
-            CorruptData: an attribute is missing.
+            UnknownFormat: made by a later format version.
+            CorruptData: an attribute is missing or cannot be, or they do not match their checksum.
         """
         try:
             version = attributes["feature_store"]["format_version"]
-            if version > layout.FORMAT_VERSION:
-                raise StoreError(
+            if _whole("format_version", version, 1, 2**31) > layout.FORMAT_VERSION:
+                raise UnknownFormat(
                     f"{model}/{dataset}: store format {version}, this program reads up to "
                     f"{layout.FORMAT_VERSION}; upgrade it"
                 )
-            frames = attributes["frames"]
-            return cls(
-                model=model,
-                dataset=dataset,
-                fingerprint=attributes["fingerprint"],
-                functionals=tuple(attributes["functionals"]),
-                layers=tuple(attributes["layers"]),
-                shape=layout.LayerShape(
-                    n_functionals=len(attributes["functionals"]),
-                    n_features=attributes["n_features"],
-                    unit_rows=attributes["plan"]["unit_rows"],
-                    dtype=attributes["dtype"],
-                    codec=attributes["codec"],
-                    chunk_rows=attributes["plan"]["chunk_rows"],
-                ),
-                segments=tuple(Segment(first_row=a, n_rows=n) for a, n in attributes["plan"]["segments"]),
-                versions=attributes["versions"],
-                model_card=attributes["model_card"],
-                frames=None
-                if frames is None
-                else layout.FrameShape(
-                    n_features=attributes["n_features"],
-                    unit_frames=frames["unit_frames"],
-                    chunk_frames=frames["chunk_frames"],
-                    dtype=frames["dtype"],
-                ),
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptData(f"{model}/{dataset}: attribute {error} is missing or damaged") from error
+            if (name := attributes["feature_store"]["format"]) != layout.FORMAT_NAME:
+                raise ValueError(f"attribute format: expected {layout.FORMAT_NAME!r}, got {name!r:.40}")
+            checksum = attributes["feature_store"].get(CHECKSUM)
+            info = cls._checked(model, dataset, attributes, has_checksum=checksum is not None)
+            if checksum is not None and checksum != _checksum(info._plain_attributes()):
+                raise CorruptData("its attributes do not match their checksum")
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            reason = f"attribute {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise CorruptData(reason) from error
+        return info
+
+    @classmethod
+    def _checked(
+        cls, model: str, dataset: str, attributes: Mapping[str, Any], *, has_checksum: bool
+    ) -> KeyInfo:
+        plan, frames = attributes["plan"], attributes["frames"]
+        functionals = _names("functionals", attributes["functionals"], MOST_FUNCTIONALS)
+        n_features = _whole("n_features", attributes["n_features"], 1, MOST_FEATURES)
+        unit_rows = _whole("unit_rows", plan["unit_rows"], 1, MOST_UNIT_ROWS)
+        chunk_rows = _whole("chunk_rows", plan["chunk_rows"], 1, unit_rows)
+        if unit_rows % chunk_rows:
+            raise ValueError(f"chunk_rows {chunk_rows} is no divisor of unit_rows {unit_rows}")
+        shape = layout.LayerShape(
+            n_functionals=len(functionals),
+            n_features=n_features,
+            unit_rows=unit_rows,
+            dtype=_one_of("dtype", attributes["dtype"], ("float32", "float16")),
+            codec=_one_of("codec", attributes["codec"], ("fast", "small", "raw")),
+            chunk_rows=chunk_rows,
+        )
+        _whole("bytes of a shard", shape.unit_rows * shape.row_bytes, 1, MOST_SHARD_BYTES)
+        return cls(
+            model=model,
+            dataset=dataset,
+            fingerprint=_mapping("fingerprint", attributes["fingerprint"]),
+            functionals=functionals,
+            layers=_layers(attributes["layers"]),
+            shape=shape,
+            segments=_segments(plan["segments"], unit_rows),
+            versions=_mapping("versions", attributes["versions"]),
+            model_card=_mapping("model_card", attributes["model_card"]),
+            frames=None if frames is None else _frame_shape(frames, n_features),
+            has_checksum=has_checksum,
+        )
+
+
+def _checksum(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of attributes as they are once they have been stored and read, in hexadecimal."""
+    stored = json.loads(json.dumps(attributes))
+    return hashlib.sha256(json.dumps(stored, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(
+            f"attribute {name}: expected a whole number from {least} to {most}, got {value!r:.40}"
+        )
+    return value
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise ValueError(f"attribute {name}: expected one of {', '.join(known)}, got {value!r:.40}")
+    return value
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"attribute {name}: expected names and values, got {type(value).__name__}")
+    return value
+
+
+def _names(name: str, value: Any, most: int) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+        raise TypeError(f"attribute {name}: expected a list of names")
+    if not 1 <= len(value) <= most or len(set(value)) < len(value):
+        raise ValueError(f"attribute {name}: expected from 1 to {most} names, each once")
+    return tuple(value)
+
+
+def _layers(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_LAYERS:
+        raise TypeError(f"attribute layers: expected a list of 1 to {MOST_LAYERS} numbers")
+    found = tuple(_whole("layers", k, 0, MOST_LAYERS) for k in value)
+    if sorted(set(found)) != list(found):
+        raise ValueError("attribute layers: expected rising numbers, each once")
+    return found
+
+
+def _segments(value: Any, unit_rows: int) -> tuple[Segment, ...]:
+    """Runs of rows in their order, each from a shard boundary on and none over another.
+
+    An empty run is one of a key without utterances.
+    """
+    if not isinstance(value, list) or len(value) > MOST_UNITS:
+        raise TypeError("attribute segments: expected a list of runs of rows")
+    found, end = [], 0
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise TypeError("attribute segments: expected pairs of a first row and a number of rows")
+        first = _whole("segments", pair[0], 0, MOST_ROWS)
+        n_rows = _whole("segments", pair[1], 0, MOST_ROWS)
+        if first % unit_rows or first < end:
+            raise ValueError(f"attribute segments: a run begins at row {first}, inside a unit or another run")
+        end = first + n_rows
+        found.append(Segment(first_row=first, n_rows=n_rows))
+    _whole("rows", end, 0, MOST_ROWS)
+    _whole("units", -(-end // unit_rows), 0, MOST_UNITS)
+    return tuple(found)
+
+
+def _frame_shape(value: Any, n_features: int) -> layout.FrameShape:
+    unit_frames = _whole("unit_frames", value["unit_frames"], 1, MOST_UNIT_FRAMES)
+    chunk_frames = _whole("chunk_frames", value["chunk_frames"], 1, unit_frames)
+    if unit_frames % chunk_frames:
+        raise ValueError(f"chunk_frames {chunk_frames} is no divisor of unit_frames {unit_frames}")
+    return layout.FrameShape(
+        n_features=n_features,
+        unit_frames=unit_frames,
+        chunk_frames=chunk_frames,
+        dtype=_one_of("frames.dtype", value["dtype"], ("float32", "float16")),
+    )
 
 
 def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
@@ -148,6 +266,7 @@ def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
     Raises:
         KeyNotFound: there is no such key.
         CorruptData: there is one and its document is damaged.
+        UnknownFormat: it was made by a later version.
     """
     name = f"{model}/{dataset}/zarr.json"
     data = storage.get(name)
@@ -156,29 +275,106 @@ def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
             f"{storage.url}: no key {model}/{dataset}; `fs ls {storage.url}` lists what there is"
         )
     try:
-        attributes = json.loads(data)["attributes"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptData(f"{storage.url}: {name} is not a Zarr group document") from error
-    return KeyInfo.from_attributes(model, dataset, attributes)
+        try:
+            info = KeyInfo.from_attributes(model, dataset, attributes_of(data))
+        except UnknownFormat as error:
+            if read_key_copy(storage, model, dataset) is None:
+                raise
+            raise CorruptData(f"{error}, which its copy does not say") from error
+        if not info.has_checksum and read_key_copy(storage, model, dataset) is not None:
+            raise CorruptData("the checksum of its attributes is gone")
+    except CorruptData as error:
+        raise CorruptData(
+            f"{storage.url}: {name} is damaged ({error}); `fs verify --repair` restores it"
+        ) from error
+    return info
+
+
+def read_key_copy(storage: Storage, model: str, dataset: str) -> KeyInfo | None:
+    """The attributes as they stand in the second place; None where they do not, or are damaged there."""
+    data = storage.get(f"{model}/{dataset}/{columns.LEDGER_ARRAY}/zarr.json")
+    try:
+        info = KeyInfo.from_attributes(model, dataset, attributes_of(data or b"")[COPY_NAME])
+    except (CorruptData, UnknownFormat, KeyError, TypeError):
+        return None
+    return info if info.has_checksum else None
+
+
+def attributes_of(document: bytes) -> Mapping[str, Any]:
+    """The attributes in a Zarr document.
+
+    Raises:
+        CorruptData: it is none.
+    """
+    try:
+        attributes = json.loads(document)["attributes"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptData("not a Zarr document with attributes") from error
+    if not isinstance(attributes, dict):
+        raise CorruptData("not a Zarr document with attributes")
+    return attributes
+
+
+def key_names(storage: Storage) -> list[tuple[str, str]]:
+    """All *(model, dataset)* pairs that there is a document of, sorted, whatever that says."""
+    with ThreadPoolExecutor(LISTERS) as pool:
+        names = _candidates(storage, pool)
+        there = pool.map(lambda name: storage.get(f"{name[0]}/{name[1]}/zarr.json") is not None, names)
+        return sorted(name for name, is_key in zip(names, there, strict=True) if is_key)
 
 
 def list_keys(storage: Storage) -> list[tuple[str, str]]:
-    """All *(model, dataset)* pairs, sorted. A key exists once its group document does."""
+    """All *(model, dataset)* pairs that can be read, sorted. A key exists once its group document does."""
     return [(k.model, k.dataset) for k in read_keys(storage)]
 
 
 def read_keys(storage: Storage) -> list[KeyInfo]:
-    """Attributes of all keys, sorted by name: one listing per model, then all documents side by side."""
+    """Attributes of all keys that can be read, sorted by name; see `find_keys`."""
+    return find_keys(storage)[0]
+
+
+def find_keys(storage: Storage) -> tuple[list[KeyInfo], dict[tuple[str, str], str]]:
+    """Attributes of all keys, sorted by name: one listing per model, then all documents side by side.
+
+    Returns:
+        The keys, and *(model, dataset)* → why it cannot be read, of those that cannot: one of them must not
+        keep anybody from the others.
+    """
     with ThreadPoolExecutor(LISTERS) as pool:
-        models = [m for m in storage.children("") if m != "zarr.json"]
-        datasets = pool.map(storage.children, models)
-        names = [(m, d) for m, ds in zip(models, datasets, strict=True) for d in ds if d != "zarr.json"]
-        found = pool.map(lambda name: _read_if_key(storage, *name), names)
-        return sorted((k for k in found if k is not None), key=lambda k: (k.model, k.dataset))
+        names = _candidates(storage, pool)
+        found = list(pool.map(lambda name: _read_if_key(storage, *name), names))
+    sound = [k for k in found if isinstance(k, KeyInfo)]
+    unreadable = {n: k for n, k in zip(names, found, strict=True) if isinstance(k, str)}
+    return sorted(sound, key=lambda k: (k.model, k.dataset)), dict(sorted(unreadable.items()))
 
 
-def _read_if_key(storage: Storage, model: str, dataset: str) -> KeyInfo | None:
+def _candidates(storage: Storage, pool: ThreadPoolExecutor) -> list[tuple[str, str]]:
+    models = [m for m in storage.children("") if m != "zarr.json"]
+    datasets = pool.map(storage.children, models)
+    return [(m, d) for m, ds in zip(models, datasets, strict=True) for d in ds if d != "zarr.json"]
+
+
+def _read_if_key(storage: Storage, model: str, dataset: str) -> KeyInfo | str | None:
     try:
         return read_key(storage, model, dataset)
     except KeyNotFound:
         return None
+    except (CorruptData, UnknownFormat) as error:
+        return str(error)
+
+
+def contradiction(info: KeyInfo, recorded: Mapping[int, tuple[int, int]]) -> str | None:
+    """Where the records of a key were made under another plan than its document tells; None where nowhere.
+
+    Args:
+        info: the attributes.
+        recorded: unit → first row and number of rows, as its record has them.
+    """
+    planned = {u.index: (u.first_row, u.n_rows) for u in info.units}
+    for unit, rows in recorded.items():
+        if planned.get(unit) != rows:
+            first, n_rows = rows
+            there = planned.get(unit)
+            plan = "no such unit" if there is None else f"rows {there[0]}–{sum(there) - 1}"
+            return f"unit {unit} is recorded with rows {first}–{first + n_rows - 1}, and its plan has {plan}"
+    return None

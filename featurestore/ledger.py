@@ -24,16 +24,19 @@ import numpy as np
 from featurestore import columns
 from featurestore.blame import not_damage
 from featurestore.claims import Claims, holding, holding_ledger
-from featurestore.errors import CorruptData
+from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.fingerprint import canonical_json
+from featurestore.key import read_key
 from featurestore.places import Places
 from featurestore.plan import Unit
 from featurestore.storage import Storage
 
-LEDGER_ARRAY = "ledger"
+LEDGER_ARRAY = columns.LEDGER_ARRAY
 SEALED_ARRAY = "ledger_sealed"
+STATUS_ARRAY = "status"
 # Records fetched at once: a remote store answers each in milliseconds.
 READERS = 16
+STATUS_OK = "ok"
 FAILED = "failed: "
 
 
@@ -184,6 +187,20 @@ def read_ledger(storage: Storage, key: str) -> dict[int, Record]:
     return {unit: merged[unit] for unit in sorted(merged)}
 
 
+def read_sound_records(storage: Storage, key: str) -> dict[int, Record]:
+    """`read_ledger` of what can be read: for who looks at a key that may be damaged anywhere."""
+    records = read_sealed(storage, key, set())
+    for unit in sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit()):
+        try:
+            record = read_entry(storage, key, unit)
+        except CorruptData:
+            records.pop(unit, None)
+            continue
+        if record is not None:
+            records[unit] = record
+    return records
+
+
 def read_entries(storage: Storage, key: str) -> dict[int, Record]:
     """Records of units that are not sealed, or were written again since."""
     units = sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit())
@@ -212,28 +229,59 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
         ) from error
 
 
-def read_sealed(storage: Storage, key: str) -> dict[int, Record]:
-    """The sealed records: of the first copy that is sound.
+def read_sealed(storage: Storage, key: str, lost: set[int] | None = None) -> dict[int, Record]:
+    """The sealed records, each from the first copy in which it is sound.
+
+    Args:
+        storage: the root.
+        key: ``model/dataset``.
+        lost: takes up the units whose records are sound in no copy; None raises for them.
 
     Raises:
-        CorruptData: there are sealed records and no copy of them is sound.
+        CorruptData: a record is sound in no copy, and `lost` is None.
     """
+    copies: list[tuple[dict[int, Record], set[int]]] = []
     problem: CorruptData | None = None
     for copy in range(columns.SEALED_COPIES):
+        damaged: set[int] = set()
         try:
-            records = read_sealed_copy(storage, key, copy)
+            found = read_sealed_copy(storage, key, copy, damaged)
         except CorruptData as error:
             problem = error
             continue
-        if records:
-            return records
-    if problem is not None:
-        raise problem
-    return {}
+        if found or damaged:
+            copies.append((found, damaged))
+        if found and not damaged:
+            break
+    if not copies:
+        if problem is not None and lost is None:
+            raise problem
+        return {}
+    records, missing = copies[0]
+    for found, damaged in copies[1:]:
+        # Only what is damaged: of a unit that was withdrawn between two writes the later copy still tells.
+        records = records | {u: r for u, r in found.items() if u in missing}
+        missing = missing & damaged
+    if missing and lost is None:
+        raise CorruptData(
+            f"{storage.url}: sealed ledger {key}/{SEALED_ARRAY}: records are damaged in every copy (unit "
+            f"{min(missing)}); run `fs verify --repair`"
+        )
+    if lost is not None:
+        lost |= missing
+    return records
 
 
-def read_sealed_copy(storage: Storage, key: str, copy: int) -> dict[int, Record]:
+def read_sealed_copy(
+    storage: Storage, key: str, copy: int, damaged: set[int] | None = None
+) -> dict[int, Record]:
     """One copy of the sealed records; none where there is no such object.
+
+    Args:
+        storage: the root.
+        key: ``model/dataset``.
+        copy: which.
+        damaged: takes up the units whose records cannot be read here; None raises for them.
 
     Raises:
         CorruptData: its bytes are damaged.
@@ -241,8 +289,19 @@ def read_sealed_copy(storage: Storage, key: str, copy: int) -> dict[int, Record]
     folder = f"{key}/{SEALED_ARRAY}/c/{copy}"
     found = {int(n): storage.get(f"{folder}/{n}") for n in storage.children(folder) if n.isdigit()}
     try:
-        texts = columns.decode_sealed(copy, {place: d for place, d in found.items() if d is not None})
-        return {unit: Record.from_json(text) for unit, text in enumerate(texts) if text}
+        texts = columns.decode_sealed(
+            copy, {place: d for place, d in found.items() if d is not None}, damaged
+        )
+        records = {}
+        for unit, text in enumerate(texts):
+            try:
+                if text:
+                    records[unit] = Record.from_json(text)
+            except ValueError:
+                if damaged is None:
+                    raise
+                damaged.add(unit)
+        return records
     except Exception as error:  # whatever a decoder may raise over damaged bytes
         if other := not_damage(error):
             raise other from error
@@ -285,20 +344,58 @@ def withdraw_held(
     key: str,
     units: Collection[int],
     still: Callable[[int, Record | None], bool] = lambda unit, record: True,
+    lost: set[int] | None = None,
 ) -> set[int]:
-    """`withdraw`, for who holds the units' claims already."""
+    """`withdraw`, for who holds the units' claims already; `lost` as in `read_sealed`."""
     if not units:
         return set()
     # Both copies of the sealed records are written whole: of two that change them at once, one would bring
     # back what the other took away.
     with holding_ledger(storage, key):
-        sealed = read_sealed(storage, key)
+        sealed = read_sealed(storage, key, lost)
         gone = {u for u in units if still(u, _entry_if_sound(storage, key, u, sealed))}
+        _unpublish(storage, key, gone)
         if sealed.keys() & gone:
             write_sealed(storage, key, {u: r for u, r in sealed.items() if u not in gone})
         for unit in gone:
             storage.delete(f"{key}/{columns.entry_name(LEDGER_ARRAY, unit)}")
     return gone
+
+
+def _unpublish(storage: Storage, key: str, units: Collection[int]) -> None:
+    """Empty the statuses that plain readers see of units, before their records are taken away.
+
+    From columns that never show more than the ledger the records can be told, should both copies be lost.
+    """
+    model, dataset = key.split("/")
+    try:
+        info = read_key(storage, model, dataset)
+    except (KeyNotFound, CorruptData):
+        return
+    rows = [slice(u.first_row, u.stop_row) for u in info.units if u.index in units]
+    for name in columns.column_objects(STATUS_ARRAY, info.n_rows):
+        data = storage.get(f"{key}/{name}")
+        if data is None or not rows:
+            continue
+        first = int(name.rsplit("/", 1)[-1]) * columns.ROWS_PER_OBJECT
+        n_rows = min(columns.ROWS_PER_OBJECT, info.n_rows - first)
+        here = columns.entry_name(STATUS_ARRAY, 0)
+        try:
+            statuses = columns.decode_column(STATUS_ARRAY, n_rows, {here: data})
+        except Exception as error:  # whatever a decoder may raise over damaged bytes
+            if other := not_damage(error):
+                raise other from error
+            continue  # damaged: it tells nothing
+        before = statuses.copy()
+        for run in rows:
+            statuses[max(0, run.start - first) : max(0, run.stop - first)] = ""
+        if (statuses == before).all():
+            continue
+        objects = columns.encode_column(STATUS_ARRAY, statuses)
+        if here in objects:
+            storage.put(f"{key}/{name}", objects[here])
+        else:
+            storage.delete(f"{key}/{name}")
 
 
 def _entry_if_sound(storage: Storage, key: str, unit: int, sealed: Mapping[int, Record]) -> Record | None:

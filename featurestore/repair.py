@@ -6,6 +6,7 @@ record has been read once more; what belongs to the whole key is looked at once 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from featurestore import columns
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM, Claims, Heartbeat, holding_ledger, live_claims
-from featurestore.documents import key_documents
+from featurestore.documents import key_documents, put_attributes
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.history import HISTORY_ARRAY, give_up_entry, history_document
 from featurestore.ids import ID_ARRAY, put_ids, read_ids
@@ -31,7 +32,9 @@ from featurestore.ledger import (
     withdraw_held,
     write_sealed,
 )
+from featurestore.printable import counted
 from featurestore.publish import publish
+from featurestore.rebuild import told_records
 from featurestore.storage import Storage
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
 
@@ -64,10 +67,15 @@ class _Repair:
             name = self._name(finding)
             if finding.kind in ("torn", "leftover"):
                 litter.setdefault(_unit_of(name), []).append(finding)
+            elif name == "zarr.json":
+                if finding.kind != "damaged":  # then it has been restored already
+                    self._add_checksum()
+            elif finding.is_damage and finding.remedy:
+                self._give_up(finding.object, finding.remedy)
             elif finding.is_damage and name in documents:
                 self._restore_document(finding, documents[name])
             elif finding.is_damage and name == columns.entry_name(MANIFEST_ARRAY, 0):
-                self._give_up(finding.object, finding.remedy or "`fs manifest attach` puts it back")
+                self._give_up(finding.object, "`fs manifest attach` puts it back")
             elif finding.is_damage and name.startswith(f"{HISTORY_ARRAY}/"):
                 give_up_entry(self.storage, finding.object)
                 self.report.repaired.append(f"marked as lost: {finding.object}; no value depends on it")
@@ -85,7 +93,11 @@ class _Repair:
             finally:
                 self.claims.release_all()
         if ID_ARRAY in arrays:
-            self._restore_ids()
+            self._restore_ids(
+                is_wrong=any(
+                    f.kind == "wrong" and self._name(f).startswith(ID_ARRAY) for f in self.report.findings
+                )
+            )
         rest = sorted(arrays - {SEALED_ARRAY, ID_ARRAY})
         if rest:
             self.report.repaired.append(f"written again from the ledger: {', '.join(rest)}")
@@ -102,6 +114,11 @@ class _Repair:
             self.storage.put(finding.object, document)
         self.report.repaired.append(f"restored {finding.object}")
 
+    def _add_checksum(self) -> None:
+        """Write the key's own document as this version does, and the copy of it."""
+        put_attributes(self.storage, self.info)
+        self.report.repaired.append(f"written again, with its checksum: {self.info.path}/zarr.json")
+
     def _withdraw(self, units: Iterable[int]) -> None:
         """Take damaged units out of the ledger, unless they have been done again or are in work."""
         mine = []
@@ -115,7 +132,7 @@ class _Repair:
             # A record that cannot be read is damage whatever was seen before.
             return self.claims.holds(unit) and (record is None or record == self.report.records.get(unit))
 
-        gone = withdraw_held(self.storage, self.info.path, mine, still)
+        gone = withdraw_held(self.storage, self.info.path, mine, still, lost=set())
         for u in mine:
             self.report.repaired.append(
                 f"unit {u} withdrawn: the next `fs extract` does it again"
@@ -142,7 +159,7 @@ class _Repair:
             # A claim of the dead is this worker's own by now, and goes when it is let go of.
             if unit is None or name != columns.entry_name(CLAIMS_ARRAY, unit):
                 if not self._is_litter(unit, name):
-                    self.report.repaired.append(f"left alone, committed meanwhile: {finding.object}")
+                    self.report.repaired.append(f"left alone, recorded: {finding.object}")
                     continue
                 self.storage.delete(finding.object)
             self.report.repaired.append(f"deleted {finding.object}")
@@ -161,33 +178,32 @@ class _Repair:
         return (record is None or name not in record.objects) and self.claims.holds(unit)
 
     def _mend_sealed(self) -> None:
-        """Write both copies of the sealed ledger from the one that is sound."""
+        """Write both copies of the sealed ledger, each record from the copy in which it is sound."""
         path = self.info.path
+        lost: set[int] = set()
         with holding_ledger(self.storage, path):
-            try:
-                records = read_sealed(self.storage, path)
-            except CorruptData:
-                records = {}
+            records = read_sealed(self.storage, path, lost)
             if records and read_sealed_if_sound(self.storage, path) == records:
                 return  # somebody wrote both meanwhile
-            write_sealed(self.storage, path, records)
-        if records:
-            self.report.repaired.append(f"{path}/{SEALED_ARRAY}: both copies written from the sound one")
-            return
-        entries = [n for n in self.storage.children(f"{path}/{LEDGER_ARRAY}/c") if n.isdigit()]
-        self.report.repaired.append(
-            f"{path}/{SEALED_ARRAY}: no copy is sound; {self.report.n_units - len(entries)} units are "
-            "withdrawn, the next `fs extract` does them again"
-        )
+            entries = {int(n) for n in self.storage.children(f"{path}/{LEDGER_ARRAY}/c") if n.isdigit()}
+            lacking = [u for u in self.info.units if u.index not in records.keys() | entries]
+            proved = told_records(self.storage, self.info, lacking)
+            write_sealed(self.storage, path, records | proved)
+        self.report.records |= proved
+        said = "each record from the copy in which it is sound" if records else "no record is sound in any"
+        if proved:
+            said += f"; {counted(len(proved), 'record')} told from the columns and the shards"
+        if gone := len(lacking) - len(proved):
+            said += f"; {counted(gone, 'unit')} withdrawn: the next `fs extract` does them again"
+        self.report.repaired.append(f"{path}/{SEALED_ARRAY}: both copies written, {said}")
 
-    def _restore_ids(self) -> None:
+    def _restore_ids(self, *, is_wrong: bool) -> None:
         """Ids of committed units from their records; units to be done get the utterances that are left."""
         storage, info = self.storage, self.info
-        try:
-            read_ids(storage, info)
-            return  # somebody wrote them meanwhile
-        except CorruptData:
-            pass
+        if not is_wrong:
+            with contextlib.suppress(CorruptData):
+                read_ids(storage, info)
+                return  # somebody wrote them meanwhile
         try:
             wanted = set(read_stored_manifest(storage, info).table["utterance_id"])
         except CorruptData:

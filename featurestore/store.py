@@ -21,9 +21,10 @@ from featurestore.errors import (
     StoreError,
 )
 from featurestore.ids import ID_ARRAY, read_ids
-from featurestore.key import KeyInfo, list_keys, read_key
+from featurestore.key import KeyInfo, contradiction, find_keys, key_names, list_keys, read_key
 from featurestore.layer import Layer
 from featurestore.layers import format_layers
+from featurestore.ledger import STATUS_OK as STATUS_OK
 from featurestore.ledger import Record, is_complete, read_ledger
 from featurestore.manifest import Manifest
 from featurestore.places import Found, Places
@@ -34,8 +35,6 @@ from featurestore.stored_manifest import read_stored_manifest
 
 if TYPE_CHECKING:
     import xarray
-
-STATUS_OK = "ok"
 
 
 def open_store(url: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> Store:
@@ -50,7 +49,7 @@ def open_store(url: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> S
     document = storage.get("zarr.json")
     if document is None:
         raise StoreError(f"{storage.url}: no feature store here; `fs extract --store` makes one")
-    if _is_other_node(document):
+    if _is_other_node(document) and not key_names(storage):
         raise StoreError(
             f"{storage.url}: this Zarr node is not the root of a feature store; give the folder that holds "
             "MODEL/DATASET"
@@ -83,8 +82,12 @@ class Store:
         return self.storage.url
 
     def keys(self) -> list[tuple[str, str]]:
-        """All *(model, dataset)* pairs, sorted."""
+        """All *(model, dataset)* pairs that can be read, sorted; see `unreadable_keys`."""
         return list_keys(self.storage)
+
+    def unreadable_keys(self) -> dict[tuple[str, str], str]:
+        """*(model, dataset)* → why its document cannot be read, of the keys that `keys` leaves out."""
+        return find_keys(self.storage)[1]
 
     def features(self, model: str, dataset: str) -> Features:
         """The embeddings of one model on one dataset.
@@ -93,6 +96,29 @@ class Store:
             KeyNotFound: the store does not hold them.
         """
         return Features(self.storage, read_key(self.storage, model, dataset))
+
+
+def _with_its_ledger(storage: Storage, info: KeyInfo) -> tuple[KeyInfo, dict[int, Record]]:
+    """A key and its records, which belong together.
+
+    Raises:
+        CorruptData: the records were made under another plan: rows would be left out, or be others'.
+    """
+    ledger = read_ledger(storage, info.path)
+    said = _contradiction(info, ledger)
+    if said is not None:
+        # Another process may have appended utterances since the key's document was read.
+        info = read_key(storage, info.model, info.dataset)
+        said = _contradiction(info, ledger)
+    if said is not None:
+        raise CorruptData(
+            f"{storage.url}: {info.path} contradicts itself: {said}; `fs verify --repair` mends it"
+        )
+    return info, ledger
+
+
+def _contradiction(info: KeyInfo, ledger: Mapping[int, Record]) -> str | None:
+    return contradiction(info, {u: (r.first_row, r.n_rows) for u, r in ledger.items()})
 
 
 class Features:
@@ -121,7 +147,11 @@ class Features:
         self.info = info
         self._selected = selected
         self._manifest = manifest
-        self._ledger = read_ledger(storage, info.path) if ledger is None else dict(ledger)
+        if ledger is None:
+            self.info, self._ledger = _with_its_ledger(storage, info)
+        else:
+            self._ledger = dict(ledger)
+        info = self.info
         self.units: list[Unit] = [u for u in info.units if is_complete(self._ledger.get(u.index), u, [])]
 
     def __repr__(self) -> str:

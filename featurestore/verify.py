@@ -24,11 +24,11 @@ import numpy as np
 from featurestore import columns, layout
 from featurestore.blame import not_damage
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
-from featurestore.documents import key_documents
+from featurestore.documents import key_document, key_documents, ledger_document_before, put_attributes
 from featurestore.errors import CorruptData
 from featurestore.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
 from featurestore.ids import ID_ARRAY
-from featurestore.key import KeyInfo, read_key
+from featurestore.key import KeyInfo, attributes_of, read_key
 from featurestore.key_report import Finding, KeyReport, Kind
 from featurestore.ledger import (
     LEDGER_ARRAY,
@@ -42,7 +42,8 @@ from featurestore.ledger import (
 )
 from featurestore.plan import Unit
 from featurestore.publish import columns_of, is_whole
-from featurestore.shards import describe_shard
+from featurestore.rebuild import contradicted, restored_key
+from featurestore.shards import describe_shard, values_complaint
 from featurestore.storage import PARTIAL_SUFFIX, Storage
 from featurestore.store import Features
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
@@ -76,20 +77,26 @@ def verify_key(
         KeyNotFound: there is no such key.
     """
     report = KeyReport(key=f"{model}/{dataset}")
-    try:
-        info = read_key(storage, model, dataset)
-    except CorruptData as error:
-        report.findings.append(
-            Finding(
-                kind="damaged",
-                key=report.key,
-                unit=None,
-                object=f"{report.key}/zarr.json",
-                message=f"{error}; it cannot be restored: extract with --overwrite",
-            )
+    info, problem = _read_and_compare(storage, model, dataset)
+    if problem is not None:
+        finding = Finding(
+            kind="damaged", key=report.key, unit=None, object=f"{report.key}/zarr.json", message=problem
         )
-        return report
-    checker = _Checker(storage, info, report)
+        report.findings.append(finding)
+        try:
+            info = restored_key(storage, model, dataset)
+        except CorruptData as error:
+            lost = (
+                f"not repaired: {finding.object}; it cannot be restored ({error}): extract with --overwrite"
+            )
+            report.unrepaired.append(lost)
+            return report
+        if repair:
+            put_attributes(storage, info)
+            info = dataclasses.replace(info, has_checksum=True)
+            report.repaired.append(f"restored {finding.object}")
+    assert info is not None
+    checker = _Checker(storage, info, report, doubted=problem is not None)
     checker.check(on_unit)
     if repair:
         from featurestore.repair import repair_key
@@ -98,10 +105,29 @@ def verify_key(
     return report
 
 
+def _read_and_compare(storage: Storage, model: str, dataset: str) -> tuple[KeyInfo | None, str | None]:
+    """The attributes of a key as its document tells them, and what is wrong with that document."""
+    info, problem = None, None
+    for look in range(LOOKS):
+        if look:
+            time.sleep(LOOK_AGAIN_S)  # who grows a key writes its arrays first and commits units last
+        try:
+            info = read_key(storage, model, dataset)
+        except CorruptData as error:
+            info, problem = None, str(error.__cause__ or error)
+            continue
+        problem = contradicted(storage, info)
+        if problem is None:
+            break
+    return info, problem
+
+
 class _Checker:
-    def __init__(self, storage: Storage, info: KeyInfo, report: KeyReport) -> None:
+    def __init__(self, storage: Storage, info: KeyInfo, report: KeyReport, *, doubted: bool = False) -> None:
         self.storage = storage
         self.info = info
+        # Whether the key's own document is damaged, and `info` told by others.
+        self.doubted = doubted
         self.report = report
         self.units = info.units
         self.present = {k.removeprefix(f"{info.path}/"): n for k, n in storage.objects(info.path)}
@@ -133,6 +159,8 @@ class _Checker:
             if look:
                 time.sleep(LOOK_AGAIN_S)
                 with contextlib.suppress(CorruptData):
+                    if self.doubted:
+                        continue
                     self.info = read_key(self.storage, self.info.model, self.info.dataset)
                     self.units = self.info.units
             self.report.findings = []
@@ -176,13 +204,32 @@ class _Checker:
 
     def _documents(self) -> None:
         history = dict.fromkeys(history_objects(self.present)[:1], history_document())
+        before = {f"{LEDGER_ARRAY}/zarr.json": ledger_document_before(self.info)}
+        if not self.doubted:
+            self._own_document()
         for name, document in (key_documents(self.info) | history).items():
             self.expected.add(name)
             data = self._get(name)
+            if data is not None and not self.info.has_checksum and _same_json(data, before.get(name, b"")):
+                continue  # as earlier versions wrote it, which is said of the key's own
             if data is None:
                 self._find("missing", None, name, "the array's document is not there")
             elif not _same_json(data, document):
                 self._find("changed", None, name, "not the document that the key's attributes call for")
+
+    def _own_document(self) -> None:
+        """The key's own document: its attributes are known to be sound; what else there is of it."""
+        data = self._get("zarr.json") or b""
+        try:
+            told = {**json.loads(data), "attributes": attributes_of(data)}
+        except (ValueError, TypeError, CorruptData):
+            told = {}
+        wanted = json.loads(key_document(self.info))
+        if not self.info.has_checksum:
+            message = "its attributes have no checksum, as earlier versions wrote them; --repair adds it"
+            self._find("stale", None, "zarr.json", message)
+        elif any(told.get(name) != value for name, value in wanted.items() if name != "attributes"):
+            self._find("changed", None, "zarr.json", "not the document of a Zarr group")
 
     def _manifest(self) -> set[str] | None:
         name = columns.entry_name(MANIFEST_ARRAY, 0)
@@ -287,7 +334,9 @@ class _Checker:
             message = (
                 f"record of rows {record.first_row}+{record.n_rows}, planned {unit.first_row}+{unit.n_rows}"
             )
-            findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
+            finding = self._finding("wrong", None, columns.entry_name(LEDGER_ARRAY, u), message)
+            remedy = "nothing recorded is given up for a plan that it contradicts: extract with --overwrite"
+            findings.append(dataclasses.replace(finding, remedy=remedy))
             return findings, 0
         self.expected |= set(record.objects)
         try:
@@ -299,8 +348,10 @@ class _Checker:
             part = ids[unit.first_row : unit.stop_row]
             owned = part != ""
             if ((part != "") & (part != record.column(ID_ARRAY))).any():
-                message = "the unit was made for other utterances than its rows are listed as"
-                findings.append(self._finding("wrong", u, columns.entry_name(LEDGER_ARRAY, u), message))
+                # What was embedded is what the record says.
+                name = columns.column_objects(ID_ARRAY, unit.first_row + 1)[-1]
+                message = f"lists other utterances than unit {u} was made for"
+                findings.append(self._finding("wrong", None, name, message))
         wanted = {layout.layer_chunk(k, u) for k in record.layers}
         if self.info.frames is not None:
             wanted |= {layout.frames_chunk(k, u) for k in record.layers}
@@ -318,7 +369,7 @@ class _Checker:
                 findings.append(self._finding("changed", u, name, f"recorded {recorded}, found {found}"))
                 continue
             try:
-                complaint = self._values(name, data, record, owned)
+                complaint = values_complaint(self.info, name, data, record.rows, owned)
             except Exception as error:  # whatever a decoder may raise
                 _raise_if_not_damage(error)
                 findings.append(self._finding("damaged", u, name, _brief(error)))
@@ -326,24 +377,6 @@ class _Checker:
             if complaint:
                 findings.append(self._finding("wrong", u, name, complaint))
         return findings, n_bytes
-
-    def _values(self, name: str, data: bytes, record: Record, owned: np.ndarray) -> str | None:
-        """What is wrong with the values of one shard, given the statuses of the rows that are somebody's."""
-        ok = record.column("status") == "ok"
-        if name.startswith("frames_"):
-            assert self.info.frames is not None
-            total = int(record.column("n_frames").sum())
-            frames = layout.decode_frames(self.info.frames, data)[:total]
-            if len(frames) < total or not np.isfinite(frames).all():
-                return "frames are missing or not finite"
-            return None
-        values = layout.decode_layer(self.info.shape, data)[: record.n_rows]
-        finite = np.isfinite(values).all(axis=(1, 2))
-        if (ok & owned & ~finite).any():
-            return f"{int((ok & owned & ~finite).sum())} rows with status ok hold values that are not finite"
-        if (~ok & owned & ~np.isnan(values).all(axis=(1, 2))).any():
-            return "failed rows hold values"
-        return None
 
     def _columns(self, ledger: Mapping[int, Record]) -> None:
         """What plain Zarr readers see of the rows: written at the end of a run, it may lag, and not lie."""
@@ -420,6 +453,24 @@ def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
         _raise_if_not_damage(error)
         return False
     return True
+
+
+def verify_root(storage: Storage, models: list[str], *, repair: bool = False) -> list[Finding]:
+    """Damage in the documents above all keys, which `repair` restores."""
+    root = {"feature_store": {"format": layout.FORMAT_NAME, "format_version": layout.FORMAT_VERSION}}
+    wanted = {"zarr.json": root, **{f"{m}/zarr.json": {} for m in sorted(set(models))}}
+    findings = []
+    for name, attributes in wanted.items():
+        document = layout.group_document(attributes)
+        data = storage.get(name)
+        if data is not None and _same_json(data, document):
+            continue
+        kind: Kind = "missing" if data is None else "changed"
+        message = "not the document of a group of this format" + ("; restored" if repair else "")
+        findings.append(Finding(kind=kind, key="", unit=None, object=name, message=message))
+        if repair:
+            storage.put(name, document)
+    return findings
 
 
 def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[str]:

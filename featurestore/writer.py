@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from featurestore import layout, shards
-from featurestore.claims import ClaimLost, clear_done_claims
-from featurestore.documents import put_documents, put_root_documents
+from featurestore.claims import ClaimLost, clear_done_claims, holding_ledger
+from featurestore.documents import key_document, put_documents, put_root_documents
 from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, OtherAudio
 from featurestore.fingerprint import diff
 from featurestore.identity import Comparison, Sounds, compare
@@ -418,7 +418,7 @@ def open_key(
         # Before the manifest says where they are now: in between they are pending, and never mislabelled.
         KeyWriter(storage, info, stored_ids, manifest).withdraw(again, seen=again)
     if gone and prune:
-        stored_ids = _prune(storage, info, stored_ids, set(gone))
+        _prune(storage, info, set(gone))
         notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
     elif gone:
         manifest = with_rows_of(manifest, read_stored_manifest(storage, info), gone)
@@ -427,13 +427,15 @@ def open_key(
             "they are kept, --prune drops them"
         )
     if new:
-        info, stored_ids = _grow(storage, info, stored_ids, np.array(new, dtype=object))
+        _grow(storage, info, np.array(new, dtype=object))
     extra = sorted(set(request.layers) - set(info.layers))
     if extra:
-        info = _add_layers(storage, info, extra)
+        _add_layers(storage, info, extra)
         notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
     if request.codec != info.shape.codec:
         notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
+    info = read_key(storage, request.model, request.dataset)
+    stored_ids = read_ids(storage, info)
     stored, said = replace_manifest(storage, info, manifest)
     if new:
         others, how = len(ordered_ids) - len(new), "were there" if said or again else "unchanged"
@@ -504,11 +506,13 @@ def check_request(
         )
 
 
-def _prune(storage: Storage, info: KeyInfo, ids: np.ndarray, gone: set[str]) -> np.ndarray:
+def _prune(storage: Storage, info: KeyInfo, gone: set[str]) -> None:
     """Take the ids of rows away: without an id a row is nobody's, and no reader shows it."""
-    kept = np.array(["" if i in gone else i for i in ids], dtype=object)
-    put_ids(storage, info, kept)
-    return kept
+    # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        ids = read_ids(storage, info)
+        put_ids(storage, info, np.array(["" if i in gone else i for i in ids], dtype=object))
 
 
 def delete_key(storage: Storage, model: str, dataset: str) -> None:
@@ -529,30 +533,35 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
     stored = store_manifest(storage, info, manifest)
     # Last: the key exists from here on. Processes that start together write the same bytes; of two that
     # disagree the first wins and the other finds out when it compares.
-    if not storage.put(f"{info.path}/zarr.json", layout.group_document(info.to_attributes()), if_absent=True):
+    if not storage.put(f"{info.path}/zarr.json", key_document(info), if_absent=True):
         return open_key(storage, request, manifest, ordered_ids)[0]
     return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
 
 
-def _grow(
-    storage: Storage, info: KeyInfo, stored_ids: np.ndarray, new_ids: np.ndarray
-) -> tuple[KeyInfo, np.ndarray]:
-    segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
-    grown = dataclasses.replace(info, segments=(*info.segments, segment))
-    gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
-    ids = np.concatenate([stored_ids, gap, new_ids])
-    # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
-    put_ids(storage, grown, ids)
-    put_documents(storage, grown)
-    storage.put(f"{grown.path}/zarr.json", layout.group_document(grown.to_attributes()))
-    return grown, ids
+def _grow(storage: Storage, info: KeyInfo, new_ids: np.ndarray) -> None:
+    """Append utterances, but those that another process has appended meanwhile."""
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        stored_ids = read_ids(storage, info)
+        known = set(stored_ids.tolist())
+        new_ids = np.array([i for i in new_ids if i not in known], dtype=object)
+        if not len(new_ids):
+            return
+        segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
+        grown = dataclasses.replace(info, segments=(*info.segments, segment))
+        gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
+        # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
+        put_ids(storage, grown, np.concatenate([stored_ids, gap, new_ids]))
+        put_documents(storage, grown)
+        storage.put(f"{grown.path}/zarr.json", key_document(grown))
 
 
-def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> KeyInfo:
-    wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
-    put_documents(storage, wider)
-    storage.put(f"{info.path}/zarr.json", layout.group_document(wider.to_attributes()))
-    return wider
+def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> None:
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
+        put_documents(storage, wider)
+        storage.put(f"{info.path}/zarr.json", key_document(wider))
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

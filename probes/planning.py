@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.errors import ConfigError, KeyNotFound, LabelError, did_you_mean
+from featurestore.errors import ConfigError, CorruptData, KeyNotFound, LabelError, did_you_mean
 from featurestore.fingerprint import digest as fingerprint_digest
-from featurestore.key import KeyInfo, read_keys
+from featurestore.key import KeyInfo, find_keys
 from featurestore.labels import class_sizes, doubtful_classes
 from featurestore.layers import format_layers, parse_layers
-from featurestore.storage import open_storage
+from featurestore.printable import counted
+from featurestore.storage import Storage, open_storage
 from featurestore.store import Features
 from probes import metrics
 from probes.classifiers import get_classifier
@@ -50,51 +51,72 @@ class Plan:
     replaced: list[str] = field(default_factory=list)
 
 
-def chosen_keys(config: ProbeConfig) -> list[KeyInfo]:
-    """Attributes of the keys that a configuration asks for, sorted by name.
+@dataclass(frozen=True, kw_only=True)
+class ChosenKeys:
+    """Keys that a configuration asks for.
+
+    Attributes:
+        infos: their attributes, sorted by name.
+        left_out: a sentence for each that was asked for by no name of its own and cannot be read.
+    """
+
+    infos: tuple[KeyInfo, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def chosen_keys(config: ProbeConfig) -> ChosenKeys:
+    """Attributes of the keys that a configuration asks for.
 
     Raises:
         StoreError: there is no store.
         KeyNotFound: the store is empty, or has none of them.
+        CorruptData: none of those with a name that was asked for can be read.
     """
-    held = read_keys(open_store(config.store).storage)
-    if not held:
+    held, unreadable = find_keys(open_store(config.store).storage)
+    names = [(k.model, k.dataset) for k in held]
+    if not held and not unreadable:
         raise KeyNotFound(f"{config.store}: the store is empty; fill it with `fs extract`")
-    for what, asked, known in (
-        ("model", config.models, sorted({k.model for k in held})),
-        ("dataset", config.datasets, sorted({k.dataset for k in held})),
-    ):
+    for at, what, asked in ((0, "model", config.models), (1, "dataset", config.datasets)):
+        known = sorted({n[at] for n in (*names, *unreadable)})
         for name in asked:
             if name not in known:
                 hint = did_you_mean(name, known)
                 raise KeyNotFound(
                     f"{what} {name!r}: {config.store} does not hold it, it holds {', '.join(known)}{hint}"
                 )
-    chosen = [
-        key
-        for key in held
-        if (not config.models or key.model in config.models)
-        and (not config.datasets or key.dataset in config.datasets)
-    ]
+            damaged = [why for n, why in unreadable.items() if n[at] == name and _is_asked(config, *n)]
+            if damaged and not any(n[at] == name for n in names if _is_asked(config, *n)):
+                raise CorruptData(damaged[0])
+    chosen = tuple(k for k in held if _is_asked(config, k.model, k.dataset))
+    damaged = [why for n, why in unreadable.items() if _is_asked(config, *n)]
+    if not chosen and damaged:
+        raise CorruptData(damaged[0])
     if not chosen:
         have = ", ".join(f"{k.model}/{k.dataset}" for k in held)
         raise KeyNotFound(
             f"{config.store}: none of the models asked for has one of the datasets, it holds {have}"
         )
-    return chosen
+    return ChosenKeys(infos=chosen, left_out=tuple(f"left out: {why}" for why in damaged))
 
 
-def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Plan:
+def _is_asked(config: ProbeConfig, model: str, dataset: str) -> bool:
+    return (not config.models or model in config.models) and (
+        not config.datasets or dataset in config.datasets
+    )
+
+
+def make_plan(config: ProbeConfig, keys: ChosenKeys | None = None) -> Plan:
     """Check a configuration against its store and list its tasks; `keys` as `chosen_keys` gave them."""
-    storage = open_storage(config.store)
-    features = [Features(storage, info) for info in (chosen_keys(config) if keys is None else keys)]
+    keys = keys or chosen_keys(config)
+    features, left_out = _readable(open_storage(config.store), keys)
     layers = _select_layers(features, config.layers)
     for label in config.labels:
         known = sorted({name for f in features for name in f.label_columns})
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
-    plan = Plan(tasks=[], untrained=untrained_twins(features))
+    plan = Plan(tasks=[], untrained=untrained_twins(features), notes=left_out)
     for f in features:
+        plan.notes.extend(_pending_notes(f))
         _check_inputs(f, config)
         looks = _looks(f, layers, config)
         for label in config.labels:
@@ -160,6 +182,36 @@ def _plan_split(
     name = f"{label} · {f.dataset} · split: {spec}"
     plan.notes.extend(class_sentences(name, described, ("train", "test")))
     plan.splits.extend(described)
+
+
+def _readable(storage: Storage, keys: ChosenKeys) -> tuple[list[Features], list[str]]:
+    """The keys whose records can be read, and a sentence for each of the others.
+
+    Raises:
+        CorruptData: there is no other.
+    """
+    features, left_out = [], list(keys.left_out)
+    damage: CorruptData | None = None
+    for info in keys.infos:
+        try:
+            features.append(Features(storage, info))
+        except CorruptData as error:
+            damage = error
+            left_out.append(f"left out: {error}")
+    if damage is not None and not features:
+        raise damage
+    return features, left_out
+
+
+def _pending_notes(f: Features) -> Iterator[str]:
+    """That a part of a key is not embedded, which no score of it can show."""
+    planned = sum(u.n_rows for u in f.info.units)
+    done = sum(u.n_rows for u in f.units)
+    if done < planned:
+        yield (
+            f"{f.info.path}: {planned - done:,} of {counted(planned, 'utterance')} are not embedded yet and "
+            "are left out; the same `fs extract` again embeds them"
+        )
 
 
 def _label_notes(f: Features, label: str, found: Labelled, spec: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from probes import results
 from probes.bundles import bundles
 from probes.leak_check import check_splits
 from probes.leakage import LeakageReport
-from probes.planning import Plan, chosen_keys, make_plan
+from probes.planning import ChosenKeys, Plan, chosen_keys, make_plan
 from probes.replaced import replaced_sentences
 from probes.selection import summarise
 from probes.split_files import SplitFiles
@@ -117,7 +117,7 @@ def run_probe(
     """
     started = time.perf_counter()
     keys = chosen_keys(config)
-    large = _is_large(config.store, keys)
+    large = _is_large(config.store, keys.infos)
     plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)
     asked = {t.question(f): t.clips for t in plan.tasks for f in t.fits}
     done = results.finished(config.out, asked)
@@ -147,7 +147,7 @@ def run_probe(
     )
 
 
-def plan_and_check(config: ProbeConfig, keys: Sequence[KeyInfo]) -> tuple[Plan, list[LeakageReport]]:
+def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[LeakageReport]]:
     """Everything before the first fit: tasks, splits, what their parts share.
 
     Raises:

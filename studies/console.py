@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,12 +190,13 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
 
 def print_keys(url: str) -> None:
     """One line per key."""
-    from featurestore.key import read_keys
+    from featurestore.key import find_keys
     from featurestore.layers import format_layers
     from featurestore.store import open_store
 
+    keys, unreadable = find_keys(open_store(url).storage)
     lines = [("model", "dataset", "layers", "functionals", "features", "rows", "dtype")]
-    for key in read_keys(open_store(url).storage):
+    for key in keys:
         names = (printable(key.model), printable(key.dataset), format_layers(key.layers))
         rows = sum(s.n_rows for s in key.segments)
         functionals = printable(",".join(key.functionals))
@@ -207,6 +208,13 @@ def print_keys(url: str) -> None:
         gaps = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
         cells = [g + c if i in right else c + g for i, (c, g) in enumerate(zip(line, gaps, strict=True))]
         click.echo(printable("  ".join(cells).rstrip()))
+    print_left_out(unreadable)
+
+
+def print_left_out(unreadable: Mapping[tuple[str, str], str]) -> None:
+    """Keys that cannot be read and were left out, on standard error."""
+    for why in unreadable.values():
+        error_console().print(f"left out: {why}", style="yellow")
 
 
 def print_info(url: str, model: str | None, dataset: str | None) -> None:
@@ -217,7 +225,8 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
 
     out = console()
     store = open_store(url)
-    for m, d in chosen_keys(store, model, dataset):
+
+    def show(m: str, d: str) -> None:
         features = store.features(m, d)
         records = features.ledger.values()
         planned = sum(s.n_rows for s in features.info.segments)
@@ -241,6 +250,31 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
             out.print(f"  {name + ':':32} {value}")
         print_failures(failed)
 
+    _each(store, chosen_keys(store, model, dataset), show)
+
+
+def _each(
+    store: Store, keys: Sequence[tuple[str, str]], do: Callable[[str, str], None]
+) -> list[tuple[str, str]]:
+    """Do something with each key, and name those whose records are damaged: the others are not kept from it.
+
+    Returns:
+        The keys named.
+
+    Raises:
+        CorruptData: there is no other key.
+    """
+    failed: dict[tuple[str, str], str] = {}
+    for m, d in keys:
+        try:
+            do(m, d)
+        except CorruptData as error:
+            if len(keys) == 1:
+                raise
+            failed[m, d] = str(error)
+    print_left_out(failed)
+    return list(failed)
+
 
 def verify_store(
     url: str,
@@ -263,15 +297,20 @@ def verify_store(
         audio: also compare the audio with what was embedded; True only if all of it could be.
         workers: threads that decode.
     """
+    from featurestore.key import key_names
     from featurestore.store import open_store
-    from featurestore.verify import foreign_objects, verify_key
+    from featurestore.verify import foreign_objects, verify_key, verify_root
 
     out = console()
     store = open_store(url)
-    keys = chosen_keys(store, model, dataset)
-    intact = True
+    # Keys that cannot be read, too: it is these that this is for.
+    keys = _of(store, key_names(store.storage), model, dataset)
+    above = verify_root(store.storage, [m for m, _ in keys], repair=repair)
+    for finding in above:
+        out.print(f"{finding}")
+    intact = repair or not above
     for m, d in keys:
-        with counting(f"verifying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+        with counting(f"verifying {m}/{d}", _n_units(store, m, d), quiet=quiet) as step:
             report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
         intact &= report.is_mended if repair else report.is_intact
         damage = sum(f.is_damage for f in report.findings)
@@ -291,6 +330,16 @@ def verify_store(
         for name in foreign_objects(store.storage, keys):
             out.print(f"  foreign: {name}: not part of the store; left alone")
     return intact
+
+
+def _n_units(store: Store, model: str, dataset: str) -> int:
+    """Units of a key's plan; 0 where its document cannot be read."""
+    from featurestore.key import read_key
+
+    try:
+        return len(read_key(store.storage, model, dataset).units)
+    except CorruptData:
+        return 0
 
 
 def _prove_audio(store: Store, model: str, dataset: str, *, workers: int | None, quiet: bool) -> bool:
@@ -328,8 +377,9 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
 
     store = open_store(source)
     to = open_storage(target)
-    for m, d in chosen_keys(store, model, dataset):
-        with counting(f"copying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+
+    def copy(m: str, d: str) -> None:
+        with counting(f"copying {m}/{d}", _n_units(store, m, d), quiet=quiet) as step:
             done = copy_key(store.storage, to, m, d, on_unit=step)
         pending = f", {done.n_pending} not extracted yet" if done.n_pending else ""
         console().print(
@@ -337,14 +387,20 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
             f"{format_bytes(done.n_bytes)} written to {to.url}",
         )
 
+    keys = chosen_keys(store, model, dataset)
+    if failed := _each(store, keys, copy):
+        raise CorruptData(f"{counted(len(failed), 'key')} of {len(keys)} could not be copied, see above")
+
 
 def remove_keys(url: str, model: str, dataset: str) -> None:
     """Remove one key."""
+    from featurestore.key import key_names
     from featurestore.store import open_store
     from featurestore.writer import delete_key
 
     store = open_store(url)
-    store.features(model, dataset)  # a wrong name is an error, not a success
+    # A wrong name is an error, not a success; a key that cannot be read can be removed all the same.
+    _of(store, key_names(store.storage), model, dataset)
     delete_key(store.storage, model, dataset)
     console().print(f"{model}/{dataset} removed from {store.url}")
 
@@ -432,14 +488,29 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:
-    """Keys of this model and dataset, either of which may be left open.
+    """Keys of this model and dataset, either of which may be left open; those that cannot be read are named.
 
     Raises:
         KeyNotFound: there is none.
+        CorruptData: there is one, and it cannot be read.
     """
+    from featurestore.key import find_keys
+
+    keys, unreadable = find_keys(store.storage)
+    sound = [(k.model, k.dataset) for k in keys]
+    chosen = _of(store, [*sound, *unreadable], model, dataset)
+    left_out = {name: unreadable[name] for name in chosen if name in unreadable}
+    if len(left_out) == len(chosen):
+        raise CorruptData(next(iter(left_out.values())))
+    print_left_out(left_out)
+    return [name for name in chosen if name not in left_out]
+
+
+def _of(
+    store: Store, keys: Iterable[tuple[str, str]], model: str | None, dataset: str | None
+) -> list[tuple[str, str]]:
     from featurestore.errors import KeyNotFound
 
-    keys = store.keys()
     chosen = [(m, d) for m, d in keys if model in (None, m) and dataset in (None, d)]
     if not chosen:
         raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")

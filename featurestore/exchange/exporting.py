@@ -15,6 +15,7 @@ from typing import Any
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import Format, Selection
 from featurestore.exchange.registry import get_format
+from featurestore.key import find_keys
 from featurestore.printable import json_text
 from featurestore.store import STATUS_OK, Store, open_store
 
@@ -177,7 +178,8 @@ def _select(
     datasets: Iterable[str] | None,
     layers: Iterable[int] | None,
 ) -> tuple[list[Selection], list[str]]:
-    keys = store.keys()
+    infos, unreadable = find_keys(store.storage)
+    keys = sorted({*((k.model, k.dataset) for k in infos), *unreadable})
     wanted: list[tuple[str, set[str] | None, set[str]]] = [
         ("model", set(models) if models is not None else None, {m for m, _ in keys}),
         ("dataset", set(datasets) if datasets is not None else None, {d for _, d in keys}),
@@ -196,8 +198,12 @@ def _select(
     asked_layers = None if layers is None else tuple(sorted(set(layers)))
     if asked_layers == ():
         raise ConfigError("--layers: expected at least one layer")
-    selections, notes = [], []
+    selections: list[Selection] = []
+    notes = []
     for model, dataset in chosen:
+        if (why := unreadable.get((model, dataset))) is not None:
+            notes.append(f"left out: {why}")
+            continue
         features = store.features(model, dataset)
         selection = Selection(
             features=features, layers=asked_layers if asked_layers is not None else tuple(features.layers)

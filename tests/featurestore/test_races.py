@@ -108,7 +108,7 @@ def test_a_unit_committed_after_repair_has_listed_it_stays(storage: Storage) -> 
     assert {f.kind for f in report.findings} == {"torn"}
     write_unit(writer, 1)
     repair_key(storage, writer.info, report)
-    assert [line.split(":")[0] for line in report.repaired] == ["left alone, committed meanwhile"] * 3
+    assert [line.split(":")[0] for line in report.repaired] == ["left alone, recorded"] * 3
     check_sound(storage, 2)
 
 

@@ -171,8 +171,9 @@ def test_one_damaged_copy_of_the_sealed_ledger_costs_nothing_and_both_are_an_err
         filled.put(name, b"\0" * 40)
     with pytest.raises(CorruptData, match="sealed ledger"):
         open_store(filled.url).features("tiny", "calls")
-    verify_key(filled, "tiny", "calls", repair=True)
-    assert [u.index for u in opened(filled).pending_units(LAYERS)] == [0, 1, 2]
+    report = verify_key(filled, "tiny", "calls", repair=True)
+    assert any("3 records told from the columns and the shards" in line for line in report.repaired)
+    assert opened(filled).pending_units(LAYERS) == []
 
 
 def rewritten(facts: UnitRows, **changes: object) -> UnitRows:
@@ -262,5 +263,13 @@ def test_rows_listed_as_other_utterances_than_they_were_made_for_are_refused(fil
     put_ids(filled, writer.info, ids)
     with pytest.raises(CorruptData, match="row 2 of tiny/calls was embedded as utterance 'f002'"):
         open_store(filled.url).features("tiny", "calls").index  # noqa: B018
-    damage = [f for f in verify_key(filled, "tiny", "calls").findings if f.is_damage]
-    assert [f.unit for f in damage] == [0, 1]
+    report = verify_key(filled, "tiny", "calls", repair=True)
+    damage = [f for f in report.findings if f.is_damage]
+    assert [(f.unit, f.object) for f in damage] == [(None, f"{KEY}/utterance_id/c/0")] * 2
+    assert [f.message for f in damage] == [
+        f"lists other utterances than unit {u} was made for" for u in (0, 1)
+    ]
+    # What was embedded is what the records say: nothing is done again for it.
+    assert report.is_mended
+    assert list(read_ids(filled, writer.info)) == [f"f{i:03d}" for i in range(N_ROWS)]
+    assert set(read_ledger(filled, KEY)) == {0, 1, 2}

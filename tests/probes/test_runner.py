@@ -19,7 +19,7 @@ from featurestore.errors import (
     StoreError,
     UserError,
 )
-from featurestore.key import KeyInfo, read_keys
+from featurestore.key import KeyInfo, find_keys
 from featurestore.storage import Storage
 from probes import (
     ProbeConfig,
@@ -268,11 +268,11 @@ def test_the_keys_of_a_store_are_listed_once(
     """In a bucket of a thousand keys a listing takes a second or two."""
     listings: list[object] = []
 
-    def counted(storage: Storage) -> list[KeyInfo]:
+    def counted(storage: Storage) -> tuple[list[KeyInfo], dict[tuple[str, str], str]]:
         listings.append(storage)
-        return read_keys(storage)
+        return find_keys(storage)
 
-    monkeypatch.setattr(planning, "read_keys", counted)
+    monkeypatch.setattr(planning, "find_keys", counted)
     run_probe(config(store, tmp_path / "results"))
     assert len(listings) == 1
 
