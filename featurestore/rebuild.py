@@ -240,9 +240,9 @@ def _text(shape: layout.LayerShape) -> str:
 def told_records(storage: Storage, info: KeyInfo, units: Iterable[Unit]) -> dict[int, Record]:
     """Unit → record, of those units whose own records are lost and can be proved.
 
-    Proved means that every row has its facts in the columns, and that every shard is sound by its checksums and
-    holds values where these say so, and none elsewhere. What only the record knew is gone: where the rows were
-    embedded from, when, and on which machine.
+    Proved means that every row has its facts in the columns, and that every shard is sound by its checksums
+    and holds values where these say so, and none elsewhere. What only the record knew is gone: from where the
+    rows were embedded, when, and on which machine.
     """
     shown = {}
     for name in columns.ROW_ARRAYS:

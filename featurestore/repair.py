@@ -57,6 +57,8 @@ class _Repair:
         self.info = info
         self.report = report
         self.claims = Claims(storage, info.path)
+        # Units whose records were lost and are told by now.
+        self.told: set[int] = set()
 
     def run(self) -> None:
         documents = key_documents(self.info) | {f"{HISTORY_ARRAY}/zarr.json": history_document()}
@@ -159,6 +161,8 @@ class _Repair:
             # A claim of the dead is this worker's own by now, and goes when it is let go of.
             if unit is None or name != columns.entry_name(CLAIMS_ARRAY, unit):
                 if not self._is_litter(unit, name):
+                    if unit in self.told:
+                        continue
                     self.report.repaired.append(f"left alone, recorded: {finding.object}")
                     continue
                 self.storage.delete(finding.object)
@@ -189,7 +193,7 @@ class _Repair:
             lacking = [u for u in self.info.units if u.index not in records.keys() | entries]
             proved = told_records(self.storage, self.info, lacking)
             write_sealed(self.storage, path, records | proved)
-        self.report.records |= proved
+        self.told |= proved.keys()
         said = "each record from the copy in which it is sound" if records else "no record is sound in any"
         if proved:
             said += f"; {counted(len(proved), 'record')} told from the columns and the shards"
