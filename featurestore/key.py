@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +140,12 @@ class KeyInfo:
             )
         except (KeyError, TypeError) as error:
             raise CorruptData(f"{model}/{dataset}: attribute {error} is missing or damaged") from error
+
+
+def unit_objects(info: KeyInfo, layers: Iterable[int], unit: int) -> set[str]:
+    """The objects of one unit of these layers, by name below the key: what its record names, and no other."""
+    names = [layout.layer_chunk, *([layout.frames_chunk] if info.frames is not None else [])]
+    return {name(layer, unit) for layer in layers for name in names}
 
 
 def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:

@@ -52,6 +52,7 @@ SHOWN_ROWS = 8
 # Looks at what seems damaged in what others may be writing, and the pause between them.
 LOOKS = 3
 LOOK_AGAIN_S = 0.2
+OWN_FILE = "put the file or folder itself there, and verify again"
 
 
 def verify_key(
@@ -90,6 +91,11 @@ def verify_key(
         )
         return report
     checker = _Checker(storage, info, report)
+    if obstacles := checker.obstacles():
+        checker.block(obstacles)
+        if repair:
+            report.unrepaired += [f"not repaired: {report.key}/{name}; {OWN_FILE}" for name in obstacles]
+        return report
     checker.check(on_unit)
     if repair:
         from featurestore.repair import repair_key
@@ -104,8 +110,23 @@ class _Checker:
         self.info = info
         self.report = report
         self.units = info.units
-        self.present = {k.removeprefix(f"{info.path}/"): n for k, n in storage.objects(info.path)}
+        prefix = f"{info.path}/"
+        self.strangers = {k.removeprefix(prefix): what for k, what in storage.strangers(info.path)}
+        listed = {k.removeprefix(prefix): n for k, n in storage.objects(info.path)}
+        self.present = {k: n for k, n in listed.items() if k not in self.strangers}
         self.expected: set[str] = {"zarr.json"}
+
+    def obstacles(self) -> list[str]:
+        """Links, pipes and the like where a file or folder of the key belongs."""
+        ours = {"zarr.json", HISTORY_ARRAY, *(n.partition("/")[0] for n in key_documents(self.info))}
+        return sorted(n for n in self.strangers if n.partition("/")[0] in ours)
+
+    def block(self, names: list[str]) -> None:
+        """Say what is in the way: nothing is read through it, and so nothing else of the key is checked."""
+        for name in names:
+            message = f"{self.strangers[name]}, where a file or folder of the key belongs; nothing was read"
+            self._find("damaged", None, name, f"{message}: {OWN_FILE}")
+        self.report.n_units = len(self.units)
 
     def check(self, on_unit: Callable[[], None] | None) -> None:
         ids = self._of_key()
@@ -402,6 +423,8 @@ class _Checker:
                 torn.setdefault(int(index), []).append(name)
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
+        for name, what in sorted(self.strangers.items()):
+            self._find("foreign", None, name, f"{what}, which is never followed; left alone")
         for u, names in torn.items():
             try:  # committed since the ledger was read?
                 record = read_record(self.storage, self.info.path, u)

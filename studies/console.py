@@ -263,6 +263,7 @@ def verify_store(
         audio: also compare the audio with what was embedded; True only if all of it could be.
         workers: threads that decode.
     """
+    from featurestore.key import read_key
     from featurestore.store import open_store
     from featurestore.verify import foreign_objects, verify_key
 
@@ -271,7 +272,7 @@ def verify_store(
     keys = chosen_keys(store, model, dataset)
     intact = True
     for m, d in keys:
-        with counting(f"verifying {m}/{d}", len(store.features(m, d).info.units), quiet=quiet) as step:
+        with counting(f"verifying {m}/{d}", len(read_key(store.storage, m, d).units), quiet=quiet) as step:
             report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
         intact &= report.is_mended if repair else report.is_intact
         damage = sum(f.is_damage for f in report.findings)
@@ -340,11 +341,13 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
 
 def remove_keys(url: str, model: str, dataset: str) -> None:
     """Remove one key."""
+    from featurestore.key import read_key
     from featurestore.store import open_store
     from featurestore.writer import delete_key
 
     store = open_store(url)
-    store.features(model, dataset)  # a wrong name is an error, not a success
+    if "zarr.json" not in store.storage.children(f"{model}/{dataset}"):
+        read_key(store.storage, model, dataset)  # says so: a wrong name is an error, not a success
     delete_key(store.storage, model, dataset)
     console().print(f"{model}/{dataset} removed from {store.url}")
 

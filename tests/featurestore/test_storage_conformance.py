@@ -215,9 +215,9 @@ def test_if_absent_of_an_object_that_is_deleted_just_then_is_no_error(
     storage.put("claims/0", b"theirs")
     link = os.link
 
-    def link_then_gone(source: object, target: object) -> None:
+    def link_then_gone(source: object, target: object, **folders: object) -> None:
         try:
-            link(source, target)  # type: ignore[arg-type]
+            link(source, target, **folders)  # type: ignore[arg-type]
         except FileExistsError:
             storage.delete("claims/0")
             raise
