@@ -1,4 +1,4 @@
-"""Names of models and datasets: they become folder names, on every system and object store. Of objects too."""
+"""Names of models and datasets: they become folder names, on every system and object store."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from featurestore import columns, layout
 from featurestore.blame import not_damage
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
 from featurestore.documents import key_documents
-from featurestore.errors import CorruptData
+from featurestore.errors import CorruptData, StoreError
 from featurestore.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, read_key
@@ -52,7 +52,7 @@ SHOWN_ROWS = 8
 # Looks at what seems damaged in what others may be writing, and the pause between them.
 LOOKS = 3
 LOOK_AGAIN_S = 0.2
-OWN_FILE = "put the file or folder itself there, and verify again"
+OWN_FILE = "put the file or folder itself there, or remove it, and verify again"
 
 
 def verify_key(
@@ -122,11 +122,17 @@ class _Checker:
         return sorted(n for n in self.strangers if n.partition("/")[0] in ours)
 
     def block(self, names: list[str]) -> None:
-        """Say what is in the way: nothing is read through it, and so nothing else of the key is checked."""
+        """Say what is in the way: nothing is read through it, and so no value of the key is checked."""
         for name in names:
-            message = f"{self.strangers[name]}, where a file or folder of the key belongs; nothing was read"
-            self._find("damaged", None, name, f"{message}: {OWN_FILE}")
+            message = (
+                f"{self.strangers[name]}, where a file or folder of the key belongs; no value was checked"
+            )
+            self._find("damaged", None, name, message)
         self.report.n_units = len(self.units)
+        with contextlib.suppress(StoreError):
+            self.report.records = read_ledger(self.storage, self.info.path)
+        committed = [is_complete(self.report.records.get(u.index), u, []) for u in self.units]
+        self.report.n_committed = sum(committed)
 
     def check(self, on_unit: Callable[[], None] | None) -> None:
         ids = self._of_key()
