@@ -9,6 +9,7 @@ itself may be a link: that one the user named.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def open_file(root: str, parts: Sequence[str]) -> tuple[int, int]:
         return file, found.st_size
     os.close(file)
     refuse_other(found.st_mode, "/".join((root, *parts)))
-    raise IsADirectoryError(21, "Is a directory")
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def create_file(folder: int, name: str) -> int:

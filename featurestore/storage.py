@@ -340,7 +340,12 @@ class _Reader(zarr.storage.LocalStore):
     def _bytes_of(
         self, key: str, prototype: BufferPrototype | None, byte_range: ByteRequest | None
     ) -> Buffer | None:
-        data = self._storage._read(object_parts(key, self._storage.url), key, byte_range)
+        try:
+            data = self._storage._read(object_parts(key, self._storage.url), key, byte_range)
+        except StoreError as error:
+            if isinstance(error.__cause__, IsADirectoryError):
+                return None  # Zarr asks, and does not know
+            raise
         return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
     def get_sync(

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,9 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner, Result
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 import cli
 from featurestore import columns, layout, shards
@@ -130,11 +132,12 @@ def test_a_record_that_names_another_object_puts_nothing(
     aim = store.root / KEY / name
     if not aim.exists():
         aim.resolve().parent.mkdir(parents=True, exist_ok=True)
-        aim.resolve().write_bytes(b"hostile")
+        document = (store.root / KEY / "zarr.json").read_bytes()
+        aim.resolve().write_bytes(document if name.endswith("zarr.json") else b"hostile")
     crafted(store, 0, naming(name, aim.read_bytes()))
     before = contents(target.root)
     line = refused("cp", store.url, target.url)
-    assert "record" in line
+    assert "the record of unit 0 of" in line or "ledger record tiny/calls/" in line
     assert contents(target.root) == before
     assert verify_key(target, "tiny", "other").findings == []
 
@@ -154,7 +157,7 @@ def test_a_record_of_another_unit_or_layer_is_none(
 ) -> None:
     crafted(store, 0, change)
     before = contents(target.root)
-    with pytest.raises(CorruptData, match="record"):
+    with pytest.raises(CorruptData, match=r"the record of unit 0 of|ledger record tiny/calls/"):
         copy_key(store, target, "tiny", "calls")
     assert contents(target.root) == before
 
@@ -331,11 +334,7 @@ def test_a_layer_behind_a_link_is_not_read_whole_or_sparse(store: LocalStorage) 
 
 def test_the_zarrs_pipeline_reads_through_no_link(store: LocalStorage) -> None:
     pytest.importorskip("zarrs")
-    with (
-        zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")  # it says that it leaves such a store to Zarr
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
         array = open_store(store.url).features("tiny", "calls").layer(1).zarr
         np.testing.assert_array_equal(array[:], values_of(1))
         moved_out(store, SHARD)
@@ -451,6 +450,46 @@ def test_a_store_may_be_a_link_itself(store: LocalStorage, target: LocalStorage)
     delete_key(linked, "tiny", "calls")
     assert os.listdir(store.root) == ["zarr.json"]
     assert link.is_symlink()
+
+
+def test_a_key_whose_ledger_is_damaged_is_verified_and_removed(store: LocalStorage) -> None:
+    store.put(f"{KEY}/ledger/c/0", b"garbage")
+    result = run("verify", store.url)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert f"damaged: {KEY}/ledger/c/0" in result.output
+    assert run("rm", store.url, "--model", "tiny", "--dataset", "calls", "--yes").exit_code == 0
+    assert list(store.objects("")) == [("zarr.json", len(store.get("zarr.json") or b""))]
+    assert "no key tiny/calls" in refused("rm", store.url, "--model", "tiny", "--dataset", "calls", "--yes")
+
+
+def test_zarr_finds_its_way_in_a_store(store: LocalStorage) -> None:
+    """As it did through its own kind of store: groups, ranges, what is there and what is a folder."""
+    root = zarr.open_group(store.zarr_store(), mode="r")
+    assert sorted(root["tiny"].group_keys()) == ["calls"]
+    assert sorted(root["tiny/calls"].array_keys()) == sorted(
+        n for n in store.children(KEY) if n != "zarr.json"
+    )
+    ours, plain = store.zarr_store(), zarr.storage.LocalStore(store.root, read_only=True)
+    prototype = default_buffer_prototype()
+    whole = store.get(SHARD) or b""
+    for wanted, expected in (
+        (None, whole),
+        (RangeByteRequest(3, 9), whole[3:9]),
+        (RangeByteRequest(3, 10**6), whole[3:]),
+        (OffsetByteRequest(40), whole[40:]),
+        (SuffixByteRequest(36), whole[-36:]),
+        (SuffixByteRequest(10**6), whole),
+    ):
+        found = sync(ours.get(SHARD, prototype, wanted))
+        assert found is not None
+        assert found.to_bytes() == expected
+    for name in (KEY, f"{SHARD}/x", "nothing"):
+        assert sync(ours.get(name, prototype)) is None
+        assert not sync(ours.exists(name))
+    assert sync(ours.exists(SHARD))
+    assert sync(ours.getsize(SHARD)) == sync(plain.getsize(SHARD)) == len(whole)
+    with pytest.raises(ValueError, match="through featurestore"):
+        ours.with_read_only(False)
 
 
 def test_a_link_to_a_file_beside_the_keys_hides_none(store: LocalStorage) -> None:
