@@ -1,4 +1,8 @@
-"""Copying keys between stores, local or remote; resumable, checked on the way."""
+"""Copying keys between stores, local or remote; resumable, checked on the way.
+
+The source may be somebody else's. Nothing of it is put before it has been decoded, and only under names that
+the key's attributes call for: whatever a record names, no other object of the target is written.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from featurestore import columns, layout
+import numpy as np
+
+from featurestore import layout
+from featurestore.blame import not_damage
 from featurestore.claims import ClaimLost, Claims, Heartbeat, Work, work_through
 from featurestore.documents import put_documents, put_root_documents
 from featurestore.errors import CorruptData, StoreError
 from featurestore.history import copy_history
-from featurestore.ids import ID_ARRAY
-from featurestore.key import KeyInfo, read_key
+from featurestore.ids import put_ids, read_ids
+from featurestore.key import KeyInfo, read_key, unit_objects
 from featurestore.ledger import (
     Record,
     commit,
@@ -22,13 +29,16 @@ from featurestore.ledger import (
     read_record,
     withdraw_held,
 )
+from featurestore.names import check_name
 from featurestore.plan import Unit
 from featurestore.publish import publish
+from featurestore.shard_values import wrong_values
 from featurestore.shards import describe_shard
 from featurestore.storage import Storage
-from featurestore.stored_manifest import MANIFEST_ARRAY
+from featurestore.stored_manifest import read_stored_manifest, store_manifest
 
 COPIERS = 4
+REMEDY = "`fs verify --repair` before copying"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +67,11 @@ def copy_key(
     Raises:
         KeyNotFound: the source has no such key.
         StoreError: the target has a key of that name that differs.
-        CorruptData: an object of the source does not match its checksum; nothing damaged is copied.
+        ConfigError: the key's name is none.
+        CorruptData: an object of the source does not match its checksum, cannot be decoded, or is none of the
+            key's; nothing damaged is copied.
     """
-    info = read_key(source, model, dataset)
+    info = read_key(source, check_name(model, "model"), check_name(dataset, "dataset"))
     group = layout.group_document(info.to_attributes())
     name = f"{info.path}/zarr.json"
     present = target.get(name)
@@ -67,20 +79,23 @@ def copy_key(
         raise StoreError(
             f"{target.url}: has another key {info.path} already; remove it with `fs rm`, or copy elsewhere"
         )
+    manifest = read_stored_manifest(source, info)
+    records = read_ledger(source, info.path)
+    copier = _Copier(source, target, info, records)
+    committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
+    for unit in committed:
+        copier.check(records[unit.index], unit.index)
     put_root_documents(target, info)
     put_documents(target, info)
-    _copy_object(source, target, f"{info.path}/{columns.entry_name(MANIFEST_ARRAY, 0)}")
-    for ids in columns.column_objects(ID_ARRAY, info.n_rows):
-        _copy_object(source, target, f"{info.path}/{ids}")
+    store_manifest(target, info, manifest)
+    if not _has_ids(target, info, copier.ids):
+        put_ids(target, info, copier.ids)
     copy_history(source, target, info.path)
-    records = read_ledger(source, info.path)
     held = read_ledger(target, info.path)
-    committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
     wanted = [u for u in committed if not _covers(held.get(u.index), records[u.index])]
     if on_unit:
         for _ in range(len(info.units) - len(wanted)):
             on_unit()
-    copier = _Copier(source, target, info, records)
     copier.copy(wanted, on_unit)
     if not target.put(name, group, if_absent=True) and read_key(target, model, dataset) != info:
         raise StoreError(f"{target.url}: another key {info.path} was made there meanwhile; copy elsewhere")
@@ -102,8 +117,31 @@ class _Copier:
         self.target = target
         self.info = info
         self.records = records
+        self.ids = read_ids(source, info)
         self.claims = Claims(target, info.path)
         self.n_copied = self.n_by_others = self.n_withdrawn = self.n_bytes = 0
+
+    def check(self, record: Record, unit: int) -> None:
+        """Refuse a record of other objects, layers or rows than its unit's.
+
+        Raises:
+            CorruptData: what it names.
+        """
+        _ = record.places_of_rows
+        expected = unit_objects(self.info, record.layers, unit)
+        others = sorted(set(record.objects) ^ expected)
+        if record.unit != unit:
+            problem = f"it is that of unit {record.unit}"
+        elif not set(record.layers) <= set(self.info.layers):
+            problem = f"it has layers {record.layers}, the key {list(self.info.layers)}"
+        elif others:
+            problem = f"it {'lacks' if others[0] in expected else 'names'} {others[0]!r}"
+        else:
+            return
+        raise CorruptData(
+            f"{self.source.url}: the record of unit {unit} of {self.info.path} is none of this unit: "
+            f"{problem}; {REMEDY}"
+        )
 
     def copy(self, units: Sequence[Unit], on_unit: Callable[[], None] | None) -> None:
         def is_committed(unit: Unit) -> bool:
@@ -138,6 +176,7 @@ class _Copier:
         key, index = self.info.path, unit.index
         while True:
             record = self.records[index]
+            self.check(record, index)
             there = read_record(self.target, key, index)
             if there is not None and any(
                 there.objects.get(name, stored) != stored for name, stored in record.objects.items()
@@ -155,10 +194,7 @@ class _Copier:
                 return
             if now == record:
                 bad = next(n for n, size in zip(record.objects, copied, strict=True) if size is None)
-                raise CorruptData(
-                    f"{self.source.url}: {key}/{bad} does not match its record; `fs verify --repair` before "
-                    "copying"
-                )
+                raise CorruptData(f"{self.source.url}: {key}/{bad} does not match its record; {REMEDY}")
             self.records[index] = now  # done again while it was being copied
         if not self.claims.holds(index):
             raise ClaimLost
@@ -167,12 +203,25 @@ class _Copier:
         self.n_bytes += sum(o.n_bytes for o in record.objects.values())
 
     def _object(self, record: Record, name: str) -> int | None:
-        """Bytes copied; None where the source's object is not what the record says."""
+        """Bytes copied; None where the source's object is not what the record says.
+
+        Raises:
+            CorruptData: it is, and holds no values of this unit.
+        """
         data = self.source.get(f"{self.info.path}/{name}")
         if data is None or not record.objects[name].matches(
             describe_shard(data, self.info.shard_chunks(name))
         ):
             return None
+        rows = slice(record.first_row, record.first_row + record.n_rows)
+        try:
+            complaint = wrong_values(self.info, name, data, record.rows, self.ids[rows] != "")
+        except Exception as error:  # whatever a decoder may raise
+            if other := not_damage(error):
+                raise other from error
+            complaint = " ".join(str(error).split())[:160] or type(error).__name__
+        if complaint:
+            raise CorruptData(f"{self.source.url}: {self.info.path}/{name}: {complaint}; {REMEDY}")
         self.target.put(f"{self.info.path}/{name}", data)
         return len(data)
 
@@ -188,9 +237,8 @@ def _covers(there: Record | None, record: Record) -> bool:
     )
 
 
-def _copy_object(source: Storage, target: Storage, key: str) -> None:
-    data = source.get(key)
-    if data is None:
-        raise CorruptData(f"{source.url}: {key} is missing; `fs verify --repair` before copying")
-    if target.get(key) != data:
-        target.put(key, data)
+def _has_ids(target: Storage, info: KeyInfo, ids: np.ndarray) -> bool:
+    try:
+        return bool(np.array_equal(read_ids(target, info), ids))
+    except CorruptData:
+        return False

@@ -30,6 +30,10 @@ class StoreError(UserError, OSError):
     """A store that cannot be read or written."""
 
 
+class NotPlain(StoreError):
+    """A link, a pipe or the like where a store has a file or a folder."""
+
+
 class UnknownFormat(StoreError):
     """A key of a later format version than this program reads."""
 

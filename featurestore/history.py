@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from featurestore import columns
+from featurestore.blame import not_damage
 from featurestore.calls import Call
 from featurestore.key import LISTERS, KeyInfo
 from featurestore.ledger import read_ledger
@@ -57,13 +58,15 @@ def read_histories(storage: Storage, paths: Iterable[str]) -> dict[str, list[Cal
 
 
 def copy_history(source: Storage, target: Storage, path: str) -> None:
-    """Give the target's key the history of the source's."""
+    """Give the target's key the history of the source's; a damaged entry becomes one that says it is lost."""
     numbers = _numbers(source.children(f"{path}/{HISTORY_ARRAY}/c"))
+    found = {n: data for n in sorted(numbers) if (data := source.get(_name(path, n))) is not None}
     if numbers:
         target.put(f"{path}/{HISTORY_ARRAY}/zarr.json", history_document())
-    for n in numbers:
-        data = source.get(_name(path, n))
-        if data is not None and target.get(_name(path, n)) != data:
+    for n, data in found.items():
+        if _decode(data) is _LOST:
+            give_up_entry(target, _name(path, n))
+        elif target.get(_name(path, n)) != data:
             target.put(_name(path, n), data)
     # What was done to an earlier copy is undone by copying again.
     for n in _numbers(target.children(f"{path}/{HISTORY_ARRAY}/c")):
@@ -112,5 +115,7 @@ def _decode(data: bytes | None) -> Call:
         return _LOST
     try:
         return Call.from_json(json.loads(columns.decode_text(data)))
-    except (ValueError, RuntimeError):
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        if other := not_damage(error):
+            raise other from error
         return _LOST

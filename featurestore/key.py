@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from featurestore import columns, layout
-from featurestore.errors import CorruptData, KeyNotFound, UnknownFormat
+from featurestore.errors import CorruptData, KeyNotFound, NotPlain, UnknownFormat
 from featurestore.plan import Segment, Unit, units_of
 from featurestore.storage import Storage
 
@@ -260,6 +260,12 @@ def _frame_shape(value: Any, n_features: int) -> layout.FrameShape:
     )
 
 
+def unit_objects(info: KeyInfo, layers: Iterable[int], unit: int) -> set[str]:
+    """The objects of one unit of these layers, by name below the key: what its record names, and no other."""
+    names = [layout.layer_chunk, *([layout.frames_chunk] if info.frames is not None else [])]
+    return {name(layer, unit) for layer in layers for name in names}
+
+
 def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
     """Read a key's attributes.
 
@@ -315,12 +321,23 @@ def attributes_of(document: bytes) -> Mapping[str, Any]:
     return attributes
 
 
-def key_names(storage: Storage) -> list[tuple[str, str]]:
-    """All *(model, dataset)* pairs that there is a document of, sorted, whatever that says."""
+def key_names(storage: Storage) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
+    """All *(model, dataset)* pairs that there is a document of, sorted, whatever that says.
+
+    Returns:
+        The pairs, and (model, "…") → why the folder of a model is not looked into.
+    """
     with ThreadPoolExecutor(LISTERS) as pool:
-        names = _candidates(storage, pool)
-        there = pool.map(lambda name: storage.get(f"{name[0]}/{name[1]}/zarr.json") is not None, names)
-        return sorted(name for name, is_key in zip(names, there, strict=True) if is_key)
+        names, unlisted = _candidates(storage, pool)
+        there = pool.map(lambda name: _is_key(storage, *name), names)
+        return sorted(name for name, is_key in zip(names, there, strict=True) if is_key), unlisted
+
+
+def _is_key(storage: Storage, model: str, dataset: str) -> bool:
+    try:
+        return storage.get(f"{model}/{dataset}/zarr.json") is not None
+    except NotPlain:
+        return True  # it is one, or stands for one
 
 
 def list_keys(storage: Storage) -> list[tuple[str, str]]:
@@ -341,17 +358,28 @@ def find_keys(storage: Storage) -> tuple[list[KeyInfo], dict[tuple[str, str], st
         keep anybody from the others.
     """
     with ThreadPoolExecutor(LISTERS) as pool:
-        names = _candidates(storage, pool)
+        names, unreadable = _candidates(storage, pool)
         found = list(pool.map(lambda name: _read_if_key(storage, *name), names))
     sound = [k for k in found if isinstance(k, KeyInfo)]
-    unreadable = {n: k for n, k in zip(names, found, strict=True) if isinstance(k, str)}
+    unreadable |= {n: k for n, k in zip(names, found, strict=True) if isinstance(k, str)}
     return sorted(sound, key=lambda k: (k.model, k.dataset)), dict(sorted(unreadable.items()))
 
 
-def _candidates(storage: Storage, pool: ThreadPoolExecutor) -> list[tuple[str, str]]:
+def _candidates(
+    storage: Storage, pool: ThreadPoolExecutor
+) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
+    """Names of what may be keys, and (model, "…") → why the folder of a model is not looked into."""
+
+    def listed(model: str) -> list[str] | str:
+        try:
+            return storage.children(model)
+        except NotPlain as error:
+            return str(error)
+
     models = [m for m in storage.children("") if m != "zarr.json"]
-    datasets = pool.map(storage.children, models)
-    return [(m, d) for m, ds in zip(models, datasets, strict=True) for d in ds if d != "zarr.json"]
+    datasets = list(zip(models, pool.map(listed, models), strict=True))
+    names = [(m, d) for m, ds in datasets if not isinstance(ds, str) for d in ds if d != "zarr.json"]
+    return names, {(m, "…"): why for m, why in datasets if isinstance(why, str)}
 
 
 def _read_if_key(storage: Storage, model: str, dataset: str) -> KeyInfo | str | None:
@@ -359,7 +387,7 @@ def _read_if_key(storage: Storage, model: str, dataset: str) -> KeyInfo | str | 
         return read_key(storage, model, dataset)
     except KeyNotFound:
         return None
-    except (CorruptData, UnknownFormat) as error:
+    except (CorruptData, NotPlain, UnknownFormat) as error:
         return str(error)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, StoreError
 
 MAX_NAME_CHARACTERS = 128
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]*")
 # Names Windows keeps for devices, whatever their suffix; and names that Zarr gives a meaning to.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
+# Parts of a path that lead elsewhere, or nowhere.
+_LEADING_OUT = frozenset(("", ".", ".."))
 _ZARR = {"zarr.json", "c", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 
 
@@ -44,3 +46,27 @@ def suggest_name(name: str) -> str:
     if safe.split(".")[0].lower() in _RESERVED or safe.lower() in _ZARR:
         safe = f"x-{safe}"
     return safe
+
+
+def object_parts(key: str, url: str) -> list[str]:
+    """The parts of an object's name below a root, where they lead to one place below it and to no other.
+
+    Args:
+        key: names between single ``/``.
+        url: the root, for the message.
+
+    Raises:
+        StoreError: a part is empty, ``.`` or ``..``, or there is a NUL or a backslash, a separator elsewhere.
+    """
+    parts = key.split("/")
+    if not _LEADING_OUT.isdisjoint(parts) or "\\" in key or "\0" in key:
+        raise StoreError(
+            f"object name {key!r} might lie outside the store {url}: expected names between single slashes, "
+            "none of them '.' or '..', without backslash and NUL; refused"
+        )
+    return parts
+
+
+def prefix_parts(prefix: str, url: str) -> list[str]:
+    """`object_parts` of a prefix: none of the root's own, "", and one ``/`` may stand at the end."""
+    return object_parts(prefix.removesuffix("/"), url) if prefix else []

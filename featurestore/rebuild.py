@@ -33,7 +33,8 @@ from featurestore.key import (
 )
 from featurestore.ledger import FAILED, STATUS_OK, Record, read_sound_records
 from featurestore.plan import Unit
-from featurestore.shards import describe_shard, values_complaint
+from featurestore.shard_values import wrong_values
+from featurestore.shards import describe_shard
 from featurestore.storage import Storage
 
 
@@ -301,7 +302,7 @@ def _complaint(
     info: KeyInfo, name: str, data: bytes, rows: Mapping[str, Sequence[Any]], owned: np.ndarray
 ) -> str | None:
     try:
-        return values_complaint(info, name, data, rows, owned)
+        return wrong_values(info, name, data, rows, owned)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
         if other := not_damage(error):
             raise other from error

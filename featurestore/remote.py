@@ -21,6 +21,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from featurestore.errors import StoreError
+from featurestore.names import object_parts, prefix_parts
 from featurestore.remote_errors import explain, is_outage, is_unsupported, names_no_bucket
 from featurestore.remote_settings import (
     OPEN_RETRY_S,
@@ -138,7 +139,7 @@ class ObjectStorage:
 
     def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Storage.objects`."""
-        start = self._path(prefix) if prefix else None
+        start = self._prefix(prefix)
         with self._explained(f"cannot list {prefix or 'the keys'}", listing=True):
             for page in self._obs.list(self._client(), start):
                 for found in page:
@@ -146,11 +147,16 @@ class ObjectStorage:
 
     def children(self, prefix: str) -> list[str]:
         """See `Storage.children`."""
-        start = self._path(prefix) if prefix else None
+        start = self._prefix(prefix)
         with self._explained(f"cannot list {prefix or 'the keys'}", listing=True):
             found = self._obs.list_with_delimiter(self._client(), start)
         paths = [*found["common_prefixes"], *(o["path"] for o in found["objects"])]
         return sorted({p.rstrip("/").rpartition("/")[2] for p in paths})
+
+    def strangers(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """See `Storage.strangers`: a bucket holds objects only."""
+        self._prefix(prefix)
+        return iter(())
 
     def zarr_store(self) -> ZarrStore:
         """See `Storage.zarr_store`.
@@ -192,9 +198,11 @@ class ObjectStorage:
         return True
 
     def _path(self, key: str) -> str:
-        if any(part in ("", ".", "..") for part in key.rstrip("/").split("/")):
-            raise StoreError(f"{key!r} would lie outside the store {self.url}; refused")
-        return key.rstrip("/")
+        object_parts(key, self.url)
+        return key
+
+    def _prefix(self, prefix: str) -> str | None:
+        return "/".join(prefix_parts(prefix, self.url)) or None
 
     def _client(self, put_steps: int = 0) -> Any:
         """The client for reading, or for uploads of so many `PUT_STEP_BYTES`.
@@ -273,7 +281,7 @@ class _Reader(zarr.storage.ObjectStore[Any]):
             StoreError: the store did not answer, or refused.
         """
         with self._storage._explained(f"cannot read {key}"):
-            return await super().get(key, prototype, byte_range)
+            return await super().get(self._storage._path(key), prototype, byte_range)
 
 
 _OPEN: dict[tuple[str, tuple[tuple[str, str], ...]], ObjectStorage] = {}

@@ -8,16 +8,13 @@ object has been checked, the values are put in place at once. Anything else goes
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
 
-from featurestore import layout
-from featurestore.key import KeyInfo
-from featurestore.layout import LayerShape, checked_values, encode_layer
-from featurestore.ledger import STATUS_OK, StoredObject
+from featurestore.layout import LayerShape, checked_values, decode_layer, encode_layer
+from featurestore.ledger import StoredObject
 
 CRC_BYTES = 4
 _LITTLE_ENDIAN = sys.byteorder == "little"
@@ -109,35 +106,6 @@ def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
     return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}", sums=f"{sums:08x}")
 
 
-def values_complaint(
-    info: KeyInfo, name: str, data: bytes, rows: Mapping[str, Sequence[Any]], owned: np.ndarray
-) -> str | None:
-    """What is wrong with the values of one shard, given the facts of its unit's rows.
-
-    Args:
-        info: the key.
-        name: object below the key.
-        data: its bytes.
-        rows: column → one value per row, as in a record.
-        owned: bool `[n_rows]`, which rows are somebody's.
-    """
-    ok = np.array(rows["status"], dtype=object) == STATUS_OK
-    if name.startswith("frames_"):
-        assert info.frames is not None
-        total = sum(n or 0 for n in rows["n_frames"])
-        frames = layout.decode_frames(info.frames, data)[:total]
-        if len(frames) < total or not np.isfinite(frames).all():
-            return "frames are missing or not finite"
-        return None
-    values = layout.decode_layer(info.shape, data)[: len(ok)]
-    finite = np.isfinite(values).all(axis=(1, 2))
-    if (ok & owned & ~finite).any():
-        return f"{int((ok & owned & ~finite).sum())} rows with status ok hold values that are not finite"
-    if (~ok & owned & ~np.isnan(values).all(axis=(1, 2))).any():
-        return "failed rows hold values"
-    return None
-
-
 def scatter_plan(shape: LayerShape, n_rows: int, out: np.ndarray) -> list[np.ndarray] | None:
     """Buffers that an object's bytes, read in order, put straight into place.
 
@@ -221,7 +189,7 @@ def decode_layer_into(shape: LayerShape, data: bytes, n_rows: int, out: np.ndarr
     index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=offset)
     expected = _expected_index(shape, n_chunks)
     if shape.codec != "fast" or len(data) < n_chunks * stored or (index != expected).any():
-        out[...] = layout.decode_layer(shape, data)[:n_rows]
+        out[...] = decode_layer(shape, data)[:n_rows]
         return
     # [chunk, bytes of values] without each chunk's checksum → [chunk, row, functional, feature]
     chunks = np.frombuffer(data, np.uint8, count=n_chunks * stored).reshape(n_chunks, stored)

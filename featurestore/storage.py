@@ -6,19 +6,23 @@ part. Zarr reads the same objects through `zarr_store`. Remote roots are in `fea
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 import zarr.storage
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from featurestore import beneath
 from featurestore.errors import StoreError
+from featurestore.names import object_parts, prefix_parts
 
 PARTIAL_SUFFIX = ".partial"
 FOLDER_TRIES = 20
@@ -26,7 +30,11 @@ REMOTE_SCHEMES = ("s3", "gs", "az")
 
 
 class Storage(Protocol):
-    """What every kind of root can do. Keys are ``/``-separated paths below the root."""
+    """What every kind of root can do.
+
+    Keys are ``/``-separated paths below the root. One that could lead elsewhere is refused with a
+    `StoreError`, see `featurestore.names.object_parts`.
+    """
 
     @property
     def url(self) -> str:
@@ -46,6 +54,9 @@ class Storage(Protocol):
 
     def children(self, prefix: str) -> list[str]:
         """Sorted names one level below ``prefix/``."""
+
+    def strangers(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Those of `objects` that are none, each with what it is: links, pipes and devices in a folder."""
 
     def zarr_store(self) -> ZarrStore:
         """The same root as a read-only Zarr store."""
@@ -82,30 +93,42 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
 
 
 class LocalStorage:
-    """A folder on a local or shared file system."""
+    """A folder on a local or shared file system. It may be a symbolic link; none inside it is followed."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
+        self._root = str(self.root)
 
     @property
     def url(self) -> str:
         """The folder's absolute path."""
-        return str(self.root)
-
-    def _path(self, key: str) -> Path:
-        path = Path(os.path.normpath(self.root / key))
-        if not path.is_relative_to(self.root):
-            raise StoreError(f"{key!r} would lie outside the store {self.root}; refused")
-        return path
+        return self._root
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
+        return self._read(object_parts(key, self._root), key, None)
+
+    def _read(self, parts: list[str], key: str, byte_range: ByteRequest | None) -> bytes | None:
         try:
-            return self._path(key).read_bytes()
+            file, size = beneath.open_file(self._root, parts)
+            try:
+                start, stop = _span(byte_range, size)
+                data = os.pread(file, stop - start, start)
+                # The kernel moves 2 GB at a time at most, and a signal may end a read early.
+                while len(data) < stop - start:
+                    more = os.pread(file, stop - start - len(data), start + len(data))
+                    if not more:
+                        break
+                    data += more
+                return data
+            finally:
+                os.close(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except StoreError:
+            raise
         except OSError as error:
-            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
 
     def read_into(self, key: str, buffers: Sequence[np.ndarray[Any, Any]]) -> int | None:
         """Read an object straight into buffers, one after the other.
@@ -119,136 +142,266 @@ class LocalStorage:
             no such object.
         """
         try:
-            with open(self._path(key), "rb", buffering=0) as file:
+            file, size = beneath.open_file(self._root, object_parts(key, self._root))
+            try:
                 views: list[Any] = [memoryview(cast(Any, b)).cast("B") for b in buffers]
-                got = os.preadv(file.fileno(), views, 0)
+                got = os.preadv(file, views, 0)
                 wanted = sum(b.nbytes for b in buffers)
-                # The kernel moves 2 GB at a time at most, and a signal may end a read early.
-                while got < wanted:
+                while got < wanted:  # as in `_read`
                     rest, skip = [], got
                     for view in views:
                         if skip < len(view):
                             rest.append(view[skip:])
                         skip = max(0, skip - len(view))
-                    more = os.preadv(file.fileno(), rest, got)
+                    more = os.preadv(file, rest, got)
                     if not more:
                         break
                     got += more
-                return os.fstat(file.fileno()).st_size
+                return size
+            finally:
+                os.close(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except StoreError:
+            raise
         except OSError as error:
-            raise StoreError(f"cannot read {self._path(key)}: {error.strerror}") from error
+            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Storage.put`; temporary file, fsync, rename, fsync of the folder."""
-        path = self._path(key)
+        parts = object_parts(key, self._root)
+        path = f"{self._root}/{key}"
         try:
             for _ in range(FOLDER_TRIES):
                 # Another process removes folders that are empty, and may have taken the temporary file for
                 # that of a killed writer.
                 with contextlib.suppress(FileNotFoundError):
-                    return self._put(path, data, if_absent)
-            return self._put(path, data, if_absent)
+                    return self._put(parts, data, if_absent)
+            return self._put(parts, data, if_absent)
         except (FileExistsError, NotADirectoryError):
             raise StoreError(f"cannot write {path}: a file stands where a folder is needed") from None
+        except StoreError:
+            raise
         except OSError as error:
             raise StoreError(
                 f"cannot write {path}: {error.strerror}; nothing stored before is lost, "
                 "mend it and run the same command again"
             ) from error
 
-    def _put(self, path: Path, data: bytes, if_absent: bool) -> bool:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+    def _put(self, parts: list[str], data: bytes, if_absent: bool) -> bool:
+        name = parts[-1]
+        temporary = f".{name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
+        folder = beneath.open_folder(self._root, parts[:-1], make=True)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if if_absent:
-                try:
-                    # link() fails where the name exists, on every POSIX file system, NFS included.
-                    os.link(temporary, path)
-                except FileExistsError:
-                    return False  # at that moment: it may be gone again by now
-            else:
-                temporary.replace(path)
+            beneath.refuse_occupied(folder, name, "/".join((self._root, *parts)))
+            try:
+                with open(beneath.create_file(folder, temporary), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if if_absent:
+                    try:
+                        # link() fails where the name exists, on every POSIX file system, NFS included.
+                        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+                    except FileExistsError:
+                        return False  # at that moment: it may be gone again by now
+                else:
+                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder)
+            beneath.sync_folder(folder)
         finally:
-            with contextlib.suppress(NotADirectoryError):
-                temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+            os.close(folder)
         return True
 
     def delete(self, key: str) -> None:
-        """See `Storage.delete`; folders left empty are removed."""
-        path = self._path(key)
+        """See `Storage.delete`; a link is removed itself, and folders left empty are."""
+        parts = object_parts(key, self._root)
         try:
-            path.unlink(missing_ok=True)
+            folder = beneath.open_folder(self._root, parts[:-1])
+            try:
+                os.unlink(parts[-1], dir_fd=folder)
+            finally:
+                os.close(folder)
         except NotADirectoryError:
             return
+        except FileNotFoundError:
+            pass
+        except StoreError:
+            raise
         except OSError as error:
-            raise StoreError(f"cannot delete {path}: {error.strerror}") from error
+            raise StoreError(f"cannot delete {self._root}/{key}: {error.strerror}") from error
         # A folder that is not empty, or that somebody else removes or fills just now, is none of ours.
         with contextlib.suppress(OSError):
-            parent = path.parent
-            while parent != self.root and parent.is_relative_to(self.root):
-                parent.rmdir()
-                parent = parent.parent
+            for depth in range(len(parts) - 1, 0, -1):
+                os.rmdir("/".join((self._root, *parts[:depth])))
 
     def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Storage.objects`."""
-        stack = [self._path(prefix)]
+        for name, found in self._found(prefix):
+            yield name, found.st_size
+
+    def strangers(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """See `Storage.strangers`."""
+        for name, found in self._found(prefix):
+            what = beneath.describe(found.st_mode, f"{self._root}/{name}")
+            if what is not None:
+                yield name, what
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Everything below a prefix but folders, with its status; what a link points to is not looked at."""
+        stack = [prefix_parts(prefix, self._root)]
         while stack:
-            folder = stack.pop()
-            try:
+            parts = stack.pop()
+            found: list[tuple[str, os.stat_result]] = []
+            with self._listing(parts) as folder:
+                if folder is None:
+                    continue
                 # All names at once: what the caller does meanwhile must not change what is listed.
                 with os.scandir(folder) as entries:
-                    found = list(entries)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise StoreError(f"cannot list {folder}: {error.strerror}") from error
-            for entry in found:
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(Path(entry.path))
-                    continue
-                try:
-                    size = entry.stat(follow_symlinks=False).st_size
-                except FileNotFoundError:
-                    continue  # gone since: the others are there
-                except OSError as error:
-                    raise StoreError(f"cannot list {folder}: {error.strerror}") from error
-                yield Path(entry.path).relative_to(self.root).as_posix(), size
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            stack.append([*parts, entry.name])
+                            continue
+                        with contextlib.suppress(FileNotFoundError):  # gone since: the others are there
+                            found.append((entry.name, entry.stat(follow_symlinks=False)))
+            for name, status in found:
+                yield "/".join((*parts, name)), status
 
     def children(self, prefix: str) -> list[str]:
         """See `Storage.children`."""
-        folder = self._path(prefix)
+        with self._listing(prefix_parts(prefix, self._root)) as folder:
+            return [] if folder is None else sorted(os.listdir(folder))
+
+    @contextlib.contextmanager
+    def _listing(self, parts: list[str]) -> Iterator[int | None]:
+        """A folder opened to be listed; None where there is no such folder."""
         try:
-            return sorted(os.listdir(folder))
+            folder = beneath.open_listed(self._root, parts)
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            yield None
+            return
+        except StoreError:
+            raise
         except OSError as error:
-            raise StoreError(f"cannot list {folder}: {error.strerror}") from error
+            raise self._cannot_list(parts, error) from error
+        try:
+            yield folder
+        except OSError as error:
+            raise self._cannot_list(parts, error) from error
+        finally:
+            os.close(folder)
+
+    def _cannot_list(self, parts: list[str], error: OSError) -> StoreError:
+        return StoreError(f"cannot list {'/'.join((self._root, *parts))}: {error.strerror}")
 
     def zarr_store(self) -> ZarrStore:
         """See `Storage.zarr_store`."""
-        return zarr.storage.LocalStore(self.root, read_only=True)
+        return _Reader(self)
 
 
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable only once its folder is on disk. Some network file systems refuse to open a
-    # folder for this; they order metadata themselves.
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)
+def _span(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
+    """First byte and one past the last of what is asked of an object."""
+    match wanted:
+        case None:
+            return 0, size
+        case RangeByteRequest():
+            start = min(wanted.start, size)
+            return start, max(start, min(wanted.end, size))
+        case OffsetByteRequest():
+            return min(wanted.offset, size), size
+        case SuffixByteRequest():
+            return max(0, size - wanted.suffix), size
+        case _:
+            raise TypeError(f"expected a range of bytes, got {wanted!r}")
+
+
+class _Reader(zarr.storage.LocalStore):
+    """Zarr's view of a `LocalStorage`: read-only, and nothing through a link."""
+
+    def __init__(self, storage: LocalStorage) -> None:
+        super().__init__(storage.root, read_only=True)
+        self._storage = storage
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Reader, (self._storage,)
+
+    def with_read_only(self, read_only: bool = False) -> _Reader:
+        """Read-only is all there is.
+
+        Raises:
+            ValueError: something else is asked for.
+        """
+        if not read_only:
+            raise ValueError("a store is written through featurestore only")
+        return _Reader(self._storage)
+
+    def _bytes_of(
+        self, key: str, prototype: BufferPrototype | None, byte_range: ByteRequest | None
+    ) -> Buffer | None:
+        try:
+            data = self._storage._read(object_parts(key, self._storage.url), key, byte_range)
+        except StoreError as error:
+            if isinstance(error.__cause__, IsADirectoryError):
+                return None  # Zarr asks, and does not know
+            raise
+        return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """See `get`."""
+        return self._bytes_of(key, prototype, byte_range)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """The bytes of an object, or a range of them; None where there is no such object.
+
+        Raises:
+            StoreError: it cannot be read, or a symbolic link is in the way.
+        """
+        return await asyncio.to_thread(self._bytes_of, key, prototype, byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """`get` of several."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return await self.get(key, byte_range=RangeByteRequest(0, 0)) is not None
+
+    async def getsize(self, key: str) -> int:
+        """Its size in bytes."""
+        found = await self.get(key)
+        if found is None:
+            raise FileNotFoundError(key)
+        return len(found)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Names of all objects."""
+        for name, _ in self._storage.objects(""):
+            yield name
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Names of the objects below a folder."""
+        for name, _ in self._storage.objects(prefix):
+            yield name
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names in a folder."""
+        for name in self._storage.children(prefix):
+            yield name
 
 
 _MEMORY_ROOTS: dict[str, dict[str, Buffer]] = {}
@@ -271,11 +424,12 @@ class MemoryStorage:
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
-        found = self._objects.get(key)
+        found = self._objects.get(self._checked(key))
         return None if found is None else found.to_bytes()
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Storage.put`."""
+        self._checked(key)
         buffer = default_buffer_prototype().buffer.from_bytes(data)
         if if_absent:
             return self._objects.setdefault(key, buffer) is buffer
@@ -284,19 +438,28 @@ class MemoryStorage:
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`."""
-        self._objects.pop(key, None)
+        self._objects.pop(self._checked(key), None)
 
     def objects(self, prefix: str) -> Iterator[tuple[str, int]]:
         """See `Storage.objects`."""
-        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        start = "".join(f"{part}/" for part in prefix_parts(prefix, self.url))
         for key, value in sorted(self._objects.items()):
             if key.startswith(start):
                 yield key, len(value)
 
     def children(self, prefix: str) -> list[str]:
         """See `Storage.children`."""
-        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        start = "".join(f"{part}/" for part in prefix_parts(prefix, self.url))
         return sorted({k[len(start) :].split("/")[0] for k in self._objects if k.startswith(start)})
+
+    def strangers(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """See `Storage.strangers`."""
+        prefix_parts(prefix, self.url)
+        return iter(())
+
+    def _checked(self, key: str) -> str:
+        object_parts(key, self.url)
+        return key
 
     def zarr_store(self) -> ZarrStore:
         """See `Storage.zarr_store`."""

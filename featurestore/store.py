@@ -49,7 +49,7 @@ def open_store(url: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> S
     document = storage.get("zarr.json")
     if document is None:
         raise StoreError(f"{storage.url}: no feature store here; `fs extract --store` makes one")
-    if _is_other_node(document) and not key_names(storage):
+    if _is_other_node(document) and not key_names(storage)[0]:
         raise StoreError(
             f"{storage.url}: this Zarr node is not the root of a feature store; give the folder that holds "
             "MODEL/DATASET"

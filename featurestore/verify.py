@@ -25,7 +25,7 @@ from featurestore import columns, layout
 from featurestore.blame import not_damage
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
 from featurestore.documents import key_document, key_documents, ledger_document_before, put_attributes
-from featurestore.errors import CorruptData
+from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
 from featurestore.ids import ID_ARRAY
 from featurestore.key import KeyInfo, attributes_of, read_key
@@ -43,7 +43,8 @@ from featurestore.ledger import (
 from featurestore.plan import Unit
 from featurestore.publish import columns_of, is_whole
 from featurestore.rebuild import contradicted, restored_key
-from featurestore.shards import describe_shard, values_complaint
+from featurestore.shard_values import wrong_values
+from featurestore.shards import describe_shard
 from featurestore.storage import PARTIAL_SUFFIX, Storage
 from featurestore.store import Features
 from featurestore.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
@@ -53,6 +54,7 @@ SHOWN_ROWS = 8
 # Looks at what seems damaged in what others may be writing, and the pause between them.
 LOOKS = 3
 LOOK_AGAIN_S = 0.2
+OWN_FILE = "put the file or folder itself there, or remove it, and verify again"
 
 
 def verify_key(
@@ -77,6 +79,9 @@ def verify_key(
         KeyNotFound: there is no such key.
     """
     report = KeyReport(key=f"{model}/{dataset}")
+    if found := _obstacles(storage, report.key):
+        _block(storage, report, found, repair=repair)
+        return report
     info, problem = _read_and_compare(storage, model, dataset)
     if problem is not None:
         finding = Finding(
@@ -105,6 +110,43 @@ def verify_key(
     return report
 
 
+def _obstacles(storage: Storage, path: str) -> dict[str, str]:
+    """Links, pipes and the like where a file or folder of a key belongs: name below the key → what it is."""
+    prefix = f"{path}/"
+    try:
+        found = {k.removeprefix(prefix): what for k, what in storage.strangers(path)}
+    except NotPlain as error:  # the folder itself, or that of its model
+        return {"": str(error)}
+    return {name: what for name, what in sorted(found.items()) if _is_ours(name.partition("/")[0])}
+
+
+def _is_ours(array: str) -> bool:
+    fixed = {
+        "zarr.json",
+        *columns.ROW_TYPES,
+        LEDGER_ARRAY,
+        SEALED_ARRAY,
+        CLAIMS_ARRAY,
+        MANIFEST_ARRAY,
+        HISTORY_ARRAY,
+    }
+    return array in fixed or layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
+
+
+def _block(storage: Storage, report: KeyReport, found: Mapping[str, str], *, repair: bool) -> None:
+    """Say what is in the way: nothing is read through it, and so no value of the key is checked."""
+    for name, what in found.items():
+        message = f"{what}, where a file or folder of the key belongs; no value was checked" if name else what
+        object_ = f"{report.key}/{name}".rstrip("/")
+        finding = Finding(kind="damaged", key=report.key, unit=None, object=object_, message=message)
+        report.findings.append(finding)
+        if repair:
+            report.unrepaired.append(f"not repaired: {finding.object}; {OWN_FILE}")
+    with contextlib.suppress(StoreError):
+        features = Features(storage, read_key(storage, *report.key.split("/")))
+        report.n_units, report.n_committed = len(features.info.units), len(features.units)
+
+
 def _read_and_compare(storage: Storage, model: str, dataset: str) -> tuple[KeyInfo | None, str | None]:
     """The attributes of a key as its document tells them, and what is wrong with that document."""
     info, problem = None, None
@@ -130,7 +172,10 @@ class _Checker:
         self.doubted = doubted
         self.report = report
         self.units = info.units
-        self.present = {k.removeprefix(f"{info.path}/"): n for k, n in storage.objects(info.path)}
+        prefix = f"{info.path}/"
+        self.strangers = {k.removeprefix(prefix): what for k, what in storage.strangers(info.path)}
+        listed = {k.removeprefix(prefix): n for k, n in storage.objects(info.path)}
+        self.present = {k: n for k, n in listed.items() if k not in self.strangers}
         self.expected: set[str] = {"zarr.json"}
 
     def check(self, on_unit: Callable[[], None] | None) -> None:
@@ -369,7 +414,7 @@ class _Checker:
                 findings.append(self._finding("changed", u, name, f"recorded {recorded}, found {found}"))
                 continue
             try:
-                complaint = values_complaint(self.info, name, data, record.rows, owned)
+                complaint = wrong_values(self.info, name, data, record.rows, owned)
             except Exception as error:  # whatever a decoder may raise
                 _raise_if_not_damage(error)
                 findings.append(self._finding("damaged", u, name, _brief(error)))
@@ -435,6 +480,8 @@ class _Checker:
                 torn.setdefault(int(index), []).append(name)
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
+        for name, what in sorted(self.strangers.items()):
+            self._find("foreign", None, name, f"{what}, which is never followed; left alone")
         for u, names in torn.items():
             try:  # committed since the ledger was read?
                 record = read_record(self.storage, self.info.path, u)

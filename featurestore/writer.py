@@ -34,7 +34,7 @@ from featurestore.ledger import (
     withdraw_held,
 )
 from featurestore.manifest import Manifest
-from featurestore.names import check_name
+from featurestore.names import check_name, object_parts
 from featurestore.places import Places
 from featurestore.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
 from featurestore.publish import publish
@@ -516,11 +516,21 @@ def _prune(storage: Storage, info: KeyInfo, gone: set[str]) -> None:
 
 
 def delete_key(storage: Storage, model: str, dataset: str) -> None:
-    """Remove a key and all its objects; its group document first, so that a torn removal shows as none."""
+    """Remove a key and all its objects; its group document first, so that a torn removal shows as none.
+
+    A symbolic link inside the key is removed itself, and never what it points to.
+
+    Raises:
+        StoreError: the key's folder, or its model's, is a link; or the key holds a file whose name is none of
+            an object. Nothing is removed then.
+    """
     key = f"{check_name(model, 'model')}/{check_name(dataset, 'dataset')}"
+    names = [name for name, _ in storage.objects(key)]
+    for name in names:
+        object_parts(name, storage.url)
     storage.delete(f"{key}/zarr.json")
     with ThreadPoolExecutor(DELETERS) as pool:
-        list(pool.map(storage.delete, [name for name, _ in storage.objects(key)]))
+        list(pool.map(storage.delete, names))
     if storage.children(model) == ["zarr.json"]:
         storage.delete(f"{model}/zarr.json")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.cells import cell_len
 
-from featurestore.errors import CorruptData
+from featurestore.errors import CorruptData, NotPlain
 from featurestore.manifest import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
 from studies.progress import counting, shares_done
@@ -304,11 +304,17 @@ def verify_store(
     out = console()
     store = open_store(url)
     # Keys that cannot be read, too: it is these that this is for.
-    keys = _of(store, key_names(store.storage), model, dataset)
+    names, unlisted = key_names(store.storage)
+    keys = _of(store, [*names, *unlisted], model, dataset)
     above = verify_root(store.storage, [m for m, _ in keys], repair=repair)
     for finding in above:
         out.print(f"{finding}")
     intact = repair or not above
+    for (m, _), why in unlisted.items():
+        if model in (None, m):
+            out.print(f"damaged: {m}: {why}")
+            intact = False
+    keys = [name for name in keys if name not in unlisted]
     for m, d in keys:
         with counting(f"verifying {m}/{d}", _n_units(store, m, d), quiet=quiet) as step:
             report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
@@ -338,7 +344,7 @@ def _n_units(store: Store, model: str, dataset: str) -> int:
 
     try:
         return len(read_key(store.storage, model, dataset).units)
-    except CorruptData:
+    except (CorruptData, NotPlain):
         return 0
 
 
@@ -394,13 +400,14 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
 
 def remove_keys(url: str, model: str, dataset: str) -> None:
     """Remove one key."""
-    from featurestore.key import key_names
+    from featurestore.key import read_key
     from featurestore.store import open_store
     from featurestore.writer import delete_key
 
     store = open_store(url)
-    # A wrong name is an error, not a success; a key that cannot be read can be removed all the same.
-    _of(store, key_names(store.storage), model, dataset)
+    # A key that cannot be read can be removed all the same.
+    if "zarr.json" not in store.storage.children(f"{model}/{dataset}"):
+        read_key(store.storage, model, dataset)  # says so: a wrong name is an error, not a success
     delete_key(store.storage, model, dataset)
     console().print(f"{model}/{dataset} removed from {store.url}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -89,14 +90,47 @@ def test_a_large_object(storage: Storage) -> None:
     assert list(storage.objects("m")) == [("m/d/layer_00/c/0/0/0", len(data))]
 
 
-def test_keys_outside_the_root_are_refused(storage: Storage) -> None:
-    if isinstance(storage, MemoryStorage):
-        pytest.skip("a dictionary has no outside")
-    for key in ("../x", "a/../../x"):
+@pytest.mark.parametrize(
+    "key",
+    ["../x", "a/../../x", "a/../b", "..", "/a", "/etc/passwd", "a//b", "./a", "a/.", "a\\..\\b", "a\0b", ""],
+)
+def test_names_that_may_lie_outside_the_root_are_refused(storage: Storage, key: str) -> None:
+    storage.put("b", b"mine")
+    operations: list[Callable[[], object]] = [
+        lambda: storage.get(key),
+        lambda: storage.put(key, b"x"),
+        lambda: storage.put(key, b"x", if_absent=True),
+        lambda: storage.delete(key),
+    ]
+    if key:  # as a prefix it is the root
+        operations += [
+            lambda: list(storage.objects(key)),
+            lambda: storage.children(key),
+            lambda: list(storage.strangers(key)),
+        ]
+    for operation in operations:
         with pytest.raises(StoreError, match="outside the store"):
-            storage.put(key, b"x")
+            operation()
+    for name in (f"{key}/", f"a/{key}"):
         with pytest.raises(StoreError, match="outside the store"):
-            storage.get(key)
+            storage.get(name)
+    assert list(storage.objects("")) == [("b", 4)]
+    assert storage.get("b") == b"mine"
+
+
+def test_zarr_is_handed_nothing_from_outside_the_root(storage: Storage) -> None:
+    storage.put("b", b"mine")
+    prototype = default_buffer_prototype()
+    for key in ("../x", "a/../b", "/b", "a//b"):
+        # Memory is a dictionary of names, of which none is like this.
+        with contextlib.suppress(StoreError):
+            assert zarr.core.sync.sync(storage.zarr_store().get(key, prototype)) is None
+            assert isinstance(storage, MemoryStorage)
+
+
+def test_an_ordinary_root_holds_no_strangers(filled: Storage) -> None:
+    assert list(filled.strangers("")) == []
+    assert list(filled.strangers("tiny/calls")) == []
 
 
 def test_the_same_url_is_the_same_root(storage: Storage) -> None:
@@ -215,9 +249,9 @@ def test_if_absent_of_an_object_that_is_deleted_just_then_is_no_error(
     storage.put("claims/0", b"theirs")
     link = os.link
 
-    def link_then_gone(source: object, target: object) -> None:
+    def link_then_gone(source: object, target: object, **folders: object) -> None:
         try:
-            link(source, target)  # type: ignore[arg-type]
+            link(source, target, **folders)  # type: ignore[arg-type]
         except FileExistsError:
             storage.delete("claims/0")
             raise
