@@ -16,6 +16,7 @@ from zarr import Array as ZarrArray
 from featurestore import layout, shards
 from featurestore.blame import damage_in, first_of, not_damage
 from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
 from featurestore.ledger import StoredObject, read_record
 from featurestore.positions import as_position, as_positions
@@ -121,6 +122,33 @@ class Layer:
         wanted = self.rows[positions]
         ordered, first, back = np.unique(wanted, return_index=True, return_inverse=True)
         return self._read(ordered, self._ok[positions[first]])[back]
+
+    def sound(self, rows: slice | np.ndarray) -> np.ndarray:
+        """`numpy`, where every row holds what its status says: numbers, or NaN alone where its audio failed.
+
+        For what is handed on to others, and what is computed without looking at single rows.
+
+        Args:
+            rows: a slice, or positions.
+
+        Raises:
+            CorruptData: see `numpy`; or a row holds something else.
+        """
+        values = self.numpy(rows)
+        ok = self._ok[rows]
+        finite = np.isfinite(values).all(axis=(1, 2))
+        wrong = np.where(ok, ~finite, False)
+        if not ok.all():
+            wrong |= ~ok & ~np.isnan(values).all(axis=(1, 2))
+        if wrong.any():
+            i = int(wrong.argmax())
+            name = read_ids(self.storage, self.info)[self.rows[rows][i]]
+            said = "is ok and holds NaN or infinity" if ok[i] else "failed and yet holds numbers"
+            raise CorruptData(
+                f"{self.storage.url}: {self.info.path}, layer {self.layer}: utterance {name!r} {said}; "
+                "`fs verify` says what is damaged, `fs verify --repair` mends it"
+            )
+        return values
 
     def dask(self) -> DaskArray:
         """A lazy float32 array of the same shape; every chunk lies in one shard."""
