@@ -246,6 +246,8 @@ def from_csv_text(text: str, *, source: str) -> Manifest:
     """
     _check_cells(text, source)
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+    if table["utterance_id"].duplicated().any():
+        raise ManifestError(f"{source}: an utterance_id stands twice")
     found: dict[str, str] = {}
     if FOUND_COLUMN in table:
         column = table.pop(FOUND_COLUMN)

@@ -23,7 +23,7 @@ from featurestore.calls import Call
 from featurestore.claims import CLAIMS_ARRAY, Claims, clear_done_claims, live_claims
 from featurestore.decoding import NOT_STORED, parsed_json
 from featurestore.errors import CorruptData, ManifestError
-from featurestore.exchange import export, format_names
+from featurestore.exchange import export, format_names, import_
 from featurestore.history import HISTORY_ARRAY, MOST_CHARACTERS, read_history, record_call
 from featurestore.ledger import Record
 from featurestore.manifest import from_csv_text, from_table, to_csv_text
@@ -433,7 +433,7 @@ def manifest_text(*rows: str, header: str = "") -> str:
         (manifest_text("u,/a,,,,,,x,y"), "row 2 has another number of cells"),
         (manifest_text("u,/a,,,,,,x", ""), "row 3 has another number of cells"),
         (manifest_text('u,"/a,,,,,,x'), "not a readable table"),
-        (manifest_text("u,/a,,,,,,x", "u,/b,,,,,,x"), "stands already in row 2"),
+        (manifest_text("u,/a,,,,,,x", "u,/b,,,,,,x"), "an utterance_id stands twice"),
         (manifest_text("u,/a,x,,,,,x"), "start_s 'x' is not a number of seconds"),
         (manifest_text("u,/a,,1e300,,,,x"), "end_s '1e300' is not a number of seconds"),
         (manifest_text("u,/a,,,1e300,,,x"), "channel '1e300'; expected a whole number"),
@@ -459,8 +459,8 @@ def test_what_we_write_of_a_manifest_is_read_back() -> None:
 
 
 def test_many_problems_are_counted_and_few_kept() -> None:
-    text = manifest_text(*["u,,x,,,dev,,"] * 5_000)
-    with pytest.raises(ManifestError, match=r"^s: 19999 problems: row 2: .*; and 19979 more$"):
+    text = manifest_text(*[f"u{i},,x,,,dev,," for i in range(5_000)])
+    with pytest.raises(ManifestError, match=r"^s: 15000 problems: row 2: .*; and 14980 more$"):
         from_csv_text(text, source="s")
 
 
@@ -641,6 +641,26 @@ def test_a_call_longer_than_is_kept_is_noted_without_its_words(made: Features) -
     record_call(storage, made.info, Call(words=("extract", "x" * MOST_CHARACTERS)))
     record_call(storage, made.info, Call(words=("extract", "y")))
     assert [c.words for c in read_history(storage, "m/d")] == [(), ("extract", "y")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("duration_s", "inf", "duration_s is inf; expected 0 to 1e\\+10"),
+        ("duration_s", "-1", "duration_s is -1"),
+        ("n_frames", "-2", "n_frames is -2; expected -1 to"),
+    ],
+)
+def test_no_import_writes_a_record_that_none_can_read(
+    tmp_path: Path, name: str, value: str, said: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **{"0": np.zeros((1, 2), np.float32)})
+    (tmp_path / "m.csv").write_text("utterance_id,path\nu,/a.wav\n")
+    (tmp_path / "ids.csv").write_text(f"position,utterance_id,{name}\n0,u,{value}\n")
+    given = {"manifest": tmp_path / "m.csv", "id_map": tmp_path / "ids.csv", "model": "m", "dataset": "d"}
+    with pytest.raises(CorruptData, match=rf"row 0 \('u'\): {said}"):
+        import_(tmp_path / "a.npz", tmp_path / "store", format="npz", **given)  # type: ignore[arg-type]
+    assert not (tmp_path / "store").exists()
 
 
 def test_json_is_standard_json() -> None:
