@@ -154,6 +154,15 @@ def test_what_shrinks_well_and_is_small_is_read() -> None:
     assert (columns.decode_column("status", len(status), objects) == status).all()
 
 
+def test_records_of_a_key_of_which_every_row_failed_are_read() -> None:
+    rows, n_units = 2200, 32  # of one message: 20 MB that shrink 400 times
+    names = [json.dumps([f"{unit * rows + i}" for i in range(rows)]) for unit in range(n_units)]
+    written = [name + json.dumps([f"failed: {'x' * 260}"] * rows) for name in names]
+    data = columns.encode_sealed(written)["c/0/0"]
+    assert sum(map(len, written)) > max(16 * MIB, 200 * len(data))
+    assert columns.decode_sealed(0, {0: data})[:n_units] == written
+
+
 IDS = [f"u{i}" for i in range(columns.ROWS_PER_CHUNK)]
 GOOD = packed(texts(*IDS))
 
