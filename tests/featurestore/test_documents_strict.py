@@ -31,6 +31,7 @@ from featurestore.storage import MemoryStorage
 from featurestore.store import Features
 from featurestore.stored_manifest import manifest_object, read_stored_manifest
 from featurestore.verify import verify_key
+from tests.featurestore.exchange.keys import read_key, write_key
 from tests.featurestore.made_key import key
 
 MIB = 2**20
@@ -547,6 +548,24 @@ def _read_as(features: Features, rows: list[int], said: str) -> None:
     layer._is_worth_whole = lambda rows: False  # type: ignore[method-assign]
     with pytest.raises(CorruptData, match=said):
         layer.numpy(rows)
+
+
+def test_frames_of_the_next_unit_are_never_handed_out(tmp_path: Path) -> None:
+    room = layout.room_for(8 * 30, 6, "float32")
+    shape = layout.FrameShape(n_features=6, unit_frames=room, dtype="float32")
+    write_key(tmp_path, frames=shape, layers=(0,), failed=())
+    layer = read_key(tmp_path).layer(0)
+    assert layer.frames_of(slice(6, 8)).shape == (21 + 22, 6)
+    layer.n_frames = layer.n_frames.copy()
+    layer.n_frames[7] = room
+    with pytest.raises(
+        CorruptData, match=f"frames_00 cannot be read .*more frames than the {room} of a shard"
+    ):
+        layer.frames_of(slice(6, 8))
+    document = tmp_path / "tiny/calls/frames_00/zarr.json"
+    document.write_text(document.read_text().replace("little", "big"))
+    with pytest.raises(CorruptData, match="not what the key's attributes call for"):
+        layer.frames_of(slice(0, 2))
 
 
 SMALL = layout.LayerShape(n_functionals=1, n_features=4, unit_rows=8, codec="small", chunk_rows=4)
