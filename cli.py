@@ -577,6 +577,8 @@ def info(store: str, model: str | None, dataset: str | None) -> None:
 def verify(store: str, workers: int | None, **options: Any) -> None:
     """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
 
+    It finds damage, and is no signature: who makes a store on purpose can make one that passes.
+
     After --repair the same `fs extract` as before does again exactly what was damaged. With --audio it also
     exits with 1 when audio is other than was embedded, or is not there to be compared.
     """

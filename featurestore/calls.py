@@ -8,14 +8,15 @@ of the environment, and of a call only what decides the outcome.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from featurestore.decoding import parsed_json
 from featurestore.errors import ConfigError
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
@@ -24,6 +25,7 @@ from featurestore.printable import json_text
 BESIDE_SUFFIX = ".command.json"
 # Commands that make a table or a key. A store of somebody else cannot have a report print any other.
 _COMMANDS = ("extract", "import", "manifest")
+_SHA256 = re.compile(r"[0-9a-f]{0,64}")
 
 
 class Slot(Enum):
@@ -61,14 +63,17 @@ class TableRecord:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TableRecord:
-        """Inverse of `to_json`."""
-        return cls(
-            path=str(value["path"]),
-            n_rows=int(value["n_rows"]),
-            sha256=str(value["sha256"]),
-            made_by=_words(value["made_by"]),
-            is_changed=bool(value["is_changed"]),
-        )
+        """Inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+        """
+        fields = {name: value[name] for name in ("path", "n_rows", "sha256", "is_changed")}
+        if [type(v) for v in fields.values()] != [str, int, str, bool] or fields["n_rows"] < 0:
+            raise TypeError("a field of another type")
+        if not _SHA256.fullmatch(fields["sha256"]):
+            raise ValueError("not hexadecimal digits of a SHA-256")
+        return cls(**fields, made_by=_words(value["made_by"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,7 @@ class Call:
             return cls(
                 words=_words(value["words"]),
                 table=None if table is None else TableRecord.from_json(table),
-                follows_unrecorded=bool(value.get("follows_unrecorded", False)),
+                follows_unrecorded=value.get("follows_unrecorded") is True,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the record of a call ({error})") from error
@@ -186,7 +191,7 @@ def _beside(table: Path) -> Path:
 def _read_beside(table: Path) -> tuple[tuple[Word, ...], str] | None:
     """Words of the call that wrote a table, and the table's hash then; None where that is not known."""
     try:
-        content = json.loads(_beside(table).read_text(encoding="utf-8"))
+        content = parsed_json(_beside(table).read_text(encoding="utf-8"))
         return _words(content["words"]), str(content["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -203,7 +208,7 @@ def _word_to_json(word: Word) -> str | dict[str, str]:
 
 def _words(value: Iterable[Any]) -> tuple[Word, ...]:
     """Raises ValueError, KeyError or TypeError where these are no words."""
-    if isinstance(value, str) or not all(isinstance(w, str | dict) for w in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(w, str | dict) for w in value):
         raise TypeError("expected a list of words")
     words = tuple(w if isinstance(w, str) else Slot(w["slot"]) for w in value)
     if words and words[0] not in _COMMANDS:

@@ -23,9 +23,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from featurestore import columns
+from featurestore.decoding import parsed_json
 from featurestore.errors import StoreError
 from featurestore.plan import Unit
 from featurestore.storage import Storage
@@ -42,6 +43,8 @@ WAIT_S = 0.5
 # The ledger is held for as long as it takes to write it.
 LEDGER_WAIT_S = 0.05
 WAITING = None
+# Of a claim, which is some 200.
+MOST_CHARACTERS = 2**13
 # Tries at a claim that was let go of just when it was looked at.
 TRIES = 20
 
@@ -317,10 +320,11 @@ def clear_done_claims(storage: Storage, key: str, is_done: Callable[[int], bool]
     """
     folder = f"{key}/{CLAIMS_ARRAY}/c"
     for name in storage.children(folder):
-        if not name.isdigit():
+        unit = columns.entry_number(name)
+        if unit is None:
             continue
         before = storage.get(f"{folder}/{name}")
-        if before is None or not (_of_dead_process(_decode(before)) or is_done(int(name))):
+        if before is None or not (_of_dead_process(_decode(before)) or is_done(unit)):
             continue
         if storage.get(f"{folder}/{name}") == before:
             storage.delete(f"{folder}/{name}")
@@ -329,15 +333,15 @@ def clear_done_claims(storage: Storage, key: str, is_done: Callable[[int], bool]
 def live_claims(storage: Storage, key: str) -> set[int]:
     """Units of a key with a claim whose owner may be alive: on another machine nobody can tell."""
     folder = f"{key}/{CLAIMS_ARRAY}/c"
-    units = [int(n) for n in storage.children(folder) if n.isdigit()]
-    return {u for u in units if not _of_dead_process(_decode(storage.get(f"{folder}/{u}")))}
+    units = [columns.entry_number(n) for n in storage.children(folder)]
+    return {u for u in units if u is not None and not _of_dead_process(_decode(storage.get(f"{folder}/{u}")))}
 
 
 def _of_dead_process(text: str) -> bool:
-    try:
-        claim = json.loads(text)
-        host, pid = claim["host"], int(claim["pid"])
-    except (ValueError, KeyError, TypeError):
+    claim = _claim(text)
+    host, pid = claim.get("host"), claim.get("pid")
+    # os.kill takes 0 and negative numbers for groups of processes, and C's int alone.
+    if not isinstance(host, str) or type(pid) is not int or not 0 < pid < 2**31:
         return True  # not a claim at all
     if host != _machine():
         return False
@@ -351,10 +355,17 @@ def _of_dead_process(text: str) -> bool:
 
 
 def _owner(text: str) -> str | None:
+    owner = _claim(text).get("worker")
+    return owner if isinstance(owner, str) else None
+
+
+def _claim(text: str) -> dict[str, Any]:
+    """What a claim says; nothing where it is none."""
     try:
-        return str(json.loads(text)["worker"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        claim = parsed_json(text) if len(text) <= MOST_CHARACTERS else None
+    except ValueError:
+        return {}
+    return claim if isinstance(claim, dict) else {}
 
 
 def _decode(data: bytes | None) -> str:
@@ -362,5 +373,5 @@ def _decode(data: bytes | None) -> str:
         return ""
     try:
         return columns.decode_text(data, compress=False)
-    except (ValueError, UnicodeDecodeError):
+    except ValueError:
         return ""

@@ -12,6 +12,7 @@ inner chunks behind the end are not stored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,17 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from featurestore.encoded import chunk_of, chunks_of, document_of, set_chunk
+from featurestore.decoding import (
+    FREE_BYTES,
+    Allowance,
+    chunk_places,
+    decompressed,
+    inner_chunks,
+    numbers_in,
+    texts_in,
+    without_checksum,
+)
+from featurestore.encoded import chunk_of, chunks_of, document_of
 
 LEDGER_ARRAY = "ledger"
 ROW_ARRAYS: dict[str, tuple[str, Any]] = {
@@ -39,9 +50,14 @@ ROWS_PER_CHUNK = 2**13
 # 4,096 units hold four million rows. The ledger is always read whole: few chunks of many units.
 UNITS_PER_OBJECT = 2**12
 UNITS_PER_CHUNK = 2**8
+# Of the sealed ledger: a million units, which hold a thousand million rows.
+MOST_UNIT_OBJECTS = 2**8
+# Most that a value of a column takes: a million rows that failed for one reason shrink to nearly nothing.
+FREE_BYTES_PER_ROW = 128
 # The records of a whole key stand in one object: a second copy outlives a bad sector under the first.
 SEALED_COPIES = 2
 _VALUE_CODECS = (ZstdCodec(level=3), Crc32cCodec())
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,14 @@ class _Grid:
 def entry_name(array: str, index: int | str) -> str:
     """Object of one entry in an array of one entry per chunk (ledger, claims, manifest), below the key."""
     return f"{array}/c/{index}"
+
+
+def entry_number(name: str) -> int | None:
+    """The number that the last part of an `entry_name` is; None where it is none that we write.
+
+    `str.isdigit` takes ``²`` and ``٣`` too, and ``007`` names another object than 7 does.
+    """
+    return int(name) if _NUMBER.fullmatch(name) else None
 
 
 def column_document(array: str, n_rows: int) -> bytes:
@@ -89,14 +113,45 @@ def decode_column(array: str, n_rows: int, objects: Mapping[str, bytes]) -> np.n
     """Inverse of `encode_column`: `[n_rows]`, fill value where there is no object.
 
     Raises:
-        ValueError: bytes do not match their checksum.
+        ValueError: bytes do not match their checksum, or are no column of this length.
     """
-    store = MemoryStore()
-    target = _column(store, array, n_rows)
-    for name, data in objects.items():
-        set_chunk(store, name.removeprefix(f"{array}/"), data)
-    values = np.asarray(target[:])
-    return values.astype(object) if ROW_TYPES[array][0] == "string" else values
+    parts = {name: decode_column_object(array, n_rows, name, data) for name, data in objects.items()}
+    values = _filled(array, n_rows)
+    for i, name in enumerate(column_objects(array, n_rows)):
+        if name in parts:
+            values[i * ROWS_PER_OBJECT :][:ROWS_PER_OBJECT] = parts[name]
+    return values
+
+
+def decode_column_object(array: str, n_rows: int, name: str, data: bytes) -> np.ndarray:
+    """The values of the rows that one object of a column holds, `[ROWS_PER_OBJECT]`, less in the last one.
+
+    Raises:
+        ValueError: see `decode_column`.
+    """
+    number = entry_number(name.removeprefix(f"{array}/c/"))
+    if number is None or not 0 <= number * ROWS_PER_OBJECT < n_rows:
+        raise ValueError(f"{name} is no object of a column of {n_rows} rows")
+    n_here = min(ROWS_PER_OBJECT, n_rows - number * ROWS_PER_OBJECT)
+    allowance = Allowance(len(data), max(FREE_BYTES, FREE_BYTES_PER_ROW * n_here))
+    is_text = ROW_TYPES[array][0] == "string"
+    found: dict[int, np.ndarray] = {}
+    for i, chunk in inner_chunks(data, ROWS_PER_OBJECT // ROWS_PER_CHUNK):
+        content = decompressed(without_checksum(chunk), allowance)
+        if is_text:
+            found[i * ROWS_PER_CHUNK] = texts_in(content, ROWS_PER_CHUNK)
+        else:
+            found[i * ROWS_PER_CHUNK] = numbers_in(content, ROWS_PER_CHUNK, np.dtype(ROW_TYPES[array][0]))
+    values = _filled(array, n_here)
+    for first, part in found.items():
+        rows = values[first : first + ROWS_PER_CHUNK]
+        rows[:] = part[: len(rows)]
+    return values
+
+
+def _filled(array: str, n_rows: int) -> np.ndarray:
+    dtype, fill = ROW_TYPES[array]
+    return np.full(n_rows, fill, dtype=object if dtype == "string" else dtype)
 
 
 def sealed_document(n_units: int) -> bytes:
@@ -120,28 +175,38 @@ def decode_sealed(copy: int, objects: Mapping[int, bytes], damaged: set[int] | N
     """The texts of one copy, from its objects by their place along the units.
 
     Args:
-        copy: which.
+        copy: which; its number is in the objects' names only.
         objects: place along the units → bytes.
-        damaged: takes up the units of inner chunks that cannot be read, "" stands there; None raises.
+        damaged: where given, what cannot be read does not raise: the numbers of its units, of a whole
+            inner chunk or object, are added here, and "" stands for each.
 
     Raises:
-        ValueError: bytes do not match their checksum.
+        ValueError: bytes do not match their checksum, or are no sealed ledger.
     """
     if not objects:
         return []
-    store = MemoryStore()
-    target = _sealed(store, (max(objects) + 1) * UNITS_PER_OBJECT)
+    if not all(0 <= place < MOST_UNIT_OBJECTS for place in objects):
+        raise ValueError(f"more than {MOST_UNIT_OBJECTS * UNITS_PER_OBJECT} units in copy {copy}")
+    texts = [""] * ((max(objects) + 1) * UNITS_PER_OBJECT)
     for place, data in objects.items():
-        set_chunk(store, f"c/{copy}/{place}", data)
-    if damaged is None:
-        return [str(t) for t in np.asarray(target[copy, :])]
-    texts: list[str] = []
-    for first in range(0, target.shape[1], UNITS_PER_CHUNK):
+        first = place * UNITS_PER_OBJECT
+        allowance = Allowance(len(data))
         try:
-            texts += [str(t) for t in np.asarray(target[copy, first : first + UNITS_PER_CHUNK])]
-        except Exception:
-            texts += [""] * UNITS_PER_CHUNK
-            damaged |= set(range(first, first + UNITS_PER_CHUNK))
+            chunks = chunk_places(data, UNITS_PER_OBJECT // UNITS_PER_CHUNK)
+        except ValueError:
+            if damaged is None:
+                raise
+            damaged.update(range(first, first + UNITS_PER_OBJECT))
+            continue
+        for i, (start, stop) in chunks.items():
+            units = slice(first + i * UNITS_PER_CHUNK, first + (i + 1) * UNITS_PER_CHUNK)
+            try:
+                content = decompressed(without_checksum(data[start:stop]), allowance)
+                texts[units] = texts_in(content, UNITS_PER_CHUNK).tolist()
+            except ValueError:
+                if damaged is None:
+                    raise
+                damaged.update(range(units.start, units.stop))
     return texts
 
 
@@ -169,13 +234,12 @@ def decode_text(data: bytes, *, compress: bool = True) -> str:
     """Inverse of `encode_text`.
 
     Raises:
-        ValueError: the bytes do not match their checksum.
+        ValueError: the bytes do not match their checksum, or are no such chunk.
     """
-    store = MemoryStore()
-    target = _texts(store, 1, compress=compress)
-    set_chunk(store, "c/0", data)
-    # Not target[0]: formatting a 0-d text array takes seconds per megabyte.
-    return str(np.asarray(target[:])[0])
+    content = without_checksum(data)
+    if compress:
+        content = decompressed(content, Allowance(len(data)))
+    return str(texts_in(content, 1)[0])
 
 
 def _column(store: MemoryStore, array: str, n_rows: int, *, write_empty: bool = False) -> zarr.Array[Any]:

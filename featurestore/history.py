@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from featurestore import columns
-from featurestore.blame import not_damage
 from featurestore.calls import Call
+from featurestore.decoding import parsed_json
 from featurestore.key import LISTERS, KeyInfo
 from featurestore.ledger import read_ledger
 from featurestore.storage import Storage
@@ -24,6 +24,8 @@ from featurestore.storage import Storage
 HISTORY_ARRAY = "history"
 # The array has one length for good. Beyond it nothing is noted: no key is made by a thousand calls.
 MOST_CALLS = 1024
+# Of one call; a longer one is noted as one whose words are not kept.
+MOST_CHARACTERS = 2**18
 _LOST = Call(words=())
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 
@@ -36,7 +38,10 @@ def record_call(storage: Storage, info: KeyInfo, call: Call) -> None:
         begun_before = not call.makes_key or bool(read_ledger(storage, info.path))
         call = Call(words=call.words, table=call.table, follows_unrecorded=begun_before)
         storage.put(f"{info.path}/{HISTORY_ARRAY}/zarr.json", history_document(), if_absent=True)
-    data = columns.encode_text(json.dumps(call.to_json(), ensure_ascii=False))
+    text = json.dumps(call.to_json(), ensure_ascii=False)
+    if len(text) > MOST_CHARACTERS:
+        call, text = _LOST, json.dumps(_LOST.to_json())
+    data = columns.encode_text(text)
     while (not history or history[-1] != call) and len(history) < MOST_CALLS:
         if storage.put(_name(info.path, len(history)), data, if_absent=True):
             return
@@ -114,8 +119,7 @@ def _decode(data: bytes | None) -> Call:
     if data is None:
         return _LOST
     try:
-        return Call.from_json(json.loads(columns.decode_text(data)))
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        if other := not_damage(error):
-            raise other from error
+        text = columns.decode_text(data)
+        return _LOST if len(text) > MOST_CHARACTERS else Call.from_json(parsed_json(text))
+    except ValueError:
         return _LOST

@@ -219,7 +219,7 @@ def _names(name: str, value: Any, most: int) -> tuple[str, ...]:
 def _layers(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_LAYERS:
         raise TypeError(f"attribute layers: expected a list of 1 to {MOST_LAYERS} numbers")
-    found = tuple(_whole("layers", k, 0, MOST_LAYERS) for k in value)
+    found = tuple(_whole("layers", k, 0, MOST_LAYERS - 1) for k in value)
     if sorted(set(found)) != list(found):
         raise ValueError("attribute layers: expected rising numbers, each once")
     return found

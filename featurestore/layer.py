@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zarr import Array as ZarrArray
 from featurestore import layout, shards
 from featurestore.blame import damage_in, first_of, not_damage
 from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
 from featurestore.ledger import StoredObject, read_record
 from featurestore.positions import as_position, as_positions
@@ -30,6 +32,8 @@ SPARSE = 2
 LOCAL_READERS = 4
 REMOTE_READERS = 8
 PAGE_BYTES = 4096
+# What a Zarr document says of the values of an array, besides its shape.
+_OF_VALUES = ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "storage_transformers")
 
 
 class Layer:
@@ -119,6 +123,33 @@ class Layer:
         ordered, first, back = np.unique(wanted, return_index=True, return_inverse=True)
         return self._read(ordered, self._ok[positions[first]])[back]
 
+    def sound(self, rows: slice | np.ndarray) -> np.ndarray:
+        """`numpy`, where every row holds what its status says: numbers, or NaN alone where its audio failed.
+
+        For what is handed on to others, and what is computed without looking at single rows.
+
+        Args:
+            rows: a slice, or positions.
+
+        Raises:
+            CorruptData: see `numpy`; or a row holds something else.
+        """
+        values = self.numpy(rows)
+        ok = self._ok[rows]
+        finite = np.isfinite(values).all(axis=(1, 2))
+        wrong = np.where(ok, ~finite, False)
+        if not ok.all():
+            wrong |= ~ok & ~np.isnan(values).all(axis=(1, 2))
+        if wrong.any():
+            i = int(wrong.argmax())
+            name = read_ids(self.storage, self.info)[self.rows[rows][i]]
+            said = "is ok and holds NaN or infinity" if ok[i] else "failed and yet holds numbers"
+            raise CorruptData(
+                f"{self.storage.url}: {self.info.path}, layer {self.layer}: utterance {name!r} {said}; "
+                "`fs verify` says what is damaged, `fs verify --repair` mends it"
+            )
+        return values
+
     def dask(self) -> DaskArray:
         """A lazy float32 array of the same shape; every chunk lies in one shard."""
         import dask.array as da
@@ -202,9 +233,14 @@ class Layer:
         assert self._frame_start is not None
         starts = self._frame_start[chosen]
         path = f"{self.info.path}/{layout.frames_name(self.layer)}"
+        begin, end = int(starts.min()), int((starts + counts).max())
+        shape, units = self._frame_shape(), self.rows[chosen] // self.info.shape.unit_rows
+        if (starts + counts > (units + 1) * shape.unit_frames).any():  # there begin other utterances' frames
+            error = ValueError(f"more frames than the {shape.unit_frames} of a shard")
+            raise damaged(self.storage, path, error)
+        document = _frames_document(shape, -(-self.info.n_rows // self.info.shape.unit_rows))
         try:
-            begin, end = int(starts.min()), int((starts + counts).max())
-            block = np.asarray(open_array(self.storage, path)[begin:end], dtype=np.float32)
+            block = np.asarray(_open_as(self.storage, path, document)[begin:end], dtype=np.float32)
         except Exception as error:
             raise damaged(self.storage, path, error) from error
         parts = [block[s - begin : s - begin + n] for s, n in zip(starts, counts, strict=True)]
@@ -276,7 +312,8 @@ class Layer:
         if few:
             positions = np.concatenate([np.arange(p.start, p.stop) for p in few])
             try:
-                out[positions] = self.zarr.oindex[rows[positions]]
+                array = _open_as(self.storage, self.path, _layer_document(self.info.shape, self.info.n_rows))
+                out[positions] = array.oindex[rows[positions]]
             except Exception as error:
                 raise damaged(self.storage, self.path, error) from error
             # Zarr reads a shard that is not there as NaN: rows that are ok never hold one.
@@ -406,6 +443,26 @@ def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
         return zarr.open_array(storage.zarr_store(), path=path, mode="r", zarr_format=3)
     except Exception as error:
         raise damaged(storage, path, error) from error
+
+
+_layer_document = lru_cache(maxsize=16)(layout.layer_document)
+_frames_document = lru_cache(maxsize=16)(layout.frames_document)
+
+
+def _open_as(storage: Storage, path: str, document: bytes) -> ZarrArray[Any]:
+    """`open_array`, where its document says of the values what `document` says; longer it may be.
+
+    Raises:
+        CorruptData: see `open_array`; or values are stored otherwise than the key's attributes call for, and
+            would be read as others.
+    """
+    array = open_array(storage, path)
+    found, wanted = json.loads(json.dumps(array.metadata.to_dict())), json.loads(document)
+    (n, *row), (n_wanted, *row_wanted) = found["shape"], wanted["shape"]
+    if n < n_wanted or row != row_wanted or any(found.get(k) != wanted.get(k) for k in _OF_VALUES):
+        error = ValueError("its zarr.json is not what the key's attributes call for")
+        raise damaged(storage, path, error)
+    return array
 
 
 def read_row(storage: Storage, array: ZarrArray[Any], row: int) -> np.ndarray:

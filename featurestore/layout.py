@@ -20,6 +20,7 @@ import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import MemoryStore
 
+from featurestore.decoding import check_shard
 from featurestore.encoded import chunk_of, chunks_of, document_of, set_chunk
 from featurestore.errors import ConfigError
 
@@ -97,6 +98,11 @@ class FrameShape:
     dtype: DTypeName = "float16"
     chunk_frames: int = 0
 
+    @property
+    def n_chunks(self) -> int:
+        """Inner chunks that the index of a shard has room for."""
+        return self.unit_frames // self.chunk_frames
+
     def __post_init__(self) -> None:
         if not self.chunk_frames:
             object.__setattr__(self, "chunk_frames", choose_chunk_frames(self.n_features, self.dtype))
@@ -154,8 +160,10 @@ def decode_frames(shape: FrameShape, data: bytes) -> np.ndarray:
     """Inverse of `encode_frames`: `[unit_frames, features]`, NaN where nothing was written.
 
     Raises:
-        ValueError: the bytes do not match their checksums.
+        ValueError: the bytes do not match their checksums, or are no shard of this shape.
     """
+    row_bytes = shape.n_features * np.dtype(shape.dtype).itemsize
+    check_shard(data, shape.n_chunks, shape.chunk_frames * row_bytes)
     store = MemoryStore()
     array = _create_frames(store, shape, 1)
     set_chunk(store, "c/0/0", data)
@@ -170,7 +178,7 @@ def layer_name(layer: int) -> str:
 def parse_layer_name(name: str) -> int | None:
     """Inverse of `layer_name`; None for any other array."""
     digits = name.removeprefix("layer_")
-    return int(digits) if name.startswith("layer_") and digits.isdigit() else None
+    return int(digits) if name.startswith("layer_") and digits.isascii() and digits.isdigit() else None
 
 
 def layer_chunk(layer: int, unit: int) -> str:
@@ -227,8 +235,10 @@ def decode_layer(shape: LayerShape, data: bytes) -> np.ndarray:
     """Inverse of `encode_layer`: `[unit_rows, functionals, features]`, NaN where nothing was written.
 
     Raises:
-        ValueError: the bytes do not match their checksums.
+        ValueError: the bytes do not match their checksums, or are no shard of this shape.
     """
+    rows = shape.chunk_rows if shape.n_chunks else shape.unit_rows
+    check_shard(data, shape.n_chunks, rows * shape.row_bytes, compressed=shape.codec == "small")
     store = MemoryStore()
     array = _create_layer(store, shape, shape.unit_rows)
     set_chunk(store, "c/0/0/0", data)

@@ -12,7 +12,7 @@ that has an entry in ``ledger`` again, which counts.
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from featurestore import columns
+from featurestore import columns, layout
 from featurestore.blame import not_damage
 from featurestore.claims import Claims, holding, holding_ledger
+from featurestore.decoding import parsed_json
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.fingerprint import canonical_json
 from featurestore.key import read_key
+from featurestore.manifest import MOST_SECONDS
 from featurestore.places import Places
 from featurestore.plan import Unit
 from featurestore.storage import Storage
@@ -38,6 +40,15 @@ STATUS_ARRAY = "status"
 READERS = 16
 STATUS_OK = "ok"
 FAILED = "failed: "
+# Bounds of a record. Rows of a unit: a unit is held in memory, all layers of it. Row numbers: those of Zarr's
+# 64-bit indices and far from their end. Bytes of an object: a terabyte.
+MOST_ROWS = 2**20
+MOST_FIRST_ROW = 2**50
+MOST_LAYER = 999
+MOST_BYTES = 2**40 - 1
+MOST_FRAMES = 2**31 - 1  # of an utterance: the column is int32
+_CRC = re.compile(r"[0-9a-f]{8}")
+_PLACE_COLUMNS = ("path", "n_bytes", "mtime_ns", "file", "start_s", "end_s", "channel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,29 +151,121 @@ class Record:
         return canonical_json(raw)
 
     @classmethod
-    def from_json(cls, text: str) -> Record:
+    def from_json(cls, text: str, unit: int | None = None) -> Record:
         """Inverse of `to_json`; fields of later versions are ignored.
 
+        Args:
+            text: as kept.
+            unit: the unit in whose place it stands; None where that is not known.
+
         Raises:
-            ValueError: the text is not a record.
+            ValueError: the text is not a record, contradicts itself, or is that of another unit.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
-            names = {f.name for f in dataclasses.fields(cls)}
-            known = {k: v for k, v in raw.items() if k in names}
-            known["objects"] = {
-                name: StoredObject(n_bytes=o["n_bytes"], crc32c=o["crc32c"], sums=o.get("sums", ""))
-                for name, o in raw["objects"].items()
-            }
-            record = cls(**known)
-            for name in columns.ROW_ARRAYS:
-                if len(record.rows[name]) != record.n_rows:
-                    raise TypeError(f"{len(record.rows[name])} values of {name}, {record.n_rows} rows")
-            if record.places is not None and len(record.places["file"]) != record.n_rows:
-                raise TypeError(f"{len(record.places['file'])} places, {record.n_rows} rows")
-            return record
+            record = cls(**_checked(parsed_json(text)))
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a ledger record: {error}") from error
+        if unit is not None and record.unit != unit:
+            raise ValueError(f"not a ledger record: that of unit {record.unit} in the place of unit {unit}")
+        return record
+
+
+def _checked(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `Record` from its JSON: of their types, in their ranges, each fitting the others.
+
+    Types and ranges of columns are looked at by C code alone: a key may have a million rows.
+
+    Raises:
+        TypeError, KeyError, AttributeError: they are not.
+    """
+    unit = _whole(raw["unit"], 0, MOST_FIRST_ROW, "unit")
+    n_rows = _whole(raw["n_rows"], 1, MOST_ROWS, "n_rows")
+    layers = _list_of(raw["layers"], {int}, "layers")
+    if layers != sorted(set(layers)) or not all(0 <= k <= MOST_LAYER for k in layers):
+        raise TypeError(f"layers that are not sorted numbers from 0 to {MOST_LAYER}")
+    objects = {name: _stored_object(name, o) for name, o in raw["objects"].items()}
+    values = {layout.layer_chunk(k, unit) for k in layers}
+    if objects.keys() not in (values, values | {layout.frames_chunk(k, unit) for k in layers}):
+        raise TypeError(f"objects that are not those of its {len(layers)} layers")
+    known: dict[str, Any] = {
+        "unit": unit,
+        "first_row": _whole(raw["first_row"], 0, MOST_FIRST_ROW, "first_row"),
+        "n_rows": n_rows,
+        "layers": layers,
+        "objects": objects,
+        "rows": _rows(raw["rows"], n_rows, has_frames=len(objects) > len(values)),
+    }
+    for name in ("audio_s", "elapsed_s"):
+        if name in raw:
+            known[name] = raw[name]
+            if type(raw[name]) not in (int, float) or not -MOST_SECONDS <= raw[name] <= MOST_SECONDS:
+                raise TypeError(f"{name} is no number of seconds")
+    for name in ("started_at", "host"):
+        if name in raw:
+            known[name] = raw[name]
+            _list_of([raw[name]], {str}, name)
+    if "versions" in raw:
+        known["versions"] = dict(raw["versions"].items())
+        _list_of(list(known["versions"].values()), {str, int, float, type(None)}, "versions")
+    if raw.get("places") is not None:
+        known["places"] = _places(raw["places"], n_rows)
+    return known
+
+
+def _whole(value: Any, low: int, high: int, what: str) -> int:
+    if type(value) is not int or not low <= value <= high:  # True is an int to isinstance
+        raise TypeError(f"{what} is no whole number from {low} to {high}")
+    return value
+
+
+def _list_of(values: Any, types: set[type], what: str, n: int | None = None) -> list[Any]:
+    """`values`, if they are a list of these very types, and `n` long."""
+    if type(values) is not list or not set(map(type, values)) <= types:
+        raise TypeError(f"{what} of another type than expected")
+    if n is not None and len(values) != n:
+        raise TypeError(f"{len(values)} values of {what}, {n} rows")
+    return values
+
+
+def _stored_object(name: str, raw: Mapping[str, Any]) -> StoredObject:
+    crc32c, sums = raw["crc32c"], raw.get("sums", "")
+    _list_of([crc32c, sums], {str}, f"checksums of {name}")
+    if not _CRC.fullmatch(crc32c) or not (sums == "" or _CRC.fullmatch(sums)):
+        raise TypeError(f"checksums of {name} are not 8 hexadecimal digits")
+    return StoredObject(n_bytes=_whole(raw["n_bytes"], 0, MOST_BYTES, "n_bytes"), crc32c=crc32c, sums=sums)
+
+
+def _rows(raw: Mapping[str, Any], n_rows: int, *, has_frames: bool) -> dict[str, list[Any]]:
+    nothing = type(None)
+    ids = _list_of(raw["utterance_id"], {str}, "utterance_id", n_rows)
+    status = _list_of(raw["status"], {str}, "status", n_rows)
+    n_frames = _list_of(raw["n_frames"], {int, nothing}, "n_frames", n_rows)
+    duration_s = _list_of(raw["duration_s"], {int, float, nothing}, "duration_s", n_rows)
+    hashes = _list_of(raw["audio_hash"], {str}, "audio_hash", n_rows)
+    named = [i for i in ids if i]
+    if len(set(named)) != len(named):
+        raise TypeError("an utterance_id that stands twice")
+    for name, text in set(zip((bool(i) for i in ids), status, strict=True)):
+        # Rows that are nobody's, as those that were pruned before they were embedded, have none.
+        if text != STATUS_OK and not text.startswith(FAILED) and (name or text):
+            raise TypeError(f"status {text[:40]!r}")
+    counts = [n for n in n_frames if n is not None]
+    fewest = 0 if has_frames else -1  # -1: imported, and not known
+    if counts and not fewest <= min(counts) <= max(counts) <= MOST_FRAMES:
+        raise TypeError("n_frames out of range")
+    times = [t for t in duration_s if t is not None]
+    if times and not 0 <= min(times) <= max(times) <= MOST_SECONDS:
+        raise TypeError("duration_s out of range")
+    values = (ids, status, n_frames, duration_s, hashes)
+    return dict(zip(columns.ROW_ARRAYS, values, strict=True))
+
+
+def _places(raw: Mapping[str, Any], n_rows: int) -> dict[str, list[Any]]:
+    """Flat columns of places; what they say is looked at when it is asked for: `Record.places_of_rows`."""
+    places = {n: _list_of(raw[n], {str, int, float}, f"places: {n}") for n in _PLACE_COLUMNS if n in raw}
+    if len(places["file"]) != n_rows:
+        raise TypeError(f"{len(places['file'])} places, {n_rows} rows")
+    return places
 
 
 def read_record(storage: Storage, key: str, unit: int) -> Record | None:
@@ -190,7 +293,7 @@ def read_ledger(storage: Storage, key: str) -> dict[int, Record]:
 def read_sound_records(storage: Storage, key: str) -> dict[int, Record]:
     """`read_ledger` of what can be read: for who looks at a key that may be damaged anywhere."""
     records = read_sealed(storage, key, set())
-    for unit in sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit()):
+    for unit in entered_units(storage, key):
         try:
             record = read_entry(storage, key, unit)
         except CorruptData:
@@ -203,10 +306,16 @@ def read_sound_records(storage: Storage, key: str) -> dict[int, Record]:
 
 def read_entries(storage: Storage, key: str) -> dict[int, Record]:
     """Records of units that are not sealed, or were written again since."""
-    units = sorted(int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit())
+    units = entered_units(storage, key)
     with ThreadPoolExecutor(READERS) as pool:
         records = pool.map(lambda unit: read_entry(storage, key, unit), units)
         return {unit: record for unit, record in zip(units, records, strict=True) if record is not None}
+
+
+def entered_units(storage: Storage, key: str) -> list[int]:
+    """Units that have an entry of their own, in their order."""
+    numbers = map(columns.entry_number, storage.children(f"{key}/{LEDGER_ARRAY}/c"))
+    return sorted(n for n in numbers if n is not None)
 
 
 def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
@@ -220,7 +329,7 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
     if data is None:
         return None
     try:
-        return Record.from_json(columns.decode_text(data, compress=False))
+        return Record.from_json(columns.decode_text(data, compress=False), unit)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
         if other := not_damage(error):
             raise other from error
@@ -287,7 +396,8 @@ def read_sealed_copy(
         CorruptData: its bytes are damaged.
     """
     folder = f"{key}/{SEALED_ARRAY}/c/{copy}"
-    found = {int(n): storage.get(f"{folder}/{n}") for n in storage.children(folder) if n.isdigit()}
+    places = [n for n in map(columns.entry_number, storage.children(folder)) if n is not None]
+    found = {n: storage.get(f"{folder}/{n}") for n in places}
     try:
         texts = columns.decode_sealed(
             copy, {place: d for place, d in found.items() if d is not None}, damaged
@@ -296,7 +406,7 @@ def read_sealed_copy(
         for unit, text in enumerate(texts):
             try:
                 if text:
-                    records[unit] = Record.from_json(text)
+                    records[unit] = Record.from_json(text, unit)
             except ValueError:
                 if damaged is None:
                     raise
@@ -377,15 +487,12 @@ def _unpublish(storage: Storage, key: str, units: Collection[int]) -> None:
         data = storage.get(f"{key}/{name}")
         if data is None or not rows:
             continue
-        first = int(name.rsplit("/", 1)[-1]) * columns.ROWS_PER_OBJECT
-        n_rows = min(columns.ROWS_PER_OBJECT, info.n_rows - first)
-        here = columns.entry_name(STATUS_ARRAY, 0)
         try:
-            statuses = columns.decode_column(STATUS_ARRAY, n_rows, {here: data})
-        except Exception as error:  # whatever a decoder may raise over damaged bytes
-            if other := not_damage(error):
-                raise other from error
+            statuses = columns.decode_column_object(STATUS_ARRAY, info.n_rows, name, data)
+        except ValueError:
             continue  # damaged: it tells nothing
+        first = (columns.entry_number(name.rsplit("/", 1)[-1]) or 0) * columns.ROWS_PER_OBJECT
+        here = columns.entry_name(STATUS_ARRAY, 0)
         before = statuses.copy()
         for run in rows:
             statuses[max(0, run.start - first) : max(0, run.stop - first)] = ""
@@ -428,7 +535,7 @@ def seal(storage: Storage, key: str, records: Mapping[int, Record]) -> None:
         finally:
             claims.release(unit)
 
-    entries = [int(n) for n in storage.children(f"{key}/{LEDGER_ARRAY}/c") if n.isdigit()]
+    entries = entered_units(storage, key)
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(drop, (u for u in entries if u in records)))
 
@@ -452,7 +559,7 @@ def write_sealed(storage: Storage, key: str, records: Mapping[int, Record]) -> N
     for copy in range(columns.SEALED_COPIES):
         # Whole objects only: what else lies there is the temporary file of somebody who seals too.
         for place in storage.children(f"{folder}/c/{copy}"):
-            if place.isdigit() and f"c/{copy}/{place}" not in objects:
+            if columns.entry_number(place) is not None and f"c/{copy}/{place}" not in objects:
                 storage.delete(f"{folder}/c/{copy}/{place}")
 
 

@@ -33,6 +33,9 @@ FOUND_COLUMN = "found_audio"
 RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)
 SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
+# Of a recording, 300 years; and of its channels.
+MOST_SECONDS = 1e10
+MOST_CHANNEL = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,14 +239,44 @@ def _quoting_for(text: pd.DataFrame) -> Literal[0, 1]:
 
 
 def from_csv_text(text: str, *, source: str) -> Manifest:
-    """Inverse of `to_csv_text`; audio files are not looked for."""
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False)
+    """Inverse of `to_csv_text`; audio files are not looked for.
+
+    Raises:
+        ManifestError: it is none.
+    """
+    _check_cells(text, source)
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+    if table["utterance_id"].duplicated().any():
+        raise ManifestError(f"{source}: an utterance_id stands twice")
     found: dict[str, str] = {}
     if FOUND_COLUMN in table:
         column = table.pop(FOUND_COLUMN)
         found = dict(zip(table["utterance_id"][column != ""], column[column != ""], strict=True))
     manifest = from_table(table, source=source, base=Path(), check_files=False)
     return replace(manifest, found_audio=found)
+
+
+def _check_cells(text: str, source: str) -> None:
+    """Refuse what pandas would fill up: memory is taken for the cells that stand in a stored manifest.
+
+    Raises:
+        ManifestError: a contract column is missing, a column stands twice or is the store's own, or a row has
+            more or fewer cells than there are columns.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # labels may be as long as they like
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = next(rows, [])
+        if not set(CONTRACT_COLUMNS) <= set(columns) or len(set(columns)) != len(columns):
+            raise ManifestError(f"{source}: its columns are not those of a stored manifest")
+        if {*columns} & {*RESERVED_COLUMNS} - {FOUND_COLUMN}:
+            raise ManifestError(f"{source}: a column of the name of one of the store's own")
+        n = len(columns)
+        wrong = next((i for i, row in enumerate(rows) if len(row) != n), None)
+    except csv.Error as error:
+        raise ManifestError(f"{source}: not a readable table ({error})") from error
+    if wrong is not None:
+        raise ManifestError(f"{source}: row {wrong + 2} has another number of cells than the {n} columns")
 
 
 def _read_text_table(source: Path) -> pd.DataFrame:
@@ -286,7 +319,8 @@ def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Probl
     empty = _equals(cells, "")
     numbers = np.where(empty, np.nan, numbers)
     problems.where(
-        ~np.isfinite(numbers) & ~empty, lambda i: f"{name} {cells[i]!r} is not a number of seconds"
+        ~(np.abs(numbers) <= MOST_SECONDS) & ~empty,
+        lambda i: f"{name} {cells[i]!r} is not a number of seconds",
     )
     return numbers
 
@@ -296,7 +330,7 @@ def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.
         return pd.Series([pd.NA] * n, dtype="Int64")
     numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
     empty = _equals(cells, "")
-    good = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.trunc(numbers))
+    good = (numbers >= 0) & (numbers <= MOST_CHANNEL) & (numbers == np.trunc(numbers))
     problems.where(~good & ~empty, lambda i: f"channel {cells[i]!r}; expected a whole number counted from 0")
     channel = pd.Series(np.where(good, numbers, 0).astype(np.int64), dtype="Int64")
     channel[empty | ~good] = pd.NA
@@ -308,11 +342,10 @@ def _check_ids(ids: np.ndarray, given: bool, problems: _Problems) -> None:
     duplicated = pd.Series(ids).duplicated(keep="first").to_numpy()
     if not duplicated.any():
         return
-    first = {v: i for i, v in reversed(list(enumerate(ids)))}
     how = "make it unique" if given else "give an utterance_id column, or remove the repeated row"
     problems.where(
         duplicated & ~_equals(ids, ""),
-        lambda i: f"utterance_id {ids[i]!r} stands already in row {first[ids[i]] + 2}; {how}",
+        lambda i: f"utterance_id {ids[i]!r} stands already in row {int((ids == ids[i]).argmax()) + 2}; {how}",
     )
 
 
@@ -347,18 +380,21 @@ class _Problems:
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self._count = 0
         self._found: list[tuple[int, str]] = []
 
     def where(self, mask: np.ndarray, message: Callable[[int], str]) -> None:
-        for i in np.flatnonzero(mask):
-            self._found.append((int(i), message(int(i)) if len(self._found) < 10_000 else ""))
+        rows = np.flatnonzero(mask)
+        self._count += len(rows)
+        # Of all kinds the first rows are shown: of each kind no more can be among them.
+        self._found += [(int(i), message(int(i))) for i in rows[:MAX_REPORTED_PROBLEMS]]
 
     def raise_if_any(self) -> None:
         if not self._found:
             return
         self._found.sort(key=lambda item: item[0])
         shown = [f"row {i + 2}: {m}" for i, m in self._found[:MAX_REPORTED_PROBLEMS]]
-        more = len(self._found) - len(shown)
+        more = self._count - len(shown)
         tail = f"; and {more} more" if more else ""
-        count = f"{len(self._found)} problem{'s' if len(self._found) > 1 else ''}"
+        count = f"{self._count} problem{'s' if self._count > 1 else ''}"
         raise ManifestError(f"{self._source}: {count}: " + "; ".join(shown) + tail)

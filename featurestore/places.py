@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.manifest import MOST_CHANNEL, MOST_SECONDS
+
 # Of a row whose place, or of a file whose size and time, nobody knows.
 UNKNOWN = -1
 MIX = -1  # channel: the mean of all
 OPEN = -1.0  # seconds, where JSON has no NaN: the end of the file
+LARGEST = 2**63 - 1
 
 Location = tuple[str, float, float, int | None]
 
@@ -182,23 +185,36 @@ class Places:
         Raises:
             TypeError, ValueError, KeyError, IndexError, OverflowError: it is none.
         """
-        of_row = np.array(raw["file"], dtype=np.int64)
-        end_s = np.array(raw["end_s"], dtype=np.float64)
+        of_row = _numbers(raw["file"], {int}, 0, len(raw["path"]) - 1)
+        n = len(of_row)
+        if not set(map(type, raw["path"])) <= {str}:
+            raise TypeError("a path that is no text")
         paths = np.array(raw["path"], dtype=object)
-        if len(of_row) and not 0 <= of_row.min() <= of_row.max() < len(paths):
-            raise ValueError("a place names a file that is not listed")
-        "".join(raw["path"])  # raises where one is no text
+        end_s = _numbers(raw["end_s"], {int, float}, OPEN, MOST_SECONDS)
         found = cls(
             path=paths[of_row],
-            start_s=np.array(raw["start_s"], dtype=np.float64),
+            start_s=_numbers(raw["start_s"], {int, float}, 0, MOST_SECONDS).astype(np.float64),
             end_s=np.where(end_s == OPEN, np.nan, end_s),
-            channel=np.array(raw["channel"], dtype=np.int64),
-            n_bytes=np.array(raw["n_bytes"], dtype=np.int64)[of_row],
-            mtime_ns=np.array(raw["mtime_ns"], dtype=np.int64)[of_row],
+            channel=_numbers(raw["channel"], {int}, MIX, MOST_CHANNEL),
+            n_bytes=_numbers(raw["n_bytes"], {int}, UNKNOWN, LARGEST)[of_row],
+            mtime_ns=_numbers(raw["mtime_ns"], {int}, -LARGEST, LARGEST)[of_row],
         )
-        if {getattr(found, f.name).shape for f in fields(cls)} != {of_row.shape}:
+        if {getattr(found, f.name).shape for f in fields(cls)} != {(n,)}:
             raise ValueError("columns of places differ in length")
         return found
+
+
+def _numbers(values: Sequence[Any], types: set[type], low: float, high: float) -> npt.NDArray[Any]:
+    """Plain numbers of these very types, from `low` to `high`.
+
+    Raises:
+        TypeError, ValueError: they are not.
+    """
+    if not set(map(type, values)) <= types:
+        raise TypeError("a number of places is none")
+    if len(values) and not low <= min(values) <= max(values) <= high:
+        raise ValueError(f"a number of places is not between {low:g} and {high:g}")
+    return np.array(values, dtype=np.float64 if float in types else np.int64)
 
 
 def stamp_of(path: str) -> tuple[int, int]:
@@ -229,4 +245,7 @@ class Found:
             ValueError: it is none.
         """
         audio_hash, n_bytes, mtime_ns = text.rsplit(" ", 2)
-        return cls(audio_hash, int(n_bytes), int(mtime_ns))
+        found = cls(audio_hash, int(n_bytes), int(mtime_ns))
+        if not (UNKNOWN <= found.n_bytes <= LARGEST and abs(found.mtime_ns) <= LARGEST):
+            raise ValueError(f"size or time out of range: {text[:80]!r}")
+        return found

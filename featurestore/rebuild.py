@@ -200,7 +200,7 @@ def _ids(storage: Storage, path: str) -> np.ndarray:
     objects = {}
     for name in storage.children(f"{path}/{ID_ARRAY}/c"):
         data = storage.get(f"{path}/{ID_ARRAY}/c/{name}")
-        if name.isdigit() and data is not None:
+        if columns.entry_number(name) is not None and data is not None:
             objects[columns.entry_name(ID_ARRAY, name)] = data
     n_rows = columns.ROWS_PER_OBJECT * len(objects)
     try:

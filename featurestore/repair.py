@@ -7,13 +7,13 @@ record has been read once more; what belongs to the whole key is looked at once 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable
 
 import numpy as np
 
 from featurestore import columns
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM, Claims, Heartbeat, holding_ledger, live_claims
+from featurestore.decoding import parsed_json
 from featurestore.documents import key_documents, put_attributes
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.history import HISTORY_ARRAY, give_up_entry, history_document
@@ -24,6 +24,7 @@ from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
     Record,
+    entered_units,
     is_complete,
     read_ledger,
     read_record,
@@ -189,7 +190,7 @@ class _Repair:
             records = read_sealed(self.storage, path, lost)
             if records and read_sealed_if_sound(self.storage, path) == records:
                 return  # somebody wrote both meanwhile
-            entries = {int(n) for n in self.storage.children(f"{path}/{LEDGER_ARRAY}/c") if n.isdigit()}
+            entries = set(entered_units(self.storage, path))
             lacking = [u for u in self.info.units if u.index not in records.keys() | entries]
             proved = told_records(self.storage, self.info, lacking)
             write_sealed(self.storage, path, records | proved)
@@ -242,12 +243,12 @@ def _unit_of(name: str) -> int | None:
     if array in (LEDGER_ARRAY, CLAIMS_ARRAY) or array.startswith(("layer_", "frames_")):
         # A temporary file of an object n of a folder is named .n.….partial.
         first = first.removeprefix(".").split(".")[0]
-        return int(first) if first.isdigit() else None
+        return columns.entry_number(first)
     return None
 
 
 def _same_json(a: bytes | None, b: bytes) -> bool:
     try:
-        return a is not None and bool(json.loads(a) == json.loads(b))
+        return a is not None and bool(parsed_json(a) == parsed_json(b))
     except ValueError:
         return False

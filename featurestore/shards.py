@@ -13,13 +13,11 @@ from collections.abc import Sequence
 import google_crc32c
 import numpy as np
 
+from featurestore.decoding import CRC_BYTES, NOT_STORED
 from featurestore.layout import LayerShape, checked_values, decode_layer, encode_layer
 from featurestore.ledger import StoredObject
 
-CRC_BYTES = 4
 _LITTLE_ENDIAN = sys.byteorder == "little"
-# Offset and length of an inner chunk that is not stored (Zarr v3, sharding codec).
-_NOT_STORED = np.uint64(2**64 - 1)
 
 
 def encode(shape: LayerShape, values: np.ndarray) -> bytes:
@@ -57,7 +55,7 @@ def encode(shape: LayerShape, values: np.ndarray) -> bytes:
     for chunk in chunks:
         chunk[chunk_bytes:] = _crc(chunk[:chunk_bytes])
     if shape.codec == "fast":
-        index = np.full(2 * (shape.unit_rows // step), _NOT_STORED, dtype="<u8")
+        index = np.full(2 * (shape.unit_rows // step), NOT_STORED, dtype="<u8")
         index[: 2 * n_chunks] = _expected_index(shape, n_chunks)
         out[end:-CRC_BYTES] = index.view(np.uint8)
         out[-CRC_BYTES:] = _crc(out[end:-CRC_BYTES])
@@ -90,7 +88,7 @@ def _chunk_ends(data: bytes, n_chunks: int) -> list[int] | None:
     if start < 0:
         return None
     index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=start).reshape(n_chunks, 2)
-    stored = index[index[:, 0] != _NOT_STORED]
+    stored = index[index[:, 0] != NOT_STORED]
     ends = [int(offset) + int(length) for offset, length in stored]
     return ends if all(CRC_BYTES <= end <= start for end in ends) else None
 
@@ -180,6 +178,8 @@ def decode_layer_into(shape: LayerShape, data: bytes, n_rows: int, out: np.ndarr
     row = (shape.n_functionals, shape.n_features)
     plain = np.dtype(shape.dtype).newbyteorder("<")
     if shape.codec == "raw":
+        if len(data) != shape.unit_rows * shape.row_bytes + CRC_BYTES:
+            raise ValueError(f"{len(data)} bytes, {shape.unit_rows} rows of {shape.row_bytes} expected")
         out[...] = np.frombuffer(data, plain, count=n_rows * row[0] * row[1]).reshape(n_rows, *row)
         return
     chunk_rows = shape.chunk_rows

@@ -157,7 +157,7 @@ def _blocks(layer: Layer, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray
     for shard in layer.shards:
         first, last = np.searchsorted(rows, [shard.start, shard.stop])
         if first < last:
-            x = layer.numpy(rows[first:last])
+            x = layer.sound(rows[first:last])
             yield np.arange(first, last), x.reshape(last - first, -1)
 
 

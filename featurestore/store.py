@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore import columns, layout
+from featurestore.decoding import parsed_json
 from featurestore.errors import (
     ConfigError,
     CorruptData,
@@ -60,10 +60,12 @@ def open_store(url: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> S
 def _is_other_node(document: bytes) -> bool:
     """Whether a Zarr document is another than a store's root; a damaged one may be (`fs verify` tells)."""
     try:
-        attributes = json.loads(document).get("attributes", {})
+        attributes = parsed_json(document).get("attributes", {})
     except (ValueError, AttributeError):
         return False
-    return "feature_store" not in attributes or "fingerprint" in attributes
+    return (
+        not isinstance(attributes, dict) or "feature_store" not in attributes or "fingerprint" in attributes
+    )
 
 
 class Store:

@@ -74,8 +74,9 @@ def _parse(storage: Storage, info: KeyInfo, data: bytes) -> Manifest:
     except Exception as error:  # whatever a decoder may raise over damaged bytes
         if other := not_damage(error):
             raise other from error
+        reason = " ".join(str(error).split())[:200]
         raise CorruptData(
-            f"{storage.url}: {manifest_object(info)} is damaged ({error}); `fs manifest attach` puts it back"
+            f"{storage.url}: {manifest_object(info)} is damaged ({reason}); `fs manifest attach` puts it back"
         ) from error
 
 

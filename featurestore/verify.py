@@ -24,6 +24,7 @@ import numpy as np
 from featurestore import columns, layout
 from featurestore.blame import not_damage
 from featurestore.claims import CLAIMS_ARRAY, LEDGER_CLAIM
+from featurestore.decoding import parsed_json
 from featurestore.documents import key_document, key_documents, ledger_document_before, put_attributes
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
@@ -34,6 +35,7 @@ from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
     Record,
+    entered_units,
     is_complete,
     read_entry,
     read_ledger,
@@ -266,7 +268,7 @@ class _Checker:
         """The key's own document: its attributes are known to be sound; what else there is of it."""
         data = self._get("zarr.json") or b""
         try:
-            told = {**json.loads(data), "attributes": attributes_of(data)}
+            told = {**parsed_json(data), "attributes": attributes_of(data)}
         except (ValueError, TypeError, CorruptData):
             told = {}
         wanted = json.loads(key_document(self.info))
@@ -298,7 +300,7 @@ class _Checker:
                 continue
             found[name] = data
             try:
-                columns.decode_column(ID_ARRAY, self.info.n_rows, {name: data})
+                columns.decode_column_object(ID_ARRAY, self.info.n_rows, name, data)
             except Exception as error:
                 _raise_if_not_damage(error)
                 self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
@@ -318,8 +320,10 @@ class _Checker:
         """Every record that can be read; entries before sealed ones, as readers do."""
         records: dict[int, Record] = {}
         folder = f"{LEDGER_ARRAY}/c/"
-        for name in sorted(n for n in self.present if n.startswith(folder) and n[len(folder) :].isdigit()):
-            unit = int(name[len(folder) :])
+        for name in sorted(n for n in self.present if n.startswith(folder)):
+            unit = columns.entry_number(name[len(folder) :])
+            if unit is None:
+                continue
             self.expected.add(name)
             try:
                 record = read_entry(self.storage, self.info.path, unit)
@@ -440,8 +444,7 @@ class _Checker:
         self.report.findings = before + self.report.findings
 
     def _columns_of(self, ledger: Mapping[int, Record]) -> None:
-        folder = f"{self.info.path}/{LEDGER_ARRAY}/c"
-        sealed = not any(n.isdigit() for n in self.storage.children(folder))
+        sealed = not entered_units(self.storage, self.info.path)
         for array, values in columns_of(self.info, ledger).items():
             wanted = columns.encode_column(array, values)
             for name in columns.column_objects(array, self.info.n_rows):
@@ -470,14 +473,14 @@ class _Checker:
         for name in sorted(set(self.present) - self.expected):
             array, _, rest = name.partition("/")
             index = rest.removeprefix("c/").split("/")[0]
+            unit = columns.entry_number(index)
             ours = layout.parse_layer_name(array.replace("frames_", "layer_")) is not None
             if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
                 self._find("leftover", None, name, "temporary file of a writer that was killed")
-            elif array == CLAIMS_ARRAY and (index.isdigit() or index == LEDGER_CLAIM):
-                unit = int(index) if index.isdigit() else None
+            elif array == CLAIMS_ARRAY and (unit is not None or index == LEDGER_CLAIM):
                 self._find("leftover", unit, name, "claim of a unit; a dead worker's expires by itself")
-            elif ours and rest.startswith("c/") and index.isdigit():
-                torn.setdefault(int(index), []).append(name)
+            elif ours and rest.startswith("c/") and unit is not None:
+                torn.setdefault(unit, []).append(name)
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
         for name, what in sorted(self.strangers.items()):
@@ -495,7 +498,7 @@ class _Checker:
 
 def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
     try:
-        columns.decode_column(array, n_rows, {name: data})
+        columns.decode_column_object(array, n_rows, name, data)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
         _raise_if_not_damage(error)
         return False
@@ -536,7 +539,7 @@ def _raise_if_not_damage(error: Exception) -> None:
 
 def _same_json(a: bytes, b: bytes) -> bool:
     try:
-        return bool(json.loads(a) == json.loads(b))
+        return bool(parsed_json(a) == parsed_json(b))
     except ValueError:
         return False
 

@@ -20,7 +20,7 @@ from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, O
 from featurestore.fingerprint import diff
 from featurestore.identity import Comparison, Sounds, compare
 from featurestore.ids import ID_ARRAY, put_ids, read_ids
-from featurestore.key import KeyInfo, read_key
+from featurestore.key import MOST_FEATURES, MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo, read_key
 from featurestore.layers import format_layers
 from featurestore.ledger import (
     FAILED,
@@ -82,6 +82,14 @@ class KeyRequest:
     def __post_init__(self) -> None:
         check_name(self.model, "model")
         check_name(self.dataset, "dataset")
+        # What a reader would refuse is not written.
+        if not 1 <= self.unit_rows <= MOST_UNIT_ROWS:
+            raise ConfigError(f"expected from 1 to {MOST_UNIT_ROWS:,} rows a unit, got {self.unit_rows}")
+        if self.n_features > MOST_FEATURES or max(self.layers, default=0) >= MOST_LAYERS:
+            raise ConfigError(
+                f"expected at most {MOST_FEATURES:,} features and layers below {MOST_LAYERS}, got "
+                f"{self.n_features} and layer {max(self.layers, default=0)}"
+            )
 
     def to_info(self, n_rows: int) -> KeyInfo:
         """The key as it is made for so many utterances."""

@@ -259,16 +259,13 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
     index = features.index
     ok = (index["status"] == STATUS_OK).to_numpy()
     scores = np.full((len(index), len(card.classes)), np.nan, dtype=np.float32)
-    lazy = [features.layer(layer).dask() for layer in card.layers]
-    start = 0
-    for i in range(lazy[0].numblocks[0]):
-        # Block by block: a layer may be larger than memory.
-        blocks = [layer.blocks[i].compute(scheduler="synchronous") for layer in lazy]
-        where = np.flatnonzero(ok[start : start + len(blocks[0])])
+    layers = [features.layer(layer) for layer in card.layers]
+    for shard in layers[0].shards:
+        # Shard by shard: a layer may be larger than memory.
+        where = shard.start + np.flatnonzero(ok[shard])
         if len(where):
-            x = np.concatenate([block[where].reshape(len(where), -1) for block in blocks], axis=1)
-            scores[start + where] = probe.scores(x.astype(np.float32))
-        start += len(blocks[0])
+            x = np.concatenate([layer.sound(where).reshape(len(where), -1) for layer in layers], axis=1)
+            scores[where] = probe.scores(x)
     table = index[["utterance_id", "path", "start_s", "end_s", "status"]].copy()
     table["prediction"] = ""
     table.loc[ok, "prediction"] = probe.name(scores[ok])

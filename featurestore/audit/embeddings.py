@@ -162,7 +162,7 @@ def _projected(
     blocks = [rows[slice(*np.searchsorted(rows, [s.start, s.stop]))] for s in layer.shards]
     first = None
     for block in blocks:
-        x = layer.numpy(block).reshape(len(block), -1).astype(np.float64)
+        x = layer.sound(block).reshape(len(block), -1).astype(np.float64)
         if first is None and len(x):
             first = x[0].copy()  # shifted sums lose no digits where values are far from 0
         if first is not None:
@@ -177,7 +177,7 @@ def _projected(
     onto = np.random.Generator(np.random.PCG64(0)).standard_normal((d, PROBES)) / np.sqrt(d)
     parts, norms = [], []
     for block in blocks:
-        z = (layer.numpy(block).reshape(len(block), -1) - first - mean) * scale
+        z = (layer.sound(block).reshape(len(block), -1) - first - mean) * scale
         parts.append((z @ onto).astype(np.float32))
         norms.append(np.sqrt((z * z).mean(axis=1)))
     return np.concatenate(parts), np.concatenate(norms), int(constant.sum()), d

@@ -9,6 +9,8 @@ import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.exchange.base import Source, slices
+from featurestore.ledger import MOST_FRAMES, MOST_ROWS
+from featurestore.manifest import MOST_SECONDS
 from featurestore.store import STATUS_OK
 from featurestore.writer import KeyRequest
 
@@ -47,6 +49,7 @@ class Checked:
         self.request = request
         self.notes = list(source.notes)
         _check_ids(source)
+        self._check_facts()
         self.status = self._statuses(progress)
         unused = len(source.manifest) - len(source.ids)
         if unused:
@@ -90,6 +93,22 @@ class Checked:
         if found and not known:
             self.notes.append(f"{found} rows of {source.where} hold NaN or infinity and are stored as failed")
         return status
+
+    def _check_facts(self) -> None:
+        """Refuse numbers that no record of a store can hold."""
+        source, times = self.source, self.source.duration_s
+        bounds = {"duration_s": (times, 0, MOST_SECONDS), "n_frames": (source.n_frames, -1, MOST_FRAMES)}
+        for name, (values, low, high) in bounds.items():
+            wrong = ~(np.isnan(values) | ((values >= low) & (values <= high)))
+            if wrong.any():
+                i = int(wrong.argmax())
+                raise CorruptData(
+                    f"{self._row(i)}: {name} is {values[i]:g}; expected {low:g} to {high:g}, or none given"
+                )
+        if self.request.unit_rows > MOST_ROWS:
+            raise ConfigError(
+                f"{source.where}: units of {self.request.unit_rows} rows; expected at most {MOST_ROWS}"
+            )
 
     def _row(self, position: int) -> str:
         return f"{self.source.where}: row {position} ({self.source.ids[position]!r})"

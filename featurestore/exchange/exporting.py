@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurestore.decoding import parsed_json
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import Format, Selection
 from featurestore.exchange.registry import get_format
@@ -166,7 +166,7 @@ def _check_replaceable(target: Path, kind: Format, overwrite: bool) -> None:
 
 def _is_export(folder: Path) -> bool:
     try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        found = parsed_json((folder / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return not any(folder.iterdir())
     return isinstance(found, dict) and found.get("format") == MARKER_FORMAT

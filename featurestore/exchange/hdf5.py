@@ -77,7 +77,7 @@ def _write_layer(group: h5py.Group, selection: Selection, layer: int, advance: A
         target.dims[axis].label = label
     for rows in row_blocks(source, selection.row_bytes, multiple=chunk_rows):
         # Stored float16 comes as float32: back again nothing is lost.
-        target[rows] = source.numpy(rows).astype(source.dtype)
+        target[rows] = source.sound(rows).astype(source.dtype)
         advance(rows.stop - rows.start)
 
 

@@ -71,7 +71,7 @@ def _write_values(
             file_of[rows] = descriptors[part]
             os.ftruncate(descriptors[part], len(rows) * selection.row_bytes)
         for block in row_blocks(source, selection.row_bytes):
-            values = source.numpy(block).astype("<f4", copy=False)
+            values = source.sound(block).astype("<f4", copy=False)
             for row, value in zip(range(block.start, block.stop), values, strict=True):
                 if place[row] >= 0:
                     _write_at(int(file_of[row]), value.tobytes(), int(place[row]) * selection.row_bytes)

@@ -76,7 +76,7 @@ def _write_archive(selection: Selection, positions: np.ndarray, path: Path, adva
             # [rows, layers, functionals, features]
             values = np.empty((rows.stop - rows.start, len(layers), n_functionals, n_features), dtype="<f4")
             for i, layer in enumerate(layers):
-                values[:, i] = layer.numpy(rows)
+                values[:, i] = layer.sound(rows)
                 advance(rows.stop - rows.start)
             for position, row in zip(positions[rows], values, strict=True):
                 entry = zipfile.ZipInfo(f"{position}.npy", _DATE)

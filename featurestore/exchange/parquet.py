@@ -96,7 +96,7 @@ def _write_layer(
     ) as writer:
         for rows in row_blocks(source, selection.row_bytes):
             n = rows.stop - rows.start
-            values = source.numpy(rows)
+            values = source.sound(rows)
             columns: list[Any] = [pa.array([v] * n, pa.string()) for v in constants.values()]
             columns.append(pa.array(np.full(n, layer, dtype=np.int32)))
             for name in index.columns:

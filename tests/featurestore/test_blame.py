@@ -65,7 +65,7 @@ def test_an_outage_in_a_ranged_read_is_an_outage_and_damage_is_damage(
     monkeypatch.setattr(Layer, "_is_worth_whole", lambda self, rows: False)
     for error, expected in ((OUTAGE, StoreError), (ValueError("stored and computed differ"), CorruptData)):
         array = Raising(wrap(error))
-        monkeypatch.setattr(Layer, "zarr", property(lambda self, array=array: array))
+        monkeypatch.setattr("featurestore.layer._open_as", lambda *_, array=array: array)
         for read in (lambda: layer.numpy([3]), lambda array=array: read_row(filled, array, 3)):  # type: ignore[arg-type, misc]
             with pytest.raises(StoreError) as said:
                 read()
