@@ -1,7 +1,7 @@
 """What one flipped bit does, anywhere in a store: it is found, changes no number, and is mended.
 
-One bit is flipped in some objects by default, and two in every one in the slow part; with ``FLIP_BITS=3`` in the
-environment that flips three bits of every byte instead, which takes hours.
+One bit is flipped in some objects by default, and two in every one in the slow part. With ``FLIP_BITS=3`` in
+the environment that flips three bits of every byte instead, which takes hours.
 """
 
 from __future__ import annotations
