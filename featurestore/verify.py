@@ -289,7 +289,7 @@ class _Checker:
 
     def _ids(self, manifest_ids: set[str] | None) -> np.ndarray | None:
         """The ids of all rows, checked against each other and the manifest; None if they cannot be read."""
-        found: dict[str, bytes] = {}
+        found: dict[str, np.ndarray] = {}
         sound = True
         for name in columns.column_objects(ID_ARRAY, self.info.n_rows):
             self.expected.add(name)
@@ -298,16 +298,15 @@ class _Checker:
                 self._find("missing", None, name, "the rows' ids are not there")
                 sound = False
                 continue
-            found[name] = data
             try:
-                columns.decode_column_object(ID_ARRAY, self.info.n_rows, name, data)
+                found[name] = columns.decode_column_object(ID_ARRAY, self.info.n_rows, name, data)
             except Exception as error:
                 _raise_if_not_damage(error)
                 self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
                 sound = False
         if not sound:
             return None
-        ids = columns.decode_column(ID_ARRAY, self.info.n_rows, found)
+        ids = np.concatenate(list(found.values())) if found else np.zeros(0, dtype=object)
         named, counts = np.unique(ids[ids != ""].astype(str), return_counts=True)
         for i in named[counts > 1]:
             self._find("wrong", None, next(iter(found)), f"id {str(i)!r} stands twice")

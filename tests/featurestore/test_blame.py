@@ -119,7 +119,7 @@ def test_a_lack_of_memory_is_no_damage(filled: Storage, monkeypatch: pytest.Monk
         ("decode_column", lambda: read_ids(filled, info)),
         ("decode_sealed", lambda: read_ledger(filled, info.path)),
         ("decode_text", lambda: read_stored_manifest(filled, info)),
-        ("decode_column", lambda: verify_key(filled, "tiny", "calls", repair=True)),
+        ("decode_column_object", lambda: verify_key(filled, "tiny", "calls", repair=True)),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(f"featurestore.columns.{function}", no_memory)
