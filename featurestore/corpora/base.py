@@ -25,11 +25,13 @@ class Draft:
             other column is a label.
         groups: group columns that the corpus offers, by name, aligned with `rows`; the first is the default.
         notes: what was dropped, merged or guessed, one sentence each.
+        hint: says where audio that is missing may lie instead; "" if it does not know.
     """
 
     rows: pd.DataFrame
     groups: Mapping[str, pd.Series] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    hint: Callable[[], str] = str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.folder import part_of
 from featurestore.corpora.tables import count, look_up, read_text_table
 from featurestore.corpora.windows import Event, cut_windows
 from featurestore.errors import ConfigError, ManifestError
@@ -60,8 +61,14 @@ def read(
             else:
                 cells += [{**base, **w} for w in _windows(root / file, found, window_s, shift_s)]
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "path", "part", "label"])
-    folds = bool(parts) and not set(parts) & set(PARTS)
-    rows["split"] = look_up(rows["part"], PARTS)
+    known = {part: part_of(part) for part in parts}
+    folds = bool(parts) and not any(known.values())
+    if not folds and not all(known.values()):
+        odd = next(part for part, ours in known.items() if not ours)
+        raise ManifestError(
+            f"{root / _METADATA}: expected splits like train, valid and test, got {odd!r} too"
+        )
+    rows["split"] = look_up(rows["part"], known)
     groups = {}
     if folds:
         rows["fold"] = rows["part"]
