@@ -11,19 +11,19 @@ from difflib import get_close_matches
 _USUAL = {
     "utterance_id": "utteranceid uttid",
     "path": (
-        "path filepath file filename audiofile audiofilename audiopath audiofilepath audio wav wavfile"
-        " wavpath wavfilename notatedpath beginpath beginfile soundpath soundfile recordingpath relativepath fullpath"
-        " infile"
+        "path filepath file filename audiofile audiofilename audiopath audiofilepath audio wav wavfile "
+        "wavpath wavfilename notatedpath beginpath beginfile soundpath soundfile recordingpath "
+        "relativepath fullpath infile"
     ),
     "start_s": (
-        "starts start startseconds startsec startsecs starttime starttimes starttimesec starttimeseconds"
-        " begin begins begintime begintimes beginsec beginseconds onset onsets onsetsec onsetseconds onsettime tmin"
-        " xmin startoffset"
+        "starts start startseconds startsec startsecs starttime starttimes starttimesec starttimeseconds "
+        "begin begins begintime begintimes beginsec beginseconds onset onsets onsetsec onsetseconds "
+        "onsettime tmin xmin startoffset"
     ),
     "end_s": (
-        "ends end endseconds endsec endsecs endtime endtimes endtimesec endtimeseconds stop stops stopseconds"
-        " stopsec stoptime stoptimes offset offsets offsetsec offsetseconds offsettime tmax xmax"
-        " endoffset finish"
+        "ends end endseconds endsec endsecs endtime endtimes endtimesec endtimeseconds stop stops "
+        "stopseconds stopsec stoptime stoptimes offset offsets offsetsec offsetseconds offsettime tmax "
+        "xmax endoffset finish"
     ),
     "channel": "channel chan",
     "split": "split splits",

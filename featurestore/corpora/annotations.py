@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from featurestore.calls import BESIDE_SUFFIX
 from featurestore.corpora.tables import (
     AUDIO_SUFFIXES,
     UNREAD_SUFFIXES,
@@ -150,7 +151,7 @@ class AudioIndex:
         found = next((f for place in self._ends(path, own) if (f := self._there(place))), None)
         if found is None and here is None:
             self._lost.append(path.name)
-            return self._keep(Path(path) if path.is_absolute() else own / path.name)
+            return self._keep(Path(path) if path.is_absolute() else own / path)
         if found is None or found == here:
             return self._keep(found or here or own)
         file = self._keep(found)
@@ -265,7 +266,7 @@ def renamed_note(renamed: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def annotation_files(source: Path, suffixes: Iterable[str]) -> tuple[Path, list[str]]:
-    """The folder of the annotations and the files in it, relative and sorted.
+    """The folder of the annotations and the files in it, relative and sorted; no manifests written there.
 
     Raises:
         ManifestError: none.
@@ -273,7 +274,8 @@ def annotation_files(source: Path, suffixes: Iterable[str]) -> tuple[Path, list[
     suffixes = tuple(suffixes)
     if source.is_file():
         return source.parent, [source.name]
-    files = list_files(source, suffixes)
+    # A manifest that was written into this folder is no annotation.
+    files = [f for f in list_files(source, suffixes) if not (source / f"{f}{BESIDE_SUFFIX}").exists()]
     if not files:
         raise ManifestError(f"{source}: found no annotation file ({', '.join(suffixes)}) here")
     return source, files

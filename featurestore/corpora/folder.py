@@ -95,7 +95,7 @@ def _take_split(folders: pd.Series, depth: int, source: Path) -> tuple[pd.Series
             f"{name_some(other)} not; rename the parts to train, valid and test, or, if all are classes, "
             "say --pattern '" + "[^/]+/" * depth + "(?P<label>[^/]+)/'"
         )
-    if not known or "" in parts:
+    if not known or other or "" in parts:
         return pd.Series("", index=folders.index, dtype="str"), folders
     return look_up(names, parts), folders.str[:depth] + folders.str[depth + 1 :]
 

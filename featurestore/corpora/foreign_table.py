@@ -80,8 +80,8 @@ def _one(
     for theirs, ours in mapping.items():
         if theirs not in table:
             raise ManifestError(
-                f"{path}: --columns {ours}={theirs}: no column {theirs!r}"
-                f"{did_you_mean(theirs, table.columns)}; there is {', '.join(map(repr, table.columns))}"
+                f"{path}: --columns {ours}={theirs}: no column {theirs!r}; there is "
+                f"{', '.join(map(repr, table.columns))}{did_you_mean(theirs, table.columns)}"
             )
     taken = {*mapping, *(c for c in OURS if c in table and c not in mapping.values())}
     missed = near_misses([c for c in table.columns if c not in taken], mapping.values())
@@ -168,7 +168,7 @@ def _channels(cells: pd.Series, path: Path) -> pd.Series:
 
 TABLE = Corpus(
     name="table",
-    title="a table whose columns have other names",
+    title="tables of other programs",
     licence="yours",
     citation="",
     where="your own annotations",

@@ -244,7 +244,7 @@ def _within_file(
     if named.nunique() > 1:
         raise ManifestError(
             f"{path}: {named.nunique()} files in {PATH if PATH in table else FILE!r} but no column "
-            f"{OFFSET!r}, so it is open where each begins; export that column (or copy {BEGIN!r} into it if the "
+            f"{OFFSET!r}, so it is open where each begins; export it (or copy {BEGIN!r} into it if the "
             "times already count from the start of each file)"
         )
     found.counted.append(path.name)
