@@ -8,7 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, left_out, list_files, passed_over, read_text_table
+from featurestore.corpora.tables import (
+    AUDIO_SUFFIXES,
+    UNREAD_SUFFIXES,
+    clip_rows,
+    left_out,
+    list_files,
+    passed_over,
+    read_text_table,
+)
 
 TABLE = "meta/esc50.csv"
 # ESC-10 as it was published by itself: 001 - Dog bark/1-30226-A.ogg, of fold, Freesound id and take.
@@ -54,7 +62,7 @@ def _esc10(source: Path) -> Draft | None:
     other = parts["fold"].isna()
     if other.all():
         return None
-    notes = (*passed_over(list(files[other])), *left_out(source))
+    notes = (*passed_over(list(files[other])), *left_out(source, of=AUDIO_SUFFIXES | UNREAD_SUFFIXES))
     files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
     category = parts["name"].map(lambda name: CATEGORIES.get(name, name))
     rows = clip_rows(source, files, category=category, fold=parts["fold"])

@@ -25,8 +25,6 @@ from featurestore.errors import ConfigError, ManifestError, did_you_mean
 from featurestore.manifest import CONTRACT_COLUMNS, read_cells
 from featurestore.text_table import FIRST_ROW, first_row
 
-# Ours that a mapping may fill; ids are made anew, as for every corpus.
-OURS = tuple(c for c in CONTRACT_COLUMNS if c != "utterance_id")
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -35,8 +33,8 @@ def read(source: Path, *, columns: str | Sequence[str] = (), audio: str | Path |
 
     Args:
         source: the table or the folder.
-        columns: ``OURS=THEIRS`` between commas: ours are ``path, start_s, end_s, channel, split, group``, and
-            any other name for a label. Without ``path`` a table belongs to the audio of its own name.
+        columns: ``OURS=THEIRS`` between commas: ours are the manifest's own columns, and any other name for
+            a label. Without ``path`` a table belongs to the audio of its own name.
         audio: folder that paths count from.
     """
     root, files = annotation_files(source, SUFFIXES)
@@ -47,6 +45,13 @@ def read(source: Path, *, columns: str | Sequence[str] = (), audio: str | Path |
     rows = pd.concat(tables, ignore_index=True)
     text = [c for c in rows.columns if c not in ("start_s", "end_s", "channel")]
     rows[text] = rows[text].fillna("")
+    if "utterance_id" in rows:
+        ids = rows["utterance_id"]
+        bad = sorted(set(ids[ids.duplicated() | (ids.str.strip() == "")]))
+        if bad:
+            raise ManifestError(
+                f"{source}: utterance_id {bad[0]!r} does not stand for one row alone; correct it"
+            )
     groups = {"recording": rows["file"].map(bare_name)}
     if "group" in rows:
         groups = {"column": rows.pop("group"), **groups}
@@ -64,8 +69,6 @@ def _mapping(columns: str | Sequence[str]) -> dict[str, str]:
         ours = ours.strip()
         if not (ours and equals and theirs):
             raise ConfigError(f"--columns: expected OURS=THEIRS such as path=filename, got {pair!r}")
-        if ours == "utterance_id":
-            raise ConfigError("--columns: ids are made of path and times; leave utterance_id out")
         if ours in mapping.values() or theirs in mapping:
             raise ConfigError(f"--columns: {pair!r}: each column stands for one; name it once")
         mapping[theirs] = ours
@@ -83,9 +86,8 @@ def _one(
                 f"{path}: --columns {ours}={theirs}: no column {theirs!r}; there is "
                 f"{', '.join(map(repr, table.columns))}{did_you_mean(theirs, table.columns)}"
             )
-    taken = {*mapping, *(c for c in OURS if c in table and c not in mapping.values())}
+    taken = {*mapping, *(c for c in CONTRACT_COLUMNS if c in table and c not in mapping.values())}
     missed = near_misses([c for c in table.columns if c not in taken], mapping.values())
-    missed.pop("utterance_id", None)
     if missed:
         mapped = ",".join(
             f"{ours}={theirs}" for theirs, ours in [*mapping.items(), *((t, o) for o, t in missed.items())]
@@ -95,13 +97,13 @@ def _one(
             f"--columns {shlex.quote(mapped)}? map each; a label is mapped to another name"
         )
     for theirs, ours in mapping.items():
-        if ours not in OURS and ours in table and ours not in mapping:
+        if ours not in CONTRACT_COLUMNS and ours in table and ours not in mapping:
             raise ConfigError(
                 f"--columns {ours}={theirs}: {path} has a column {ours!r} of its own; choose another"
             )
     found = {ours: table[theirs] for theirs, ours in mapping.items()}
-    found |= {c: table[c] for c in OURS if c in table and c not in found}
-    labels = {o: c for o, c in found.items() if o not in OURS}
+    found |= {c: table[c] for c in CONTRACT_COLUMNS if c in table and c not in found}
+    labels = {o: c for o, c in found.items() if o not in CONTRACT_COLUMNS}
     labels |= {c: table[c] for c in table.columns if c not in taken and c.strip()}
     rows = pd.DataFrame({"file": _audio(found.get("path"), file, path, index, table.index)})
     for name in ("start_s", "end_s"):
@@ -111,8 +113,9 @@ def _one(
         rows["channel"] = _channels(found["channel"], path)
     if "split" in found:
         rows["split"] = split_of(found["split"], path)
-    if "group" in found:
-        rows["group"] = found["group"]
+    for name in ("utterance_id", "group"):
+        if name in found:
+            rows[name] = found[name]
     return rows.assign(**own_columns(pd.DataFrame(labels, index=table.index), labels, renamed))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from featurestore.corpora.annotations import bare_name
 from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.folder import part_of
 from featurestore.corpora.tables import count, look_up, read_text_table
@@ -74,7 +75,7 @@ def read(
         rows["fold"] = rows["part"]
         groups["fold"] = rows["part"]
     elif events:
-        groups["file"] = rows["file"]
+        groups["file"] = rows["file"].map(bare_name)
     return Draft(rows=rows.drop(columns="part"), groups=groups, notes=_vocabulary_notes(root, rows))
 
 
@@ -166,7 +167,7 @@ def _vocabulary_notes(root: Path, rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such file; expected it in a HEAR task folder") from None
     except ValueError as error:

@@ -246,7 +246,8 @@ def finish(
             **{c: rows[c] for c in labels},
         }
     )
-    table.insert(0, "utterance_id", make_ids(rows["file"], table))
+    given = rows.get("utterance_id")
+    table.insert(0, "utterance_id", make_ids(rows["file"], table) if given is None else given)
     text = [c for c in table.columns if c not in ("start_s", "end_s", "channel")]
     table[text] = table[text].astype("str")
     table = _drop_empty_stretches(table, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -114,7 +115,13 @@ def test_a_column_of_an_annotation_takes_no_place_of_ours(
     touch(tmp_path, "x.wav")
     tables = [get_corpus("raven").read(tmp_path)]
     mapping = "path=name,start_s=begun,end_s=ended"
-    if name not in ("channel", "split", "group", "file"):  # the table's own, which it may fill
+    if name not in (
+        "channel",
+        "split",
+        "group",
+        "file",
+        "utterance_id",
+    ):  # the table's own, which it may fill
         tables.append(get_corpus("table").read(tmp_path / "x.csv", columns=mapping))
     for found in tables:
         assert listing(found.table, ["path", "start_s", "end_s", "split", "group", f"annotated_{name}"]) == [
@@ -194,6 +201,16 @@ def test_tables_with_other_headers(tmp_path: Path, touch, listing, content: str,
         assert list(found.table.columns)[7:] == ["call"]
 
 
+def test_ids_of_a_table_are_kept(tmp_path: Path, touch, listing) -> None:
+    touch(tmp_path, "x.wav")
+    (tmp_path / "m.csv").write_text("utterance_id,path,start,end,group\n007,x.wav,1,2,g\n08,x.wav,,,\n")
+    found = get_corpus("table").read(tmp_path / "m.csv", columns="start_s=start,end_s=end")
+    assert listing(found.table, ["utterance_id", "start_s", "end_s", "group"]) == [
+        ("007", 1.0, 2.0, "g"),
+        ("08", None, None, ""),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "columns", "said"),
     [
@@ -201,7 +218,7 @@ def test_tables_with_other_headers(tmp_path: Path, touch, listing, content: str,
         ("file,call\nx.wav,up\n", "path=fil", r"no column 'fil'; there is 'file', 'call'; did you mean 'file'"),  # noqa: E501
         ("file,call\nx.wav,up\n", "path", "expected OURS=THEIRS"),
         ("file,call\nx.wav,up\n", "path=file,group=file", "each column stands for one"),
-        ("file,call\nx.wav,up\n", "utterance_id=file", "ids are made of path and times"),
+        ("file,id\nx.wav,7\nx.wav,7\n", "path=file,utterance_id=id", "utterance_id '7' does not stand for one"),
         ("file,call,kind\nx.wav,up,a\n", "path=file,call=kind", "a column 'call' of its own"),
         ("file,a\nx.wav,x\n\nx.wav,1\n", "path=file,start_s=a", "row 2: expected a number of seconds in 'a', got 'x'"),  # noqa: E501
         ("file,a\nx.wav,1\n\nx.wav,x\n", "path=file,channel=a", "row 4: expected a channel counted from 0, got 'x'"),  # noqa: E501
@@ -428,7 +445,6 @@ def test_textgrids_hold_quotes_and_line_breaks(
 
 def test_numbers_of_matlab_are_read_as_meant(tmp_path: Path, touch) -> None:
     pytest.importorskip("crowsetta")
-    import numpy as np
     from scipy.io import savemat
 
     elements = np.empty(2, dtype=object)
@@ -508,3 +524,51 @@ def test_parts_of_a_hear_task(tmp_path: Path, touch, write) -> None:
     write(tmp_path / "task_metadata.json", metadata % '["train", "spare"]')
     with pytest.raises(ManifestError, match="expected splits like train, valid and test, got 'spare' too"):
         get_corpus("hear").read(tmp_path)
+
+
+# --- real recordings ---
+
+
+@pytest.mark.shared
+def test_esc10_as_published(shared: Path) -> None:
+    table = get_corpus("esc50").read(shared / "data/esc10").table
+    names = table["path"].map(lambda p: Path(p).stem)
+    assert len(table) == 400
+    assert table["category"].value_counts().eq(40).all()
+    assert (table["fold"] + "-" + table["group"] == names.str.rsplit("-", n=1).str[0]).all()
+
+
+@pytest.mark.shared
+@pytest.mark.filterwarnings("ignore:Passing a dict to DataFrame.from_records")  # crowsetta 5.1
+def test_songs_written_by_crowsetta_are_read_row_by_row(shared: Path, tmp_path: Path, listing) -> None:
+    crowsetta = pytest.importorskip("crowsetta")
+    source = shared / "data/bengalese/Bird0"
+    corpus = get_corpus("birdsong-recognition-dataset")
+    truth = corpus.read(source, allow_missing=True).table.sort_values(["path", "start_s"])
+    assert len(truth) == 3116
+    formats = {name: crowsetta.formats.by_name(name) for name in ("aud-seq", "simple-seq", "timit", "notmat")}
+    for name in formats:
+        (tmp_path / name).mkdir()
+    for path, rows in truth.groupby("path"):
+        on, off, label = (rows[c].to_numpy() for c in ("start_s", "end_s", "label"))
+        label, stem = label.astype(str), Path(path).stem
+        to = {name: tmp_path / name / stem for name in formats}
+        formats["aud-seq"](on, off, label, to["aud-seq"]).to_file(to["aud-seq"].with_suffix(".txt"))
+        formats["simple-seq"](on, off, label, to["simple-seq"]).to_file(to["simple-seq"].with_suffix(".csv"))
+        samples = [np.round(t * 32_000).astype(int) for t in (on, off)]
+        formats["timit"](*samples, label, to["timit"]).to_file(to["timit"].with_suffix(".phn"))
+        notmat = formats["notmat"](on, off, label.astype("<U1"), to["notmat"], Path(f"{stem}.cbin"))
+        notmat.to_file(32_000, 5, 0.02, 0.002, dst=tmp_path / "notmat")
+    for name, ours, label in (
+        ("aud-seq", "audacity", "label"),
+        ("simple-seq", "simple-seq", "label"),
+        ("timit", "timit", "phone"),
+        ("notmat", "notmat", "label"),
+    ):
+        found = (
+            get_corpus(ours)
+            .read(tmp_path / name, audio=source / "Wave")
+            .table.sort_values(["path", "start_s"])
+        )
+        columns = ["path", "start_s", "end_s"]
+        assert listing(found, [*columns, label]) == listing(truth, [*columns, "label"]), name
