@@ -182,13 +182,16 @@ def test_names_that_are_labels(tmp_path: Path, touch) -> None:
     [
         ("audiofilename,start,end,call\nx.wav,0.5,1.25,up\n", "path=audiofilename,start_s=start,end_s=end"),
         ("file;start;end;call\nx.wav;0,5;1,25;up\n", "path=file,start_s=start,end_s=end"),
-        ("name\tstart_seconds\tstop_seconds\tcall\nx.wav\t0.5\t1.25\tup\n", ("path=name,start_s=start_seconds", "end_s=stop_seconds")),  # noqa: E501
+        (
+            "name\tstart_seconds\tstop_seconds\tcall\nx.wav\t0.5\t1.25\tup\n",
+            ("path=name,start_s=start_seconds", "end_s=stop_seconds"),
+        ),
         ('"Start (s)","End (s)",call\n"0.5",1.25,up\n', "start_s=Start (s),end_s=End (s)"),
         ('"a, b",from,to,"Call, of"\nx.wav,0.5,1.25,up\n', "path=a, b,start_s=from,end_s=to,call=Call, of"),
         ("path, start_s, end_s, call\nx.wav, 0.5, 1.25, up\n", ()),
         ("# of 2024\npath,start_s,end_s,call,\nx.wav,0.5,1.25,up,\n\n,,,,\n", ()),
     ],
-)  # fmt: skip
+)
 def test_tables_with_other_headers(tmp_path: Path, touch, listing, content: str, columns: object) -> None:
     touch(tmp_path, "x.wav", "t/x.txt")
     corpus = get_corpus("table")
@@ -214,19 +217,47 @@ def test_ids_of_a_table_are_kept(tmp_path: Path, touch, listing) -> None:
 @pytest.mark.parametrize(
     ("content", "columns", "said"),
     [
-        ("file,start,call\nx.wav,1,up\n", "path=file", "'start' would be a label; did you mean --columns path=file,start_s=start"),  # noqa: E501
-        ("file,call\nx.wav,up\n", "path=fil", r"no column 'fil'; there is 'file', 'call'; did you mean 'file'"),  # noqa: E501
+        (
+            "file,start,call\nx.wav,1,up\n",
+            "path=file",
+            "'start' would be a label; did you mean --columns path=file,start_s=start",
+        ),
+        (
+            "file,call\nx.wav,up\n",
+            "path=fil",
+            r"no column 'fil'; there is 'file', 'call'; did you mean 'file'",
+        ),
         ("file,call\nx.wav,up\n", "path", "expected OURS=THEIRS"),
         ("file,call\nx.wav,up\n", "path=file,group=file", "each column stands for one"),
-        ("file,id\nx.wav,7\nx.wav,7\n", "path=file,utterance_id=id", "utterance_id '7' does not stand for one"),
+        (
+            "file,id\nx.wav,7\nx.wav,7\n",
+            "path=file,utterance_id=id",
+            "utterance_id '7' does not stand for one",
+        ),
         ("file,call,kind\nx.wav,up,a\n", "path=file,call=kind", "a column 'call' of its own"),
-        ("file,a\nx.wav,x\n\nx.wav,1\n", "path=file,start_s=a", "row 2: expected a number of seconds in 'a', got 'x'"),  # noqa: E501
-        ("file,a\nx.wav,1\n\nx.wav,x\n", "path=file,channel=a", "row 4: expected a channel counted from 0, got 'x'"),  # noqa: E501
+        (
+            "file,a\nx.wav,x\n\nx.wav,1\n",
+            "path=file,start_s=a",
+            "row 2: expected a number of seconds in 'a', got 'x'",
+        ),
+        (
+            "file,a\nx.wav,1\n\nx.wav,x\n",
+            "path=file,channel=a",
+            "row 4: expected a channel counted from 0, got 'x'",
+        ),
         ("file,a\nx.wav,1\n# late\n,1\n", "path=file", "row 4: 'file' names no audio"),
-        ("file,a\nx.wav,spare\n", "path=file,split=a", "expected a split of train, valid or test, got 'spare'"),  # noqa: E501
-        ("kind,a\nup,1\n", "start_s=a", "no column 'path', and no audio of the table's own name .m.wav. beside it"),  # noqa: E501
+        (
+            "file,a\nx.wav,spare\n",
+            "path=file,split=a",
+            "expected a split of train, valid or test, got 'spare'",
+        ),
+        (
+            "kind,a\nup,1\n",
+            "start_s=a",
+            "no column 'path', and no audio of the table's own name .m.wav. beside it",
+        ),
     ],
-)  # fmt: skip
+)
 def test_tables_that_cannot_be_mapped(tmp_path: Path, touch, content: str, columns: str, said: str) -> None:
     touch(tmp_path, "x.wav")
     (tmp_path / "m.csv").write_text(content)
@@ -271,8 +302,11 @@ def test_rows_are_named_as_a_spreadsheet_counts_them(tmp_path: Path, touch) -> N
     )
     with pytest.raises(ManifestError) as error:
         read_manifest(tmp_path / "m.csv")
-    for said in ("row 4: channel '1e20'", "row 6: start_s '0,5' is not a number of seconds; write a decimal point",  # noqa: E501
-                 "row 8: utterance_id 'a:2-.wav' stands already in row 7"):  # fmt: skip
+    for said in (
+        "row 4: channel '1e20'",
+        "row 6: start_s '0,5' is not a number of seconds; write a decimal point",
+        "row 8: utterance_id 'a:2-.wav' stands already in row 7",
+    ):
         assert said in str(error.value)
 
 
@@ -329,13 +363,33 @@ def test_begin_path_and_offset(tmp_path: Path, touch, write, listing) -> None:
 @pytest.mark.parametrize(
     ("columns", "rows", "said"),
     [
-        (("File Offset (s)",), [(1, 2, 1), (606, 609, 6)], "row 3: .* 6 differs from .* 606, so several files were open"),  # noqa: E501
-        (("Begin Path",), [(1, 2, "a/x.wav"), (3, 4, "b/x.wav")], r"2 files in 'Begin Path' but no column 'File Offset"),  # noqa: E501
-        (("Begin File", "File Offset (s)"), [(1, 2, "x.wav", 1), (3, 4, "", 3)], "row 3: 'Begin File' is empty"),  # noqa: E501
-        (("Begin File", "File Offset (s)"), [(1, 2, "x.wav", "")], r"row 2: expected a number of seconds in 'File Offset"),  # noqa: E501
-        (("Begin Path", "Begin File"), [(1, 2, "/a/y.wav", "x.wav")], "row 2: 'Begin Path' ends in 'y.wav', 'Begin File' is 'x"),  # noqa: E501
+        (
+            ("File Offset (s)",),
+            [(1, 2, 1), (606, 609, 6)],
+            "row 3: .* 6 differs from .* 606, so several files were open",
+        ),
+        (
+            ("Begin Path",),
+            [(1, 2, "a/x.wav"), (3, 4, "b/x.wav")],
+            r"2 files in 'Begin Path' but no column 'File Offset",
+        ),
+        (
+            ("Begin File", "File Offset (s)"),
+            [(1, 2, "x.wav", 1), (3, 4, "", 3)],
+            "row 3: 'Begin File' is empty",
+        ),
+        (
+            ("Begin File", "File Offset (s)"),
+            [(1, 2, "x.wav", "")],
+            r"row 2: expected a number of seconds in 'File Offset",
+        ),
+        (
+            ("Begin Path", "Begin File"),
+            [(1, 2, "/a/y.wav", "x.wav")],
+            "row 2: 'Begin Path' ends in 'y.wav', 'Begin File' is 'x",
+        ),
     ],
-)  # fmt: skip
+)
 def test_times_over_several_files_are_refused(
     tmp_path: Path, touch, write, columns: tuple[str, ...], rows: list[tuple[object, ...]], said: str
 ) -> None:
