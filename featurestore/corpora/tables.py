@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.corpora.base import NO_GROUP, Corpus, CorpusTable, Draft
-from featurestore.errors import ConfigError, ManifestError
+from featurestore.errors import ConfigError, ManifestError, did_you_mean
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
 from featurestore.text_table import FIRST_ROW, TextTableError, read_table
 
@@ -54,7 +55,7 @@ def read_text_table(
     if absent:
         raise ManifestError(
             f"{path}: expected columns {_list(required)}, got {_list(table.columns)}; "
-            f"column {absent[0]!r} is not there"
+            f"column {absent[0]!r} is not there{_meant(absent[0], table.columns)}"
         )
     for name in filled:
         empty = np.flatnonzero((table[name].str.strip() == "").to_numpy())
@@ -64,6 +65,13 @@ def read_text_table(
                 f"remove the row ({count(len(empty), 'such row')})"
             )
     return table
+
+
+def _meant(name: str, columns: Iterable[str]) -> str:
+    """`did_you_mean` that takes other case, blanks and signs (``Begin.Time..s.`` of R) for the same name."""
+    plain = {re.sub(r"[\W_]+", "", c.casefold()): c for c in columns}
+    same = plain.get(re.sub(r"[\W_]+", "", name.casefold()))
+    return f"; did you mean {same!r}? rename it" if same else did_you_mean(name, columns)
 
 
 def first_file(root: Path, names: Iterable[str]) -> Path:

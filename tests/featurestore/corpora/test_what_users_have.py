@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,15 @@ def test_rows_are_named_as_a_spreadsheet_counts_them(tmp_path: Path, touch) -> N
         "row 8: utterance_id 'a:2-.wav' stands already in row 7",
     ):
         assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["Begin.Time..s.", "begin time (s)", " Begin Time (s)", "Begn Time (s)"])
+def test_columns_that_are_missing_by_a_slip(tmp_path: Path, touch, write, name: str) -> None:
+    write(tmp_path / "x.txt", raven(("call",), (0, 1, "up")).replace("Begin Time (s)", name, 1))
+    with pytest.raises(
+        ManifestError, match=rf"'Begin Time \(s\)' is not there; did you mean '{re.escape(name)}'"
+    ):
+        get_corpus("raven").read(touch(tmp_path, "x.wav") / "x.txt")
 
 
 # --- Raven ---
