@@ -15,7 +15,7 @@ import pandas as pd
 #: A row of a table and its index in what `read_table` returns differ by so much: the header is row 1.
 FIRST_ROW = 2
 _COMMENT = "#"
-_SEPARATORS = {",": "','", ";": "';'", "\t": "a tab"}
+_SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _ROWS_AT_ONCE = 1 << 16
 
@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
     """
     try:
         encoding, _ = _look_at(path)
-        return path.read_bytes().decode(encoding)
+        return _decoded(path, encoding)
     except UnicodeError:
         raise TextTableError(_no_text(path)) from None
     except OSError as error:
@@ -98,6 +98,13 @@ def _look_at(path: Path) -> tuple[str, bool]:
             if encoding == "utf-8-sig" and (at := content.find(b"\0")) >= 0:
                 raise TextTableError(f"not a text table (a zero byte stands at byte {at}); save it as UTF-8")
             return encoding, content.find(b'"') >= 0
+
+
+def _decoded(path: Path, encoding: str) -> str:
+    text = path.read_bytes().decode(encoding)
+    if "\0" in text:  # UTF-32 begins with the mark of UTF-16
+        raise TextTableError("not a text table (it holds zero characters); save it as UTF-8")
+    return text
 
 
 def _no_text(path: Path) -> str:
@@ -148,7 +155,7 @@ def _count(path: Path, character: str) -> int:
 
 def _read_any(path: Path, encoding: str, separator: str, quoted: bool) -> pd.DataFrame:
     # Read line by line UTF-16 that is cut short would pass.
-    whole = io.StringIO(path.read_bytes().decode(encoding), newline="") if encoding == "utf-16" else None
+    whole = io.StringIO(_decoded(path, encoding), newline="") if encoding == "utf-16" else None
     with whole or path.open(encoding=encoding, newline="") as file:
         records = _records(file, separator, quoted)
         header = next(((n, row) for n, row in records if not _is_passed_over(row, None)), None)
@@ -238,6 +245,8 @@ def _is_passed_over(row: list[str], needed: int | None) -> bool:
     """Whether a row is blank or a comment; `needed` is None before the header."""
     filled = sum(map(bool, map(str.strip, row)))
     if filled == 0:
+        return True
+    if needed is None and filled == 1 and row[0].casefold().startswith("sep="):  # for spreadsheets
         return True
     if not row[0].startswith(_COMMENT):
         return False

@@ -62,6 +62,8 @@ def test_plain_tables_read_the_quick_way_are_the_same(tmp_path: Path) -> None:
         (b"a,b\n1,2\n\n# seen\n3\n", "row 5 has 1 cell"),
         (b"a;b\n1,5;2\n", "the separator is ';', expected ','; save it with that one and decimal points"),
         (b"a\tb\n1\t2\n", "the separator is a tab, expected ','"),
+        (b"sep=;\na;b\n1;2\n", "the separator is ';', expected ','"),
+        ("a,b\n1,2\n".encode("utf-32"), "it holds zero characters"),
         (
             b'a,b\n1,"x\n2,y\n3,z"\n',
             "row 2: a quote .* is opened here and closed 2 lines below, over what looks",

@@ -182,7 +182,7 @@ def test_names_that_are_labels(tmp_path: Path, touch) -> None:
     ("content", "columns"),
     [
         ("audiofilename,start,end,call\nx.wav,0.5,1.25,up\n", "path=audiofilename,start_s=start,end_s=end"),
-        ("file;start;end;call\nx.wav;0,5;1,25;up\n", "path=file,start_s=start,end_s=end"),
+        ("sep=;\nfile;start;end;call\nx.wav;0,5;1,25;up\n", "path=file,start_s=start,end_s=end"),
         (
             "name\tstart_seconds\tstop_seconds\tcall\nx.wav\t0.5\t1.25\tup\n",
             ("path=name,start_s=start_seconds", "end_s=stop_seconds"),
@@ -603,6 +603,7 @@ def test_esc10_as_published(shared: Path) -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Passing a dict to DataFrame.from_records")  # crowsetta 5.1
 def test_songs_written_by_crowsetta_are_read_row_by_row(shared: Path, tmp_path: Path, listing) -> None:
     crowsetta = pytest.importorskip("crowsetta")
