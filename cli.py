@@ -427,6 +427,7 @@ class _Corpora(click.Group):
 # Options of corpora that are no plain text.
 _CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
     "label_column": {"multiple": True},
+    "columns": {"multiple": True, "metavar": "OURS=THEIRS"},
     "words": {"is_flag": True},
     "esc10": {"is_flag": True},
     "sample_rate_hz": {"type": int},

@@ -22,7 +22,7 @@ import pandas as pd
 from featurestore.errors import LabelError
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
 from featurestore.printable import printable
-from featurestore.text_table import TextTableError, read_table
+from featurestore.text_table import FIRST_ROW, TextTableError, read_table
 
 SEPARATOR = "|"
 NOTHING = SEPARATOR  # the empty set
@@ -131,9 +131,9 @@ def read_mapping(path: str | Path) -> pd.DataFrame:
         raise LabelError(f"{source}: expected one rule per row, found none; add some or leave --map out")
     twice = mapping.duplicated(["label", "from"])
     if twice.any():
-        row = int(twice.to_numpy().argmax())
+        row = int(mapping.index[twice][0])
         raise LabelError(
-            f"{source}: row {row + 2}: {mapping['from'].iloc[row]!r} of {mapping['label'].iloc[row]!r} "
+            f"{source}: row {row + FIRST_ROW}: {mapping['from'][row]!r} of {mapping['label'][row]!r} "
             "stands already above; keep one"
         )
     return mapping

@@ -12,6 +12,7 @@ import csv
 import io
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from featurestore.column_names import near_misses
 from featurestore.errors import ManifestError
-from featurestore.text_table import TextTableError, read_table
+from featurestore.text_table import FIRST_ROW, TextTableError, read_table
 
 REQUIRED_COLUMN = "path"
 #: Which stretch of which file a row is.
@@ -69,21 +71,18 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
     """Read and validate a whole manifest before anything else starts.
 
     Args:
-        path: a ``.csv`` or ``.parquet`` file.
+        path: a ``.csv`` or ``.parquet`` file, in any case.
         check_files: also require that every audio file exists.
 
     Raises:
         ManifestError: one line with all problems found (up to 20), each with its row number. Rows are
-            counted as a spreadsheet shows them: the header is row 1.
+            counted as a spreadsheet shows them: the header is row 1, blank rows and comments count. A column
+            that seems to stand for one of the contract's, such as ``start``, is refused: it would be a label.
     """
     source = Path(path)
-    table = _read_text_table(source)
+    table = read_cells(source)
     columns = list(table.columns)
-    if REQUIRED_COLUMN not in columns:
-        raise ManifestError(
-            f"{source}: expected a column 'path', found {', '.join(map(repr, columns)) or 'no columns'}; "
-            "add a column 'path' with one audio file per row"
-        )
+    _check_names(columns, source)
     repeated = sorted({c for c in columns if columns.count(c) > 1})
     if repeated:
         raise ManifestError(f"{source}: column {repeated[0]!r} stands more than once; rename or remove one")
@@ -99,9 +98,41 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
     return from_table(table, source=str(source), base=source.parent, check_files=check_files)
 
 
+def _check_names(columns: list[str], source: Path) -> None:
+    """Refuse a table without paths, and names that differ from one of the contract's by a slip."""
+    padded = [c for c in columns if c != c.strip() and c.strip()]
+    missed = near_misses([c.strip() for c in columns])
+    found = ", ".join(map(repr, columns)) or "no columns"
+    if padded:
+        name = padded[0].strip()
+        hint = f"did you mean {name!r}? " if name in CONTRACT_COLUMNS else ""
+        raise ManifestError(
+            f"{source}: column {padded[0]!r} has blanks around its name; {hint}"
+            "remove the blanks behind separators"
+        )
+    absent = REQUIRED_COLUMN not in columns
+    if missed:
+        mapped = ",".join(f"{ours}={theirs}" for ours, theirs in missed.items())
+        what = f"a column {REQUIRED_COLUMN!r}" if absent else " and ".join(map(repr, missed))
+        raise ManifestError(
+            f"{source}: expected {what}, found {found}; did you mean {next(iter(missed))}? rename "
+            f"{' and '.join(map(repr, missed.values()))}, or have it read by "
+            f"`fs manifest table {shlex.quote(str(source))} --columns {shlex.quote(mapped)} --out NEW.csv`"
+        )
+    if absent:
+        raise ManifestError(
+            f"{source}: expected a column {REQUIRED_COLUMN!r}, found {found}; "
+            "add a column 'path' with one audio file per row"
+        )
+
+
 def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: bool = True) -> Manifest:
-    """Validate a table of text cells; see `read_manifest`. Relative paths are taken from `base`."""
-    problems = _Problems(source)
+    """Validate a table of text cells; see `read_manifest`. Relative paths are taken from `base`.
+
+    Its index + `FIRST_ROW` is the row that a message names.
+    """
+    rows = table.index.to_numpy() + FIRST_ROW
+    problems = _Problems(source, rows)
     raw = {name: table[name].astype(object).to_numpy() for name in table.columns}
     n = len(table)
 
@@ -125,7 +156,7 @@ def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: boo
     ids = raw.get("utterance_id")
     if ids is None:
         ids = derive_ids(paths, raw.get("start_s"), raw.get("end_s"), raw.get("channel"))
-    _check_ids(ids, "utterance_id" in raw, problems)
+    _check_ids(ids, "utterance_id" in raw, problems, rows)
 
     absolute = _absolute_paths(paths, base)
     if check_files:
@@ -189,7 +220,7 @@ def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".csv":
+        if target.suffix.lower() == ".csv":
             text.to_csv(
                 temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text)
             )
@@ -210,7 +241,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         ManifestError: a URL, a folder, or a suffix that is neither ``.csv`` nor ``.parquet``.
     """
     target = Path(path)
-    if target.suffix not in (".csv", ".parquet"):
+    if target.suffix.lower() not in (".csv", ".parquet"):
         raise ManifestError(f"{target}: expected a name ending in .csv or .parquet")
     if re.match(r"[a-z0-9]+:/", str(target)):
         raise ManifestError(f"{target}: expected a file on this machine; only stores can be remote")
@@ -279,13 +310,23 @@ def _check_cells(text: str, source: str) -> None:
         raise ManifestError(f"{source}: row {wrong + 2} has another number of cells than the {n} columns")
 
 
-def _read_text_table(source: Path) -> pd.DataFrame:
+def read_cells(source: Path) -> pd.DataFrame:
+    """A CSV or Parquet file as text cells, whatever its columns; see `read_table`.
+
+    Raises:
+        ManifestError: no such file, not such a table, or cells that are no text and no numbers.
+    """
     if not source.is_file():
         raise ManifestError(f"{source}: no such manifest file; expected a .csv or .parquet file")
+    suffix = source.suffix.lower()
     try:
-        if source.suffix == ".parquet":
-            return to_text(pd.read_parquet(source).reset_index(drop=True))
-        if source.suffix == ".csv":
+        if suffix == ".parquet":
+            table = pd.read_parquet(source)
+            # An index with a name is a column that pandas keeps apart.
+            table = table.reset_index(drop=all(name is None for name in table.index.names))
+            _refuse_nested(table)
+            return to_text(table)
+        if suffix == ".csv":
             return read_table(source)
     except TextTableError as error:
         raise ManifestError(f"{source}: {error}") from error
@@ -295,12 +336,36 @@ def _read_text_table(source: Path) -> pd.DataFrame:
     raise ManifestError(f"{source}: expected a .csv or .parquet file, got {source.suffix or 'no suffix'!r}")
 
 
+def _refuse_nested(table: pd.DataFrame) -> None:
+    """Cells of Parquet that Python would write out in its own way, such as ``b'dog'`` and ``['dog']``."""
+    for name in table.columns:
+        if pd.api.types.is_object_dtype(table[name].dtype) or isinstance(table[name].dtype, pd.ArrowDtype):
+            odd = table[name].map(
+                lambda cell: isinstance(cell, (bytes, bytearray, np.ndarray, list, dict, tuple))
+            )
+            if odd.any():
+                row = int(odd.to_numpy().argmax())
+                kind = type(table[name].iloc[row])
+                what = "bytes" if issubclass(kind, (bytes, bytearray)) else "a list or a struct"
+                mend = "decode them" if what == "bytes" else "join a set of labels with '|', sorted"
+                raise ManifestError(
+                    f"column {str(name)!r}, row {row + FIRST_ROW}: expected text, got {what}; {mend}"
+                )
+
+
 def _cells_as_text(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return _cells_as_text(column.astype(column.cat.categories.dtype))
     if pd.api.types.is_float_dtype(column.dtype):
+        # Shortest text that reads back as this number in its own precision: 0.1 of float32 is "0.1".
+        own = column.dropna().to_numpy().dtype
+        written = np.float32 if own in (np.float32, np.float16) else np.float64
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         whole = np.isfinite(values) & (values == np.trunc(values)) & (np.abs(values) < 2**53)
         cells = [
-            "" if np.isnan(v) else (str(int(v)) if w else repr(float(v)))
+            ""
+            if np.isnan(v)
+            else (str(int(v)) if w else (repr(float(v)) if written is np.float64 else str(own.type(v))))
             for v, w in zip(values, whole, strict=True)
         ]
         return pd.Series(cells, index=column.index, dtype="str")
@@ -320,7 +385,10 @@ def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Probl
     numbers = np.where(empty, np.nan, numbers)
     problems.where(
         ~(np.abs(numbers) <= MOST_SECONDS) & ~empty,
-        lambda i: f"{name} {cells[i]!r} is not a number of seconds",
+        lambda i: (
+            f"{name} {cells[i]!r} is not a number of seconds"
+            + ("; write a decimal point" if re.fullmatch(r"\s*\d+,\d+\s*", cells[i]) else "")
+        ),
     )
     return numbers
 
@@ -337,7 +405,7 @@ def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.
     return channel
 
 
-def _check_ids(ids: np.ndarray, given: bool, problems: _Problems) -> None:
+def _check_ids(ids: np.ndarray, given: bool, problems: _Problems, rows: np.ndarray) -> None:
     problems.where(_equals(ids, ""), lambda i: "empty utterance_id")
     duplicated = pd.Series(ids).duplicated(keep="first").to_numpy()
     if not duplicated.any():
@@ -345,7 +413,9 @@ def _check_ids(ids: np.ndarray, given: bool, problems: _Problems) -> None:
     how = "make it unique" if given else "give an utterance_id column, or remove the repeated row"
     problems.where(
         duplicated & ~_equals(ids, ""),
-        lambda i: f"utterance_id {ids[i]!r} stands already in row {int((ids == ids[i]).argmax()) + 2}; {how}",
+        lambda i: (
+            f"utterance_id {ids[i]!r} stands already in row {rows[int((ids == ids[i]).argmax())]}; {how}"
+        ),
     )
 
 
@@ -378,9 +448,10 @@ def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems)
 class _Problems:
     """Collects problems by row and raises one error that names the first of them."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, rows: np.ndarray) -> None:
         self._source = source
         self._count = 0
+        self._rows = rows
         self._found: list[tuple[int, str]] = []
 
     def where(self, mask: np.ndarray, message: Callable[[int], str]) -> None:
@@ -393,7 +464,7 @@ class _Problems:
         if not self._found:
             return
         self._found.sort(key=lambda item: item[0])
-        shown = [f"row {i + 2}: {m}" for i, m in self._found[:MAX_REPORTED_PROBLEMS]]
+        shown = [f"row {self._rows[i]}: {m}" for i, m in self._found[:MAX_REPORTED_PROBLEMS]]
         more = self._count - len(shown)
         tail = f"; and {more} more" if more else ""
         count = f"{self._count} problem{'s' if self._count > 1 else ''}"

@@ -70,7 +70,7 @@ def columns_there(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return [str(name) for name in pq.read_schema(path).names]
         return list(map(str, pd.read_csv(path, nrows=0).columns))
     except (OSError, ValueError):

@@ -11,7 +11,16 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import count, list_files, look_up, nfc, passed_over
+from featurestore.corpora.tables import (
+    AUDIO_SUFFIXES,
+    UNREAD_SUFFIXES,
+    count,
+    left_out,
+    list_files,
+    look_up,
+    nfc,
+    passed_over,
+)
 
 # Position = class index of the released code, also of the two tuples below.
 _CALLTYPES = "L-S1 L-S2 L-S3 L-A L-PA L-P L-O S CH-P CH-N GR-P GR-N L-TA L-H"
@@ -85,6 +94,7 @@ def read(source: Path) -> Draft:
     dropped = table["calltype"] == DROPPED_CALLTYPE
     notes = _notes(table[~dropped], written[~dropped], int(dropped.sum()))
     notes += passed_over(sorted(set(below) - set(files)), "at another depth")
+    notes += left_out(root, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES)
     table = table[~dropped].reset_index(drop=True)
     known = table["individual"].isin(INDIVIDUALS)
     sex = table["individual"].isin(MALES).map({True: "M", False: "F"}).where(known, "")

@@ -21,15 +21,17 @@ class Draft:
 
     Attributes:
         rows: one row per utterance in manifest order: ``path`` (absolute), ``file`` (the name inside the
-            corpus that ids are made of), optionally ``start_s``, ``end_s``, ``channel``, ``split``; every
-            other column is a label.
+            corpus that ids are made of), optionally ``start_s``, ``end_s``, ``channel``, ``split``, and
+            ``utterance_id`` where the corpus has ids of its own; every other column is a label.
         groups: group columns that the corpus offers, by name, aligned with `rows`; the first is the default.
         notes: what was dropped, merged or guessed, one sentence each.
+        hint: says where audio that is missing may lie instead; "" if it does not know.
     """
 
     rows: pd.DataFrame
     groups: Mapping[str, pd.Series] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    hint: Callable[[], str] = str
 
 
 @dataclass(frozen=True, kw_only=True)

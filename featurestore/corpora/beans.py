@@ -145,18 +145,24 @@ def _draft(
     notes: tuple[str, ...] = (),
 ) -> Draft:
     """Put a classification task together; `split` is filled where BEANS' split files lie beside it."""
-    files = pd.Series(file, dtype="str")
+    files = pd.Series(file, index=labels.index, dtype="str")
     split: dict[str, str] = {}
+    twice: set[str] = set()
     for part, ours in PARTS.items():
         listed = root / split_files.format(part=part)
         if listed.is_file():
-            table = read_text_table(listed, ("path",))
-            split |= dict.fromkeys(table["path"].map(lambda p: str(p).rsplit("/", 1)[-1]), ours)
+            named = read_text_table(listed, ("path",))["path"].map(lambda p: str(p).rsplit("/", 1)[-1])
+            twice |= {*named} & {*split}
+            split |= dict.fromkeys(named, ours)
     names = files.str.rsplit("/", n=1).str[-1]
     if split and not names.is_unique:
         # Same name in two folders: compare the last two parts instead.
         split = _split_by_two(root, split_files)
         names = files.str.rsplit("/", n=2).str[-2:].str.join("/")
+    elif doubtful := sorted(twice & set(names)):
+        raise ManifestError(
+            f"{root / split_files.format(part='*')}: {doubtful[0]!r} stands in two of them; keep it in one"
+        )
     part_of = look_up(names, split)
     said = list(notes)
     if split and (part_of == "").any():
@@ -198,6 +204,12 @@ def _detection(root: Path, task: Detection) -> Draft:
     if not cells:
         return Draft(rows=rows.assign(path=""))
     files = {f: _locate(root, f) for f in rows["file"].unique()}
+    taken: dict[str, str] = {}
+    for written, (found, _) in files.items():
+        if taken.setdefault(found, written) != written:
+            raise ManifestError(
+                f"{root}: {taken[found]!r} and {written!r} would both be {found}; keep their folders"
+            )
     rows["file"] = rows["file"].map({f: found for f, (found, _) in files.items()})
     rows.insert(1, "path", rows["file"].map(dict(files.values())))
     notes = []

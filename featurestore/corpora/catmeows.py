@@ -7,7 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, list_files, passed_over, stem
+from featurestore.corpora.tables import (
+    AUDIO_SUFFIXES,
+    UNREAD_SUFFIXES,
+    clip_rows,
+    left_out,
+    list_files,
+    passed_over,
+    stem,
+)
 
 CONTEXTS = {"B": "brushing", "F": "waiting for food", "I": "isolation"}
 # Context _ cat _ breed _ sex _ owner _ session (one digit) and counter (two).
@@ -22,7 +30,7 @@ def read(source: Path) -> Draft:
     files = pd.Series(list_files(source, (".wav",)), dtype="str")
     parts = files.map(stem).str.extract(_NAME)
     other = parts["context"].isna()
-    notes = passed_over(list(files[other]))
+    notes = (*passed_over(list(files[other])), *left_out(source, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES))
     files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
     labels = {name: parts[name] for name in ("cat", "breed", "sex", "owner", "session")}
     rows = clip_rows(source, files, context=parts["context"].map(CONTEXTS), **labels)

@@ -1,4 +1,4 @@
-"""Annotation formats that crowsetta reads for us: TextGrid, TIMIT, notmat, BirdsongRecognition, yarden.
+"""Annotation formats that crowsetta reads for us: TIMIT, notmat, BirdsongRecognition, yarden.
 
 Times are never rounded. Formats that count samples are turned into seconds at the rate of the audio
 file itself.
@@ -6,15 +6,15 @@ file itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files
+from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import AUDIO_SUFFIXES
 from featurestore.errors import DependencyMissing, ManifestError
 from featurestore.sound import SoundError, read_header
 
@@ -35,8 +35,7 @@ def _read(
 ) -> Draft:
     root, files = annotation_files(source, suffixes)
     reader = _crowsetta().formats.by_name(format_name)
-    # .cbin, the recordings of evTAF that notmat files annotate, is audio too.
-    index = AudioIndex(source, audio, AUDIO_SUFFIXES | {".cbin"})
+    index = AudioIndex(source, audio)
     cells: list[tuple[str, float, float, str]] = []
     for file in files:
         try:
@@ -51,11 +50,26 @@ def _read(
             ) from error
         named = {s[0] for s in segments}
         found = {n: index.of_name(n, file) if n else index.of_annotation(file) for n in named}
-        rate = {n: _rate_hz(index.root / f) if in_samples else 1.0 for n, f in found.items()}
-        cells += [(found[n], on / rate[n], off / rate[n], str(text)) for n, on, off, text in segments]
+        rate = {n: _rate_hz(Path(index.path(f))) if in_samples else 1.0 for n, f in found.items()}
+        texts = _whole([str(text) for _, _, _, text in segments])
+        cells += [
+            (found[n], on / rate[n], off / rate[n], text)
+            for (n, on, off, _), text in zip(segments, texts, strict=True)
+        ]
     rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", label])
-    rows.insert(1, "path", rows["file"].map(lambda f: str(index.root / f)))
-    return Draft(rows=rows, groups={"recording": rows["file"]})
+    return Draft(
+        rows=index.rows(rows),
+        groups={"recording": rows["file"].map(bare_name)},
+        notes=index.notes(),
+        hint=index.hint,
+    )
+
+
+def _whole(labels: list[str]) -> list[str]:
+    """Labels of numbers as they are meant: MATLAB keeps 1 as 1.0."""
+    if all(re.fullmatch(r"-?\d+\.0", text) for text in labels):
+        return [text.removesuffix(".0") for text in labels]
+    return labels
 
 
 def _crowsetta() -> Any:
@@ -80,33 +94,6 @@ def _rate_hz(path: Path) -> float:
 def _sequence(sequence: Any, name: str) -> Iterator[Segment]:
     for on, off, text in zip(sequence.onsets_s, sequence.offsets_s, sequence.labels, strict=True):
         yield name, float(on), float(off), str(text)
-
-
-def read_textgrid(source: Path, *, audio: str | Path | None = None, tier: str | None = None) -> Draft:
-    """Read one interval tier of Praat TextGrids; intervals without text are left out."""
-
-    def parse(reader: Any, path: Path) -> Iterator[Segment]:
-        grid = reader.from_file(path)
-        tiers = [t for t in grid.tiers if hasattr(t, "intervals")]
-        names = [t.name for t in tiers]
-        fitting = [t for t in tiers if tier is None or t.name == tier]
-        if len(fitting) != 1:
-            asked = f"{tier!r}" if tier is not None else "one interval tier"
-            raise ManifestError(
-                f"{path}: expected {asked}, found {', '.join(map(repr, names)) or 'none'}; "
-                "name one with --tier"
-            )
-        for interval in fitting[0].intervals:
-            yield "", float(interval.xmin), float(interval.xmax), interval.text
-
-    return _read(
-        source,
-        audio,
-        format_name="textgrid",
-        suffixes=(".TextGrid",),
-        parse=parse,
-        label=tier or "label",
-    )
 
 
 def read_timit(source: Path, *, audio: str | Path | None = None, words: bool = False) -> Draft:
@@ -138,11 +125,12 @@ def read_notmat(source: Path, *, audio: str | Path | None = None) -> Draft:
 
 def read_birdsong_recognition(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read the ``Annotation.xml`` of BirdsongRecognition (Koumura); audio in ``Wave/`` beside it."""
+    folder = "" if audio is not None else "Wave/"
 
     def parse(reader: Any, path: Path) -> Iterator[Segment]:
         loaded = reader.from_file(path)
         for annotation in loaded.to_annot(round_times=False, samplerate=1):
-            yield from _sequence(annotation.seq, f"Wave/{Path(annotation.notated_path).name}")
+            yield from _sequence(annotation.seq, f"{folder}{Path(annotation.notated_path).name}")
 
     return _read(
         source,
@@ -159,7 +147,7 @@ def read_yarden(source: Path, *, audio: str | Path | None = None) -> Draft:
 
     def parse(reader: Any, path: Path) -> Iterator[Segment]:
         for annotation in reader.from_file(path).to_annot(round_times=False):
-            yield from _sequence(annotation.seq, Path(annotation.notated_path).name)
+            yield from _sequence(annotation.seq, str(annotation.notated_path))
 
     return _read(source, audio, format_name="yarden", suffixes=(".mat",), parse=parse)
 
@@ -178,12 +166,6 @@ def _format(name: str, title: str, reader: Callable[..., Draft], **options: str)
     )
 
 
-TEXTGRID = _format(
-    "textgrid",
-    "Praat TextGrid",
-    read_textgrid,
-    tier="which interval tier (default: the only one)",
-)
 TIMIT = _format(
     "timit",
     "TIMIT transcriptions",

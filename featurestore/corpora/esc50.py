@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pandas as pd
+
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, read_text_table
+from featurestore.corpora.tables import (
+    AUDIO_SUFFIXES,
+    UNREAD_SUFFIXES,
+    clip_rows,
+    left_out,
+    list_files,
+    passed_over,
+    read_text_table,
+)
+
+TABLE = "meta/esc50.csv"
+# ESC-10 as it was published by itself: 001 - Dog bark/1-30226-A.ogg, of fold, Freesound id and take.
+_CLIP = r"^\d{3} - (?P<name>[^/]+)/(?P<fold>[1-5])-(?P<source>\d+)-[A-Z]\.[a-z0-9]+$"
+# Its folders by the names that ESC-50 has for the same classes.
+CATEGORIES = {
+    "Dog bark": "dog",
+    "Rain": "rain",
+    "Sea waves": "sea_waves",
+    "Baby cry": "crying_baby",
+    "Clock tick": "clock_tick",
+    "Person sneeze": "sneezing",
+    "Helicopter": "helicopter",
+    "Chainsaw": "chainsaw",
+    "Rooster": "rooster",
+    "Fire crackling": "crackling_fire",
+}
 
 
 def read(source: Path, *, esc10: bool = False) -> Draft:
-    """Read ``meta/esc50.csv``, in file order; `esc10` keeps the ten classes of the subset."""
+    """Read ``meta/esc50.csv``, in file order, or ESC-10's own class folders, sorted by name.
+
+    `esc10` keeps the ten classes of the subset.
+    """
+    if not (source / TABLE).exists():
+        own = _esc10(source)
+        if own is not None:
+            return own
     columns = ("filename", "fold", "category", "esc10", "src_file")
-    table = read_text_table(source / "meta/esc50.csv", columns, filled=("filename",))
+    table = read_text_table(source / TABLE, columns, filled=("filename",))
     if esc10:
         table = table[table["esc10"].str.lower() == "true"].reset_index(drop=True)
     files = "audio/" + table["filename"]
     rows = clip_rows(source, files, category=table["category"], fold=table["fold"])
     groups = {"source_file": table["src_file"], "fold": table["fold"]}
     return Draft(rows=rows, groups=groups)
+
+
+def _esc10(source: Path) -> Draft | None:
+    """The clips in class folders; None where there is none."""
+    files = pd.Series(list_files(source), dtype="str")
+    parts = files.str.extract(re.compile(_CLIP, re.IGNORECASE))
+    other = parts["fold"].isna()
+    if other.all():
+        return None
+    notes = (*passed_over(list(files[other])), *left_out(source, of=AUDIO_SUFFIXES | UNREAD_SUFFIXES))
+    files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
+    category = parts["name"].map(lambda name: CATEGORIES.get(name, name))
+    rows = clip_rows(source, files, category=category, fold=parts["fold"])
+    return Draft(rows=rows, groups={"source_file": parts["source"], "fold": parts["fold"]}, notes=notes)
 
 
 ESC50 = Corpus(

@@ -8,30 +8,59 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, list_files, look_up, name_some, passed_over
+from featurestore.corpora.tables import clip_rows, left_out, list_files, look_up, name_some, passed_over
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
 
-PARTS = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test"}
+# As folders, tables and file names call them; those of Hugging Face's datasets among them.
+_PARTS = {
+    "train": "train training tr",
+    "val": "val valid validation validate dev devel development",
+    "test": "test testing tests eval evaluation tst",
+}
+PARTS = {name: part for part, names in _PARTS.items() for name in names.split()}
+# Behind such a name: train_set, test-data, dev2024.
+_PART_TAIL = re.compile(r"[\W_]*(set|split|data|clips|audio|files|wavs?)?[\W_\d]*$")
+
+
+def part_of(name: str) -> str:
+    """Which part of a split a name stands for: ``train``, ``val``, ``test``, or "" for none.
+
+    >>> part_of("Dev"), part_of("train_set"), part_of("trainer")
+    ('val', 'train', '')
+    """
+    plain = name.strip().casefold()
+    return PARTS.get(plain) or PARTS.get(_PART_TAIL.sub("", plain), "")
+
+
+def split_of(cells: pd.Series, source: object) -> pd.Series:
+    """A column of parts in the manifest's words; empty cells stay empty.
+
+    Raises:
+        ManifestError: a cell is none of the usual names.
+    """
+    parts = {cell: part_of(cell) for cell in cells.unique()}
+    strange = sorted(cell for cell, part in parts.items() if cell.strip() and not part)
+    if strange:
+        raise ManifestError(f"{source}: expected a split of train, valid or test, got {strange[0]!r}")
+    return cells.map(parts).astype("str")
 
 
 def read(source: Path, *, label: str = "label", pattern: str | None = None) -> Draft:
     """Read all audio below `source`, sorted by name.
 
-    Without `pattern`: ``[train|valid|test/]<class>/[<anything>/]<file>``; folders below the class are the
-    group. With `pattern`, a regular expression over the relative path whose named groups become columns
-    (``group`` and ``split`` fill those).
+    Without `pattern`: ``[train|valid|test/]<class>/[<anything>/]<file>``, or the part below the class;
+    folders below these are the group. With `pattern`, a regular expression over the relative path whose
+    named groups become columns (``group`` and ``split`` fill those).
     """
     files = pd.Series(list_files(source), dtype="str")
     rows = clip_rows(source, files)
     if pattern is not None:
-        return _by_pattern(rows, pattern)
+        return _by_pattern(rows, pattern, source)
     folders = files.str.split("/").str[:-1]
-    tops = {path[0].lower() for path in folders if path}
-    split = pd.Series("", index=files.index, dtype="str")
-    if tops and tops <= set(PARTS):
-        split = look_up(folders.str[0].str.lower(), PARTS)
-        folders = folders.str[1:]
+    split, folders = _take_split(folders, 0, source)
+    if not (split != "").any() and (folders.str.len() > 1).all():
+        split, folders = _take_split(folders, 1, source)
     loose = folders.str.len() == 0
     if loose.any():
         raise ManifestError(
@@ -46,7 +75,29 @@ def read(source: Path, *, label: str = "label", pattern: str | None = None) -> D
     groups = {}
     if (inner != "").any():
         groups["subfolder"] = (folders.str[0] + "/" + inner).where(inner != "", "")
-    return Draft(rows=rows, groups=groups)
+    return Draft(rows=rows, groups=groups, notes=left_out(source))
+
+
+def _take_split(folders: pd.Series, depth: int, source: Path) -> tuple[pd.Series, pd.Series]:
+    """The part that the folder at `depth` names, and the folders without it; "" where they name none.
+
+    Raises:
+        ManifestError: some are parts and others not, so that either could be classes.
+    """
+    names = folders.map(lambda path: path[depth] if len(path) > depth else "").astype("str")
+    parts = {name: part_of(name) for name in names.unique()}
+    known = sorted(n for n, part in parts.items() if part)
+    other = sorted(n for n, part in parts.items() if not part and n)
+    # Below a class, a single "test" may be the name of an animal.
+    if known and other and (depth == 0 or len({parts[n] for n in known}) > 1):
+        raise ManifestError(
+            f"{source}: {name_some(known)} {'is' if len(known) == 1 else 'are'} named like parts of a split, "
+            f"{name_some(other)} not; rename the parts to train, valid and test, or, if all are classes, "
+            "say --pattern '" + "[^/]+/" * depth + "(?P<label>[^/]+)/'"
+        )
+    if not known or other or "" in parts:
+        return pd.Series("", index=folders.index, dtype="str"), folders
+    return look_up(names, parts), folders.str[:depth] + folders.str[depth + 1 :]
 
 
 def _require_label(name: str, option: str) -> None:
@@ -54,7 +105,7 @@ def _require_label(name: str, option: str) -> None:
         raise ConfigError(f"corpus folder: {option}: a label column cannot be named {name!r}; choose another")
 
 
-def _by_pattern(rows: pd.DataFrame, pattern: str) -> Draft:
+def _by_pattern(rows: pd.DataFrame, pattern: str, source: Path) -> Draft:
     try:
         regex = re.compile(pattern)
     except re.error as error:
@@ -69,17 +120,12 @@ def _by_pattern(rows: pd.DataFrame, pattern: str) -> Draft:
             _require_label(name, "--pattern")
     found = [regex.search(f) for f in rows["file"]]
     other = pd.Series([m is None for m in found], index=rows.index, dtype=bool)
-    notes = passed_over(list(rows["file"][other]))
+    notes = (*passed_over(list(rows["file"][other])), *left_out(source))
     rows = rows[~other].reset_index(drop=True)
     parts = pd.DataFrame([m.groupdict(default="") for m in found if m], columns=list(names))
     groups = {"pattern": parts["group"]} if "group" in names else {}
     if "split" in names:
-        rows["split"] = look_up(parts["split"].str.lower(), PARTS)
-        strange = sorted(set(parts["split"][rows["split"] == ""]) - {""})
-        if strange:
-            raise ManifestError(
-                f"corpus folder: --pattern finds the split {strange[0]!r}, expected train, valid or test"
-            )
+        rows["split"] = split_of(parts["split"], "corpus folder: --pattern")
     labels = parts[[n for n in names if n not in ("group", "split")]]
     return Draft(rows=pd.concat([rows, labels], axis=1), groups=groups, notes=notes)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from featurestore.corpora.annotations import bare_name
 from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.folder import part_of
 from featurestore.corpora.tables import count, look_up, read_text_table
 from featurestore.corpora.windows import Event, cut_windows
 from featurestore.errors import ConfigError, ManifestError
@@ -60,14 +62,20 @@ def read(
             else:
                 cells += [{**base, **w} for w in _windows(root / file, found, window_s, shift_s)]
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "path", "part", "label"])
-    folds = bool(parts) and not set(parts) & set(PARTS)
-    rows["split"] = look_up(rows["part"], PARTS)
+    known = {part: part_of(part) for part in parts}
+    folds = bool(parts) and not any(known.values())
+    if not folds and not all(known.values()):
+        odd = next(part for part, ours in known.items() if not ours)
+        raise ManifestError(
+            f"{root / _METADATA}: expected splits like train, valid and test, got {odd!r} too"
+        )
+    rows["split"] = look_up(rows["part"], known)
     groups = {}
     if folds:
         rows["fold"] = rows["part"]
         groups["fold"] = rows["part"]
     elif events:
-        groups["file"] = rows["file"]
+        groups["file"] = rows["file"].map(bare_name)
     return Draft(rows=rows.drop(columns="part"), groups=groups, notes=_vocabulary_notes(root, rows))
 
 
@@ -159,7 +167,7 @@ def _vocabulary_notes(root: Path, rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such file; expected it in a HEAR task folder") from None
     except ValueError as error:

@@ -4,29 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, first_row, list_files, name_some, read_text_table
+from featurestore.corpora.folder import split_of
+from featurestore.corpora.tables import clip_rows, list_files, name_some, read_text_table
 from featurestore.errors import ManifestError
+from featurestore.text_table import first_row
 
 COLUMNS = ("class", "split", "filename")
-PARTS = {"train": "train", "valid": "val", "val": "val", "validation": "val", "test": "test", "": ""}
 
 
 def read(source: Path) -> Draft:
     """Read the one table with the columns ``class,split,filename``, in file order."""
     annotations = _find_table(source)
     table = read_text_table(annotations, COLUMNS, filled=("filename",))
-    strange = sorted(set(table["split"].str.lower()) - set(PARTS))
-    if strange:
-        raise ManifestError(
-            f"{annotations}: expected a split of train, valid or test, got {strange[0]!r}; correct it"
-        )
+    split = split_of(table["split"], annotations)
+    file = _folder_of(annotations, table["filename"]) + table["filename"]
+    return Draft(rows=clip_rows(annotations.parent, file, split=split, individual=table["class"]))
+
+
+def _folder_of(annotations: Path, names: pd.Series) -> str:
+    """The one folder that all calls lie in, beside the table or below it, with ``/`` behind; "" for beside.
+
+    Raises:
+        ManifestError: calls of these names lie in several folders.
+    """
     root = annotations.parent
-    # Calls lie beside the table or in one folder below it.
-    below = {f.rsplit("/", 1)[-1]: f for f in reversed(list_files(root))}
-    file = table["filename"].map(lambda f: f if (root / f).is_file() else below.get(f.rsplit("/", 1)[-1], f))
-    split = table["split"].str.lower().map(PARTS)
-    return Draft(rows=clip_rows(root, file, split=split, individual=table["class"]))
+    wanted = set(names)
+    if any((root / name).is_file() for name in wanted):
+        return ""
+    found: dict[str, set[str]] = {}
+    for file in list_files(root):
+        folder, slash, name = file.rpartition("/")
+        if name in wanted:
+            found.setdefault(folder + slash, set()).add(name)
+    if len(found) > 1:
+        raise ManifestError(
+            f"{annotations}: expected the calls in one folder, found files of these names in "
+            f"{name_some(sorted(found))}; keep one of them, or put the table into the right one"
+        )
+    return next(iter(found), "")
 
 
 def _find_table(source: Path) -> Path:

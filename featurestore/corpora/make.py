@@ -62,6 +62,10 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
     check_file(request.out)
     if request.out.exists() and "path" not in columns_there(request.out):
         raise ConfigError(f"--out {request.out}: this file is no manifest and would be lost; choose another")
+    if request.out.exists() and request.source.exists() and request.out.samefile(request.source):
+        raise ConfigError(
+            f"--out {request.out}: this is the source, which would be lost; choose another name"
+        )
     check_beside(request.out)
     corpus = get_corpus(request.corpus)
     found = corpus.read(

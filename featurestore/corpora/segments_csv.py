@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files
+from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
 from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.tables import read_text_table, seconds
 
@@ -23,7 +23,8 @@ def read_simple(source: Path, *, audio: str | Path | None = None) -> Draft:
     tables = []
     for file in files:
         table = read_text_table(root / file, SEGMENT)
-        tables.append(_rows(table, root / file, pd.Series(index.of_annotation(file), table.index)))
+        sound = index.of_annotation(file)
+        tables.append(_rows(table, root / file, pd.Series(sound, table.index, dtype="str")))
     return _draft(tables, index)
 
 
@@ -52,8 +53,12 @@ def _rows(table: pd.DataFrame, path: Path, file: pd.Series) -> pd.DataFrame:
 
 def _draft(tables: list[pd.DataFrame], index: AudioIndex) -> Draft:
     rows = pd.concat(tables, ignore_index=True)
-    rows.insert(1, "path", rows["file"].map(lambda f: str(index.root / f)))
-    return Draft(rows=rows, groups={"recording": rows["file"]})
+    return Draft(
+        rows=index.rows(rows),
+        groups={"recording": rows["file"].map(bare_name)},
+        notes=index.notes(),
+        hint=index.hint,
+    )
 
 
 SIMPLE_SEQ = Corpus(

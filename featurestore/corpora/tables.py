@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from featurestore.corpora.base import NO_GROUP, Corpus, CorpusTable, Draft
-from featurestore.errors import ConfigError, ManifestError
+from featurestore.errors import ConfigError, ManifestError, did_you_mean
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
-from featurestore.text_table import TextTableError, read_table
+from featurestore.text_table import FIRST_ROW, TextTableError, read_table
 
 # Formats that libsndfile reads (https://libsndfile.github.io/libsndfile/formats.html).
 _SUFFIXES = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
 AUDIO_SUFFIXES = frozenset(_SUFFIXES.split())
+# Audio that it does not.
+_UNREAD = ".aac .amr .cbin .m4a .mp4 .wac .webm .wma"
+UNREAD_SUFFIXES = frozenset(_UNREAD.split())
 MAX_NAMED = 10
 
 
@@ -50,22 +55,23 @@ def read_text_table(
     if absent:
         raise ManifestError(
             f"{path}: expected columns {_list(required)}, got {_list(table.columns)}; "
-            f"column {absent[0]!r} is not there"
+            f"column {absent[0]!r} is not there{_meant(absent[0], table.columns)}"
         )
     for name in filled:
         empty = np.flatnonzero((table[name].str.strip() == "").to_numpy())
         if len(empty):
             raise ManifestError(
-                f"{path}: row {int(empty[0]) + 2}: {name!r} is empty; fill it in or remove the row "
-                f"({count(len(empty), 'such row')})"
+                f"{path}: row {int(table.index[empty[0]]) + FIRST_ROW}: {name!r} is empty; fill it in or "
+                f"remove the row ({count(len(empty), 'such row')})"
             )
     return table
 
 
-def first_row(path: Path, separator: str = ",") -> list[str]:
-    """Column names of a file that may be no table at all, to tell whether it is meant."""
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        return lines.readline().rstrip("\r\n").split(separator)
+def _meant(name: str, columns: Iterable[str]) -> str:
+    """`did_you_mean` that takes other case, blanks and signs (``Begin.Time..s.`` of R) for the same name."""
+    plain = {re.sub(r"[\W_]+", "", c.casefold()): c for c in columns}
+    same = plain.get(re.sub(r"[\W_]+", "", name.casefold()))
+    return f"; did you mean {same!r}? rename it" if same else did_you_mean(name, columns)
 
 
 def first_file(root: Path, names: Iterable[str]) -> Path:
@@ -94,7 +100,7 @@ def seconds(cells: pd.Series, source: Path) -> pd.Series:
     if len(bad):
         first = int(bad[0])
         raise ManifestError(
-            f"{source}: row {int(cells.index[first]) + 2}: expected a number of seconds in "
+            f"{source}: row {int(cells.index[first]) + FIRST_ROW}: expected a number of seconds in "
             f"{cells.name!r}, got {cells.iloc[first]!r}; correct it ({count(len(bad), 'such row')})"
         )
     return numbers
@@ -105,11 +111,25 @@ def list_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str
 
     Hidden files (``._name.wav`` of macOS archives) and ``__MACOSX`` are passed over. The order is that
     of the composed (NFC) names, the same on every file system.
+
+    Raises:
+        ManifestError: a folder cannot be read.
     """
     wanted = tuple(s.lower() for s in suffixes)
-    found: list[str] = []
+    found = [name for name in _walk(root) if name.lower().endswith(wanted)]
+    return sorted(found, key=lambda name: (nfc(name), name))
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Every file below `root` that is not hidden, relative."""
+
+    def stop(error: OSError) -> None:
+        raise ManifestError(
+            f"{error.filename}: this folder cannot be read ({error.strerror}); allow it, or move it elsewhere"
+        )
+
     seen: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
+    for folder, inner, names in os.walk(root, followlinks=True, onerror=stop):
         real = os.path.realpath(folder)
         if real in seen:  # a link back up the tree
             inner[:] = []
@@ -117,8 +137,34 @@ def list_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str
         seen.add(real)
         inner[:] = [d for d in inner if not d.startswith(".") and d != "__MACOSX"]
         relative = PurePosixPath(os.path.relpath(folder, root).replace(os.sep, "/"))
-        found.extend(str(relative / n) for n in names if n.lower().endswith(wanted) and not n.startswith("."))
-    return sorted(found, key=lambda name: (nfc(name), name))
+        yield from (str(relative / n) for n in names if not n.startswith("."))
+
+
+def left_out(root: Path, read: Iterable[str] = AUDIO_SUFFIXES, of: Iterable[str] = ()) -> tuple[str, ...]:
+    """The note about files below `root` with other suffixes than those `read`, counted by suffix.
+
+    Args:
+        root: the folder.
+        read: the suffixes that are read, lower case.
+        of: only files with one of these suffixes count; default all.
+    """
+    wanted, counted = tuple(read), tuple(of)
+    sizes: Counter[str] = Counter()
+    folders: dict[bool, set[str]] = {True: set(), False: set()}
+    for name in _walk(root):
+        is_read = name.lower().endswith(wanted)
+        if is_read or not counted or name.lower().endswith(counted):
+            folders[is_read].update(map(str, PurePosixPath(name).parents))
+            sizes[PurePosixPath(name).suffix.lower() or "without a suffix"] += not is_read
+    said = [f"{n:,} {suffix}" for suffix, n in sorted(sizes.items(), key=lambda i: (-i[1], i[0])) if n]
+    if not said:
+        return ()
+    n = sum(sizes.values())
+    empty = sorted(folders[False] - folders[True])
+    lost = f"; nothing is read from {name_some(empty)}" if empty else ""
+    return (
+        f"left out {count(n, 'file')} that {'is' if n == 1 else 'are'} not read: {', '.join(said)}{lost}",
+    )
 
 
 def clip_rows(root: Path, files: pd.Series, **columns: pd.Series) -> pd.DataFrame:
@@ -134,6 +180,27 @@ def passed_over(files: Sequence[str], why: str = "named otherwise") -> tuple[str
 def look_up(column: pd.Series, found: Mapping[str, str], otherwise: str = "") -> pd.Series:
     """Each cell's entry in `found`, as text even if there is none for any of them."""
     return column.map(lambda cell: found.get(cell, otherwise)).astype("str")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a label column cannot have this name."""
+    return name in ("file", *CONTRACT_COLUMNS, *RESERVED_COLUMNS)
+
+
+def plain_path(path: str) -> str:
+    """An absolute path without ``..``, which is gone when a folder is that it only passes through."""
+    if not {".", ".."} & set(path.split(os.sep)):
+        return path
+    folder, name = os.path.split(path)
+    if name in (".", ".."):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def _plain_once() -> Callable[[str], str]:
+    """`plain_path` of many paths of which most are the same."""
+    known: dict[str, str] = {}
+    return lambda path: known[path] if path in known else known.setdefault(path, plain_path(path))
 
 
 def nfc(text: str) -> str:
@@ -178,7 +245,7 @@ def finish(
     meaning, group_cells = _choose_group(corpus, draft, [str(c) for c in labels], group)
     table = pd.DataFrame(
         {
-            "path": rows["path"].astype("str"),
+            "path": rows["path"].astype("str").map(_plain_once()),
             "start_s": _floats(rows, "start_s"),
             "end_s": _floats(rows, "end_s"),
             "channel": pd.Series(rows.get("channel", pd.NA), index=rows.index, dtype="Int64"),
@@ -187,12 +254,13 @@ def finish(
             **{c: rows[c] for c in labels},
         }
     )
-    table.insert(0, "utterance_id", make_ids(rows["file"], table))
+    given = rows.get("utterance_id")
+    table.insert(0, "utterance_id", make_ids(rows["file"], table) if given is None else given)
     text = [c for c in table.columns if c not in ("start_s", "end_s", "channel")]
     table[text] = table[text].astype("str")
     table = _drop_empty_stretches(table, notes)
     _note_repeats(table, notes)
-    table, missing, n_lost = _drop_missing(corpus, table, source, allow_missing)
+    table, missing, n_lost = _drop_missing(corpus, table, source, allow_missing, draft.hint)
     if corpus.published_rows is not None and len(table) != corpus.published_rows:
         notes.append(f"{count(len(table), 'row')} here, {corpus.published_rows:,} in the published corpus")
     return CorpusTable(
@@ -263,19 +331,22 @@ def _note_repeats(table: pd.DataFrame, notes: list[str]) -> None:
 
 
 def _drop_missing(
-    corpus: Corpus, table: pd.DataFrame, source: Path, allow_missing: bool
+    corpus: Corpus, table: pd.DataFrame, source: Path, allow_missing: bool, hint: Callable[[], str]
 ) -> tuple[pd.DataFrame, tuple[str, ...], int]:
     paths = table["path"].unique()
     absent = [str(p) for p in paths if not os.path.isfile(p)]
     if not absent:
         return table, (), 0
     lost = table["path"].isin(absent)
-    names = [os.path.relpath(p, source if source.is_dir() else source.parent) for p in absent]
+    inside = [os.path.relpath(p, source if source.is_dir() else source.parent) for p in absent]
+    names = [path if name.startswith("..") else name for name, path in zip(inside, absent, strict=True)]
     said = (
         f"{source}: {len(absent):,} of {count(len(paths), 'audio file')} of {corpus.title} missing, "
         f"which costs {int(lost.sum()):,} of {count(len(table), 'row')}: {name_some(names)}"
     )
     if not allow_missing:
+        elsewhere = hint()
+        said += f"; {elsewhere}" if elsewhere else ""
         raise ManifestError(f"{said}; complete the copy, or leave those rows out with --allow-missing")
     if lost.all():
         raise ManifestError(f"{said}; nothing is left, so check that this is the right folder")

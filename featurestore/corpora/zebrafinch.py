@@ -7,7 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.base import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, list_files, look_up, passed_over, stem
+from featurestore.corpora.tables import (
+    AUDIO_SUFFIXES,
+    UNREAD_SUFFIXES,
+    clip_rows,
+    left_out,
+    list_files,
+    look_up,
+    passed_over,
+    stem,
+)
 
 # Aggressive, begging, distance, distress, long tonal, nest, song, tet, thuck, tuck, whine.
 CALLTYPES = ("Ag", "Be", "DC", "Di", "LT", "Ne", "So", "Te", "Th", "Tu", "Wh")
@@ -23,7 +32,7 @@ def read(source: Path) -> Draft:
     files = pd.Series(list_files(source, (".wav",)), dtype="str")
     parts = files.map(stem).str.extract(_NAME)
     other = parts["bird"].isna()
-    notes = [*passed_over(list(files[other]))]
+    notes = [*passed_over(list(files[other])), *left_out(source, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES)]
     files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
     bird = _one_spelling(parts["bird"], notes)
     calltype = parts["calltype"].map(lambda c: _CANONICAL.get(c.lower(), c))

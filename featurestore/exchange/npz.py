@@ -24,6 +24,7 @@ from featurestore.exchange.base import Advance, Format, ReadOptions, Selection, 
 from featurestore.fingerprint import digest
 from featurestore.layout import DTypeName
 from featurestore.manifest import Manifest, write_manifest
+from featurestore.text_table import FIRST_ROW, TextTableError, read_table
 
 LAYOUT = "npz, one entry per utterance [layers, functionals * features]"
 PAPER_FUNCTIONALS = ("mean", "std")
@@ -224,9 +225,9 @@ def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
 def _from_map(path: Path, names: list[str], id_map: Path) -> _Rows:
     """Ids and facts by a CSV of ``position`` (or ``old_id``), ``utterance_id`` and, if known, the facts."""
     try:
-        table = pd.read_csv(id_map, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ConfigError(f"{id_map}: not a readable CSV ({' '.join(str(error).split())})") from error
+        table = read_table(id_map)
+    except TextTableError as error:
+        raise ConfigError(f"{id_map}: not a readable CSV ({error})") from error
     keys = [c for c in POSITION_COLUMNS if c in table]
     if len(keys) != 1 or "utterance_id" not in table:
         raise ConfigError(
@@ -235,9 +236,10 @@ def _from_map(path: Path, names: list[str], id_map: Path) -> _Rows:
         )
     twice = table[keys[0]].duplicated()
     if twice.any():
-        row = int(twice.to_numpy().argmax())
+        row = int(table.index[twice][0])
+        cell = table[keys[0]][row]
         raise ConfigError(
-            f"{id_map}: row {row + 2}: {keys[0]} {table[keys[0]].iloc[row]!r} stands already above; keep one"
+            f"{id_map}: row {row + FIRST_ROW}: {keys[0]} {cell!r} stands already above; keep one"
         )
     table = table.set_index(keys[0])
     missing = [n for n in names if n not in table.index]

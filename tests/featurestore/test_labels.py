@@ -100,7 +100,7 @@ def test_mapping_files(tmp_path: Path) -> None:
     for text, said in (
         ("label,from,to\n", "found none"),
         ("", "it is empty"),
-        ("label,from,to\nx,a,b,c\n", "saw 4"),
+        ("label,from,to\nx,a,b,c\n", "row 2 has 4 cells"),
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(LabelError, match=said):

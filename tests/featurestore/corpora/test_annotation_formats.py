@@ -29,11 +29,11 @@ def test_audacity_plain_and_extended(tmp_path: Path, touch, write, listing) -> N
     touch(tmp_path, "a.wav", "b.wav")
     found = get_corpus("audacity").read(tmp_path)
     assert listing(found.table, [*COLUMNS, "label"]) == [
-        ("a:1-2", 1.0, 2.0, "a.wav", "cat"),
-        ("b:0.101385-0.36752", 0.101385, 0.36752, "b.wav", "01"),
-        ("b:3.5-4.25", 3.5, 4.25, "b.wav", "dog, two"),
-        ("b:6-7", 6.0, 7.0, "b.wav", ""),
-        ("b:8-9", 8.0, 9.0, "b.wav", "NA"),
+        ("a:1-2", 1.0, 2.0, "a", "cat"),
+        ("b:0.101385-0.36752", 0.101385, 0.36752, "b", "01"),
+        ("b:3.5-4.25", 3.5, 4.25, "b", "dog, two"),
+        ("b:6-7", 6.0, 7.0, "b", ""),
+        ("b:8-9", 8.0, 9.0, "b", "NA"),
     ]
     assert found.notes == (
         "passed over 1 file without labels: README.txt",
@@ -51,8 +51,8 @@ def test_simple_seq(tmp_path: Path, touch, write, listing) -> None:
     write(tmp_path / "bird/1.csv", "onset_s,offset_s,label\n0.0029761904761904,0.25,01\n1,2,NA\n")
     touch(tmp_path, "bird/1.wav")
     assert listing(get_corpus("simple-seq").read(tmp_path).table, [*COLUMNS, "label"]) == [
-        ("bird/1:0.0029761904761904-0.25", 0.0029761904761904, 0.25, "bird/1.wav", "01"),
-        ("bird/1:1-2", 1.0, 2.0, "bird/1.wav", "NA"),
+        ("bird/1:0.0029761904761904-0.25", 0.0029761904761904, 0.25, "bird/1", "01"),
+        ("bird/1:1-2", 1.0, 2.0, "bird/1", "NA"),
     ]
 
 
@@ -62,10 +62,23 @@ def test_generic_seq(tmp_path: Path, touch, write, listing) -> None:
         "label,onset_s,offset_s,notated_path\n01,0,1,/home/someone/b.wav\na,1,2,audio/a.wav\nb,5,6,b.wav\n",
     )
     touch(tmp_path, "audio/a.wav", "audio/b.wav")
-    assert listing(get_corpus("generic-seq").read(tmp_path).table, [*COLUMNS, "label"]) == [
-        ("audio/b:0-1", 0.0, 1.0, "audio/b.wav", "01"),
-        ("audio/a:1-2", 1.0, 2.0, "audio/a.wav", "a"),
-        ("audio/b:5-6", 5.0, 6.0, "audio/b.wav", "b"),
+    corpus = get_corpus("generic-seq")
+    with pytest.raises(
+        ManifestError, match=r"2 of 3 audio files .* /home/someone/b.wav, b.wav; not taken, since"
+    ):
+        corpus.read(tmp_path)
+    with pytest.raises(ManifestError, match=r"1 of 2 audio files .*audio/audio/a.wav;"):
+        corpus.read(tmp_path, audio=tmp_path / "audio")
+    touch(tmp_path, "audio/audio/a.wav")
+    found = corpus.read(tmp_path, audio=tmp_path / "audio")
+    assert found.notes == (
+        "1 path of the annotations is not on this machine; taken by the end of the path: b.wav for "
+        "/home/someone/b.wav",
+    )
+    assert listing(found.table, [*COLUMNS, "label"]) == [
+        ("b:0-1", 0.0, 1.0, "b", "01"),
+        ("audio/a:1-2", 1.0, 2.0, "audio/a", "a"),
+        ("b:5-6", 5.0, 6.0, "b", "b"),
     ]
 
 
@@ -85,7 +98,6 @@ def textgrid(*tiers: str) -> str:
     )
 
 
-@needs_crowsetta
 def test_textgrid(tmp_path: Path, touch, write, listing) -> None:
     calls = tier("calls", (0, 0.123456, ""), (0.123456, 1.5, "señal"), (1.5, 3, "b, c"))
     birds = tier("bird", (0, 3, "09"))
@@ -93,21 +105,33 @@ def test_textgrid(tmp_path: Path, touch, write, listing) -> None:
     touch(tmp_path, "one.wav")
     corpus = get_corpus("textgrid")
     assert listing(corpus.read(tmp_path).table, [*COLUMNS, "label"]) == [
-        ("one:0.123456-1.5", 0.123456, 1.5, "one.wav", "señal"),
-        ("one:1.5-3", 1.5, 3.0, "one.wav", "b, c"),
+        ("one:0.123456-1.5", 0.123456, 1.5, "one", "señal"),
+        ("one:1.5-3", 1.5, 3.0, "one", "b, c"),
     ]
     write(tmp_path / "one.TextGrid", textgrid(calls, birds))
     with pytest.raises(ManifestError, match=r"expected one interval tier, found 'calls', 'bird'; .*--tier"):
         corpus.read(tmp_path)
     assert listing(corpus.read(tmp_path, tier="bird").table, [*COLUMNS, "bird"]) == [
-        ("one:0-3", 0.0, 3.0, "one.wav", "09"),
+        ("one:0-3", 0.0, 3.0, "one", "09"),
     ]
 
 
-@needs_crowsetta
-def test_textgrid_that_is_none(tmp_path: Path, touch, write) -> None:
-    write(tmp_path / "one.TextGrid", "Sorry\n")
-    with pytest.raises(ManifestError, match=r"one.TextGrid: crowsetta cannot read this as textgrid"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("Sorry\n", r"cannot be read as a TextGrid \(it does not begin with File type"),
+        ("", "it is empty"),
+        (textgrid(tier("calls", (0, 1, "a"), (1, 3, "b")))[:-60], "ends where"),
+        (textgrid(tier("calls", (0, 1, "a"), (1, 3, 'b "c'))), "is opened and not closed"),
+        (
+            textgrid(tier("calls", (0, 1, "a"))).replace("xmax = 1", "xmax = one"),
+            "interval 1 of 'calls', found",
+        ),
+    ],
+)
+def test_textgrid_that_is_none(tmp_path: Path, touch, write, content: str, said: str) -> None:
+    write(tmp_path / "one.TextGrid", content)
+    with pytest.raises(ManifestError, match=rf"one.TextGrid: .*{said}"):
         get_corpus("textgrid").read(touch(tmp_path, "one.wav"))
 
 
@@ -119,13 +143,13 @@ def test_timit_counts_samples_at_the_rate_of_the_audio(tmp_path: Path, sound, wr
         sound(tmp_path / f"{name}.wav", 1.0, rate)
     corpus = get_corpus("timit")
     assert listing(corpus.read(tmp_path).table, [*COLUMNS, "phone"]) == [
-        ("fast:0-0.05", 0.0, 0.05, "fast.wav", "h#"),
-        ("fast:0.05-0.1", 0.05, 0.1, "fast.wav", "sh"),
-        ("slow:0-0.1", 0.0, 0.1, "slow.wav", "h#"),
-        ("slow:0.1-0.2", 0.1, 0.2, "slow.wav", "sh"),
+        ("fast:0-0.05", 0.0, 0.05, "fast", "h#"),
+        ("fast:0.05-0.1", 0.05, 0.1, "fast", "sh"),
+        ("slow:0-0.1", 0.0, 0.1, "slow", "h#"),
+        ("slow:0.1-0.2", 0.1, 0.2, "slow", "sh"),
     ]
     assert listing(corpus.read(tmp_path / "slow.wrd", words=True).table, [*COLUMNS, "word"]) == [
-        ("slow:0-0.2", 0.0, 0.2, "slow.wav", "she"),
+        ("slow:0-0.2", 0.0, 0.2, "slow", "she"),
     ]
     (tmp_path / "slow.wav").unlink()
     with pytest.raises(ManifestError, match=r"1 of 2 audio files .* costs 2 of 4 rows: slow.wav;"):
@@ -133,8 +157,7 @@ def test_timit_counts_samples_at_the_rate_of_the_audio(tmp_path: Path, sound, wr
 
 
 @needs_crowsetta
-@pytest.mark.parametrize("audio", ["gy6.138.cbin", "gy6.138.wav"])
-def test_notmat(tmp_path: Path, touch, listing, audio: str) -> None:
+def test_notmat(tmp_path: Path, touch, listing) -> None:
     from scipy.io import savemat
 
     savemat(
@@ -151,10 +174,15 @@ def test_notmat(tmp_path: Path, touch, listing, audio: str) -> None:
             "sm_win": 2,
         },
     )
-    touch(tmp_path, audio)
-    assert listing(get_corpus("notmat").read(tmp_path).table, [*COLUMNS, "label"]) == [
-        ("gy6.138:1.27778125-1.3275", 1.27778125, 1.3275, audio, "i"),
-        ("gy6.138:1.45246875-1.5", 1.45246875, 1.5, audio, "a"),
+    touch(tmp_path, "gy6.138.cbin")
+    with pytest.raises(ManifestError, match=r"gy6.138.wav; gy6.138.cbin cannot be read; convert"):
+        get_corpus("notmat").read(tmp_path)
+    touch(tmp_path, "gy6.138.wav")
+    table = get_corpus("notmat").read(tmp_path).table
+    assert set(table["path"]) == {str(tmp_path / "gy6.138.wav")}
+    assert listing(table, [*COLUMNS, "label"]) == [
+        ("gy6.138:1.27778125-1.3275", 1.27778125, 1.3275, "gy6.138", "i"),
+        ("gy6.138:1.45246875-1.5", 1.45246875, 1.5, "gy6.138", "a"),
     ]
 
 
@@ -180,12 +208,12 @@ def test_birdsong_recognition(tmp_path: Path, sound, write, listing) -> None:
             sound(tmp_path / f"Bird{bird}/Wave/{i}.wav", 1.0, rate)
     table = get_corpus("birdsong-recognition-dataset").read(tmp_path).table
     assert listing(table, [*COLUMNS, "label"]) == [
-        ("Bird0/Wave/0:0.1-0.15", 0.1, 0.15, "Bird0/Wave/0.wav", "0"),
-        ("Bird0/Wave/0:0.2-0.225", 0.2, 0.225, "Bird0/Wave/0.wav", "01"),
-        ("Bird0/Wave/1:0.0005-0.001", 0.0005, 0.001, "Bird0/Wave/1.wav", "7"),
-        ("Bird1/Wave/0:0.2-0.3", 0.2, 0.3, "Bird1/Wave/0.wav", "0"),
-        ("Bird1/Wave/0:0.4-0.45", 0.4, 0.45, "Bird1/Wave/0.wav", "01"),
-        ("Bird1/Wave/1:0.001-0.002", 0.001, 0.002, "Bird1/Wave/1.wav", "7"),
+        ("Bird0/Wave/0:0.1-0.15", 0.1, 0.15, "Bird0/Wave/0", "0"),
+        ("Bird0/Wave/0:0.2-0.225", 0.2, 0.225, "Bird0/Wave/0", "01"),
+        ("Bird0/Wave/1:0.0005-0.001", 0.0005, 0.001, "Bird0/Wave/1", "7"),
+        ("Bird1/Wave/0:0.2-0.3", 0.2, 0.3, "Bird1/Wave/0", "0"),
+        ("Bird1/Wave/0:0.4-0.45", 0.4, 0.45, "Bird1/Wave/0", "01"),
+        ("Bird1/Wave/1:0.001-0.002", 0.001, 0.002, "Bird1/Wave/1", "7"),
     ]
 
 
@@ -204,11 +232,11 @@ def test_yarden(tmp_path: Path, touch, listing) -> None:
     savemat(tmp_path / "annotation.mat", {"keys": keys, "elements": elements})
     touch(tmp_path, "a.wav", "b.wav")
     assert listing(get_corpus("yarden").read(tmp_path).table, [*COLUMNS, "label"]) == [
-        ("b:0.0029761-0.25", 0.0029761, 0.25, "b.wav", "1"),
-        ("b:0.5-0.75", 0.5, 0.75, "b.wav", "12"),
-        ("a:1-1.5", 1.0, 1.5, "a.wav", "1"),
-        ("a:2-2.5", 2.0, 2.5, "a.wav", "1"),
-        ("a:3-3.5", 3.0, 3.5, "a.wav", "5"),
+        ("b:0.0029761-0.25", 0.0029761, 0.25, "b", "1"),
+        ("b:0.5-0.75", 0.5, 0.75, "b", "12"),
+        ("a:1-1.5", 1.0, 1.5, "a", "1"),
+        ("a:2-2.5", 2.0, 2.5, "a", "1"),
+        ("a:3-3.5", 3.0, 3.5, "a", "5"),
     ]
 
 
@@ -222,4 +250,4 @@ def test_without_crowsetta_the_extra_is_named(tmp_path: Path, touch, monkeypatch
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(DependencyMissing, match=r"pip install 'featurestore-audio\[annotations\]'"):
-        get_corpus("textgrid").read(touch(tmp_path, "a.TextGrid", "a.wav"))
+        get_corpus("timit").read(touch(tmp_path, "a.phn", "a.wav"))

@@ -54,7 +54,8 @@ SPOILT: dict[str, Spoil] = {
     "column twice": lambda header, row, sep: f"{header}{sep}{header.split(sep)[0]}\n{row}{sep}z\n".encode(),
     "row too long": lambda header, row, sep: f"{header}\n{row}{sep}x{sep}y\n".encode(),
     "latin-1": lambda header, row, sep: f"{header}\n{row}ñ\n".encode("latin-1"),
-    "utf-16": lambda header, row, sep: f"{header}\n{row}\n".encode("utf-16"),
+    "utf-16, cut": lambda header, row, sep: f"{header}\n{row}\n".encode("utf-16")[:-1],
+    "row too short": lambda header, row, sep: f"{header}\n{row.rpartition(sep)[0]}\n".encode(),
     "zero bytes": lambda header, row, sep: f"{header}\n{row}\n\0\0\n".encode(),
 }
 
@@ -69,7 +70,17 @@ def test_tables_that_are_spoilt(tmp_path: Path, touch, case) -> None:
     plain = f"{header}\n{row}\n".encode()
     path.write_bytes(plain)
     expected = corpus.read(tmp_path, **options).table
-    for same in (b"\xef\xbb\xbf" + plain, plain.replace(b"\n", b"\r\n"), plain.rstrip(), plain + b"\n"):
+    sep = b"\t" if name == "raven" else b","
+    for same in (
+        b"\xef\xbb\xbf" + plain,
+        plain.replace(b"\n", b"\r\n"),
+        plain.rstrip(),
+        plain + b"\n",
+        plain.replace(b"\n", b"\n\n"),  # blank rows, of which readers must not lose count
+        b"# made by hand\n" + plain.replace(b"\n", b"\n# seen" + 2 * sep + b"\n") + sep * 3 + b"\n",
+        plain.replace(b"\n", sep + b"\n"),
+        plain.decode().encode("utf-16"),
+    ):
         path.write_bytes(same)
         assert corpus.read(tmp_path, **options).table.equals(expected)
     for what, spoil in SPOILT.items():

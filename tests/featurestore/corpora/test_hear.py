@@ -107,15 +107,15 @@ def test_events(make, sound, listing) -> None:
         sound(root / "48000/test" / name, 3.0)
     columns = ["utterance_id", "start_s", "end_s", "split", "group", "label"]
     assert listing(HEAR.read(root).table, columns) == [
-        ("48000/test/a:0.5-1.25", 0.5, 1.25, "test", "48000/test/a.wav", "cough"),
-        ("48000/test/a:1-2.5", 1.0, 2.5, "test", "48000/test/a.wav", "door"),
+        ("48000/test/a:0.5-1.25", 0.5, 1.25, "test", "48000/test/a", "cough"),
+        ("48000/test/a:1-2.5", 1.0, 2.5, "test", "48000/test/a", "door"),
     ]
     windows = HEAR.read(root, window_s=1.5, shift_s=1.5).table
     assert listing(windows, columns) == [
-        ("48000/test/a:0-1.5", 0.0, 1.5, "test", "48000/test/a.wav", "cough|door"),
-        ("48000/test/a:1.5-3", 1.5, 3.0, "test", "48000/test/a.wav", "door"),
-        ("48000/test/b:0-1.5", 0.0, 1.5, "test", "48000/test/b.wav", "|"),
-        ("48000/test/b:1.5-3", 1.5, 3.0, "test", "48000/test/b.wav", "|"),
+        ("48000/test/a:0-1.5", 0.0, 1.5, "test", "48000/test/a", "cough|door"),
+        ("48000/test/a:1.5-3", 1.5, 3.0, "test", "48000/test/a", "door"),
+        ("48000/test/b:0-1.5", 0.0, 1.5, "test", "48000/test/b", "|"),
+        ("48000/test/b:1.5-3", 1.5, 3.0, "test", "48000/test/b", "|"),
     ]
     with pytest.raises(ConfigError, match="belong together"):
         HEAR.read(root, window_s=1.5)

@@ -76,10 +76,11 @@ def test_label_columns_are_found_or_chosen(tmp_path: Path, touch, write) -> None
         RAVEN.read(tmp_path, labels="Species")
 
 
-def test_a_table_without_labels(tmp_path: Path, touch, write) -> None:
+def test_detections_without_labels(tmp_path: Path, touch, write, listing) -> None:
     write(tmp_path / "a.txt", table("1 Spectrogram_1 1 0 1 0 1", extra=()))
-    with pytest.raises(ManifestError, match="expected a label column beside Raven's own"):
-        RAVEN.read(touch(tmp_path, "a.wav"))
+    found = RAVEN.read(touch(tmp_path, "a.wav"))
+    assert listing(found.table) == [("a:0-1#0", str(tmp_path / "a.wav"), 0.0, 1.0, 0, "", "a")]
+    assert found.notes == ("no column beside Raven's own and measurements, so there are no labels",)
 
 
 def test_several_tables_and_other_text(tmp_path: Path, touch, write, listing) -> None:
@@ -99,22 +100,33 @@ def test_several_tables_and_other_text(tmp_path: Path, touch, write, listing) ->
 
 
 def test_audio_elsewhere(tmp_path: Path, touch, write) -> None:
-    write(tmp_path / "tables/a.txt", table("1 Spectrogram_1 1 0 1 0 1 dog"))
+    write(tmp_path / "tables/2024/a.txt", table("1 Spectrogram_1 1 0 1 0 1 dog"))
     touch(tmp_path / "sound", "2024/a.wav")
-    with pytest.raises(ManifestError, match=r"1 of 1 audio file .* missing, .*: a.wav;"):
+    with pytest.raises(ManifestError, match=r"1 of 1 audio file .* missing, .*: 2024/a.wav;"):
         RAVEN.read(tmp_path / "tables")
-    for source in ("tables", "tables/a.txt"):
-        found = RAVEN.read(tmp_path / source, audio=tmp_path / "sound")
-        assert list(found.table["utterance_id"]) == ["2024/a:0-1#0"]
+    for source, audio in (("tables", "sound"), ("tables/2024/a.txt", "sound/2024"), ("tables", "sound/2024")):
+        found = RAVEN.read(tmp_path / source, audio=tmp_path / "tables/.." / audio)
         assert list(found.table["path"]) == [str(tmp_path / "sound/2024/a.wav")]
     with pytest.raises(ConfigError, match="no such folder of audio"):
         RAVEN.read(tmp_path / "tables", audio=tmp_path / "nowhere")
 
 
+def test_audio_of_another_folder_is_named_and_not_taken(tmp_path: Path, touch, write) -> None:
+    for site in ("site1", "site2"):
+        write(tmp_path / f"tables/{site}/20230501_060000.txt", table("1 Spectrogram_1 1 0 1 0 1 dog"))
+    touch(tmp_path, "tables/site2/20230501_060000.WAV", "flat/20230501_060000.WAV")
+    with pytest.raises(
+        ManifestError, match=r"1 of 2 .*: site1/20230501_060000.wav; not taken, .*site2/2023.*with --audio"
+    ):
+        RAVEN.read(tmp_path / "tables")
+    with pytest.raises(ManifestError, match="fits annotations of this name in site1 and in site2"):
+        RAVEN.read(tmp_path / "tables", audio=tmp_path / "flat")
+
+
 def test_two_files_of_one_name(tmp_path: Path, touch, write) -> None:
-    write(tmp_path / "tables/a.txt", table("1 Spectrogram_1 1 0 1 0 1 dog"))
-    touch(tmp_path, "x/a.wav", "y/a.wav")
-    with pytest.raises(ManifestError, match=r"several audio files fit this annotation: x/a.wav, y/a.wav"):
+    write(tmp_path / "a.txt", table("1 Spectrogram_1 1 0 1 0 1 dog"))
+    touch(tmp_path, "a.wav", "a.flac")
+    with pytest.raises(ManifestError, match=r"several audio files fit this annotation: a.flac, a.wav"):
         RAVEN.read(tmp_path)
 
 
@@ -136,16 +148,16 @@ def test_begin_file(tmp_path: Path, touch, write, listing) -> None:
         ),
     )
     touch(tmp_path, "rec/a.wav", "rec/b.wav", "rec/c.wav")
-    found = RAVEN.read(tmp_path / "all.txt")
+    found = RAVEN.read(tmp_path / "all.txt", audio=tmp_path / "rec")
     assert listing(found.table, [*COLUMNS, "Call"]) == [
-        ("rec/a:3-4#0", 3.0, 4.0, 0, "rec/a", "up"),
-        ("rec/b:3.5-4.25#0", 3.5, 4.25, 0, "rec/b", "down"),
-        ("rec/b:59-61#0", 59.0, 61.0, 0, "rec/b", "up"),
+        ("a:3-4#0", 3.0, 4.0, 0, "a", "up"),
+        ("b:3.5-4.25#0", 3.5, 4.25, 0, "b", "down"),
+        ("b:59-61#0", 59.0, 61.0, 0, "b", "up"),
     ]
     assert found.notes == ("1 selection run on into a second file",)
     (tmp_path / "rec/b.wav").unlink()
-    with pytest.raises(ManifestError, match=r"1 of 2 audio files .* costs 2 of 3 rows: b.wav;"):
-        RAVEN.read(tmp_path)
+    with pytest.raises(ManifestError, match=r"1 of 2 audio files .* costs 2 of 3 rows: rec/b.wav;"):
+        RAVEN.read(tmp_path, audio=tmp_path / "rec")
 
 
 def test_several_files_without_offset_are_refused(tmp_path: Path, touch, write) -> None:
@@ -155,7 +167,9 @@ def test_several_files_without_offset_are_refused(tmp_path: Path, touch, write) 
     with pytest.raises(ManifestError, match=r"2 files in 'Begin File' but no column 'File Offset \(s\)'"):
         RAVEN.read(tmp_path)
     write(tmp_path / "all.txt", table(rows[0], extra=("Begin File", "Call")))
-    assert list(RAVEN.read(tmp_path).table["start_s"]) == [3.0]
+    found = RAVEN.read(tmp_path)
+    assert list(found.table["start_s"]) == [3.0]
+    assert found.notes[0].endswith("which is wrong if others were open before it: all.txt")
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,11 @@ def test_options_that_do_not_fit(
         ),
         ("position,utterance_id\n0,a\n0,b\n", "row 3: position '0' stands already above"),
         ("position,utterance_id\n0,a\n", "22 of 23 entries of .* are not in column position"),
+        (
+            'position,utterance_id\n0,"a\n1,b\n2,c"\n',
+            "row 2: a quote .* over what looks like rows",
+        ),
+        ("position,utterance_id\n0\n", "row 2 has 1 cell, the first row has 2"),
         (None, "not a readable CSV"),
     ],
 )

@@ -1,0 +1,163 @@
+"""TextGrids of Praat, in the long and the short text format.
+
+https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html: a file is a run of free-standing numbers,
+texts in double quotes (a quote in them is doubled, lines may break in them) and flags in angle brackets;
+whatever else stands there is for people. Read here and not through crowsetta, whose parser goes by lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from featurestore.corpora.annotations import (
+    AUDIO_OPTION,
+    AudioIndex,
+    annotation_files,
+    bare_name,
+    own_columns,
+    renamed_note,
+)
+from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.tables import count
+from featurestore.errors import ManifestError
+from featurestore.text_table import TextTableError, read_text
+
+# A text, a flag, a comment to the end of the line, or a word; of words only free-standing numbers count.
+_TOKEN = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|([^\s"<!]+)', re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tier:
+    """One interval tier: start and end in seconds, and the text of each interval."""
+
+    name: str
+    intervals: list[tuple[float, float, str]] = field(default_factory=list)
+
+
+def read(source: Path, *, audio: str | Path | None = None, tier: str | None = None) -> Draft:
+    """Read one interval tier; intervals without text are left out."""
+    root, files = annotation_files(source, (".TextGrid",))
+    index = AudioIndex(source, audio)
+    cells: list[tuple[str, float, float, str]] = []
+    n_blank = 0
+    for file in files:
+        found = _one_tier(root / file, tier)
+        sound = index.of_annotation(file)
+        cells += [(sound, *interval) for interval in found.intervals if interval[2]]
+        n_blank += sum(bool(text) and not text.strip() for _, _, text in found.intervals)
+    rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", "label"])
+    notes = list(index.notes())
+    blank = rows["label"].str.strip() == ""
+    if n_blank:
+        rows = rows[~blank].reset_index(drop=True)
+        notes.append(f"left out {count(n_blank, 'interval')} with nothing but blanks in it")
+    renamed: dict[str, str] = {}
+    label = {tier or "label": rows["label"]}
+    rows = rows[["file", "start_s", "end_s"]].assign(**own_columns(pd.DataFrame(label), label, renamed))
+    return Draft(
+        rows=index.rows(rows),
+        groups={"recording": rows["file"].map(bare_name)},
+        notes=(*notes, *renamed_note(renamed)),
+        hint=index.hint,
+    )
+
+
+def _one_tier(path: Path, name: str | None) -> Tier:
+    try:
+        tiers = _tiers(read_text(path))
+    except (TextTableError, ValueError) as error:
+        reason = error if isinstance(error, TextTableError) else f"cannot be read as a TextGrid ({error})"
+        raise ManifestError(f"{path}: {reason}") from None
+    fitting = [t for t in tiers if name is None or t.name == name]
+    if len(fitting) != 1:
+        asked = f"{name!r}" if name is not None else "one interval tier"
+        found = ", ".join(repr(t.name) for t in tiers) or "none"
+        raise ManifestError(f"{path}: expected {asked}, found {found}; name one with --tier")
+    return fitting[0]
+
+
+def _tiers(text: str) -> list[Tier]:
+    """The interval tiers of a file.
+
+    Raises:
+        ValueError: it is no TextGrid, or ends before its time.
+    """
+    items = _items(text)
+
+    def next_of(kind: type, what: str) -> object:
+        for item in items:
+            if isinstance(item, kind):
+                return item
+            raise ValueError(f"expected {what}, found {str(item)[:40]!r}")
+        raise ValueError(f"ends where {what} should follow")
+
+    def number(what: str) -> float:
+        return float(str(next_of(float, what)))
+
+    def word(what: str) -> str:
+        return str(next_of(_Text, what))
+
+    if next(items, None) != "ooTextFile" or next(items, None) != "TextGrid":
+        raise ValueError('it does not begin with File type "ooTextFile" and Object class "TextGrid"')
+    number("the start"), number("the end")
+    flag = next(items, None)
+    if flag != _Flag("exists"):
+        return []
+    tiers = []
+    for _ in range(int(number("the number of tiers"))):
+        kind, tier = word("the class of a tier"), Tier(name=word("the name of a tier"))
+        number("the start of the tier"), number("the end of the tier")
+        for i in range(1, int(number("the number of intervals")) + 1):
+            where = f"interval {i} of {tier.name!r}"
+            start_s = number(f"the time of {where}")
+            end_s = number(f"the end of {where}") if kind == "IntervalTier" else start_s
+            tier.intervals.append((start_s, end_s, word(f"the text of {where}")))
+        if kind == "IntervalTier":
+            tiers.append(tier)
+    if (rest := next(items, None)) is not None:
+        raise ValueError(f"{str(rest)[:40]!r} follows the last tier")
+    return tiers
+
+
+class _Text(str):
+    """What stands between quotes."""
+
+
+class _Flag(str):
+    """What stands in angle brackets."""
+
+
+def _items(text: str) -> Iterator[_Text | _Flag | float]:
+    end = 0
+    for match in _TOKEN.finditer(text):
+        if text[end : match.start()].strip():
+            break
+        end = match.end()
+        quoted, flag, bare = match.groups()
+        if quoted is not None:
+            yield _Text(quoted.replace('""', '"').replace("\r\n", "\n"))
+        elif flag is not None:
+            yield _Flag(flag)
+        elif bare is not None and _NUMBER.fullmatch(bare):
+            yield float(bare.rstrip("%"))
+    if rest := text[end:].strip():
+        raise ValueError(f"a quote or a bracket is opened and not closed: {rest[:40]!r}")
+
+
+TEXTGRID = Corpus(
+    name="textgrid",
+    title="Praat TextGrid",
+    licence="yours",
+    citation="",
+    where="your own annotations",
+    groups={"recording": "one audio file"},
+    options={"audio": AUDIO_OPTION, "tier": "which interval tier (default: the only one)"},
+    reader=read,
+    takes_file=True,
+)
