@@ -140,7 +140,7 @@ def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
     try:
-        header = read_header(path)
+        header = read_header(path, entire=True)
     except (SoundError, OSError) as error:
         return MeasuredFile(header=None, problem=str(error))
     declared = header.n_frames
