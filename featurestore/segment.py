@@ -13,7 +13,7 @@ import numpy as np
 
 from featurestore.containers import missing_part
 from featurestore.places import stamp_of
-from featurestore.sound import SoundError, open_sound, read_mono
+from featurestore.sound import Agreement, SoundError, open_sound, read_mono
 
 # Why a clip could not be used; its text becomes the row's status in the store.
 AudioError = SoundError
@@ -22,13 +22,13 @@ AudioError = SoundError
 END_TOLERANCE_S = 0.05
 
 
-def header(path: str) -> tuple[int, int]:
-    """Frames and sample rate of a file, from its header alone.
+def header(path: str, *, entire: bool = False) -> tuple[int, int]:
+    """Frames and sample rate of a file, from its header alone, or counted in all of it.
 
     Raises:
         AudioError: the file cannot be opened as audio, or does not say how long it is.
     """
-    with open_sound(path) as file:
+    with open_sound(path, math.nan if entire else 0.0) as file:
         return int(file.frames), int(file.samplerate)
 
 
@@ -50,11 +50,13 @@ class Stretch:
         sample_rate_hz: of the file.
         n_samples: length by the header.
         stamp: size and modification time of the file before it was opened, see `featurestore.places`.
+        agreement: of the channels read so far, where the samples are their mean.
     """
 
     sample_rate_hz: int
     n_samples: int
     stamp: tuple[int, int]
+    agreement: Agreement
     _file: Any
     _first: int
     _channel: int | None
@@ -66,13 +68,25 @@ class Stretch:
             AudioError: samples are not finite, or fewer than the header says.
         """
         read = 0
-        for block in read_mono(self._file, self._first, self.n_samples, self._channel):
+        for block in read_mono(self._file, self._first, self.n_samples, self._channel, self.agreement):
             if not np.isfinite(block).all():
                 raise AudioError("holds NaN or infinite samples")
             read += len(block)
             yield block
         if read < self.n_samples:
             raise AudioError(f"cut short: {read} of {self.n_samples} samples could be decoded")
+
+    @property
+    def silence(self) -> str:
+        """What to say where all samples were zero."""
+        return silence(self.agreement)
+
+
+def silence(agreement: Agreement) -> str:
+    """Why all samples of a clip are zero, as far as its channels tell."""
+    if agreement.is_silent:
+        return "all samples are zero"
+    return f"all samples are zero: its {agreement.n_channels} channels cancel out in their mean; choose one"
 
 
 @contextmanager
@@ -103,6 +117,7 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
             sample_rate_hz=rate,
             n_samples=last - first,
             stamp=stamp,
+            agreement=Agreement(),
             _file=file,
             _first=first,
             _channel=channel,
@@ -120,7 +135,9 @@ def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float
         return frames
     last = round(end_s * rate)
     if last > frames + END_TOLERANCE_S * rate:
-        raise AudioError(f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s")
+        raise AudioError(
+            f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s; --clip-to-file ends it there"
+        )
     return min(last, frames)
 
 
@@ -163,6 +180,6 @@ def hash_clip(path: str, start_s: float, end_s: float, channel: int | None) -> s
         for block in stretch.blocks():
             found.add(block)
             silent = silent and not block.any()
-    if silent:
-        raise AudioError("all samples are zero")
+        if silent:
+            raise AudioError(stretch.silence)
     return found.text

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.flac import Depth
+from featurestore.hush import HUSH
 from featurestore.printable import counted
 from featurestore.streams import Joined, Spliced, go_to, streams_of
 
@@ -24,6 +25,10 @@ BLOCK_SAMPLES = 1 << 20
 MP3_PREROLL = 16 * 1152
 # libsndfile's way of saying that it does not know.
 UNKNOWN_FRAMES = 1 << 62
+# Channels below this correlation are not one sound at two places: their mean is a third one.
+APART = 0.5
+# Float files may go beyond full scale by some decibels; by 18 only where integers are taken for fractions.
+FULL_SCALE = 8.0
 
 
 class SoundError(Exception):
@@ -39,6 +44,42 @@ class Header:
     sample_rate_hz: int
     container: str
     subtype: str
+
+
+class Agreement:
+    """How far the channels of a sound are one signal, summed over blocks; their means do not count.
+
+    It is their correlation, over all pairs, each pair weighted by its level: 1 for copies at any gain, 0 for
+    unrelated channels, -1 for two that cancel out.
+    """
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._sums = self._squares = np.zeros(0)
+        self.n_channels = 0
+        self.is_silent = True
+
+    def add(self, block: npt.NDArray[np.floating]) -> None:
+        """Take in samples `[n, channels]`."""
+        if not self.n_channels:
+            self.n_channels = block.shape[1]
+            self._sums = self._squares = np.zeros(self.n_channels + 1)  # the last one: of their sum
+        x = block.astype(np.float64)
+        x = np.column_stack([x, x.sum(axis=1)])
+        self._n += len(x)
+        self._sums = self._sums + x.sum(axis=0)
+        self._squares = self._squares + np.einsum("ij,ij->j", x, x)
+        self.is_silent = not self._squares[:-1].any()
+
+    @property
+    def value(self) -> float:
+        """-1 to 1; NaN where fewer than two channels sound."""
+        energy = np.maximum(0, self._squares - self._sums**2 / max(1, self._n))
+        of_each, of_sum = energy[:-1], energy[-1] if self.n_channels else 0.0
+        pairs = np.sqrt(of_each).sum() ** 2 - of_each.sum()
+        if not pairs > 1e-9 * of_each.sum():
+            return math.nan
+        return float(np.clip((of_sum - of_each.sum()) / pairs, -1, 1))
 
 
 @contextmanager
@@ -88,6 +129,9 @@ def _open(opened: ExitStack, path: str, descriptor: int, depth: Depth) -> Any:
     import soundfile
 
     streams = streams_of(path, depth)
+    head = os.pread(descriptor, 4, 0)
+    if head[:3] == b"ID3" or head[:1] == b"\xff" or (streams and head == b"RIFF"):  # MP3 may be in it
+        opened.enter_context(HUSH)
     parts: list[Any] = []
     if not streams or streams[0].n_frames is not None:
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -131,7 +175,9 @@ def read_header(path: str, *, entire: bool = False) -> Header:
         )
 
 
-def mono_blocks(path: str, start_s: float, end_s: float, channel: int | None) -> Iterator[FloatArray]:
+def mono_blocks(
+    path: str, start_s: float, end_s: float, channel: int | None, agreement: Agreement | None = None
+) -> Iterator[FloatArray]:
     """Samples of one channel, or the mean of all, in blocks `[n]` of `BLOCK_SAMPLES` at most.
 
     Args:
@@ -139,6 +185,7 @@ def mono_blocks(path: str, start_s: float, end_s: float, channel: int | None) ->
         start_s: seconds, NaN for the start of the file.
         end_s: seconds, NaN for the end of the file; beyond it nothing is read.
         channel: counted from 0, None for the mean of all.
+        agreement: see `read_mono`.
 
     Raises:
         SoundError: the file cannot be decoded, or has no such channel.
@@ -149,11 +196,15 @@ def mono_blocks(path: str, start_s: float, end_s: float, channel: int | None) ->
             raise SoundError(f"has {file.channels} channels, none numbered {channel}")
         first = 0 if math.isnan(start_s) else min(round(start_s * rate), file.frames)
         last = file.frames if math.isnan(end_s) else min(round(end_s * rate), file.frames)
-        yield from read_mono(file, first, last - first, channel)
+        yield from read_mono(file, first, last - first, channel, agreement)
 
 
-def read_mono(file: Any, first: int, n_frames: int, channel: int | None) -> Iterator[FloatArray]:
+def read_mono(
+    file: Any, first: int, n_frames: int, channel: int | None, agreement: Agreement | None = None
+) -> Iterator[FloatArray]:
     """Frames of an open file in blocks `[n]`, one channel or the mean of all; ends where the file ends.
+
+    `agreement` takes in the channels that a mean is made of.
 
     Blocks hold what one read from the start would give. A frame of MP3 needs bits of the frames before
     it, and every read of soundfile ends in a jump, after which libsndfile decodes from too little: so each
@@ -176,6 +227,8 @@ def read_mono(file: Any, first: int, n_frames: int, channel: int | None) -> Iter
         block = file.read(back + wanted, dtype="float32", always_2d=True)[back:]
         is_short = len(block) < wanted
         block = block[max(0, first - position) :]
+        if agreement is not None and channel is None and file.channels > 1 and len(block):
+            agreement.add(block)
         if len(block):
             yield block[:, channel].copy() if channel is not None else block.mean(axis=1, dtype=np.float32)
         if is_short:  # soundfile has jumped to where this block should have ended: what follows is not next
