@@ -80,7 +80,7 @@ def clip_findings(
         *maker.make(
             "channels-differ",
             "warning",
-            read & (agreement < APART),
+            read & ~silent & (agreement < APART),
             f"{{n}}: the mean of channels that differ (correlation below {APART:g}), another sound than any "
             "of them; `fs extract --channel 0` takes the first, `--channel each` all",
             lambda i: f"correlation {agreement[i]:.2f}",
@@ -283,11 +283,12 @@ def _against_file(table: pd.DataFrame, maker: _Maker) -> list[Finding]:
         file_s = (table["file_frames"] / table["rate_hz"]).to_numpy(dtype=float)
     start = table["start_s"].fillna(0).to_numpy(dtype=float)
     end = table["end_s"].to_numpy(dtype=float)
-    beyond = known & (start >= file_s)
+    beyond = known & (start >= file_s) & (file_s > 0)
     past = known & ~beyond & (end > file_s + END_TOLERANCE_S)
 
     def times(i: int) -> str:
-        return f"{start[i]:g} to {end[i]:g} s in a file of {file_s[i]:.3f} s"
+        until = f"{end[i]:g} s" if np.isfinite(end[i]) else "its end"
+        return f"{start[i]:g} to {until} in a file of {file_s[i]:.3f} s"
 
     return [
         *maker.make(
@@ -308,7 +309,11 @@ def _against_file(table: pd.DataFrame, maker: _Maker) -> list[Finding]:
         *maker.make(
             "empty",
             "fault",
-            known & ~beyond & (table["error"] == "").to_numpy() & (table["n_samples"] == 0).to_numpy(),
+            known
+            & ~beyond
+            & (table["file_problem"] == "").to_numpy()
+            & (table["error"] == "").to_numpy()
+            & (table["n_samples"] == 0).to_numpy(),
             "{n}: no sample",
             lambda i: "no samples",
         ),
