@@ -137,15 +137,22 @@ def _chunks(file: BinaryIO, order: str) -> Iterator[tuple[bytes, int, int]]:
     while len(head := file.read(8)) == 8:
         size = struct.unpack(f"{order}I", head[4:])[0]
         at = file.tell()
+        if not _is_name(head[:4]):
+            return
         yield head[:4], at, size
         file.seek(at + size + size % 2)
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether four bytes may name a chunk; zeros do not, of which a file may hold gigabytes."""
+    return name.isascii() and name.decode("ascii").isprintable()
 
 
 def _are_chunks(file: BinaryIO, at: int, end: int, order: str) -> bool:
     """Whether nothing but whole chunks fills a file from here on."""
     file.seek(at)
-    for name, first, size in _chunks(file, order):
-        if not name.isascii() or not name.decode("latin-1").isprintable() or first + size > end:
+    for _name, first, size in _chunks(file, order):
+        if first + size > end:
             return False
         at = first + size + size % 2
     return end - at <= 1
@@ -305,7 +312,7 @@ def _caf(file: BinaryIO, end: int) -> Box | None:
                 if there > 0 and (n_bytes is None or n_bytes > there)
                 else (),
             )
-        if size < 0:
+        if size < 0 or not _is_name(name):
             return None
         file.seek(at + size)
     return None

@@ -21,6 +21,8 @@ _INFO_AT, _TOTAL_AT = 8, 8 + 13
 _BLOCKS = {1: 192} | {c: 576 << c - 2 for c in range(2, 6)} | {c: 256 << c - 8 for c in range(8, 16)}
 # Places that are looked at, and bytes of each: most frames have 16 KiB at most.
 _PROBES, _PROBE = 8, 1 << 16
+# Headers, from the last on, that are tried: what looks like one may be data of the frame before.
+_CANDIDATES = 3
 _TAIL = 1 << 20  # a frame of 8 channels of 65,535 samples of 16 bits
 
 
@@ -128,12 +130,19 @@ def length_of(file: BinaryIO, stream: FlacStream, n_tail: int = _TAIL) -> tuple[
     file.seek(first)
     tail = file.read(stream.stop - first)
     at = len(tail)
-    while (at := max(tail.rfind(b"\xff\xf8", 0, at), tail.rfind(b"\xff\xf9", 0, at))) >= 0:
+    broken: list[int] = []
+    while len(broken) < _CANDIDATES and (at := _last_mark(tail, at)) >= 0:
         found = _frame(tail, at, stream.block)
         if found is not None:
             begin, n = found
-            return (begin + n, True) if _is_whole(tail, at) else (begin, False)
-    return 0, False
+            if _is_whole(tail, at):
+                return begin + n, True
+            broken.append(begin)
+    return (broken[0] if broken else 0), False
+
+
+def _last_mark(tail: bytes, stop: int) -> int:
+    return max(tail.rfind(b"\xff\xf8", 0, stop), tail.rfind(b"\xff\xf9", 0, stop))
 
 
 def _frame(tail: bytes, at: int, block: int) -> tuple[int, int] | None:
