@@ -119,6 +119,11 @@ def main(debug: bool) -> None:
     help="Of rows that name none: mix (the mean of all), a number from 0, or each (a row per channel).",
 )
 @click.option(
+    "--clip-to-file",
+    is_flag=True,
+    help="Rows that end after their file, such as last windows, end with it; else they fail.",
+)
+@click.option(
     "--window-s",
     type=float,
     help="Longer clips are embedded in windows of so many seconds; 0: whole; default 30, "
@@ -527,6 +532,11 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     "model_rate_hz",
     type=int,
     help="Sample rate of the model in Hz; default: the stored model's, else 16000.",
+)
+@click.option(
+    "--rate-policy",
+    type=click.Choice(["resample", "expand"]),
+    help="How the model gets other rates, as of fs extract; default: the stored key's, else resample.",
 )
 @click.option("--workers", type=int, help="Threads that decode; default: one per core, at most 8.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON and text.")

@@ -108,6 +108,9 @@ class Clip:
         stamp: size and modification time of the file it was read from.
         above_nyquist: share of the energy above half the model's rate, which resampling loses and time
             expansion keeps; NaN for files at the model's rate or below.
+        rate_hz: of the file.
+        peak: largest magnitude of the decoded samples, 1 being full scale.
+        agreement: see `featurestore.sound.Agreement`; NaN where no mean of channels was taken.
     """
 
     samples: np.ndarray
@@ -115,6 +118,9 @@ class Clip:
     audio_hash: str
     stamp: tuple[int, int]
     above_nyquist: float = math.nan
+    rate_hz: int = 0
+    peak: float = 0.0
+    agreement: float = math.nan
 
 
 # A clip as each policy has it, or why it cannot be used.
@@ -151,7 +157,7 @@ def load_clips(
         with open_stretch(path, start_s, end_s, channel) as stretch:
             rates = {p.sample_rate_hz for p in policies}
             longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
-            if (stretch.n_samples or 0) * longest <= STREAM_SAMPLES:
+            if stretch.n_samples * longest <= STREAM_SAMPLES:
                 meter = _Meter(stretch, rates)
                 samples = _read_short(stretch, meter)
                 return {p: _prepared(samples, meter, p) for p in dict.fromkeys(policies)}
@@ -165,11 +171,11 @@ class _Meter:
 
     def __init__(self, stretch: Stretch, model_rates: Collection[int]) -> None:
         self.rate = rate = stretch.sample_rate_hz
-        self._stamp = stretch.stamp
+        self._stretch = stretch
         self.n_samples = 0
         self._hash = SampleHash(rate)
         self._energy = {r: EnergyAbove(rate, r / 2) for r in model_rates}
-        self._silent = True
+        self._peak = 0.0
 
     def pass_on(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -177,27 +183,26 @@ class _Meter:
             for energy in self._energy.values():
                 energy.add(block)
             self.n_samples += len(block)
-            self._silent = self._silent and not block.any()
+            self._peak = max(self._peak, float(block.max()), -float(block.min()))
             yield block
-        if self._silent:
-            raise AudioError("all samples are zero")
+        if not self._peak:
+            raise AudioError(self._stretch.silence)
 
     def clip(self, samples: np.ndarray, policy: AudioPolicy) -> Clip:
         return Clip(
             samples=samples,
             duration_s=self.n_samples / self.rate,
             audio_hash=self._hash.text,
-            stamp=self._stamp,
+            stamp=self._stretch.stamp,
             above_nyquist=self._energy[policy.sample_rate_hz].share,
+            rate_hz=self.rate,
+            peak=self._peak,
+            agreement=self._stretch.agreement.value,
         )
 
 
 def _read_short(stretch: Stretch, meter: _Meter) -> np.ndarray:
-    blocks = []
-    for block in meter.pass_on(stretch.blocks()):
-        blocks.append(block)
-        if meter.n_samples > STREAM_SAMPLES:  # of a file that did not say how long it is
-            raise AudioError("is long and does not say how long; write it again with a full header")
+    blocks = list(meter.pass_on(stretch.blocks()))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
@@ -264,7 +269,7 @@ def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.nd
     """As `prepare`, for a clip of any length: into a `scratch` array, a block at a time."""
     ratio = policy.ratio(stretch.sample_rate_hz)
     # The resampler may end a sample or two off the exact ratio.
-    room_samples = math.ceil((stretch.n_samples or 0) * ratio) + 16
+    room_samples = math.ceil(stretch.n_samples * ratio) + 16
     try:
         room = scratch((room_samples,))
     except OSError as error:

@@ -48,6 +48,7 @@ class ExtractConfig:
         min_samples, short_policy: see `AudioPolicy`; default policy: as the model's card says.
         rate_policy, resample_quality: see `AudioPolicy`.
         channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
+        clip_to_file: rows that end after their file end with it; else they fail.
         window_s, overlap_s: how clips longer than a window are cut, see `extractors.windows`; 0: whole.
         preset: input convention of a published study, see `extractors.presets`; sets the options above.
         unit_rows: rows per unit; default 1,024, fewer where frames are kept (see `plan_frames`).
@@ -82,6 +83,7 @@ class ExtractConfig:
     rate_policy: RatePolicy = "resample"
     resample_quality: ResampleQuality = "hq"
     channel: str = "mix"
+    clip_to_file: bool = False
     window_s: float | None = None
     overlap_s: float | None = None
     preset: str | None = None

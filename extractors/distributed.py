@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from extractors.job import Job, draw
-from extractors.lost import energy_note
+from extractors.lost import Heard
 from extractors.processes import run_on_devices
 from extractors.results import Outcome, Progress, SelfCheck
 from extractors.run import OnProgress
@@ -74,8 +74,10 @@ def run_distributed(
     else:
         outcomes = [Outcome() for _ in jobs]
     for job, outcome in zip(jobs, outcomes, strict=True):
-        shares = [x for r in reports for x in r.above_nyquist.get(job.writer.info.path, ())]
-        outcome.notes = energy_note(shares, job.policy)
+        heard = Heard()
+        for report in reports:
+            heard.merge(report.heard.get(job.writer.info.path, Heard()))
+        outcome.notes = heard.notes(job.policy)
         outcome.selfcheck = checks.get(job)
         outcome.run_s = run_s
     said = dict.fromkeys(note for report in reports for note in report.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from extractors.audio import AudioPolicy
 from featurestore.manifest import Manifest
-from featurestore.segment import AudioError, header
+from featurestore.segment import END_TOLERANCE_S, AudioError, header
 
 
 def clip_durations(manifest: Manifest, workers: int) -> np.ndarray:
@@ -30,6 +31,40 @@ def clip_durations(manifest: Manifest, workers: int) -> np.ndarray:
 def _file_seconds(path: str) -> float:
     try:
         frames, rate = header(path)
+    except AudioError:
+        return float("nan")
+    return frames / rate
+
+
+def end_with_files(manifest: Manifest, workers: int) -> tuple[Manifest, int]:
+    """The manifest with rows that pass their file's end ending there, and how many these are.
+
+    Rows that begin after the end stay as they are, to fail by themselves.
+    """
+    table = manifest.table
+    ends = table["end_s"].to_numpy(dtype=float)
+    paths = table["path"].to_numpy(dtype=object)
+    last = dict(zip(paths, ends, strict=True))  # the latest end of each file
+    for path, end in zip(paths, ends, strict=True):
+        last[path] = max(end, last[path]) if last[path] == last[path] else end
+    wanted = [path for path, end in last.items() if end == end]
+    with ThreadPoolExecutor(workers) as pool:
+        lengths = dict(zip(wanted, pool.map(lambda p: _length_before(p, last[p]), wanted), strict=True))
+    length = np.array([lengths.get(path, np.nan) for path in paths])
+    start = np.nan_to_num(table["start_s"].to_numpy(dtype=float))
+    passes = (ends > length + END_TOLERANCE_S) & (start < length)
+    if not passes.any():
+        return manifest, 0
+    clipped = dataclasses.replace(manifest, table=table.assign(end_s=np.where(passes, length, ends)))
+    return clipped, int(passes.sum())
+
+
+def _length_before(path: str, end_s: float) -> float:
+    """Seconds of a file; all of it is looked through where its header has it end before `end_s`."""
+    try:
+        frames, rate = header(path)
+        if end_s * rate > frames:
+            frames, rate = header(path, entire=True)
     except AudioError:
         return float("nan")
     return frames / rate

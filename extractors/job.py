@@ -15,6 +15,7 @@ from extractors.base import Extractor
 from extractors.changes import locations
 from extractors.config import ExtractConfig
 from extractors.embedding import Embedder
+from extractors.lost import Heard
 from extractors.memory import Budget, find_budget
 from extractors.request import VERSIONED_PACKAGES
 from extractors.results import STATUS_OK, UnitResult
@@ -72,7 +73,7 @@ class Job:
         self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
-        self.above_nyquist: list[float] = []
+        self.heard = Heard()
         self.n_bytes = 0
         self.n_clips = 0
         self.n_units_by_others = 0
@@ -135,7 +136,9 @@ class Job:
         """Embed a batch into the result of its unit."""
         self.audio_s += self.loaded.embed(rows, clips, result)
         self.n_clips += len(rows)
-        self.above_nyquist += [c.above_nyquist for c in clips if isinstance(c, Clip)]
+        for clip in clips:
+            if isinstance(clip, Clip):
+                self.heard.add(clip, self.policy)
 
     def write(self, result: UnitResult) -> None:
         """Commit a unit and let it go."""

@@ -13,7 +13,6 @@ from extractors.config import ExtractConfig
 from extractors.distributed import run_distributed
 from extractors.durations import clip_table
 from extractors.job import Job
-from extractors.lost import energy_note
 from extractors.planning import RunPlan, plan_all
 from extractors.presets import PRESETS
 from extractors.request import KeyPlan
@@ -107,7 +106,7 @@ def _run_here(
     run_s = time.perf_counter() - started
     outcomes = []
     for job in jobs:
-        notes = energy_note(job.above_nyquist, job.policy) + job.notes()
+        notes = job.heard.notes(job.policy) + job.notes()
         if job.n_units_by_others:
             notes.append(f"{job.n_units_by_others} units were done by other processes meanwhile")
         outcomes.append(
@@ -148,7 +147,7 @@ def _open(
         again=checked.again,
     )
     record_call(run.storage, writer.info, extract_call(plan, run.table))
-    notes += checked.notes
+    notes += [*checked.notes, *run.notes]
     if config.preset:
         notes.insert(0, f"preset {config.preset}: {PRESETS[config.preset].departures}")
     if config.normalisation is None and plan.source.card.trained:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from extractors.channels import choose_channels
 from extractors.compiling import check_blocks, check_compiler
 from extractors.config import ExtractConfig
-from extractors.durations import clip_durations
+from extractors.durations import clip_durations, end_with_files
 from extractors.models import find_model
 from extractors.request import KeyPlan, plan_key, resolve_devices
 from featurestore.calls import TableRecord, describe_table
 from featurestore.errors import ConfigError
 from featurestore.manifest import Manifest, read_manifest
+from featurestore.printable import counted
 from featurestore.storage import Storage, open_storage
 
 # What the models of one run have in common.
-_SHARED = ("manifest", "store", "channel", "workers", "device", "cluster")
+_SHARED = ("manifest", "store", "channel", "clip_to_file", "workers", "device", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class RunPlan:
         durations: their seconds, NaN where unknown.
         devices: of this machine; none where a cluster does the work.
         keys: one for each model.
+        notes: lines for the user.
     """
 
     config: ExtractConfig
@@ -43,6 +45,7 @@ class RunPlan:
     durations: np.ndarray
     devices: list[str]
     keys: list[KeyPlan]
+    notes: list[str] = field(default_factory=list)
 
 
 def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
@@ -56,6 +59,11 @@ def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
     as_given = read_manifest(config.manifest)
     table = describe_table(config.manifest, len(as_given))
     manifest = choose_channels(as_given, config.channel, config.workers)
+    notes = []
+    if config.clip_to_file:
+        manifest, n_clipped = end_with_files(manifest, config.workers)
+        if n_clipped:
+            notes.append(f"--clip-to-file: {counted(n_clipped, 'clip')} ended with the file, before end_s")
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
     sources = [find_model(c.model, allow_pickle=c.torch_weights) for c in configs]
     devices = resolve_devices(config.device) if config.cluster is None else []
@@ -75,6 +83,7 @@ def plan_all(configs: Sequence[ExtractConfig]) -> RunPlan:
         durations=durations,
         devices=devices,
         keys=keys,
+        notes=notes,
     )
 
 

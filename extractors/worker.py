@@ -16,6 +16,7 @@ from extractors.base import Extractor, ModelSource
 from extractors.compiling import load_model
 from extractors.config import ExtractConfig
 from extractors.job import Job
+from extractors.lost import Heard
 from extractors.memory import Budget
 from extractors.models import find_model
 from extractors.request import audio_policy, fingerprint, resolve_device
@@ -24,6 +25,7 @@ from extractors.run import OnProgress, run_jobs
 from extractors.selfcheck import SHARE_OF_RUN, selfcheck
 from extractors.windows import long_clips
 from featurestore.fingerprint import digest
+from featurestore.hush import hush_decoders
 from featurestore.ids import read_ids
 from featurestore.key import KeyInfo
 from featurestore.manifest import PLACE_COLUMNS, Manifest
@@ -67,10 +69,10 @@ class UnitsTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How it went: notes, and per key what `energy_note` takes."""
+    """How it went: notes, and per key what was counted."""
 
     notes: list[str]
-    above_nyquist: Mapping[str, list[float]]
+    heard: Mapping[str, Heard]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +117,12 @@ def do_units(task: UnitsTask, on_progress: OnProgress | None = None) -> Report:
     Raises:
         FingerprintMismatch: the model is another one here than where the work was planned.
     """
+    hush_decoders()
     jobs = [_loaded_job(part) for part in task.parts]
     run_jobs(jobs, workers=task.parts[0].config.workers, on_progress=on_progress)
     return Report(
         notes=[note for job in jobs for note in job.notes()],
-        above_nyquist={job.writer.info.path: job.above_nyquist for job in jobs},
+        heard={job.writer.info.path: job.heard for job in jobs},
     )
 
 

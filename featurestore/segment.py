@@ -13,26 +13,22 @@ import numpy as np
 
 from featurestore.containers import missing_part
 from featurestore.places import stamp_of
-from featurestore.sound import SoundError, open_sound, read_mono
+from featurestore.sound import Agreement, SoundError, open_sound, read_mono
 
 # Why a clip could not be used; its text becomes the row's status in the store.
 AudioError = SoundError
 
 # Annotation tools round times; a segment may end this much past the file's end and is then cut there.
 END_TOLERANCE_S = 0.05
-# libsndfile's way of saying that it does not know (a FLAC or a stream whose header was never completed).
-UNKNOWN_FRAMES = 1 << 62
 
 
-def header(path: str) -> tuple[int, int]:
-    """Frames and sample rate of a file, from its header alone.
+def header(path: str, *, entire: bool = False) -> tuple[int, int]:
+    """Frames and sample rate of a file, from its header alone, or counted in all of it.
 
     Raises:
         AudioError: the file cannot be opened as audio, or does not say how long it is.
     """
-    with open_sound(path) as file:
-        if file.frames >= UNKNOWN_FRAMES:
-            raise AudioError("does not say how long it is")
+    with open_sound(path, math.nan if entire else 0.0) as file:
         return int(file.frames), int(file.samplerate)
 
 
@@ -52,13 +48,15 @@ class Stretch:
 
     Attributes:
         sample_rate_hz: of the file.
-        n_samples: length by the header; None where the file does not say.
+        n_samples: length by the header.
         stamp: size and modification time of the file before it was opened, see `featurestore.places`.
+        agreement: of the channels read so far, where the samples are their mean.
     """
 
     sample_rate_hz: int
-    n_samples: int | None
+    n_samples: int
     stamp: tuple[int, int]
+    agreement: Agreement
     _file: Any
     _first: int
     _channel: int | None
@@ -70,15 +68,25 @@ class Stretch:
             AudioError: samples are not finite, or fewer than the header says.
         """
         read = 0
-        for block in read_mono(self._file, self._first, self.n_samples or UNKNOWN_FRAMES, self._channel):
+        for block in read_mono(self._file, self._first, self.n_samples, self._channel, self.agreement):
             if not np.isfinite(block).all():
                 raise AudioError("holds NaN or infinite samples")
             read += len(block)
             yield block
-        if self.n_samples is not None and read < self.n_samples:
+        if read < self.n_samples:
             raise AudioError(f"cut short: {read} of {self.n_samples} samples could be decoded")
-        if read == 0:
-            raise AudioError("no samples in the file")
+
+    @property
+    def silence(self) -> str:
+        """What to say where all samples were zero."""
+        return silence(self.agreement)
+
+
+def silence(agreement: Agreement) -> str:
+    """Why all samples of a clip are zero, as far as its channels tell."""
+    if agreement.is_silent:
+        return "all samples are zero"
+    return f"all samples are zero: its {agreement.n_channels} channels cancel out in their mean; choose one"
 
 
 @contextmanager
@@ -95,23 +103,21 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
         AudioError: with the reason, in words that stand in the store as the row's status.
     """
     stamp = stamp_of(path)  # a file that is written while it is read then looks changed, not unchanged
-    with open_sound(path) as file:
+    with open_sound(path, end_s) as file:
         rate, frames = int(file.samplerate), int(file.frames)
         if frames == 0:
-            raise AudioError("no samples in the file")
+            raise AudioError(missing_part(path, 0) or "no samples in the file")
         if channel is not None and channel >= file.channels:
             raise AudioError(f"has {file.channels} channels, none numbered {channel}")
         first = 0 if math.isnan(start_s) else round(start_s * rate)
-        if frames >= UNKNOWN_FRAMES:
-            last = None if math.isnan(end_s) else round(end_s * rate)
-        else:
-            last = _last_sample(path, frames, rate, start_s, end_s)
-        if last is not None and last <= first:
+        last = _last_sample(path, frames, rate, start_s, end_s)
+        if last <= first:
             raise AudioError("no samples in the segment")
         yield Stretch(
             sample_rate_hz=rate,
-            n_samples=None if last is None else last - first,
+            n_samples=last - first,
             stamp=stamp,
+            agreement=Agreement(),
             _file=file,
             _first=first,
             _channel=channel,
@@ -119,18 +125,19 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
 
 
 def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float) -> int:
-    tolerance = round(END_TOLERANCE_S * rate)
     if not math.isnan(start_s) and round(start_s * rate) >= frames:
         raise AudioError(f"starts at {start_s:g} s, after the file's end at {frames / rate:g} s")
     if math.isnan(end_s):
         # What is there up to a given end is good; an open end means a whole file.
-        missing = missing_part(path, frames, tolerance)
+        missing = missing_part(path, frames, END_TOLERANCE_S, rate)
         if missing:
             raise AudioError(f"{missing}; an end_s takes what is there")
         return frames
     last = round(end_s * rate)
     if last > frames + END_TOLERANCE_S * rate:
-        raise AudioError(f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s")
+        raise AudioError(
+            f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s; --clip-to-file ends it there"
+        )
     return min(last, frames)
 
 
@@ -173,6 +180,6 @@ def hash_clip(path: str, start_s: float, end_s: float, channel: int | None) -> s
         for block in stretch.blocks():
             found.add(block)
             silent = silent and not block.any()
-    if silent:
-        raise AudioError("all samples are zero")
+        if silent:
+            raise AudioError(stretch.silence)
     return found.text

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from featurestore.errors import UserError
+from featurestore.hush import hush_decoders
 from featurestore.printable import printable, shell_words
 from featurestore.remote_settings import hide_urls
 
@@ -91,6 +92,7 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """See `click.Command.invoke`."""
         debug = bool(ctx.params.get("debug"))
+        hush_decoders()
         try:
             with plain_messages(), _heeding_sigterm():
                 return super().invoke(ctx)

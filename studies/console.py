@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,7 @@ MAX_REASONS = 10
 SHOWN_ROWS = 10
 # Of an error, which is one line.
 MAX_REASONS_IN_LINE = 3
+_NUMBER = re.compile(r"(\d+(?:[.,]\d+)*)")
 
 
 def print_extract_summary(summary: ExtractSummary, store: str) -> None:
@@ -67,20 +69,40 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
 def print_failures(failed: dict[str, str]) -> None:
     """Failed clips by reason, most frequent first, each with an example."""
     out = console()
-    reasons = Counter(failed.values())
-    for reason, count in reasons.most_common(MAX_REASONS):
-        example = next(i for i, r in failed.items() if r == reason)
-        out.print(f"  failed: {count} × {reason} (e.g. {example!r})")
+    reasons = _alike(failed)
+    for reason, ids in reasons[:MAX_REASONS]:
+        out.print(f"  failed: {len(ids)} × {reason} (e.g. {ids[0]!r})")
     if len(reasons) > MAX_REASONS:
-        out.print(f"  and {len(reasons) - MAX_REASONS} further reasons; `fs info` lists them all")
+        more = counted(len(reasons) - MAX_REASONS, "further reason")
+        out.print(f"  and {more}; `fs info` lists them all")
 
 
 def reasons(failed: Mapping[str, str]) -> str:
     """Why clips failed, counted, within one line: ``3 × no samples in the file, 1 × too short: …``."""
-    counts = Counter(failed.values())
-    shown = ", ".join(f"{n} × {reason}" for reason, n in counts.most_common(MAX_REASONS_IN_LINE))
-    more = len(counts) - MAX_REASONS_IN_LINE
+    found = _alike(failed)
+    shown = ", ".join(f"{len(ids)} × {reason}" for reason, ids in found[:MAX_REASONS_IN_LINE])
+    more = len(found) - MAX_REASONS_IN_LINE
     return shown + (f", and {counted(more, 'further reason')}" if more > 0 else "")
+
+
+def _alike(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Reasons with the ids that failed for them, most frequent first; numbers that differ are left out.
+
+    ``cut short: 5 of 9 samples …`` and ``cut short: 7 of 9 samples …`` are ``cut short: … of 9 samples …``.
+    """
+    ids: dict[tuple[str, ...], list[str]] = {}
+    numbers: dict[tuple[str, ...], list[list[str]]] = {}
+    for i, reason in failed.items():
+        parts = _NUMBER.split(reason)
+        ids.setdefault(tuple(parts[::2]), []).append(i)
+        numbers.setdefault(tuple(parts[::2]), []).append(parts[1::2])
+    found = []
+    for texts, of in sorted(ids.items(), key=lambda item: -len(item[1])):
+        same = [
+            of_place[0] if len(set(of_place)) == 1 else "…" for of_place in zip(*numbers[texts], strict=True)
+        ]
+        found.append(("".join(a + b for a, b in zip(texts, [*same, ""], strict=True)), of))
+    return found
 
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:

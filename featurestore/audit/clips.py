@@ -13,6 +13,7 @@ import pandas as pd
 from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity
 from featurestore.printable import counted
 from featurestore.sketch import Sketch, alike
+from featurestore.sound import APART, FULL_SCALE
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -33,15 +34,21 @@ OUTLIER = 8.0  # robust standard deviations of log duration and of level
 MIN_ROWS_FOR_OUTLIERS = 30
 
 
-def clip_findings(table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.DataFrame) -> list[Finding]:
+def clip_findings(
+    table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.DataFrame, *, expands: bool = False
+) -> list[Finding]:
     """Findings about single clips and pairs of clips.
 
     Args:
         table: The manifest's contract columns, those of `Measured` except the sketch, and of the clip's file
-            ``rate_hz, subtype, file_frames, file_problem``.
+            ``rate_hz, subtype, file_frames, file_problem``; ``model_s``: seconds that a model hears.
         sketches: Of each row.
         labels: The label columns: copies that differ in one are pointed out.
+        expands: Whether samples are read as if they were at the model's rate: nothing above it is lost.
     """
+    heard = table["model_s"].to_numpy(dtype=float)
+    cancels = table["cancels"].fillna(0).to_numpy(dtype=bool)
+    agreement = table["agreement"].to_numpy(dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         duration = (table["n_samples"] / table["rate_hz"]).to_numpy(dtype=float)
         level = 20 * np.log10(table["rms"].to_numpy(dtype=float))
@@ -59,7 +66,35 @@ def clip_findings(table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.Da
             lambda i: str(table["error"].iloc[i]),
         ),
         *_against_file(table, maker),
-        *maker.make("silent", "fault", silent, "{n}: nothing but zeros, which fails", lambda i: "all zeros"),
+        *maker.make(
+            "silent", "fault", silent & ~cancels, "{n}: nothing but zeros, which fails", lambda i: "all zeros"
+        ),
+        *maker.make(
+            "channels-cancel-out",
+            "fault",
+            silent & cancels,
+            "{n}: channels that cancel out: their mean is nothing but zeros, which fails; "
+            "`fs extract --channel 0` takes the first",
+            lambda i: "the mean of its channels is zero",
+        ),
+        *maker.make(
+            "channels-differ",
+            "warning",
+            read & ~silent & (agreement < APART),
+            f"{{n}}: the mean of channels that differ (correlation below {APART:g}), another sound than any "
+            "of them; `fs extract --channel 0` takes the first, `--channel each` all",
+            lambda i: f"correlation {agreement[i]:.2f}",
+            order=agreement,
+        ),
+        *maker.make(
+            "beyond-full-scale",
+            "warning",
+            read & (peak > FULL_SCALE),
+            "{n}: far beyond full scale, integers that were saved as fractions; divide them (by 32,768 for "
+            "16 bits)",
+            lambda i: f"peak {peak[i]:,.6g}, full scale is 1",
+            order=-peak,
+        ),
         *maker.make(
             "constant",
             "fault",
@@ -85,20 +120,20 @@ def clip_findings(table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.Da
         ),
         *maker.make(
             "no-frame",
-            "fault",
-            read & (duration < NO_FRAME_S),
-            "{n}: shorter than 25 ms, the receptive field of the wav2vec family: without repetition "
-            "there is no frame",
-            lambda i: f"{1000 * duration[i]:.1f} ms",
-            order=duration,
+            "warning",
+            read & (heard < NO_FRAME_S),
+            "{n}: shorter than 25 ms, the receptive field of the wav2vec family: `fs extract` repeats them, "
+            "with --short-clips none they fail",
+            lambda i: f"{1000 * heard[i]:.1f} ms",
+            order=heard,
         ),
         *maker.make(
             "too-short",
             "warning",
-            read & (duration >= NO_FRAME_S) & (duration < ONE_FRAME_S),
+            read & (heard >= NO_FRAME_S) & (heard < ONE_FRAME_S),
             "{n}: shorter than 45 ms, so one frame without repetition and no standard deviation",
-            lambda i: f"{1000 * duration[i]:.1f} ms",
-            order=duration,
+            lambda i: f"{1000 * heard[i]:.1f} ms",
+            order=heard,
         ),
         *maker.make(
             "dc-offset",
@@ -111,7 +146,7 @@ def clip_findings(table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.Da
         *maker.make(
             "above-nyquist",
             "warning",
-            read & (table["above"].fillna(0).to_numpy() > LOST_OF_CLIP),
+            read & (table["above"].fillna(0).to_numpy() > LOST_OF_CLIP) & (not expands),
             "{n}: more than half of the energy is lost when resampled to the model's rate",
             lambda i: f"{100 * table['above'].iloc[i]:.0f} % lost",
             order=-table["above"].fillna(0).to_numpy(),
@@ -125,8 +160,13 @@ def clip_findings(table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.Da
     return [f for f in found if f.count]
 
 
-def rate_rows(table: pd.DataFrame, model_rate_hz: int) -> tuple[list[Mapping[str, Any]], list[Finding]]:
-    """What resampling to the model's rate costs, by source rate; findings where it is much."""
+def rate_rows(
+    table: pd.DataFrame, model_rate_hz: int, *, expands: bool = False
+) -> tuple[list[Mapping[str, Any]], list[Finding]]:
+    """What resampling to the model's rate costs, by source rate; findings where it is much.
+
+    With `expands` nothing is lost, but sound at each rate becomes another.
+    """
     rows: list[Mapping[str, Any]] = []
     findings = []
     for rate, of_rate in table[table["rate_hz"] > 0].groupby("rate_hz", sort=True):
@@ -140,6 +180,8 @@ def rate_rows(table: pd.DataFrame, model_rate_hz: int) -> tuple[list[Mapping[str
             "p95_lost": float(above.quantile(0.95)) if len(above) else 0.0,
         }
         rows.append(row)
+        if expands:
+            continue
         if row["median_lost"] > LOST_OF_RATE:
             findings.append(
                 Finding(
@@ -167,9 +209,14 @@ def rate_rows(table: pd.DataFrame, model_rate_hz: int) -> tuple[list[Mapping[str
         findings.append(
             Finding(
                 kind="mixed-rates",
-                severity="note",
-                text=f"Clips have {len(rows)} sample rates: {shown}{more}; a rate that goes with a class "
-                "can be learned in its stead.",
+                severity="warning" if expands else "note",
+                text=f"Clips have {len(rows)} sample rates: {shown}{more}; "
+                + (
+                    "time expansion gives the same sound another pitch and length at each, which can pass "
+                    "for a class."
+                    if expands
+                    else "a rate that goes with a class can be learned in its stead."
+                ),
                 count=len(rows),
             )
         )
@@ -236,20 +283,41 @@ def _against_file(table: pd.DataFrame, maker: _Maker) -> list[Finding]:
         file_s = (table["file_frames"] / table["rate_hz"]).to_numpy(dtype=float)
     start = table["start_s"].fillna(0).to_numpy(dtype=float)
     end = table["end_s"].to_numpy(dtype=float)
-    beyond = known & (start >= file_s)
-    return maker.make(
-        "outside-file",
-        "fault",
-        beyond | (known & (end > file_s + END_TOLERANCE_S)),
-        "{n}: beyond the end of the file, which fails; the times or the file are another recording's",
-        lambda i: f"{start[i]:g} to {end[i]:g} s in a file of {file_s[i]:.3f} s",
-    ) + maker.make(
-        "empty",
-        "fault",
-        known & ~beyond & (table["error"] == "").to_numpy() & (table["n_samples"] == 0).to_numpy(),
-        "{n}: no sample",
-        lambda i: "no samples",
-    )
+    beyond = known & (start >= file_s) & (file_s > 0)
+    past = known & ~beyond & (end > file_s + END_TOLERANCE_S)
+
+    def times(i: int) -> str:
+        until = f"{end[i]:g} s" if np.isfinite(end[i]) else "its end"
+        return f"{start[i]:g} to {until} in a file of {file_s[i]:.3f} s"
+
+    return [
+        *maker.make(
+            "outside-file",
+            "fault",
+            beyond,
+            "{n}: beyond the end of the file, which fails; the times or the file are another recording's",
+            times,
+        ),
+        *maker.make(
+            "past-end",
+            "fault",
+            past,
+            "{n}: begun in the file and ending after it, which fails; `fs extract --clip-to-file` ends them "
+            "with it, if these are last windows and the file is not another recording's",
+            times,
+        ),
+        *maker.make(
+            "empty",
+            "fault",
+            known
+            & ~beyond
+            & (table["file_problem"] == "").to_numpy()
+            & (table["error"] == "").to_numpy()
+            & (table["n_samples"] == 0).to_numpy(),
+            "{n}: no sample",
+            lambda i: "no samples",
+        ),
+    ]
 
 
 def _clipped(table: pd.DataFrame) -> BoolArray:

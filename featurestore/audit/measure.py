@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.containers import missing_part, promised_frames
+from featurestore.containers import missing_part
 from featurestore.segment import SampleHash
 from featurestore.sketch import Sketch, no_sketch, sketch
-from featurestore.sound import Header, SoundError, mono_blocks, read_header
+from featurestore.sound import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.spectrum import EnergyAbove
 
 TAIL_FRAMES = 64
@@ -36,6 +36,8 @@ class Measured:
         dc: Mean.
         n_flat_runs: Runs of `FLAT_RUN` or more samples at the highest or the lowest value.
         above: Share of the energy above the model's Nyquist frequency; NaN where the file has none there.
+        agreement: Of the channels that it is the mean of, see `featurestore.sound.Agreement`; NaN for others.
+        cancels: Whether its channels cancel out in their mean.
         audio_hash: As stored by `fs extract`.
         sketch: See `featurestore.sketch`.
         error: Why it could not be read, or "".
@@ -47,6 +49,8 @@ class Measured:
     dc: float = 0.0
     n_flat_runs: int = 0
     above: float = float("nan")
+    agreement: float = float("nan")
+    cancels: bool = False
     audio_hash: str = ""
     sketch: Sketch = field(default_factory=no_sketch)
     error: str = ""
@@ -58,12 +62,10 @@ class MeasuredFile:
 
     Attributes:
         header: None where it cannot be opened.
-        declared_frames: Frames that the container promises; those that are there may be fewer.
         problem: One clause, or "".
     """
 
     header: Header | None
-    declared_frames: int = 0
     problem: str = ""
 
 
@@ -72,11 +74,13 @@ def measure_clip(
 ) -> Measured:
     """Decode one clip and measure it; errors become `Measured.error`."""
     meter = _Meter(rate_hz, model_rate_hz)
+    agreement = Agreement()
     try:
-        hashes = sketch(meter.pass_on(mono_blocks(path, start_s, end_s, channel)))
+        hashes = sketch(meter.pass_on(mono_blocks(path, start_s, end_s, channel, agreement)))
     except (SoundError, OSError) as error:
         return Measured(error=str(error))
-    return meter.result(hashes)
+    found = meter.result(hashes)
+    return replace(found, agreement=agreement.value, cancels=found.peak == 0 and not agreement.is_silent)
 
 
 class _Meter:
@@ -140,23 +144,20 @@ def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
     try:
-        header = read_header(path)
+        header = read_header(path, entire=True)
     except (SoundError, OSError) as error:
         return MeasuredFile(header=None, problem=str(error))
-    declared = header.n_frames
     missing = missing_part(path, header.n_frames)
     if missing:
-        return MeasuredFile(header=header, declared_frames=promised_frames(path) or declared, problem=missing)
+        return MeasuredFile(header=header, problem=missing)
     try:
         tail = max(0, header.n_frames - TAIL_FRAMES) / header.sample_rate_hz
         read = sum(len(b) for b in mono_blocks(path, tail, float("nan"), None))
     except (SoundError, OSError) as error:
-        return MeasuredFile(header=header, declared_frames=declared, problem=f"its end {error}")
+        return MeasuredFile(header=header, problem=f"its end {error}")
     if header.n_frames and read < min(TAIL_FRAMES, header.n_frames):
-        return MeasuredFile(
-            header=header, declared_frames=declared, problem="cut short: its last frames cannot be decoded"
-        )
-    return MeasuredFile(header=header, declared_frames=declared)
+        return MeasuredFile(header=header, problem="cut short: its last frames cannot be decoded")
+    return MeasuredFile(header=header)
 
 
 def in_threads(

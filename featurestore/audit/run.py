@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from featurestore.store import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
-TEXT, NUMBERS = ("audio_hash", "error"), ("n_samples", "peak", "rms", "dc", "n_flat_runs", "above")
+TEXT, NUMBERS = (
+    ("audio_hash", "error"),
+    ("n_samples", "peak", "rms", "dc", "n_flat_runs", "above", "agreement", "cancels"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class AuditConfig:
         dataset: Data set in the store; may be left out where there is one.
         layers: Layers to look at; None for the first and the last.
         model_rate_hz: Sample rate of the model that will listen; None takes the stored model's, or 16 kHz.
+        rate_policy: ``resample`` or ``expand``, as of `fs extract`; None takes the stored key's.
         workers: Threads that decode; None for one per core, at most 8.
     """
 
@@ -48,6 +52,7 @@ class AuditConfig:
     dataset: str | None = None
     layers: tuple[int, ...] | None = None
     model_rate_hz: int | None = None
+    rate_policy: str | None = None
     workers: int | None = None
 
     def __post_init__(self) -> None:
@@ -78,8 +83,12 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
     workers = config.workers or min(8, os.cpu_count() or 1)
     table, sketches = measure(manifest, rate, workers, on_done)
-    findings = clip_findings(table, sketches, manifest.table[manifest.label_columns])
-    rates, of_rates = rate_rows(table, rate)
+    expands = _expands(features) if config.rate_policy is None else config.rate_policy == "expand"
+    # What a model hears of a clip lasts longer when its samples are taken to be at the model's rate.
+    model_rates = np.full(len(table), rate) if expands else table["rate_hz"].to_numpy()
+    table["model_s"] = table["n_samples"] / np.maximum(model_rates, 1)
+    findings = clip_findings(table, sketches, manifest.table[manifest.label_columns], expands=expands)
+    rates, of_rates = rate_rows(table, rate, expands=expands)
     of_labels, labels = label_findings(manifest.table, manifest.label_columns)
     findings += [*of_rates, *of_labels]
     if features is not None:
@@ -185,6 +194,12 @@ def _features(config: AuditConfig) -> Features | None:
     for k in config.layers or ():
         features.layer(k)  # a layer that is not there is an error now, not after an hour of decoding
     return features
+
+
+def _expands(features: Features | None) -> bool:
+    """Whether the clips of a key were embedded by time expansion."""
+    given = {} if features is None else features.info.model_card.get("given", {})
+    return bool(given.get("rate_policy") == "expand")
 
 
 def _stored_rate(features: Features | None) -> int | None:

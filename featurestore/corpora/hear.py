@@ -145,7 +145,7 @@ def _windows(path: Path, events: list[Event], window_s: float, shift_s: float) -
     if not path.is_file():  # one row, so that it is reported as missing
         return [{"start_s": 0.0, "end_s": window_s, "label": join_labels(())}]
     try:
-        header = read_header(str(path))
+        header = read_header(str(path), entire=True)
     except SoundError as error:
         raise ManifestError(f"{path}: {error}, so it cannot be cut into windows; replace the file") from None
     length_s = header.n_frames / header.sample_rate_hz

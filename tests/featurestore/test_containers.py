@@ -28,7 +28,7 @@ def test_headers_promise_what_was_written_and_a_cut_is_seen(tmp_path: Path, kind
     assert missing_part(str(path), there) == (
         f"cut short: its header promises 5,000 frames, {there:,} are there"
     )
-    assert missing_part(str(path), there, tolerance=5000 - there) == ""
+    assert missing_part(str(path), there, tolerance_s=5000 - there) == ""
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])

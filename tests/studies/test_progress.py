@@ -4,6 +4,7 @@ import pytest
 
 from extractors.results import Progress
 from studies import progress
+from studies.console import print_failures, reasons
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -31,3 +32,18 @@ def test_long_work_says_how_far_it_is_in_a_log_file(
     assert len(said) == 2
     assert said[1].startswith("embedding: 2 of 9, ")
     assert said[1].endswith("× real time, 1 failed")
+
+
+def test_failures_that_differ_in_a_number_are_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {
+        f"c{i}": f"cut short: its header promises 9,000 frames, {i:,} are there" for i in range(1000, 1021)
+    }
+    failed |= {"d": "no such file", "e": "starts at 8 s, after the file's end at 2.5 s"}
+    assert reasons(failed) == (
+        "21 × cut short: its header promises 9,000 frames, … are there, 1 × no such file, "
+        "1 × starts at 8 s, after the file's end at 2.5 s"
+    )
+    print_failures(failed)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 3
+    assert shown[0].endswith("21 × cut short: its header promises 9,000 frames, … are there (e.g. 'c1000')")
