@@ -398,16 +398,31 @@ def _print_notes(notes: Iterable[str]) -> None:
         console().print(f"note: {note}")
 
 
-def audit_corpus(config: AuditConfig, out: Path | None, *, quiet: bool) -> bool:
-    """Audit a manifest, print what was found, write the page; True if there is no fault."""
-    from featurestore.audit import audit_text, run_audit, write_audit
+def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None = None, *, quiet: bool) -> bool:
+    """Audit a manifest, print what was found, write the page; True if there is no fault.
+
+    Args:
+        config: What to audit.
+        out: Folder of the page.
+        grouped: Manifest to write in which copies share a group.
+        quiet: No progress bar.
+    """
+    from featurestore.audit import audit_text, run_audit, with_copies_grouped, write_audit
+    from featurestore.manifest import read_manifest, write_manifest
 
     with shares_done("decoding", quiet=quiet) as progress:
         report = run_audit(config, progress)
     for part in audit_text(report):
         console().print(part)
     if out is not None:
-        console().print(f"page: {write_audit(report, out).html}")
+        paths = write_audit(report, out)
+        console().print(f"page: {paths.html}   all of it: {paths.csv}")
+    if grouped is not None:
+        assert report.copies is not None  # what `run_audit` made has them
+        table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
+        write_manifest(table, grouped)
+        n = counted(table["group"].nunique(), "group")
+        console().print(f"{grouped}: {len(table):,} utterances in {n}, copies together")
     return report.n_faults == 0
 
 

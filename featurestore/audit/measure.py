@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.containers import missing_part, promised_frames
+from featurestore.recoded import Painter, Portrait
 from featurestore.segment import SampleHash
 from featurestore.sketch import Sketch, no_sketch, sketch
 from featurestore.sound import Header, SoundError, mono_blocks, read_header
@@ -38,6 +39,7 @@ class Measured:
         above: Share of the energy above the model's Nyquist frequency; NaN where the file has none there.
         audio_hash: As stored by `fs extract`.
         sketch: See `featurestore.sketch`.
+        portrait: See `featurestore.recoded`; None of silence.
         error: Why it could not be read, or "".
     """
 
@@ -49,6 +51,7 @@ class Measured:
     above: float = float("nan")
     audio_hash: str = ""
     sketch: Sketch = field(default_factory=no_sketch)
+    portrait: Portrait | None = None
     error: str = ""
 
 
@@ -85,6 +88,7 @@ class _Meter:
     def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
         self._hash = SampleHash(rate_hz)  # as `fs extract` hashes, so that both can be compared
         self._above = EnergyAbove(rate_hz, model_rate_hz / 2)
+        self._painter = Painter(rate_hz)
         self._n = 0
         self._extremes, self._n_flat = [0.0, 0.0], [0, 0]
         self._sum = self._squares = 0.0
@@ -107,6 +111,7 @@ class _Meter:
                 if extreme == self._extremes[side] > 0:
                     self._n_flat[side] += _flat_runs(block, extreme if side == 0 else -extreme)
             self._above.add(x)
+            self._painter.add(block)
             yield block
 
     def result(self, hashes: Sketch) -> Measured:
@@ -125,6 +130,7 @@ class _Meter:
             above=self._above.share,
             audio_hash=self._hash.text,
             sketch=hashes,
+            portrait=self._painter.portrait(),
         )
 
 

@@ -142,7 +142,7 @@ def not_finite(m: Path) -> None:
 @pytest.mark.parametrize(
     ("plant", "expected", "says"),
     [
-        (duplicate, {"duplicate": 1}, "= u09 (call: 'twitter' and others)"),
+        (duplicate, {"duplicate": 1}, "= u09 (call: 'twitter' and 'phee')"),
         (shifted, {"shifted-copy": 1}, "= u09"),
         (silent, {"silent": 1}, "all zeros"),
         (constant, {"constant": 1}, "constant 0.25"),
