@@ -544,11 +544,12 @@ def audit(
     from featurestore.errors import ConfigError
     from featurestore.layers import parse_layers
     from featurestore.manifest import check_target
-    from featurestore.outputs import check_folder
+    from featurestore.outputs import check_file, check_folder
     from studies.console import audit_corpus
 
     if group_copies is not None:
         check_target(group_copies)
+        check_file(group_copies)
         if group_copies.exists() and group_copies.samefile(options["manifest"]):
             raise ConfigError(
                 f"--group-copies {group_copies}: this is the manifest that is audited; choose another name"

@@ -72,6 +72,7 @@ class Job:
         self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
+        self.forward_s = 0.0
         self.above_nyquist: list[float] = []
         self.n_bytes = 0
         self.n_clips = 0
@@ -133,7 +134,9 @@ class Job:
         self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
     ) -> None:
         """Embed a batch into the result of its unit."""
+        began = time.perf_counter()
         self.audio_s += self.loaded.embed(rows, clips, result)
+        self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
         self.above_nyquist += [c.above_nyquist for c in clips if isinstance(c, Clip)]
 

@@ -67,10 +67,11 @@ class UnitsTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How it went: notes, and per key what `energy_note` takes."""
+    """How it went: notes, and per key what `energy_note` takes and the seconds in the model."""
 
     notes: list[str]
     above_nyquist: Mapping[str, list[float]]
+    forward_s: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,7 @@ def do_units(task: UnitsTask, on_progress: OnProgress | None = None) -> Report:
     return Report(
         notes=[note for job in jobs for note in job.notes()],
         above_nyquist={job.writer.info.path: job.above_nyquist for job in jobs},
+        forward_s={job.writer.info.path: job.forward_s for job in jobs},
     )
 
 

@@ -123,8 +123,13 @@ def spelled(text: str) -> str:
     return _LEADING_ZEROS.sub("", words)
 
 
-def spelling_difference(first: str, second: str) -> str:
-    """In what two of `spellings` differ, in a word or two."""
+def spelling_difference(first: str, *others: str) -> str:
+    """In what the values of one of `spellings` differ, in a few words."""
+    found = dict.fromkeys(_difference(first, other) for other in others)
+    return next(iter(found)) if len(found) == 1 else "case, blanks or other spelling"
+
+
+def _difference(first: str, second: str) -> str:
     if unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second):
         return "Unicode form"
     if "".join(first.split()) == "".join(second.split()):
@@ -140,7 +145,7 @@ def doubtful_spellings(values: Iterable[str], noun: str, plural: str, advice: st
     """A sentence for each set of values that are one but for the way they are written; of many, for some."""
     found = spellings(values)
     sentences = [
-        f"{plural} {' and '.join(map(repr, names))} differ in {spelling_difference(*names[:2])} only and "
+        f"{plural} {' and '.join(map(repr, names))} differ in {spelling_difference(*names)} only and "
         f"count as {len(names)} {plural}; if they are one {noun}, {advice}"
         for names in found[:MAX_SPELLINGS]
     ]

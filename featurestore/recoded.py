@@ -51,7 +51,7 @@ HIGHPASS_HZ = 50.0  # codecs drop what is lower
 ROLLOFF = 0.999  # share of the energy below the frequency up to which waveforms are compared
 SEGMENTS = 16
 AUDIBLE = 1e-4  # energy of a segment that counts, relative to the loudest
-CORRELATION, IN_SEGMENTS, OVERLAP = 0.92, 0.8, 0.5
+CORRELATION, IN_SEGMENTS, OVERLAP = 0.92, 0.8, 0.7
 # Nats by which a correlation beats chance: -N/2 ln(1 - r^2) for N independent values. Copies of short, voiced
 # digits have 12 and more; a tone has 5 at 40 dB above its noise.
 EVIDENCE = 12.0
@@ -85,6 +85,7 @@ class Painter:
         self._frames: list[FloatArray] = []  # energy by band
         self._lengths: list[FloatArray] = []  # of each frame, in hops
         self._n_frames = self._n = 0
+        self._joined = 1  # frames taken together
 
     def add(self, block: FloatArray) -> None:
         """Take in samples `[n]`."""
@@ -107,15 +108,19 @@ class Painter:
         for start in range(0, n, 1024):  # bounded memory
             spectra = np.fft.rfft(frames[start : start + 1024] * self._window, axis=1)
             power = spectra.real**2 + spectra.imag**2
-            self._frames.append((power @ self._weights).astype(np.float32))
-        self._lengths.append(np.ones(n, dtype=np.float32))
-        self._n_frames += n
+            self._append(power @ self._weights, np.ones(len(power)), self._joined)
         self._tail = x[n * hop :]
         if self._n_frames > 2 * MAX_FRAMES:
-            starts = np.arange(0, self._n_frames, 2)
-            self._frames = [np.add.reduceat(np.concatenate(self._frames), starts)]
-            self._lengths = [np.add.reduceat(np.concatenate(self._lengths), starts)]
-            self._n_frames = len(starts)
+            energy, lengths = np.concatenate(self._frames), np.concatenate(self._lengths)
+            self._frames, self._lengths, self._n_frames = [], [], 0
+            self._joined *= 2
+            self._append(energy, lengths, 2)
+
+    def _append(self, energy: Wave, lengths: Wave, together: int) -> None:
+        starts = np.arange(0, len(energy), together)
+        self._frames.append(np.add.reduceat(energy, starts).astype(np.float32))
+        self._lengths.append(np.add.reduceat(lengths, starts).astype(np.float32))
+        self._n_frames += len(starts)
 
     def portrait(self) -> Portrait | None:
         """The portrait, once all blocks are in; None of silence."""
@@ -222,7 +227,7 @@ def recoded(
     with ThreadPoolExecutor(workers) as pool:
         same = list(pool.map(compare, candidates, chunksize=1))
     found = [pair for pair, is_one in zip(candidates, same, strict=True) if is_one]
-    return Recoded(pairs=_joined(found, hashes), n_left=left)
+    return Recoded(pairs=_joined(found, hashes, places), n_left=left)
 
 
 def _distinct(portraits: Sequence[Portrait | None], hashes: Sequence[str]) -> IntArray:
@@ -274,23 +279,38 @@ def _affordable(pairs: Sequence[tuple[int, int]], portraits: Sequence[Portrait |
     return int((passed <= max(LISTENED_S, float(seconds.sum()))).sum())
 
 
-def _joined(pairs: Iterable[tuple[int, int]], hashes: Sequence[str]) -> IntArray:
-    """All pairs of every set of clips that the pairs, and equal hashes, join; equal hashes left out."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    found = list(pairs)
-    if not found:
+def _joined(pairs: Iterable[tuple[int, int]], hashes: Sequence[str], places: Sequence[Place]) -> IntArray:
+    """All pairs of every set that the pairs, and equal hashes, join, but those of one hash or file."""
+    links = list(pairs)
+    if not links:
         return np.zeros((0, 2), dtype=np.int64)
     first: dict[str, int] = {}
-    links = found + [(first.setdefault(h, i), i) for i, h in enumerate(hashes) if h]
-    a, b = np.array(links).T
-    _, of = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(hashes),) * 2), False)
-    order = np.argsort(of, kind="stable")
-    sets = np.split(order, np.flatnonzero(np.diff(of[order])) + 1)
-    pairs_of_sets = [pair for rows in sets for pair in combinations(rows.tolist(), 2)]
-    out = sorted((i, j) for i, j in pairs_of_sets if not hashes[i] or hashes[i] != hashes[j])
+    links += [(first.setdefault(h, i), i) for i, h in enumerate(hashes) if h]
+    sets: dict[int, list[int]] = {}
+    for i, root in enumerate(firsts_of_sets(len(hashes), links)):
+        sets.setdefault(root, []).append(i)
+    out = sorted(
+        (i, j)
+        for rows in sets.values()
+        for i, j in combinations(rows, 2)
+        if places[i].path != places[j].path and not (hashes[i] and hashes[i] == hashes[j])
+    )
     return np.array(out, dtype=np.int64).reshape(-1, 2)
+
+
+def firsts_of_sets(n: int, links: Iterable[tuple[int, int]]) -> list[int]:
+    """Of n things that links join to sets, the first of the set of each `[n]`."""
+    first = list(range(n))
+
+    def root(i: int) -> int:
+        while first[i] != i:
+            first[i] = i = first[first[i]]
+        return i
+
+    for i, j in links:
+        a, b = sorted((root(i), root(j)))
+        first[b] = a
+    return [root(i) for i in range(n)]
 
 
 class _Compare:

@@ -107,8 +107,8 @@ def make_plan(config: ProbeConfig, keys: Sequence[KeyInfo] | None = None) -> Pla
                 spec = split or default_split(found.rows, config.split_seed)
                 if split is None and spec == "stratified-group":
                     plan.notes.append(
-                        f"{found.rows.what}: split 'stratified-group' was chosen, since 'group' would leave classes "
-                        "out of test or validation; --split logo tests every group once"
+                        f"{found.rows.what}: split 'stratified-group' was chosen, since 'group' would leave "
+                        "classes out of test or validation; --split logo tests every group once"
                     )
                 plan.notes.extend(_label_notes(f, label, found, spec))
                 _plan_split(plan, config, f, label, found, spec, looks)

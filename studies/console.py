@@ -48,10 +48,15 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
-        alone = f"; the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
+        alone = f"the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
+        rate = f"{done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time"
+        together = ""
+        if summary.n_together > 1:  # the time is that of all models: it says nothing of this one
+            together, rate = f" by {summary.n_together} models together", ""
+        rates = "; ".join(filter(None, (rate, alone)))
         out.print(
-            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} "
-            f"on {summary.device} ({done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time{alone})"
+            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)}{together} "
+            f"on {summary.device}{f' ({rates})' if rates else ''}"
             f", {format_bytes(summary.n_bytes)} written to {store}",
         )
     if summary.selfcheck is not None and summary.selfcheck.deviations:

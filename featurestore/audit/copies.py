@@ -13,7 +13,7 @@ import pandas as pd
 
 from featurestore.audit.findings import Example, Finding
 from featurestore.printable import counted
-from featurestore.recoded import Portrait, places_of, recoded
+from featurestore.recoded import Portrait, firsts_of_sets, places_of, recoded
 from featurestore.sketch import Sketch, alike
 
 #: What copies of a clip are known by.
@@ -144,17 +144,8 @@ def with_copies_grouped(table: pd.DataFrame, copies: Copies) -> pd.DataFrame:
     own = table["group"].astype(object).where(table["group"] != "", named)
     found, groups = pd.factorize(own)
     codes = found.tolist()
-    first = list(range(len(groups)))
-
-    def root(g: int) -> int:
-        while first[g] != g:
-            first[g] = g = first[first[g]]
-        return g
-
-    for i, j in copies.pairs():
-        a, b = sorted((root(codes[i]), root(codes[j])))
-        first[b] = a
-    group = np.asarray(groups, dtype=object)[[root(g) for g in codes]]
+    firsts = firsts_of_sets(len(groups), ((codes[i], codes[j]) for i, j in copies.pairs()))
+    group = np.asarray(groups, dtype=object)[[firsts[g] for g in codes]]
     return table.assign(group=pd.Series(group, index=table.index, dtype="str"))
 
 

@@ -46,7 +46,7 @@ def _groups(column: pd.Series) -> list[Finding]:
     same = [
         Example(
             name=forms[0],
-            detail=" = ".join(f"{g!r} ({sizes[g]})" for g in forms) + f": {spelling_difference(*forms[:2])}",
+            detail=" = ".join(f"{g!r} ({sizes[g]})" for g in forms) + f": {spelling_difference(*forms)}",
         )
         for forms in spellings(map(str, sizes))
     ]
@@ -134,7 +134,7 @@ def _near_misses(name: str, sizes: Mapping[str, int]) -> list[Finding]:
     for forms in by_form.values():
         if len(forms) > 1:
             shown = " = ".join(f"{c!r} ({sizes[c]})" for c in forms)
-            same.append(Example(name=forms[0], detail=f"{shown}: {spelling_difference(*forms[:2])}"))
+            same.append(Example(name=forms[0], detail=f"{shown}: {spelling_difference(*forms)}"))
     plain: dict[str, str] = {}
     words = [f[0] for f in by_form.values()]
     plain = {c: _without_marks(spelled(c)) for c in words}
