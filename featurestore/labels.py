@@ -141,11 +141,18 @@ def _difference(first: str, second: str) -> str:
     return "case, blanks or underscores"
 
 
+def shown_apart(names: Sequence[str]) -> list[str]:
+    """The names in quotes; with escapes where they would look the same."""
+    one_look = len({unicodedata.normalize("NFC", n) for n in names}) < len(names)
+    hidden = any(unicodedata.category(c) == "Cf" for n in names for c in n)
+    return [ascii(n) if one_look or hidden else repr(n) for n in names]
+
+
 def doubtful_spellings(values: Iterable[str], noun: str, plural: str, advice: str) -> list[str]:
     """A sentence for each set of values that are one but for the way they are written; of many, for some."""
     found = spellings(values)
     sentences = [
-        f"{plural} {' and '.join(map(repr, names))} differ in {spelling_difference(*names)} only and "
+        f"{plural} {' and '.join(shown_apart(names))} differ in {spelling_difference(*names)} only and "
         f"count as {len(names)} {plural}; if they are one {noun}, {advice}"
         for names in found[:MAX_SPELLINGS]
     ]

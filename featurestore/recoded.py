@@ -55,6 +55,7 @@ CORRELATION, IN_SEGMENTS, OVERLAP = 0.92, 0.8, 0.7
 # Nats by which a correlation beats chance: -N/2 ln(1 - r^2) for N independent values. Copies of short, voiced
 # digits have 12 and more; a tone has 5 at 40 dB above its noise.
 EVIDENCE = 12.0
+MANY, FOLLOWING = 64, 8  # of a sound that more clips have, each is paired with so many that follow
 KEPT_CLIPS = 64  # decoded waveforms at hand
 
 
@@ -292,10 +293,17 @@ def _joined(pairs: Iterable[tuple[int, int]], hashes: Sequence[str], places: Seq
     out = sorted(
         (i, j)
         for rows in sets.values()
-        for i, j in combinations(rows, 2)
+        for i, j in _pairs_of(rows)
         if places[i].path != places[j].path and not (hashes[i] and hashes[i] == hashes[j])
     )
     return np.array(out, dtype=np.int64).reshape(-1, 2)
+
+
+def _pairs_of(rows: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """All pairs; of many rows each with some that follow."""
+    if len(rows) <= MANY:
+        return combinations(rows, 2)
+    return ((i, j) for k, i in enumerate(rows) for j in rows[k + 1 : k + 1 + FOLLOWING])
 
 
 def firsts_of_sets(n: int, links: Iterable[tuple[int, int]]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from featurestore.audit.findings import Example, Finding
-from featurestore.labels import class_sizes, spelled, spelling_difference, spellings
+from featurestore.labels import class_sizes, shown_apart, spelled, spelling_difference, spellings
 from featurestore.printable import counted
 
 TEST_SHARE = 0.1
@@ -46,7 +46,10 @@ def _groups(column: pd.Series) -> list[Finding]:
     same = [
         Example(
             name=forms[0],
-            detail=" = ".join(f"{g!r} ({sizes[g]})" for g in forms) + f": {spelling_difference(*forms)}",
+            detail=" = ".join(
+                f"{shown} ({sizes[g]})" for g, shown in zip(forms, shown_apart(forms), strict=True)
+            )
+            + f": {spelling_difference(*forms)}",
         )
         for forms in spellings(map(str, sizes))
     ]
@@ -133,7 +136,9 @@ def _near_misses(name: str, sizes: Mapping[str, int]) -> list[Finding]:
         by_form.setdefault(spelled(c), []).append(c)
     for forms in by_form.values():
         if len(forms) > 1:
-            shown = " = ".join(f"{c!r} ({sizes[c]})" for c in forms)
+            shown = " = ".join(
+                f"{text} ({sizes[c]})" for c, text in zip(forms, shown_apart(forms), strict=True)
+            )
             same.append(Example(name=forms[0], detail=f"{shown}: {spelling_difference(*forms)}"))
     plain: dict[str, str] = {}
     words = [f[0] for f in by_form.values()]

@@ -33,7 +33,7 @@ def findings(classes: dict[str, int], groups: dict[str, list[str]] | None = None
 def test_one_class_written_in_two_ways(a: str, b: str, why: str) -> None:
     found = findings({a: 40, b: 30, "other": 400})
     assert "same-label" in found
-    assert repr(a) in found["same-label"]
+    assert (ascii(a) if why == "Unicode" else repr(a)) in found["same-label"]
     assert why in found["same-label"]
 
 
