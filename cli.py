@@ -539,20 +539,37 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     help="How the model gets other rates, as of fs extract; default: the stored key's, else resample.",
 )
 @click.option("--workers", type=int, help="Threads that decode; default: one per core, at most 8.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON and text.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON, CSV and text.")
+@click.option(
+    "--group-copies",
+    type=click.Path(path_type=Path),
+    metavar="MANIFEST",
+    help="Write the manifest anew with copies of one sound in one group.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
-def audit(layers: str | None, out: Path | None, quiet: bool, **options: Any) -> None:
+def audit(
+    layers: str | None, out: Path | None, group_copies: Path | None, quiet: bool, **options: Any
+) -> None:
     """Look for what is wrong with a corpus; exit 1 when something is at fault."""
     from featurestore.audit import AuditConfig, check_audit_folder
+    from featurestore.errors import ConfigError
     from featurestore.layers import parse_layers
-    from featurestore.outputs import check_folder
+    from featurestore.manifest import check_target
+    from featurestore.outputs import check_file, check_folder
     from studies.console import audit_corpus
 
+    if group_copies is not None:
+        check_target(group_copies)
+        check_file(group_copies)
+        if group_copies.exists() and group_copies.samefile(options["manifest"]):
+            raise ConfigError(
+                f"--group-copies {group_copies}: this is the manifest that is audited; choose another name"
+            )
     if out is not None:
         check_folder(out)
         check_audit_folder(out)
     config = AuditConfig(layers=tuple(parse_layers(layers)) if layers else None, **options)
-    sys.exit(0 if audit_corpus(config, out, quiet=quiet) else EXIT_DAMAGED)
+    sys.exit(0 if audit_corpus(config, out, group_copies, quiet=quiet) else EXIT_DAMAGED)
 
 
 @main.command(name="ls")

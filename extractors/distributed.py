@@ -80,6 +80,7 @@ def run_distributed(
         outcome.notes = heard.notes(job.policy)
         outcome.selfcheck = checks.get(job)
         outcome.run_s = run_s
+        outcome.forward_s = sum(r.forward_s.get(job.writer.info.path, 0.0) for r in reports)
     said = dict.fromkeys(note for report in reports for note in report.notes)
     return outcomes, [*notes, *said]
 

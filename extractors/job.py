@@ -74,6 +74,7 @@ class Job:
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
         self.heard = Heard()
+        self.forward_s = 0.0
         self.n_bytes = 0
         self.n_clips = 0
         self.n_units_by_others = 0
@@ -134,7 +135,9 @@ class Job:
         self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
     ) -> None:
         """Embed a batch into the result of its unit."""
+        began = time.perf_counter()
         self.audio_s += self.loaded.embed(rows, clips, result)
+        self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
         for clip in clips:
             if isinstance(clip, Clip):

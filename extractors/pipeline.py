@@ -80,10 +80,11 @@ def extract_all(
             failed=outcome.failed,
             audio_s=outcome.audio_s,
             elapsed_s=elapsed_s,
-            forward_s=outcome.run_s,
+            forward_s=outcome.forward_s,
             n_bytes=outcome.n_bytes,
             layers=list(job.writer.info.layers),
             device=config.cluster or ", ".join(devices),
+            n_together=len(opened),
             notes=opening + outcome.notes + notes,
             selfcheck=outcome.selfcheck,
         )
@@ -116,6 +117,7 @@ def _run_here(
                 audio_s=job.audio_s,
                 n_bytes=job.n_bytes,
                 run_s=run_s,
+                forward_s=job.forward_s,
                 notes=notes,
                 selfcheck=_selfcheck(job, run_s),
             )

@@ -53,6 +53,7 @@ class Outcome:
     audio_s: float = 0.0
     n_bytes: int = 0
     run_s: float = 0.0
+    forward_s: float = 0.0
     notes: list[str] = field(default_factory=list)
     selfcheck: SelfCheck | None = None
 
@@ -68,7 +69,8 @@ class ExtractSummary:
         failed: utterance id → reason, for clips embedded in this run.
         audio_s: seconds of audio embedded in this run.
         elapsed_s: wall-clock seconds, model loading included.
-        forward_s: seconds spent on units.
+        forward_s: seconds in the model and its functionals, summed over devices; no decoding, no writing.
+        n_together: models that shared the run, and so `elapsed_s`.
         n_bytes: bytes written.
         layers: layers of the key.
         device: what it was done on.
@@ -86,6 +88,7 @@ class ExtractSummary:
     n_bytes: int
     layers: list[int]
     device: str
+    n_together: int = 1
     notes: list[str] = field(default_factory=list)
     selfcheck: SelfCheck | None = None
 

@@ -69,10 +69,11 @@ class UnitsTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How it went: notes, and per key what was counted."""
+    """How it went: notes, and per key what was counted and the seconds in the model."""
 
     notes: list[str]
     heard: Mapping[str, Heard]
+    forward_s: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ def do_units(task: UnitsTask, on_progress: OnProgress | None = None) -> Report:
     return Report(
         notes=[note for job in jobs for note in job.notes()],
         heard={job.writer.info.path: job.heard for job in jobs},
+        forward_s={job.writer.info.path: job.forward_s for job in jobs},
     )
 
 

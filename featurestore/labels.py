@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +30,9 @@ SEPARATOR = "|"
 NOTHING = SEPARATOR  # the empty set
 MAPPING_COLUMNS = ("label", "from", "to")
 _MISSING_WORDS = ("nan", "none", "null", "na", "n/a", "<na>")
+_NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)(e[+-]?[0-9]{1,3})?", re.ASCII)
+_LEADING_ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
+MAX_SPELLINGS = 8  # sentences about spelling
 _NUMBERS = ("start_s", "end_s", "channel")
 
 
@@ -91,18 +96,75 @@ def class_sizes(column: pd.Series) -> dict[str, int]:
     return dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
 
 
+def spellings(values: Iterable[str]) -> list[list[str]]:
+    """Values that are one but for the way they are written, each set sorted.
+
+    What may differ: case, blanks and underscores, the form of Unicode (composed or not, wide letters,
+    characters that do not show), and how a number is written: ``1``, ``01`` and ``1.0``, ``bird 7`` and
+    ``bird 07``.
+    """
+    alike: dict[str, list[str]] = {}
+    for value in sorted(set(values) - {""}):
+        alike.setdefault(spelled(value), []).append(value)
+    return [found for found in alike.values() if len(found) > 1]
+
+
+def spelled(text: str) -> str:
+    """One form for all ways to write a value, see `spellings`."""
+    shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    words = unicodedata.normalize("NFC", " ".join(shown.replace("_", " ").split()).casefold())
+    try:
+        # Spreadsheets write 1 as 1.0, and 1,0 where the comma is decimal.
+        number = Decimal(words.replace(",", ".")) if _NUMBER.fullmatch(words) else None
+    except ArithmeticError:
+        number = None
+    if number is not None:
+        return format(number.normalize() + 0, "f") if abs(number.adjusted()) < 30 else str(number.normalize())
+    return _LEADING_ZEROS.sub("", words)
+
+
+def spelling_difference(first: str, *others: str) -> str:
+    """In what the values of one of `spellings` differ, in a few words."""
+    found = dict.fromkeys(_difference(first, other) for other in others)
+    return next(iter(found)) if len(found) == 1 else "case, blanks or other spelling"
+
+
+def _difference(first: str, second: str) -> str:
+    if unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second):
+        return "Unicode form"
+    if "".join(first.split()) == "".join(second.split()):
+        return "blanks"
+    if first.casefold() == second.casefold():
+        return "case"
+    if _LEADING_ZEROS.sub("", first) == _LEADING_ZEROS.sub("", second) or _NUMBER.fullmatch(first.strip()):
+        return "the way a number is written"
+    return "case, blanks or underscores"
+
+
+def shown_apart(names: Sequence[str]) -> list[str]:
+    """The names in quotes; with escapes where they would look the same."""
+    one_look = len({unicodedata.normalize("NFC", n) for n in names}) < len(names)
+    hidden = any(unicodedata.category(c) == "Cf" for n in names for c in n)
+    return [ascii(n) if one_look or hidden else repr(n) for n in names]
+
+
+def doubtful_spellings(values: Iterable[str], noun: str, plural: str, advice: str) -> list[str]:
+    """A sentence for each set of values that are one but for the way they are written; of many, for some."""
+    found = spellings(values)
+    sentences = [
+        f"{plural} {' and '.join(shown_apart(names))} differ in {spelling_difference(*names)} only and "
+        f"count as {len(names)} {plural}; if they are one {noun}, {advice}"
+        for names in found[:MAX_SPELLINGS]
+    ]
+    if len(found) > MAX_SPELLINGS:
+        sentences.append(f"{len(found) - MAX_SPELLINGS:,} more sets of {plural} differ in spelling only")
+    return sentences
+
+
 def doubtful_classes(column: pd.Series) -> list[str]:
     """What looks like slips of the hand among the classes of a column, a sentence each."""
     sizes = class_sizes(column)
-    alike: dict[str, list[str]] = {}
-    for name in sorted(sizes):
-        alike.setdefault(" ".join(name.casefold().split()), []).append(name)
-    found = [
-        f"classes {' and '.join(map(repr, names))} differ in case or blanks only and count as "
-        f"{len(names)} classes; merge them with `fs manifest … --map`"
-        for names in alike.values()
-        if len(names) > 1
-    ]
+    found = doubtful_spellings(sizes, "class", "classes", "merge them with `fs manifest … --map`")
     return found + [
         f"class {name!r} ({n} rows) reads like a missing value and counts as a class; an empty cell is none"
         for name, n in sizes.items()

@@ -2,7 +2,8 @@
 
 Rows are standardised per feature and compared by cosine. How alike two different recordings are
 differs between models and corpora by orders of magnitude, so the threshold follows the corpus: a pair
-must be twenty times nearer than rows usually are to their nearest neighbour.
+must be twenty times nearer than rows usually are to their nearest neighbour. Where most rows have a copy
+the nearest neighbour is that copy; so its distance is inferred from neighbours farther out.
 
 Cost is bounded: rows are projected to `PROJECTED` dimensions (Johnson & Lindenstrauss: distances keep
 within about 2 / sqrt(dimensions), here a fifth), at most `MAX_PRODUCTS` pairs are looked at, and only
@@ -32,7 +33,8 @@ MAX_PRODUCTS = 4_000_000_000
 MAX_PAIRS = 200_000
 BLOCK_FLOATS = 1 << 24  # of one block of cosines (64 MB)
 MOMENT_ROWS = 20_000  # rows that mean and spread are taken from
-SCALE_ROWS = 1_000  # rows whose nearest neighbours give the scale
+SCALE_ROWS = 1_000  # rows whose neighbours give the scale
+SCALE_RANK = 16  # the scale comes from this neighbour and the one of half the rank: beyond seven copies
 NEARER = 0.05
 # Cosine distances: below the first, rows count as the same whatever the scale (float32 and resampling
 # leave 1e-7 to 1e-4); above the second they never do, however far apart the rest is.
@@ -47,7 +49,7 @@ class Similar:
         pairs: Positions in the rows given, first < second, nearest first `[m, 2]`.
         cosine: Of each pair `[m]`.
         threshold: Cosine that a pair had to reach.
-        typical: Median cosine of a row and its nearest neighbour.
+        typical: Cosine of a row and its nearest neighbour that is no copy, as inferred.
         n_rows: Rows compared (those with values).
         n_queried: Of these, the rows compared with all others; fewer where there are too many.
         truncated: More than `MAX_PAIRS` were found; the rest is not listed.
@@ -162,9 +164,24 @@ def _blocks(layer: Layer, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray
 
 
 def _typical_distance(z: FloatArray) -> float:
-    """Median distance of a row to its nearest neighbour, over evenly spaced rows."""
-    probe = np.unique(np.linspace(0, len(z) - 1, SCALE_ROWS).astype(np.int64))
-    return float(np.median(1.0 - _nearest(z, probe)[1]))
+    """Distance of a row to its nearest neighbour, were there no copies; from evenly spaced rows.
+
+    In a space of any dimension the median distance to the k-th neighbour is a power of k. It is known at two
+    ranks that seven copies of every row do not reach, and followed down to the first.
+    """
+    rows = np.unique(np.linspace(0, len(z) - 1, SCALE_ROWS).astype(np.int64))
+    far = min(SCALE_RANK, len(z) - 1)
+    near = max(1, far // 2)
+    distances = []
+    step = max(1, BLOCK_FLOATS // len(z))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        distance = 1 - z[block] @ z.T
+        distance[np.arange(len(block)), block] = np.inf  # itself
+        distances.append(np.partition(distance, (near - 1, far - 1), axis=1)[:, [near - 1, far - 1]])
+    at_near, at_far = np.maximum(np.median(np.concatenate(distances), axis=0), 1e-12)
+    power = np.log(at_far / at_near) / np.log(far / near)
+    return float(at_near * near**-power)
 
 
 def _nearest(z: FloatArray, queries: IntArray) -> tuple[IntArray, FloatArray]:

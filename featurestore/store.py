@@ -21,7 +21,7 @@ from featurestore.errors import (
     StoreError,
 )
 from featurestore.ids import ID_ARRAY, read_ids
-from featurestore.key import KeyInfo, contradiction, find_keys, key_names, list_keys, read_key
+from featurestore.key import KeyInfo, contradiction, find_keys, list_keys, read_key
 from featurestore.layer import Layer
 from featurestore.layers import format_layers
 from featurestore.ledger import STATUS_OK as STATUS_OK
@@ -49,7 +49,7 @@ def open_store(url: str | os.PathLike[str], mode: Literal["r", "r+"] = "r") -> S
     document = storage.get("zarr.json")
     if document is None:
         raise StoreError(f"{storage.url}: no feature store here; `fs extract --store` makes one")
-    if _is_other_node(document) and not key_names(storage)[0]:
+    if _is_other_node(document) and not find_keys(storage)[0]:
         raise StoreError(
             f"{storage.url}: this Zarr node is not the root of a feature store; give the folder that holds "
             "MODEL/DATASET"

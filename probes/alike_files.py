@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ALIKE_FOLDER = "_alike"
 # Raise it when pairs are looked for in another way, so that what was found before is not taken over.
-LOOKED_VERSION = 1
+LOOKED_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

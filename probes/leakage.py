@@ -3,7 +3,8 @@
 Five kinds, of which the first two come from the manifest's own words and the others from the sound:
 rows of one *group*, rows of one *file*, stretches of one file that *overlap*, *identical* audio under
 two names (the hash of the decoded samples), and *similar* audio: nearly the same embedding
-(`featurestore.similar`), or the same samples elsewhere in the clip (`featurestore.sketch`).
+(`featurestore.similar`), the same samples elsewhere in the clip (`featurestore.sketch`), or the same sound
+under another coding (`featurestore.recoded`).
 """
 
 from __future__ import annotations
@@ -97,9 +98,13 @@ def find_leaks(table: pd.DataFrame, split: Split, near: IntArray) -> tuple[Leak,
         a, b = (np.flatnonzero(part == p) for p in parts)
         leaks += _of_names("group", parts, table["group"].to_numpy(dtype=object), a, b)
         leaks += _of_names("file", parts, files, a, b)
-        leaks += _of_rows("overlap", parts, _overlapping(table, files, a, b), names, len(b))
+        overlapping = list(_overlapping(table, files, a, b))
+        leaks += _of_rows("overlap", parts, overlapping, names, len(b))
         leaks += _of_rows("identical", parts, _identical(hashes, a, b), names, len(b))
-        leaks += _of_rows("similar", parts, _alike(near, part, parts, hashes), names, len(b))
+        # Stretches that overlap are alike by right, and told of already.
+        lapping = set(overlapping)
+        alike = (pair for pair in _alike(near, part, parts, hashes) if pair not in lapping)
+        leaks += _of_rows("similar", parts, alike, names, len(b))
     return tuple(leaks)
 
 
@@ -186,7 +191,7 @@ _WORDS = {
     "file": "{rows} from a file that {first} has too ({shared})",
     "overlap": "{rows} overlap a stretch that is in {first}",
     "identical": "{rows} are the same audio as one in {first}, under another name",
-    "similar": "{rows} are near-identical to one in {first} or hold its samples",
+    "similar": "{rows} are near-identical to one in {first} or hold its samples, also under another coding",
 }
 
 

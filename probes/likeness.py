@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # are nearest to another's; `fs audit` hears all. Two hours of 16 kHz take about fifteen seconds on two cores.
 LISTEN_AT_MOST_S = 7200.0
 LISTENERS = 4
-NOT_AT_HAND = "shifted copies were looked for in embeddings only (the audio is not at hand)"
+NOT_AT_HAND = "shifted and recoded copies were looked for in embeddings only (the audio is not at hand)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +71,15 @@ def likeness(features: Features, layer: int | None, position: IntArray) -> Liken
             heard = _affordable(nearest, seconds)
             hours = f"{seconds[heard].sum() / 3600:.1f} of {seconds.sum() / 3600:.1f} hours"
             notes.append(
-                f"shifted copies were listened for in {len(heard):,} of {len(table):,} clips, those nearest "
-                f"to another in embeddings ({hours}); `fs audit` listens to all"
+                f"shifted and recoded copies were listened for in {len(heard):,} of {len(table):,} clips, "
+                f"those nearest to another in embeddings ({hours}); `fs audit` listens to all"
             )
-        pairs, lost = _heard(table.iloc[heard])
+        pairs, lost, left = _heard(table.iloc[heard])
         found.append(position[heard[pairs]])
         if lost:
-            notes.append(f"{lost:,} clips could not be read again to look for shifted copies")
+            notes.append(f"{lost:,} clips could not be read again to look for shifted and recoded copies")
+        if left:
+            notes.append(f"{left:,} pairs of clips look alike and were not listened to: they are too many")
     return Likeness(pairs=np.unique(np.concatenate(found), axis=0), notes=tuple(notes), complete=at_hand)
 
 
@@ -91,26 +93,24 @@ def _affordable(pairs: IntArray, seconds: np.ndarray) -> IntArray:
     return out
 
 
-def _heard(table: pd.DataFrame) -> tuple[IntArray, int]:
-    """Pairs of rows that hold the same samples, and how many rows could not be read."""
+def _heard(table: pd.DataFrame) -> tuple[IntArray, int, int]:
+    """Pairs of rows that are one sound by their samples; how many rows were not read, and pairs left out."""
+    from featurestore.recoded import Painter, Place, Portrait, places_of, recoded
     from featurestore.sketch import Sketch, alike, no_sketch, sketch
-    from featurestore.sound import SoundError, mono_blocks
+    from featurestore.sound import SoundError, mono_blocks, read_header
 
-    def listen(row: tuple[Any, ...]) -> Sketch | None:
-        path, start, end, channel = row
+    def listen(place: Place) -> tuple[Sketch, Portrait | None] | None:
         try:
-            return sketch(mono_blocks(path, start, end, None if channel != channel else int(channel)))
+            painter = Painter(read_header(place.path).sample_rate_hz)
+            blocks = mono_blocks(place.path, place.start_s, place.end_s, place.channel)
+            return sketch(painter.pass_on(blocks)), painter.portrait()
         except (SoundError, OSError):
             return None
 
-    rows = zip(
-        table["path"].astype(object),
-        table["start_s"].to_numpy(dtype=float),
-        table["end_s"].to_numpy(dtype=float),
-        table["channel"].to_numpy(dtype=float, na_value=np.nan),
-        strict=True,
-    )
+    places = places_of(table)
     with ThreadPoolExecutor(LISTENERS) as pool:
-        sketches = list(pool.map(listen, rows))
-    lost = sum(s is None for s in sketches)
-    return alike([no_sketch() if s is None else s for s in sketches]), lost
+        heard = list(pool.map(listen, places))
+    lost = sum(h is None for h in heard)
+    sketches, portraits = zip(*((no_sketch(), None) if h is None else h for h in heard), strict=True)
+    coded = recoded(portraits, places, list(table["audio_hash"]), LISTENERS)
+    return np.concatenate([alike(sketches), coded.pairs]), lost, coded.n_left

@@ -13,7 +13,7 @@ from featurestore import open_store
 from featurestore.errors import ConfigError, CorruptData, KeyNotFound, LabelError, did_you_mean
 from featurestore.fingerprint import digest as fingerprint_digest
 from featurestore.key import KeyInfo, find_keys
-from featurestore.labels import class_sizes, doubtful_classes
+from featurestore.labels import class_sizes, doubtful_classes, doubtful_spellings
 from featurestore.layers import format_layers, parse_layers
 from featurestore.printable import counted
 from featurestore.storage import Storage, open_storage
@@ -28,7 +28,7 @@ from probes.multilabel import check_classifier, class_names, indicator
 from probes.plugins import source_of
 from probes.pooling import FramePooling
 from probes.split_notes import class_sentences
-from probes.splits import KINDS, Split, default_split, iter_splits, parse_split
+from probes.splits import GROUP, KINDS, PATH, Split, default_split, iter_splits, parse_split
 from probes.tasks import ProbeConfig, ProbeTask
 
 
@@ -126,7 +126,12 @@ def make_plan(config: ProbeConfig, keys: ChosenKeys | None = None) -> Plan:
                 found = labelled(f, label, split)
                 if found.sets is not None:
                     _check_sets(config, found.rows.what)
-                spec = split or default_split(found.rows)
+                spec = split or default_split(found.rows, config.split_seed)
+                if split is None and spec == "stratified-group":
+                    plan.notes.append(
+                        f"{found.rows.what}: split 'stratified-group' was chosen, since 'group' would leave "
+                        "classes out of test or validation; --split logo tests every group once"
+                    )
                 plan.notes.extend(_label_notes(f, label, found, spec))
                 _plan_split(plan, config, f, label, found, spec, looks)
     return replace(plan, notes=list(dict.fromkeys(plan.notes)))
@@ -219,6 +224,15 @@ def _label_notes(f: Features, label: str, found: Labelled, spec: str) -> Iterato
     what, rows, index = f"label {label!r} of {f.dataset}", found.rows, f.index
     for sentence in doubtful_classes(pd.Series(found.cells, dtype=object)):
         yield f"{what}: {sentence}"
+    if rows.grouped_by != PATH:
+        named = "" if rows.grouped_by == GROUP else f" ({rows.grouped_by})"
+        for sentence in doubtful_spellings(
+            rows.group, f"group{named}", f"groups{named}", "give them one name"
+        ):
+            yield f"{what}: {sentence}, or one may be trained and the other tested"
+    if rows.fold is not None:
+        for sentence in doubtful_spellings(rows.fold, "fold", "folds", "give them one name"):
+            yield f"{what}: {sentence}"
     unlabelled = int(((index[label] == "") & (index["status"] == STATUS_OK)).sum())
     if unlabelled:
         yield f"{what}: {unlabelled:,} of {len(index):,} clips have no label and are left out"

@@ -50,10 +50,15 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
-        alone = f"; the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
+        alone = f"the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
+        rate = f"{done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time"
+        together = ""
+        if summary.n_together > 1:  # the time is that of all models: it says nothing of this one
+            together, rate = f" by {summary.n_together} models together", ""
+        rates = "; ".join(filter(None, (rate, alone)))
         out.print(
-            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)} "
-            f"on {summary.device} ({done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time{alone})"
+            f"{format_duration(summary.audio_s)} of audio in {format_duration(summary.elapsed_s)}{together} "
+            f"on {summary.device}{f' ({rates})' if rates else ''}"
             f", {format_bytes(summary.n_bytes)} written to {store}",
         )
     if summary.selfcheck is not None and summary.selfcheck.deviations:
@@ -483,16 +488,31 @@ def _print_notes(notes: Iterable[str]) -> None:
         console().print(f"note: {note}")
 
 
-def audit_corpus(config: AuditConfig, out: Path | None, *, quiet: bool) -> bool:
-    """Audit a manifest, print what was found, write the page; True if there is no fault."""
-    from featurestore.audit import audit_text, run_audit, write_audit
+def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None = None, *, quiet: bool) -> bool:
+    """Audit a manifest, print what was found, write the page; True if there is no fault.
+
+    Args:
+        config: What to audit.
+        out: Folder of the page.
+        grouped: Manifest to write in which copies share a group.
+        quiet: No progress bar.
+    """
+    from featurestore.audit import audit_text, run_audit, with_copies_grouped, write_audit
+    from featurestore.manifest import read_manifest, write_manifest
 
     with shares_done("decoding", quiet=quiet) as progress:
         report = run_audit(config, progress)
     for part in audit_text(report):
         console().print(part)
     if out is not None:
-        console().print(f"page: {write_audit(report, out).html}")
+        paths = write_audit(report, out)
+        console().print(f"page: {paths.html}   all of it: {paths.csv}")
+    if grouped is not None:
+        assert report.copies is not None  # what `run_audit` made has them
+        table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
+        write_manifest(table, grouped)
+        n = counted(table["group"].nunique(), "group")
+        console().print(f"{grouped}: {len(table):,} utterances in {n}, copies together")
     return report.n_faults == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featurestore.audit.copies import with_copies_grouped
     from featurestore.audit.findings import AuditReport, Finding
     from featurestore.audit.run import AuditConfig, run_audit
     from featurestore.audit.text import audit_text
@@ -18,6 +19,7 @@ __all__ = [
     "audit_text",
     "check_audit_folder",
     "run_audit",
+    "with_copies_grouped",
     "write_audit",
 ]
 
@@ -29,6 +31,7 @@ _HOMES = {
     "audit_text": "text",
     "check_audit_folder": "write",
     "run_audit": "run",
+    "with_copies_grouped": "copies",
     "write_audit": "write",
 }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pandas as pd
 
 from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity
 from featurestore.printable import counted
-from featurestore.sketch import Sketch, alike
 from featurestore.sound import APART, FULL_SCALE
 
 BoolArray = npt.NDArray[np.bool_]
@@ -34,16 +32,12 @@ OUTLIER = 8.0  # robust standard deviations of log duration and of level
 MIN_ROWS_FOR_OUTLIERS = 30
 
 
-def clip_findings(
-    table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.DataFrame, *, expands: bool = False
-) -> list[Finding]:
-    """Findings about single clips and pairs of clips.
+def clip_findings(table: pd.DataFrame, *, expands: bool = False) -> list[Finding]:
+    """Findings about single clips.
 
     Args:
-        table: The manifest's contract columns, those of `Measured` except the sketch, and of the clip's file
-            ``rate_hz, subtype, file_frames, file_problem``; ``model_s``: seconds that a model hears.
-        sketches: Of each row.
-        labels: The label columns: copies that differ in one are pointed out.
+        table: The manifest's contract columns, those of `Measured` except sketch and portrait, and of the
+            clip's file ``rate_hz, subtype, file_frames, file_problem``; ``model_s``: seconds a model hears.
         expands: Whether samples are read as if they were at the model's rate: nothing above it is lost.
     """
     heard = table["model_s"].to_numpy(dtype=float)
@@ -151,7 +145,6 @@ def clip_findings(
             lambda i: f"{100 * table['above'].iloc[i]:.0f} % lost",
             order=-table["above"].fillna(0).to_numpy(),
         ),
-        *_copies(table, sketches, labels, maker),
         *_outliers(maker, "long-or-short", np.log(np.maximum(duration, 1e-9)), read, duration, "{:.2f} s"),
         *_outliers(
             maker, "loud-or-quiet", level, read & ~silent & np.isfinite(level), level, "{:.0f} dBFS RMS"
@@ -250,7 +243,7 @@ class _Maker:
                 severity=severity,
                 text=text.format(n=n) + ".",
                 count=len(where),
-                examples=tuple(self.example(i, detail(i)) for i in where[:MAX_EXAMPLES]),
+                examples=tuple(self.example(i, detail(i)) for i in where.tolist()),
             )
         ]
 
@@ -270,7 +263,7 @@ def _file_findings(table: pd.DataFrame) -> list[Finding]:
             count=len(bad),
             examples=tuple(
                 Example(name=str(r.path), detail=str(r.file_problem), row=int(str(i)))
-                for i, r in zip(bad.index[:MAX_EXAMPLES], bad.head(MAX_EXAMPLES).itertuples(), strict=True)
+                for i, r in zip(bad.index, bad.itertuples(), strict=True)
             ),
         )
     ]
@@ -325,71 +318,6 @@ def _clipped(table: pd.DataFrame) -> BoolArray:
     runs = table["n_flat_runs"].to_numpy() >= CLIPPED_RUNS
     mask: BoolArray = runs & (table["peak"].to_numpy() >= least)
     return mask
-
-
-def _copies(
-    table: pd.DataFrame, sketches: Sequence[Sketch], labels: pd.DataFrame, maker: _Maker
-) -> list[Finding]:
-    hashes = table["audio_hash"].where(table["peak"] > 0, "").to_numpy(dtype=object)
-    groups: dict[str, list[int]] = {}
-    for i, h in enumerate(hashes):
-        if h:
-            groups.setdefault(h, []).append(i)
-    several = [rows for rows in groups.values() if len(rows) > 1]
-    out = []
-    values = {str(name): labels[name].to_numpy(dtype=object) for name in labels.columns}
-    if several:
-        differing = [rows for rows in several if _differing(rows, values)]
-        n = sum(len(rows) - 1 for rows in several)
-        at_odds = f"; labels differ in {counted(len(differing), 'set')} of copies" if differing else ""
-        shown = (differing + [rows for rows in several if rows not in differing[:MAX_EXAMPLES]])[
-            :MAX_EXAMPLES
-        ]
-        out.append(
-            Finding(
-                kind="duplicate",
-                severity="fault",
-                text=f"{counted(n, 'clip')}: a copy of another, sample for sample{at_odds}.",
-                count=n,
-                examples=tuple(_pair(maker, rows, values) for rows in shown),
-            )
-        )
-    pairs = [
-        (i, j) for i, j in alike(sketches).tolist() if hashes[i] != hashes[j] and not _overlap(table, i, j)
-    ]
-    if pairs:
-        out.append(
-            Finding(
-                kind="shifted-copy",
-                severity="warning",
-                text=f"{counted(len(pairs), 'pair')} of clips with the same samples at another place or "
-                "level: one is made from the other, or both from one recording.",
-                count=len(pairs),
-                examples=tuple(_pair(maker, p, values) for p in pairs[:MAX_EXAMPLES]),
-            )
-        )
-    return out
-
-
-def _pair(maker: _Maker, rows: Sequence[int], values: Mapping[str, npt.NDArray[np.object_]]) -> Example:
-    others = ", ".join(str(maker.ids[i]) for i in rows[1:4]) + (" …" if len(rows) > 4 else "")
-    differing = [f"{name}: {values[name][rows[0]]!r} and others" for name in _differing(rows, values)]
-    detail = f"= {others}" + (f" ({'; '.join(differing)})" if differing else "")
-    return replace(maker.example(rows[0], detail), other=int(rows[1]))
-
-
-def _differing(rows: Sequence[int], values: Mapping[str, npt.NDArray[np.object_]]) -> list[str]:
-    return [name for name, v in values.items() if len({v[i] for i in rows}) > 1]
-
-
-def _overlap(table: pd.DataFrame, i: int, j: int) -> bool:
-    """Whether two rows are stretches of one file that overlap, such as windows: alike by intent."""
-    a, b = table.iloc[i], table.iloc[j]
-    if a["path"] != b["path"]:
-        return False
-    start = [0.0 if pd.isna(r["start_s"]) else float(r["start_s"]) for r in (a, b)]
-    end = [s + r["n_samples"] / max(1, r["rate_hz"]) for s, r in zip(start, (a, b), strict=True)]
-    return bool(max(start) < min(end))
 
 
 def _outliers(

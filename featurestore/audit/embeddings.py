@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.audit.clips import robust_z
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding
+from featurestore.audit.findings import Example, Finding
 from featurestore.printable import counted
 from featurestore.similar import similar_pairs
 
@@ -27,8 +28,16 @@ NEIGHBOURS = 4
 OUTLIER = 10.0
 
 
-def embedding_findings(features: Features, layers: list[int]) -> list[Finding]:
-    """Findings about the given layers of a key, rows with status ok only."""
+def embedding_findings(
+    features: Features, layers: list[int], told: Iterable[tuple[str, str]] = ()
+) -> list[Finding]:
+    """Findings about the given layers of a key, rows with status ok only.
+
+    Args:
+        features: The key.
+        layers: Which to look at. A pair that nearly coincides in several is told of once.
+        told: Pairs of ids that were found to be copies by their sound, which need no second word.
+    """
     index = features.index
     ok = np.flatnonzero((index["status"] == "ok").to_numpy())
     ids = index["utterance_id"].to_numpy(dtype=object)
@@ -36,8 +45,9 @@ def embedding_findings(features: Features, layers: list[int]) -> list[Finding]:
     found = _failed(index)
     if len(ok) < 3:
         return found
+    known = {frozenset(pair) for pair in told}
     for k in layers:
-        found += _of_layer(features.layer(k), f"{features.model} layer {k}", ok, ids, hashes)
+        found += _of_layer(features.layer(k), f"{features.model} layer {k}", ok, ids, hashes, known)
     return found
 
 
@@ -45,10 +55,7 @@ def _failed(index: pd.DataFrame) -> list[Finding]:
     failed = index[index["status"] != "ok"]
     if not len(failed):
         return []
-    examples = tuple(
-        Example(name=str(r.utterance_id), detail=str(r.status))
-        for r in failed.head(MAX_EXAMPLES).itertuples()
-    )
+    examples = tuple(Example(name=str(r.utterance_id), detail=str(r.status)) for r in failed.itertuples())
     return [
         Finding(
             kind="failed-embedding",
@@ -66,6 +73,7 @@ def _of_layer(
     ok: npt.NDArray[np.int64],
     ids: npt.NDArray[np.object_],
     hashes: npt.NDArray[np.object_],
+    known: set[frozenset[str]],
 ) -> list[Finding]:
     found = []
     x, norms, n_constant, n_features = _projected(layer, ok)
@@ -95,12 +103,14 @@ def _of_layer(
                 + ".",
                 count=len(rows),
                 examples=tuple(
-                    Example(name=str(ids[ok[i]]), detail=f"= {ids[ok[j]]}") for i, j in strange[:MAX_EXAMPLES]
+                    Example(name=str(ids[ok[i]]), detail=f"= {ids[ok[j]]}", other_name=str(ids[ok[j]]))
+                    for i, j in strange
                 ),
             )
         )
     if share <= ALARM_SHARE:
-        found += _near(layer, where, ok, ids, hashes, {tuple(sorted(p)) for p in same})
+        known |= {frozenset((ids[ok[i]], ids[ok[j]])) for i, j in same}
+        found += _near(layer, where, ok, ids, hashes, known)
     z = robust_z(norms, np.ones(len(norms), dtype=bool))
     far = np.flatnonzero(z > OUTLIER)
     far = far[np.argsort(-z[far], kind="stable")]
@@ -113,7 +123,7 @@ def _of_layer(
                 count=len(far),
                 examples=tuple(
                     Example(name=str(ids[ok[i]]), detail=f"{z[i]:.0f} robust standard deviations out")
-                    for i in far[:MAX_EXAMPLES]
+                    for i in far
                 ),
             )
         )
@@ -126,16 +136,17 @@ def _near(
     ok: npt.NDArray[np.int64],
     ids: npt.NDArray[np.object_],
     hashes: npt.NDArray[np.object_],
-    same: set[tuple[int, ...]],
+    known: set[frozenset[str]],
 ) -> list[Finding]:
     near = similar_pairs(layer, ok)
     pairs = [
-        (int(i), int(j), float(c))
-        for (i, j), c in zip(near.pairs, near.cosine, strict=True)
-        if hashes[ok[i]] != hashes[ok[j]] and (int(i), int(j)) not in same
+        (i, j, float(c))
+        for (i, j), c in zip(ok[near.pairs].tolist(), near.cosine, strict=True)
+        if hashes[i] != hashes[j] and frozenset((ids[i], ids[j])) not in known
     ]
     if not pairs:
         return []
+    known |= {frozenset((ids[i], ids[j])) for i, j, _ in pairs}
     return [
         Finding(
             kind="near-identical",
@@ -144,8 +155,8 @@ def _near(
             f"{near.threshold:.5f} or more, where nearest neighbours usually reach {near.typical:.5f}).",
             count=len(pairs),
             examples=tuple(
-                Example(name=str(ids[ok[i]]), detail=f"= {ids[ok[j]]}, cosine {c:.5f}")
-                for i, j, c in pairs[:MAX_EXAMPLES]
+                Example(name=str(ids[i]), detail=f"= {ids[j]}, cosine {c:.5f}", other_name=str(ids[j]))
+                for i, j, c in pairs
             ),
         )
     ]

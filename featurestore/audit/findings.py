@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
 
-MAX_EXAMPLES = 8
+if TYPE_CHECKING:
+    from featurestore.audit.copies import Copies
+
+MAX_EXAMPLES = 8  # of a finding on the page; JSON and CSV hold all
 
 #: "fault": rows that are wrong or will fail; "warning": probably wrong; "note": good to know.
 Severity = Literal["fault", "warning", "note"]
@@ -22,12 +25,14 @@ class Example:
         detail: What was measured.
         row: Place in the manifest, for a spectrogram; None where it is no utterance.
         other: Place of the clip that it is a copy of or like, for a second spectrogram.
+        other_name: Utterance id of that clip.
     """
 
     name: str
     detail: str = ""
     row: int | None = None
     other: int | None = None
+    other_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,7 @@ class Finding:
         severity: See `Severity`.
         text: One sentence that says how many and what follows.
         count: How many rows, files, classes or pairs.
-        examples: Up to `MAX_EXAMPLES` of them, worst first.
+        examples: All of them, worst first; none where a number says it all.
     """
 
     kind: str
@@ -61,6 +66,7 @@ class AuditReport:
         findings: Faults first, then warnings and notes.
         labels: One mapping per label: classes, sizes, what one clip is worth.
         rates: One mapping per source rate: files, clips, energy above the model's Nyquist frequency.
+        copies: Which clips are one sound; not part of the JSON, whose findings name them.
     """
 
     manifest: str
@@ -70,6 +76,7 @@ class AuditReport:
     findings: tuple[Finding, ...]
     labels: tuple[Mapping[str, Any], ...] = ()
     rates: tuple[Mapping[str, Any], ...] = field(default=())
+    copies: Copies | None = None
 
     @property
     def n_faults(self) -> int:
@@ -78,7 +85,8 @@ class AuditReport:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON values."""
-        return asdict(self)
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "copies"}
+        return {**values, "findings": [asdict(f) for f in self.findings]}
 
     def counts(self) -> dict[str, int]:
         """Findings by severity: ``{"fault": 1, "warning": 0, "note": 3}``."""

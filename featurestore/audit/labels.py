@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding
-from featurestore.labels import class_sizes
+from featurestore.audit.findings import Example, Finding
+from featurestore.labels import class_sizes, shown_apart, spelled, spelling_difference, spellings
 from featurestore.printable import counted
 
 TEST_SHARE = 0.1
@@ -37,7 +37,26 @@ def label_findings(
         if is_class:
             findings += _near_misses(name, sizes)
             findings += _small(name, sizes, table)
-    return findings, described
+    return findings + _groups(table["group"]), described
+
+
+def _groups(column: pd.Series) -> list[Finding]:
+    """Groups that are one but for writing, of which one may train and the other be tested."""
+    sizes = column.value_counts().to_dict()
+    same = [
+        Example(
+            name=forms[0],
+            detail=" = ".join(
+                f"{shown} ({sizes[g]})" for g, shown in zip(forms, shown_apart(forms), strict=True)
+            )
+            + f": {spelling_difference(*forms)}",
+        )
+        for forms in spellings(map(str, sizes))
+    ]
+    if not same:
+        return []
+    text = f"group: {counted(len(same), 'group')} written in more than one way, counted as several."
+    return [Finding(kind="same-group", severity="fault", text=text, count=len(same), examples=tuple(same))]
 
 
 def _describe(table: pd.DataFrame, name: str, sizes: Mapping[str, int], is_class: bool) -> dict[str, Any]:
@@ -114,14 +133,16 @@ def _near_misses(name: str, sizes: Mapping[str, int]) -> list[Finding]:
     near: list[Example] = []
     by_form: dict[str, list[str]] = {}
     for c in classes:
-        by_form.setdefault(_form(c), []).append(c)
+        by_form.setdefault(spelled(c), []).append(c)
     for forms in by_form.values():
         if len(forms) > 1:
-            shown = " = ".join(f"{c!r} ({sizes[c]})" for c in forms)
-            same.append(Example(name=forms[0], detail=f"{shown}: {_difference(forms[0], forms[1])}"))
+            shown = " = ".join(
+                f"{text} ({sizes[c]})" for c, text in zip(forms, shown_apart(forms), strict=True)
+            )
+            same.append(Example(name=forms[0], detail=f"{shown}: {spelling_difference(*forms)}"))
     plain: dict[str, str] = {}
     words = [f[0] for f in by_form.values()]
-    plain = {c: _without_marks(_form(c)) for c in words}
+    plain = {c: _without_marks(spelled(c)) for c in words}
     for i, a in enumerate(words):
         for b in words[i + 1 :]:
             if abs(len(plain[a]) - len(plain[b])) <= 2 and _one_typo_apart(plain[a], plain[b]):
@@ -136,24 +157,8 @@ def _near_misses(name: str, sizes: Mapping[str, int]) -> list[Finding]:
     return out
 
 
-def _form(text: str) -> str:
-    """One form for all ways to write a label: composed Unicode, single blanks, no case."""
-    blanks = " ".join(unicodedata.normalize("NFKC", text).replace("_", " ").split())
-    return unicodedata.normalize("NFC", blanks.casefold())
-
-
 def _without_marks(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
-
-
-def _difference(a: str, b: str) -> str:
-    if unicodedata.normalize("NFC", a) == unicodedata.normalize("NFC", b):
-        return "other Unicode normal form"
-    if " ".join(a.split()) == " ".join(b.split()):
-        return "blanks"
-    if a.casefold() == b.casefold():
-        return "case"
-    return "case, blanks or underscores"
 
 
 def _one_typo_apart(a: str, b: str) -> bool:
@@ -204,5 +209,5 @@ def _finding(label: str, kind: str, severity: Any, text: str, examples: Sequence
         severity=severity,
         text=f"label {label!r}: {text}.",
         count=len(examples),
-        examples=tuple(examples[:MAX_EXAMPLES]),
+        examples=tuple(examples),
     )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.containers import missing_part
+from featurestore.recoded import Painter, Portrait
 from featurestore.segment import SampleHash
 from featurestore.sketch import Sketch, no_sketch, sketch
 from featurestore.sound import Agreement, Header, SoundError, mono_blocks, read_header
@@ -40,6 +41,7 @@ class Measured:
         cancels: Whether its channels cancel out in their mean.
         audio_hash: As stored by `fs extract`.
         sketch: See `featurestore.sketch`.
+        portrait: See `featurestore.recoded`; None of silence.
         error: Why it could not be read, or "".
     """
 
@@ -53,6 +55,7 @@ class Measured:
     cancels: bool = False
     audio_hash: str = ""
     sketch: Sketch = field(default_factory=no_sketch)
+    portrait: Portrait | None = None
     error: str = ""
 
 
@@ -89,6 +92,7 @@ class _Meter:
     def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
         self._hash = SampleHash(rate_hz)  # as `fs extract` hashes, so that both can be compared
         self._above = EnergyAbove(rate_hz, model_rate_hz / 2)
+        self._painter = Painter(rate_hz)
         self._n = 0
         self._extremes, self._n_flat = [0.0, 0.0], [0, 0]
         self._sum = self._squares = 0.0
@@ -111,6 +115,7 @@ class _Meter:
                 if extreme == self._extremes[side] > 0:
                     self._n_flat[side] += _flat_runs(block, extreme if side == 0 else -extreme)
             self._above.add(x)
+            self._painter.add(block)
             yield block
 
     def result(self, hashes: Sketch) -> Measured:
@@ -129,6 +134,7 @@ class _Meter:
             above=self._above.share,
             audio_hash=self._hash.text,
             sketch=hashes,
+            portrait=self._painter.portrait(),
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.audit.clips import clip_findings, rate_rows
+from featurestore.audit.copies import copy_findings, find_copies
 from featurestore.audit.embeddings import embedding_findings
 from featurestore.audit.findings import AuditReport, ordered
 from featurestore.audit.labels import label_findings
@@ -21,7 +22,7 @@ from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
 
 if TYPE_CHECKING:
-    from featurestore.sketch import Sketch
+    from featurestore.audit.copies import Heard
     from featurestore.store import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
@@ -82,19 +83,21 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     manifest = read_manifest(config.manifest, check_files=False)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
     workers = config.workers or min(8, os.cpu_count() or 1)
-    table, sketches = measure(manifest, rate, workers, on_done)
+    table, heard = measure(manifest, rate, workers, on_done)
     expands = _expands(features) if config.rate_policy is None else config.rate_policy == "expand"
     # What a model hears of a clip lasts longer when its samples are taken to be at the model's rate.
     model_rates = np.full(len(table), rate) if expands else table["rate_hz"].to_numpy()
     table["model_s"] = table["n_samples"] / np.maximum(model_rates, 1)
-    findings = clip_findings(table, sketches, manifest.table[manifest.label_columns], expands=expands)
+    copies = find_copies(table, heard, workers)
+    findings = clip_findings(table, expands=expands)
+    findings += copy_findings(copies, table, manifest.table[manifest.label_columns])
     rates, of_rates = rate_rows(table, rate, expands=expands)
     of_labels, labels = label_findings(manifest.table, manifest.label_columns)
     findings += [*of_rates, *of_labels]
     if features is not None:
         findings += against_store(features, manifest, table, workers)
         layers = config.layers or (features.layers[0], features.layers[-1])
-        findings += embedding_findings(features, sorted(set(layers)))
+        findings += embedding_findings(features, sorted(set(layers)), copies.names(table))
     seconds = float((table["n_samples"] / table["rate_hz"].clip(lower=1)).sum())
     return AuditReport(
         manifest=str(config.manifest),
@@ -110,6 +113,7 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
         findings=ordered(findings),
         labels=tuple(labels),
         rates=tuple(rates),
+        copies=copies,
     )
 
 
@@ -118,8 +122,8 @@ def measure(
     model_rate_hz: int,
     workers: int,
     on_done: Callable[[int, int], None] | None = None,
-) -> tuple[pd.DataFrame, list[Sketch]]:
-    """Measure every clip: the manifest's contract columns with what was measured, and the sketches."""
+) -> tuple[pd.DataFrame, list[Heard]]:
+    """Measure every clip: the contract columns with what was measured, and what copies are known by."""
     table = manifest.table
     paths = list(dict.fromkeys(table["path"].astype(object)))
     files = dict(zip(paths, in_threads(_file, paths, workers), strict=True))
@@ -129,7 +133,7 @@ def measure(
     n = len(table)
     numbers = np.full((n, len(NUMBERS)), np.nan)
     text = np.full((n, len(TEXT)), "", dtype=object)
-    sketches: list[Sketch] = []
+    heard: list[Heard] = []
 
     def tell(done: int) -> None:
         if on_done is not None:
@@ -138,7 +142,7 @@ def measure(
     for i, m in enumerate(in_threads(jobs, range(n), workers, tell)):
         numbers[i] = [getattr(m, name) for name in NUMBERS]
         text[i] = [getattr(m, name) for name in TEXT]
-        sketches.append(m.sketch)
+        heard.append((m.sketch, m.portrait))
     measured = {name: numbers[:, k] for k, name in enumerate(NUMBERS)}
     measured |= {name: text[:, k] for k, name in enumerate(TEXT)}
     measured |= {
@@ -150,7 +154,7 @@ def measure(
     }
     measured["n_samples"] = measured["n_samples"].astype(np.int64)
     measured["n_flat_runs"] = measured["n_flat_runs"].astype(np.int64)
-    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured)], axis=1), sketches
+    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured)], axis=1), heard
 
 
 class _Jobs:

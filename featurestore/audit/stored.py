@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding
+from featurestore.audit.findings import Example, Finding
 from featurestore.audit.measure import in_threads
 from featurestore.channels import with_channels
 from featurestore.manifest import Manifest
@@ -108,7 +108,7 @@ def _changed(rows: pd.DataFrame, stored: pd.Series, now: Sequence[str]) -> list[
             text=f"{counted(len(differ), 'clip')} {has} other audio now than when embedded; "
             "`fs extract --refresh` embeds again.",
             count=len(differ),
-            examples=tuple(Example(name=str(i), detail=HASH_EXAMPLE) for i in differ[:MAX_EXAMPLES]),
+            examples=tuple(Example(name=str(i), detail=HASH_EXAMPLE) for i in differ),
         )
     ]
 
@@ -125,6 +125,6 @@ def _lacking(rows: pd.DataFrame, stored: pd.Index) -> list[Finding]:
             severity="note",
             text=f"{counted(len(lacking), 'clip')} of the manifest {verb} not in the store.",
             count=len(lacking),
-            examples=tuple(Example(name=str(i)) for i in lacking[:MAX_EXAMPLES]),
+            examples=tuple(Example(name=str(i)) for i in lacking),
         )
     ]

@@ -34,6 +34,8 @@ def audit_text(report: AuditReport) -> list[RenderableType]:
         line = Text.assemble((f"{finding.severity:8}", STYLES[finding.severity]), printable(finding.text))
         for example in finding.examples[:SHOWN]:
             line.append(f"\n           {printable(example.name)}  {printable(example.detail)}", style="dim")
+        if len(finding.examples) > SHOWN:
+            line.append(f"\n           and {len(finding.examples) - SHOWN:,} more", style="dim")
         out.append(line)
     if report.labels:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -1,4 +1,4 @@
-"""An audit as files: JSON for programs, text, and one self-contained page with spectrograms."""
+"""An audit as files: JSON and CSV for programs, text, and one self-contained page with spectrograms."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from featurestore.audit.findings import AuditReport
+from featurestore.audit.findings import MAX_EXAMPLES, AuditReport
 from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.manifest import Manifest, read_manifest
 from featurestore.outputs import put_file, require_replaceable, writing
 from featurestore.printable import counted, json_text, on_page, printable
+from featurestore.spreadsheet import spreadsheet_csv
 
 TEXT_WIDTH = 110
 # Spectrograms are about 8 kB each: the page stays under a megabyte.
@@ -24,6 +26,8 @@ MAX_THUMBNAILS = 80
 # What every page of an audit says of itself, and what no other JSON has.
 MARK = b'<meta name="generator" content="fs audit">'
 JSON_MARK = b'"model_rate_hz"'
+CSV_COLUMNS = ("severity", "audit_finding", "name", "other", "detail")
+CSV_MARK = b"audit_finding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +37,14 @@ class AuditPaths:
     html: Path
     json: Path
     text: Path
+    csv: Path
 
 
 def audit_paths(out: Path) -> AuditPaths:
     """Where an audit in a folder is."""
-    return AuditPaths(html=out / "index.html", json=out / "audit.json", text=out / "audit.txt")
+    return AuditPaths(
+        html=out / "index.html", json=out / "audit.json", text=out / "audit.txt", csv=out / "findings.csv"
+    )
 
 
 def check_audit_folder(out: Path) -> None:
@@ -52,6 +59,7 @@ def check_audit_folder(out: Path) -> None:
     # The text says nothing of itself that another text might not: it goes with the others.
     if paths.text.exists() and not (paths.html.exists() or paths.json.exists()):
         require_replaceable(paths.text, None, "audit")
+    require_replaceable(paths.csv, CSV_MARK, "audit")
 
 
 def write_audit(report: AuditReport, out: Path) -> AuditPaths:
@@ -67,12 +75,23 @@ def write_audit(report: AuditReport, out: Path) -> AuditPaths:
         paths.html: render_page(report),
         paths.json: json_text(report.to_json(), indent=2) + "\n",
         paths.text: _plain(report),
+        paths.csv: _csv(report),
     }
     with writing(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         for path, text in forms.items():
             put_file(text.encode(), path)
     return paths
+
+
+def _csv(report: AuditReport) -> str:
+    """One line for each example of each finding."""
+    rows = [
+        (f.severity, f.kind, e.name, e.other_name, e.detail.removeprefix(f"= {e.other_name}").lstrip(", "))
+        for f in report.findings
+        for e in f.examples
+    ]
+    return spreadsheet_csv(pd.DataFrame(rows, columns=list(CSV_COLUMNS)))
 
 
 def _plain(report: AuditReport) -> str:
@@ -109,8 +128,9 @@ def render_page(report: AuditReport) -> str:
                     "detail": e.detail,
                     "pictures": [p for p in (pictures.get(e.row, ""), pictures.get(e.other, "")) if p],
                 }
-                for e in f.examples
+                for e in f.examples[:MAX_EXAMPLES]
             ],
+            "n_more": max(0, len(f.examples) - MAX_EXAMPLES),
         }
         for f in report.findings
     ]
@@ -130,7 +150,7 @@ def breakable(text: str) -> Any:
 
 
 def _pictures(report: AuditReport, manifest: Manifest) -> dict[int | None, str]:
-    shown = (row for f in report.findings for e in f.examples for row in (e.row, e.other))
+    shown = (row for f in report.findings for e in f.examples[:MAX_EXAMPLES] for row in (e.row, e.other))
     rows = dict.fromkeys(row for row in shown if row is not None)
     return {i: _picture(manifest.table.iloc[i]) for i in list(rows)[:MAX_THUMBNAILS]}
 

@@ -17,6 +17,9 @@ from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits import folds, single
 from probes.splits.base import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
 
+FEW_GROUPS = 10
+NO_SPLIT = (float("inf"),)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -167,11 +170,32 @@ def check_split(text: str) -> None:
     parse_split(text)
 
 
-def default_split(rows: Rows) -> str:
-    """The manifest's own split if it has one, else by group if there are groups, else random."""
+def default_split(rows: Rows, seed: int = 0) -> str:
+    """The manifest's own split if it has one, else by group if there are groups, else random.
+
+    Of few groups, `group` may leave classes out of test or validation. There `stratified-group` is taken,
+    unless it leaves out more.
+    """
     if (rows.part != "").any():
         return "column"
-    return "group" if (rows.group != "").any() else "random"
+    if not (rows.group != "").any():
+        return "random"
+    left_out = _left_out("group", rows, seed)
+    if not any(left_out):
+        return "group"
+    few = len(np.unique(rows.group)) < FEW_GROUPS
+    stratified = _left_out("stratified-group", rows, seed)
+    better = stratified < left_out or (few and stratified == left_out)
+    return "stratified-group" if better and stratified != NO_SPLIT else "group"
+
+
+def _left_out(text: str, rows: Rows, seed: int) -> tuple[float, ...]:
+    """How many classes a split leaves out of train, of test, of validation."""
+    try:
+        missing = make_split(text, rows, seed, 0).missing
+    except LabelError:  # told of where it is drawn
+        return NO_SPLIT
+    return tuple(float(len(missing[part])) for part in ("train", "test", "val"))
 
 
 def make_splits(text: str, rows: Rows, seed: int) -> list[Split]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import extractors.audio
 from extractors.config import ExtractConfig, configs_of
+from extractors.embedding import Embedder
 from extractors.memory import Budget
 from extractors.pipeline import extract, extract_all
 from featurestore import open_store
 from featurestore.errors import ConfigError, FingerprintMismatch, ModelError
+from studies.console import print_extract_summary
 from tests.extractors.registered import register
 from tests.extractors.test_pipeline import embeddings
 from tests.models import save_ssl
@@ -35,8 +39,6 @@ def test_models_of_one_run_hold_what_runs_of_their_own_would(
     for model in models:
         extract(ExtractConfig(**options(manifest, tmp_path / "apart", model=model, batch_seconds=1.0)))  # type: ignore[arg-type]
 
-    import extractors.audio
-
     decoded = []
     opened = extractors.audio.open_stretch
     monkeypatch.setattr(extractors.audio, "open_stretch", lambda *a: (decoded.append(a[0]), opened(*a))[1])
@@ -48,6 +50,36 @@ def test_models_of_one_run_hold_what_runs_of_their_own_would(
     assert seen[-1].clips_done == seen[-1].clips_total == 3 * 18
     assert embeddings(tmp_path / "s") == embeddings(tmp_path / "apart")
     assert len(decoded) == 18
+
+
+def test_the_time_of_the_model_is_not_that_of_decoding_or_of_other_models(
+    clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = clips([6000] * 4)
+    spent: dict[object, float] = {}
+    embed, decode = Embedder.embed, extractors.audio.open_stretch
+
+    def timed(self: Embedder, *given: object) -> float:
+        began = time.perf_counter()
+        audio_s = embed(self, *given)  # type: ignore[arg-type]
+        spent[self] = spent.get(self, 0.0) + time.perf_counter() - began
+        return audio_s
+
+    def slowly(*given: object) -> object:
+        time.sleep(0.05)
+        return decode(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Embedder, "embed", timed)
+    monkeypatch.setattr(extractors.audio, "open_stretch", slowly)
+    configs = configs_of(["logmel", "mfcc"], [], **options(manifest, tmp_path / "s", workers=1, selfcheck=0))
+    summaries = extract_all(configs)
+    for summary, seconds in zip(summaries, spent.values(), strict=True):
+        assert summary.forward_s == pytest.approx(seconds, abs=0.02)
+        assert summary.elapsed_s > summary.forward_s + 0.2  # four clips decoded one by one
+        print_extract_summary(summary, "s")
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("by 2 models together on cpu (the model alone") == 2
+    assert "real time" not in said
 
 
 def test_keys_with_other_rows_run_one_after_the_other(clips: Clips, tmp_path: Path) -> None:

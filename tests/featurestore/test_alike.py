@@ -118,3 +118,18 @@ def test_rows_that_are_all_the_same_are_cut_off(tmp_path: Path, monkeypatch: pyt
     found = similar.similar_pairs(key(tmp_path, x).layer(0), np.arange(80))
     assert found.truncated
     assert len(found.pairs) == 100
+
+
+@pytest.mark.parametrize("n_copies", [0, 1, 3])
+def test_the_scale_does_not_depend_on_copies(tmp_path: Path, n_copies: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((80, 24))
+    copies = [x + 0.02 * rng.standard_normal(x.shape) for _ in range(n_copies)]
+    found = similar.similar_pairs(
+        key(tmp_path, np.concatenate([x, *copies])).layer(0), np.arange(80 * (1 + n_copies))
+    )
+    alone = 0.53  # median distance to the nearest of 80 such rows
+    assert 1 - found.typical == pytest.approx(alone, rel=0.25)
+    assert {(int(a) % 80, int(b) % 80) for a, b in found.pairs} == {
+        (i, i) for i in range(80 if n_copies else 0)
+    }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -13,12 +14,15 @@ from featurestore.labels import (
     class_sizes,
     combine_labels,
     derive_label,
+    doubtful_spellings,
     drop_small_classes,
     drop_unlabelled,
     explode_labels,
     is_multilabel,
     join_labels,
     read_mapping,
+    spelling_difference,
+    spellings,
     split_labels,
 )
 
@@ -227,3 +231,39 @@ def test_sizes_and_unlabelled_rows_add_up(cells: list[str]) -> None:
     assert sum(sizes.values()) + cells.count("") == len(cells)
     assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
     assert not is_multilabel(pd.Series(cells, dtype="str"))
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (("Rex", "rex"), "case"),
+        (("rex", "rex "), "blanks"),
+        (("rex", "re\u200bx"), "case, blanks or underscores"),
+        ((unicodedata.normalize("NFC", "ñu"), unicodedata.normalize("NFD", "ñu")), "Unicode form"),
+        (("01", "1", "1.0", "1,0", "1e0"), "the way a number is written"),
+        (("bird 07", "bird 7"), "the way a number is written"),
+        (("0.50", "0.5"), "the way a number is written"),
+        (("fin_whale", "fin whale"), "case, blanks or underscores"),
+        (("Rex", "rex", "rex "), "case, blanks or other spelling"),
+    ],
+)
+def test_one_value_written_in_several_ways(values: tuple[str, ...], why: str) -> None:
+    found = spellings([*values, "other", ""])
+    assert found == [sorted(values)]
+    if why.startswith("case, blanks or other"):
+        assert spelling_difference(*found[0]) == "case, blanks or other spelling"
+    else:
+        assert spelling_difference(*found[0]) == why
+
+
+@pytest.mark.parametrize(
+    "values", [("1", "10", "100"), ("1", "1.5"), ("1", "-1"), ("a1", "a2"), ("0", "00x"), ("1.05", "1.5")]
+)
+def test_values_that_differ(values: tuple[str, ...]) -> None:
+    assert spellings(values) == []
+
+
+def test_many_spellings_are_told_of_in_a_few_sentences() -> None:
+    told = doubtful_spellings([f"{case}{i}" for i in range(30) for case in "aA"], "group", "groups", "rename")
+    assert len(told) == 9
+    assert told[-1] == "22 more sets of groups differ in spelling only"

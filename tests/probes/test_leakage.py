@@ -111,6 +111,14 @@ def half_level(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return table
 
 
+def recoded(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Vorbis leaves no sample as it was."""
+    x, _ = soundfile.read(folder / "clip06.wav", dtype="float32")
+    soundfile.write(folder / "clip52.ogg", x, RATE_HZ)
+    table.loc[52, "path"] = "clip52.ogg"
+    return table
+
+
 def rescaled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The same call from 10 ms later on, a little softer: no sample is the same, the embedding nearly is."""
     x, _ = soundfile.read(folder / "clip06.wav", dtype="float32")
@@ -126,6 +134,7 @@ def rescaled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         (overlap, {"file", "overlap"}, "u04 = u51"),
         (identical, {"identical"}, "u06 = u52"),
         (shifted, {"similar"}, "u06 = u52"),
+        (recoded, {"similar"}, "u06 = u52"),
         (rescaled, {"similar"}, "u06 = u52"),
         (half_level, {"similar"}, "u06 = u52"),
     ],

@@ -124,7 +124,11 @@ def test_a_class_outside_every_part_is_no_class() -> None:
 
 def test_default_choice() -> None:
     assert default_split(rows_of(["a", "b"])) == "random"
-    assert default_split(rows_of(["a", "b"], ["g", "h"])) == "group"
+    assert default_split(rows_of(["a", "b"], ["g", "h"])) == "group"  # which says that groups are too few
+    assert default_split(rows_of(["a", "b"] * 8, list("ffgghhii") * 2)) == "group"
+    # Four birds, of which each class is sung by two: groups near the shares of every class
+    four = rows_of(list("aabbccdd") * 2, list("fgfghihi") * 2)
+    assert default_split(four) == "stratified-group"
     assert default_split(rows_of(["a", "b"], ["g", "h"], ["train", "test"])) == "column"
 
 

@@ -162,13 +162,30 @@ def test_doubtful_classes_are_told_of(make_store: Write, table: pd.DataFrame, tm
     call[np.flatnonzero(call == "peep")[:9]] = "NaN"
     make_store(tmp_path / "s.zarr", table.assign(call2=call), layers=(0,))
     said = told(tmp_path / "s.zarr", tmp_path / "r", "--label", "call2", "--classifier", "centroid")
-    assert "classes 'Trill ' and 'trill' differ in case or blanks only and count as 2 classes" in said
+    assert (
+        "classes 'Trill ' and 'trill' differ in case, blanks or underscores only and count as 2 classes"
+        in said
+    )
     assert "class 'NaN' (" in said
     assert "rows) reads like a missing value" in said
     other = told(tmp_path / "s.zarr", tmp_path / "q", "--label", "call", "--classifier", "centroid")
     assert "label 'call' of calls: 10 of 240 clips have no label and are left out" in other
     assert "missing value" not in other
-    assert "differ in case" not in other
+    assert "differ in" not in other
+
+
+@pytest.mark.parametrize("split", [("--split", "group"), ("--group", "caller", "--split", "group-kfold:3")])
+def test_groups_written_in_several_ways_are_told_of(
+    make_store: Write, table: pd.DataFrame, tmp_path: Path, split: tuple[str, ...]
+) -> None:
+    column = "caller" if "--group" in split else "group"
+    cells = table[column].to_numpy(dtype=object).copy()
+    old = cells[0]
+    cells[np.flatnonzero(cells == old)[::2]] = old.upper()
+    make_store(tmp_path / "s.zarr", table.assign(**{column: cells}), layers=(0,))
+    said = told(tmp_path / "s.zarr", tmp_path / "r", "--label", "call", "--classifier", "centroid", *split)
+    assert f"{old.upper()!r} and {old!r} differ in case only" in said
+    assert "one may be trained and the other tested" in said
 
 
 def test_classes_that_a_fold_does_not_train_are_told_of(

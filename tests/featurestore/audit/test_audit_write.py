@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from click.testing import CliRunner
 
+import cli
 from featurestore.audit import AuditConfig, run_audit, write_audit
 from featurestore.audit.thumbnails import HEIGHT, WIDTH, png, thumbnail
 from featurestore.audit.write import breakable
 from featurestore.errors import StoreError
+from featurestore.manifest import read_manifest
 from tests.featurestore.audit.conftest import RATE_HZ, call
 
 
@@ -47,6 +50,42 @@ def test_all_forms_are_written_and_names_are_never_markup(corpus: Path, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="choose another --out"):
         write_audit(report, tmp_path / "file" / "out")
+
+
+def test_every_example_is_in_the_files_and_copies_become_groups(corpus: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(corpus, dtype=str, keep_default_na=False)
+    for i in range(0, 24, 2):  # the next clip is this one in Vorbis, in another group
+        x, _ = soundfile.read(corpus.parent / f"clip{i:02d}.wav", dtype="float32")
+        soundfile.write(corpus.parent / f"copy{i:02d}.ogg", x, RATE_HZ)
+        table.loc[i + 1, "path"] = f"copy{i:02d}.ogg"
+    table["group"] = [f"g{i // 30}" if i >= 30 else "" for i in range(len(table))]
+    table.loc[31, ["path", "group"]] = ["clip00.wav", "=g"]
+    table.to_csv(corpus, index=False)
+    new = tmp_path / "new.csv"
+    arguments = ["audit", str(corpus), "--out", str(tmp_path / "out"), "--group-copies", str(new), "-q"]
+    for _ in range(2):  # our own files are replaced
+        result = CliRunner().invoke(cli.main, arguments)
+        assert result.exit_code == 1, (result.output, result.exception)
+    assert "and 9 more" in result.output
+    found = {f["kind"]: f for f in json.loads((tmp_path / "out/audit.json").read_text())["findings"]}
+    pairs = {(e["name"], e["other_name"]) for e in found["recoded-copy"]["examples"]}
+    wanted = {(f"u{i:02d}", f"u{i + 1:02d}") for i in range(0, 24, 2)} | {("u01", "u31")}
+    assert pairs == wanted
+    assert found["recoded-copy"]["count"] == 13
+    rows = pd.read_csv(tmp_path / "out/findings.csv", dtype=str, keep_default_na=False)
+    listed = rows[rows["audit_finding"] == "recoded-copy"]
+    assert set(zip(listed["name"], listed["other"], strict=True)) == wanted
+    assert (rows["audit_finding"] == "duplicate").sum() == 1
+    page = (tmp_path / "out/index.html").read_text()
+    assert "And 5 more, in findings.csv" in page
+    grouped = read_manifest(new).table.set_index("utterance_id")
+    assert grouped.loc["u00", "group"] == grouped.loc["u01", "group"] == grouped.loc["u31", "group"]
+    assert grouped.loc["u02", "group"] == grouped.loc["u03", "group"] == "clip02.wav"
+    assert grouped["group"].nunique() == 60 - 30 - 12 + 1
+    assert list(grouped["call"]) == list(table["call"])
+    refused = CliRunner().invoke(cli.main, [*arguments[:-2], str(corpus), "-q"])
+    assert refused.exit_code == 2
+    assert "this is the manifest that is audited" in refused.output
 
 
 def test_a_page_shows_both_clips_of_a_pair_and_leads_to_each_finding(corpus: Path, tmp_path: Path) -> None:

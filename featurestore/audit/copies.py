@@ -1,0 +1,185 @@
+"""Clips of a manifest that are one sound: sample for sample, moved, or under another coding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from featurestore.audit.findings import Example, Finding
+from featurestore.printable import counted
+from featurestore.recoded import Portrait, firsts_of_sets, places_of, recoded
+from featurestore.sketch import Sketch, alike
+
+#: What copies of a clip are known by.
+Heard = tuple[Sketch, Portrait | None]
+Cells = Mapping[str, npt.NDArray[np.object_]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """What is there more than once; all by place in the manifest.
+
+    Attributes:
+        identical: Sets of clips with the same samples.
+        shifted: Pairs with the same samples at another place or level.
+        recoded: Pairs under other codings.
+        n_left: Pairs that look alike and were not listened to, since there were too many.
+    """
+
+    identical: Sequence[Sequence[int]] = ()
+    shifted: Sequence[tuple[int, int]] = ()
+    recoded: Sequence[tuple[int, int]] = ()
+    n_left: int = 0
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """All of them as pairs; neighbours of a set of identical ones."""
+        for rows in self.identical:
+            yield from pairwise(rows)
+        yield from self.shifted
+        yield from self.recoded
+
+    def names(self, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+        """The pairs by utterance id."""
+        ids = table["utterance_id"].to_numpy(dtype=object)
+        return ((ids[i], ids[j]) for i, j in self.pairs())
+
+
+def find_copies(table: pd.DataFrame, heard: Sequence[Heard], workers: int) -> Copies:
+    """Find them all.
+
+    Args:
+        table: As `featurestore.audit.run.measure` makes it.
+        heard: Of each row.
+        workers: Threads that decode what looks alike.
+    """
+    hashes = table["audio_hash"].where(table["peak"] > 0, "").to_numpy(dtype=object)
+    sets: dict[str, list[int]] = {}
+    for i, h in enumerate(hashes):
+        if h:
+            sets.setdefault(h, []).append(i)
+    sketches, portraits = [s for s, _ in heard], [p for _, p in heard]
+    moved = [
+        (i, j) for i, j in alike(sketches).tolist() if hashes[i] != hashes[j] and not _overlap(table, i, j)
+    ]
+    coded = recoded(portraits, places_of(table), hashes.tolist(), workers)
+    known = set(moved)
+    return Copies(
+        identical=[rows for rows in sets.values() if len(rows) > 1],
+        shifted=moved,
+        recoded=[(i, j) for i, j in coded.pairs.tolist() if (i, j) not in known],
+        n_left=coded.n_left,
+    )
+
+
+def copy_findings(copies: Copies, table: pd.DataFrame, labels: pd.DataFrame) -> list[Finding]:
+    """Findings about copies; those that differ in a label are pointed out and come first."""
+    pair = _Pair(table, labels)
+    out = []
+    if copies.identical:
+        differing = [rows for rows in copies.identical if pair.differing(rows)]
+        at_odds = f"; labels differ in {counted(len(differing), 'set')} of copies" if differing else ""
+        sets = sorted(copies.identical, key=lambda rows: not pair.differing(rows))
+        found = tuple(pair.example(rows[0], i) for rows in sets for i in rows[1:])
+        out.append(
+            Finding(
+                kind="duplicate",
+                severity="fault",
+                text=f"{counted(len(found), 'clip')}: a copy of another, sample for sample{at_odds}.",
+                count=len(found),
+                examples=found,
+            )
+        )
+    for kind, pairs, how in (
+        (
+            "shifted-copy",
+            copies.shifted,
+            "with the same samples at another place or level: one is made from the other, or both from one "
+            "recording",
+        ),
+        ("recoded-copy", copies.recoded, "that are one sound under another coding, sample rate or level"),
+    ):
+        if pairs:
+            differing = [p for p in pairs if pair.differing(p)]
+            at_odds = f"; labels differ in {counted(len(differing), 'pair')}" if differing else ""
+            out.append(
+                Finding(
+                    kind=kind,
+                    severity="warning",
+                    text=f"{counted(len(pairs), 'pair')} of clips {how}{at_odds}.",
+                    count=len(pairs),
+                    examples=tuple(
+                        pair.example(*p) for p in sorted(pairs, key=lambda p: not pair.differing(p))
+                    ),
+                )
+            )
+    if copies.n_left:
+        out.append(
+            Finding(
+                kind="copies-not-compared",
+                severity="note",
+                text=f"{counted(copies.n_left, 'pair')} of clips look alike and were not listened to, since "
+                "they are too many; copies under another coding may be among them.",
+                count=copies.n_left,
+            )
+        )
+    return out
+
+
+def with_copies_grouped(table: pd.DataFrame, copies: Copies) -> pd.DataFrame:
+    """The manifest with every set of copies in one group, so that no split by group parts them.
+
+    Groups that share a sound become one, called as the first of them. Where the manifest gives none, clips of
+    one file are a group, called as the file, from the folder that all share.
+    """
+    files = table["path"].astype(object)
+    names = {path: os.path.normpath(path) for path in files.unique()}
+    folder = os.path.commonpath({os.path.dirname(name) for name in names.values()})
+    named = files.map({path: os.path.relpath(name, folder) for path, name in names.items()})
+    own = table["group"].astype(object).where(table["group"] != "", named)
+    found, groups = pd.factorize(own)
+    codes = found.tolist()
+    firsts = firsts_of_sets(len(groups), ((codes[i], codes[j]) for i, j in copies.pairs()))
+    group = np.asarray(groups, dtype=object)[[firsts[g] for g in codes]]
+    return table.assign(group=pd.Series(group, index=table.index, dtype="str"))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Makes an example of two clips."""
+
+    table: pd.DataFrame
+    labels: pd.DataFrame
+    _cells: dict[str, npt.NDArray[np.object_]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._cells.update({str(c): self.labels[c].to_numpy(dtype=object) for c in self.labels.columns})
+
+    def differing(self, rows: Sequence[int]) -> list[str]:
+        """Labels in which the rows differ."""
+        return [name for name, cells in self._cells.items() if len({cells[i] for i in rows}) > 1]
+
+    def example(self, i: int, j: int) -> Example:
+        """Row i as a copy of row j, with what their labels are where these differ."""
+        name, other = (str(self.table["utterance_id"].iloc[k]) for k in (i, j))
+        odd = "; ".join(
+            f"{c}: {self._cells[c][i]!r} and {self._cells[c][j]!r}" for c in self.differing((i, j))
+        )
+        return Example(
+            name=name, detail=f"= {other}" + (f" ({odd})" if odd else ""), row=i, other=j, other_name=other
+        )
+
+
+def _overlap(table: pd.DataFrame, i: int, j: int) -> bool:
+    """Whether two rows are stretches of one file that overlap, such as windows: alike by intent."""
+    a, b = table.iloc[i], table.iloc[j]
+    if a["path"] != b["path"]:
+        return False
+    start = [0.0 if pd.isna(r["start_s"]) else float(r["start_s"]) for r in (a, b)]
+    end = [s + r["n_samples"] / max(1, r["rate_hz"]) for s, r in zip(start, (a, b), strict=True)]
+    return bool(max(start) < min(end))
