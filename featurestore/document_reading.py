@@ -8,6 +8,7 @@ nowhere else, and come out as dicts, lists, texts, numbers, booleans and None; w
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import stat
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import yaml
@@ -57,7 +58,7 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def open_regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """A file on disk, to be read; see `require_regular`.
 
     Raises:

@@ -162,3 +162,15 @@ def exactly(required: Mapping[str, Check]) -> Check:
             raise ShapeError(printable(f"{where or 'the document'}: expected no {odd[0]!r}"))
 
     return check
+
+
+def row_of(*cells: Check) -> Check:
+    """A list with just these, one after the other."""
+
+    def check(value: Any, where: str) -> None:
+        if not isinstance(value, list) or len(value) != len(cells):
+            raise refuse(value, where, f"a list of {len(cells)}")
+        for i, (inner, item) in enumerate(zip(cells, value, strict=True)):
+            inner(item, f"{where}[{i}]")
+
+    return check

@@ -31,6 +31,7 @@ CONTRACT_COLUMNS = ("utterance_id", *PLACE_COLUMNS, "split", "group")
 #: Of manifests inside a store only; see `Manifest.found_audio`.
 FOUND_COLUMN = "found_audio"
 RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)
+MOST_CHANNELS = 1024
 SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
 
@@ -296,8 +297,12 @@ def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.
         return pd.Series([pd.NA] * n, dtype="Int64")
     numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
     empty = _equals(cells, "")
-    good = np.isfinite(numbers) & (numbers >= 0) & (numbers == np.trunc(numbers))
-    problems.where(~good & ~empty, lambda i: f"channel {cells[i]!r}; expected a whole number counted from 0")
+    # libsndfile opens no file of more; a number beyond 64 bits would come out as another one.
+    good = (numbers >= 0) & (numbers < MOST_CHANNELS) & (numbers == np.trunc(numbers))
+    problems.where(
+        ~good & ~empty,
+        lambda i: f"channel {cells[i]!r}; expected a whole number from 0 to {MOST_CHANNELS - 1}",
+    )
     channel = pd.Series(np.where(good, numbers, 0).astype(np.int64), dtype="Int64")
     channel[empty | ~good] = pd.NA
     return channel

@@ -12,6 +12,7 @@ import click
 from rich.cells import cell_len
 
 from featurestore.errors import CorruptData
+from featurestore.layers import format_layers
 from featurestore.manifest import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
 from studies.progress import counting, shares_done
@@ -44,7 +45,7 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
         f"{summary.key}: {done - len(summary.failed)} clips embedded, {len(summary.failed)} failed{skipped}; "
-        f"layers {summary.layers[0]}-{summary.layers[-1]}",
+        f"layers {format_layers(summary.layers)}",
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
@@ -120,7 +121,6 @@ def print_tables(
 
 def print_saved_probe(saved: SavedSummary) -> None:
     """What was saved, how good it was, and whether it is the one that was recorded."""
-    from featurestore.layers import format_layers
     from probes.splits import held_out
 
     out, card = console(), saved.card
@@ -191,7 +191,6 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
 def print_keys(url: str) -> None:
     """One line per key."""
     from featurestore.key import read_keys
-    from featurestore.layers import format_layers
     from featurestore.store import open_store
 
     lines = [("model", "dataset", "layers", "functionals", "features", "rows", "dtype")]
@@ -212,7 +211,6 @@ def print_keys(url: str) -> None:
 def print_info(url: str, model: str | None, dataset: str | None) -> None:
     """Size, completeness, settings and failures of each key."""
     from featurestore.fingerprint import flatten
-    from featurestore.layers import format_layers
     from featurestore.store import open_store
 
     out = console()

@@ -19,6 +19,7 @@ from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measu
 from featurestore.audit.stored import against_store
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
+from featurestore.runners import decoding_threads
 
 if TYPE_CHECKING:
     from featurestore.sketch import Sketch
@@ -76,7 +77,7 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     features = _features(config)
     manifest = read_manifest(config.manifest, check_files=False)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
-    workers = config.workers or min(8, os.cpu_count() or 1)
+    workers = config.workers or decoding_threads()
     table, sketches = measure(manifest, rate, workers, on_done)
     findings = clip_findings(table, sketches, manifest.table[manifest.label_columns])
     rates, of_rates = rate_rows(table, rate)

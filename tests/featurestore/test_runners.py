@@ -260,7 +260,10 @@ def test_no_process_is_no_cluster() -> None:
         ("cluster: local\ncores: 1\nmemory: 1GB\nprocesses: x", "processes: expected a whole number from 1"),
         ("cluster: local\ncores: 1\nmemory: lots", "memory: expected a size such as 1.5GB"),
         ("cluster: local\ncores: 1\nmemory: 1GB\njob_script_prologue: module load x", "expected a list"),
-        ("cluster: local\ncores: 1\nmemory: 1GB\nwalltime: [[1]]", "walltime: expected a text, a number"),
+        (
+            "cluster: local\ncores: 1\nmemory: 1GB\nwalltime: [[1]]",
+            "walltime: expected a text or a number",
+        ),
         ("cluster: local\ncores: 1\nmemory: 1GB\nasynchronous: true", "takes no option 'asynchronous'"),
         ("a: &a [1]\nb: *a", r"line 2, column 4: expected no alias \(\*name\): write the values out"),
         ("cluster: local\ncores: 1\nmemory: 1GB\ncolour: red", "LocalCluster takes no option 'colour'"),
