@@ -100,13 +100,14 @@ def read_json_document(path: str | os.PathLike[str], *, most_bytes: int = MOST_B
     return parse_json(read_bytes(path, most_bytes=most_bytes))
 
 
-def parse_json(data: bytes) -> Any:
-    """JSON in UTF-8, as plain values.
+def parse_json(text: bytes | str) -> Any:
+    """JSON (in UTF-8), as plain values.
 
     Raises:
         DocumentError: no JSON, a key that stands twice in an object, more than `MOST_DEPTH` levels, an
             integer beyond 64 bits, or more values than belong in memory.
     """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
     if (n := _expected_memory(data)) > MOST_MEMORY_BYTES:
         raise DocumentError(f"has too many values for a document, some {n >> 20:,} MiB of them")
     try:

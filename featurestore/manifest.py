@@ -249,7 +249,8 @@ def from_csv_text(text: str, *, source: str) -> Manifest:
 
 def _read_text_table(source: Path) -> pd.DataFrame:
     if not source.is_file():
-        raise ManifestError(f"{source}: no such manifest file; expected a .csv or .parquet file")
+        what = "this is no file" if source.exists() else "no such manifest file"
+        raise ManifestError(f"{source}: {what}; expected a .csv or .parquet file")
     try:
         if source.suffix == ".parquet":
             return to_text(pd.read_parquet(source).reset_index(drop=True))

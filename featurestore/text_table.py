@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.document_reading import DocumentError, open_regular
+
 
 class TextTableError(Exception):
     """Why a file is no such table, and how to mend it: one clause without the file's name."""
@@ -50,8 +52,8 @@ def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.D
         raise TextTableError(
             f"not a readable table ({reason}); put cells that hold a separator in quotes"
         ) from None
-    except FileNotFoundError:
-        raise TextTableError("no such file") from None
+    except DocumentError as error:
+        raise TextTableError(str(error)) from None
     except OSError as error:
         raise TextTableError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from None
     names = [str(name) for name in rows.iloc[0]]
@@ -64,7 +66,7 @@ def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.D
 
 
 def _require_text(path: Path) -> None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if not os.fstat(file.fileno()).st_size:
             raise pd.errors.EmptyDataError
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

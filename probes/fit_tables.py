@@ -162,7 +162,7 @@ def _check_texts(table: pd.DataFrame) -> None:
 
 def _json(text: str, name: str) -> object:
     try:
-        return parse_json(text.encode("utf-8", "surrogatepass"))
+        return parse_json(text)
     except DocumentError as error:
         raise DocumentError(f"column {name!r}: {error}") from error
 

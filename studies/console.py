@@ -295,10 +295,10 @@ def _prove_audio(store: Store, model: str, dataset: str, *, workers: int | None,
     """Compare the audio of one key with what was embedded and say what came of it."""
     from featurestore.identity import Sounds
     from featurestore.proof import STEP_ROWS, prove_audio
-    from featurestore.runners import available_cores
+    from featurestore.runners import decoding_threads
 
     features = store.features(model, dataset)
-    sounds = Sounds(n_threads=workers or min(8, available_cores()))
+    sounds = Sounds(n_threads=workers or decoding_threads())
     try:
         steps = -(-len(features.facts) // STEP_ROWS)
         with counting(f"comparing audio of {model}/{dataset}", steps, quiet=quiet) as step:

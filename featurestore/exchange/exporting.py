@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import Format, Selection
 from featurestore.exchange.registry import get_format
@@ -165,8 +165,8 @@ def _check_replaceable(target: Path, kind: Format, overwrite: bool) -> None:
 
 def _is_export(folder: Path) -> bool:
     try:
-        found = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json_document(folder / MARKER)
+    except DocumentError:
         return not any(folder.iterdir())
     return isinstance(found, dict) and found.get("format") == MARKER_FORMAT
 

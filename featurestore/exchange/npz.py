@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from featurestore.document_reading import DocumentError, open_regular
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.exchange.base import Advance, Format, ReadOptions, Selection, Source, block_rows, row_blocks
 from featurestore.fingerprint import digest
@@ -224,8 +225,9 @@ def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
 def _from_map(path: Path, names: list[str], id_map: Path) -> _Rows:
     """Ids and facts by a CSV of ``position`` (or ``old_id``), ``utterance_id`` and, if known, the facts."""
     try:
-        table = pd.read_csv(id_map, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with open_regular(id_map) as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig")
+    except (DocumentError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"{id_map}: not a readable CSV ({' '.join(str(error).split())})") from error
     keys = [c for c in POSITION_COLUMNS if c in table]
     if len(keys) != 1 or "utterance_id" not in table:
