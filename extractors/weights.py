@@ -63,9 +63,11 @@ def _indexed_files(folder: Path, index: Path, shown: object) -> list[Path]:
         raise ModelError(f"--model {shown}: {index.name} is damaged ({error})") from error
     names = sorted(set(content["weight_map"].values()))
     # An index names files beside it and nothing else.
-    lacking = [n for n in names if Path(n).name != n or not (folder / n).is_file()]
+    lacking = [n for n in names if Path(n).name != n or not os.path.isfile(folder / n)]
     if lacking:
-        raise ModelError(f"--model {shown}: weight file {lacking[0]} is missing ({len(lacking)} in all)")
+        raise ModelError(
+            f"--model {shown}: weight file {lacking[0][:100]} is missing ({len(lacking)} in all)"
+        )
     return [folder / n for n in names]
 
 

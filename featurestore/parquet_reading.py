@@ -106,7 +106,8 @@ def _require_kinds(schema: pa.Schema, kinds: Mapping[str, str]) -> None:
         kind, wanted = field.type, kinds.get(field.name)
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if pa.types.is_nested(kind):
+        is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        if pa.types.is_nested(kind) or is_bytes or pa.types.is_fixed_size_binary(kind):
             raise DocumentError(f"column {field.name!r}: expected single values, got {field.type}")
         found = {
             TEXT: _is_text(kind),

@@ -41,9 +41,9 @@ _SPLIT = fields(
         "split": text,
         "split_seed": whole(),
         "fold": whole(0, MOST_FOLDS),
+        "parts": fields(dict.fromkeys(CONSEQUENCES, _PART)),
     },
     {
-        "parts": fields(dict.fromkeys(CONSEQUENCES, _PART)),
         "chance": number(nan=True),
         "digest": text,
         "clips": text,
