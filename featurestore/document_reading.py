@@ -183,9 +183,11 @@ def _integer(digits: str) -> int:
 
 def _require_plain(value: Any) -> None:
     level: list[Any] = [value]
-    for _ in range(MOST_DEPTH + 1):
+    for depth in range(MOST_DEPTH + 1):
         below: list[Any] = []
         for item in level:
+            if isinstance(item, dict | list) and depth == MOST_DEPTH:
+                raise _too_deep()
             if isinstance(item, dict):
                 below += item.keys()
                 below += item.values()
@@ -199,7 +201,6 @@ def _require_plain(value: Any) -> None:
         if not below:
             return
         level = below
-    raise _too_deep()
 
 
 def _yaml_reason(error: Any) -> str:
