@@ -21,7 +21,8 @@ MOST_LAYERS = 10_000
 # Shares are means of shares, which may be past 1 by rounding.
 _ROUNDING = 1e-6
 _NAMES = ("model", "dataset", "label", "classifier", "split", "hparams", "fingerprint")
-_TEXTS = ("combine", "layers", "layer_weights", "data", "clips")
+# Fits of controls have no `layer_weights`, which are read here as "".
+_TEXTS = ("combine", "layers", "data", "clips")
 _SHARES = (
     *(f"{score}_{part}" for score in ("uar", "map") for part in ("train", "val", "test")),
     "accuracy_test",
@@ -56,9 +57,7 @@ class Columns:
 
 
 _KINDS = {
-    **dict.fromkeys(
-        (*_NAMES, "finished_at", "control", "combine", "layers", "layer_weights", "data", "clips"), TEXT
-    ),
+    **dict.fromkeys((*_NAMES, *_TEXTS, "finished_at", "control"), TEXT),
     **dict.fromkeys(("split_seed", "fold", "seed"), WHOLE),
     **dict.fromkeys(("layer", *_SHARES, *_COUNTS, "fit_s", *_CODE), NUMBER),
 }
@@ -155,7 +154,7 @@ def _check_texts(table: pd.DataFrame) -> None:
         if "layer_weights" in table:
             pairs = table[["layers", "layer_weights"]].drop_duplicates().itertuples(index=False)
             for layers_text, text in pairs:
-                if text:
+                if isinstance(text, str) and text:
                     n = n_layers[layers_text]
                     many(number(), n, n)(_json(text, "layer_weights"), "column 'layer_weights'")
 

@@ -236,8 +236,11 @@ def _fits(path: Path) -> pd.DataFrame:
     Raises:
         CorruptData: it cannot be read, or is none.
     """
-    columns = CONTROL_FITS if path.name == CONTROLS_NAME else FITS
-    return _with_places(read_parquet(path, columns))
+    table = read_parquet(path, CONTROL_FITS if path.name == CONTROLS_NAME else FITS)
+    if "layer_weights" in table:
+        weights = table["layer_weights"]
+        table["layer_weights"] = weights.where(weights.map(lambda w: isinstance(w, str)), "").astype("str")
+    return _with_places(table)
 
 
 def _with_places(table: pd.DataFrame) -> pd.DataFrame:
