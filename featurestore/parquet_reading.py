@@ -132,6 +132,8 @@ def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedAr
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if not pa.types.is_dictionary(column.type):
+        raise DocumentError(f"expected texts to choose rows by, got {column.type}")
     wanted = pa.array(sorted(values), pa.string())
     found = [pc.take(pc.is_in(c.dictionary.cast(pa.string()), wanted), c.indices) for c in column.chunks]
     return pa.chunked_array(found, pa.bool_())
