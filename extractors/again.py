@@ -7,14 +7,40 @@ from pathlib import Path
 from typing import Any
 
 from extractors.config import ExtractConfig
+from extractors.functionals import parse_functionals
 from extractors.models import find_model, runs_code
 from extractors.request import VALUE_OPTIONS, audio_policy, choose_functionals, fingerprint
 from extractors.windows import long_clips
-from featurestore.errors import ConfigError, FingerprintMismatch
+from featurestore.document_reading import DocumentError
+from featurestore.document_shape import fields, many, nothing_or, number, text, whole, yes_or_no
+from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch
 from featurestore.fingerprint import diff
 
 # A configuration can differ everywhere; one line cannot hold it.
 SHOWN_DIFFERENCES = 3
+_TEXT = nothing_or(text)
+_NAMED = ("dtype", "precision", "normalisation", "short_policy", "rate_policy", "resample_quality", "preset")
+_GIVEN = fields(
+    {},
+    {
+        "model": text,
+        "functionals": nothing_or(many(text)),
+        **dict.fromkeys(_NAMED, _TEXT),
+        "min_samples": nothing_or(whole()),
+        "channel": _TEXT,
+        **dict.fromkeys(("window_s", "overlap_s"), nothing_or(number())),
+        "compile": nothing_or(yes_or_no),
+    },
+)
+_WANTED = fields(
+    {},
+    {
+        "input": fields({}, {"normalisation": _TEXT}),
+        "functionals": nothing_or(many(text)),
+        **dict.fromkeys(("dtype", "precision"), _TEXT),
+        "compiled": nothing_or(yes_or_no),
+    },
+)
 
 
 def same_extraction(
@@ -48,8 +74,14 @@ def same_extraction(
         FingerprintMismatch: this model, or this version of the code, would make other values; one line
             with the first differences.
         ModelError: there is no such model.
+        CorruptData: `wanted` or `given` is not what `fs extract` records.
         ConfigError: the model is code that `given` names, and `model` does not.
     """
+    try:
+        _WANTED(wanted, "extraction")
+        _GIVEN(given, "given")
+    except DocumentError as error:
+        raise CorruptData(f"{name}: not the record of an extraction: {error}") from error
     audio = wanted.get("input", {})
     # Keys without `given` (imported ones): what their fingerprint says by itself.
     options = {
@@ -60,7 +92,8 @@ def same_extraction(
         "compile": wanted.get("compiled"),
         **{k: v for k, v in given.items() if k in VALUE_OPTIONS},
     }
-    options["functionals"] = tuple(options["functionals"] or ()) or None
+    functionals_made = options.pop("functionals")
+    options["functionals"] = parse_functionals(",".join(functionals_made)) if functionals_made else None
     spec = str(model or given.get("model", ""))
     if not model and runs_code(spec):
         # What names it came with the probe or the store, from whoever made that.

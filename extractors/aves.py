@@ -16,11 +16,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from extractors.architecture import (
+    MOST_CONVOLUTIONS,
+    MOST_INNER,
+    check_architecture,
+    least_parameters,
+    require_room,
+)
 from extractors.base import Extractor, ModelCard, Precision
 from extractors.catalogue import facts_for
 from extractors.families import find_family
 from extractors.folders import one_line, read_json
 from extractors.weights import hash_weights
+from featurestore.document_shape import fields, many, row_of, text, whole, yes_or_no
 from featurestore.errors import ModelError
 
 if TYPE_CHECKING:
@@ -28,6 +36,26 @@ if TYPE_CHECKING:
 
 WEIGHTS_SUFFIX = ".torchaudio.pt"
 CONFIG_SUFFIX = ".torchaudio.model_config.json"
+_WHOLE = whole(1, MOST_INNER)
+_CONFIG = fields(
+    {
+        "extractor_mode": text,
+        "extractor_conv_layer_config": many(row_of(_WHOLE, _WHOLE, _WHOLE), 1, MOST_CONVOLUTIONS),
+        "extractor_conv_bias": yes_or_no,
+        **dict.fromkeys(
+            (
+                "encoder_embed_dim",
+                "encoder_pos_conv_kernel",
+                "encoder_pos_conv_groups",
+                "encoder_num_layers",
+                "encoder_num_heads",
+                "encoder_ff_interm_features",
+            ),
+            _WHOLE,
+        ),
+        "encoder_layer_norm_first": yes_or_no,
+    }
+)
 # torchaudio's name → transformers'; the first prefix that fits is replaced.
 _PREFIXES = (
     ("encoder.feature_projection.", "feature_projection."),
@@ -69,6 +97,9 @@ class AvesSource:
             if not file.is_file():
                 raise ModelError(f"--model {spec}: {file.name} is missing; an export is both of its files")
         self._options = _hubert_options(read_json(config_file, spec), spec)
+        require_room(
+            least_parameters(self._options), None if seed is not None else [self._weights], f"--model {spec}"
+        )
         blocks, width = self._options["num_hidden_layers"], self._options["hidden_size"]
         facts = facts_for(stem, None, "hubert", n_layers=blocks + 1, n_features=width)
         name = path.resolve().name if path.is_dir() else stem
@@ -188,29 +219,32 @@ def _find_export(path: Path, spec: str) -> tuple[str, Path]:
 def _hubert_options(config: Mapping[str, Any], spec: str) -> dict[str, Any]:
     """Arguments of torchaudio's `wav2vec2_model` → options of `HubertConfig`."""
     try:
+        _CONFIG(config, "")
         mode = config["extractor_mode"]
         if mode not in ("group_norm", "layer_norm"):
             raise ValueError(f"extractor_mode {mode!r}")
-        convs = [tuple(map(int, layer)) for layer in config["extractor_conv_layer_config"]]
+        convs = config["extractor_conv_layer_config"]
         channels, kernels, strides = (list(column) for column in zip(*convs, strict=True))
-        return {
+        options = {
             "feat_extract_norm": mode.removesuffix("_norm"),
             "conv_dim": channels,
             "conv_kernel": kernels,
             "conv_stride": strides,
-            "conv_bias": bool(config["extractor_conv_bias"]),
-            "hidden_size": int(config["encoder_embed_dim"]),
-            "num_conv_pos_embeddings": int(config["encoder_pos_conv_kernel"]),
-            "num_conv_pos_embedding_groups": int(config["encoder_pos_conv_groups"]),
-            "num_hidden_layers": int(config["encoder_num_layers"]),
-            "num_attention_heads": int(config["encoder_num_heads"]),
-            "intermediate_size": int(config["encoder_ff_interm_features"]),
-            "do_stable_layer_norm": bool(config["encoder_layer_norm_first"]),
+            "conv_bias": config["extractor_conv_bias"],
+            "hidden_size": config["encoder_embed_dim"],
+            "num_conv_pos_embeddings": config["encoder_pos_conv_kernel"],
+            "num_conv_pos_embedding_groups": config["encoder_pos_conv_groups"],
+            "num_hidden_layers": config["encoder_num_layers"],
+            "num_attention_heads": config["encoder_num_heads"],
+            "intermediate_size": config["encoder_ff_interm_features"],
+            "do_stable_layer_norm": config["encoder_layer_norm_first"],
             "feat_proj_layer_norm": True,
             "layer_norm_eps": 1e-5,  # PyTorch's default, which torchaudio uses throughout
             "hidden_act": "gelu",
             "feat_extract_activation": "gelu",
         }
+        check_architecture(options)
+        return options
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"--model {spec}: the configuration is not that of torchaudio's wav2vec2_model "

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from featurestore.channels import with_channels
 from featurestore.errors import ConfigError
-from featurestore.manifest import Manifest
+from featurestore.manifest import MOST_CHANNELS, Manifest
 from featurestore.segment import AudioError
 from featurestore.segment import channels as channels_of
 
@@ -17,8 +17,11 @@ def check_channel(choice: str) -> None:
     Raises:
         ConfigError: neither ``mix`` nor ``each`` nor a whole number from 0.
     """
-    if choice not in ("mix", "each") and not (choice.isascii() and choice.isdigit()):
-        raise ConfigError(f"--channel: expected mix, each or a number counted from 0, got {choice!r}")
+    is_number = choice.isascii() and choice.isdigit() and len(choice) < 5 and int(choice) < MOST_CHANNELS
+    if choice not in ("mix", "each") and not is_number:
+        raise ConfigError(
+            f"--channel: expected mix, each or a number from 0 to {MOST_CHANNELS - 1}, got {choice!r}"
+        )
 
 
 def choose_channels(manifest: Manifest, choice: str, workers: int) -> Manifest:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,7 +21,7 @@ from extractors.presets import preset_options
 from featurestore.errors import ConfigError
 from featurestore.layout import CodecName, DTypeName
 from featurestore.names import check_name
-from featurestore.runners import check_cluster
+from featurestore.runners import check_cluster, decoding_threads
 from featurestore.shares import parse_share
 
 
@@ -91,7 +90,7 @@ class ExtractConfig:
     frames: bool = False
     frames_dtype: DTypeName = "float16"
     batch_seconds: float | None = None
-    workers: int = min(8, os.cpu_count() or 1)
+    workers: int = field(default_factory=decoding_threads)
     overwrite: bool = False
     codec: CodecName | Literal["half"] = "fast"
     share: str | None = None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from extractors.architecture import (
+    check_architecture,
+    check_preprocessor,
+    least_parameters,
+    require_room,
+)
 from extractors.base import Extractor, ModelCard, Precision
 from extractors.catalogue import facts_for
 from extractors.families import FAMILIES, Family, find_family
 from extractors.weights import hash_weights, weight_files
+from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ModelError
 
 # What is fetched of a hub repository: never code, and of the weights one copy.
@@ -52,6 +57,7 @@ class TransformersSource:
         self._seed = seed
         self._raw = read_json(folder / "config.json", spec)
         self._preprocessor = _read_optional_json(folder / "preprocessor_config.json", spec)
+        check_preprocessor(self._preprocessor or {}, f"--model {spec}: preprocessor_config.json")
         model_type = str(self._raw.get("model_type"))
         if model_type not in FAMILIES:
             raise ModelError(
@@ -64,6 +70,8 @@ class TransformersSource:
             refuse_other_weights(folder, self._raw, spec)
         self._files = [] if seed is not None else weight_files(folder, spec, allow_pickle=allow_pickle)
         self._config, fields = self._describe()
+        files = self._files if seed is None else None
+        require_room(least_parameters(self._config.to_dict()), files, f"--model {spec}")
         cached = _CACHED.search(str(folder.absolute()))
         if model_id is None and cached:
             model_id = f"{cached[1]}/{cached[2]}"
@@ -184,7 +192,9 @@ def architecture(model_type: str, raw: Mapping[str, Any], keys: Collection[str])
     kind = type(AutoConfig.for_model(model_type))
     own = set(inspect.signature(kind.__init__).parameters) | set(kind.attribute_map) | set(keys)
     own -= {"self", "kwargs", *getattr(PreTrainedConfig, "__dataclass_fields__", ())}
-    return AutoConfig.for_model(model_type, **{k: v for k, v in raw.items() if k in own})
+    said = {k: v for k, v in raw.items() if k in own}
+    check_architecture(said)
+    return AutoConfig.for_model(model_type, **said)
 
 
 def refuse_other_weights(folder: Path, raw: Mapping[str, Any], spec: str) -> None:
@@ -294,14 +304,13 @@ def read_json(file: Path, spec: str) -> dict[str, Any]:
         ModelError: it cannot be read or is not an object.
     """
     try:
-        with open(file, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"--model {spec}: {os.path.basename(file)} cannot be read ({error})") from error
+        content: Any = read_json_document(file)
+    except DocumentError as error:
+        raise ModelError(f"--model {spec}: {file.name} cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise ModelError(f"--model {spec}: {os.path.basename(file)} is not a JSON object")
+        raise ModelError(f"--model {spec}: {file.name} is not a JSON object")
     return content
 
 
 def _read_optional_json(file: Path, spec: str) -> dict[str, Any] | None:
-    return read_json(file, spec) if file.is_file() else None
+    return read_json(file, spec) if file.exists() else None

@@ -9,6 +9,7 @@ entry point of the group ``featurestore.extractors``: a callable that takes what
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -77,7 +78,7 @@ def lasting_spec(spec: str) -> str:
 def _absolute(model: str) -> str:
     """The absolute path of what is a file or folder here; anything else, such as a hub id, as it is."""
     path = Path(model).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # False too for what no path can be
         return model
     # A file keeps its own name, which may be a link's: its suffix says what it is.
     return str(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
@@ -105,9 +106,9 @@ def _from_files(
     spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False
 ) -> TransformersSource | AvesSource:
     path = Path(model).expanduser()
-    if not path.exists() and not model.startswith((".", "/", "~")):
+    if not os.path.exists(path) and not model.startswith((".", "/", "~")):
         return from_hub(spec, model, built_in=list(BUILT_IN), seed=seed, allow_pickle=allow_pickle)
-    if not path.exists():
+    if not os.path.exists(path):
         raise ModelError(f"--model {spec}: there is no such folder")
     if is_aves(path):
         return AvesSource(path, spec=spec, seed=seed)

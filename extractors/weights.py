@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.document_reading import DocumentError, open_regular, read_json_document
+from featurestore.document_shape import by_name, fields, text
 from featurestore.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
 _BLOCK_BYTES = 1 << 22
+_INDEX = fields({"weight_map": by_name(text)})
 
 
 def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = False) -> list[Path]:
@@ -54,13 +57,17 @@ def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = 
 
 def _indexed_files(folder: Path, index: Path, shown: object) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        content = read_json_document(index)
+        _INDEX(content, "")
+    except DocumentError as error:
         raise ModelError(f"--model {shown}: {index.name} is damaged ({error})") from error
+    names = sorted(set(content["weight_map"].values()))
     # An index names files beside it and nothing else.
-    lacking = [n for n in names if Path(n).name != n or not (folder / n).is_file()]
+    lacking = [n for n in names if Path(n).name != n or not os.path.isfile(folder / n)]
     if lacking:
-        raise ModelError(f"--model {shown}: weight file {lacking[0]} is missing ({len(lacking)} in all)")
+        raise ModelError(
+            f"--model {shown}: weight file {lacking[0][:100]} is missing ({len(lacking)} in all)"
+        )
     return [folder / n for n in names]
 
 
@@ -89,7 +96,7 @@ def hash_weights(files: Sequence[Path]) -> str:
 
 def _hash_file(file: Path) -> str:
     hashed = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         while block := stream.read(_BLOCK_BYTES):
             hashed.update(block)
     return hashed.hexdigest()
@@ -102,10 +109,11 @@ def _cache_file() -> Path:
 
 def _read_cache() -> dict[str, str]:
     try:
-        content = json.loads(_cache_file().read_text())
-    except (OSError, ValueError):
+        content: dict[str, str] = read_json_document(_cache_file())
+        by_name(text)(content, "")
+    except DocumentError:
         return {}
-    return content if isinstance(content, dict) else {}
+    return content
 
 
 def _write_cache(cache: dict[str, str]) -> None:

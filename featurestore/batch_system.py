@@ -20,6 +20,20 @@ from typing import Any
 
 from featurestore.cluster_parts import import_part
 from featurestore.cluster_security import LOOPBACK, PROTOCOL, security_of_jobs
+from featurestore.document_reading import DocumentError, read_yaml_document
+from featurestore.document_shape import (
+    ShapeError,
+    by_name,
+    either,
+    fields,
+    many,
+    nothing_or,
+    number,
+    one_of,
+    text,
+    whole,
+    yes_or_no,
+)
 from featurestore.errors import ConfigError, did_you_mean
 from featurestore.memory import USABLE_SHARE, parse_bytes
 from featurestore.printable import printable
@@ -39,6 +53,22 @@ _JOBQUEUE = {
     "sge": "dask_jobqueue:SGECluster",
     "slurm": "dask_jobqueue:SLURMCluster",
 }
+_WORD = either("a text or a number", yes_or_no, text, number())
+_WORDS = either(
+    "a text or a number, a list of texts, or names with values", _WORD, many(text), by_name(_WORD)
+)
+_LINES = nothing_or(many(text))
+# What `_fill_in` and dask-jobqueue reckon with; of further options only that they are plain.
+_SHAPE = fields(
+    {"jobs": whole(1, 100_000)},
+    {
+        "cores": whole(1, 100_000),
+        "memory": either("a size such as 4GB", text, whole(1)),
+        "processes": nothing_or(whole(1, 10_000)),
+        **dict.fromkeys(("job_script_prologue", "worker_extra_args", "env_extra", "extra"), _LINES),
+        **dict.fromkeys(("job_extra_directives", "job_extra", "job_directives_skip", "header_skip"), _LINES),
+    },
+)
 # Options by which a cluster would listen to everybody.
 _OURS = ("security", "protocol")
 
@@ -80,7 +110,8 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
             "here; run this on a machine of the cluster that submits jobs"
         )
     _check_options(path, options, make)
-    processes = int(options.setdefault("processes", 1))
+    processes = options["processes"] = options.get("processes") or 1
+    memory = parse_bytes(options["memory"], f"{path}: memory") // processes
     _fill_in(options, name, processes, thread_variables)
     options["scheduler_options"] = _scheduler_options(path, options, make)
     folder = _shared_folder(options, name, make)
@@ -88,7 +119,7 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
     with (
         safe_path(),
         security_of_jobs(folder, in_shell=name != "local") as security,
-        _noting_refusals(make, refused)(**options, security=security, protocol=PROTOCOL) as cluster,
+        _made(path, _noting_refusals(make, refused), **options, security=security) as cluster,
         import_part("distributed").Client(cluster, set_as_default=False) as client,
     ):
         cluster.scale(jobs=jobs)
@@ -97,7 +128,6 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
             time.sleep(0.02)
         if refused:
             _say_refused(f"{path}: {name}", refused, jobs, (submit or name).split()[0])
-        memory = parse_bytes(options["memory"], f"{path}: memory") // processes
         yield Jobs(
             client=client,
             n_workers=jobs * processes,
@@ -130,10 +160,10 @@ def _fill_in(options: dict[str, Any], name: str, processes: int, thread_variable
     if name != "local":  # whose jobs are one bare command
         prologue = [f"export {v}={threads}" for v in thread_variables]
         prologue.append(f"export {SAFE_PATH_VARIABLE}=1")  # a job starts in the folder it was sent from
-        options["job_script_prologue"] = [*prologue, *options.get("job_script_prologue", ())]
+        options["job_script_prologue"] = [*prologue, *(options.get("job_script_prologue") or ())]
     # One task at a time in each worker process: the task itself uses the threads. Workers have web servers.
     ours = ["--nthreads", "1", "--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
-    options["worker_extra_args"] = [*ours, *options.get("worker_extra_args", ())]
+    options["worker_extra_args"] = [*ours, *(options.get("worker_extra_args") or ())]
 
 
 def _scheduler_options(path: Path, options: Mapping[str, Any], make: Any) -> dict[str, Any]:
@@ -183,6 +213,15 @@ def _dashboard(cluster: Any) -> str | None:
     return link
 
 
+def _made(path: Path, make: Any, **options: Any) -> Any:
+    """The cluster, or one line where its class cannot do with the options."""
+    try:
+        return make(**options, protocol=PROTOCOL)
+    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: {make.__name__} cannot be made with these options ({reason})") from error
+
+
 def _noting_refusals(make: Any, refused: list[Exception]) -> Any:
     """The cluster class, with jobs that note why they were not taken.
 
@@ -211,25 +250,32 @@ def _options_of(cluster: Any) -> list[str]:
     for cls in (*cluster.__mro__, *cluster.job_cls.__mro__):
         if cls.__module__.startswith("dask_jobqueue"):
             names.update(inspect.signature(cls.__init__).parameters)
-    return sorted(names - {"self", "args", "kwargs", "kwds", "job_kwargs", "scheduler", "job_cls"})
+    # Objects of Python, which no file can hold.
+    objects = {
+        "job_kwargs",
+        "scheduler",
+        "job_cls",
+        "asynchronous",
+        "loop",
+        "scheduler_cls",
+        "base_class_kwargs",
+    }
+    return sorted(names - {"self", "args", "kwargs", "kwds"} - objects)
 
 
 def _read_cluster_file(path: Path) -> dict[str, Any]:
-    yaml = import_part("yaml")
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read this cluster file: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(f"{path}: expected YAML, got something else: {where}") from error
+        options = read_yaml_document(path)
+    except DocumentError as error:
+        raise ConfigError(f"{path}: cannot read this cluster file: {error}") from error
     if not isinstance(options, Mapping) or "cluster" not in options:
         raise ConfigError(f"{path}: expected a key 'cluster', one of {', '.join(_JOBQUEUE)}")
     out = {str(key): value for key, value in options.items()}
-    if out["cluster"] not in _JOBQUEUE:
-        got = out["cluster"]
-        raise ConfigError(f"{path}: cluster: expected one of {', '.join(_JOBQUEUE)}, got {got!r}")
-    jobs = out.setdefault("jobs", 1)
-    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        raise ConfigError(f"{path}: jobs: expected a whole number of at least 1, got {jobs!r}")
+    try:
+        one_of(*_JOBQUEUE)(out["cluster"], "cluster")
+        out.setdefault("jobs", 1)
+        by_name(nothing_or(_WORDS))({k: v for k, v in out.items() if k != "scheduler_options"}, "")
+        _SHAPE(out, "")
+    except ShapeError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return out

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from featurestore.decoding import parsed_json
+from featurestore.document_reading import DocumentError, open_regular, read_json_document
+from featurestore.document_shape import either, fields, many, nothing_or, one_of, text, whole, yes_or_no
 from featurestore.errors import ConfigError
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
@@ -25,7 +25,10 @@ from featurestore.printable import json_text
 BESIDE_SUFFIX = ".command.json"
 # Commands that make a table or a key. A store of somebody else cannot have a report print any other.
 _COMMANDS = ("extract", "import", "manifest")
-_SHA256 = re.compile(r"[0-9a-f]{0,64}")
+_WORDS = many(either("a word or a slot", text, fields({"slot": one_of("store", "table")})))
+_TABLE = fields({"path": text, "n_rows": whole(), "sha256": text, "made_by": _WORDS, "is_changed": yes_or_no})
+_CALL = fields({"words": _WORDS}, {"table": nothing_or(_TABLE), "follows_unrecorded": yes_or_no})
+_BESIDE = fields({"words": _WORDS, "sha256": text})
 
 
 class Slot(Enum):
@@ -63,17 +66,18 @@ class TableRecord:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TableRecord:
-        """Inverse of `to_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none.
-        """
-        fields = {name: value[name] for name in ("path", "n_rows", "sha256", "is_changed")}
-        if [type(v) for v in fields.values()] != [str, int, str, bool] or fields["n_rows"] < 0:
-            raise TypeError("a field of another type")
-        if not _SHA256.fullmatch(fields["sha256"]):
-            raise ValueError("not hexadecimal digits of a SHA-256")
-        return cls(**fields, made_by=_words(value["made_by"]))
+        """Inverse of `to_json`."""
+        _TABLE(value, "table")
+        made_by = _words(value["made_by"])
+        if Slot.STORE in made_by:
+            raise ValueError("a table is made without a store")
+        return cls(
+            path=value["path"],
+            n_rows=value["n_rows"],
+            sha256=value["sha256"],
+            made_by=made_by,
+            is_changed=value["is_changed"],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +115,16 @@ class Call:
             ValueError: this is no call.
         """
         try:
-            table = value.get("table")
+            _CALL(value, "")
+            words, table = _words(value["words"]), value.get("table")
+            if Slot.TABLE in words and table is None:
+                raise ValueError("it names a table, which is not described")
             return cls(
-                words=_words(value["words"]),
+                words=words,
                 table=None if table is None else TableRecord.from_json(table),
-                follows_unrecorded=value.get("follows_unrecorded") is True,
+                follows_unrecorded=value.get("follows_unrecorded", False),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise ValueError(f"not the record of a call ({error})") from error
 
 
@@ -146,7 +153,7 @@ def describe_table(path: str | os.PathLike[str], n_rows: int) -> TableRecord:
     file = Path(path)
     try:
         sha256 = _sha256(file)
-    except OSError:
+    except (OSError, DocumentError):
         return TableRecord(path=os.fspath(path), n_rows=n_rows, sha256="")
     made_by, of = _read_beside(file) or ((), sha256)
     return TableRecord(
@@ -191,14 +198,16 @@ def _beside(table: Path) -> Path:
 def _read_beside(table: Path) -> tuple[tuple[Word, ...], str] | None:
     """Words of the call that wrote a table, and the table's hash then; None where that is not known."""
     try:
-        content = parsed_json(_beside(table).read_text(encoding="utf-8"))
-        return _words(content["words"]), str(content["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_json_document(_beside(table))
+        _BESIDE(content, "")
+        words = _words(content["words"])
+    except ValueError:
         return None
+    return None if Slot.STORE in words else (words, content["sha256"])
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -207,9 +216,7 @@ def _word_to_json(word: Word) -> str | dict[str, str]:
 
 
 def _words(value: Iterable[Any]) -> tuple[Word, ...]:
-    """Raises ValueError, KeyError or TypeError where these are no words."""
-    if not isinstance(value, list | tuple) or not all(isinstance(w, str | dict) for w in value):
-        raise TypeError("expected a list of words")
+    """Raises ValueError where these are no words of a command that makes something."""
     words = tuple(w if isinstance(w, str) else Slot(w["slot"]) for w in value)
     if words and words[0] not in _COMMANDS:
         raise ValueError(f"not a command that makes something: {words[0]}")

@@ -33,6 +33,7 @@ CONTRACT_COLUMNS = ("utterance_id", *PLACE_COLUMNS, "split", "group")
 #: Of manifests inside a store only; see `Manifest.found_audio`.
 FOUND_COLUMN = "found_audio"
 RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)
+MOST_CHANNELS = 1024
 SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
 # Of a recording, 300 years; and of its channels.
@@ -317,7 +318,8 @@ def read_cells(source: Path) -> pd.DataFrame:
         ManifestError: no such file, not such a table, or cells that are no text and no numbers.
     """
     if not source.is_file():
-        raise ManifestError(f"{source}: no such manifest file; expected a .csv or .parquet file")
+        what = "this is no file" if source.exists() else "no such manifest file"
+        raise ManifestError(f"{source}: {what}; expected a .csv or .parquet file")
     suffix = source.suffix.lower()
     try:
         if suffix == ".parquet":
@@ -398,8 +400,12 @@ def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.
         return pd.Series([pd.NA] * n, dtype="Int64")
     numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
     empty = _equals(cells, "")
-    good = (numbers >= 0) & (numbers <= MOST_CHANNEL) & (numbers == np.trunc(numbers))
-    problems.where(~good & ~empty, lambda i: f"channel {cells[i]!r}; expected a whole number counted from 0")
+    # libsndfile opens no file of more; a number beyond 64 bits would come out as another one.
+    good = (numbers >= 0) & (numbers < MOST_CHANNELS) & (numbers == np.trunc(numbers))
+    problems.where(
+        ~good & ~empty,
+        lambda i: f"channel {cells[i]!r}; expected a whole number from 0 to {MOST_CHANNELS - 1}",
+    )
     channel = pd.Series(np.where(good, numbers, 0).astype(np.int64), dtype="Int64")
     channel[empty | ~good] = pd.NA
     return channel

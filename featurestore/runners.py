@@ -43,6 +43,8 @@ CONNECT_TIMEOUT_S = 20.0
 SAY_WAITING_AFTER_S = 10.0
 # Libraries that start a thread per core unless told otherwise.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Microseconds of CPU time in a period of so many, or "max".
+_CGROUP_CPU = "/sys/fs/cgroup/cpu.max"
 _SCHEMES = ("tcp://", PROTOCOL)
 _LOCAL = re.compile(r"local(?::(\d+))?")
 
@@ -174,10 +176,20 @@ def check_cluster(spec: str | None) -> None:
 
 
 def available_cores() -> int:
-    """Cores this process may use (which a batch system may have limited)."""
+    """Cores this process may use: a batch system or a container may have limited them."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path(_CGROUP_CPU).read_text(encoding="ascii").split()
+        return max(1, min(cores, -(-int(quota) // int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no control groups of version 2, or "max"
+        return cores
+
+
+def decoding_threads() -> int:
+    """Threads that decode audio unless somebody says otherwise: one per core; eight feed any model."""
+    return min(8, available_cores())
 
 
 def threads_per_worker(n_workers: int) -> int:

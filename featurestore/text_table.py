@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.document_reading import DocumentError, open_regular
+
 #: A row of a table and its index in what `read_table` returns differ by so much: the header is row 1.
 FIRST_ROW = 2
 _COMMENT = "#"
@@ -51,8 +53,8 @@ def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.D
             table = _read_any(path, encoding, separator, quoted)
     except UnicodeError:
         raise TextTableError(_no_text(path)) from None
-    except FileNotFoundError:
-        raise TextTableError("no such file") from None
+    except DocumentError as error:
+        raise TextTableError(str(error)) from None
     except OSError as error:
         raise TextTableError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from None
     names = list(table.columns)
@@ -73,6 +75,8 @@ def read_text(path: Path) -> str:
         return _decoded(path, encoding)
     except UnicodeError:
         raise TextTableError(_no_text(path)) from None
+    except DocumentError as error:
+        raise TextTableError(str(error)) from None
     except OSError as error:
         raise TextTableError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from None
 
@@ -84,13 +88,17 @@ def first_row(path: Path, separator: str = ",") -> list[str]:
         with path.open(encoding=encoding, errors="replace", newline="") as file:
             rows = csv.reader(file, delimiter=separator)
             return next((row for row in rows if not _is_passed_over(row, None)), [])
-    except (TextTableError, OSError, UnicodeError, csv.Error):
+    except (TextTableError, DocumentError, OSError, UnicodeError, csv.Error):
         return []
 
 
 def _look_at(path: Path) -> tuple[str, bool]:
-    """The encoding, and whether there are quotes."""
-    with path.open("rb") as file:
+    """The encoding, and whether there are quotes.
+
+    Raises:
+        TextTableError: no text; DocumentError: no file on disk.
+    """
+    with open_regular(path) as file:
         if not os.fstat(file.fileno()).st_size:
             raise TextTableError("not a readable table (it is empty)")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

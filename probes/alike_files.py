@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.document_reading import DocumentError
+from featurestore.document_shape import many, text
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json, digest_columns
 from probes.data import STATUS_OK
+from probes.fit_tables import ALIKE
 from probes.likeness import likeness
 from probes.results import read_parquet, write_parquet
 
@@ -55,11 +58,11 @@ def find_alike(features: Features, layer: int | None, out: Path | None = None) -
     path = None if out is None else out / ALIKE_FOLDER / f"{_digest(features, layer)}.parquet"
     if path is not None and path.is_file():
         try:
-            table = read_parquet(path)
-            return Alike(
-                ids=table[["first", "second"]].to_numpy(dtype=object), notes=tuple(table.attrs["notes"])
-            )
-        except (CorruptData, KeyError):
+            table = read_parquet(path, ALIKE)
+            notes: Any = table.attrs.get("notes")
+            many(text)(notes, "notes")
+            return Alike(ids=table[["first", "second"]].to_numpy(dtype=object), notes=tuple(notes))
+        except (CorruptData, DocumentError):
             pass  # looked for again, and then written over
     ok = np.flatnonzero((features.index["status"] == STATUS_OK).to_numpy())
     found = likeness(features, layer, ok)

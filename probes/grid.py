@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from featurestore.document_reading import DocumentError, read_yaml_document
 from featurestore.errors import ConfigError
-
-if TYPE_CHECKING:
-    import yaml
 
 
 def read_grid(path: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -20,14 +16,10 @@ def read_grid(path: Path) -> Mapping[str, Mapping[str, Any]]:
     Raises:
         ConfigError: the file cannot be read, or is not a mapping of classifiers to settings.
     """
-    import yaml
-
     try:
-        # JSON is YAML; a safe loader makes plain values only.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--grid {path}: cannot be read ({reason})") from error
+        content = read_yaml_document(path)  # JSON is YAML
+    except DocumentError as error:
+        raise ConfigError(f"--grid {path}: cannot be read ({error})") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise ConfigError(
             f"--grid {path}: expected classifiers with settings, such as mlp: {{learning_rate: [0.001]}}"
@@ -38,23 +30,3 @@ def read_grid(path: Path) -> Mapping[str, Mapping[str, Any]]:
                 f"--grid {path}: expected names of classifiers and settings, got {name!r}; quote it"
             )
     return content
-
-
-@cache
-def _loader() -> type[yaml.SafeLoader]:
-    """YAML as people write it: 1e-3 is a number (in YAML 1.1 a text), and no key may stand twice."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-            if twice is not None:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{twice!r} stands twice; keep one, values in a list", node.start_mark
-                )
-            return super().construct_mapping(node, deep=deep)
-
-    number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    return Loader

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import put_file, writing
+from featurestore.parquet_reading import read_parquet_document
 from featurestore.printable import json_text
 from probes.combine import EACH
+from probes.fit_tables import CONTROL_FITS, FITS, PREDICTIONS, Columns, check_columns
+from probes.run_shape import CALLS, RUN
 
 RESULTS_NAME = "results.parquet"
 # With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
@@ -32,7 +36,6 @@ TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
 CONFUSION_FOLDER = "_confusion"
 BESIDE_TASKS = (PREDICTIONS_FOLDER, CONFUSION_FOLDER)
-_LISTS = ("labels", "models", "datasets", "classifiers")
 AGAIN = "delete it and run the same `fs probe` again"
 CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
 
@@ -210,7 +213,7 @@ def _latest(tables: list[pd.DataFrame], identity: Sequence[str]) -> pd.DataFrame
 def read_controls(out: str | os.PathLike[str]) -> pd.DataFrame:
     """Fits of controls (`probes.controls`) in a folder, with `CONTROL_COLUMNS`; empty if there are none."""
     path = Path(out) / CONTROLS_NAME
-    return _with_places(read_parquet(path)) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
+    return _fits(path) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
 
 
 def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
@@ -233,12 +236,10 @@ def _fits(path: Path) -> pd.DataFrame:
     Raises:
         CorruptData: it cannot be read, or is none.
     """
-    table = read_parquet(path)
-    lacking = [name for name in (*IDENTITY[:6], "layer", *SCORES, "fingerprint") if name not in table]
-    if lacking:
-        raise CorruptData(
-            f"{path}: expected a table of `fs probe`, it lacks the columns {', '.join(lacking)}; {AGAIN}"
-        )
+    table = read_parquet(path, CONTROL_FITS if path.name == CONTROLS_NAME else FITS)
+    if "layer_weights" in table:
+        weights = table["layer_weights"]
+        table["layer_weights"] = weights.where(weights.map(lambda w: isinstance(w, str)), "").astype("str")
     return _with_places(table)
 
 
@@ -275,8 +276,7 @@ def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
     wanted = set(table["fingerprint"])
     parts: dict[Path, pd.DataFrame] = {}
     for path in sorted(folder.glob("[!.]*.parquet")):
-        part = read_parquet(path)
-        part = part[part["fingerprint"].isin(wanted)]
+        part = read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", wanted))
         if len(part):
             parts[path] = part
     if not parts:
@@ -294,7 +294,7 @@ def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
 def _finished_at(out: Path, name: str) -> str:
     """When the task of this file name was finished; "" where it was not."""
     path = out / TASKS_FOLDER / name
-    return str(read_parquet(path, ["finished_at"])["finished_at"].max()) if path.is_file() else ""
+    return str(_fits(path)["finished_at"].max()) if path.is_file() else ""
 
 
 def write_run(out: Path, record: Mapping[str, Any]) -> None:
@@ -352,19 +352,12 @@ def read_run(out: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        run = dict(json.loads(path.read_text(encoding="utf-8")))
-        for split in run["splits"]:
-            split_name(split)
-        for call in run.get("calls", []):
-            _asked(call)
-            if not all(isinstance(call["config"][name], list) for name in _LISTS):
-                raise TypeError(f"calls: expected lists of {', '.join(_LISTS)}")
-            if not all(isinstance(history, list) for history in call.get("keys", {}).values()):
-                raise TypeError("calls: expected a list of calls for each of keys")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        run: dict[str, Any] = read_json_document(path)
+        RUN(run, "")
+        CALLS(calls_of(run), "calls")
+    except DocumentError as error:
         raise CorruptData(
-            f"{path}: cannot be read ({reason}); {AGAIN}, and then the other calls of this folder: what it "
+            f"{path}: cannot be read ({error}); {AGAIN}, and then the other calls of this folder: what it "
             "kept of them is lost"
         ) from error
     return run
@@ -410,17 +403,30 @@ def _task_files(out: Path) -> list[Path]:
     return sorted((out / TASKS_FOLDER).glob("[!.]*.parquet"))
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+def read_parquet(
+    path: Path,
+    columns: Columns,
+    *,
+    read: Sequence[str] | None = None,
+    only: tuple[str, Collection[str]] | None = None,
+) -> pd.DataFrame:
     """Read a table of a results folder.
 
+    Args:
+        path: The file.
+        columns: What it has to hold.
+        read: Read these columns; None: all.
+        only: A column, and those of its texts whose rows are wanted.
+
     Raises:
-        CorruptData: it cannot be read.
+        CorruptData: it cannot be read, or holds something else.
     """
     try:
-        return pd.read_parquet(path, columns=columns)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CorruptData(f"{path}: cannot be read ({reason}); {AGAIN}") from error
+        table = read_parquet_document(path, columns=read, kinds=columns.kinds, only=only)
+        check_columns(table, columns)
+    except DocumentError as error:
+        raise CorruptData(f"{path}: cannot be read ({error}); {AGAIN}") from error
+    return table
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 Arrays = Mapping[str, npt.NDArray[Any]]
 # Sizes by name: classes, features, rows (kept ones, of any number), and what follows from those.
 Sizes = dict[str, int]
+# Features of a row: a hundred layers of two functionals of 5,000 features.
+MOST_WIDTH = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

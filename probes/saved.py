@@ -8,7 +8,6 @@ vectors it was not made for.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,10 +17,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.errors import CorruptData, FingerprintMismatch, StoreError
+from featurestore.document_reading import DocumentError, read_bytes, read_json_document
+from featurestore.document_shape import (
+    anything,
+    by_name,
+    fields,
+    many,
+    number,
+    one_of,
+    row_of,
+    text,
+    whole,
+    yes_or_no,
+)
+from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
+from featurestore.tensor_files import TensorInfo, read_tensor_header
+from probes.combine import COMBINATIONS
+from probes.savable import MOST_WIDTH
 from probes.storable import Scores, Stored, restore
 
 FloatArray = npt.NDArray[np.float32]
@@ -32,6 +47,24 @@ JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
 # sha256 of the other file, and of all else in this one.
 WEIGHTS_HASH, CONTENT_HASH = "weights_sha256", "content_sha256"
+# Neighbours keep all training rows: 600,000 of 1,536 features.
+MOST_WEIGHT_BYTES = 4 << 30
+_FORMAT = fields({"format": one_of(FORMAT), "format_version": whole(1)})
+_CARD = fields(
+    {
+        **dict.fromkeys(("model", "dataset", "label", "classifier", "question", "kind"), text),
+        **dict.fromkeys(("extraction", "given", "hparams", "settings"), by_name(anything)),
+        "layers": many(whole(0, 9999), 1),
+        "combine": one_of(*COMBINATIONS),
+        "classes": many(text, 1),
+        **dict.fromkeys(("multilabel", "probabilistic"), yes_or_no),
+        "seed": whole(),
+        "split": row_of(text, whole(), whole()),
+        "scores": by_name(number(nan=True)),
+        "reproduced": by_name(whole()),
+    },
+    {"versions": by_name(text), WEIGHTS_HASH: text, CONTENT_HASH: text},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +188,18 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
     """Write both files; the JSON last, so that a folder with one is whole.
 
     Raises:
+        ConfigError: its weights are larger than `read_probe` reads.
         StoreError: the folder cannot be written.
     """
     from safetensors.numpy import save
 
     arrays = {f"probe.{name}": np.asarray(value, order="C") for name, value in probe.arrays.items()}
     weights = save({**arrays, "standardiser.mean": probe.mean, "standardiser.scale": probe.scale})
+    if len(weights) > MOST_WEIGHT_BYTES:
+        raise ConfigError(
+            f"{folder}: the probe takes {len(weights):,} bytes, expected at most {MOST_WEIGHT_BYTES:,}; "
+            "choose a classifier that does not keep its training rows"
+        )
     content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
     content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
     content |= {CONTENT_HASH: digest(content)}
@@ -185,11 +224,15 @@ def read_probe(folder: Path) -> SavedProbe:
     if not path.is_file():
         raise StoreError(f"{path}: expected a probe of `fs save-probe`, found no such file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        form, version = content["format"], content["format_version"]
-        if form != FORMAT or version > FORMAT_VERSION:
-            raise ValueError(f"format {form!r} {version}, this version reads {FORMAT!r} {FORMAT_VERSION}")
-        weights = (folder / WEIGHTS_NAME).read_bytes()
+        content = read_json_document(path)
+        _FORMAT(content, JSON_NAME)
+        if content["format_version"] > FORMAT_VERSION:
+            raise DocumentError(
+                f"format version {content['format_version']}, this version reads {FORMAT_VERSION}"
+            )
+        _CARD(content, JSON_NAME)
+        check_sizes(content, read_tensor_header(folder / WEIGHTS_NAME))
+        weights = read_bytes(folder / WEIGHTS_NAME, most_bytes=MOST_WEIGHT_BYTES)
         _require_unchanged(content, weights)
         for name in ("format", "format_version", WEIGHTS_HASH, CONTENT_HASH):
             content.pop(name, None)
@@ -198,12 +241,15 @@ def read_probe(folder: Path) -> SavedProbe:
         )
         arrays = load(weights)
         mean, scale = arrays.pop("standardiser.mean"), arrays.pop("standardiser.scale")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        for name, value in (*arrays.items(), ("standardiser.mean", mean), ("standardiser.scale", scale)):
+            if not np.isfinite(value).all():
+                raise DocumentError(f"{WEIGHTS_NAME}: {name}: expected finite numbers")
+        if not (scale > 0).all():
+            raise DocumentError(f"{WEIGHTS_NAME}: standardiser.scale: expected numbers above 0")
+    except (ValueError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
     named = {name.removeprefix("probe."): value for name, value in arrays.items()}
-    if mean.ndim != 1 or mean.shape != scale.shape:
-        raise CorruptData(f"{folder}: standardiser: expected a mean and a scale of one length; save it again")
     probe = SavedProbe(card=card, mean=mean, scale=scale, arrays=named)
     try:
         probe.scorer  # noqa: B018  # whether it works shows now, and not after audio was embedded
@@ -212,12 +258,29 @@ def read_probe(folder: Path) -> SavedProbe:
     return probe
 
 
+def check_sizes(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:
+    """Refuse weights that cannot be those of the card, before they are read.
+
+    Raises:
+        DocumentError: what is missing or does not fit.
+    """
+    shapes = [tensors[n].shape if n in tensors else None for n in ("standardiser.mean", "standardiser.scale")]
+    if shapes[0] != shapes[1] or shapes[0] is None or len(shapes[0]) != 1 or shapes[0] == (0,):
+        raise DocumentError(f"{WEIGHTS_NAME}: standardiser: expected a mean and a scale of one length")
+    if len(set(content["classes"])) < len(content["classes"]):
+        raise DocumentError(f"{JSON_NAME}: classes: expected each name once")
+    if list(content["layers"]) != sorted(set(content["layers"])):
+        raise DocumentError(f"{JSON_NAME}: layers: expected ascending ones")
+    if shapes[0][0] > MOST_WIDTH:
+        raise DocumentError(f"{WEIGHTS_NAME}: standardiser: expected at most {MOST_WIDTH:,} features")
+
+
 def _require_unchanged(content: Mapping[str, Any], weights: bytes) -> None:
     """Refuse files that are not as they were saved; version 1 did not say how that was."""
     if content["format_version"] == 1:
         return
     rest = {name: value for name, value in content.items() if name != CONTENT_HASH}
-    if content[CONTENT_HASH] != digest(rest):
-        raise ValueError(f"{JSON_NAME} was changed since it was saved")
-    if content[WEIGHTS_HASH] != hashlib.sha256(weights).hexdigest():
-        raise ValueError(f"{WEIGHTS_NAME} is not the one that was saved with {JSON_NAME}")
+    if content.get(CONTENT_HASH) != digest(rest):
+        raise DocumentError(f"{JSON_NAME} was changed since it was saved")
+    if content.get(WEIGHTS_HASH) != hashlib.sha256(weights).hexdigest():
+        raise DocumentError(f"{WEIGHTS_NAME} is not the one that was saved with {JSON_NAME}")

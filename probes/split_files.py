@@ -19,6 +19,7 @@ import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.printable import counted
+from probes.fit_tables import SPLIT_ROWS
 from probes.results import read_parquet, write_parquet
 from probes.splits import PARTS, Split, group_name, parse_split
 
@@ -156,10 +157,10 @@ def kept_split(out: Path, described: Mapping[str, Any]) -> pd.DataFrame | None:
 
 def _read_earlier(path: Path) -> pd.DataFrame | None:
     try:
-        table = read_parquet(path)
+        table = read_parquet(path, SPLIT_ROWS)
     except CorruptData:
         return None
-    return table if _ID in table else None
+    return table if table[_ID].is_unique else None
 
 
 def _content(described: Mapping[str, Any]) -> tuple[str, str]:
@@ -185,6 +186,7 @@ def read_split(out: str | Path, described: Mapping[str, Any] | pd.Series | Named
 
     Raises:
         ConfigError: the folder has no such split, or one of these names is missing.
+        CorruptData: its file cannot be read.
     """
     described = _mapping(described)
     lacking = [name for name in (*_NAMED_BY, "fold") if name not in described]
@@ -199,7 +201,7 @@ def read_split(out: str | Path, described: Mapping[str, Any] | pd.Series | Named
         raise ConfigError(
             f"{out}: no split {described['split']!r} of label {described['label']!r} is kept here"
         )
-    table = pd.read_parquet(path)
+    table = read_parquet(path, SPLIT_ROWS)
     if column not in table:
         raise ConfigError(f"{out}: split {described['split']!r} has no fold {column}")
     return pd.DataFrame({"utterance_id": table["utterance_id"], "part": table[column].astype("str")})

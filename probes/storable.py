@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.document_shape import many, whole
 from featurestore.errors import ConfigError, CorruptData
-from probes.savable import is_savable, put_together
+from probes.savable import MOST_WIDTH, is_savable, put_together
 
 FloatArray = npt.NDArray[np.float32]
 Scores = Callable[[FloatArray], FloatArray]
@@ -76,6 +77,8 @@ def restore(stored: Stored, *, n_features: int, n_classes: int, multilabel: bool
     if stored.kind not in ("mlp", "weighted", "sklearn"):
         raise CorruptData(f"saved probe: unknown kind {stored.kind!r}; it is from a later version")
     try:
+        if stored.kind != "sklearn":
+            many(whole(1, MOST_WIDTH), 2, 100)(stored.settings.get("sizes"), "settings.sizes")
         if stored.kind == "mlp":
             scores = _network(stored, multilabel=multilabel)
         elif stored.kind == "weighted":

@@ -13,6 +13,7 @@ import click
 from rich.cells import cell_len
 
 from featurestore.errors import CorruptData, NotPlain
+from featurestore.layers import format_layers
 from featurestore.manifest import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
 from studies.progress import counting, shares_done
@@ -46,7 +47,7 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
         f"{summary.key}: {done - len(summary.failed)} clips embedded, {len(summary.failed)} failed{skipped}; "
-        f"layers {summary.layers[0]}-{summary.layers[-1]}",
+        f"layers {format_layers(summary.layers)}",
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
@@ -147,7 +148,6 @@ def print_tables(
 
 def print_saved_probe(saved: SavedSummary) -> None:
     """What was saved, how good it was, and whether it is the one that was recorded."""
-    from featurestore.layers import format_layers
     from probes.splits import held_out
 
     out, card = console(), saved.card
@@ -218,7 +218,6 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
 def print_keys(url: str) -> None:
     """One line per key."""
     from featurestore.key import find_keys
-    from featurestore.layers import format_layers
     from featurestore.store import open_store
 
     keys, unreadable = find_keys(open_store(url).storage)
@@ -247,7 +246,6 @@ def print_left_out(unreadable: Mapping[tuple[str, str], str]) -> None:
 def print_info(url: str, model: str | None, dataset: str | None) -> None:
     """Size, completeness, settings and failures of each key."""
     from featurestore.fingerprint import flatten
-    from featurestore.layers import format_layers
     from featurestore.store import open_store
 
     out = console()
@@ -379,10 +377,10 @@ def _prove_audio(store: Store, model: str, dataset: str, *, workers: int | None,
     """Compare the audio of one key with what was embedded and say what came of it."""
     from featurestore.identity import Sounds
     from featurestore.proof import STEP_ROWS, prove_audio
-    from featurestore.runners import available_cores
+    from featurestore.runners import decoding_threads
 
     features = store.features(model, dataset)
-    sounds = Sounds(n_threads=workers or min(8, available_cores()))
+    sounds = Sounds(n_threads=workers or decoding_threads())
     try:
         steps = -(-len(features.facts) // STEP_ROWS)
         with counting(f"comparing audio of {model}/{dataset}", steps, quiet=quiet) as step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def predict_manifest(
     if not (model or card.given.get("model")):
         raise ConfigError(f"{folder}: does not say where {card.model} is; give --model ID or folder")
     was = Path(card.given.get("model", ""))
-    if model is None and was.is_absolute() and not was.exists():
+    if model is None and was.is_absolute() and not os.path.exists(was):
         raise ConfigError(
             f"{folder}: {card.model} was at {was}, which is gone; give --model, where it is now"
         )

@@ -20,6 +20,7 @@ from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measu
 from featurestore.audit.stored import against_store
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
+from featurestore.runners import decoding_threads
 
 if TYPE_CHECKING:
     from featurestore.audit.copies import Heard
@@ -82,7 +83,7 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     features = _features(config)
     manifest = read_manifest(config.manifest, check_files=False)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
-    workers = config.workers or min(8, os.cpu_count() or 1)
+    workers = config.workers or decoding_threads()
     table, heard = measure(manifest, rate, workers, on_done)
     expands = _expands(features) if config.rate_policy is None else config.rate_policy == "expand"
     # What a model hears of a clip lasts longer when its samples are taken to be at the model's rate.

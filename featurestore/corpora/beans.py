@@ -6,7 +6,6 @@ labels are joined with ``|`` (see `featurestore.labels`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from math import isfinite
 from pathlib import Path
@@ -27,6 +26,7 @@ from featurestore.corpora.tables import (
     stem,
 )
 from featurestore.corpora.windows import Event, cut_windows
+from featurestore.document_reading import parse_json
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.labels import join_labels
 
@@ -236,7 +236,7 @@ def _recording(
     line: str, task: Detection, where: str, renamed: dict[str, int]
 ) -> tuple[str, float, list[Event]]:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         file, length_s = str(entry["path"]), float(entry["length"])
         marks = [(float(a["st"]), float(a["ed"]), str(a["label"])) for a in list(entry["annotations"])]
         if not file.strip() or not 0 <= length_s <= LONGEST_S:

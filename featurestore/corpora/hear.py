@@ -5,7 +5,6 @@ Scene tasks give one row per clip, event tasks one row per event or, with a wind
 
 from __future__ import annotations
 
-import json
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.folder import part_of
 from featurestore.corpora.tables import count, look_up, read_text_table
 from featurestore.corpora.windows import Event, cut_windows
+from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.labels import join_labels
 from featurestore.sound import SoundError, read_header
@@ -167,11 +167,9 @@ def _vocabulary_notes(root: Path, rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file; expected it in a HEAR task folder") from None
-    except ValueError as error:
-        raise ManifestError(f"{path}: not readable as JSON ({error})") from None
+        content: Any = read_json_document(path)
+    except DocumentError as error:
+        raise ManifestError(f"{path}: {error}; expected it in a HEAR task folder") from None
     if not isinstance(content, dict):
         raise ManifestError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.decoding import parsed_json
+from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.base import Format, Selection
 from featurestore.exchange.registry import get_format
@@ -166,8 +166,8 @@ def _check_replaceable(target: Path, kind: Format, overwrite: bool) -> None:
 
 def _is_export(folder: Path) -> bool:
     try:
-        found = parsed_json((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json_document(folder / MARKER)
+    except DocumentError:
         return not any(folder.iterdir())
     return isinstance(found, dict) and found.get("format") == MARKER_FORMAT
 

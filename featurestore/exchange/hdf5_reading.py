@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featurestore.decoding import parsed_json
+from featurestore.document_reading import parse_json
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.exchange.base import ReadOptions, Source, block_rows, slices
 from featurestore.fingerprint import canonical_json
@@ -230,7 +230,7 @@ class _Key:
         if text is None:
             return None
         try:
-            value = parsed_json(text)
+            value = parse_json(text)
             canonical_json(value)
         except (ValueError, TypeError) as error:
             raise CorruptData(f"{self.where}: attribute {name} is not JSON ({_one_line(error)})") from error
@@ -311,7 +311,7 @@ class _Key:
         if ordered is None:
             return list(group)
         try:
-            return [link_name(str(c)) for c in parsed_json(ordered)]
+            return [link_name(str(c)) for c in parse_json(ordered)]
         except (ValueError, TypeError) as error:
             raise CorruptData(f"{self.where}/manifest: attribute columns is not a JSON list") from error
 

@@ -92,7 +92,7 @@ def drawing(font_type: str) -> Iterator[None]:
     except ImportError as error:
         raise DependencyMissing(
             "the report's figures need matplotlib, which is not installed; "
-            "install it with: pip install 'featurestore-audio[report]'"
+            "install it again: pip install featurestore-audio"
         ) from error
     # All but the backend, which figures of ours do not use; asking for it would choose one.
     defaults = {name: rcParamsDefault[name] for name in rcParamsDefault if name != "backend"}

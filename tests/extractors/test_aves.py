@@ -213,7 +213,9 @@ class Malicious:
 
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     folder = save_aves(tmp_path / "m")
-    torch.save({"x": Malicious(tmp_path / "ran")}, folder / "aves-tiny.torchaudio.pt")
+    torch.save(
+        {"x": Malicious(tmp_path / "ran"), "y": torch.zeros(20_000)}, folder / "aves-tiny.torchaudio.pt"
+    )
     with pytest.raises(ModelError, match="cannot be loaded"):
         find_model(str(folder)).load("cpu", "fp32")
     assert not (tmp_path / "ran").exists()

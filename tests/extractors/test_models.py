@@ -193,7 +193,7 @@ def test_weights_published_as_pytorch_model_bin_give_the_same_features(tmp_path:
 def test_a_pytorch_model_bin_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     folder = save_ssl(tmp_path / "m", "hubert", "base")
     (folder / "model.safetensors").unlink()
-    torch.save({"x": Malicious(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    torch.save({"x": Malicious(tmp_path / "ran"), "y": torch.zeros(20_000)}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot be loaded"):
         find_model(str(folder), allow_pickle=True).load("cpu", "fp32")
     assert not (tmp_path / "ran").exists()

@@ -86,7 +86,7 @@ def test_what_is_no_table_is_said_in_one_clause(tmp_path: Path, content: bytes, 
 def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a\n")
     for path, said in (
-        (tmp_path, "is a directory"),
+        (tmp_path, "expected a file, this is a folder"),
         (tmp_path / "no", "no such file"),
         (tmp_path / "file/x", "not a dir"),
     ):

@@ -49,7 +49,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                         "layer": layer,
                         "layers": str(layer),
                         "combine": "each",
-                        "layer_weights": "",
+                        **dict.fromkeys(("layer_weights", "data", "clips"), ""),
                         **dict.fromkeys(results.OWN_MEASURES, float("nan")),
                         "classifier": "mlp",
                         "split": "group",

@@ -260,7 +260,7 @@ def test_folder_without_results_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     write_results(tmp_path)
     (tmp_path / RUN_NAME).write_text("{")
-    with pytest.raises(CorruptData, match=r"_run.json: cannot be read \(Expecting property name"):
+    with pytest.raises(CorruptData, match=r"_run.json: cannot be read \(no JSON: Expecting property name"):
         load_report_data(tmp_path)
 
 

@@ -24,6 +24,7 @@ from probes.selection import summarise
 def fit(layer: int, hparams: str, seed: int, val: float, test: float) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(COLUMNS, 0)
     text = {"model": "m", "dataset": "d", "label": "l", "classifier": "mlp", "split": "random"}
+    text |= dict.fromkeys(("layer_weights", "data", "clips"), "")
     row.update(
         text,
         layer=layer,
@@ -65,7 +66,7 @@ def test_settings_and_layer_are_chosen_on_validation_and_ties_go_to_the_lower_la
 
 
 def test_the_table_does_not_depend_on_the_order_of_tasks(tmp_path: Path) -> None:
-    rows = [fit(k, "a", s, 0.5, 0.5) for k in range(3) for s in range(2)]
+    rows = [fit(k, "{}", s, 0.5, 0.5) for k in range(3) for s in range(2)]
     empty = pd.DataFrame(columns=["fingerprint", "utterance_id", "group", "target", "prediction"])
     tables = []
     for name, order in (("a", range(6)), ("b", (5, 2, 0, 4, 1, 3))):
@@ -79,7 +80,7 @@ def test_the_table_does_not_depend_on_the_order_of_tasks(tmp_path: Path) -> None
 
 def test_predictions_of_a_fit_in_two_tasks_are_read_once(tmp_path: Path) -> None:
     prepare(tmp_path)
-    a, b = fit(0, "a", 0, 0.5, 0.5), fit(1, "a", 0, 0.5, 0.5)
+    a, b = fit(0, "{}", 0, 0.5, 0.5), fit(1, "{}", 0, 0.5, 0.5)
     for name, day, rows, guess in (("x", "02", [a], "late"), ("y", "01", [a, b], "early")):
         said = [
             {"fingerprint": r["fingerprint"], "utterance_id": "u", "group": "", "target": "t"} for r in rows
@@ -88,7 +89,7 @@ def test_predictions_of_a_fit_in_two_tasks_are_read_once(tmp_path: Path) -> None
         write_task(tmp_path, name, [{**r, "finished_at": f"2026-01-{day}"} for r in rows], predictions)
     table = consolidate(tmp_path)
     found = read_predictions(tmp_path, table).set_index("fingerprint")["prediction"]
-    assert found.to_dict() == {"0/a/0": "late", "1/a/0": "early"}
+    assert found.to_dict() == {"0/{}/0": "late", "1/{}/0": "early"}
     assert len(found) == 2
     assert read_confusion(tmp_path, table)["count"].tolist() == [1, 1]
 

@@ -134,5 +134,5 @@ def test_several_tasks_need_a_name(tmp_path: Path, make) -> None:
 def test_broken_json_is_named(make) -> None:
     root = make("a-v1", SCENE, [])
     (root / "train.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"train.json: not readable as JSON"):
+    with pytest.raises(ManifestError, match=r"train.json: no JSON: Expecting property name"):
         HEAR.read(root)
