@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from featurestore.encoded import chunk_of, chunks_of, document_of, set_chunk
+from featurestore.encoded import array_in, chunk_of, chunks_of, document_of, set_chunk
 
 ROW_ARRAYS: dict[str, tuple[str, Any]] = {
     "utterance_id": ("string", ""),
@@ -60,15 +61,13 @@ def entry_name(array: str, index: int | str) -> str:
 
 def column_document(array: str, n_rows: int) -> bytes:
     """``zarr.json`` of one of `ROW_TYPES`."""
-    store = MemoryStore()
-    _column(store, array, n_rows)
-    return document_of(store)
+    return document_of(_column(array, n_rows).store)
 
 
 def encode_column(array: str, values: np.ndarray) -> dict[str, bytes]:
     """The objects of a whole column `[n_rows]`, by name below the key; none where all is fill value."""
     store = MemoryStore()
-    _column(store, array, len(values))[:] = values
+    array_in(store, _column(array, len(values)))[:] = values
     return {f"{array}/{name}": data for name, data in chunks_of(store).items()}
 
 
@@ -80,7 +79,7 @@ def column_objects(array: str, n_rows: int) -> list[str]:
 def empty_object(array: str) -> bytes:
     """An object of a column in which every row has the fill value."""
     store = MemoryStore()
-    _column(store, array, ROWS_PER_CHUNK, write_empty=True)[:] = ROW_TYPES[array][1]
+    array_in(store, _column(array, ROWS_PER_CHUNK, write_empty=True))[:] = ROW_TYPES[array][1]
     return chunk_of(store, "c/0")
 
 
@@ -91,7 +90,7 @@ def decode_column(array: str, n_rows: int, objects: Mapping[str, bytes]) -> np.n
         ValueError: bytes do not match their checksum.
     """
     store = MemoryStore()
-    target = _column(store, array, n_rows)
+    target = array_in(store, _column(array, n_rows))
     for name, data in objects.items():
         set_chunk(store, name.removeprefix(f"{array}/"), data)
     values = np.asarray(target[:])
@@ -100,15 +99,13 @@ def decode_column(array: str, n_rows: int, objects: Mapping[str, bytes]) -> np.n
 
 def sealed_document(n_units: int) -> bytes:
     """``zarr.json`` of the sealed ledger."""
-    store = MemoryStore()
-    _sealed(store, n_units)
-    return document_of(store)
+    return document_of(_sealed(n_units).store)
 
 
 def encode_sealed(texts: Sequence[str]) -> dict[str, bytes]:
     """The sealed ledger of these records `[n_units]`, "" where a unit has none, by name below its array."""
     store = MemoryStore()
-    target = _sealed(store, len(texts))
+    target = array_in(store, _sealed(len(texts)))
     row = np.array(texts, dtype=object)
     for copy in range(SEALED_COPIES):
         target[copy, :] = row
@@ -124,7 +121,7 @@ def decode_sealed(copy: int, objects: Mapping[int, bytes]) -> list[str]:
     if not objects:
         return []
     store = MemoryStore()
-    target = _sealed(store, (max(objects) + 1) * UNITS_PER_OBJECT)
+    target = array_in(store, _sealed((max(objects) + 1) * UNITS_PER_OBJECT))
     for place, data in objects.items():
         set_chunk(store, f"c/{copy}/{place}", data)
     return [str(t) for t in np.asarray(target[copy, :])]
@@ -132,15 +129,13 @@ def decode_sealed(copy: int, objects: Mapping[int, bytes]) -> list[str]:
 
 def text_document(n_entries: int, *, compress: bool = True, dimension: str = "unit") -> bytes:
     """``zarr.json`` of an array of texts with one entry per chunk."""
-    store = MemoryStore()
-    _texts(store, n_entries, compress=compress, dimension=dimension)
-    return document_of(store)
+    return document_of(_texts(n_entries, compress=compress, dimension=dimension).store)
 
 
 def encode_text(value: str, *, compress: bool = True) -> bytes:
     """The chunk of an array of texts with one entry per chunk."""
     store = MemoryStore()
-    _texts(store, 1, compress=compress)[:] = np.array([value], dtype=object)
+    array_in(store, _texts(1, compress=compress))[:] = np.array([value], dtype=object)
     return chunk_of(store, "c/0")
 
 
@@ -151,30 +146,31 @@ def decode_text(data: bytes, *, compress: bool = True) -> str:
         ValueError: the bytes do not match their checksum.
     """
     store = MemoryStore()
-    target = _texts(store, 1, compress=compress)
+    target = array_in(store, _texts(1, compress=compress))
     set_chunk(store, "c/0", data)
     # Not target[0]: formatting a 0-d text array takes seconds per megabyte.
     return str(np.asarray(target[:])[0])
 
 
-def _column(store: MemoryStore, array: str, n_rows: int, *, write_empty: bool = False) -> zarr.Array[Any]:
+# Arrays that hold no values: what objects are encoded and decoded by.
+@lru_cache(maxsize=64)
+def _column(array: str, n_rows: int, *, write_empty: bool = False) -> zarr.Array[Any]:
     dtype, fill = ROW_TYPES[array]
     grid = _Grid((n_rows,), (ROWS_PER_OBJECT,), (ROWS_PER_CHUNK,), ("utterance",))
-    return _sharded(store, grid, dtype, fill, write_empty=write_empty)
+    return _sharded(grid, dtype, fill, write_empty=write_empty)
 
 
-def _sealed(store: MemoryStore, n_units: int) -> zarr.Array[Any]:
+@lru_cache(maxsize=16)
+def _sealed(n_units: int) -> zarr.Array[Any]:
     shape = (SEALED_COPIES, n_units)
     grid = _Grid(shape, (1, UNITS_PER_OBJECT), (1, UNITS_PER_CHUNK), ("copy", "unit"))
-    return _sharded(store, grid, "string", "")
+    return _sharded(grid, "string", "")
 
 
-def _sharded(
-    store: MemoryStore, grid: _Grid, dtype: str, fill: Any, *, write_empty: bool = False
-) -> zarr.Array[Any]:
+def _sharded(grid: _Grid, dtype: str, fill: Any, *, write_empty: bool = False) -> zarr.Array[Any]:
     text = dtype == "string"
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=grid.shape,
         chunks=grid.shard,
         dtype=str if text else dtype,
@@ -191,9 +187,10 @@ def _sharded(
     )
 
 
-def _texts(store: MemoryStore, n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
+@lru_cache(maxsize=16)
+def _texts(n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=(n_entries,),
         chunks=(1,),
         dtype=str,

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
 from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, StorePath
 
 
-def document_of(store: MemoryStore) -> bytes:
-    """``zarr.json`` of the node at the root of a store."""
+def array_in(store: MemoryStore, made: zarr.Array[Any]) -> zarr.Array[Any]:
+    """An array like `made`, which lies in a store of its own, at the root of another store.
+
+    To make one with Zarr takes as long as to encode a small chunk, and a ledger has thousands of these.
+    """
+    like = made.async_array
+    return zarr.Array(zarr.AsyncArray(like.metadata, StorePath(store), like.config))
+
+
+def document_of(store: Store) -> bytes:
+    """``zarr.json`` of the node at the root of a store in memory."""
+    assert isinstance(store, MemoryStore)
     return chunk_of(store, "zarr.json")
 
 

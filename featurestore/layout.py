@@ -13,6 +13,7 @@ and a write is one atomic operation on any backend.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ import zarr
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import MemoryStore
 
-from featurestore.encoded import chunk_of, chunks_of, document_of, set_chunk
+from featurestore.encoded import array_in, chunk_of, chunks_of, document_of, set_chunk
 from featurestore.errors import ConfigError
 
 FORMAT_VERSION = 1
@@ -125,9 +126,7 @@ def frames_chunk(layer: int, unit: int) -> str:
 
 def frames_document(shape: FrameShape, n_units: int) -> bytes:
     """``zarr.json`` of a frame array of `n_units` units."""
-    store = MemoryStore()
-    _create_frames(store, shape, n_units)
-    return document_of(store)
+    return document_of(_frames(shape, n_units).store)
 
 
 def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
@@ -141,7 +140,7 @@ def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
     if shape.dtype == "float16":
         values = to_half(values)
     store = MemoryStore()
-    array = _create_frames(store, shape, 1)
+    array = array_in(store, _frames(shape, 1))
     if len(values):
         array[: len(values)] = values
     # A unit without a frame (all clips failed): one explicit chunk, so that there is an object to record.
@@ -157,7 +156,7 @@ def decode_frames(shape: FrameShape, data: bytes) -> np.ndarray:
         ValueError: the bytes do not match their checksums.
     """
     store = MemoryStore()
-    array = _create_frames(store, shape, 1)
+    array = array_in(store, _frames(shape, 1))
     set_chunk(store, "c/0/0", data)
     return np.asarray(array[:])
 
@@ -187,9 +186,7 @@ def group_document(attributes: dict[str, Any]) -> bytes:
 
 def layer_document(shape: LayerShape, n_rows: int) -> bytes:
     """``zarr.json`` of a layer array with `n_rows` rows."""
-    store = MemoryStore()
-    _create_layer(store, shape, n_rows)
-    return document_of(store)
+    return document_of(_layer(shape, n_rows).store)
 
 
 def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
@@ -204,7 +201,7 @@ def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
     """
     values = checked_values(shape, values)
     store = MemoryStore()
-    array = _create_layer(store, shape, shape.unit_rows)
+    array = array_in(store, _layer(shape, shape.unit_rows))
     array[: len(values)] = values
     return chunk_of(store, "c/0/0/0")
 
@@ -230,7 +227,7 @@ def decode_layer(shape: LayerShape, data: bytes) -> np.ndarray:
         ValueError: the bytes do not match their checksums.
     """
     store = MemoryStore()
-    array = _create_layer(store, shape, shape.unit_rows)
+    array = array_in(store, _layer(shape, shape.unit_rows))
     set_chunk(store, "c/0/0/0", data)
     return np.asarray(array[:])
 
@@ -251,11 +248,13 @@ def to_half(values: np.ndarray) -> np.ndarray:
     return half
 
 
-def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
+# Arrays that hold no values: what shards are encoded and decoded by.
+@lru_cache(maxsize=16)
+def _layer(shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
     row = (shape.n_functionals, shape.n_features)
     itemsize = np.dtype(shape.dtype).itemsize if shape.codec == "small" else None
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=(n_rows, *row),
         # The shard is the outer chunk of the grid; inner chunks carry the checksum that readers check.
         chunks=(shape.unit_rows, *row),
@@ -269,9 +268,10 @@ def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Ar
     )
 
 
-def _create_frames(store: MemoryStore, shape: FrameShape, n_units: int) -> zarr.Array[Any]:
+@lru_cache(maxsize=16)
+def _frames(shape: FrameShape, n_units: int) -> zarr.Array[Any]:
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=(n_units * shape.unit_frames, shape.n_features),
         chunks=(shape.unit_frames, shape.n_features),
         dtype=shape.dtype,
