@@ -67,7 +67,7 @@ def column_document(array: str, n_rows: int) -> bytes:
 def encode_column(array: str, values: np.ndarray) -> dict[str, bytes]:
     """The objects of a whole column `[n_rows]`, by name below the key; none where all is fill value."""
     store = MemoryStore()
-    array_in(store, _column(array, len(values)))[:] = values
+    array_in(store, _column(array, len(values)), write_empty=False)[:] = values
     return {f"{array}/{name}": data for name, data in chunks_of(store).items()}
 
 
@@ -79,7 +79,7 @@ def column_objects(array: str, n_rows: int) -> list[str]:
 def empty_object(array: str) -> bytes:
     """An object of a column in which every row has the fill value."""
     store = MemoryStore()
-    array_in(store, _column(array, ROWS_PER_CHUNK, write_empty=True))[:] = ROW_TYPES[array][1]
+    array_in(store, _column(array, ROWS_PER_CHUNK))[:] = ROW_TYPES[array][1]
     return chunk_of(store, "c/0")
 
 
@@ -105,7 +105,7 @@ def sealed_document(n_units: int) -> bytes:
 def encode_sealed(texts: Sequence[str]) -> dict[str, bytes]:
     """The sealed ledger of these records `[n_units]`, "" where a unit has none, by name below its array."""
     store = MemoryStore()
-    target = array_in(store, _sealed(len(texts)))
+    target = array_in(store, _sealed(len(texts)), write_empty=False)
     row = np.array(texts, dtype=object)
     for copy in range(SEALED_COPIES):
         target[copy, :] = row
@@ -154,10 +154,10 @@ def decode_text(data: bytes, *, compress: bool = True) -> str:
 
 # Arrays that hold no values: what objects are encoded and decoded by.
 @lru_cache(maxsize=64)
-def _column(array: str, n_rows: int, *, write_empty: bool = False) -> zarr.Array[Any]:
+def _column(array: str, n_rows: int) -> zarr.Array[Any]:
     dtype, fill = ROW_TYPES[array]
     grid = _Grid((n_rows,), (ROWS_PER_OBJECT,), (ROWS_PER_CHUNK,), ("utterance",))
-    return _sharded(grid, dtype, fill, write_empty=write_empty)
+    return _sharded(grid, dtype, fill)
 
 
 @lru_cache(maxsize=16)
@@ -167,7 +167,7 @@ def _sealed(n_units: int) -> zarr.Array[Any]:
     return _sharded(grid, "string", "")
 
 
-def _sharded(grid: _Grid, dtype: str, fill: Any, *, write_empty: bool = False) -> zarr.Array[Any]:
+def _sharded(grid: _Grid, dtype: str, fill: Any) -> zarr.Array[Any]:
     text = dtype == "string"
     return zarr.create_array(
         MemoryStore(),
@@ -183,7 +183,6 @@ def _sharded(grid: _Grid, dtype: str, fill: Any, *, write_empty: bool = False) -
         filters=None,
         compressors=None,
         dimension_names=grid.dimensions,
-        config={"write_empty_chunks": write_empty},
     )
 
 
@@ -199,5 +198,4 @@ def _texts(n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.A
         filters=None,
         compressors=list(_VALUE_CODECS) if compress else [Crc32cCodec()],
         dimension_names=(dimension,) if n_entries != 1 else None,
-        config={"write_empty_chunks": True},
     )

@@ -264,7 +264,6 @@ def _layer(shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
         filters=None,
         compressors=[Crc32cCodec()] if shape.codec == "raw" else None,
         dimension_names=("utterance", "functional", "feature"),
-        config={"write_empty_chunks": True},
     )
 
 
@@ -280,7 +279,6 @@ def _frames(shape: FrameShape, n_units: int) -> zarr.Array[Any]:
         filters=None,
         compressors=None,
         dimension_names=("frame", "feature"),
-        config={"write_empty_chunks": True},
     )
 
 
