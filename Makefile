@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo_out
+# Tests run side by side, a file at a time, in a process for each core; each computes with one thread.
+TEST_PROCESSES ?= -n logical --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test check install clean
 
@@ -10,7 +12,7 @@ demo: install
 	$(BIN)/fs demo --out $(DEMO_OUT)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TEST_PROCESSES)
 
 check: install
 	$(BIN)/ruff check .

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,14 @@ def _from_files(
 
 def _is_named(name: str) -> bool:
     """Whether a built-in or registered extractor is called so."""
-    return name in BUILT_IN or bool(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    return name in BUILT_IN or bool(_registered(tuple(sys.path)).select(name=name))
+
+
+# Looks into every installed package. The path names what can be found, so that a package installed meanwhile
+# by another path is seen.
+@lru_cache(maxsize=4)
+def _registered(_path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 def _factory(name: str) -> Callable[[str | None], Any] | None:
@@ -130,7 +139,7 @@ def _factory(name: str) -> Callable[[str | None], Any] | None:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+    for point in _registered(tuple(sys.path)).select(name=name):
         try:
             return point.load()  # type: ignore[no-any-return]
         except Exception as error:  # whatever the other package's code raises

@@ -12,9 +12,11 @@ inner chunks behind the end are not stored.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from featurestore.decoding import (
     texts_in,
     without_checksum,
 )
-from featurestore.encoded import chunk_of, chunks_of, document_of
+from featurestore.encoded import array_in, chunk_of, chunks_of, document_of
 
 LEDGER_ARRAY = "ledger"
 ROW_ARRAYS: dict[str, tuple[str, Any]] = {
@@ -85,15 +87,13 @@ def entry_number(name: str) -> int | None:
 
 def column_document(array: str, n_rows: int) -> bytes:
     """``zarr.json`` of one of `ROW_TYPES`."""
-    store = MemoryStore()
-    _column(store, array, n_rows)
-    return document_of(store)
+    return document_of(_column(array, n_rows).store)
 
 
 def encode_column(array: str, values: np.ndarray) -> dict[str, bytes]:
     """The objects of a whole column `[n_rows]`, by name below the key; none where all is fill value."""
     store = MemoryStore()
-    _column(store, array, len(values))[:] = values
+    array_in(store, _column(array, len(values)), write_empty=False)[:] = values
     return {f"{array}/{name}": data for name, data in chunks_of(store).items()}
 
 
@@ -105,7 +105,7 @@ def column_objects(array: str, n_rows: int) -> list[str]:
 def empty_object(array: str) -> bytes:
     """An object of a column in which every row has the fill value."""
     store = MemoryStore()
-    _column(store, array, ROWS_PER_CHUNK, write_empty=True)[:] = ROW_TYPES[array][1]
+    array_in(store, _column(array, ROWS_PER_CHUNK))[:] = ROW_TYPES[array][1]
     return chunk_of(store, "c/0")
 
 
@@ -156,15 +156,13 @@ def _filled(array: str, n_rows: int) -> np.ndarray:
 
 def sealed_document(n_units: int) -> bytes:
     """``zarr.json`` of the sealed ledger."""
-    store = MemoryStore()
-    _sealed(store, n_units)
-    return document_of(store)
+    return document_of(_sealed(n_units).store)
 
 
 def encode_sealed(texts: Sequence[str]) -> dict[str, bytes]:
     """The sealed ledger of these records `[n_units]`, "" where a unit has none, by name below its array."""
     store = MemoryStore()
-    target = _sealed(store, len(texts))
+    target = array_in(store, _sealed(len(texts)), write_empty=False)
     row = np.array(texts, dtype=object)
     for copy in range(SEALED_COPIES):
         target[copy, :] = row
@@ -218,15 +216,17 @@ def text_document(
     attributes: dict[str, Any] | None = None,
 ) -> bytes:
     """``zarr.json`` of an array of texts with one entry per chunk."""
-    store = MemoryStore()
-    _texts(store, n_entries, compress=compress, dimension=dimension).update_attributes(attributes or {})
-    return document_of(store)
+    document = document_of(_texts(n_entries, compress=compress, dimension=dimension).store)
+    if not attributes:
+        return document
+    # Not by Zarr, which would change those of the array that all documents are made by.
+    return json.dumps(json.loads(document) | {"attributes": attributes}, indent=2).encode()
 
 
 def encode_text(value: str, *, compress: bool = True) -> bytes:
     """The chunk of an array of texts with one entry per chunk."""
     store = MemoryStore()
-    _texts(store, 1, compress=compress)[:] = np.array([value], dtype=object)
+    array_in(store, _texts(1, compress=compress))[:] = np.array([value], dtype=object)
     return chunk_of(store, "c/0")
 
 
@@ -242,24 +242,25 @@ def decode_text(data: bytes, *, compress: bool = True) -> str:
     return str(texts_in(content, 1)[0])
 
 
-def _column(store: MemoryStore, array: str, n_rows: int, *, write_empty: bool = False) -> zarr.Array[Any]:
+# Arrays that hold no values: what objects are encoded and decoded by.
+@lru_cache(maxsize=64)
+def _column(array: str, n_rows: int) -> zarr.Array[Any]:
     dtype, fill = ROW_TYPES[array]
     grid = _Grid((n_rows,), (ROWS_PER_OBJECT,), (ROWS_PER_CHUNK,), ("utterance",))
-    return _sharded(store, grid, dtype, fill, write_empty=write_empty)
+    return _sharded(grid, dtype, fill)
 
 
-def _sealed(store: MemoryStore, n_units: int) -> zarr.Array[Any]:
+@lru_cache(maxsize=16)
+def _sealed(n_units: int) -> zarr.Array[Any]:
     shape = (SEALED_COPIES, n_units)
     grid = _Grid(shape, (1, UNITS_PER_OBJECT), (1, UNITS_PER_CHUNK), ("copy", "unit"))
-    return _sharded(store, grid, "string", "")
+    return _sharded(grid, "string", "")
 
 
-def _sharded(
-    store: MemoryStore, grid: _Grid, dtype: str, fill: Any, *, write_empty: bool = False
-) -> zarr.Array[Any]:
+def _sharded(grid: _Grid, dtype: str, fill: Any) -> zarr.Array[Any]:
     text = dtype == "string"
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=grid.shape,
         chunks=grid.shard,
         dtype=str if text else dtype,
@@ -272,13 +273,13 @@ def _sharded(
         filters=None,
         compressors=None,
         dimension_names=grid.dimensions,
-        config={"write_empty_chunks": write_empty},
     )
 
 
-def _texts(store: MemoryStore, n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
+@lru_cache(maxsize=16)
+def _texts(n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=(n_entries,),
         chunks=(1,),
         dtype=str,
@@ -287,5 +288,4 @@ def _texts(store: MemoryStore, n_entries: int, *, compress: bool, dimension: str
         filters=None,
         compressors=list(_VALUE_CODECS) if compress else [Crc32cCodec()],
         dimension_names=(dimension,) if n_entries != 1 else None,
-        config={"write_empty_chunks": True},
     )

@@ -13,6 +13,7 @@ and a write is one atomic operation on any backend.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.storage import MemoryStore
 
 from featurestore.decoding import check_shard
-from featurestore.encoded import chunk_of, chunks_of, document_of, set_chunk
+from featurestore.encoded import array_in, chunk_of, chunks_of, document_of, set_chunk
 from featurestore.errors import ConfigError
 
 FORMAT_VERSION = 1
@@ -131,9 +132,7 @@ def frames_chunk(layer: int, unit: int) -> str:
 
 def frames_document(shape: FrameShape, n_units: int) -> bytes:
     """``zarr.json`` of a frame array of `n_units` units."""
-    store = MemoryStore()
-    _create_frames(store, shape, n_units)
-    return document_of(store)
+    return document_of(_frames(shape, n_units).store)
 
 
 def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
@@ -147,7 +146,7 @@ def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
     if shape.dtype == "float16":
         values = to_half(values)
     store = MemoryStore()
-    array = _create_frames(store, shape, 1)
+    array = array_in(store, _frames(shape, 1))
     if len(values):
         array[: len(values)] = values
     # A unit without a frame (all clips failed): one explicit chunk, so that there is an object to record.
@@ -165,7 +164,7 @@ def decode_frames(shape: FrameShape, data: bytes) -> np.ndarray:
     row_bytes = shape.n_features * np.dtype(shape.dtype).itemsize
     check_shard(data, shape.n_chunks, shape.chunk_frames * row_bytes)
     store = MemoryStore()
-    array = _create_frames(store, shape, 1)
+    array = array_in(store, _frames(shape, 1))
     set_chunk(store, "c/0/0", data)
     return np.asarray(array[:])
 
@@ -195,9 +194,7 @@ def group_document(attributes: dict[str, Any]) -> bytes:
 
 def layer_document(shape: LayerShape, n_rows: int) -> bytes:
     """``zarr.json`` of a layer array with `n_rows` rows."""
-    store = MemoryStore()
-    _create_layer(store, shape, n_rows)
-    return document_of(store)
+    return document_of(_layer(shape, n_rows).store)
 
 
 def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
@@ -212,7 +209,7 @@ def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
     """
     values = checked_values(shape, values)
     store = MemoryStore()
-    array = _create_layer(store, shape, shape.unit_rows)
+    array = array_in(store, _layer(shape, shape.unit_rows))
     array[: len(values)] = values
     return chunk_of(store, "c/0/0/0")
 
@@ -240,7 +237,7 @@ def decode_layer(shape: LayerShape, data: bytes) -> np.ndarray:
     rows = shape.chunk_rows if shape.n_chunks else shape.unit_rows
     check_shard(data, shape.n_chunks, rows * shape.row_bytes, compressed=shape.codec == "small")
     store = MemoryStore()
-    array = _create_layer(store, shape, shape.unit_rows)
+    array = array_in(store, _layer(shape, shape.unit_rows))
     set_chunk(store, "c/0/0/0", data)
     return np.asarray(array[:])
 
@@ -261,11 +258,13 @@ def to_half(values: np.ndarray) -> np.ndarray:
     return half
 
 
-def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
+# Arrays that hold no values: what shards are encoded and decoded by.
+@lru_cache(maxsize=16)
+def _layer(shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
     row = (shape.n_functionals, shape.n_features)
     itemsize = np.dtype(shape.dtype).itemsize if shape.codec == "small" else None
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=(n_rows, *row),
         # The shard is the outer chunk of the grid; inner chunks carry the checksum that readers check.
         chunks=(shape.unit_rows, *row),
@@ -275,13 +274,13 @@ def _create_layer(store: MemoryStore, shape: LayerShape, n_rows: int) -> zarr.Ar
         filters=None,
         compressors=[Crc32cCodec()] if shape.codec == "raw" else None,
         dimension_names=("utterance", "functional", "feature"),
-        config={"write_empty_chunks": True},
     )
 
 
-def _create_frames(store: MemoryStore, shape: FrameShape, n_units: int) -> zarr.Array[Any]:
+@lru_cache(maxsize=16)
+def _frames(shape: FrameShape, n_units: int) -> zarr.Array[Any]:
     return zarr.create_array(
-        store,
+        MemoryStore(),
         shape=(n_units * shape.unit_frames, shape.n_features),
         chunks=(shape.unit_frames, shape.n_features),
         dtype=shape.dtype,
@@ -290,7 +289,6 @@ def _create_frames(store: MemoryStore, shape: FrameShape, n_units: int) -> zarr.
         filters=None,
         compressors=None,
         dimension_names=("frame", "feature"),
-        config={"write_empty_chunks": True},
     )
 
 

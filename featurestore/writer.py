@@ -6,9 +6,11 @@ import dataclasses
 import datetime
 import platform
 import socket
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -584,12 +586,16 @@ def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> None:
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Installed versions of these packages, with Python's and the platform's."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    return found | {name: version for name in names if (version := _installed(name, tuple(sys.path)))}
+
+
+@lru_cache(maxsize=256)
+def _installed(name: str, _path: tuple[str, ...]) -> str:
+    """Version of a package, "" where it is not installed; reading it takes milliseconds."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

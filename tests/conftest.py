@@ -9,15 +9,23 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# Tests kill processes and never the machine: what is written needs not be on disk, where waiting for it would
+# take most of their time. Those that are about a disk that refuses set what `fsync` does themselves.
+os.fsync = lambda descriptor: None
 
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 SAMPLE_RATE_HZ = 16_000
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore import open_store
+from featurestore import columns, open_store
 from featurestore.calls import Call
 from featurestore.errors import CorruptData, StoreError
 from featurestore.history import record_call
@@ -204,6 +204,7 @@ def test_each_record_is_taken_from_the_copy_in_which_it_is_sound(
     """Damage in one place of one copy and in another of the other loses nothing."""
     monkeypatch.setattr("featurestore.columns.UNITS_PER_CHUNK", 1)
     monkeypatch.setattr("featurestore.columns.UNITS_PER_OBJECT", 2)
+    monkeypatch.setattr("featurestore.columns._sealed", columns._sealed.__wrapped__)
     store = MemoryStorage(str(tmp_path))
     opened(store)
     wanted, records = numbers(store), read_ledger(store, KEY)

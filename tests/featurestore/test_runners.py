@@ -92,22 +92,29 @@ def test_a_users_mistake_stays_one(runner: Runner) -> None:
 
 
 def test_leaving_early_cancels_the_rest(runner: Runner, tmp_path: Path) -> None:
+    n_tasks = 200
+
     def touch(task: int) -> int:
         (tmp_path / str(task)).touch()
         time.sleep(0.1)
         return task
 
     def stop_after_one() -> None:
-        for _ in runner.map_unordered(touch, range(60)):
+        for _ in runner.map_unordered(touch, range(n_tasks)):
             raise KeyboardInterrupt
+
+    def n_begun() -> int:
+        return len(list(tmp_path.iterdir()))
 
     with pytest.raises(KeyboardInterrupt):
         stop_after_one()
-    time.sleep(0.5)
-    seen = len(list(tmp_path.iterdir()))
-    assert 1 <= seen < 30
-    time.sleep(0.5)
-    assert len(list(tmp_path.iterdir())) == seen
+    # A busy scheduler takes its time to hear of it: until none began for a while.
+    seen, until = -1, time.monotonic() + 30
+    while seen != n_begun() and time.monotonic() < until:
+        seen = n_begun()
+        time.sleep(0.5)
+    assert 1 <= seen < n_tasks / 2
+    assert n_begun() == seen
 
 
 def test_a_lost_workers_task_is_run_again(local: DaskRunner, tmp_path: Path) -> None:

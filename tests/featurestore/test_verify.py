@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from featurestore import layout, open_store
+from featurestore import layout, open_store, verify
 from featurestore.claims import Claims
 from featurestore.errors import CorruptData
 from featurestore.key_report import Finding
@@ -23,6 +23,12 @@ from tests.featurestore.scenario import (
     values_of,
     write,
 )
+
+
+@pytest.fixture(autouse=True)
+def _looks_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody writes beside these tests: what was damaged at the first look stays so."""
+    monkeypatch.setattr(verify, "LOOK_AGAIN_S", 0.005)
 
 
 def damage(storage: Storage, **options: bool) -> list[Finding]:
