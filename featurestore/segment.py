@@ -13,6 +13,7 @@ import numpy as np
 
 from featurestore.containers import missing_part
 from featurestore.places import stamp_of
+from featurestore.printable import counted
 from featurestore.sound import Agreement, SoundError, open_sound, read_mono
 
 # Why a clip could not be used; its text becomes the row's status in the store.
@@ -108,7 +109,7 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
         if frames == 0:
             raise AudioError(missing_part(path, 0) or "no samples in the file")
         if channel is not None and channel >= file.channels:
-            raise AudioError(f"has {file.channels} channels, none numbered {channel}")
+            raise AudioError(f"has {counted(file.channels, 'channel')}, none numbered {channel}")
         first = 0 if math.isnan(start_s) else round(start_s * rate)
         last = _last_sample(path, frames, rate, start_s, end_s)
         if last <= first:

@@ -46,7 +46,7 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     done = summary.n_embedded
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
-        f"{summary.key}: {done - len(summary.failed)} clips embedded, {len(summary.failed)} failed{skipped}; "
+        f"{summary.key}: {counted(done - len(summary.failed), 'clip')} embedded, {len(summary.failed)} failed{skipped}; "
         f"layers {format_layers(summary.layers)}",
     )
     if done:
@@ -201,12 +201,12 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
     """What a manifest holds, what was changed or left out, and what its groups are."""
     screen = console()
     labels = [c for c in found.table.columns if c not in CONTRACT_COLUMNS]
-    screen.print(f"{out}: {len(found.table)} utterances, labels {', '.join(labels) or 'none'}")
+    screen.print(f"{out}: {counted(len(found.table), 'utterance')}, labels {', '.join(labels) or 'none'}")
     screen.print(f"group: {found.group or 'none'}")
     if found.missing:
         screen.print(
             f"missing: {len(found.missing)} audio files (first {found.missing[0]!r}), "
-            f"{found.n_rows_lost} rows left out",
+            f"{counted(found.n_rows_lost, 'row')} left out",
         )
     for note in found.notes:
         screen.print(f"note: {note}")
@@ -414,7 +414,7 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
             done = copy_key(store.storage, to, m, d, on_unit=step)
         pending = f", {done.n_pending} not extracted yet" if done.n_pending else ""
         console().print(
-            f"{done.key}: {done.n_copied} units copied, {done.n_present} were there{pending}; "
+            f"{done.key}: {counted(done.n_copied, 'unit')} copied, {done.n_present} were there{pending}; "
             f"{format_bytes(done.n_bytes)} written to {to.url}",
         )
 
@@ -454,7 +454,7 @@ def attach(url: str, manifest: Path, model: str | None, dataset: str | None, *, 
         labels = ", ".join(table.label_columns) or "none"
         # Nothing to compare with where the manifest before was damaged.
         changed = [] if done.changes is None else done.changes or ["nothing changed"]
-        said = "; ".join([f"labels {labels} attached to {done.n_rows} utterances", *changed])
+        said = "; ".join([f"labels {labels} attached to {counted(done.n_rows, 'utterance')}", *changed])
         console().print(f"{done.key}: {said}")
 
 
@@ -510,7 +510,7 @@ def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None = N
         table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
         write_manifest(table, grouped)
         n = counted(table["group"].nunique(), "group")
-        console().print(f"{grouped}: {len(table):,} utterances in {n}, copies together")
+        console().print(f"{grouped}: {counted(len(table), 'utterance')} in {n}, copies together")
     return report.n_faults == 0
 
 

@@ -158,7 +158,7 @@ def not_finite(m: Path) -> None:
         (no_audio, {"damaged-file": 1}, "cannot be decoded"),
         (missing, {"damaged-file": 1}, "no such file"),
         (beyond, {"past-end": 1}, "0.1 to 7.5 s in a file of"),
-        (no_channel, {"unreadable": 1}, "has 1 channels, none numbered 1"),
+        (no_channel, {"unreadable": 1}, "has 1 channel, none numbered 1"),
         (not_finite, {"unreadable": 1}, "NaN"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
