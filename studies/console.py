@@ -46,8 +46,8 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     done = summary.n_embedded
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
-        f"{summary.key}: {counted(done - len(summary.failed), 'clip')} embedded, {len(summary.failed)} failed{skipped}; "
-        f"layers {format_layers(summary.layers)}",
+        f"{summary.key}: {counted(done - len(summary.failed), 'clip')} embedded, {len(summary.failed)} failed"
+        f"{skipped}; layers {format_layers(summary.layers)}",
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
