@@ -97,9 +97,6 @@ class AvesSource:
             if not file.is_file():
                 raise ModelError(f"--model {spec}: {file.name} is missing; an export is both of its files")
         self._options = _hubert_options(read_json(config_file, spec), spec)
-        require_room(
-            least_parameters(self._options), None if seed is not None else [self._weights], f"--model {spec}"
-        )
         blocks, width = self._options["num_hidden_layers"], self._options["hidden_size"]
         facts = facts_for(stem, None, "hubert", n_layers=blocks + 1, n_features=width)
         name = path.resolve().name if path.is_dir() else stem
@@ -142,6 +139,8 @@ class AvesSource:
         """See `ModelSource.load`."""
         from transformers import HubertConfig, HubertModel
 
+        files = [self._weights] if self._seed is None else None
+        require_room(least_parameters(self._options), files, f"--model {self.spec}")
         # Without masking in training there is no `masked_spec_embed`, so that nothing at all may be missing.
         config = HubertConfig(**self._options, mask_time_prob=0.0, mask_feature_prob=0.0)
         if self._seed is None:

@@ -70,8 +70,6 @@ class TransformersSource:
             refuse_other_weights(folder, self._raw, spec)
         self._files = [] if seed is not None else weight_files(folder, spec, allow_pickle=allow_pickle)
         self._config, fields = self._describe()
-        files = self._files if seed is None else None
-        require_room(least_parameters(self._config.to_dict()), files, f"--model {spec}")
         cached = _CACHED.search(str(folder.absolute()))
         if model_id is None and cached:
             model_id = f"{cached[1]}/{cached[2]}"
@@ -101,6 +99,8 @@ class TransformersSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
+        files = self._files if self._seed is None else None
+        require_room(least_parameters(self._config.to_dict()), files, f"--model {self.spec}")
         if self._seed is None:
             model = self._load_weights()
         else:
