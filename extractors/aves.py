@@ -126,6 +126,7 @@ class AvesSource:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """See `ModelSource.fingerprint`."""
+        self._require_room()
         content: dict[str, Any] = {"family": "hubert", "config": dict(sorted(self._options.items()))}
         if self._seed is None:
             content["weights_sha256"] = hash_weights([self._weights])
@@ -139,8 +140,7 @@ class AvesSource:
         """See `ModelSource.load`."""
         from transformers import HubertConfig, HubertModel
 
-        files = [self._weights] if self._seed is None else None
-        require_room(least_parameters(self._options), files, f"--model {self.spec}")
+        self._require_room()
         # Without masking in training there is no `masked_spec_embed`, so that nothing at all may be missing.
         config = HubertConfig(**self._options, mask_time_prob=0.0, mask_feature_prob=0.0)
         if self._seed is None:
@@ -151,6 +151,10 @@ class AvesSource:
 
             model = random_model(config, self._seed)
         return find_family("hubert").build(model.eval(), {}, self.card, device, precision)
+
+    def _require_room(self) -> None:
+        files = [self._weights] if self._seed is None else None
+        require_room(least_parameters(self._options), files, f"--model {self.spec}")
 
     def _read_weights(self) -> dict[str, torch.Tensor]:
         import torch

@@ -78,6 +78,7 @@ class TransformersSource:
 
     def fingerprint(self) -> Mapping[str, Any]:
         """See `ModelSource.fingerprint`."""
+        self._require_room()
         full = self._config.to_dict()
         content: dict[str, Any] = {
             "family": self.card.family,
@@ -99,8 +100,7 @@ class TransformersSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
-        files = self._files if self._seed is None else None
-        require_room(least_parameters(self._config.to_dict()), files, f"--model {self.spec}")
+        self._require_room()
         if self._seed is None:
             model = self._load_weights()
         else:
@@ -108,6 +108,10 @@ class TransformersSource:
 
             model = random_model(self._config, self._seed)
         return self._family.build(model.eval(), self._preprocessor or {}, self.card, device, precision)
+
+    def _require_room(self) -> None:
+        files = self._files if self._seed is None else None
+        require_room(least_parameters(self._config.to_dict()), files, f"--model {self.spec}")
 
     def _load_weights(self) -> Any:
         import torch
