@@ -188,15 +188,20 @@ def _blosc_bytes(header: bytes, n_stored: int) -> int:
 
 
 def parsed_json(text: str | bytes) -> Any:
-    """A JSON value of standard JSON: without NaN and infinity.
+    """A JSON value of standard JSON: without NaN and infinity, and of texts that can be written.
 
     Raises:
         ValueError: it is none, or nested too deep.
     """
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    has_escapes = rb"\ud" in text.lower() if isinstance(text, bytes) else r"\ud" in text.lower()
+    if has_escapes:
+        # Half of a pair of escapes is no character. Other texts cannot hold one.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
 
 
 def _refuse(constant: str) -> None:
