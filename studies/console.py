@@ -418,9 +418,10 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
             f"{format_bytes(done.n_bytes)} written to {to.url}",
         )
 
-    keys = chosen_keys(store, model, dataset)
-    if failed := _each(store, keys, copy):
-        raise CorruptData(f"{counted(len(failed), 'key')} of {len(keys)} could not be copied, see above")
+    keys, left_out = _choose(store, model, dataset)
+    if failed := len(_each(store, keys, copy)) + len(left_out):
+        n_keys = len(keys) + len(left_out)
+        raise CorruptData(f"{counted(failed, 'key')} of {n_keys} could not be copied, see above")
 
 
 def remove_keys(url: str, model: str, dataset: str) -> None:
@@ -541,6 +542,13 @@ def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tu
         KeyNotFound: there is none.
         CorruptData: there is one, and it cannot be read.
     """
+    return _choose(store, model, dataset)[0]
+
+
+def _choose(
+    store: Store, model: str | None, dataset: str | None
+) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
+    """`chosen_keys`, and those that were named, with the reason."""
     from featurestore.key import find_keys
 
     keys, unreadable = find_keys(store.storage)
@@ -550,7 +558,7 @@ def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tu
     if len(left_out) == len(chosen):
         raise CorruptData(next(iter(left_out.values())))
     print_left_out(left_out)
-    return [name for name in chosen if name not in left_out]
+    return [name for name in chosen if name not in left_out], left_out
 
 
 def _of(
