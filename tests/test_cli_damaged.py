@@ -1,7 +1,8 @@
-"""A key that cannot be read, as a user meets it: it is named, the others are worked on, and it can be mended."""
+"""A key that cannot be read: it is named, the others are worked on, and it can be mended."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ def store(tmp_path: Path) -> LocalStorage:
     return storage
 
 
+Spoil = Callable[[LocalStorage], None]
+
+
 def spoil_document(storage: LocalStorage) -> None:
     data = storage.get("tiny/calls/zarr.json") or b""
     storage.put("tiny/calls/zarr.json", data.replace(b'"unit_rows": 8', b'"unit_rows": 4'))
@@ -46,9 +50,9 @@ def lines(result: Result) -> list[str]:
 
 @pytest.mark.parametrize("spoil", [spoil_document, spoil_ledger])
 def test_a_bad_key_is_named_and_the_others_are_worked_on(
-    store: LocalStorage, tmp_path: Path, spoil: object
+    store: LocalStorage, tmp_path: Path, spoil: Spoil
 ) -> None:
-    spoil(store)  # type: ignore[operator]
+    spoil(store)
     done = fs("info", store.url)
     assert (done.exit_code, len(lines(done))) == (0, 1)
     assert "good/calls" in done.stdout
@@ -60,15 +64,11 @@ def test_a_bad_key_is_named_and_the_others_are_worked_on(
     probe = ("probe", "--store", store.url, "--label", "kind", "--layers", "0", "--seeds", "1", "-q")
     done = fs(*probe, "--out", tmp_path / "r")
     assert (done.exit_code, len(lines(done))) == (0, 1)
-    assert set(LocalStorage(tmp_path / "t").children("")) == set()
     done = fs("cp", store.url, tmp_path / "t")
-    assert done.exit_code == (2 if spoil is spoil_ledger else 0)
-    assert len(lines(done)) == 1
+    assert (done.exit_code, len(lines(done))) == (2, 1)
+    assert "1 key of 2 could not be copied" in done.stderr
     assert "good/calls: 3 units copied" in done.stdout
-    assert (
-        "tiny" not in LocalStorage(tmp_path / "t").children("")
-        or not (tmp_path / "t/tiny/calls/zarr.json").exists()
-    )
+    assert not (tmp_path / "t" / "tiny" / "calls" / "zarr.json").exists()
     # Named, it is an error, of one line.
     for asked in (
         ("info", store.url),
@@ -80,9 +80,9 @@ def test_a_bad_key_is_named_and_the_others_are_worked_on(
 
 
 @pytest.mark.parametrize("spoil", [spoil_document, spoil_ledger])
-def test_a_bad_key_is_verified_repaired_and_removed(store: LocalStorage, spoil: object) -> None:
+def test_a_bad_key_is_verified_repaired_and_removed(store: LocalStorage, spoil: Spoil) -> None:
     shards = {n: store.get(n) for n, _ in store.objects("tiny/calls") if "/layer_" in n}
-    spoil(store)  # type: ignore[operator]
+    spoil(store)
     done = fs("verify", store.url, "-q")
     assert done.exit_code == 1
     assert "good/calls: intact" in done.stdout
@@ -90,7 +90,7 @@ def test_a_bad_key_is_verified_repaired_and_removed(store: LocalStorage, spoil: 
     assert {n: store.get(n) for n in shards} == shards
     done = fs("verify", store.url, "-q")
     assert (done.exit_code, "tiny/calls: intact; 3 of 3 units committed" in done.stdout) == (0, True)
-    spoil(store)  # type: ignore[operator]
+    spoil(store)
     assert fs("rm", store.url, "--model", "tiny", "--dataset", "calls", "--yes").exit_code == 0
     assert store.children("tiny") == []
     assert fs("ls", store.url).stderr == ""
