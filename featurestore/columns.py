@@ -149,10 +149,18 @@ def text_document(
     n_entries: int,
     *,
     compress: bool = True,
-    dimension: str = "unit",
+    dimension: str | None = "unit",
     attributes: dict[str, Any] | None = None,
 ) -> bytes:
-    """``zarr.json`` of an array of texts with one entry per chunk."""
+    """``zarr.json`` of an array of texts with one entry per chunk.
+
+    Args:
+        n_entries: its length.
+        compress: whether its texts are compressed.
+        dimension: name of its dimension, without which xarray opens no group; None as earlier versions wrote
+            arrays of one entry.
+        attributes: of the array.
+    """
     store = MemoryStore()
     _texts(store, n_entries, compress=compress, dimension=dimension).update_attributes(attributes or {})
     return document_of(store)
@@ -212,7 +220,9 @@ def _sharded(
     )
 
 
-def _texts(store: MemoryStore, n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
+def _texts(
+    store: MemoryStore, n_entries: int, *, compress: bool, dimension: str | None = "unit"
+) -> zarr.Array[Any]:
     return zarr.create_array(
         store,
         shape=(n_entries,),
@@ -222,6 +232,6 @@ def _texts(store: MemoryStore, n_entries: int, *, compress: bool, dimension: str
         serializer=VLenUTF8Codec(),
         filters=None,
         compressors=list(_VALUE_CODECS) if compress else [Crc32cCodec()],
-        dimension_names=(dimension,) if n_entries != 1 else None,
+        dimension_names=(dimension,) if dimension else None,
         config={"write_empty_chunks": True},
     )
