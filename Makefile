@@ -3,14 +3,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo_out
+INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-lowest test-newest check install clean
 
 demo: install
 	$(BIN)/fs demo --out $(DEMO_OUT)
 
 test: install
 	$(BIN)/python -m pytest
+
+# The same tests at the two ends of what pyproject.toml admits, each in an environment of its own.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(call INSTALL,.venv-lowest) -c constraints-lowest.txt torch
+	$(call INSTALL,.venv-lowest) -c constraints-lowest.txt -e ".[dev]"
+	.venv-lowest/bin/python -m pytest
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	$(call INSTALL,.venv-newest) --upgrade --upgrade-strategy eager torch
+	$(call INSTALL,.venv-newest) --upgrade --upgrade-strategy eager -e ".[dev]"
+	.venv-newest/bin/python -m pytest
 
 check: install
 	$(BIN)/ruff check .
@@ -24,9 +38,9 @@ install: $(VENV)/.installed
 # follows then finds it installed.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(call INSTALL,$(VENV)) -c constraints.txt torch
+	$(call INSTALL,$(VENV)) -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-newest $(DEMO_OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
