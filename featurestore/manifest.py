@@ -237,7 +237,9 @@ def _quoting_for(text: pd.DataFrame) -> Literal[0, 1]:
 
 def from_csv_text(text: str, *, source: str) -> Manifest:
     """Inverse of `to_csv_text`; audio files are not looked for."""
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False)
+    # The C parser of pandas before 3.1 ends a text at a NUL character.
+    engine: Literal["c", "python"] = "python" if "\0" in text else "c"
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, engine=engine)
     found: dict[str, str] = {}
     if FOUND_COLUMN in table:
         column = table.pop(FOUND_COLUMN)
