@@ -145,7 +145,7 @@ class DaskRunner:
             limit = f"the memory limit of a worker, {worker.memory_limit / 1e6:,.0f} MB"
             ended = self.client.get_events("worker-restart-memory")  # by the nanny that watches over a worker
             reached = any(event["worker"] == worker.address for _, event in ended)
-            why = f"as it went over {limit}" if reached else f"{why} ({limit})"
+            why = f"for going over {limit}" if reached else f"{why} ({limit})"
         return ProcessLost(
             f"{lost} in the middle of one task, {why}; give each worker more (`memory` in a cluster file, "
             "`dask worker --memory-limit`), or start fewer of them"

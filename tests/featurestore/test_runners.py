@@ -148,7 +148,7 @@ def test_a_worker_ended_for_its_memory_is_an_error_that_names_the_limit() -> Non
         open_runner(cluster.scheduler_address) as runner,
         pytest.raises(
             ProcessLost,
-            match=r"lost in the middle of one task, as it went over the memory limit .*, 400 MB; give",
+            match=r"lost in the middle of one task, for going over the memory limit .*, 400 MB; give",
         ),
     ):
         list(runner.map_unordered(fill_memory, [500_000_000]))
