@@ -16,7 +16,7 @@ from featurestore.writer import package_versions
 VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
 # Package → first and last minor release under which the tests of exactness passed. The first is also the
 # bound in pyproject.toml, which pip can be told to ignore.
-COMPARED: Mapping[str, tuple[str, str]] = {"torch": ("2.13", "2.15"), "transformers": ("5.16", "5.23")}
+COMPARED: Mapping[str, tuple[str, str]] = {"torch": ("2.13", "2.15"), "transformers": ("5.16", "5.24")}
 # Name, among the versions of a key or unit, of what was later than that.
 NOT_COMPARED = "not compared"
 _MINOR = re.compile(r"(\d+)\.(\d+)")
