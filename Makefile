@@ -3,16 +3,30 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo_out
+INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 # Tests run side by side, a file at a time, in a process for each core; each computes with one thread.
 TEST_PROCESSES ?= -n logical --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-lowest test-newest check install clean
 
 demo: install
 	$(BIN)/fs demo --out $(DEMO_OUT)
 
 test: install
 	$(BIN)/python -m pytest $(TEST_PROCESSES)
+
+# The same tests at the two ends of what pyproject.toml admits, each in an environment of its own.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(call INSTALL,.venv-lowest) -c constraints-lowest.txt torch
+	$(call INSTALL,.venv-lowest) -c constraints-lowest.txt -e ".[dev]"
+	.venv-lowest/bin/python -m pytest $(TEST_PROCESSES)
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	$(call INSTALL,.venv-newest) --upgrade --upgrade-strategy eager torch
+	$(call INSTALL,.venv-newest) --upgrade --upgrade-strategy eager -e ".[dev]"
+	.venv-newest/bin/python -m pytest $(TEST_PROCESSES)
 
 check: install
 	$(BIN)/ruff check .
@@ -26,9 +40,9 @@ install: $(VENV)/.installed
 # follows then finds it installed.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(call INSTALL,$(VENV)) -c constraints.txt torch
+	$(call INSTALL,$(VENV)) -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO_OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-newest $(DEMO_OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,8 +17,8 @@ from extractors.config import ExtractConfig
 from extractors.embedding import Embedder
 from extractors.lost import Heard
 from extractors.memory import Budget, find_budget
-from extractors.request import VERSIONED_PACKAGES
 from extractors.results import STATUS_OK, UnitResult
+from extractors.versions import later_note, versions_here
 from extractors.windows import LongClips
 from featurestore.claims import Claims, Work
 from featurestore.fingerprint import canonical_json
@@ -26,7 +26,7 @@ from featurestore.layout import FrameShape
 from featurestore.places import Location, Places
 from featurestore.plan import Unit
 from featurestore.segment import AudioError
-from featurestore.writer import KeyWriter, package_versions
+from featurestore.writer import KeyWriter
 
 # Clips remembered for a check afterwards.
 MAX_REMEMBERED = 1024
@@ -70,7 +70,7 @@ class Job:
         self.where = locations(table)
         self.model_s: dict[str, float] = dict(zip(table.index, table["model_s"], strict=True))
         self.claims = Claims(writer.storage, writer.info.path)
-        self.versions = {**package_versions(VERSIONED_PACKAGES), "device": device}
+        self.versions = {**versions_here(), "device": device}
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
         self.heard = Heard()
@@ -174,11 +174,12 @@ class Job:
         """What is worth telling of how it went."""
         budget = self.embedder.budget if self.embedder else None
         if not budget or not budget.n_halved:
-            return []
+            return later_note()
         seconds = budget.n_samples / self.policy.sample_rate_hz
         return [
+            *later_note(),
             f"memory ran out: batches were halved {budget.n_halved} times, to {seconds:.3g} s of audio; "
-            f"--batch-seconds {seconds:.3g} starts there"
+            f"--batch-seconds {seconds:.3g} starts there",
         ]
 
     @property

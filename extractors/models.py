@@ -21,6 +21,7 @@ from extractors.aves import AvesSource, is_aves
 from extractors.base import ModelSource
 from extractors.folders import TransformersSource, from_folder, from_hub, one_line
 from extractors.untrained import split_seed
+from extractors.versions import refuse_earlier
 from featurestore.errors import ModelError
 
 ENTRY_POINT_GROUP = "featurestore.extractors"
@@ -47,7 +48,9 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
     Raises:
         ModelError: there is no such model, its family is not supported, or it has no usable weights.
         DependencyMissing: it needs a package that is not installed.
+        ConfigError: PyTorch or transformers is too old to be exact.
     """
+    refuse_earlier()
     name, colon, argument = spec.partition(":")
     make = _factory(name)
     if make is not None:

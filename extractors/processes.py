@@ -14,7 +14,7 @@ from typing import Any
 from extractors.results import Progress
 from extractors.run import OnProgress
 from extractors.worker import Report, UnitsTask, do_units
-from featurestore.errors import UserError
+from featurestore.errors import ProcessLost, UserError
 from featurestore.runners import TaskFailed, threads_per_worker
 from featurestore.safe_path import safe_path
 
@@ -46,7 +46,8 @@ def run_on_devices(
 
     Raises:
         UserError: as a process raised it.
-        TaskFailed: a process failed in another way, or all were lost.
+        ProcessLost: all were lost.
+        TaskFailed: a process failed in another way.
     """
     context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
     children = []
@@ -75,7 +76,12 @@ def run_on_devices(
             child.process.terminate()
             child.process.join()
     if not any(c.is_done for c in children):
-        raise TaskFailed(f"all {len(children)} processes were lost; what they committed is kept")
+        # What each says of the others holds of none.
+        how = ", ".join(f"{c.name}: {_end_of(c.process)}" for c in children)
+        raise ProcessLost(
+            f"all processes were lost ({how}), most often for want of memory; what they committed is "
+            "kept, and the same command goes on"
+        )
     return reports, notes
 
 
@@ -86,8 +92,7 @@ def _receive(child: _Child, reports: list[Report], notes: list[str]) -> None:
         child.messages.close()
         if not child.is_done:
             child.process.join()
-            code = child.process.exitcode
-            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            how = _end_of(child.process)
             notes.append(f"the process on {child.name} was lost ({how}); the others did its units")
         return
     if kind == "progress":
@@ -97,6 +102,11 @@ def _receive(child: _Child, reports: list[Report], notes: list[str]) -> None:
         reports.append(content)
     else:
         raise content
+
+
+def _end_of(process: Any) -> str:
+    code = process.exitcode
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
 def _sum(children: Sequence[_Child]) -> Progress | None:

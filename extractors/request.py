@@ -15,6 +15,7 @@ from extractors.durations import model_seconds
 from extractors.frames import plan_frames
 from extractors.functionals import DEFAULT_FUNCTIONALS
 from extractors.models import lasting_spec
+from extractors.versions import versions_here
 from extractors.windows import LongClips, long_clips
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
@@ -22,7 +23,7 @@ from featurestore.layers import parse_layers
 from featurestore.layout import CodecName
 from featurestore.manifest import Manifest
 from featurestore.plan import DEFAULT_UNIT_ROWS, order_rows
-from featurestore.writer import KeyRequest, package_versions
+from featurestore.writer import KeyRequest
 
 # Options of `ExtractConfig` that decide what is stored for a row and layer.
 VALUE_OPTIONS = (
@@ -40,7 +41,6 @@ VALUE_OPTIONS = (
     "preset",
     "compile",
 )
-VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def plan_key(
         unit_rows=unit_rows,
         frames=frames,
         frame_bounds=bounds,
-        versions=package_versions(VERSIONED_PACKAGES),
+        versions=versions_here(),
         model_card=describe(source, config),
     )
     return KeyPlan(

@@ -78,7 +78,10 @@ class LayerTap:
         """Call `forward`; every hidden state of `layers` goes to `receive` as it is ready."""
         self._layers, self._receive = tuple(layers), receive
         try:
-            forward()
+            # Encoders of transformers before 5.23 draw a number for every block, which decides nothing here:
+            # the process's random state is left as it was.
+            with torch.random.fork_rng(devices=[]):
+                forward()
         except _Enough:
             pass
         finally:

@@ -212,10 +212,18 @@ def text_document(
     n_entries: int,
     *,
     compress: bool = True,
-    dimension: str = "unit",
+    dimension: str | None = "unit",
     attributes: dict[str, Any] | None = None,
 ) -> bytes:
-    """``zarr.json`` of an array of texts with one entry per chunk."""
+    """``zarr.json`` of an array of texts with one entry per chunk.
+
+    Args:
+        n_entries: its length.
+        compress: whether its texts are compressed.
+        dimension: name of its dimension, without which xarray opens no group; None as earlier versions wrote
+            arrays of one entry.
+        attributes: of the array.
+    """
     document = document_of(_texts(n_entries, compress=compress, dimension=dimension).store)
     if not attributes:
         return document
@@ -277,7 +285,7 @@ def _sharded(grid: _Grid, dtype: str, fill: Any) -> zarr.Array[Any]:
 
 
 @lru_cache(maxsize=16)
-def _texts(n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.Array[Any]:
+def _texts(n_entries: int, *, compress: bool, dimension: str | None = "unit") -> zarr.Array[Any]:
     return zarr.create_array(
         MemoryStore(),
         shape=(n_entries,),
@@ -287,5 +295,5 @@ def _texts(n_entries: int, *, compress: bool, dimension: str = "unit") -> zarr.A
         serializer=VLenUTF8Codec(),
         filters=None,
         compressors=list(_VALUE_CODECS) if compress else [Crc32cCodec()],
-        dimension_names=(dimension,) if n_entries != 1 else None,
+        dimension_names=(dimension,) if dimension else None,
     )

@@ -19,7 +19,7 @@ def key_documents(info: KeyInfo) -> dict[str, bytes]:
         LEDGER_ARRAY: _ledger_document(info, {COPY_NAME: info.to_attributes()}),
         SEALED_ARRAY: columns.sealed_document(n_units),
         CLAIMS_ARRAY: columns.text_document(n_units, compress=False),
-        MANIFEST_ARRAY: columns.text_document(1),
+        MANIFEST_ARRAY: columns.text_document(1, dimension="table"),
         **{name: columns.column_document(name, rows) for name in info.row_arrays},
         **{layout.layer_name(k): layout.layer_document(info.shape, rows) for k in info.layers},
     }
@@ -34,13 +34,24 @@ def n_units_of(info: KeyInfo) -> int:
     return -(-info.n_rows // info.shape.unit_rows)
 
 
-def ledger_document_before(info: KeyInfo) -> bytes:
-    """The ledger's document without the copy of the attributes, as earlier versions wrote it."""
-    return _ledger_document(info, {})
+def documents_before(info: KeyInfo) -> dict[str, list[bytes]]:
+    """Documents as earlier versions wrote them, by key-relative name.
+
+    The dimension of an array of one entry had no name, and the ledger no copy of the attributes.
+    """
+    one_unit = [None] if n_units_of(info) == 1 else []
+    copy = {COPY_NAME: info.to_attributes()} if info.has_checksum else {}
+    ledger = [_ledger_document(info, copy, dimension) for dimension in one_unit]
+    if not info.has_checksum:
+        ledger.append(_ledger_document(info, {}))
+    claims = [columns.text_document(1, compress=False, dimension=dimension) for dimension in one_unit]
+    before = {LEDGER_ARRAY: ledger, CLAIMS_ARRAY: claims}
+    before[MANIFEST_ARRAY] = [columns.text_document(1, dimension=None)]
+    return {f"{name}/zarr.json": documents for name, documents in before.items()}
 
 
-def _ledger_document(info: KeyInfo, attributes: dict[str, Any]) -> bytes:
-    return columns.text_document(n_units_of(info), compress=False, attributes=attributes)
+def _ledger_document(info: KeyInfo, attributes: dict[str, Any], dimension: str | None = "unit") -> bytes:
+    return columns.text_document(n_units_of(info), compress=False, dimension=dimension, attributes=attributes)
 
 
 def key_document(info: KeyInfo) -> bytes:

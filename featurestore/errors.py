@@ -58,6 +58,10 @@ class CorruptData(StoreError):
     """Stored bytes that do not match their checksum or their declared shape."""
 
 
+class ProcessLost(UserError, RuntimeError):
+    """Processes that were at the work ended in the middle of it, which is mostly for want of memory."""
+
+
 class DependencyMissing(UserError, ImportError):
     """An optional package is needed; the message names the extra that brings it."""
 

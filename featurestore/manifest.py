@@ -277,7 +277,11 @@ def from_csv_text(text: str, *, source: str) -> Manifest:
         ManifestError: it is none.
     """
     _check_cells(text, source)
-    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+    # The C parser of pandas before 3.1 ends a text at a NUL character.
+    engine: Literal["c", "python"] = "python" if "\0" in text else "c"
+    table = pd.read_csv(
+        io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False, engine=engine
+    )
     if table["utterance_id"].duplicated().any():
         raise ManifestError(f"{source}: an utterance_id stands twice")
     found: dict[str, str] = {}

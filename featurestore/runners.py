@@ -29,7 +29,7 @@ from typing import Any, Protocol, TypeVar
 from featurestore.batch_system import started_jobs
 from featurestore.cluster_parts import import_part
 from featurestore.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
-from featurestore.errors import ConfigError, UserError
+from featurestore.errors import ConfigError, ProcessLost, UserError
 from featurestore.memory import USABLE_SHARE, worker_bytes
 from featurestore.printable import printable
 from featurestore.safe_path import safe_path
@@ -50,7 +50,7 @@ _LOCAL = re.compile(r"local(?::(\d+))?")
 
 
 class TaskFailed(RuntimeError):
-    """A task raised something that is no `UserError`, or lost its worker too often."""
+    """A task raised something that is no `UserError`."""
 
 
 class Runner(Protocol):
@@ -68,6 +68,7 @@ class Runner(Protocol):
 
         Raises:
             UserError: as a task raised it, with a note that names the task.
+            ProcessLost: a task lost its worker too often.
             TaskFailed: a task failed in any other way; the message names it.
         """
         ...
@@ -111,6 +112,7 @@ class DaskRunner:
     def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
         """See `Runner.map_unordered`."""
         from distributed import as_completed
+        from distributed.scheduler import KilledWorker
 
         # pure=False: two equal tasks are two tasks, and nothing is remembered between calls.
         pending = {self.client.submit(fn, task, pure=False): task for task in tasks}
@@ -123,6 +125,8 @@ class DaskRunner:
                 task = pending[future]
                 try:
                     result = future.result()
+                except KilledWorker as error:
+                    raise _named(self._lost(error), task) from error
                 except Exception as error:
                     raise _named(error, task) from error
                 del pending[future]  # frees the result's memory on the cluster
@@ -131,6 +135,23 @@ class DaskRunner:
             look.cancel()
             if pending:
                 self.client.cancel(list(pending), force=True)
+
+    def _lost(self, error: Any) -> ProcessLost:
+        """What to say of a `KilledWorker`."""
+        worker, n = error.last_worker, error.allowed_failures + 1
+        lost = (
+            "a worker process was lost" if n == 1 else f"{n} worker processes were lost, one after the other,"
+        )
+        why = "which is most often for want of memory"
+        if worker.memory_limit:
+            limit = f"the memory limit of a worker, {worker.memory_limit / 1e6:,.0f} MB"
+            ended = self.client.get_events("worker-restart-memory")  # by the nanny that watches over a worker
+            reached = any(event["worker"] == worker.address for _, event in ended)
+            why = f"for going over {limit}" if reached else f"{why} ({limit})"
+        return ProcessLost(
+            f"{lost} in the middle of one task, {why}; give each worker more (`memory` in a cluster file, "
+            "`dask worker --memory-limit`), or start fewer of them"
+        )
 
     def _say_if_alone(self) -> None:
         if not self.client.scheduler_info(n_workers=1)["workers"]:

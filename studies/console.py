@@ -245,6 +245,7 @@ def print_left_out(unreadable: Mapping[tuple[str, str], str]) -> None:
 
 def print_info(url: str, model: str | None, dataset: str | None) -> None:
     """Size, completeness, settings and failures of each key."""
+    from extractors.versions import NOT_COMPARED
     from featurestore.fingerprint import flatten
     from featurestore.store import open_store
 
@@ -269,8 +270,15 @@ def print_info(url: str, model: str | None, dataset: str | None) -> None:
             "audio": format_duration(sum(r.audio_s for r in records)),
             "work": f"{format_duration(sum(r.elapsed_s for r in records))} on {hosts or '-'}",
             **{k: str(v) for k, v in settings.items() if not k.startswith("model.config")},
-            **{f"made with {k}": v for k, v in features.info.versions.items()},
+            **{f"made with {k}": v for k, v in features.info.versions.items() if k != NOT_COMPARED},
         }
+        later = {
+            v[NOT_COMPARED]
+            for v in (features.info.versions, *(r.versions for r in records))
+            if NOT_COMPARED in v
+        }
+        if later:
+            facts["values not compared with"] = "; ".join(sorted(later))
         for name, value in facts.items():
             out.print(f"  {name + ':':32} {value}")
         print_failures(failed)

@@ -109,7 +109,7 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
             "files": int(table["path"].nunique()),
             "hours": seconds / 3600,
             "labels": len(manifest.label_columns),
-            "groups": int(manifest.table["group"].replace("", np.nan).nunique()),
+            "groups": len(set(manifest.table["group"]) - {""}),
         },
         findings=ordered(findings),
         labels=tuple(labels),

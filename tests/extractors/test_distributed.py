@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -17,9 +18,10 @@ from extractors.changes import CheckedKey
 from extractors.config import ExtractConfig, configs_of
 from extractors.pipeline import _open, extract, extract_all
 from extractors.planning import plan_all
+from extractors.processes import run_on_devices
 from extractors.worker import UnitsTask, do_units, part_of
 from featurestore import columns
-from featurestore.errors import ConfigError, FingerprintMismatch
+from featurestore.errors import ConfigError, FingerprintMismatch, ProcessLost
 from tests.extractors.registered import register
 from tests.extractors.test_pipeline import embeddings
 from tests.models import save_ssl
@@ -82,6 +84,18 @@ def test_two_workers_one_killed_equal_one_process(
         assert any("was lost (signal 9)" in note for note in summary.notes)
     assert seen[-1].clips_done >= 34
     assert list((tmp_path / "s" / "m" / "d" / "claims" / "c").glob("[0-9]*")) == []
+
+
+def end_at_once(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_that_all_processes_are_lost_is_no_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extractors.processes._child", end_at_once)
+    task = SimpleNamespace(parts=[SimpleNamespace(device="cpu")])
+    with pytest.raises(ProcessLost, match=r"lost \(cpu: signal 9\), most often for want of memory"):
+        run_on_devices([task])  # type: ignore[list-item]
 
 
 @pytest.mark.slow

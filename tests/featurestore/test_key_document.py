@@ -295,3 +295,25 @@ def test_documents_above_the_keys_are_verified_too(store: MemoryStorage) -> None
         assert [(f.kind, f.object) for f in verify_root(store, ["tiny"])] == [("changed", name)]
         verify_root(store, ["tiny"], repair=True)
         assert objects(store) == before
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("n_rows", [5, N_ROWS])
+def test_arrays_of_one_entry_without_a_dimension_are_those_of_an_earlier_version(
+    tmp_path: Path, n_rows: int, checksum: bool
+) -> None:
+    storage = MemoryStorage(str(tmp_path))
+    manifest = manifest_of(n_rows)
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    write(writer, {k: values_of(k, n_rows) for k in LAYERS})
+    arrays = ["manifest", "ledger", "claims"]
+    for array in arrays if n_rows == 5 else arrays[:1]:
+        change(storage, f"{KEY}/{array}/zarr.json", "dimension_names", None)
+    if not checksum:
+        forget_checksums(storage)
+    before = objects(storage)
+    assert [f.kind for f in verify_key(storage, "tiny", "calls").findings] == ([] if checksum else ["stale"])
+    assert objects(storage) == before
+    change(storage, f"{KEY}/status/zarr.json", "dimension_names", None)
+    changed = [f.object for f in verify_key(storage, "tiny", "calls").findings if f.kind == "changed"]
+    assert changed == [f"{KEY}/status/zarr.json"]

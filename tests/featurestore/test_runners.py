@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -11,11 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from featurestore.errors import ConfigError, UserError
+from featurestore.errors import ConfigError, ProcessLost, UserError
 from featurestore.runners import (
     THREAD_VARIABLES,
     DaskRunner,
@@ -129,6 +131,44 @@ def test_a_lost_workers_task_is_run_again(local: DaskRunner, tmp_path: Path) -> 
     found = dict(local.map_unordered(die_once, list(range(6))))
     assert marker.exists()
     assert found == {i: i * 10 for i in range(6)}
+
+
+@pytest.mark.slow
+def test_a_worker_ended_for_its_memory_is_an_error_that_names_the_limit() -> None:
+    distributed = pytest.importorskip("distributed")
+    import dask.config
+
+    def fill_memory(n_bytes: int) -> int:
+        held = bytearray(b"x") * n_bytes
+        time.sleep(30)
+        return len(held)
+
+    options = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.worker.memory.monitor-interval": "20ms",
+    }
+    with (
+        dask.config.set(options),
+        distributed.LocalCluster(
+            n_workers=1, memory_limit="400 MB", dashboard_address=None, silence_logs=logging.CRITICAL
+        ) as cluster,
+        open_runner(cluster.scheduler_address) as runner,
+        pytest.raises(
+            ProcessLost,
+            match=r"lost in the middle of one task, for going over the memory limit .*, 400 MB; give",
+        ),
+    ):
+        list(runner.map_unordered(fill_memory, [500_000_000]))
+
+
+def test_workers_lost_otherwise_are_told_as_most_often_for_want_of_memory() -> None:
+    worker = SimpleNamespace(address="tcp://127.0.0.1:1", memory_limit=0)
+    runner = DaskRunner(SimpleNamespace(dashboard_link=""), 1)
+    lost = str(runner._lost(SimpleNamespace(last_worker=worker, allowed_failures=3)))
+    assert lost.startswith(
+        "4 worker processes were lost, one after the other, in the middle of one task, which is"
+    )
+    assert "most often for want of memory; give each worker more" in lost
 
 
 def test_workers_share_the_cores_and_can_import_the_packages(local: DaskRunner) -> None:

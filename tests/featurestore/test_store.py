@@ -12,6 +12,7 @@ import pytest
 import zarr
 
 from featurestore import columns, layout, open_store
+from featurestore.calls import Call
 from featurestore.errors import (
     ConfigError,
     CorruptData,
@@ -20,6 +21,7 @@ from featurestore.errors import (
     LabelError,
     StoreError,
 )
+from featurestore.history import record_call
 from featurestore.ledger import read_ledger
 from featurestore.manifest import Manifest
 from featurestore.storage import LocalStorage, Storage, open_storage
@@ -388,6 +390,23 @@ def test_xarray_holds_layers_ids_and_labels(filled: Storage) -> None:
     picked = data["layer_03"].sel(functional="std").isel(utterance=4)
     np.testing.assert_array_equal(picked.values, values_of(3)[4, 1])
     assert data["kind"].values.tolist() == [f"k{i % 3}" for i in range(N_ROWS)]
+
+
+@pytest.mark.parametrize("n_rows", [1, N_ROWS])
+def test_xarray_opens_a_key_by_itself(tmp_path: Path, n_rows: int) -> None:
+    xarray = pytest.importorskip("xarray")
+    url = str(tmp_path / "f.zarr")
+    storage, manifest = open_storage(url), manifest_of(n_rows)
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    record_call(storage, writer.info, Call(words=("extract",)))
+    write(writer, {k: values_of(k, n_rows) for k in LAYERS})
+    with xarray.open_zarr(url, group="tiny/calls", consolidated=False) as key:
+        assert key["layer_03"].dims == ("utterance", "functional", "feature")
+        np.testing.assert_array_equal(key["layer_03"].values, values_of(3, n_rows))
+        assert key["utterance_id"].values.tolist() == manifest.table["utterance_id"].tolist()
+        assert set(key.sizes) == {"utterance", "functional", "feature", "unit", "copy", "table", "call"}
+    with xarray.open_datatree(url, engine="zarr", consolidated=False) as root:
+        np.testing.assert_array_equal(root["tiny/calls/layer_00"].values, values_of(0, n_rows))
 
 
 @pytest.mark.parametrize("codec", ["fast", "small", "raw"])
