@@ -139,9 +139,10 @@ class AudioIndex:
         if unread:
             return f"{name_some(unread)} cannot be read; convert such files to WAV beside them"
         if near:
+            found = name_some([str(self.root / f) for f in near])
             return (
-                f"not taken, since folder or suffix is another: {name_some([str(self.root / f) for f in near])}; "
-                "if these are the ones, correct the name, or name their folder with --audio"
+                f"not taken, since folder or suffix is another: {found}; if these are the ones, correct the "
+                "name, or name their folder with --audio"
             )
         return ""
 
