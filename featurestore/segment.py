@@ -139,7 +139,8 @@ def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float
     last = round(end_s * rate)
     if last > frames + END_TOLERANCE_S * rate:
         raise AudioError(
-            f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s; --clip-to-file ends it there"
+            f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s; correct end_s, or let "
+            "`fs extract --clip-to-file` end it there"
         )
     return min(last, frames)
 
