@@ -109,8 +109,9 @@ def energy_note(above_nyquist: Sequence[float], policy: AudioPolicy) -> list[str
         return []
     verb = "kept by --rate-policy expand" if policy.rate_policy == "expand" else "lost to resampling"
     much = int((shares > MUCH).sum())
+    have = "has more than half of its" if much == 1 else "have more than half of theirs"
     return [
-        f"energy above {policy.sample_rate_hz / 2:g} Hz, {verb}: {100 * np.median(shares):.1f} % (median) "
-        f"and {100 * shares.max():.1f} % (most) of {len(shares)} clips recorded above the model's rate; "
-        f"{much} of them have more than half of theirs there"
+        f"energy above {policy.sample_rate_hz / 2:,g} Hz, {verb}: {100 * np.median(shares):.1f} % (median) "
+        f"and {100 * shares.max():.1f} % (most) of {counted(len(shares), 'clip')} recorded above the model's "
+        f"rate; {much:,} of them {have} there"
     ]

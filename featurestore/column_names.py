@@ -32,6 +32,9 @@ _USUAL = {
 _MEANT = {usual: name for name, words in _USUAL.items() for usual in words.split()}
 # Spelt so nearly that it is a slip: "chanel", "star_s", "utterence_id".
 _NEARNESS = 0.85
+# Times in other units: read as seconds they would be wrong, as labels the whole file would be embedded.
+_OTHER_UNIT = re.compile(r"(ms|msecs?|millis|milliseconds?|samples?|frames?|minutes?)$")
+_DURATION = re.compile(r"(dur|durations?|length(?=s|in))(in)?(s|secs?|seconds?|ms|milliseconds?|samples?)?")
 _LABELS = {"channels"}  # how many there are, in tables of audio files
 
 
@@ -41,10 +44,12 @@ def meant(name: str) -> str:
     >>> meant(" Start (s)"), meant("audiofilename"), meant("species")
     ('start_s', 'path', '')
     """
-    bare = re.sub(r"[\W_]+", "", name.casefold())
+    bare = _bare(name)
     if bare in _MEANT:
         return _MEANT[bare]
-    if bare in _LABELS or any(c.isdigit() for c in bare):  # group2 and split_3 are columns of their own
+    if bare in _LABELS or _in_other_unit(bare):
+        return ""
+    if any(c.isdigit() for c in bare):  # group2 and split_3 are columns of their own
         return ""
     close = get_close_matches(name.strip().casefold(), _USUAL, n=1, cutoff=_NEARNESS)
     return close[0] if close else ""
@@ -59,3 +64,37 @@ def near_misses(columns: Sequence[str], given: Iterable[str] = ()) -> dict[str, 
         if name and name not in there and name not in found:
             found[name] = column
     return found
+
+
+def not_in_seconds(columns: Sequence[str], given: Iterable[str] = ()) -> str:
+    """Why the times of these columns would be lost, and how to mend it, in one clause; "" where they are not.
+
+    >>> not_in_seconds(["path", "start_ms"])
+    "'start_ms' seems to be start_s in another unit; write seconds into a column 'start_s'"
+    >>> not_in_seconds(["path", "start_s", "end_s", "duration"])
+    ''
+    """
+    there = {*columns, *given}
+    for column in columns:
+        ours = _in_other_unit(_bare(column))
+        if ours and ours not in there:
+            return f"{column!r} seems to be {ours} in another unit; write seconds into a column {ours!r}"
+    if "start_s" in there and "end_s" not in there:
+        for column in columns:
+            if _DURATION.fullmatch(_bare(column)):
+                return (
+                    f"start_s with {column!r} and no end_s, so each clip would go on to the end of its file; "
+                    "add a column 'end_s', start_s plus the duration"
+                )
+    return ""
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _in_other_unit(bare: str) -> str:
+    """``start_s`` or ``end_s``, of a name that says that it counts anything but seconds; else ""."""
+    stem = _OTHER_UNIT.sub("", bare)
+    ours = (_MEANT.get(stem) or _MEANT.get(stem.removesuffix("in"), "")) if stem != bare else ""
+    return ours if ours in ("start_s", "end_s") else ""

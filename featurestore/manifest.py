@@ -13,6 +13,7 @@ import io
 import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,9 +23,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from featurestore.column_names import near_misses
+from featurestore.column_names import near_misses, not_in_seconds
 from featurestore.errors import ManifestError
-from featurestore.text_table import FIRST_ROW, TextTableError, read_table
+from featurestore.text_table import FIRST_ROW, OtherSeparatorError, TextTableError, mend_number, read_table
 
 REQUIRED_COLUMN = "path"
 #: Which stretch of which file a row is.
@@ -92,8 +93,6 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
         raise ManifestError(
             f"{source}: column name {clashes[0]!r} is reserved for the store; rename that column"
         )
-    if any(not c.strip() or "\n" in c for c in columns):
-        raise ManifestError(f"{source}: every column needs a name on one line; found {columns!r}")
     if len(table) == 0:
         raise ManifestError(f"{source}: expected at least one utterance, found a header only")
     return from_table(table, source=str(source), base=source.parent, check_files=check_files)
@@ -102,6 +101,16 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
 def _check_names(columns: list[str], source: Path) -> None:
     """Refuse a table without paths, and names that differ from one of the contract's by a slip."""
     padded = [c for c in columns if c != c.strip() and c.strip()]
+    unnamed = next((i for i, c in enumerate(columns, start=1) if is_unnamed(c)), 0)
+    if unnamed:
+        raise ManifestError(
+            f"{source}: column {unnamed} has no name; name it, or remove it (of row numbers: "
+            "index=False in pandas, row.names=FALSE in R)"
+        )
+    if any("\n" in c for c in columns):
+        raise ManifestError(f"{source}: every column needs a name on one line; found {columns!r}")
+    if lost := not_in_seconds(columns):
+        raise ManifestError(f"{source}: {lost}")
     missed = near_misses([c.strip() for c in columns])
     found = ", ".join(map(repr, columns)) or "no columns"
     if padded:
@@ -125,6 +134,11 @@ def _check_names(columns: list[str], source: Path) -> None:
             f"{source}: expected a column {REQUIRED_COLUMN!r}, found {found}; "
             "add a column 'path' with one audio file per row"
         )
+
+
+def is_unnamed(column: str) -> bool:
+    """Whether a column has no name: pandas reads one and writes ``Unnamed: 0``."""
+    return not column.strip() or re.fullmatch(r"Unnamed: \d+", column) is not None
 
 
 def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: bool = True) -> Manifest:
@@ -334,6 +348,9 @@ def read_cells(source: Path) -> pd.DataFrame:
             return to_text(table)
         if suffix == ".csv":
             return read_table(source)
+    except OtherSeparatorError as error:
+        reader = f"fs manifest table {shlex.quote(str(source))} --out NEW.csv"
+        raise ManifestError(f"{source}: {error}, or have it read by `{reader}`") from error
     except TextTableError as error:
         raise ManifestError(f"{source}: {error}") from error
     except (ValueError, OSError) as error:
@@ -391,10 +408,7 @@ def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Probl
     numbers = np.where(empty, np.nan, numbers)
     problems.where(
         ~(np.abs(numbers) <= MOST_SECONDS) & ~empty,
-        lambda i: (
-            f"{name} {cells[i]!r} is not a number of seconds"
-            + ("; write a decimal point" if re.fullmatch(r"\s*\d+,\d+\s*", cells[i]) else "")
-        ),
+        lambda i: f"{name} {cells[i]!r} is not a number of seconds{mend_number(cells[i])}",
     )
     return numbers
 
@@ -452,7 +466,30 @@ def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems)
             # clip; a name that is not there at all is a manifest gone wrong.
             exists[p] = os.path.lexists(p)
     missing = np.array([not exists[p] for p in absolute]) & ~_equals(written, "")
-    problems.where(missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]})")
+    problems.where(
+        missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
+    )
+
+
+def _alike(path: str) -> str:
+    """What is there instead of a file that is not, for the end of a message; "" if nothing is like it."""
+    place = Path(path)
+    if "\\" in path and os.path.lexists(path.replace("\\", "/")):
+        return "; write / between folders"
+    while not place.parent.is_dir():
+        place = place.parent
+    name = unicodedata.normalize("NFC", place.name)
+    try:
+        there = {n: unicodedata.normalize("NFC", n) for n in sorted(os.listdir(place.parent))}
+    except OSError:
+        return ""
+    if name in there.values():
+        return (
+            f"; it is there with {place.name!r} in another Unicode form: take the name from the folder, or "
+            "have the table read by `fs manifest table`"
+        )
+    near = next((n for n, composed in there.items() if composed.casefold() == name.casefold()), "")
+    return f"; there is {near!r}" if near else ""
 
 
 class _Problems:

@@ -109,7 +109,9 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
         if frames == 0:
             raise AudioError(missing_part(path, 0) or "no samples in the file")
         if channel is not None and channel >= file.channels:
-            raise AudioError(f"has {counted(file.channels, 'channel')}, none numbered {channel}")
+            raise AudioError(
+                f"has {counted(file.channels, 'channel')}, none numbered {channel} (they count from 0)"
+            )
         first = 0 if math.isnan(start_s) else round(start_s * rate)
         last = _last_sample(path, frames, rate, start_s, end_s)
         if last <= first:
@@ -137,7 +139,8 @@ def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float
     last = round(end_s * rate)
     if last > frames + END_TOLERANCE_S * rate:
         raise AudioError(
-            f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s; --clip-to-file ends it there"
+            f"ends at {end_s:g} s, after the file's end at {frames / rate:g} s; correct end_s, or let "
+            "`fs extract --clip-to-file` end it there"
         )
     return min(last, frames)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,10 @@ _ROWS_AT_ONCE = 1 << 16
 
 class TextTableError(Exception):
     """Why a file is no such table, and how to mend it: one clause without the file's name."""
+
+
+class OtherSeparatorError(TextTableError):
+    """The cells stand between other signs than asked for."""
 
 
 def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.DataFrame:
@@ -79,6 +84,15 @@ def read_text(path: Path) -> str:
         raise TextTableError(str(error)) from None
     except OSError as error:
         raise TextTableError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from None
+
+
+def mend_number(cell: str) -> str:
+    """How to mend a cell that is no number, for the end of a message; "" where that is not known."""
+    if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", cell):
+        return "; write a decimal point"
+    if cell.strip().casefold() in ("na", "nan", "n/a", "none", "null"):
+        return "; leave the cell empty where no time is meant"
+    return ""
 
 
 def first_row(path: Path, separator: str = ",") -> list[str]:
@@ -171,7 +185,7 @@ def _read_any(path: Path, encoding: str, separator: str, quoted: bool) -> pd.Dat
             raise TextTableError("not a readable table (it is empty)")
         names = header[1]
         if other := _other_separator(names, separator):
-            raise TextTableError(
+            raise OtherSeparatorError(
                 f"the separator is {_SEPARATORS[other]}, expected {_SEPARATORS[separator]}; "
                 "save it with that one" + (" and decimal points" if separator == "," else "")
             )
@@ -240,7 +254,9 @@ def _fitting(
         surplus = row[width:]
         if len(row) < needed or any(cell.strip() for cell in surplus):
             hint = (
-                "put cells that hold a separator in quotes"
+                "names of columns belong into the first row"
+                if surplus and needed == 1
+                else "put cells that hold a separator in quotes"
                 if surplus
                 else "write the separators of empty cells too"
             )

@@ -46,7 +46,8 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     done = summary.n_embedded
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
-        f"{summary.key}: {counted(done - len(summary.failed), 'clip')} embedded, {len(summary.failed)} failed"
+        f"{summary.key}: {counted(done - len(summary.failed), 'clip')} embedded, "
+        f"{len(summary.failed):,} failed"
         f"{skipped}; layers {format_layers(summary.layers)}",
     )
     if done:
@@ -77,7 +78,7 @@ def print_failures(failed: dict[str, str]) -> None:
     out = console()
     reasons = _alike(failed)
     for reason, ids in reasons[:MAX_REASONS]:
-        out.print(f"  failed: {len(ids)} × {reason} (e.g. {ids[0]!r})")
+        out.print(f"  failed: {len(ids):,} × {reason} (e.g. {ids[0]!r})")
     if len(reasons) > MAX_REASONS:
         more = counted(len(reasons) - MAX_REASONS, "further reason")
         out.print(f"  and {more}; `fs info` lists them all")

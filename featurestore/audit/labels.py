@@ -92,7 +92,7 @@ def _small(name: str, sizes: Mapping[str, int], table: pd.DataFrame) -> list[Fin
         )
     heavy = {c: 100 / (len(sizes) * max(1, round(TEST_SHARE * n))) for c, n in sizes.items() if n >= 3}
     heavy = {c: w for c, w in heavy.items() if w > WORTH_POINTS}
-    if heavy:
+    if heavy and len(sizes) > 1:  # of one class there is no recall to speak of
         worst = max(heavy, key=lambda c: heavy[c])
         out.append(
             _finding(

@@ -19,15 +19,14 @@ def audit_text(report: AuditReport) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    from featurestore.printable import plain, printable
+    from featurestore.printable import counted, plain, printable
 
     f = report.facts
     of_key = f", embeddings of {report.key}" if report.key else ""
-    out: list[RenderableType] = [
-        plain(
-            f"{report.manifest}: {f['clips']:,} clips of {f['files']:,} files, {f['hours']:.2f} hours{of_key}"
-        )
-    ]
+    hours = f["hours"]
+    long = f"{hours:.2f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    sound = f"{counted(f['clips'], 'clip')} of {counted(f['files'], 'file')}, {long}"
+    out: list[RenderableType] = [plain(f"{report.manifest}: {sound}{of_key}")]
     if not report.findings:
         out.append(Text("nothing found", style="green"))
     for finding in report.findings:

@@ -84,15 +84,16 @@ class AudioIndex:
         own = str(path.parent)
         folders = [own] if own == "." or not self._is_asked else [own, "."]
         for folder in folders:
+            place = self._folder(self.root / folder)
             for candidate in (bare, name, *([inner.stem] if is_name or inner.suffix == ".cbin" else [])):
-                found = self._fitting(self.root / folder, candidate)
+                found = self._fitting(place, candidate)
                 if len(found) > 1:
                     raise ManifestError(
                         f"{annotation}: several audio files fit this annotation: "
                         f"{name_some([_join(folder, f) for f in found])}; rename one of them"
                     )
                 if found:
-                    file = self._keep(self.root / folder / found[0])
+                    file = self._keep(place / found[0])
                     return self._used_by(file, own, annotation)
         expected = name if is_name else f"{inner.stem if inner.suffix == '.cbin' else name}.wav"
         self._lost.append(expected)
@@ -138,9 +139,10 @@ class AudioIndex:
         if unread:
             return f"{name_some(unread)} cannot be read; convert such files to WAV beside them"
         if near:
+            found = name_some([str(self.root / f) for f in near])
             return (
-                f"not taken, since they lie elsewhere: {name_some([str(self.root / f) for f in near])}; if "
-                "these are the ones, name their folder with --audio"
+                f"not taken, since folder or suffix is another: {found}; if these are the ones, correct the "
+                "name, or name their folder with --audio"
             )
         return ""
 
@@ -192,8 +194,17 @@ class AudioIndex:
     def _there(self, path: Path) -> Path | None:
         if path.is_file():
             return path
-        names = self._listing(path.parent).get(nfc(path.name), [])
-        return path.parent / names[0] if names else None
+        folder = self._folder(path.parent)
+        names = self._listing(folder).get(nfc(path.name), [])
+        return folder / names[0] if names else None
+
+    def _folder(self, folder: Path) -> Path:
+        """The folder of this name in any Unicode form; the name itself where there is none."""
+        if folder.is_dir() or folder == folder.parent:
+            return folder
+        above = self._folder(folder.parent)
+        names = self._listing(above).get(nfc(folder.name), [])
+        return next((above / n for n in names if (above / n).is_dir()), above / folder.name)
 
     def _listing(self, folder: Path) -> dict[str, list[str]]:
         """Files in a folder by their composed name; audio also by its name without suffix and with ``/``."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.column_names import near_misses
+from featurestore.column_names import near_misses, not_in_seconds
 from featurestore.corpora.annotations import (
     AUDIO_OPTION,
     AudioIndex,
@@ -20,9 +20,9 @@ from featurestore.corpora.annotations import (
 )
 from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.folder import split_of
-from featurestore.corpora.tables import read_text_table, seconds
+from featurestore.corpora.tables import count, name_some, read_text_table, seconds
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
-from featurestore.manifest import CONTRACT_COLUMNS, read_cells
+from featurestore.manifest import CONTRACT_COLUMNS, is_unnamed, read_cells
 from featurestore.text_table import FIRST_ROW, first_row
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
@@ -41,7 +41,8 @@ def read(source: Path, *, columns: str | Sequence[str] = (), audio: str | Path |
     index = AudioIndex(source, audio)
     mapping = _mapping(columns)
     renamed: dict[str, str] = {}
-    tables = [_one(root, file, index, mapping, renamed) for file in files]
+    unnamed: list[str] = []
+    tables = [_one(root, file, index, mapping, renamed, unnamed) for file in files]
     rows = pd.concat(tables, ignore_index=True)
     text = [c for c in rows.columns if c not in ("start_s", "end_s", "channel")]
     rows[text] = rows[text].fillna("")
@@ -56,8 +57,16 @@ def read(source: Path, *, columns: str | Sequence[str] = (), audio: str | Path |
     if "group" in rows:
         groups = {"column": rows.pop("group"), **groups}
     return Draft(
-        rows=index.rows(rows), groups=groups, notes=(*index.notes(), *renamed_note(renamed)), hint=index.hint
+        rows=index.rows(rows),
+        groups=groups,
+        notes=(*index.notes(), *renamed_note(renamed), *_unnamed_note(unnamed)),
+        hint=index.hint,
     )
+
+
+def _unnamed_note(files: list[str]) -> tuple[str, ...]:
+    """The note about columns without a name, of which those of row numbers are no labels."""
+    return (f"left out {count(len(files), 'column')} without a name: {name_some(files)}",) if files else ()
 
 
 def _mapping(columns: str | Sequence[str]) -> dict[str, str]:
@@ -76,7 +85,12 @@ def _mapping(columns: str | Sequence[str]) -> dict[str, str]:
 
 
 def _one(
-    root: Path, file: str, index: AudioIndex, mapping: dict[str, str], renamed: dict[str, str]
+    root: Path,
+    file: str,
+    index: AudioIndex,
+    mapping: dict[str, str],
+    renamed: dict[str, str],
+    unnamed: list[str],
 ) -> pd.DataFrame:
     path = root / file
     table, decimal_comma = _read(path)
@@ -87,6 +101,11 @@ def _one(
                 f"{', '.join(map(repr, table.columns))}{did_you_mean(theirs, table.columns)}"
             )
     taken = {*mapping, *(c for c in CONTRACT_COLUMNS if c in table and c not in mapping.values())}
+    if lost := not_in_seconds([c for c in table.columns if c not in mapping], {*mapping.values()}):
+        raise ManifestError(f"{path}: {lost}")
+    for theirs, ours in mapping.items():
+        if ours in ("start_s", "end_s") and (lost := not_in_seconds([theirs])):
+            raise ManifestError(f"{path}: --columns {ours}={theirs}: {lost}")
     missed = near_misses([c for c in table.columns if c not in taken], mapping.values())
     if missed:
         mapped = ",".join(
@@ -101,10 +120,11 @@ def _one(
             raise ConfigError(
                 f"--columns {ours}={theirs}: {path} has a column {ours!r} of its own; choose another"
             )
+    unnamed += [file for c in table.columns if is_unnamed(c) and c not in mapping]
     found = {ours: table[theirs] for theirs, ours in mapping.items()}
     found |= {c: table[c] for c in CONTRACT_COLUMNS if c in table and c not in found}
     labels = {o: c for o, c in found.items() if o not in CONTRACT_COLUMNS}
-    labels |= {c: table[c] for c in table.columns if c not in taken and c.strip()}
+    labels |= {c: table[c] for c in table.columns if c not in taken and not is_unnamed(c)}
     rows = pd.DataFrame({"file": _audio(found.get("path"), file, path, index, table.index)})
     for name in ("start_s", "end_s"):
         if name in found:

@@ -15,7 +15,7 @@ import pandas as pd
 from featurestore.corpora.base import NO_GROUP, Corpus, CorpusTable, Draft
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
 from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
-from featurestore.text_table import FIRST_ROW, TextTableError, read_table
+from featurestore.text_table import FIRST_ROW, TextTableError, mend_number, read_table
 
 # Formats that libsndfile reads (https://libsndfile.github.io/libsndfile/formats.html).
 _SUFFIXES = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
@@ -99,9 +99,11 @@ def seconds(cells: pd.Series, source: Path) -> pd.Series:
     bad = np.flatnonzero(~np.isfinite(numbers.to_numpy()))
     if len(bad):
         first = int(bad[0])
+        cell = cells.iloc[first]
         raise ManifestError(
             f"{source}: row {int(cells.index[first]) + FIRST_ROW}: expected a number of seconds in "
-            f"{cells.name!r}, got {cells.iloc[first]!r}; correct it ({count(len(bad), 'such row')})"
+            f"{cells.name!r}, got {cell!r}{mend_number(cell) or '; correct it'} "
+            f"({count(len(bad), 'such row')})"
         )
     return numbers
 

@@ -91,7 +91,11 @@ def test_the_hash_is_that_of_the_audio_and_not_of_the_file(tmp_path: Path, wav: 
     ("start", "end", "reason"),
     [
         (1.2, NAN, "starts at 1.2 s, after the file's end at 1 s"),
-        (0.2, 1.3, "ends at 1.3 s, after the file's end at 1 s"),
+        (
+            0.2,
+            1.3,
+            "ends at 1.3 s, after the file's end at 1 s; correct end_s, or let `fs extract --clip-to-file`",
+        ),
         (0.5, 0.50001, "no samples in the segment"),
     ],
 )

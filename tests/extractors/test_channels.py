@@ -60,7 +60,7 @@ def test_a_number_is_for_rows_that_name_none(manifest: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(means(first)["b"], each["a#1"])
     second = run(manifest, tmp_path / "1", "1")
     status = dict(zip(second.index["utterance_id"], second.index["status"], strict=True))
-    assert status["c"] == "failed: has 1 channel, none numbered 1"
+    assert status["c"] == "failed: has 1 channel, none numbered 1 (they count from 0)"
     with pytest.raises(FingerprintMismatch, match=r"input.channels: stored channel 0, or the manifest's"):
         run(manifest, tmp_path / "0", "mix")
 

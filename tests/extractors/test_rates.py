@@ -109,12 +109,14 @@ def test_a_run_tells_what_the_rate_cost(clips: Callable[..., Path], tmp_path: Pa
             )
         )
         [note] = [n for n in summary.notes if n.startswith("energy above")]
-        assert f"8000 Hz, {verb}" in note
+        assert f"8,000 Hz, {verb}" in note
         assert "of 2 clips recorded above the model's rate; 0 of them" in note
     assert energy_note([NAN, NAN], policy()) == []
     [note] = energy_note([NAN, 0.25, 0.75], policy())
     assert "50.0 % (median) and 75.0 % (most) of 2 clips" in note
-    assert note.endswith("1 of them have more than half of theirs there")
+    assert note.endswith("1 of them has more than half of its there")
+    [note] = energy_note([0.25], policy())
+    assert "of 1 clip recorded above" in note
 
 
 @pytest.mark.parametrize("normalisation", ["none", "peak", "zero-mean-unit-variance"])

@@ -149,7 +149,7 @@ def test_at_most_twenty_problems_are_listed_and_the_rest_counted(tmp_path: Path)
         ("", "not a readable table"),
         ("path,kind,kind\na.wav,x,y\n", "'kind' stands more than once"),
         ("path,status\na.wav,x\n", "'status' is reserved"),
-        ("path,\na.wav,x\n", "every column needs a name"),
+        ("path,\na.wav,x\n", "column 2 has no name"),
         ("path,kind\na.wav,x,extra\n", "row 2 has 3 cells, the first row has 2"),
     ],
 )

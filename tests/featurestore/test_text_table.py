@@ -58,6 +58,10 @@ def test_plain_tables_read_the_quick_way_are_the_same(tmp_path: Path) -> None:
             b"a,b\n1,2,3\n",
             "row 2 has 3 cells, the first row has 2; put cells that hold a separator in quotes",
         ),
+        (
+            b"Table 1\na,b\n1,2\n",
+            "row 2 has 2 cells, the first row has 1; names of columns",
+        ),
         (b"a,b\n1\n", "row 2 has 1 cell, the first row has 2; write the separators of empty cells too"),
         (b"a,b\n1,2\n\n# seen\n3\n", "row 5 has 1 cell"),
         (b"a;b\n1,5;2\n", "the separator is ';', expected ','; save it with that one and decimal points"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from featurestore.audit import AuditConfig, AuditReport, run_audit
+from featurestore.audit.text import audit_text
 from featurestore.errors import ConfigError, KeyNotFound, ManifestError
 from tests.featurestore.audit.conftest import RATE_HZ, N, call
 
@@ -35,6 +37,10 @@ def test_a_sound_corpus_raises_no_alarm(corpus: Path) -> None:
     assert report.facts["groups"] == 6
     seconds = sum(soundfile.info(p).duration for p in corpus.parent.glob("*.wav"))
     assert report.facts["hours"] == pytest.approx(seconds / 3600)
+    head = f"{N} clips of {N} files, {seconds / 60:.1f} minutes"
+    assert str(audit_text(report)[0]).endswith(head)
+    one = replace(report, facts={**report.facts, "clips": 1, "files": 1, "hours": 2})
+    assert str(audit_text(one)[0]).endswith("1 clip of 1 file, 2.00 hours")
     assert seen[-1] == (N, N)
     (call_, caller) = report.labels
     assert (call_["n_classes"], call_["n_smallest"], caller["n_classes"]) == (3, 20, 2)

@@ -77,6 +77,10 @@ def test_small_classes_and_what_a_clip_is_worth() -> None:
     assert "one test clip of 'b' is worth 16.7 points" in found["coarse-uar"]
 
 
+def test_of_one_class_no_recall_is_told() -> None:
+    assert findings({"0.9": 30}) == {}
+
+
 def test_classes_of_one_group() -> None:
     found = findings({"a": 1000, "b": 1000}, {"a": ["g", "h"] * 500, "b": ["h"] * 1000})
     assert set(found) == {"one-group-class"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -637,3 +638,105 @@ def test_songs_written_by_crowsetta_are_read_row_by_row(shared: Path, tmp_path: 
         )
         columns = ["path", "start_s", "end_s"]
         assert listing(found, [*columns, label]) == listing(truth, [*columns, "label"]), name
+
+
+# --- Unicode forms, units, columns without names ---
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_folders_are_found_in_any_unicode_form(tmp_path: Path, touch, write, form: str) -> None:
+    """Copies from macOS hold names in pieces; tables are typed composed, or the other way round."""
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    written = unicodedata.normalize(form, "Möwe/Käuzchen/ö.wav")
+    audio = touch(tmp_path, f"audio/{unicodedata.normalize(other, written)}") / "audio"
+    write(tmp_path / "t/all.csv", f"path,start_s,end_s\n{written},1,2\n")
+    rows = get_corpus("table").read(tmp_path / "t/all.csv", audio=audio).table
+    assert rows["path"].tolist() == [str(audio / unicodedata.normalize(other, written))]
+    write(tmp_path / "a" / written.replace(".wav", ".txt"), "0\t1\tup\n")
+    rows = get_corpus("audacity").read(tmp_path / "a", audio=audio).table
+    assert rows["path"].tolist() == [str(audio / unicodedata.normalize(other, written))]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("path,start_ms,end_ms", "'start_ms' seems to be start_s in another unit; write seconds"),
+        ("path,start_s,End (samples)", r"'End \(samples\)' seems to be end_s in another unit"),
+        ("path,beginSample,endSample", "'beginSample' seems to be start_s in another unit"),
+        ("path,start_s,duration", "start_s with 'duration' and no end_s, .* add a column 'end_s'"),
+        ("path,start_s,duration_s", "start_s with 'duration_s' and no end_s"),
+        ("path,start_s,length_s", "start_s with 'length_s' and no end_s"),
+    ],
+)
+def test_times_that_are_no_seconds_are_no_labels(tmp_path: Path, touch, header: str, said: str) -> None:
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text(f"{header}\na.wav,1,2\n")
+    with pytest.raises(ManifestError, match=said):
+        read_manifest(tmp_path / "m.csv")
+    with pytest.raises(ManifestError, match=said):
+        get_corpus("table").read(tmp_path / "m.csv")
+
+
+def test_times_in_other_units_cannot_be_mapped(tmp_path: Path, touch) -> None:
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text("path,start_ms\na.wav,1\n")
+    with pytest.raises(ManifestError, match="start_s=start_ms: 'start_ms' seems to be start_s in another"):
+        get_corpus("table").read(tmp_path / "m.csv", columns="start_s=start_ms")
+
+
+def test_lengths_and_samples_beside_the_times_are_labels(tmp_path: Path, touch) -> None:
+    touch(tmp_path, "a.wav")
+    header = "path,start_s,end_s,duration,start_sample,body_length,length,n_frames_lost"
+    (tmp_path / "m.csv").write_text(f"{header}\na.wav,1,2,1,3,4,5,6\n")
+    assert read_manifest(tmp_path / "m.csv").label_columns == header.split(",")[3:]
+    (tmp_path / "n.csv").write_text("path,duration,length\na.wav,1,2\n")
+    assert read_manifest(tmp_path / "n.csv").label_columns == ["duration", "length"]
+
+
+@pytest.mark.parametrize("name", ['""', "", "Unnamed: 0"])
+def test_columns_without_a_name(tmp_path: Path, touch, name: str) -> None:
+    """Row numbers, of R's write.csv, pandas' to_csv, and pandas reading and writing them once more."""
+    touch(tmp_path, "a.wav")
+    (tmp_path / "m.csv").write_text(f"{name},path,call\n1,a.wav,x\n")
+    with pytest.raises(ManifestError, match=r"column 1 has no name; .* row.names=FALSE in R"):
+        read_manifest(tmp_path / "m.csv")
+    found = get_corpus("table").read(tmp_path / "m.csv")
+    assert list(found.table.columns[-2:]) == ["group", "call"]
+    assert found.notes == ("left out 1 column without a name: m.csv",)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("1,5", "got '1,5'; write a decimal point"), ("NA", "got 'NA'; leave the cell empty where no time")],
+)
+def test_cells_of_times_say_how_to_mend_them(tmp_path: Path, touch, write, cell: str, said: str) -> None:
+    touch(tmp_path, "x.wav")
+    write(tmp_path / "x.txt", raven((), (cell, 9)))
+    with pytest.raises(ManifestError, match=said):
+        get_corpus("raven").read(tmp_path)
+    write(tmp_path / "m.csv", f'path,start_s\nx.wav,"{cell}"\n')
+    with pytest.raises(ManifestError, match=f"start_s {said.replace('got ', '').replace(';', ' is.*;')}"):
+        read_manifest(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(
+    ("there", "written", "said"),
+    [
+        ("o\u0308/x.wav", "\u00f6/x.wav", "in another Unicode form: take the name from the folder"),
+        ("o\u0308.wav", "\u00f6.wav", "in another Unicode form"),
+        ("a/X.WAV", "a/x.wav", "; there is 'X.WAV'"),
+        ("a/x.wav", "a\\x.wav", "; write / between folders"),
+        ("a/x.wav", "b/y.wav", r"b/y.wav\)$"),
+    ],
+)
+def test_files_that_are_nearly_there_are_named(tmp_path: Path, touch, there: str, written: str, said: str):
+    touch(tmp_path, there)
+    (tmp_path / "m.csv").write_text(f"path\n{written}\n")
+    with pytest.raises(ManifestError, match=said):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_another_separator_is_sent_to_the_reader_of_it(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("path;start_s\na.wav;1,5\n")
+    with pytest.raises(ManifestError, match=r"separator is ';', .*`fs manifest table \S*m.csv --out"):
+        read_manifest(tmp_path / "m.csv")
