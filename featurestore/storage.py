@@ -21,7 +21,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from featurestore import beneath
-from featurestore.errors import StoreError
+from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
 
 PARTIAL_SUFFIX = ".partial"
@@ -127,6 +127,10 @@ class LocalStorage:
             return None
         except StoreError:
             raise
+        except IsADirectoryError as error:
+            raise NotPlain(
+                f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
+            ) from error
         except OSError as error:
             raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
 
