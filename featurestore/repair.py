@@ -224,6 +224,10 @@ class _Repair:
 
     def _restore_ids(self, *, is_wrong: bool) -> None:
         """Ids of committed units from their records; units to be done get the utterances that are left."""
+        with holding_ledger(self.storage, self.info.path):  # who prunes or grows holds it, too
+            self._restore_held_ids(is_wrong=is_wrong)
+
+    def _restore_held_ids(self, *, is_wrong: bool) -> None:
         storage, info = self.storage, self.info
         if not is_wrong:
             with contextlib.suppress(CorruptData):

@@ -324,23 +324,27 @@ class _Checker:
         for i in named[counts > 1]:
             self._find("wrong", None, next(iter(found)), f"id {str(i)!r} stands twice")
         if manifest_ids is not None and set(named.tolist()) != manifest_ids:
-            self._compare_ids(set(named.tolist()), manifest_ids)
+            self._compare_ids(ids, manifest_ids)
         return ids
 
-    def _compare_ids(self, ids: set[str], manifest_ids: set[str]) -> None:
-        """Whose fault it is that the ids and the manifest differ: what was embedded is in the records."""
-        records = read_sound_records(self.storage, self.info.path).values()
-        embedded = {i for r in records for i in r.rows[ID_ARRAY]}
-        for i in sorted(ids - manifest_ids):
-            if i in embedded:
-                name = columns.entry_name(MANIFEST_ARRAY, 0)
-                self._find("wrong", None, name, f"the manifest lacks utterance {i!r}")
-            else:
-                self._find("wrong", None, ID_ARRAY, f"{i!r} is in no record and not in the manifest")
-        for i in sorted(manifest_ids - ids):
-            self._find(
-                "wrong", None, ID_ARRAY, f"no row is that of utterance {i!r}, which the manifest lists"
-            )
+    def _compare_ids(self, ids: np.ndarray, manifest_ids: set[str]) -> None:
+        """Whose fault it is that ids and manifest differ: what was embedded is in the records."""
+        records = read_sound_records(self.storage, self.info.path)
+        embedded = {i for r in records.values() for i in r.rows[ID_ARRAY]} - {""}
+        # Of rows to be embedded yet: who grew the key was killed before the manifest listed them.
+        planned = {i for u in self.units if u.index not in records for i in ids[u.first_row : u.stop_row]}
+        name = columns.entry_name(MANIFEST_ARRAY, 0)
+        for i in sorted(set(ids) - {""} - manifest_ids):
+            finding = self._finding("wrong", None, name, f"the manifest lacks utterance {i!r}")
+            if i in planned:
+                finding = dataclasses.replace(finding, remedy="`fs extract` as before lists it, --prune leaves it out")
+            elif i not in embedded:
+                message = f"{i!r} is in no record and not in the manifest"
+                finding = self._finding("wrong", None, ID_ARRAY, message)
+            self.report.findings.append(finding)
+        for i in sorted((manifest_ids & embedded) - set(ids)):
+            message = f"no row is that of utterance {i!r}, which was embedded and is in the manifest"
+            self._find("wrong", None, ID_ARRAY, message)
 
     def _ledger(self) -> dict[int, Record]:
         """Every record that can be read; entries before sealed ones, as readers do."""

@@ -13,6 +13,7 @@ from featurestore.ids import put_ids, read_ids
 from featurestore.key import read_key
 from featurestore.ledger import read_ledger
 from featurestore.storage import LocalStorage, MemoryStorage, Storage
+from featurestore.stored_manifest import store_manifest
 from featurestore.verify import verify_key
 from featurestore.writer import _prune, open_key
 from tests.featurestore.scenario import LAYERS, N_ROWS, fill, manifest_of, request, values_of, write
@@ -149,3 +150,22 @@ def test_a_folder_in_the_place_of_a_file_is_said_and_left_alone(tmp_path: Path, 
     file.rmdir()
     after = {n: data for n, data in all_objects(storage).items() if "layer_" in n}
     assert after == values
+
+
+def test_ids_that_nobody_embedded_yet_are_listed_by_the_same_extraction(tmp_path: Path) -> None:
+    """Who was killed between the plan of new rows and the manifest is not undone."""
+    store = MemoryStorage(str(tmp_path))
+    manifest = manifest_of(N_ROWS)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    writer, _ = open_key(store, request(), manifest, ids)
+    write(writer, {k: values_of(k) for k in LAYERS}, only=[0, 1])
+    store_manifest(store, writer.info, manifest_of(16))
+    before = all_objects(store)
+    report = verify_key(store, "tiny", "calls", repair=True)
+    assert {f.message for f in report.findings if f.is_damage} == {
+        f"the manifest lacks utterance 'f0{i}'" for i in range(16, N_ROWS)
+    }
+    assert "`fs extract` as before lists it, --prune leaves it out" in report.unrepaired[0]
+    assert all_objects(store) == before
+    open_key(store, request(), manifest, ids)
+    assert damaged(store) == set()
