@@ -134,6 +134,23 @@ class LocalStorage:
         except OSError as error:
             raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
 
+    def read_parts(self, key: str, parts: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """Bytes ``start:stop`` of an object, for each pair; None where there is no such object.
+
+        A negative start counts from its end; what lies outside it is left out.
+        """
+        try:
+            file, size = beneath.open_file(self._root, object_parts(key, self._root))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        try:
+            spans = [slice(*pair).indices(size)[:2] for pair in parts]
+            return [os.pread(file, max(0, stop - start), start) for start, stop in spans]
+        except OSError as error:
+            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+        finally:
+            os.close(file)
+
     def read_into(self, key: str, buffers: Sequence[np.ndarray[Any, Any]]) -> int | None:
         """Read an object straight into buffers, one after the other.
 

@@ -420,7 +420,14 @@ class Features:
         objects = {
             u.index: self._ledger[u.index].objects[layout.layer_chunk(layer, u.index)] for u in self.units
         }
-        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), starts, objects)
+        frames = {
+            u.index: self._ledger[u.index].objects.get(layout.frames_chunk(layer, u.index))
+            for u in (self.units if starts is not None else ())
+        }
+        known = {u: o for u, o in frames.items() if o is not None}
+        return Layer(
+            self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), starts, objects, known
+        )
 
     def to_xarray(self) -> xarray.Dataset:
         """All layers as one lazy xarray Dataset, with ids, facts and labels as coordinates.

@@ -337,7 +337,9 @@ class _Checker:
         for i in sorted(set(ids) - {""} - manifest_ids):
             finding = self._finding("wrong", None, name, f"the manifest lacks utterance {i!r}")
             if i in planned:
-                finding = dataclasses.replace(finding, remedy="`fs extract` as before lists it, --prune leaves it out")
+                finding = dataclasses.replace(
+                    finding, remedy="`fs extract` as before lists it, --prune leaves it out"
+                )
             elif i not in embedded:
                 message = f"{i!r} is in no record and not in the manifest"
                 finding = self._finding("wrong", None, ID_ARRAY, message)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from featurestore import open_store, verify
+from featurestore import layout, open_store, verify
 from featurestore.copying import copy_key
 from featurestore.errors import CorruptData, NotPlain
 from featurestore.ids import put_ids, read_ids
@@ -16,6 +17,7 @@ from featurestore.storage import LocalStorage, MemoryStorage, Storage
 from featurestore.stored_manifest import store_manifest
 from featurestore.verify import verify_key
 from featurestore.writer import _prune, open_key
+from tests.featurestore.exchange.keys import write_key
 from tests.featurestore.scenario import LAYERS, N_ROWS, fill, manifest_of, request, values_of, write
 
 KEY = "tiny/calls"
@@ -169,3 +171,39 @@ def test_ids_that_nobody_embedded_yet_are_listed_by_the_same_extraction(tmp_path
     assert all_objects(store) == before
     open_key(store, request(), manifest, ids)
     assert damaged(store) == set()
+
+
+@pytest.mark.parametrize("codec", ["fast", "small"])
+def test_a_shard_in_anothers_place_gives_no_single_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    """It is sound by itself, and in size and CRC-32C of the whole like the one that belongs there."""
+    monkeypatch.setattr("featurestore.layout.TARGET_CHUNK_BYTES", 50)  # chunks of few rows
+    storage = LocalStorage(tmp_path)
+    manifest = manifest_of(24)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    writer, _ = open_key(storage, request(layers=(0,), codec=codec), manifest, ids)
+    write(writer, {0: values_of(0, 24)})
+    assert writer.info.shape.n_chunks > 2
+    wanted = open_store(tmp_path).features("tiny", "calls").layer(0).numpy([9])
+    np.testing.assert_array_equal(wanted, values_of(0, 24)[[9]])
+    (tmp_path / f"{KEY}/layer_00/c/1/0/0").write_bytes(storage.get(f"{KEY}/layer_00/c/0/0/0") or b"")
+    layer = open_store(tmp_path).features("tiny", "calls").layer(0)
+    with pytest.raises(CorruptData, match=r"layer_00/c/1/0/0 .*not the checksums of its record"):
+        layer.numpy([9])
+    np.testing.assert_array_equal(layer.numpy([1]), values_of(0, 24)[[1]])
+
+
+def test_frames_in_anothers_place_are_not_handed_out(tmp_path: Path) -> None:
+    shape = layout.FrameShape(
+        n_features=6, unit_frames=layout.room_for(8 * 30, 6, "float32"), dtype="float32"
+    )
+    write_key(tmp_path, frames=shape, layers=(0,), failed=())
+    folder = tmp_path / f"{KEY}/frames_00/c"
+    layer = open_store(tmp_path).features("tiny", "calls").layer(0)
+    layer.frames(9)
+    (folder / "1/0").write_bytes((folder / "2/0").read_bytes())
+    layer = open_store(tmp_path).features("tiny", "calls").layer(0)
+    with pytest.raises(CorruptData, match=r"frames_00/c/1/0 .*not the checksums of its record"):
+        layer.frames(9)
+    assert layer.frames(1).shape == (16, 6)
