@@ -35,7 +35,8 @@ from featurestore.publish import publish
 from featurestore.shard_values import wrong_values
 from featurestore.shards import describe_shard
 from featurestore.storage import Storage
-from featurestore.stored_manifest import read_stored_manifest, store_manifest
+from featurestore.store import Features
+from featurestore.stored_manifest import store_manifest
 
 COPIERS = 4
 REMEDY = "`fs verify --repair` before copying"
@@ -72,15 +73,15 @@ def copy_key(
             key's; nothing damaged is copied.
     """
     info = read_key(source, check_name(model, "model"), check_name(dataset, "dataset"))
-    group = layout.group_document(info.to_attributes())
     name = f"{info.path}/zarr.json"
     present = target.get(name)
     if present is not None and read_key(target, model, dataset) != info:
         raise StoreError(
             f"{target.url}: has another key {info.path} already; remove it with `fs rm`, or copy elsewhere"
         )
-    manifest = read_stored_manifest(source, info)
-    records = read_ledger(source, info.path)
+    features = Features(source, info)
+    _ = features.index  # what no reader takes is not copied
+    info, manifest, records = features.info, features.manifest, dict(features.ledger)
     copier = _Copier(source, target, info, records)
     committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
     for unit in committed:
@@ -97,6 +98,7 @@ def copy_key(
         for _ in range(len(info.units) - len(wanted)):
             on_unit()
     copier.copy(wanted, on_unit)
+    group = layout.group_document(info.to_attributes())
     if not target.put(name, group, if_absent=True) and read_key(target, model, dataset) != info:
         raise StoreError(f"{target.url}: another key {info.path} was made there meanwhile; copy elsewhere")
     publish(target, info)

@@ -9,6 +9,7 @@ Zarr decodes them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ NOT_STORED = 2**64 - 1
 # small: a million of them take 6 MB. A bomb shrinks by up to 30,000.
 FREE_BYTES = 16 * 2**20
 MOST_RATIO = 1000
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BLOSC_HEADER_BYTES = 16
 
@@ -188,19 +190,17 @@ def _blosc_bytes(header: bytes, n_stored: int) -> int:
 
 
 def parsed_json(text: str | bytes) -> Any:
-    """A JSON value of standard JSON: without NaN and infinity, and of texts that can be written.
+    """A JSON value of standard JSON: without NaN and infinity, and of texts that can be written again.
 
     Raises:
         ValueError: it is none, or nested too deep.
     """
     try:
         value = json.loads(text, parse_constant=_refuse)
+        if _SURROGATE.search(text if isinstance(text, bytes) else text.encode()):
+            json.dumps(value, ensure_ascii=False).encode()  # half a character is none
     except RecursionError:
         raise ValueError("nested too deep") from None
-    has_escapes = rb"\ud" in text.lower() if isinstance(text, bytes) else r"\ud" in text.lower()
-    if has_escapes:
-        # Half of a pair of escapes is no character. Other texts cannot hold one.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +63,7 @@ class Layer:
         n_frames: np.ndarray,
         frame_start: np.ndarray | None,
         objects: Mapping[int, StoredObject],
+        frame_objects: Mapping[int, StoredObject] | None = None,
     ) -> None:
         self.storage = storage
         self.info = info
@@ -72,6 +73,9 @@ class Layer:
         self._frame_start = frame_start
         self._ok = ok
         self._objects = dict(objects)
+        self._frame_objects = dict(frame_objects or {})
+        # Shards that are read in parts and are known to be those of their records.
+        self._known: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Layer({self.path!r}, shape={self.shape})"
@@ -238,6 +242,7 @@ class Layer:
         if (starts + counts > (units + 1) * shape.unit_frames).any():  # there begin other utterances' frames
             error = ValueError(f"more frames than the {shape.unit_frames} of a shard")
             raise damaged(self.storage, path, error)
+        self._require_own(int(units[0]), is_frames=True)
         document = _frames_document(shape, -(-self.info.n_rows // self.info.shape.unit_rows))
         try:
             block = np.asarray(_open_as(self.storage, path, document)[begin:end], dtype=np.float32)
@@ -311,6 +316,8 @@ class Layer:
         few = [p for p in pieces if p not in whole]
         if few:
             positions = np.concatenate([np.arange(p.start, p.stop) for p in few])
+            for piece in few:
+                self._require_own(int(rows[piece.start]) // self.info.shape.unit_rows)
             try:
                 array = _open_as(self.storage, self.path, _layer_document(self.info.shape, self.info.n_rows))
                 out[positions] = array.oindex[rows[positions]]
@@ -323,6 +330,23 @@ class Layer:
                     "`fs verify` says which, `fs verify --repair` mends them"
                 )
         return out
+
+    def _require_own(self, unit: int, *, is_frames: bool = False) -> None:
+        """Refuse a shard in another's place, which is sound by itself: for one that is read in parts.
+
+        In folders alone. Of a remote object as many parts would have to be fetched as it has chunks.
+        """
+        name = (layout.frames_chunk if is_frames else layout.layer_chunk)(self.layer, unit)
+        recorded = (self._frame_objects if is_frames else self._objects).get(unit)
+        if name in self._known or recorded is None or not recorded.sums:
+            return
+        if isinstance(self.storage, LocalStorage):
+            read = partial(self.storage.read_parts, f"{self.info.path}/{name}")
+            found = shards.sums_of(read, self.info.shard_chunks(name))
+            if found not in (None, recorded.sums):  # one that is not there is said where it is read
+                error = ValueError("not the checksums of its record")
+                raise self._not_as_recorded(unit, error, is_frames=is_frames)
+        self._known.add(name)
 
     @cached_property
     def _unit_sizes(self) -> dict[int, int]:
@@ -377,11 +401,12 @@ class Layer:
             raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
         return shards.finish_scatter(self.info.shape, n_rows, out, buffers)
 
-    def _not_as_recorded(self, unit: int, error: Exception) -> Exception:
+    def _not_as_recorded(self, unit: int, error: Exception, *, is_frames: bool = False) -> Exception:
         """Damage, or a unit that somebody has done again since this layer was opened."""
-        name = layout.layer_chunk(self.layer, unit)
+        name = (layout.frames_chunk if is_frames else layout.layer_chunk)(self.layer, unit)
+        recorded = (self._frame_objects if is_frames else self._objects)[unit]
         now = read_record(self.storage, self.info.path, unit)
-        if now is None or now.objects.get(name) != self._objects[unit]:
+        if now is None or now.objects.get(name) != recorded:
             return StoreError(
                 f"{self.storage.url}: unit {unit} of {self.info.path} is being embedded again, or was, since "
                 "it was opened; open it again"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -238,7 +238,7 @@ def _text(shape: layout.LayerShape) -> str:
     )
 
 
-def told_records(storage: Storage, info: KeyInfo, units: Iterable[Unit]) -> dict[int, Record]:
+def told_records(storage: Storage, info: KeyInfo, units: Sequence[Unit]) -> dict[int, Record]:
     """Unit → record, of those units whose own records are lost and can be proved.
 
     Proved means that every row has its facts in the columns, and that every shard is sound by its checksums
@@ -246,7 +246,7 @@ def told_records(storage: Storage, info: KeyInfo, units: Iterable[Unit]) -> dict
     rows were embedded, when, and on which machine.
     """
     shown = {}
-    for name in columns.ROW_ARRAYS:
+    for name in columns.ROW_ARRAYS if units else ():
         objects = {o: storage.get(f"{info.path}/{o}") for o in columns.column_objects(name, info.n_rows)}
         sound = {o: data for o, data in objects.items() if data is not None}
         try:

@@ -24,6 +24,7 @@ from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
     Record,
+    commit,
     entered_units,
     is_complete,
     read_ledger,
@@ -130,6 +131,7 @@ class _Repair:
                 mine.append(u)
             else:
                 self._give_up(f"unit {u}", "it is in work; verify again when that is done")
+        self._tell(mine)
 
         def still(unit: int, record: Record | None) -> bool:
             # A record that cannot be read is damage whatever was seen before.
@@ -137,12 +139,30 @@ class _Repair:
 
         gone = withdraw_held(self.storage, self.info.path, mine, still, lost=set())
         for u in mine:
-            self.report.repaired.append(
-                f"unit {u} withdrawn: the next `fs extract` does it again"
-                if u in gone
-                else f"left alone, unit {u} has been done again meanwhile"
-            )
+            if u in gone:
+                said = f"unit {u} withdrawn: the next `fs extract` does it again"
+            elif u in self.told:
+                said = f"unit {u} committed again, its record told from the columns and the shards"
+            else:
+                said = f"left alone, unit {u} has been done again meanwhile"
+            self.report.repaired.append(said)
             self.claims.release(u)
+
+    def _tell(self, units: Iterable[int]) -> None:
+        """Commit again what has lost its record and is all there: for who holds the claims of the units."""
+        lacking = set()
+        for u in units:
+            try:
+                is_lost = read_record(self.storage, self.info.path, u) is None
+            except CorruptData:
+                is_lost = True
+            if is_lost:
+                lacking.add(u)
+        wanted = [u for u in self.info.units if u.index in lacking]
+        for u, record in told_records(self.storage, self.info, wanted).items():
+            if self.claims.holds(u):
+                commit(self.storage, self.info.path, record)
+                self.told.add(u)
 
     def _clear(self, unit: int | None, findings: list[Finding]) -> None:
         """Delete what was never committed, or what the dead left, where it still is that."""
@@ -204,6 +224,10 @@ class _Repair:
 
     def _restore_ids(self, *, is_wrong: bool) -> None:
         """Ids of committed units from their records; units to be done get the utterances that are left."""
+        with holding_ledger(self.storage, self.info.path):  # who prunes or grows holds it, too
+            self._restore_held_ids(is_wrong=is_wrong)
+
+    def _restore_held_ids(self, *, is_wrong: bool) -> None:
         storage, info = self.storage, self.info
         if not is_wrong:
             with contextlib.suppress(CorruptData):

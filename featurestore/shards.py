@@ -8,7 +8,7 @@ object has been checked, the values are put in place at once. Anything else goes
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import google_crc32c
 import numpy as np
@@ -91,6 +91,26 @@ def _chunk_ends(data: bytes, n_chunks: int) -> list[int] | None:
     stored = index[index[:, 0] != NOT_STORED]
     ends = [int(offset) + int(length) for offset, length in stored]
     return ends if all(CRC_BYTES <= end <= start for end in ends) else None
+
+
+def sums_of(read: Callable[[Sequence[tuple[int, int]]], list[bytes] | None], n_chunks: int) -> str | None:
+    """`StoredObject.sums` of a shard of which only the index and the checksums are read.
+
+    Args:
+        read: gives the bytes ``start:stop`` of the shard for each pair, a negative one from its end; None
+            where there is none.
+        n_chunks: see `describe_shard`; from 1 on.
+
+    Returns:
+        Eight hexadecimal digits; None where there is no shard.
+    """
+    tail = read([(-(16 * n_chunks + CRC_BYTES), 2**62)])
+    if tail is None:
+        return None
+    stored = np.frombuffer(tail[0][: (len(tail[0]) - CRC_BYTES) // 16 * 16], "<u8").reshape(-1, 2)
+    ends = [int(offset) + int(length) for offset, length in stored if offset != NOT_STORED]
+    parts = read([(max(0, end - CRC_BYTES), max(0, end)) for end in ends if end < 2**62])
+    return None if parts is None else f"{google_crc32c.value(b''.join(parts)):08x}"
 
 
 def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:

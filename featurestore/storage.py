@@ -21,7 +21,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from featurestore import beneath
-from featurestore.errors import StoreError
+from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
 
 PARTIAL_SUFFIX = ".partial"
@@ -127,8 +127,29 @@ class LocalStorage:
             return None
         except StoreError:
             raise
+        except IsADirectoryError as error:
+            raise NotPlain(
+                f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
+            ) from error
         except OSError as error:
             raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+
+    def read_parts(self, key: str, parts: Sequence[tuple[int, int]]) -> list[bytes] | None:
+        """Bytes ``start:stop`` of an object, for each pair; None where there is no such object.
+
+        A negative start counts from its end; what lies outside it is left out.
+        """
+        try:
+            file, size = beneath.open_file(self._root, object_parts(key, self._root))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        try:
+            spans = [slice(*pair).indices(size)[:2] for pair in parts]
+            return [os.pread(file, max(0, stop - start), start) for start, stop in spans]
+        except OSError as error:
+            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+        finally:
+            os.close(file)
 
     def read_into(self, key: str, buffers: Sequence[np.ndarray[Any, Any]]) -> int | None:
         """Read an object straight into buffers, one after the other.

@@ -29,6 +29,7 @@ from featurestore.ledger import Record, is_complete, read_ledger
 from featurestore.manifest import Manifest
 from featurestore.places import Found, Places
 from featurestore.plan import Unit
+from featurestore.printable import counted
 from featurestore.publish import frame_starts
 from featurestore.storage import Storage, open_storage
 from featurestore.stored_manifest import read_stored_manifest
@@ -300,8 +301,9 @@ class Features:
         """`facts` with the columns of the stored manifest.
 
         Raises:
-            CorruptData: the manifest lacks a row.
+            CorruptData: the manifest lacks a row, or lists one that is nobody's.
         """
+        self._require_ids()
         facts = self.facts.drop(columns=columns.FRAME_START, errors="ignore")
         merged = facts.merge(self.manifest.table, on="utterance_id", how="left", sort=False, validate="1:1")
         if merged["path"].isna().any():
@@ -311,6 +313,20 @@ class Features:
                 "`fs manifest attach` puts it back"
             )
         return merged
+
+    def _require_ids(self) -> None:
+        """Refuse rows that lost their ids: a row of somebody who was pruned is in no manifest."""
+        pruned = self.planned_ids[self._committed_rows] == ""
+        if not pruned.any():
+            return
+        embedded = np.concatenate([self._ledger[u.index].column(ID_ARRAY) for u in self.units])[pruned]
+        lost = (set(embedded) & set(self.manifest.table["utterance_id"])) - set(self.planned_ids)
+        if lost:
+            raise CorruptData(
+                f"{self.storage.url}: {counted(len(lost), 'utterance')} of {self.info.path} lost the row's "
+                f"id (first {min(lost)!r}); `fs verify --repair` puts it back, `fs extract --prune` leaves "
+                "them out"
+            )
 
     @cached_property
     def index(self) -> pd.DataFrame:
@@ -404,7 +420,14 @@ class Features:
         objects = {
             u.index: self._ledger[u.index].objects[layout.layer_chunk(layer, u.index)] for u in self.units
         }
-        return Layer(self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), starts, objects)
+        frames = {
+            u.index: self._ledger[u.index].objects.get(layout.frames_chunk(layer, u.index))
+            for u in (self.units if starts is not None else ())
+        }
+        known = {u: o for u, o in frames.items() if o is not None}
+        return Layer(
+            self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), starts, objects, known
+        )
 
     def to_xarray(self) -> xarray.Dataset:
         """All layers as one lazy xarray Dataset, with ids, facts and labels as coordinates.

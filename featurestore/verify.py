@@ -34,6 +34,7 @@ from featurestore.key_report import Finding, KeyReport, Kind
 from featurestore.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
+    STATUS_ARRAY,
     Record,
     entered_units,
     is_complete,
@@ -41,6 +42,7 @@ from featurestore.ledger import (
     read_ledger,
     read_record,
     read_sealed_copy,
+    read_sound_records,
 )
 from featurestore.plan import Unit
 from featurestore.publish import columns_of, is_whole
@@ -81,9 +83,21 @@ def verify_key(
         KeyNotFound: there is no such key.
     """
     report = KeyReport(key=f"{model}/{dataset}")
+    try:
+        _verify(storage, report, repair=repair, on_unit=on_unit)
+    except NotPlain as error:  # a folder in a file's place, which no listing tells from others
+        finding = Finding(kind="damaged", key=report.key, unit=None, object=report.key, message=str(error))
+        report.findings.append(finding)
+        if repair:
+            report.unrepaired.append(f"not repaired: {finding.object}; {OWN_FILE}")
+    return report
+
+
+def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None] | None) -> None:
+    model, dataset = report.key.split("/")
     if found := _obstacles(storage, report.key):
         _block(storage, report, found, repair=repair)
-        return report
+        return
     info, problem = _read_and_compare(storage, model, dataset)
     if problem is not None:
         finding = Finding(
@@ -97,7 +111,7 @@ def verify_key(
                 f"not repaired: {finding.object}; it cannot be restored ({error}): extract with --overwrite"
             )
             report.unrepaired.append(lost)
-            return report
+            return
         if repair:
             put_attributes(storage, info)
             info = dataclasses.replace(info, has_checksum=True)
@@ -109,7 +123,6 @@ def verify_key(
         from featurestore.repair import repair_key
 
         repair_key(storage, info, report)
-    return report
 
 
 def _obstacles(storage: Storage, path: str) -> dict[str, str]:
@@ -310,10 +323,30 @@ class _Checker:
         named, counts = np.unique(ids[ids != ""].astype(str), return_counts=True)
         for i in named[counts > 1]:
             self._find("wrong", None, next(iter(found)), f"id {str(i)!r} stands twice")
-        for i in sorted(set(named.tolist()) - manifest_ids) if manifest_ids is not None else []:
-            name = columns.entry_name(MANIFEST_ARRAY, 0)
-            self._find("wrong", None, name, f"the manifest lacks utterance {i!r}")
+        if manifest_ids is not None and set(named.tolist()) != manifest_ids:
+            self._compare_ids(ids, manifest_ids)
         return ids
+
+    def _compare_ids(self, ids: np.ndarray, manifest_ids: set[str]) -> None:
+        """Whose fault it is that ids and manifest differ: what was embedded is in the records."""
+        records = read_sound_records(self.storage, self.info.path)
+        embedded = {i for r in records.values() for i in r.rows[ID_ARRAY]} - {""}
+        # Of rows to be embedded yet: who grew the key was killed before the manifest listed them.
+        planned = {i for u in self.units if u.index not in records for i in ids[u.first_row : u.stop_row]}
+        name = columns.entry_name(MANIFEST_ARRAY, 0)
+        for i in sorted(set(ids) - {""} - manifest_ids):
+            finding = self._finding("wrong", None, name, f"the manifest lacks utterance {i!r}")
+            if i in planned:
+                finding = dataclasses.replace(
+                    finding, remedy="`fs extract` as before lists it, --prune leaves it out"
+                )
+            elif i not in embedded:
+                message = f"{i!r} is in no record and not in the manifest"
+                finding = self._finding("wrong", None, ID_ARRAY, message)
+            self.report.findings.append(finding)
+        for i in sorted((manifest_ids & embedded) - set(ids)):
+            message = f"no row is that of utterance {i!r}, which was embedded and is in the manifest"
+            self._find("wrong", None, ID_ARRAY, message)
 
     def _ledger(self) -> dict[int, Record]:
         """Every record that can be read; entries before sealed ones, as readers do."""
@@ -443,6 +476,7 @@ class _Checker:
         self.report.findings = before + self.report.findings
 
     def _columns_of(self, ledger: Mapping[int, Record]) -> None:
+        self._lost_records(ledger)
         sealed = not entered_units(self.storage, self.info.path)
         for array, values in columns_of(self.info, ledger).items():
             wanted = columns.encode_column(array, values)
@@ -458,6 +492,26 @@ class _Checker:
                     self._find(kind, None, name, "not what the ledger says")
                 else:
                     self._find("stale", None, name, "behind the ledger; the end of the next run writes it")
+
+    def _lost_records(self, ledger: Mapping[int, Record]) -> None:
+        """Units that the columns show and no record tells: statuses are emptied before one is taken away."""
+        shown = np.concatenate([np.zeros(0, dtype=object), *self._shown_statuses()])
+        for unit in self.units:
+            if unit.index in ledger or (shown[unit.first_row : unit.stop_row] == "").all():
+                continue
+            with contextlib.suppress(CorruptData):  # then it is there, and that is said of it
+                if read_record(self.storage, self.info.path, unit.index) is None:
+                    message = "its rows are shown as embedded, and their record is not there"
+                    self._find("missing", unit.index, columns.entry_name(LEDGER_ARRAY, unit.index), message)
+
+    def _shown_statuses(self) -> Iterator[np.ndarray]:
+        for i, name in enumerate(columns.column_objects(STATUS_ARRAY, self.info.n_rows)):
+            data = self._get(name)
+            try:
+                yield columns.decode_column_object(STATUS_ARRAY, self.info.n_rows, name, data or b"")
+            except ValueError:  # not there, or damaged, which is said of it
+                first = i * columns.ROWS_PER_OBJECT
+                yield np.full(min(columns.ROWS_PER_OBJECT, self.info.n_rows - first), "", dtype=object)
 
     def _history(self) -> None:
         names = history_objects(self.present)

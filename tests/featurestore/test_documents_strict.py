@@ -693,6 +693,7 @@ def test_no_import_writes_a_record_that_none_can_read(
 
 def test_json_is_standard_json() -> None:
     assert parsed_json(b'{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
-    for text in ("[" * 100_000, "NaN", "[-Infinity]", "", "9" * 5000):
+    assert parsed_json(r'"\ud83d\ude00"') == "😀"
+    for text in ("[" * 100_000, "NaN", "[-Infinity]", "", "9" * 5000, '{"path": ["a\\ud800"]}'):
         with pytest.raises(ValueError, match=r"."):
             parsed_json(text)
