@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from studies.command import Command, Group
+from studies.terminal.command import Command, Group
 
 EXIT_DAMAGED = 1
 
@@ -189,9 +189,9 @@ def extract(
     came of it: every clip failed.
     """
     from extractors.config import configs_of
-    from extractors.functionals import parse_functionals
-    from featurestore.shares import share_of_job_array
-    from studies.extraction import print_estimates, run_extraction
+    from extractors.forward.functionals import parse_functionals
+    from featurestore.store.shares import share_of_job_array
+    from studies.terminal.extraction import print_estimates, run_extraction
 
     # Here and nowhere else: what other commands embed in passing is theirs alone.
     share = options.pop("share") or share_of_job_array()
@@ -288,11 +288,11 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
     the same data, split and settings, is not fitted again.
     """
     from featurestore.outputs import check_folder
-    from probes.grid import read_grid
-    from probes.runner import run_probe
-    from probes.tasks import ProbeConfig
-    from studies.console import print_leakage, print_notes, print_probe_summary
-    from studies.progress import probe_progress
+    from probes.questions.grid_file import read_grid
+    from probes.questions.tasks import ProbeConfig
+    from probes.run.probing import run_probe
+    from studies.terminal.console import print_leakage, print_notes, print_probe_summary
+    from studies.terminal.progress import probe_progress
 
     check_folder(options["out"])
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
@@ -320,8 +320,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda, centroid, and knn
     with algorithm: brute.
     """
-    from probes.keep import save_probe as run
-    from studies.console import print_saved_probe
+    from probes.saved.chosen_probe import save_probe as run
+    from studies.terminal.console import print_saved_probe
 
     print_saved_probe(run(results, out, **options))
 
@@ -355,9 +355,9 @@ def predict(quiet: bool, **options: Any) -> None:
     Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
     with other weights is refused. Exit 1 when no clip could be labelled.
     """
-    from studies.console import print_predictions
     from studies.predict import PredictRequest, run_predict
-    from studies.progress import extract_progress
+    from studies.terminal.console import print_predictions
+    from studies.terminal.progress import extract_progress
 
     request = PredictRequest(**options)
     with extract_progress(quiet=quiet or request.manifest is None) as on_progress:
@@ -373,7 +373,7 @@ def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
     from featurestore.outputs import check_folder
     from probes.report import write_report
-    from studies.console import print_report_paths, print_tables
+    from studies.terminal.console import print_report_paths, print_tables
 
     check_folder(out)
     paths = write_report(results, out, oracle=oracle)
@@ -395,8 +395,8 @@ def demo(out: Path, quiet: bool) -> None:
     from functools import partial
 
     from featurestore.outputs import check_folder
-    from studies import console, progress, screen
     from studies.demo import DemoView, run_demo
+    from studies.terminal import console, progress, screen
 
     check_folder(out)
     view = DemoView(
@@ -454,7 +454,7 @@ def _corpus_command(corpus: Any) -> click.Command:
 
     def run(source: Path, out: Path, **options: Any) -> None:
         from featurestore.corpora.make import ManifestRequest, make_manifest
-        from studies.console import print_manifest_report
+        from studies.terminal.console import print_manifest_report
 
         given = {k: options.pop(k) for k in list(corpus.options) if k in options}
         request = ManifestRequest(
@@ -516,7 +516,7 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     An id stands for one stretch of sound: where the manifest names another file, other times or another
     channel than was embedded, the audio is compared, and other audio is refused.
     """
-    from studies.console import attach as run
+    from studies.terminal.console import attach as run
 
     run(store, table, model, dataset, without_audio=without_audio)
 
@@ -553,10 +553,10 @@ def audit(
     """Look for what is wrong with a corpus; exit 1 when something is at fault."""
     from featurestore.audit import AuditConfig, check_audit_folder
     from featurestore.errors import ConfigError
-    from featurestore.layers import parse_layers
-    from featurestore.manifest import check_target
+    from featurestore.layer_list import parse_layers
+    from featurestore.manifest.table import check_target
     from featurestore.outputs import check_file, check_folder
-    from studies.console import audit_corpus
+    from studies.terminal.console import audit_corpus
 
     if group_copies is not None:
         check_target(group_copies)
@@ -576,7 +576,7 @@ def audit(
 @click.argument("store")
 def list_store(store: str) -> None:
     """List what a store holds: models, datasets, layers, utterances."""
-    from studies.console import print_keys
+    from studies.terminal.console import print_keys
 
     print_keys(store)
 
@@ -587,7 +587,7 @@ def list_store(store: str) -> None:
 @click.option("--dataset", help="Only this dataset.")
 def info(store: str, model: str | None, dataset: str | None) -> None:
     """Show size, layers, settings and failures of the keys of a store."""
-    from studies.console import print_info
+    from studies.terminal.console import print_info
 
     print_info(store, model, dataset)
 
@@ -610,7 +610,7 @@ def verify(store: str, workers: int | None, **options: Any) -> None:
     After --repair the same `fs extract` as before does again exactly what was damaged. With --audio it also
     exits with 1 when audio is other than was embedded, or is not there to be compared.
     """
-    from studies.console import verify_store
+    from studies.terminal.console import verify_store
 
     if workers is not None and workers < 1:
         raise click.BadParameter(f"expected at least 1, got {workers}", param_hint="--workers")
@@ -626,7 +626,7 @@ def verify(store: str, workers: int | None, **options: Any) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: bool) -> None:
     """Copy keys from one store to another, local or remote; checks them, and resumes."""
-    from studies.console import copy_keys
+    from studies.terminal.console import copy_keys
 
     copy_keys(source, target, model, dataset, quiet=quiet)
 
@@ -638,7 +638,7 @@ def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: 
 @click.confirmation_option(prompt="Remove these embeddings for good?", help="Do not ask.")
 def rm(store: str, model: str, dataset: str) -> None:
     """Remove one key from a store."""
-    from studies.console import remove_keys
+    from studies.terminal.console import remove_keys
 
     remove_keys(store, model, dataset)
 
@@ -665,8 +665,8 @@ def export(
     quiet: bool,
 ) -> None:
     """Write keys to files that other tools read: HDF5, Parquet, npz, or arrays for HEAR's kit."""
-    from featurestore.layers import parse_layers
-    from studies.console import export_keys
+    from featurestore.layer_list import parse_layers
+    from studies.terminal.console import export_keys
 
     request = {
         "store_url": store,
@@ -706,8 +706,8 @@ def export(
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def import_(source: Path, store: str, format_: str, quiet: bool, **options: Any) -> None:
     """Read embeddings from HDF5 or from the study's npz into a store; nothing is ever unpickled."""
-    from featurestore.layers import parse_layers
-    from studies.console import import_keys
+    from featurestore.layer_list import parse_layers
+    from studies.terminal.console import import_keys
 
     layers, functionals = options.pop("layers"), options.pop("functionals")
     request = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.manifest import from_table
-from featurestore.storage import open_storage
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.backends.storage import open_storage
+from featurestore.manifest.table import from_table
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
 
 # InfantMarmosetsVox has these many clips of each of its eleven call types.
 CLASS_SIZES = np.array([1283, 27977, 36582, 1408, 728, 686, 1676, 23, 293, 2064, 202])

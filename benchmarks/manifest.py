@@ -24,14 +24,14 @@ import numpy as np
 import pandas as pd
 from machine import describe, peak_resident_bytes
 
-from featurestore.identity import Sounds, compare
-from featurestore.key import read_key
-from featurestore.manifest import read_manifest
-from featurestore.places import Places
-from featurestore.plan import Segment, order_rows, units_of
-from featurestore.storage import open_storage
-from featurestore.store import Features
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.backends.storage import open_storage
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.table import read_manifest
+from featurestore.store.key import read_key
+from featurestore.store.plan import Segment, order_rows, units_of
+from featurestore.store.reader import Features
+from featurestore.store.sound_identity import Sounds, compare
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
 from probes.splits import Rows, make_splits
 
 RESULTS = Path(__file__).parent / "results" / "manifest.md"

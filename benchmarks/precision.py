@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from extractors import ExtractConfig, extract
-    from extractors.request import resolve_device
+    from extractors.run.key_plan import resolve_device
     from featurestore import open_store
 
     device = resolve_device(options.device)

@@ -32,8 +32,8 @@ from made import CLASS_SIZES, LABEL, classes, values, write_key
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from probes.mlp import PAPER_HIDDEN, MLPConfig, fit_mlps
-from probes.standardise import Standardiser
+from probes.training.mlp import PAPER_HIDDEN, MLPConfig, fit_mlps
+from probes.training.standardise import Standardiser
 
 N_CLASSES = len(CLASS_SIZES)
 BATCH, PAPER_BATCH, PAPER_EPOCHS, PAPER_SEEDS = 128, 16, 30, 5
@@ -180,10 +180,10 @@ def over_rows(counts: list[int], d: int, memory: str, folder: Path) -> list[dict
 
 def measure(step: str, root: Path, memory: str) -> None:
     """What `over_rows` starts; prints seconds and the peak of resident memory as JSON."""
-    from featurestore.memory import parse_bytes
+    from featurestore.compute.memory import parse_bytes
     from probes import ProbeConfig
-    from probes.planning import make_plan
-    from probes.worker import run_task
+    from probes.run.probe_plan import make_plan
+    from probes.run.task_worker import run_task
 
     start, kept = time.perf_counter(), root / "task.pickle"
     found: dict[str, float] = {}

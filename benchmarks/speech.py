@@ -74,8 +74,8 @@ def read_clip(path: Path) -> np.ndarray:
 
 
 def sorted_batches(clips: Sequence[np.ndarray], budget: Any) -> list[np.ndarray]:
-    """Zero-padded batches `[b, n]`, longest first, as a budget (`extractors.memory.Budget`) cuts them."""
-    from extractors.running import pad_clips
+    """Zero-padded batches `[b, n]`, longest first, as a budget (`forward.batch_budget.Budget`) cuts them."""
+    from extractors.models.torch_tools import pad_clips
 
     ordered = sorted(clips, key=len, reverse=True)
     return [pad_clips(ordered[r.start : r.stop]) for r in budget.cut([len(c) for c in ordered])]

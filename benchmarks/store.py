@@ -27,10 +27,10 @@ import pandas as pd
 from machine import describe
 
 from featurestore import open_store
-from featurestore.manifest import from_table
-from featurestore.plan import DEFAULT_UNIT_ROWS
-from featurestore.storage import open_storage
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.backends.storage import open_storage
+from featurestore.manifest.table import from_table
+from featurestore.store.plan import DEFAULT_UNIT_ROWS
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
 
 N_FUNCTIONALS, N_FEATURES = 2, 768
 N_SPARSE = 1000

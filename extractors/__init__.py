@@ -12,17 +12,17 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
-    from extractors.models import find_model
-    from extractors.pipeline import extract
+    from extractors.models.registry import find_model
     from extractors.results import ExtractSummary
+    from extractors.run.extraction import extract
 
 __all__ = ["ExtractConfig", "ExtractSummary", "extract", "find_model"]
 
 _HOMES = {
     "ExtractConfig": "extractors.config",
     "ExtractSummary": "extractors.results",
-    "extract": "extractors.pipeline",
-    "find_model": "extractors.models",
+    "extract": "extractors.run.extraction",
+    "find_model": "extractors.models.registry",
 }
 
 

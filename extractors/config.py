@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from extractors.audio import (
+from extractors.audio.channels import check_channel
+from extractors.audio.waveform import (
     DEFAULT_MIN_SAMPLES,
     NORMALISATIONS,
     RatePolicy,
     ResampleQuality,
     ShortPolicy,
 )
-from extractors.base import Normalisation, Precision
-from extractors.channels import check_channel
+from extractors.models.interface import Normalisation, Precision
 from extractors.presets import preset_options
+from featurestore.compute.task_runners import check_cluster, decoding_threads
 from featurestore.errors import ConfigError
-from featurestore.layout import CodecName, DTypeName
+from featurestore.format.layer_arrays import CodecName, DTypeName
 from featurestore.names import check_name
-from featurestore.runners import check_cluster, decoding_threads
-from featurestore.shares import parse_share
+from featurestore.store.shares import parse_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +41,15 @@ class ExtractConfig:
         dtype: stored dtype.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``; several with commas between, or ``cuda:all``: one
             process for each.
-        cluster: do units on a cluster, see `featurestore.runners`; default: in this process.
+        cluster: do units on a cluster, see `featurestore.compute.task_runners`; default: in this process.
         precision: of the forward pass.
         normalisation: input normalisation; default: what the model was trained with.
         min_samples, short_policy: see `AudioPolicy`; default policy: as the model's card says.
         rate_policy, resample_quality: see `AudioPolicy`.
         channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
         clip_to_file: rows that end after their file end with it; else they fail.
-        window_s, overlap_s: how clips longer than a window are cut, see `extractors.windows`; 0: whole.
+        window_s, overlap_s: how clips longer than a window are cut, see `extractors.forward.windows`; 0:
+            whole.
         preset: input convention of a published study, see `extractors.presets`; sets the options above.
         unit_rows: rows per unit; default 1,024, fewer where frames are kept (see `plan_frames`).
         frames: keep the hidden states of every frame too.
@@ -59,7 +60,7 @@ class ExtractConfig:
         codec: how layer arrays are encoded; ``half`` is ``fast`` in float16.
         share: part of the units to do, ``i/n``; default: all. `fs extract` fills in a SLURM array task's.
         prune: drop stored utterances that the manifest no longer has.
-        torch_weights: also read ``pytorch_model.bin``, see `extractors.weights.weight_files`.
+        torch_weights: also read ``pytorch_model.bin``, see `extractors.models.weights.weight_files`.
         refresh: embed again what has other audio now than when it was embedded.
         compile: compile the model's blocks with PyTorch's compiler.
         selfcheck: clips to embed again alone and compare after the run; None: a few, as long as they cost

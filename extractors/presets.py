@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from extractors.base import ModelCard
+from extractors.models.interface import ModelCard
 from featurestore.errors import ConfigError
 
 

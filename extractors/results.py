@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from extractors.frames import FrameCollector
-from featurestore.layout import FrameShape
-from featurestore.places import UNKNOWN, Places
-from featurestore.plan import Unit
-from featurestore.writer import UnitRows
+from extractors.forward.frame_buffer import FrameCollector
+from featurestore.format.layer_arrays import FrameShape
+from featurestore.manifest.audio_places import UNKNOWN, Places
+from featurestore.store.plan import Unit
+from featurestore.store.writer import UnitRows
 
 STATUS_OK = "ok"
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurestore.layer import Layer
-    from featurestore.manifest import Manifest, read_manifest, write_manifest
-    from featurestore.store import Features, Store, open_store
+    from featurestore.manifest.table import Manifest, read_manifest, write_manifest
+    from featurestore.store.layer import Layer
+    from featurestore.store.reader import Features, Store, open_store
 
 __all__ = ["Features", "Layer", "Manifest", "Store", "open_store", "read_manifest", "write_manifest"]
 
 _HOMES = {
-    "Features": "featurestore.store",
-    "Layer": "featurestore.layer",
-    "Store": "featurestore.store",
-    "open_store": "featurestore.store",
-    "Manifest": "featurestore.manifest",
-    "read_manifest": "featurestore.manifest",
-    "write_manifest": "featurestore.manifest",
+    "Features": "featurestore.store.reader",
+    "Layer": "featurestore.store.layer",
+    "Store": "featurestore.store.reader",
+    "open_store": "featurestore.store.reader",
+    "Manifest": "featurestore.manifest.table",
+    "read_manifest": "featurestore.manifest.table",
+    "write_manifest": "featurestore.manifest.table",
 }
 
 

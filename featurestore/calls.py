@@ -15,11 +15,20 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from featurestore.document_reading import DocumentError, open_regular, read_json_document
-from featurestore.document_shape import either, fields, many, nothing_or, one_of, text, whole, yes_or_no
 from featurestore.errors import ConfigError
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
+from featurestore.untrusted.document_shape import (
+    either,
+    fields,
+    many,
+    nothing_or,
+    one_of,
+    text,
+    whole,
+    yes_or_no,
+)
+from featurestore.untrusted.documents import DocumentError, open_regular, read_json_document
 
 # Of a table that `fs manifest` wrote: beside it, so that the two are moved together.
 BESIDE_SUFFIX = ".command.json"

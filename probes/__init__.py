@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from probes import earlier_names
+
 if TYPE_CHECKING:
-    from probes.estimator import MLPProbe
-    from probes.results import read_predictions, read_results
-    from probes.runner import ProbeProgress, ProbeSummary, run_probe
-    from probes.selection import answers, summarise
-    from probes.tasks import ProbeConfig
+    from probes.classifiers.mlp_estimator import MLPProbe
+    from probes.questions.tasks import ProbeConfig
+    from probes.results.results_folder import read_predictions, read_results
+    from probes.results.selection import answers, summarise
+    from probes.run.probing import ProbeProgress, ProbeSummary, run_probe
 
 __all__ = [
     "MLPProbe",
@@ -24,16 +26,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "MLPProbe": "probes.estimator",
-    "answers": "probes.selection",
-    "ProbeConfig": "probes.tasks",
-    "ProbeProgress": "probes.runner",
-    "ProbeSummary": "probes.runner",
-    "read_predictions": "probes.results",
-    "read_results": "probes.results",
-    "run_probe": "probes.runner",
-    "summarise": "probes.selection",
+    "MLPProbe": "probes.classifiers.mlp_estimator",
+    "answers": "probes.results.selection",
+    "ProbeConfig": "probes.questions.tasks",
+    "ProbeProgress": "probes.run.probing",
+    "ProbeSummary": "probes.run.probing",
+    "read_predictions": "probes.results.results_folder",
+    "read_results": "probes.results.results_folder",
+    "run_probe": "probes.run.probing",
+    "summarise": "probes.results.selection",
 }
+
+earlier_names.install()
 
 
 def __getattr__(name: str) -> Any:

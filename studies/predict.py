@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from extractors.results import Progress
-    from featurestore.store import Features
-    from probes.saved import ProbeCard, SavedProbe
+    from featurestore.store.reader import Features
+    from probes.saved.probe_files import ProbeCard, SavedProbe
 
 DATASET = "predicted"
 STATUS_OK = "ok"
@@ -135,10 +135,10 @@ def predict_manifest(
         UserError: of the kind that fits, before any weights are loaded.
     """
     from extractors import extract
-    from extractors.again import same_extraction
-    from featurestore.layers import format_layers
-    from featurestore.store import open_store
-    from probes.saved import read_probe
+    from extractors.run.same_values import same_extraction
+    from featurestore.layer_list import format_layers
+    from featurestore.store.reader import open_store
+    from probes.saved.probe_files import read_probe
 
     probe = read_probe(folder)
     card = probe.card
@@ -182,8 +182,8 @@ def predict_store(
         KeyNotFound: the store has no such embeddings.
         FingerprintMismatch: they were made in another way than those the probe was trained on.
     """
-    from featurestore.store import open_store
-    from probes.saved import read_probe
+    from featurestore.store.reader import open_store
+    from probes.saved.probe_files import read_probe
 
     probe = read_probe(folder)
     name = model or probe.card.model
@@ -224,7 +224,7 @@ def _require_replaceable(out: Path, folder: Path) -> None:
         raise ConfigError(f"--out {out}: expected a name that ends in {' or '.join(SUFFIXES)}")
     if not out.exists():
         return
-    from probes.saved import read_probe
+    from probes.saved.probe_files import read_probe
 
     columns = columns_there(out)
     if tuple(columns[: len(COLUMNS)]) != COLUMNS:
@@ -248,7 +248,7 @@ def _prefix(card: ProbeCard) -> str:
 def _predict(probe: SavedProbe, features: Features) -> Predictions:
     import numpy as np
 
-    from featurestore.layers import format_layers
+    from featurestore.layer_list import format_layers
 
     card = probe.card
     lacking = set(card.layers) - set(features.layers)

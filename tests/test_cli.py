@@ -223,7 +223,7 @@ def test_usage_errors_exit_with_two() -> None:
 def test_an_unexpected_error_is_one_line_and_names_itself_a_bug(
     monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
-    monkeypatch.setattr("studies.console.print_keys", lambda _: 1 / 0)
+    monkeypatch.setattr("studies.terminal.console.print_keys", lambda _: 1 / 0)
     result = fs("ls", store)
     assert result.exit_code == 1
     assert "internal error: ZeroDivisionError" in result.stderr
@@ -250,7 +250,7 @@ def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: 
     command = [sys.executable, "-m", "cli", "extract", "--manifest", str(audio), "--dataset", "d"]
     command += ["--model", "logmel", "--store", str(tmp_path / "s"), "-q"]
     script = (
-        "import sys, time, extractors.embedding as p\n"
+        "import sys, time, extractors.forward.embedder as p\n"
         "p.Embedder.embed = lambda *a: (print('working', flush=True), time.sleep(30))\n"
         "import cli; sys.argv = sys.argv[1:]; cli.main()\n"
     )
@@ -326,7 +326,7 @@ def test_sigterm_tidies_up_and_says_that_the_same_command_goes_on(audio: Path, t
     import signal
 
     script = (
-        "import sys, tempfile, time, cli, featurestore.store as s\n"
+        "import sys, tempfile, time, cli, featurestore.store.reader as s\n"
         "def open_store(*a, **k):\n"
         "    with tempfile.TemporaryDirectory(prefix='fs-predict-'):\n"
         "        print('working', flush=True); time.sleep(30)\n"

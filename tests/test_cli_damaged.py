@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from featurestore.storage import LocalStorage
-from featurestore.writer import open_key
+from featurestore.backends.storage import LocalStorage
+from featurestore.store.writer import open_key
 from tests.featurestore.scenario import LAYERS, N_ROWS, manifest_of, request, values_of, write
 
 

@@ -242,7 +242,7 @@ def test_a_call_that_was_interrupted_is_shown_as_such(
 
     shutil.copytree(world.results, tmp_path / "r")
     with monkeypatch.context() as patch:
-        patch.setattr("probes.runner.run_task", interrupted)
+        patch.setattr("probes.run.probing.run_task", interrupted)
         more = ("--classifier", "centroid", "--out", tmp_path / "r", "-q")
         assert fs("probe", "--store", world.store, "--label", "kind", *more).exit_code == 130
     assert fs("report", tmp_path / "r", "--out", tmp_path / "page").exit_code == 0

@@ -14,7 +14,7 @@ from extractors import ExtractConfig, extract
 from featurestore.corpora.make import ManifestRequest, make_manifest
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.report import write_report
-from probes.selection import chosen_per_fold, pooled_score, summarise
+from probes.results.selection import chosen_per_fold, pooled_score, summarise
 
 RATE_HZ = 16_000
 

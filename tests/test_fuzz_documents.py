@@ -21,22 +21,22 @@ from click.testing import CliRunner
 from safetensors.numpy import save
 
 from cli import main
-from extractors.again import same_extraction
-from extractors.models import find_model
-from extractors.weights import weight_files
-from featurestore.batch_system import _read_cluster_file
+from extractors.models.registry import find_model
+from extractors.models.weights import weight_files
+from extractors.run.same_values import same_extraction
 from featurestore.calls import BESIDE_SUFFIX, check_beside, describe_table, write_beside
+from featurestore.compute.batch_system import _read_cluster_file
 from featurestore.fingerprint import digest
-from featurestore.tensor_files import read_tensor_header
-from probes import results
-from probes.grid import read_grid
+from featurestore.untrusted.tensor_files import read_tensor_header
+from probes.questions.grid_file import read_grid
 from probes.report.again import Again
 from probes.report.load import load_report_data
 from probes.report.run_info import run_info
 from probes.report.tables import csv_table, terminal_tables
 from probes.report.warn import warnings_of
-from probes.saved import CONTENT_HASH, JSON_NAME, WEIGHTS_HASH, WEIGHTS_NAME, read_probe
-from probes.split_files import file_name, kept_split, read_split
+from probes.results import results_folder
+from probes.results.split_files import file_name, kept_split, read_split
+from probes.saved.probe_files import CONTENT_HASH, JSON_NAME, WEIGHTS_HASH, WEIGHTS_NAME, read_probe
 from tests.fuzz import VALUES, Damaged, changed, flipped, require_answer_or_one_line
 from tests.models import save_ast, save_aves, save_ssl, save_w2v_bert, save_whisper
 from tests.probes.report_results import write_results
@@ -167,7 +167,7 @@ def test_probe_weights(tmp_path: Path, n: int) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with everything in it."""
     out = write_results(tmp_path_factory.mktemp("fuzz") / "r", seeds=(0,))
-    run = json.loads((out / results.RUN_NAME).read_text(encoding="utf-8"))
+    run = json.loads((out / results_folder.RUN_NAME).read_text(encoding="utf-8"))
     words = ["extract", "--store", {"slot": "store"}, "--manifest", {"slot": "table"}]
     table = {"path": "/m.csv", "n_rows": 3, "sha256": "0", "is_changed": False}
     made = [*words[:1], "--out", {"slot": "table"}]
@@ -181,7 +181,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {**run["config"], "grid": {"mlp": {"hidden": [[8]]}}, "split_seed": 0}
     run["calls"] = [{"config": config, "cwd": "/w", "finished": True, "keys": {"_tiny<b>/demo": [call]}}]
     run |= {"untrained": {"other": ["logmel"]}, "replaced": ["once"], "chance": {"demo": 0.25}}
-    (out / results.RUN_NAME).write_text(json.dumps(run), encoding="utf-8")
+    (out / results_folder.RUN_NAME).write_text(json.dumps(run), encoding="utf-8")
     return out
 
 
@@ -189,13 +189,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_json(folder: Path, n: int) -> None:
     from dataclasses import replace
 
-    file = folder / results.RUN_NAME
+    file = folder / results_folder.RUN_NAME
     whole = file.read_bytes()
     data = load_report_data(folder)
 
     def read() -> Any:
-        run = results.read_run(folder)
-        results.answers_of(results.read_results(folder).head(1), run.get("splits", []))
+        run = results_folder.read_run(folder)
+        results_folder.answers_of(results_folder.read_results(folder).head(1), run.get("splits", []))
         shown = replace(data, run=run)
         return run_info(shown), warnings_of(shown), Again(folder, run).report()
 
@@ -242,17 +242,17 @@ def damaged_tables(table: pd.DataFrame, rng: random.Random, n: int) -> Iterator[
 @amounts
 @pytest.mark.parametrize("kind", ["results", "predictions", "tasks"])
 def test_results_tables(folder: Path, n: int, kind: str) -> None:
-    names = {"results": results.RESULTS_NAME, "predictions": "_predictions", "tasks": "_tasks"}
+    names = {"results": results_folder.RESULTS_NAME, "predictions": "_predictions", "tasks": "_tasks"}
     file = folder / names[kind]
     file = file if file.is_file() else sorted(file.glob("*.parquet"))[0]
     whole = file.read_bytes()
 
     def read() -> Any:
         if kind == "tasks":
-            return len(results.consolidate(folder)), results.finished(folder, {"x": ""})
+            return len(results_folder.consolidate(folder)), results_folder.finished(folder, {"x": ""})
         if kind == "predictions":
-            table = results.read_results(folder)
-            predictions = results.read_predictions(folder, table)
+            table = results_folder.read_results(folder)
+            predictions = results_folder.read_predictions(folder, table)
             return predictions.groupby("target").size().to_dict()
         data = load_report_data(folder)
         csv_table(data), terminal_tables(data, oracle=True)
@@ -323,7 +323,7 @@ def test_yaml_settings(tmp_path: Path, n: int, kind: str) -> None:
     def read() -> Any:
         if kind == "cluster":
             return _read_cluster_file(file)
-        from probes.tasks import ProbeConfig
+        from probes.questions.tasks import ProbeConfig
 
         return ProbeConfig(store="s", labels=("l",), out=Path("r"), grid=read_grid(file)).fits()
 
@@ -415,9 +415,9 @@ def test_weight_index_and_header(tmp_path: Path, n: int) -> None:
 @pytest.mark.parametrize("value", [VALUES[i] for i in (0, 6, 13, 22, 28)], ids=range(5))
 def test_the_command_line_says_it_in_one_line(tmp_path: Path, folder: Path, value: Any) -> None:
     text = json.dumps({"cluster": value, "mlp": value, "model_type": value, "format": value, "splits": value})
-    for name in ("x.yaml", "config.json", JSON_NAME, results.RUN_NAME):
+    for name in ("x.yaml", "config.json", JSON_NAME, results_folder.RUN_NAME):
         (tmp_path / name).write_text(text)
-    (tmp_path / results.RESULTS_NAME).write_bytes((folder / results.RESULTS_NAME).read_bytes())
+    (tmp_path / results_folder.RESULTS_NAME).write_bytes((folder / results_folder.RESULTS_NAME).read_bytes())
     (tmp_path / "m.csv").write_text("path\na.wav\n")
     (tmp_path / "a.wav").write_bytes(b"")
     p = str(tmp_path)

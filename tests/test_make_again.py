@@ -17,12 +17,12 @@ import soundfile
 from click.testing import Result
 
 import cli
-from extractors.calls import LEFT_OUT, extract_call
 from extractors.config import ExtractConfig, configs_of
-from extractors.planning import plan_all
+from extractors.run.extract_call import LEFT_OUT, extract_call
+from extractors.run.run_plan import plan_all
 from featurestore import open_store
 from featurestore.calls import Call, Slot, TableRecord
-from featurestore.history import HISTORY_ARRAY
+from featurestore.store.history import HISTORY_ARRAY
 from probes.report.again import Again, join, remark, without_repetition
 from probes.report.load import load_report_data
 from probes.report.run_info import run_info

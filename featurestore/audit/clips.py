@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.audio.blocks import APART, FULL_SCALE
 from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity
 from featurestore.printable import counted
-from featurestore.sound import APART, FULL_SCALE
 
 BoolArray = npt.NDArray[np.bool_]
 

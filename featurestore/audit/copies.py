@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.audit.findings import Example, Finding
+from featurestore.duplicates.recoded_clips import Portrait, firsts_of_sets, places_of, recoded
+from featurestore.duplicates.waveform_sketch import Sketch, alike
 from featurestore.printable import counted
-from featurestore.recoded import Portrait, firsts_of_sets, places_of, recoded
-from featurestore.sketch import Sketch, alike
 
 #: What copies of a clip are known by.
 Heard = tuple[Sketch, Portrait | None]

@@ -11,12 +11,12 @@ import pandas as pd
 
 from featurestore.audit.clips import robust_z
 from featurestore.audit.findings import Example, Finding
+from featurestore.duplicates.near_embeddings import similar_pairs
 from featurestore.printable import counted
-from featurestore.similar import similar_pairs
 
 if TYPE_CHECKING:
-    from featurestore.layer import Layer
-    from featurestore.store import Features
+    from featurestore.store.layer import Layer
+    from featurestore.store.reader import Features
 
 # More than this share of rows that coincide is an alarm: a wrong sample rate once made 97 % of the
 # embeddings of a bat corpus identical, unnoticed.

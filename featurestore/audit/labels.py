@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from featurestore.audit.findings import Example, Finding
-from featurestore.labels import class_sizes, shown_apart, spelled, spelling_difference, spellings
+from featurestore.manifest.labels import class_sizes, shown_apart, spelled, spelling_difference, spellings
 from featurestore.printable import counted
 
 TEST_SHARE = 0.1

@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.containers import missing_part
-from featurestore.recoded import Painter, Portrait
-from featurestore.segment import SampleHash
-from featurestore.sketch import Sketch, no_sketch, sketch
-from featurestore.sound import Agreement, Header, SoundError, mono_blocks, read_header
-from featurestore.spectrum import EnergyAbove
+from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
+from featurestore.audio.containers import missing_part
+from featurestore.audio.segment import SampleHash
+from featurestore.audio.spectrum import EnergyAbove
+from featurestore.duplicates.recoded_clips import Painter, Portrait
+from featurestore.duplicates.waveform_sketch import Sketch, no_sketch, sketch
 
 TAIL_FRAMES = 64
 FLAT_RUN = 3  # equal extreme samples in a row
@@ -37,11 +37,12 @@ class Measured:
         dc: Mean.
         n_flat_runs: Runs of `FLAT_RUN` or more samples at the highest or the lowest value.
         above: Share of the energy above the model's Nyquist frequency; NaN where the file has none there.
-        agreement: Of the channels that it is the mean of, see `featurestore.sound.Agreement`; NaN for others.
+        agreement: Of the channels that it is the mean of, see `featurestore.audio.blocks.Agreement`; NaN for
+            others.
         cancels: Whether its channels cancel out in their mean.
         audio_hash: As stored by `fs extract`.
-        sketch: See `featurestore.sketch`.
-        portrait: See `featurestore.recoded`; None of silence.
+        sketch: See `featurestore.duplicates.waveform_sketch`.
+        portrait: See `featurestore.duplicates.recoded_clips`; None of silence.
         error: Why it could not be read, or "".
     """
 

@@ -18,13 +18,13 @@ from featurestore.audit.findings import AuditReport, ordered
 from featurestore.audit.labels import label_findings
 from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measure_clip, measure_file
 from featurestore.audit.stored import against_store
+from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
-from featurestore.manifest import CONTRACT_COLUMNS, Manifest, read_manifest
-from featurestore.runners import decoding_threads
+from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest
 
 if TYPE_CHECKING:
     from featurestore.audit.copies import Heard
-    from featurestore.store import Features
+    from featurestore.store.reader import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
 TEXT, NUMBERS = (
@@ -186,7 +186,7 @@ def _file(path: str) -> MeasuredFile:
 def _features(config: AuditConfig) -> Features | None:
     if config.store is None:
         return None
-    from featurestore.store import open_store
+    from featurestore.store.reader import open_store
 
     store = open_store(config.store)
     held = store.keys()

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from featurestore.audio.blocks import SoundError, mono_blocks
+from featurestore.audio.segment import SampleHash
 from featurestore.audit.findings import Example, Finding
 from featurestore.audit.measure import in_threads
-from featurestore.channels import with_channels
-from featurestore.manifest import Manifest
+from featurestore.manifest.channels import with_channels
+from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
-from featurestore.segment import SampleHash
-from featurestore.sound import SoundError, mono_blocks
 
 if TYPE_CHECKING:
-    from featurestore.store import Features
+    from featurestore.store.reader import Features
 
 HASH_EXAMPLE = "other samples now"
 # Place of a row in the manifest that was audited; no label can be called so.

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.sound import SoundError, mono_blocks
+from featurestore.audio.blocks import SoundError, mono_blocks
 
 WIDTH, HEIGHT = 240, 80
 SHOWN_S = 10.0  # the first seconds of a long clip

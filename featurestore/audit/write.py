@@ -15,7 +15,7 @@ import pandas as pd
 from featurestore.audit.findings import MAX_EXAMPLES, AuditReport
 from featurestore.audit.text import audit_text
 from featurestore.audit.thumbnails import thumbnail
-from featurestore.manifest import Manifest, read_manifest
+from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.outputs import put_file, require_replaceable, writing
 from featurestore.printable import counted, json_text, on_page, printable
 from featurestore.spreadsheet import spreadsheet_csv

@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import count, name_some, passed_over
 from featurestore.errors import ManifestError
-from featurestore.text_table import TextTableError, read_text
+from featurestore.untrusted.text_table import TextTableError, read_text
 
 _FREQUENCIES = "\\"  # an extended line: \<TAB>low<TAB>high, belongs to the line above
 _FIRST_FURTHER = 4  # fields behind the label, which Audacity itself does not write, are called by their place

@@ -1,7 +1,7 @@
 """BEANS, the benchmark of animal sounds: twelve tasks in the folders that its scripts prepare.
 
 A classification task is a table and a folder of clips; a detection task is cut into windows whose
-labels are joined with ``|`` (see `featurestore.labels`).
+labels are joined with ``|`` (see `featurestore.manifest.labels`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora import watkins
-from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.beans_tasks import DETECTION, FOLDERS, Detection
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import (
     clip_rows,
     count,
@@ -26,9 +26,9 @@ from featurestore.corpora.tables import (
     stem,
 )
 from featurestore.corpora.windows import Event, cut_windows
-from featurestore.document_reading import parse_json
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.labels import join_labels
+from featurestore.manifest.labels import join_labels
+from featurestore.untrusted.documents import parse_json
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 # humbugdb: species with at most this many clips become "others" (BEANS, scripts/humbugdb.py).

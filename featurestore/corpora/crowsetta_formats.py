@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from featurestore.audio.blocks import SoundError, read_header
 from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.errors import DependencyMissing, ManifestError
-from featurestore.sound import SoundError, read_header
 
 # One segment: audio name as the annotation gives it ("" if it gives none), start, end, label.
 Segment = tuple[str, float, float, str]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import clip_rows, left_out, list_files, look_up, name_some, passed_over
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
+from featurestore.manifest.table import CONTRACT_COLUMNS, RESERVED_COLUMNS
 
 # As folders, tables and file names call them; those of Hugging Face's datasets among them.
 _PARTS = {

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.column_names import near_misses, not_in_seconds
 from featurestore.corpora.annotations import (
     AUDIO_OPTION,
     AudioIndex,
@@ -18,12 +17,13 @@ from featurestore.corpora.annotations import (
     own_columns,
     renamed_note,
 )
-from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.folder import split_of
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import count, name_some, read_text_table, seconds
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
-from featurestore.manifest import CONTRACT_COLUMNS, is_unnamed, read_cells
-from featurestore.text_table import FIRST_ROW, first_row
+from featurestore.manifest.column_names import near_misses, not_in_seconds
+from featurestore.manifest.table import CONTRACT_COLUMNS, is_unnamed, read_cells
+from featurestore.untrusted.text_table import FIRST_ROW, first_row
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 

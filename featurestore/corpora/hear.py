@@ -11,15 +11,15 @@ from typing import Any
 
 import pandas as pd
 
+from featurestore.audio.blocks import SoundError, read_header
 from featurestore.corpora.annotations import bare_name
-from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.folder import part_of
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import count, look_up, read_text_table
 from featurestore.corpora.windows import Event, cut_windows
-from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.labels import join_labels
-from featurestore.sound import SoundError, read_header
+from featurestore.manifest.labels import join_labels
+from featurestore.untrusted.documents import DocumentError, read_json_document
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 _METADATA = "task_metadata.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import count, read_text_table, seconds
 from featurestore.errors import ManifestError
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.base import Corpus, Draft
 from featurestore.corpora.folder import split_of
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import clip_rows, list_files, name_some, read_text_table
 from featurestore.errors import ManifestError
-from featurestore.text_table import first_row
+from featurestore.untrusted.text_table import first_row
 
 COLUMNS = ("class", "split", "filename")
 

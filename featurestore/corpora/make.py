@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.calls import Slot, Word, check_beside, full_path, option_words, write_beside
-from featurestore.corpora.base import CorpusTable
+from featurestore.corpora.interface import CorpusTable
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError
-from featurestore.labels import (
+from featurestore.manifest.labels import (
     LabelReport,
     apply_mapping,
     derive_label,
@@ -19,7 +19,7 @@ from featurestore.labels import (
     explode_labels,
     read_mapping,
 )
-from featurestore.manifest import check_target, write_manifest
+from featurestore.manifest.table import check_target, write_manifest
 from featurestore.outputs import check_file, columns_there
 
 
@@ -56,7 +56,7 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
     """Read a corpus, change its labels as asked, write the manifest.
 
     Raises:
-        UserError: one line; see `Corpus.read` and `featurestore.labels`.
+        UserError: one line; see `Corpus.read` and `featurestore.manifest.labels`.
     """
     check_target(request.out)
     check_file(request.out)

@@ -22,7 +22,7 @@ from featurestore.corpora.annotations import (
     own_columns,
     renamed_note,
 )
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import (
     AUDIO_SUFFIXES,
     count,
@@ -32,7 +32,7 @@ from featurestore.corpora.tables import (
     seconds,
 )
 from featurestore.errors import ManifestError
-from featurestore.text_table import FIRST_ROW, first_row
+from featurestore.untrusted.text_table import FIRST_ROW, first_row
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
 FILE, PATH, OFFSET = "Begin File", "Begin Path", "File Offset (s)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-from featurestore.corpora.base import Corpus
+from featurestore.corpora.interface import Corpus
 from featurestore.errors import ConfigError
 
 _CORPORA = {

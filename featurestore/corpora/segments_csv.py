@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import read_text_table, seconds
 
 SEGMENT = ("onset_s", "offset_s", "label")

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from featurestore.corpora.base import NO_GROUP, Corpus, CorpusTable, Draft
+from featurestore.corpora.interface import NO_GROUP, Corpus, CorpusTable, Draft
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
-from featurestore.manifest import CONTRACT_COLUMNS, RESERVED_COLUMNS
-from featurestore.text_table import FIRST_ROW, TextTableError, mend_number, read_table
+from featurestore.manifest.table import CONTRACT_COLUMNS, RESERVED_COLUMNS
+from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, mend_number, read_table
 
 # Formats that libsndfile reads (https://libsndfile.github.io/libsndfile/formats.html).
 _SUFFIXES = ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf"
@@ -34,7 +34,7 @@ def read_text_table(
     separator: str = ",",
     quoted: bool = True,
 ) -> pd.DataFrame:
-    """A delimited file with every cell as text, byte for byte; see `featurestore.text_table`.
+    """A delimited file with every cell as text, byte for byte; see `featurestore.untrusted.text_table`.
 
     Args:
         path: The file.

@@ -22,10 +22,10 @@ from featurestore.corpora.annotations import (
     own_columns,
     renamed_note,
 )
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import count
 from featurestore.errors import ManifestError
-from featurestore.text_table import TextTableError, read_text
+from featurestore.untrusted.text_table import TextTableError, read_text
 
 # A text, a flag, a comment to the end of the line, or a word; of words only free-standing numbers count.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|([^\s"<!]+)', re.ASCII)

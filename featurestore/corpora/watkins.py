@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import clip_rows, count, first_file, read_text_table, stem
 
 # In the order of the class indices of Sarkar & Magimai-Doss (2025).

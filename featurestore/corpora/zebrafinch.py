@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import (
     AUDIO_SUFFIXES,
     UNREAD_SUFFIXES,

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData
-from featurestore.exchange.base import Source, slices
-from featurestore.ledger import MOST_FRAMES, MOST_ROWS
-from featurestore.manifest import MOST_SECONDS
-from featurestore.store import STATUS_OK
-from featurestore.writer import KeyRequest
+from featurestore.exchange.interface import Source, slices
+from featurestore.manifest.table import MOST_SECONDS
+from featurestore.store.ledger import MOST_FRAMES, MOST_ROWS
+from featurestore.store.reader import STATUS_OK
+from featurestore.store.writer import KeyRequest
 
 FAILED = "failed: "
 

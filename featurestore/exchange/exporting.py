@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.document_reading import DocumentError, read_json_document
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
-from featurestore.exchange.base import Format, Selection
+from featurestore.exchange.interface import Format, Selection
 from featurestore.exchange.registry import get_format
-from featurestore.key import find_keys
 from featurestore.printable import json_text
-from featurestore.store import STATUS_OK, Store, open_store
+from featurestore.store.key import find_keys
+from featurestore.store.reader import STATUS_OK, Store, open_store
+from featurestore.untrusted.documents import DocumentError, read_json_document
 
 MARKER = "_export.json"  # readers of Parquet folders skip names that begin so
 MARKER_FORMAT = "featurestore-export"

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import ConfigError
-from featurestore.exchange.base import Advance, Format, Selection, block_rows, row_blocks, slices
 from featurestore.exchange.hdf5_reading import link_name, open_hdf5
+from featurestore.exchange.interface import Advance, Format, Selection, block_rows, row_blocks, slices
 from featurestore.fingerprint import canonical_json
-from featurestore.layout import layer_name
-from featurestore.writer import package_versions
+from featurestore.format.layer_arrays import layer_name
+from featurestore.store.writer import package_versions
 
 FILE_FORMAT = "featurestore-hdf5"
 FILE_VERSION = 1

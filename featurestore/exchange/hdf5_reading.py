@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featurestore.document_reading import parse_json
 from featurestore.errors import ConfigError, CorruptData, StoreError
-from featurestore.exchange.base import ReadOptions, Source, block_rows, slices
+from featurestore.exchange.interface import ReadOptions, Source, block_rows, slices
 from featurestore.fingerprint import canonical_json
-from featurestore.layers import format_layers
-from featurestore.layout import CodecName, DTypeName, layer_name, parse_layer_name
-from featurestore.manifest import Manifest, from_table, to_text
+from featurestore.format.layer_arrays import CodecName, DTypeName, layer_name, parse_layer_name
+from featurestore.layer_list import format_layers
+from featurestore.manifest.table import Manifest, from_table, to_text
+from featurestore.untrusted.documents import parse_json
 
 MAX_FILE_VERSION = 1
 CACHE_BYTES = 2**20

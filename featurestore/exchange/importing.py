@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.backends.storage import Storage, open_storage
 from featurestore.calls import Call, Slot, Word, describe_table, full_path, option_words
-from featurestore.claims import Claims, Heartbeat, Work, work_through
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
-from featurestore.exchange.base import ReadOptions, Source
 from featurestore.exchange.checking import Checked, Progress
+from featurestore.exchange.interface import ReadOptions, Source
 from featurestore.exchange.registry import format_names, get_format
-from featurestore.history import record_call
-from featurestore.key import read_key
-from featurestore.layers import format_layers
-from featurestore.layout import CodecName, DTypeName
-from featurestore.manifest import Manifest, read_manifest
+from featurestore.format.layer_arrays import CodecName, DTypeName
+from featurestore.layer_list import format_layers
+from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.names import check_name
-from featurestore.plan import DEFAULT_UNIT_ROWS, Unit
-from featurestore.storage import Storage, open_storage
-from featurestore.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
+from featurestore.store.claims import Claims, Heartbeat, Work, work_through
+from featurestore.store.history import record_call
+from featurestore.store.key import read_key
+from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
+from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
 
 
 @dataclass(frozen=True, kw_only=True)

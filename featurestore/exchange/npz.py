@@ -20,11 +20,19 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData, StoreError
-from featurestore.exchange.base import Advance, Format, ReadOptions, Selection, Source, block_rows, row_blocks
+from featurestore.exchange.interface import (
+    Advance,
+    Format,
+    ReadOptions,
+    Selection,
+    Source,
+    block_rows,
+    row_blocks,
+)
 from featurestore.fingerprint import digest
-from featurestore.layout import DTypeName
-from featurestore.manifest import Manifest, write_manifest
-from featurestore.text_table import FIRST_ROW, TextTableError, read_table
+from featurestore.format.layer_arrays import DTypeName
+from featurestore.manifest.table import Manifest, write_manifest
+from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
 
 LAYOUT = "npz, one entry per utterance [layers, functionals * features]"
 PAPER_FUNCTIONALS = ("mean", "std")

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.exchange.base import Advance, Format, Selection, row_blocks
+from featurestore.exchange.interface import Advance, Format, Selection, row_blocks
 from featurestore.fingerprint import canonical_json
-from featurestore.layout import layer_name
+from featurestore.format.layer_arrays import layer_name
 
 OWN_COLUMNS = ("model", "dataset", "layer")
 _TYPES = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from featurestore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from featurestore.exchange.base import Format
+    from featurestore.exchange.interface import Format
 
 _FORMATS = {
     "hdf5": "hdf5:HDF5",

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from featurestore.calls import Call, Slot, TableRecord, Word
-from featurestore.history import MOST_CALLS
 from featurestore.printable import json_text, printable, shell_word, shell_words
-from probes.results import calls_of, store_of
+from featurestore.store.history import MOST_CALLS
+from probes.results.results_folder import calls_of, store_of
 
 LINE = 100
 

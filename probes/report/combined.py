@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probes.combine import COMBINATIONS
+from probes.classifiers.layer_combination import COMBINATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probes.classifiers.multilabel import class_names, indicator
 from probes.metrics import confusion
-from probes.multilabel import class_names, indicator
-from probes.selection import MAP
+from probes.results.selection import MAP
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,17 +12,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.layers import format_layers
+from featurestore.layer_list import format_layers
 from featurestore.outputs import put_file
 from featurestore.printable import on_page
-from probes.combine import EACH
+from probes.classifiers.layer_combination import EACH
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
 from probes.report.run_info import run_info
 from probes.report.tables import UNLIKE, extent, percent, place_of, spread_of, training_gain, unlike
 from probes.report.warn import warnings_of
 from probes.report.weights import learned_weights
-from probes.selectivity import wide
+from probes.results.selectivity import wide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def _folds(data: ReportData, question: Question) -> str:
     """What else there is to say of the answer where the split has folds."""
     if question.n_splits < 2:
         return ""
-    from probes.selection import pooled_score
+    from probes.results.selection import pooled_score
 
     text = "Layer and settings were chosen anew in every fold, by its own validation clips."
     pooled = pooled_score(data.predictions, question.answer_fits)

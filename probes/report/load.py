@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import StoreError
 from featurestore.printable import printable
-from probes.combine import EACH
+from probes.classifiers.layer_combination import EACH
 from probes.report.scope import Scope, scope_of, with_baselines
-from probes.results import OWN_MEASURES
+from probes.results.results_folder import OWN_MEASURES
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ class Question:
     Attributes:
         chance: Score of guessing.
         summary: One row per model and layer, or combination of layers: the columns of
-            `probes.selection.summarise`, means of `OTHER_SCORES`, and `best_model`, which marks the layer
-            with the highest mean validation score of the model of the answer.
+            `probes.results.selection.summarise`, means of `OTHER_SCORES`, and `best_model`, which marks the
+            layer with the highest mean validation score of the model of the answer.
         fits: The rows of the results table that the summary averages.
-        answers: One row per model and way to combine layers: `probes.selection.answers`, and
+        answers: One row per model and way to combine layers: `probes.results.selection.answers`, and
             `best_model`, which marks the highest mean validation score. A combination is the answer
             only where no single layer was probed.
         answers_fits: The rows of the results table behind `answers`.
-        oracle: `probes.selection.oracle`; shown only when asked for.
-        controls: `probes.selectivity.control_summary`; empty where no control was fitted.
+        oracle: `probes.results.selection.oracle`; shown only when asked for.
+        controls: `probes.results.selectivity.control_summary`; empty where no control was fitted.
         scope: What is held out, and of how many clips the scores are.
     """
 
@@ -175,7 +175,7 @@ class ReportData:
         """Saved test predictions of the probes behind every answer; see `read_predictions`."""
         import pandas as pd
 
-        from probes.results import read_predictions
+        from probes.results.results_folder import read_predictions
 
         # One pass over the files for all questions.
         return read_predictions(self.path, pd.concat([q.answer_fits for q in self.questions]))
@@ -188,7 +188,7 @@ def load_report_data(results_dir: str | Path) -> ReportData:
         StoreError: no results there, or a table without rows.
         CorruptData: a file that cannot be read.
     """
-    from probes.results import RESULTS_NAME, read_controls, read_results, read_run
+    from probes.results.results_folder import RESULTS_NAME, read_controls, read_results, read_run
 
     path = Path(results_dir)
     table = read_results(path)
@@ -206,8 +206,8 @@ def load_report_data(results_dir: str | Path) -> ReportData:
 def _questions(
     table: pd.DataFrame, control_fits: pd.DataFrame, splits: Sequence[Mapping[str, Any]]
 ) -> list[Question]:
-    from probes import selection
-    from probes.selectivity import control_summary
+    from probes.results import selection
+    from probes.results.selectivity import control_summary
 
     at = [*selection.CURVE, "layers"]
     summary, fits = selection.summarise(table), selection.chosen_settings(table)
@@ -247,7 +247,7 @@ def _of_question(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 def _marked(answers: pd.DataFrame) -> pd.DataFrame:
     """Answers of one question with `best_model`, the best on validation first."""
-    from probes.selection import ranked
+    from probes.results.selection import ranked
 
     best = ranked(answers).index[0]
     shown = answers.sort_values(["score_val_mean", "model"], ascending=[False, True])

@@ -89,7 +89,7 @@ def with_baselines(table: pd.DataFrame, splits: Sequence[Mapping[str, Any]]) -> 
     lacking = table["majority_uar"].isna() & table["uar_test"].notna()
     if not lacking.any():
         return table
-    from probes.results import SPLIT, split_name
+    from probes.results.results_folder import SPLIT, split_name
 
     found = {split_name(s): _baselines(s["parts"]) for s in splits}
     names = list(zip(*(table[c] for c in SPLIT), strict=True))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from featurestore.outputs import put_file
 from featurestore.printable import plain, printable
 from featurestore.spreadsheet import spreadsheet_csv
-from probes.combine import EACH
-from probes.results import OWN_MEASURES
-from probes.selectivity import wide
+from probes.classifiers.layer_combination import EACH
+from probes.results.results_folder import OWN_MEASURES
+from probes.results.selectivity import wide
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.printable import counted
-from probes.leakage import Leak, LeakageReport, sentences
+from probes.leakage.kinds import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
 from probes.report.tables import unlike
-from probes.selection import MAP
-from probes.split_notes import class_sentences
+from probes.results.selection import MAP
+from probes.splits.missing_parts import class_sentences
 
 if TYPE_CHECKING:
     from probes.report.load import Question, ReportData

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurestore.layers import parse_layers
-from probes.combine import WEIGHTED
+from featurestore.layer_list import parse_layers
+from probes.classifiers.layer_combination import WEIGHTED
 from probes.report.figures import GRID, MUTED, drawing, inline_svg, markup, series_styles
 
 if TYPE_CHECKING:

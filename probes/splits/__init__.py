@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probes.splits.base import PARTS, IntArray, Rows, Split, SplitSpec, TextArray
+from probes.splits.interface import PARTS, IntArray, Rows, Split, SplitSpec, TextArray
 from probes.splits.registry import (
     GROUP,
     KINDS,

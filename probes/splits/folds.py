@@ -13,7 +13,8 @@ from functools import cached_property, partial
 import numpy as np
 
 from featurestore.errors import LabelError
-from probes.splits.base import (
+from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
+from probes.splits.interface import (
     LEFT_OUT,
     TEST,
     TRAIN,
@@ -25,7 +26,6 @@ from probes.splits.base import (
     codes,
     groups_of,
 )
-from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
 from probes.splits.single import rank_in_class
 
 MAX_FOLDS = 500

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probes.splits.base import SHARES, IntArray, Rows, generator
+from probes.splits.interface import SHARES, IntArray, Rows, generator
 
 CUT_CANDIDATES = 500
 DEAL_CANDIDATES = 50

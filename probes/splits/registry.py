@@ -15,7 +15,7 @@ import numpy as np
 
 from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits import folds, single
-from probes.splits.base import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
+from probes.splits.interface import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
 
 FEW_GROUPS = 10
 NO_SPLIT = (float("inf"),)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from featurestore.errors import LabelError
-from probes.splits.base import (
+from probes.splits.grouping import cut_groups, deal_groups, group_counts
+from probes.splits.interface import (
     LEFT_OUT,
     PARTS,
     SHARES,
@@ -20,7 +21,6 @@ from probes.splits.base import (
     SplitSpec,
     groups_of,
 )
-from probes.splits.grouping import cut_groups, deal_groups, group_counts
 
 
 def by_column(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:

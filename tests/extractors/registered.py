@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from extractors.base import Extractor, ModelCard, OnLayer, Precision
-from extractors.spectral import LogMelSource
+from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
+from extractors.models.logmel_mfcc import LogMelSource
 
 
 def register(folder: Path, monkeypatch: pytest.MonkeyPatch, **names: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel
 
 from extractors import ExtractConfig, extract, find_model
-from extractors.windows import long_clips
+from extractors.forward.windows import long_clips
 from featurestore import open_store
 from featurestore.errors import ConfigError, FingerprintMismatch
 from tests.models import save_aves, save_ssl, save_whisper

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.storage import Storage, open_storage
+from featurestore.backends.storage import Storage, open_storage
 from tests.featurestore.s3server import BUCKET, S3Server, find_weed, running
 from tests.featurestore.scenario import fill
 

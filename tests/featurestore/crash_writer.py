@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.claims import WAITING, Claims, Heartbeat, Work, work_through
+from featurestore.backends.storage import open_storage
 from featurestore.errors import UserError
-from featurestore.manifest import from_table
-from featurestore.storage import open_storage
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.manifest.table import from_table
+from featurestore.store.claims import WAITING, Claims, Heartbeat, Work, work_through
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
 
 LAYERS = (0, 1, 2)
 N_FEATURES = 64

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.manifest import from_table
-from featurestore.storage import open_storage
-from featurestore.store import Features, open_store
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.backends.storage import open_storage
+from featurestore.manifest.table import from_table
+from featurestore.store.reader import Features, open_store
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
 
 
 def key(folder: Path, values: np.ndarray) -> Features:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.manifest import Manifest, from_table
-from featurestore.storage import Storage
-from featurestore.writer import KeyRequest, KeyWriter, UnitRows, open_key
+from featurestore.backends.storage import Storage
+from featurestore.manifest.table import Manifest, from_table
+from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, open_key
 
 N_ROWS, UNIT_ROWS, N_FEATURES = 23, 8, 6
 LAYERS = (0, 1, 3)

@@ -22,15 +22,15 @@ import pandas as pd
 
 from featurestore import open_store
 from featurestore.audit import AuditConfig, run_audit
-from featurestore.claims import Claims, Heartbeat, Work, work_through
-from featurestore.copying import copy_key
+from featurestore.backends.storage import open_storage
 from featurestore.errors import CorruptData, KeyNotFound, StoreError
-from featurestore.key import read_key
-from featurestore.ledger import read_ledger
-from featurestore.manifest import Manifest, from_table
-from featurestore.storage import open_storage
-from featurestore.verify import verify_key
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.manifest.table import Manifest, from_table
+from featurestore.store.claims import Claims, Heartbeat, Work, work_through
+from featurestore.store.key import read_key
+from featurestore.store.ledger import read_ledger
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.upkeep.key_copy import copy_key
+from featurestore.upkeep.verification import verify_key
 
 MODEL, DATASET = "tiny", "calls"
 KEY = f"{MODEL}/{DATASET}"

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.manifest import from_table
-from featurestore.storage import open_storage
-from featurestore.writer import KeyRequest, UnitRows, open_key
+from featurestore.backends.storage import open_storage
+from featurestore.manifest.table import from_table
+from featurestore.store.writer import KeyRequest, UnitRows, open_key
 
 N_ROWS = 240
 N_FEATURES = 6

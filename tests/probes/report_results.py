@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from probes import metrics, results
+from probes import metrics
+from probes.results import results_folder
 
 CLASSES = ("<script>alert(1)</script>", "ñeñe, Phee", "trill & 'peep' \"x\"", "$x_1$")
 MODELS = {"logmel": (0,), "_tiny<b>": (0, 1, 2), "other": (0, 1, 2)}
@@ -28,7 +29,7 @@ SKILL = {
 
 def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: bool = True) -> Path:
     """Probes of all `MODELS` with both `SETTINGS`, the second one worse on validation."""
-    results.prepare(out)
+    results_folder.prepare(out)
     rng = np.random.default_rng(0)
     test = np.repeat(np.array(CLASSES, dtype=object), (20, 10, 6, 2))
     number = itertools.count()
@@ -42,7 +43,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                 worse = 0.05 * SETTINGS.index(hparams)
                 rows.append(
                     {
-                        **dict.fromkeys(results.COLUMNS, 0.0),
+                        **dict.fromkeys(results_folder.COLUMNS, 0.0),
                         "model": model,
                         "dataset": "demo",
                         "label": LABEL,
@@ -50,7 +51,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                         "layers": str(layer),
                         "combine": "each",
                         **dict.fromkeys(("layer_weights", "data", "clips"), ""),
-                        **dict.fromkeys(results.OWN_MEASURES, float("nan")),
+                        **dict.fromkeys(results_folder.OWN_MEASURES, float("nan")),
                         "classifier": "mlp",
                         "split": "group",
                         "seed": seed,
@@ -80,9 +81,9 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                     )
                 )
             kept = pd.concat(parts) if predictions else parts[0].head(0)
-            results.write_task(out, f"task{next(number)}", rows, kept)
-    results.consolidate(out)
-    results.write_run(out, _run(out))
+            results_folder.write_task(out, f"task{next(number)}", rows, kept)
+    results_folder.consolidate(out)
+    results_folder.write_run(out, _run(out))
     return out
 
 

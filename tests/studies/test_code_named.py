@@ -85,7 +85,7 @@ def test_results_that_name_an_import_path_are_shown_without_it_and_saved_only_wh
 
 
 def test_a_registered_extractor_counts_as_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from extractors.models import ENTRY_POINT_GROUP, runs_code
+    from extractors.models.registry import ENTRY_POINT_GROUP, runs_code
 
     info = tmp_path / "somebody-1.0.dist-info"
     info.mkdir()

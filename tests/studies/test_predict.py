@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import cli
 from featurestore import open_store
 from probes import answers, read_predictions, read_results
-from probes.results import read_untrained
+from probes.results.results_folder import read_untrained
 from tests.conftest import write_clips
 from tests.models import save_ssl
 
@@ -124,8 +124,8 @@ def test_a_store_needs_no_audio_and_gives_the_same_as_the_audio(world: World, tm
 def test_only_the_layers_that_are_needed_are_computed(world: World, tmp_path: Path) -> None:
     """The embeddings of one clip by hand: the store's own values, of the probe's layer."""
     from extractors import extract
-    from extractors.again import same_extraction
-    from probes.saved import read_probe
+    from extractors.run.same_values import same_extraction
+    from probes.saved.probe_files import read_probe
 
     card = read_probe(world.root / "p").card
     config = same_extraction(

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from featurestore.corpora.base import Corpus, Draft
+from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.registry import corpus_names, get_corpus
 from featurestore.corpora.tables import list_files
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest import read_manifest, write_manifest
+from featurestore.manifest.table import read_manifest, write_manifest
 
 
 def corpus_of(rows: pd.DataFrame, **groups: pd.Series) -> Corpus:

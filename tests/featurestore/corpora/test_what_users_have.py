@@ -13,7 +13,7 @@ import pytest
 from featurestore.corpora.make import ManifestRequest, make_manifest
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest import RESERVED_COLUMNS, read_manifest, write_manifest
+from featurestore.manifest.table import RESERVED_COLUMNS, read_manifest, write_manifest
 
 RAVEN = ("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)")
 PLACE = ["start_s", "end_s", "channel"]

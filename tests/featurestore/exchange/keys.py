@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurestore.manifest import Manifest, from_table, to_text
-from featurestore.storage import open_storage
-from featurestore.store import Features, open_store
-from featurestore.verify import verify_key
-from featurestore.writer import KeyRequest, KeyWriter, UnitRows, open_key
+from featurestore.backends.storage import open_storage
+from featurestore.manifest.table import Manifest, from_table, to_text
+from featurestore.store.reader import Features, open_store
+from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, open_key
+from featurestore.upkeep.verification import verify_key
 
 FUNCTIONALS = ("mean", "std")
 LAYERS = (0, 1, 3)

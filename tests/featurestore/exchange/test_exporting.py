@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from featurestore.backends.storage import open_storage
 from featurestore.errors import ConfigError, CorruptData, KeyNotFound, StoreError
 from featurestore.exchange import export, format_names, import_
 from featurestore.exchange.exporting import MARKER
-from featurestore.layout import FrameShape, room_for
-from featurestore.storage import open_storage
-from featurestore.writer import delete_key
+from featurestore.format.layer_arrays import FrameShape, room_for
+from featurestore.store.writer import delete_key
 from tests.featurestore.exchange.keys import LAYERS, assert_same_rows, read_key, write_key
 
 FORMATS = format_names()

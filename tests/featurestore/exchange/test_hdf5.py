@@ -12,7 +12,7 @@ import pytest
 
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError, UserError
 from featurestore.exchange import export, import_
-from featurestore.manifest import write_manifest
+from featurestore.manifest.table import write_manifest
 from tests.featurestore.exchange.keys import (
     FINGERPRINT,
     LAYERS,
@@ -133,7 +133,7 @@ def test_several_keys_travel_in_one_file(tmp_path: Path) -> None:
 def test_an_interrupted_import_goes_on_where_it_was(
     tmp_path: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featurestore.writer import KeyWriter
+    from featurestore.store.writer import KeyWriter
 
     write = KeyWriter.write_unit
 

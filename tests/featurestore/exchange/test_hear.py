@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featurestore.exchange import export
-from featurestore.manifest import Manifest
+from featurestore.manifest.table import Manifest
 from tests.featurestore.exchange.keys import LAYERS, manifest_of, read_key, write_key
 
 N = 23

@@ -12,7 +12,7 @@ import pytest
 
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError, UserError
 from featurestore.exchange import export, import_
-from featurestore.manifest import from_table, read_manifest
+from featurestore.manifest.table import from_table, read_manifest
 from tests.featurestore.exchange.keys import (
     LAYERS,
     assert_same_rows,

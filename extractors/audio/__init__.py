@@ -1,0 +1,1 @@
+"""From a file to the waveform a model sees: durations, channels, decoding ahead, preparation."""

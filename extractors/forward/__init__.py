@@ -1,0 +1,1 @@
+"""From waveforms to functionals: windows, batches, one forward pass, frames reduced."""

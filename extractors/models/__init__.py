@@ -1,0 +1,1 @@
+"""Models behind one interface: found by name, described by a card, loaded when needed."""

@@ -1,0 +1,1 @@
+"""Model folders of transformers, and the architectures that are embedded exactly."""

@@ -1,0 +1,320 @@
+"""Hugging Face model folders and hub ids: configuration to card, weights to extractor, checked strictly."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from extractors.models.catalogue import facts_for
+from extractors.models.huggingface.architecture import (
+    check_architecture,
+    check_preprocessor,
+    least_parameters,
+    require_room,
+)
+from extractors.models.huggingface.families import FAMILIES, Family, find_family
+from extractors.models.interface import Extractor, ModelCard, Precision
+from extractors.models.weights import hash_weights, weight_files
+from featurestore.errors import ModelError
+from featurestore.untrusted.documents import DocumentError, read_json_document
+
+# What is fetched of a hub repository: never code, and of the weights one copy.
+_CONFIGS = ["config.json", "preprocessor_config.json"]
+_SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"]
+_PICKLES = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"]
+# …/models--ORG--NAME/snapshots/REVISION: how the hub's cache lays a repository out.
+_CACHED = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\][^/\\]+$")
+
+
+class TransformersSource:
+    """A model folder with config.json, and weights unless they are to be random.
+
+    Args:
+        folder: holds config.json, weights, and preprocessor_config.json if the model has one.
+        spec: what the user wrote, for messages.
+        model_id: hub id, where it is known.
+        seed: of random weights; None: the folder's.
+        allow_pickle: see `weight_files`.
+
+    Raises:
+        ModelError: the folder is not that of a known architecture, or has no weights.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        spec: str,
+        model_id: str | None = None,
+        seed: int | None = None,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.spec = spec
+        self._folder = folder
+        self._seed = seed
+        self._raw = read_json(folder / "config.json", spec)
+        self._preprocessor = _read_optional_json(folder / "preprocessor_config.json", spec)
+        check_preprocessor(self._preprocessor or {}, f"--model {spec}: preprocessor_config.json")
+        model_type = str(self._raw.get("model_type"))
+        if model_type not in FAMILIES:
+            raise ModelError(
+                f"--model {spec}: config.json says model_type {model_type!r}; "
+                f"supported are {', '.join(FAMILIES)}"
+            )
+        self._model_type = model_type
+        self._family: Family = find_family(model_type)
+        if seed is None:
+            refuse_other_weights(folder, self._raw, spec)
+        self._files = [] if seed is not None else weight_files(folder, spec, allow_pickle=allow_pickle)
+        self._config, fields = self._describe()
+        cached = _CACHED.search(str(folder.absolute()))
+        if model_id is None and cached:
+            model_id = f"{cached[1]}/{cached[2]}"
+        name = (model_id or folder.resolve().name).rsplit("/", 1)[-1]
+        self.card = self._card(name, model_id, fields)
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """See `ModelSource.fingerprint`."""
+        self._require_room()
+        full = self._config.to_dict()
+        content: dict[str, Any] = {
+            "family": self.card.family,
+            # Of the full configuration: keys a file leaves out have their defaults all the same.
+            "config": {k: full[k] for k in sorted(self._family.keys) if full.get(k) is not None},
+        }
+        front_end = {
+            k: v for k, v in (self._preprocessor or {}).items() if k in self._family.preprocessor_keys
+        }
+        if front_end:
+            content["preprocessor"] = front_end
+        if self._seed is None:
+            content["weights_sha256"] = hash_weights(self._files)
+        else:
+            from extractors.models.untrained import initialiser
+
+            content["untrained"] = initialiser(self._seed)
+        return content
+
+    def load(self, device: str, precision: Precision) -> Extractor:
+        """See `ModelSource.load`."""
+        self._require_room()
+        if self._seed is None:
+            model = self._load_weights()
+        else:
+            from extractors.models.untrained import random_model
+
+            model = random_model(self._config, self._seed)
+        return self._family.build(model.eval(), self._preprocessor or {}, self.card, device, precision)
+
+    def _require_room(self) -> None:
+        files = self._files if self._seed is None else None
+        require_room(least_parameters(self._config.to_dict()), files, f"--model {self.spec}")
+
+    def _load_weights(self) -> Any:
+        import torch
+        import transformers
+        from safetensors import SafetensorError
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        try:
+            model, info = transformers.AutoModel.from_pretrained(
+                self._folder,
+                config=self._config,  # what of the file is architecture, and nothing else of it
+                use_safetensors=self._files[0].suffix == ".safetensors",
+                weights_only=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+            raise ModelError(f"--model {self.spec}: cannot be loaded ({one_line(error)})") from error
+        lacking = [k for k in info["missing_keys"] if self._family.is_read(k)]
+        refuse_incomplete(self.spec, lacking, [str(k) for k in info["mismatched_keys"]])
+        return model
+
+    def _describe(self) -> tuple[Any, Mapping[str, Any]]:
+        """The full configuration (keys that equal a default may be left out of the file) and what follows."""
+        try:
+            config = architecture(self._model_type, self._raw, self._family.keys)
+            return config, self._family.describe(config, self._preprocessor or {})
+        except Exception as error:  # transformers validates with exceptions of its own
+            raise ModelError(
+                f"--model {self.spec}: config.json is not that of a {self._model_type} model "
+                f"({one_line(error)})"
+            ) from error
+
+    def _card(self, name: str, model_id: str | None, fields: Mapping[str, Any]) -> ModelCard:
+        facts = facts_for(
+            name, model_id, self._model_type, n_layers=fields["n_layers"], n_features=fields["n_features"]
+        )
+        common: dict[str, Any] = {"family": self._model_type, **fields}
+        if "normalisation" not in common:
+            common |= self._waveform_normalisation(facts)
+        if self._seed is not None:
+            from extractors.models.untrained import untrained_name
+
+            return ModelCard(name=untrained_name(name, self._seed), trained=False, **common)
+        known = {} if facts is None else facts.card_fields()
+        return ModelCard(name=name, **common, **known)
+
+    def _waveform_normalisation(self, facts: Any) -> dict[str, Any]:
+        if self._preprocessor is not None:
+            normalise = bool(self._preprocessor.get("do_normalize", True))
+            return {
+                "normalisation": "zero-mean-unit-variance" if normalise else "none",
+                "normalisation_source": "preprocessor_config.json says "
+                f"do_normalize={str(normalise).lower()}",
+            }
+        if facts is not None and facts.normalisation is not None:
+            return {
+                "normalisation": facts.normalisation,
+                "normalisation_source": f"the catalogue's card of {facts.model_id}",
+            }
+        return {
+            "normalisation": "none",
+            "normalisation_source": "the folder has no preprocessor_config.json, so none is applied",
+        }
+
+
+def architecture(model_type: str, raw: Mapping[str, Any], keys: Collection[str]) -> Any:
+    """The configuration of what `raw`, a config.json, says about the architecture.
+
+    transformers takes many more keys from that file, and acts on them: an ``attn_implementation`` can name a
+    kernel to be fetched from the hub and run, ``auto_map`` a file with code; ``fusion_config``, ``dtype`` and
+    others change how a model computes. None of that is for a folder to say, so keys that are not listed are
+    left out: the fields that this kind of model has of its own, and `keys`.
+    """
+    import inspect
+
+    from transformers import AutoConfig, PreTrainedConfig
+
+    kind = type(AutoConfig.for_model(model_type))
+    own = set(inspect.signature(kind.__init__).parameters) | set(kind.attribute_map) | set(keys)
+    own -= {"self", "kwargs", *getattr(PreTrainedConfig, "__dataclass_fields__", ())}
+    said = {k: v for k, v in raw.items() if k in own}
+    check_architecture(said)
+    return AutoConfig.for_model(model_type, **said)
+
+
+def refuse_other_weights(folder: Path, raw: Mapping[str, Any], spec: str) -> None:
+    """Refuse a folder whose files say that its weights are not (only) those of its weight files.
+
+    Raises:
+        ModelError: what is found.
+    """
+    if raw.get("transformers_weights") is not None:
+        raise ModelError(
+            f"--model {spec}: config.json names a file of weights (transformers_weights); expected "
+            "model.safetensors or its index: rename the file that is meant and take that line out"
+        )
+    if raw.get("quantization_config") is not None:
+        raise ModelError(
+            f"--model {spec}: config.json has a quantization_config; expected weights that are not "
+            "quantised: use the model it was made from, or save it dequantised"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"--model {spec}: adapter_config.json lies in this folder; an adapter's weights are not read: "
+            "merge it into the model (merge_and_unload of peft), or take its files out"
+        )
+
+
+def from_folder(
+    spec: str, path: Path, *, seed: int | None = None, allow_pickle: bool = False
+) -> TransformersSource:
+    """A folder on this machine.
+
+    Raises:
+        ModelError: it is not the folder of a supported model.
+    """
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"--model {spec}: no config.json in this folder; expected a Hugging Face model folder, or one "
+            "with NAME.torchaudio.pt and NAME.torchaudio.model_config.json"
+        )
+    return TransformersSource(path, spec=spec, seed=seed, allow_pickle=allow_pickle)
+
+
+def from_hub(
+    spec: str,
+    model_id: str,
+    *,
+    built_in: Sequence[str],
+    seed: int | None = None,
+    allow_pickle: bool = False,
+) -> TransformersSource:
+    """A hub id; its files are fetched once and then read from the hub's cache.
+
+    Raises:
+        ModelError: the hub has no such model, or no usable one.
+    """
+    folder = _fetch(spec, model_id, _CONFIGS if seed is not None else [*_CONFIGS, *_SAFETENSORS], built_in)
+    if seed is None and not any(folder.glob("model*.safetensors")):
+        if not allow_pickle:
+            raise ModelError(
+                f"--model {spec}: the hub repository has no model.safetensors; if it has pytorch_model.bin, "
+                "--torch-weights reads that (by torch.load with weights_only, which runs no code)"
+            )
+        folder = _fetch(spec, model_id, [*_CONFIGS, *_PICKLES], built_in)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"--model {spec}: the hub repository has no config.json")
+    return TransformersSource(folder, spec=spec, model_id=model_id, seed=seed, allow_pickle=allow_pickle)
+
+
+def _fetch(spec: str, model_id: str, patterns: Sequence[str], built_in: Sequence[str]) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(model_id, allow_patterns=list(patterns), cache_dir=constants.HF_HUB_CACHE)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelError(
+            f"--model {spec}: not a folder here, not one of {', '.join(built_in)}, and the hub gave no such "
+            f"model ({type(error).__name__}: {one_line(error, 160)}); check the id, or download it and give "
+            "its folder"
+        ) from error
+
+
+def refuse_incomplete(spec: str, lacking: Sequence[str], mismatched: Sequence[str] = ()) -> None:
+    """Refuse weights that would leave parameters random.
+
+    Raises:
+        ModelError: there are such parameters.
+    """
+    if lacking or mismatched:
+        which = sorted(lacking or mismatched)
+        raise ModelError(
+            f"--model {spec}: the weights lack {len(which)} parameters of the architecture "
+            f"(first {which[0]!r}); they would be random, so the model is refused"
+        )
+
+
+def one_line(error: Exception, n_characters: int = 200) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())[:n_characters]
+
+
+def read_json(file: Path, spec: str) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelError: it cannot be read or is not an object.
+    """
+    try:
+        content: Any = read_json_document(file)
+    except DocumentError as error:
+        raise ModelError(f"--model {spec}: {file.name} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"--model {spec}: {file.name} is not a JSON object")
+    return content
+
+
+def _read_optional_json(file: Path, spec: str) -> dict[str, Any] | None:
+    return read_json(file, spec) if file.exists() else None

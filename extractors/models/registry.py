@@ -1,0 +1,153 @@
+"""From what a user writes after ``--model`` to a model.
+
+A built-in name with its argument (``mfcc``, ``logmel:44100``, ``untrained:ID``, ``hear:MODULE:WEIGHTS``),
+a name some installed package registers, a folder, or a hub id. A package registers its own extractor as an
+entry point of the group ``featurestore.extractors``: a callable that takes what stands behind
+``NAME:`` (None if nothing does) and returns a `ModelSource`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
+from typing import Any
+
+from extractors.models.aves import AvesSource, is_aves
+from extractors.models.huggingface.model_folder import TransformersSource, from_folder, from_hub, one_line
+from extractors.models.interface import ModelSource
+from extractors.models.package_versions import refuse_earlier
+from extractors.models.untrained import split_seed
+from featurestore.errors import ModelError
+
+ENTRY_POINT_GROUP = "featurestore.extractors"
+
+# Name → what makes a source of its argument: a line for each.
+BUILT_IN: Mapping[str, str] = {
+    "logmel": "extractors.models.logmel_mfcc:LogMelSource",
+    "mfcc": "extractors.models.logmel_mfcc:MfccSource",
+    "catch22": "extractors.models.catch22:Catch22Source",
+    "untrained": "extractors.models.registry:untrained_source",
+    "hear": "extractors.models.hear:HearSource",
+    "avex": "extractors.models.avex:AvexSource",
+}
+
+
+def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
+    """Find a model without loading its weights.
+
+    Args:
+        spec: ``NAME`` or ``NAME:ARGUMENT`` of a built-in or registered extractor, a model folder, the
+            ``.torchaudio.pt`` of an AVES model, or a hub id.
+        allow_pickle: also read ``pytorch_model.bin``, see `weight_files`.
+
+    Raises:
+        ModelError: there is no such model, its family is not supported, or it has no usable weights.
+        DependencyMissing: it needs a package that is not installed.
+        ConfigError: PyTorch or transformers is too old to be exact.
+    """
+    refuse_earlier()
+    name, colon, argument = spec.partition(":")
+    make = _factory(name)
+    if make is not None:
+        source = make(argument if colon else None)
+        if not isinstance(source, ModelSource):
+            raise ModelError(
+                f"--model {spec}: the extractor registered as {name!r} gave a {type(source).__name__}; "
+                "expected a ModelSource (card, fingerprint, load)"
+            )
+        return source
+    return _from_files(spec, spec, allow_pickle=allow_pickle)
+
+
+def lasting_spec(spec: str) -> str:
+    """The same model for whoever runs from another folder: paths in it absolute, names as they are.
+
+    What `find_model` takes for a name is one, whatever lies in this folder: ``logmel`` beside a folder
+    ``logmel`` is the built-in.
+    """
+    name, colon, argument = spec.partition(":")
+    if name == "untrained" and argument:
+        _, model = split_seed(argument)
+        return f"untrained:{argument.removesuffix(model)}{_absolute(model)}"
+    if name == "hear" and argument:
+        module, colon, weights = argument.partition(":")
+        return f"hear:{module}{colon}{_absolute(weights) if weights else ''}"
+    return spec if _is_named(name) else _absolute(spec)
+
+
+def _absolute(model: str) -> str:
+    """The absolute path of what is a file or folder here; anything else, such as a hub id, as it is."""
+    path = Path(model).expanduser()
+    if not os.path.exists(path):  # False too for what no path can be
+        return model
+    # A file keeps its own name, which may be a link's: its suffix says what it is.
+    return str(path.resolve() if path.is_dir() else path.parent.resolve() / path.name)
+
+
+def runs_code(spec: str) -> bool:
+    """Whether `find_model` would import what the spec names: a HEAR module, another package's extractor."""
+    name = spec.partition(":")[0]
+    return name == "hear" or (name not in BUILT_IN and _is_named(name))
+
+
+def untrained_source(argument: str | None) -> ModelSource:
+    """``untrained:MODEL`` or ``untrained:SEED:MODEL``: a folder's or hub id's architecture, random weights.
+
+    Raises:
+        ModelError: no model is named, or there is no such architecture.
+    """
+    if not argument:
+        raise ModelError("--model untrained: expected untrained:MODEL, MODEL being a folder or a hub id")
+    seed, model = split_seed(argument)
+    return _from_files(f"untrained:{argument}", model, seed=seed)
+
+
+def _from_files(
+    spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False
+) -> TransformersSource | AvesSource:
+    path = Path(model).expanduser()
+    if not os.path.exists(path) and not model.startswith((".", "/", "~")):
+        return from_hub(spec, model, built_in=list(BUILT_IN), seed=seed, allow_pickle=allow_pickle)
+    if not os.path.exists(path):
+        raise ModelError(f"--model {spec}: there is no such folder")
+    if is_aves(path):
+        return AvesSource(path, spec=spec, seed=seed)
+    if not path.is_dir():
+        raise ModelError(
+            f"--model {spec}: expected a model folder, a .torchaudio.pt file, a hub id, or one of "
+            f"{', '.join(BUILT_IN)}"
+        )
+    return from_folder(spec, path, seed=seed, allow_pickle=allow_pickle)
+
+
+def _is_named(name: str) -> bool:
+    """Whether a built-in or registered extractor is called so."""
+    return name in BUILT_IN or bool(_registered(tuple(sys.path)).select(name=name))
+
+
+# Looks into every installed package. The path names what can be found, so that a package installed meanwhile
+# by another path is seen.
+@lru_cache(maxsize=4)
+def _registered(_path: tuple[str, ...]) -> EntryPoints:
+    return entry_points(group=ENTRY_POINT_GROUP)
+
+
+def _factory(name: str) -> Callable[[str | None], Any] | None:
+    """What makes a source, built in or registered; a built-in name cannot be taken over."""
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    for point in _registered(tuple(sys.path)).select(name=name):
+        try:
+            return point.load()  # type: ignore[no-any-return]
+        except Exception as error:  # whatever the other package's code raises
+            raise ModelError(
+                f"--model {name}: the extractor {point.value} cannot be imported "
+                f"({type(error).__name__}: {one_line(error)})"
+            ) from error
+    return None

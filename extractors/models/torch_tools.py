@@ -1,0 +1,96 @@
+"""What every PyTorch extractor shares: padding, and taking hidden states as blocks finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from extractors.models.interface import Extractor
+
+
+def count_frames(extractor: Extractor, clips: Sequence[np.ndarray]) -> list[int]:
+    """Valid frames of each clip.
+
+    Raises:
+        ValueError: a clip is too short to give one; it would take its neighbours' padding for sound.
+    """
+    counts = [extractor.n_frames(len(c)) for c in clips]
+    for clip, count in zip(clips, counts, strict=True):
+        if count < 1:
+            raise ValueError(f"{extractor.card.name}: a clip of {len(clip)} samples gives no frame")
+    return counts
+
+
+def pad_clips(clips: Sequence[np.ndarray]) -> np.ndarray:
+    """Clips in one float32 array `[b, longest]`, zeros past their ends."""
+    batch = np.zeros((len(clips), max(len(c) for c in clips)), dtype=np.float32)
+    for i, clip in enumerate(clips):
+        batch[i, : len(clip)] = clip
+    return batch
+
+
+def frame_mask(counts: Sequence[int], n_frames: int, device: torch.device) -> torch.Tensor | None:
+    """Boolean `[b, n_frames]`, True where a frame is valid; None if all are."""
+    if min(counts) >= n_frames:
+        return None
+    valid = torch.tensor(list(counts), device=device)
+    return torch.arange(n_frames, device=device) < valid[:, None]
+
+
+class _Enough(Exception):
+    """Raised by a hook to leave the model after the last layer wanted."""
+
+
+class LayerTap:
+    """Hands out hidden states while a model's own forward runs, and stops it after the last one wanted.
+
+    Index 0 is what enters the first block, index k what leaves block k.
+
+    Args:
+        blocks: the model's blocks, in order.
+        last: module whose output stands for the last block's, for models whose published last hidden
+            state is taken after a final norm.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], last: nn.Module | None = None) -> None:
+        self.blocks = list(blocks)
+        self._layers: tuple[int, ...] = ()
+        self._receive: Callable[[int, torch.Tensor], None] | None = None
+        blocks[0].register_forward_pre_hook(
+            lambda module, args, kwargs: self._hand_out(0, args[0] if args else next(iter(kwargs.values()))),
+            with_kwargs=True,
+        )
+        for k, block in enumerate(blocks, start=1):
+            target = last if last is not None and k == len(blocks) else block
+            target.register_forward_hook(
+                lambda module, args, out, k=k: self._hand_out(k, out[0] if isinstance(out, tuple) else out)
+            )
+
+    def run(
+        self,
+        layers: Sequence[int],
+        receive: Callable[[int, torch.Tensor], None],
+        forward: Callable[[], object],
+    ) -> None:
+        """Call `forward`; every hidden state of `layers` goes to `receive` as it is ready."""
+        self._layers, self._receive = tuple(layers), receive
+        try:
+            # Encoders of transformers before 5.23 draw a number for every block, which decides nothing here:
+            # the process's random state is left as it was.
+            with torch.random.fork_rng(devices=[]):
+                forward()
+        except _Enough:
+            pass
+        finally:
+            self._receive = None
+
+    def _hand_out(self, layer: int, frames: torch.Tensor) -> None:
+        if self._receive is None:
+            return
+        if layer in self._layers:
+            self._receive(layer, frames)
+        if not self._layers or layer >= self._layers[-1]:
+            raise _Enough

@@ -1,0 +1,140 @@
+"""Which files hold a model's weights, and their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import ModelError
+from featurestore.untrusted.document_shape import by_name, fields, text
+from featurestore.untrusted.documents import DocumentError, open_regular, read_json_document
+
+if TYPE_CHECKING:
+    import torch
+
+_BLOCK_BYTES = 1 << 22
+_INDEX = fields({"weight_map": by_name(text)})
+
+
+def weight_files(folder: Path, spec: str | None = None, *, allow_pickle: bool = False) -> list[Path]:
+    """The weight files of a Hugging Face folder, sorted: safetensors.
+
+    Many checkpoints of the wav2vec family were only ever published as ``pytorch_model.bin``, a pickle. With
+    `allow_pickle` that is taken where there is no safetensors file; it is read with
+    ``torch.load(weights_only=True)`` alone, which builds tensors and nothing else.
+
+    Raises:
+        ModelError: there are none, some of those an index names are missing, or there are both a single file
+            and an index, of which what loads and what is hashed might not be the same.
+    """
+    shown = spec or folder
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        index = folder / f"{stem}.{suffix}.index.json"
+        single = folder / f"{stem}.{suffix}"
+        if suffix == "bin" and not allow_pickle and (index.is_file() or single.is_file()):
+            raise ModelError(
+                f"--model {shown}: holds {single.name} and no model.safetensors; pickled weights are read "
+                "only when asked for: --torch-weights (by torch.load with weights_only, which runs no code)"
+            )
+        if index.is_file() and single.is_file():
+            raise ModelError(
+                f"--model {shown}: expected {single.name} or {index.name}, found both, which may be "
+                "different weights; keep the one that is meant (of a hub id: in a copy of its folder)"
+            )
+        if index.is_file():
+            return _indexed_files(folder, index, shown)
+        if single.is_file():
+            return [single]
+    raise ModelError(
+        f"--model {shown}: no weights; expected model.safetensors beside config.json "
+        f"(for the architecture with random weights: untrained:{shown})"
+    )
+
+
+def _indexed_files(folder: Path, index: Path, shown: object) -> list[Path]:
+    try:
+        content = read_json_document(index)
+        _INDEX(content, "")
+    except DocumentError as error:
+        raise ModelError(f"--model {shown}: {index.name} is damaged ({error})") from error
+    names = sorted(set(content["weight_map"].values()))
+    # An index names files beside it and nothing else.
+    lacking = [n for n in names if Path(n).name != n or not os.path.isfile(folder / n)]
+    if lacking:
+        raise ModelError(
+            f"--model {shown}: weight file {lacking[0][:100]} is missing ({len(lacking)} in all)"
+        )
+    return [folder / n for n in names]
+
+
+def hash_weights(files: Sequence[Path]) -> str:
+    """SHA-256 over the files' bytes, in order.
+
+    The hash of each file is kept in the user's cache by its identity (path, size, times, inode), so that a
+    large model is read once and not at every start. Of the times one is that of the last change of the inode,
+    which copying with times (``rsync -t --inplace``) does not set back.
+    """
+    combined = hashlib.sha256()
+    cache = _read_cache()
+    changed = False
+    for file in files:
+        real = file.resolve()
+        stat = real.stat()
+        identity = f"{real}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
+        if identity not in cache:
+            cache[identity] = _hash_file(real)
+            changed = True
+        combined.update(cache[identity].encode())
+    if changed:
+        _write_cache(cache)
+    return combined.hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    hashed = hashlib.sha256()
+    with open_regular(file) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            hashed.update(block)
+    return hashed.hexdigest()
+
+
+def _cache_file() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "featurestore" / "weights.json"
+
+
+def _read_cache() -> dict[str, str]:
+    try:
+        content: dict[str, str] = read_json_document(_cache_file())
+        by_name(text)(content, "")
+    except DocumentError:
+        return {}
+    return content
+
+
+def _write_cache(cache: dict[str, str]) -> None:
+    file = _cache_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        temporary.write_text(json.dumps(cache))
+        temporary.replace(file)
+    except OSError:
+        # A cache that cannot be written costs a second hash, nothing else.
+        return
+
+
+def hash_state(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over named tensors, whatever file they came from."""
+    import torch
+
+    hashed = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        hashed.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return hashed.hexdigest()

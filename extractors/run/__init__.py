@@ -1,0 +1,1 @@
+"""A run from its configuration to committed units: plan, engine, processes, checks."""

@@ -1,0 +1,265 @@
+"""What a run would do and cost, from the plan and from a few real batches; writes nothing to the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from extractors.audio.durations import clip_table
+from extractors.audio.waveform import Clip, load_clips
+from extractors.config import ExtractConfig
+from extractors.forward.frame_buffer import frame_bound
+from extractors.run.audio_changes import check_key
+from extractors.run.key_job import Job
+from extractors.run.key_plan import KeyPlan
+from extractors.run.model_loading import load_model
+from extractors.run.run_plan import plan_all
+from featurestore.audio.segment import AudioError
+from featurestore.manifest.audio_places import Location
+from featurestore.store.plan import Unit
+from featurestore.store.preview import preview_key
+from featurestore.store.shares import parse_share
+from featurestore.store.sound_identity import Sounds
+
+# Batches that are measured: the dearest, the middle one, the cheapest.
+N_CALIBRATION = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A run that has not happened.
+
+    Attributes:
+        key: ``model/dataset``.
+        devices: what it would run on; the first was measured.
+        n_clips: utterances of the manifest.
+        unreadable: those whose file header cannot be read.
+        n_to_do: those that are not in the store yet.
+        n_units: units that are to be done.
+        n_batches: forward passes.
+        audio_s: seconds the model will see, windows and repeats included.
+        padding: share of padding on top of that.
+        n_bytes: of the values, before compression.
+        n_objects: of the values; a store adds some twenty documents to each key.
+        flops: floating point operations of the forward passes; None where PyTorch counts none.
+        seconds: of the run, by the slower of model and decoding.
+        decode_s: of decoding alone.
+        n_measured: batches that were measured.
+        notes: what limits the estimate.
+    """
+
+    key: str
+    devices: tuple[str, ...]
+    n_clips: int
+    unreadable: tuple[str, ...]
+    n_to_do: int
+    n_units: int
+    n_batches: int
+    audio_s: float
+    padding: float
+    n_bytes: int
+    n_objects: int
+    flops: float | None
+    seconds: float
+    decode_s: float
+    n_measured: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    unit: Unit
+    rows: range
+    n_samples: int  # the model sees, padding left out
+    n_padded: int
+    longest: int  # of one stretch
+
+
+@dataclass(frozen=True)
+class _Measured:
+    batch: _Batch
+    forward_s: float
+    decode_s: float
+    flops: int
+
+
+def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
+    """Plan a run and measure a few of its batches.
+
+    Raises:
+        UserError: as `extract_all` would.
+    """
+    run = plan_all(configs)
+    out = []
+    sounds = Sounds(n_threads=run.config.workers)
+    for plan in run.keys:
+        checked = check_key(plan, run, sounds)
+        preview = preview_key(
+            run.storage,
+            plan.request,
+            run.manifest,
+            plan.ids,
+            overwrite=plan.config.overwrite,
+            prune=plan.config.prune,
+            again=checked.again,
+        )
+        share = parse_share(plan.config.share) if plan.config.share else None
+        job = Job(
+            config=plan.config,
+            policy=plan.policy,
+            long_clips=plan.long_clips,
+            layers=plan.layers,
+            writer=preview.writer,
+            table=clip_table(
+                preview.writer.manifest, run.manifest, run.durations, plan.policy, plan.config.workers
+            ),
+            units=share.of(preview.pending) if share else preview.pending,
+            device=plan.device,
+        )
+        out.append(_estimate(plan, job, tuple(run.devices) or ("cpu",)))
+    return out
+
+
+def _estimate(plan: KeyPlan, job: Job, devices: tuple[str, ...]) -> Estimate:
+    config, info = plan.config, job.writer.info
+    notes = []
+    if config.cluster:
+        notes.append("the time is that of one process on this machine's CPU; the cluster was not measured")
+    batches: list[_Batch] = []
+    measured: list[_Measured] = []
+    if job.units:
+        job.load(load_model(plan.source, plan.device, config))
+        batches = [b for unit in job.units for b in _batches(job, unit)]
+        measured = _measure(job, batches)
+    n_layers = len(plan.layers)
+    rows = sum(u.n_rows for u in job.units)
+    n_clips = int((job.writer.ids != "").sum())
+    shape = info.shape
+    n_bytes = rows * n_layers * np.dtype(shape.dtype).itemsize * shape.n_functionals * shape.n_features
+    if info.frames is not None:
+        n_frames = sum(
+            frame_bound(job.model_s[i], plan.source.card, plan.policy)
+            for u in job.units
+            for i in job.ids(u)
+            if i
+        )
+        size = info.frames.n_features * np.dtype(info.frames.dtype).itemsize
+        n_bytes += n_layers * n_frames * size
+        notes.append("frames are counted at their most")
+    samples = sum(b.n_samples for b in batches)
+    padded = sum(b.n_padded for b in batches)
+    forward_s = _fit([(m.batch.n_padded, m.forward_s) for m in measured], [b.n_padded for b in batches])
+    decode_s = _fit([(m.batch.n_samples, m.decode_s) for m in measured], [b.n_samples for b in batches])
+    decode_s /= config.workers
+    flops = _total_flops(measured, batches)
+    return Estimate(
+        key=info.path,
+        devices=devices,
+        n_clips=n_clips,
+        unreadable=tuple(str(i) for i in job.table.index[job.table["planned_s"].isna()]),
+        n_to_do=sum(1 for u in job.units for i in job.ids(u) if i),
+        n_units=len(job.units),
+        n_batches=len(batches),
+        audio_s=samples / plan.policy.sample_rate_hz,
+        padding=padded / samples - 1 if samples else 0.0,
+        n_bytes=n_bytes,
+        n_objects=len(job.units) * n_layers * (2 if info.frames is not None else 1),
+        flops=flops or None,
+        seconds=max(forward_s, decode_s) / len(devices),
+        decode_s=decode_s / len(devices),
+        n_measured=len(measured),
+        notes=tuple(notes),
+    )
+
+
+def _batches(job: Job, unit: Unit) -> list[_Batch]:
+    lengths = job.lengths(unit)
+    return [_Batch(unit, rows, *_sizes(job, rows, [lengths[i] for i in rows])) for rows in job.batches(unit)]
+
+
+def _sizes(job: Job, rows: Sequence[int], lengths: Sequence[int]) -> tuple[int, int, int]:
+    """Samples the model sees of clips of these lengths together, without and with padding; the longest."""
+    fixed = job.loaded.extractor.card.fixed_samples
+    window = job.long_clips.window_samples
+    if window is None or max(lengths) <= window:
+        return sum(lengths), len(lengths) * (fixed or max(lengths)), fixed or max(lengths)
+    # Long clips go window by window; those beside them are as good as unpadded.
+    pairs = zip(rows, lengths, strict=True)
+    pieces = [w.n_samples for row, n in pairs for w in job.long_clips.cut(row, n, 1)]
+    return sum(pieces), sum(fixed or n for n in pieces), fixed or max(pieces)
+
+
+def _load(job: Job, where: Location | None) -> Clip | AudioError | None:
+    return None if where is None else load_clips(*where, [job.policy])[job.policy]
+
+
+def _measure(job: Job, batches: Sequence[_Batch]) -> list[_Measured]:
+    by_cost = sorted(range(len(batches)), key=lambda i: batches[i].n_padded)
+    places = np.linspace(0, len(by_cost) - 1, min(N_CALIBRATION, len(by_cost))).round().astype(int)
+    chosen = [batches[by_cost[p]] for p in places]
+    measured = []
+    for i, batch in enumerate(chosen):
+        where = [job.audio_of(batch.unit)[row] for row in batch.rows]
+        began = time.perf_counter()
+        loaded = [_load(job, w) for w in where]
+        decode_s = time.perf_counter() - began
+        lengths = [len(clip.samples) for clip in loaded if isinstance(clip, Clip)]
+        if not lengths:
+            continue
+
+        forward = partial(_forward, job, batch, loaded)
+
+        if i == 0:
+            forward()  # the first call of a model is slow
+        forward_s = forward()
+        # What could be read of the batch, not what was planned.
+        sizes = _sizes(job, batch.rows[: len(lengths)], lengths)
+        measured.append(
+            _Measured(_Batch(batch.unit, batch.rows, *sizes), forward_s, decode_s, _count_flops(forward))
+        )
+    job.failed.clear()
+    return measured
+
+
+def _forward(job: Job, batch: _Batch, clips: Sequence[Clip | AudioError | None]) -> float:
+    began = time.perf_counter()
+    job.loaded.embed(batch.rows, clips, job.begin(batch.unit))
+    return time.perf_counter() - began
+
+
+def _count_flops(forward: Callable[[], object]) -> int:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+    # PyTorch's counter knows attention on GPUs only.
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    known = {attention: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}  # type: ignore[no-untyped-call]
+    with FlopCounterMode(display=False, custom_mapping=known) as counter:
+        forward()
+    return int(counter.get_total_flops())
+
+
+def _fit(measured: Sequence[tuple[int, float]], sizes: Sequence[int]) -> float:
+    """Cost of all sizes, from that of some: a constant and a slope, neither below zero."""
+    if not measured or not sizes:
+        return 0.0
+    size, cost = (np.array(column, dtype=np.float64) for column in zip(*measured, strict=True))
+    if len(set(size.tolist())) > 1:
+        slope, constant = np.polyfit(size, cost, 1)
+        if slope > 0 and constant > 0:
+            return float(slope * sum(sizes) + constant * len(sizes))
+    return float(cost.sum() / size.sum() * sum(sizes))
+
+
+def _total_flops(measured: Sequence[_Measured], batches: Sequence[_Batch]) -> float:
+    """Operations per sample grow with length where attention is: a line over the longest clip."""
+    if not measured:
+        return 0.0
+    longest = np.array([m.batch.longest for m in measured], dtype=np.float64)
+    per_sample = np.array([m.flops / m.batch.n_padded for m in measured])
+    line = np.polyfit(longest, per_sample, 1) if len(set(longest.tolist())) > 1 else [0, per_sample.mean()]
+    return float(sum(b.n_padded * np.polyval(line, b.longest) for b in batches))

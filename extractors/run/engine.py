@@ -1,0 +1,170 @@
+"""The run itself: decode → batches → hidden states → functionals → committed units.
+
+Decoding runs in threads ahead of the models, writing in a thread behind them. What is held at any time is
+bounded by a few batches and two units of each model, whatever the size of the corpus. Models whose keys
+hold the same rows in the same units go through each unit side by side and share its decoded clips;
+what each computes is what it would compute alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from extractors.audio.prefetch import SharedClips
+from extractors.audio.waveform import Prepared
+from extractors.results import Progress, UnitResult
+from extractors.run.key_job import Job
+from featurestore.manifest.audio_places import Location
+from featurestore.store.claims import WAITING, Heartbeat, work_through
+from featurestore.store.plan import Unit
+
+# Batches of every model whose clips are decoded ahead.
+BATCHES_AHEAD = 2
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Neighbouring rows of one unit that go through one model together."""
+
+    job: Job
+    unit: Unit
+    rows: range  # positions within the unit
+    is_last: bool
+    clips: list[Future[Prepared] | None]
+
+
+def run_jobs(jobs: Sequence[Job], *, workers: int, on_progress: OnProgress | None = None) -> None:
+    """Embed and commit the units of these jobs, together with whoever else works on them.
+
+    Args:
+        jobs: with their models loaded.
+        workers: decoding threads.
+        on_progress: told after every batch.
+    """
+    for together in _same_rows(jobs):
+        _Run(together, jobs, workers, on_progress).run()
+
+
+def _same_rows(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs in groups whose keys hold the same rows, of the same audio, in the same units."""
+    groups: list[list[Job]] = []
+    for job in jobs:
+        for group in groups:
+            if _alike(job, group[0]):
+                group.append(job)
+                break
+        else:
+            groups.append([job])
+    return groups
+
+
+def _alike(a: Job, b: Job) -> bool:
+    one, other = a.writer.info, b.writer.info
+    return (
+        one.shape.unit_rows == other.shape.unit_rows
+        and one.segments == other.segments
+        and np.array_equal(a.writer.ids, b.writer.ids)
+        # Keys may remember other places for utterances that the manifest no longer has.
+        and all(_same_place(where, b.where[i]) for i, where in a.where.items() if i in b.where)
+    )
+
+
+def _same_place(a: Location, b: Location) -> bool:
+    # NaN stands for an open end; plain Python, as there may be millions.
+    return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))
+
+
+class _Run:
+    def __init__(
+        self, jobs: Sequence[Job], of: Sequence[Job], workers: int, on_progress: OnProgress | None
+    ) -> None:
+        self._jobs = jobs
+        self._all = of
+        self._workers = workers
+        self._on_progress = on_progress
+        self._writes: deque[Future[None]] = deque()
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            decoders = stack.enter_context(ThreadPoolExecutor(self._workers))
+            writing = stack.enter_context(ThreadPoolExecutor(1))
+            for job in self._jobs:
+                stack.enter_context(Heartbeat(job.claims))
+            try:
+                self._embed(decoders, writing)
+            finally:
+                decoders.shutdown(wait=False, cancel_futures=True)
+                for job in self._jobs:
+                    job.claims.release_all()
+
+    def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
+        results: dict[Job, UnitResult] = {}
+        for step in self._ahead(decoders):
+            if step is WAITING:
+                self._finish_writes()
+                continue
+            job = step.job
+            if job not in results:
+                results[job] = job.begin(step.unit)
+            clips = [None if c is None else c.result()[job.policy] for c in step.clips]
+            job.embed(step.rows, clips, results[job])
+            if self._on_progress:
+                self._on_progress(self._progress())
+            if step.is_last:
+                # At most one unit of each model is being written while the next is computed.
+                while len(self._writes) >= len(self._jobs):
+                    self._writes.popleft().result()
+                self._writes.append(writing.submit(job.write, results.pop(job)))
+        self._finish_writes()
+
+    def _finish_writes(self) -> None:
+        while self._writes:
+            self._writes.popleft().result()
+
+    def _ahead(self, decoders: ThreadPoolExecutor) -> Iterator[_Step | None]:
+        """Steps whose clips are being decoded; everything started is handed out before a pause."""
+        waiting: deque[_Step] = deque()
+        for step in self._steps(decoders):
+            if step is WAITING:
+                while waiting:
+                    yield waiting.popleft()
+                yield WAITING
+                continue
+            waiting.append(step)
+            if len(waiting) > BATCHES_AHEAD * len(self._jobs):
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+
+    def _steps(self, decoders: ThreadPoolExecutor) -> Iterator[_Step | None]:
+        for claimed in work_through([job.work for job in self._jobs]):
+            if claimed is WAITING:
+                yield WAITING
+                continue
+            unit, positions = claimed
+            jobs = [self._jobs[p] for p in positions]
+            where = jobs[0].audio_of(unit)
+            clips = SharedClips(decoders, where.__getitem__, [job.policy for job in jobs])
+            # By first row, so that no model runs ahead of the others by more than a batch.
+            streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]
+            for _, i, rows in heapq.merge(*streams):
+                yield _Step(jobs[i], unit, rows, rows.stop == unit.n_rows, clips.request(rows))
+
+    def _progress(self) -> Progress:
+        jobs = self._all
+        return Progress(
+            clips_done=sum(job.n_clips for job in jobs),
+            clips_total=sum(u.n_rows for job in jobs for u in job.units)
+            - sum(job.n_rows_by_others for job in jobs),
+            failed=sum(len(job.failed) for job in jobs),
+            audio_s=sum(job.audio_s for job in jobs),
+        )

@@ -1,0 +1,217 @@
+"""One key of a run: the model, its rows, and what was done."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from extractors.audio.waveform import AudioPolicy, Clip
+from extractors.config import ExtractConfig
+from extractors.forward.batch_budget import Budget, find_budget
+from extractors.forward.embedder import Embedder
+from extractors.forward.windows import LongClips
+from extractors.models.arithmetic import products_in
+from extractors.models.interface import Extractor
+from extractors.models.package_versions import later_note, versions_here
+from extractors.results import STATUS_OK, UnitResult
+from extractors.run.audio_changes import locations
+from extractors.run.clip_tally import Heard
+from featurestore.audio.segment import AudioError
+from featurestore.fingerprint import canonical_json
+from featurestore.format.layer_arrays import FrameShape
+from featurestore.manifest.audio_places import Location, Places
+from featurestore.store.claims import Claims, Work
+from featurestore.store.plan import Unit
+from featurestore.store.writer import KeyWriter
+
+# Clips remembered for a check afterwards.
+MAX_REMEMBERED = 1024
+
+
+class Job:
+    """Embeds units of one key; its counts say afterwards what was done.
+
+    Args:
+        config: of the run.
+        policy: how audio is prepared.
+        long_clips: how long clips are cut.
+        layers: layers that are kept.
+        writer: of the key.
+        table: by utterance id: path, start_s, end_s, channel, model_s; at least of the rows of `units`.
+        units: what is to be done.
+        device: torch device.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ExtractConfig,
+        policy: AudioPolicy,
+        long_clips: LongClips,
+        layers: Sequence[int],
+        writer: KeyWriter,
+        table: pd.DataFrame,
+        units: Sequence[Unit],
+        device: str,
+    ) -> None:
+        self.config = config
+        self.policy = policy
+        self.long_clips = long_clips
+        self.layers = list(layers)
+        self.writer = writer
+        self.units = list(units)
+        self.device = device
+        self.table = table
+        # Plain dicts: rows are looked up one by one.
+        self.where = locations(table)
+        self.model_s: dict[str, float] = dict(zip(table.index, table["model_s"], strict=True))
+        self.claims = Claims(writer.storage, writer.info.path)
+        self.versions = {**versions_here(), "device": device}
+        self.failed: dict[str, str] = {}
+        self.audio_s = 0.0
+        self.heard = Heard()
+        self.forward_s = 0.0
+        self.n_bytes = 0
+        self.n_clips = 0
+        self.n_units_by_others = 0
+        self.n_rows_by_others = 0
+        self.embedder: Embedder | None = None
+        self._sample: list[str] = []
+
+    def load(self, extractor: Extractor, budget: Budget | None = None) -> None:
+        """Take the loaded model, and a batch budget found earlier or find one."""
+        if budget is None:
+            longest = max((n for u in self.units[:1] for n in self.lengths(u)), default=1)
+            with products_in(self.config.precision):
+                budget = find_budget(
+                    extractor,
+                    self.device,
+                    seconds=self.config.batch_seconds,
+                    longest_samples=min(longest, self.long_clips.window_samples or longest),
+                    layers=self.layers,
+                )
+        functionals, precision = self.writer.info.functionals, self.config.precision
+        self.embedder = Embedder(extractor, self.layers, functionals, budget, self.long_clips, precision)
+
+    @property
+    def work(self) -> Work:
+        """This key's part in `work_through`."""
+        return Work(
+            claims=self.claims,
+            units=self.units,
+            is_committed=lambda unit: self.writer.is_committed(unit, self.layers),
+            on_done_by_others=self._count_as_done_by_others,
+        )
+
+    def ids(self, unit: Unit) -> list[str]:
+        """Utterance id of every row of a unit, "" where there is none."""
+        return [str(i) for i in self.writer.ids[unit.first_row : unit.stop_row]]
+
+    def audio_of(self, unit: Unit) -> list[Location | None]:
+        """Where the audio of every row of a unit is."""
+        return [self.where[i] if i else None for i in self.ids(unit)]
+
+    def lengths(self, unit: Unit) -> list[int]:
+        """Samples that every row of a unit is planned to have."""
+        return [self.policy.model_samples(self.model_s.get(i, float("nan"))) for i in self.ids(unit)]
+
+    def batches(self, unit: Unit) -> list[range]:
+        """Rows of a unit that go through the model together."""
+        return self.loaded.budget.cut(self.lengths(unit))
+
+    def begin(self, unit: Unit) -> UnitResult:
+        """An empty result for a unit."""
+        return self._result(unit, self.ids(unit), self.writer.info.frames, self.failed)
+
+    def blank(self, utterance: str) -> UnitResult:
+        """An empty result for one utterance, to be compared and not to be written."""
+        return self._result(Unit(index=0, first_row=0, n_rows=1), [utterance], None, {})
+
+    def embed(
+        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
+    ) -> None:
+        """Embed a batch into the result of its unit."""
+        began = time.perf_counter()
+        self.audio_s += self.loaded.embed(rows, clips, result)
+        self.forward_s += time.perf_counter() - began
+        self.n_clips += len(rows)
+        for clip in clips:
+            if isinstance(clip, Clip):
+                self.heard.add(clip, self.policy)
+
+    def write(self, result: UnitResult) -> None:
+        """Commit a unit and let it go."""
+        result.close()
+        unit = result.unit
+        record = self.claims.persist(
+            unit.index,
+            lambda: self.writer.write_unit(
+                unit,
+                sorted(result.values.items()),
+                result.rows(Places.of_locations(self.audio_of(unit))),
+                audio_s=result.audio_s,
+                elapsed_s=time.perf_counter() - result.began,
+                versions=self.versions,
+                is_held=lambda: self.claims.holds(unit.index),
+            ),
+            lambda: self.writer.is_committed(unit, self.layers),
+        )
+        self.claims.release(unit.index)
+        if record is None:  # by somebody who took this worker for dead
+            return
+        self.n_bytes += sum(o.n_bytes for o in record.objects.values())
+        self._remember(i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK)
+
+    def sample(self, n: int) -> list[str]:
+        """Up to `n` utterances embedded by this job, drawn by the key's fingerprint: the same every time."""
+        return self._sample[:n]
+
+    def notes(self) -> list[str]:
+        """What is worth telling of how it went."""
+        budget = self.embedder.budget if self.embedder else None
+        if not budget or not budget.n_halved:
+            return later_note()
+        seconds = budget.n_samples / self.policy.sample_rate_hz
+        return [
+            *later_note(),
+            f"memory ran out: batches were halved {budget.n_halved} times, to {seconds:.3g} s of audio; "
+            f"--batch-seconds {seconds:.3g} starts there",
+        ]
+
+    @property
+    def loaded(self) -> Embedder:
+        """The model, once it is loaded."""
+        if self.embedder is None:
+            raise RuntimeError(f"{self.writer.info.path}: the model is not loaded yet")
+        return self.embedder
+
+    def _result(
+        self, unit: Unit, ids: list[str], frames: FrameShape | None, failed: dict[str, str]
+    ) -> UnitResult:
+        info = self.writer.info
+        return UnitResult(
+            unit,
+            ids,
+            self.layers,
+            n_functionals=len(info.functionals),
+            n_features=info.shape.n_features,
+            frames=frames,
+            failed=failed,
+        )
+
+    def _remember(self, utterances: Iterable[str]) -> None:
+        self._sample = draw(self.writer.info.fingerprint, [*self._sample, *utterances])[:MAX_REMEMBERED]
+
+    def _count_as_done_by_others(self, unit: Unit) -> None:
+        self.n_units_by_others += 1
+        self.n_rows_by_others += unit.n_rows
+
+
+def draw(fingerprint: Mapping[str, Any], utterances: Sequence[str]) -> list[str]:
+    """Utterances in an order that looks random and is the same in every run of a key."""
+    salt = canonical_json(fingerprint)
+    return sorted(utterances, key=lambda i: hashlib.sha256(f"{salt}{i}".encode()).hexdigest())

@@ -1,0 +1,1 @@
+"""Audio files read strictly: containers, streams, blocks, and the segment of an utterance."""

@@ -1,0 +1,319 @@
+"""Run a list of tasks in this process, on local processes, or on a Dask cluster.
+
+Work is data: a task is a small picklable value, a function of the package turns it into a result.
+What runs it is said by one word, the *cluster spec*:
+
+==================  ============================================================================
+None                in this process, one after another
+``local[:N]``       N worker processes of this machine (default: one per core)
+``tcp://host:port`` a running Dask scheduler; ``tls://`` with the certificates of Dask's configuration
+``FILE.yaml``       a batch system through dask-jobqueue: ``cluster: slurm``, ``jobs: N``, and
+                    whatever that cluster class takes (``cores``, ``memory``, ``queue``, …)
+==================  ============================================================================
+
+What is started here, on this machine or in jobs, takes connections with a certificate of the run only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from featurestore.compute.batch_system import started_jobs
+from featurestore.compute.cluster_packages import import_part
+from featurestore.compute.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
+from featurestore.compute.memory import USABLE_SHARE, worker_bytes
+from featurestore.compute.safe_path import safe_path
+from featurestore.errors import ConfigError, ProcessLost, UserError
+from featurestore.printable import printable
+
+_LOGGER = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+CONNECT_TIMEOUT_S = 20.0
+# A scheduler may start its workers as tasks come, and a batch system may hold jobs back: that is no error.
+SAY_WAITING_AFTER_S = 10.0
+# Libraries that start a thread per core unless told otherwise.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Microseconds of CPU time in a period of so many, or "max".
+_CGROUP_CPU = "/sys/fs/cgroup/cpu.max"
+_SCHEMES = ("tcp://", PROTOCOL)
+_LOCAL = re.compile(r"local(?::(\d+))?")
+
+
+class TaskFailed(RuntimeError):
+    """A task raised something that is no `UserError`."""
+
+
+class Runner(Protocol):
+    """What runs tasks."""
+
+    n_workers: int
+    dashboard_url: str | None
+    #: What each worker may hold in all; None where it is for the worker to find out.
+    memory_bytes: int | None
+
+    def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """Yield ``(task, fn(task))`` as they finish.
+
+        Leaving the iteration early, by an error or Ctrl-C too, cancels what has not finished.
+
+        Raises:
+            UserError: as a task raised it, with a note that names the task.
+            ProcessLost: a task lost its worker too often.
+            TaskFailed: a task failed in any other way; the message names it.
+        """
+        ...
+
+
+class SerialRunner:
+    """This process, in the given order."""
+
+    n_workers = 1
+    dashboard_url: str | None = None
+    memory_bytes: int | None = None
+
+    def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """See `Runner.map_unordered`."""
+        for task in tasks:
+            try:
+                result = fn(task)
+            except Exception as error:
+                raise _named(error, task) from error
+            yield task, result
+
+
+class DaskRunner:
+    """A connected `distributed.Client`; lost workers' tasks are run again by the scheduler."""
+
+    def __init__(
+        self,
+        client: Any,
+        n_workers: int,
+        memory_bytes: int | None = None,
+        waiting: str = "",
+        *,
+        dashboard_url: str | None = None,
+    ) -> None:
+        self.client = client
+        self.n_workers = n_workers
+        self.memory_bytes = memory_bytes
+        self.dashboard_url: str | None = dashboard_url or _dashboard(client)
+        self._waiting = waiting  # what to say while no worker is there
+
+    def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """See `Runner.map_unordered`."""
+        from distributed import as_completed
+        from distributed.scheduler import KilledWorker
+
+        # pure=False: two equal tasks are two tasks, and nothing is remembered between calls.
+        pending = {self.client.submit(fn, task, pure=False): task for task in tasks}
+        look = threading.Timer(SAY_WAITING_AFTER_S, self._say_if_alone)
+        look.daemon = True
+        look.start()
+        try:
+            # The client is nobody's default (`set_as_default`): Dask arrays computed beside a run stay here.
+            for future in as_completed(list(pending), loop=self.client.loop):
+                task = pending[future]
+                try:
+                    result = future.result()
+                except KilledWorker as error:
+                    raise _named(self._lost(error), task) from error
+                except Exception as error:
+                    raise _named(error, task) from error
+                del pending[future]  # frees the result's memory on the cluster
+                yield task, result
+        finally:
+            look.cancel()
+            if pending:
+                self.client.cancel(list(pending), force=True)
+
+    def _lost(self, error: Any) -> ProcessLost:
+        """What to say of a `KilledWorker`."""
+        worker, n = error.last_worker, error.allowed_failures + 1
+        lost = (
+            "a worker process was lost" if n == 1 else f"{n} worker processes were lost, one after the other,"
+        )
+        why = "which is most often for want of memory"
+        if worker.memory_limit:
+            limit = f"the memory limit of a worker, {worker.memory_limit / 1e6:,.0f} MB"
+            ended = self.client.get_events("worker-restart-memory")  # by the nanny that watches over a worker
+            reached = any(event["worker"] == worker.address for _, event in ended)
+            why = f"for going over {limit}" if reached else f"{why} ({limit})"
+        return ProcessLost(
+            f"{lost} in the middle of one task, {why}; give each worker more (`memory` in a cluster file, "
+            "`dask worker --memory-limit`), or start fewer of them"
+        )
+
+    def _say_if_alone(self) -> None:
+        if not self.client.scheduler_info(n_workers=1)["workers"]:
+            _LOGGER.warning("waiting: no worker has joined yet; %s", printable(self._waiting))
+
+
+def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AbstractContextManager[Runner]:
+    """Open what a cluster spec names (see the module); leaving the context closes it.
+
+    Workers of ``local`` and of batch systems share the cores out: each may start
+    ``cores // workers`` threads, set in the environment before it imports anything.
+
+    Args:
+        spec: The cluster spec.
+        timeout_s: How long a scheduler may take to answer.
+
+    Raises:
+        ConfigError: the spec names nothing known, or the scheduler does not answer.
+        DependencyMissing: Dask's distributed part or dask-jobqueue is not installed.
+    """
+    check_cluster(spec)
+    if spec is None:
+        return _serial()
+    local = _LOCAL.fullmatch(spec)
+    if local is not None:
+        return _local(int(local[1]) if local[1] else available_cores())
+    if spec.startswith(_SCHEMES):
+        return _scheduler(spec, timeout_s)
+    return _batch_system(Path(spec))
+
+
+def check_cluster(spec: str | None) -> None:
+    """Raise a `ConfigError` unless `spec` has one of the forms that `open_runner` takes."""
+    if spec is None or spec.startswith(_SCHEMES) or spec.endswith((".yaml", ".yml")):
+        return
+    local = _LOCAL.fullmatch(spec)
+    if local is None:
+        raise ConfigError(
+            f"cluster {spec!r}: expected local, local:N, tcp://host:port or a dask-jobqueue FILE.yaml"
+        )
+    if local[1] and int(local[1]) < 1:
+        raise ConfigError(f"cluster {spec!r}: expected at least one process, such as local:2")
+
+
+def available_cores() -> int:
+    """Cores this process may use: a batch system or a container may have limited them."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path(_CGROUP_CPU).read_text(encoding="ascii").split()
+        return max(1, min(cores, -(-int(quota) // int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no control groups of version 2, or "max"
+        return cores
+
+
+def decoding_threads() -> int:
+    """Threads that decode audio unless somebody says otherwise: one per core; eight feed any model."""
+    return min(8, available_cores())
+
+
+def threads_per_worker(n_workers: int) -> int:
+    """Threads each of `n_workers` processes of this machine may start."""
+    return max(1, available_cores() // n_workers)
+
+
+@contextmanager
+def _serial() -> Iterator[Runner]:
+    yield SerialRunner()
+
+
+@contextmanager
+def _local(n_workers: int) -> Iterator[Runner]:
+    distributed = import_part("distributed")
+    threads = dict.fromkeys(THREAD_VARIABLES, str(threads_per_worker(n_workers)))
+    with (
+        safe_path(),  # to the end: a lost worker is started again
+        _started_without_sigint(
+            distributed.LocalCluster,
+            n_workers=n_workers,
+            threads_per_worker=1,  # one task at a time; its libraries use the threads
+            processes=True,
+            dashboard_address=f"{LOOPBACK}:0",
+            host=LOOPBACK,
+            # Other users of this machine reach loopback too.
+            security=temporary_security(),
+            protocol=PROTOCOL,
+            memory_limit=0,  # a task larger than its share must not be killed and tried again
+            env=threads,
+            # A worker that is stopped or killed in the middle of a task says so at length; what matters of it
+            # comes back as the error of its task.
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield DaskRunner(client, n_workers, worker_bytes(n_workers))
+
+
+def _started_without_sigint(make: Callable[..., Any], **options: Any) -> Any:
+    """Start processes that leave Ctrl-C to this one, which stops them in order.
+
+    A terminal sends it to all processes; workers would each print a traceback. What is ignored stays ignored
+    in processes started meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return make(**options)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return make(**options)
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+@contextmanager
+def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
+    distributed = import_part("distributed")
+    security = configured_security(address) if address.startswith(PROTOCOL) else None
+    found: list[Any] = []
+
+    def connect() -> None:
+        try:
+            options = {"timeout": timeout_s, "security": security, "set_as_default": False}
+            found.append(distributed.Client(address, **options))
+        except Exception as error:  # whatever comes of taking a foreign answer for Dask's
+            found.append(error)
+
+    # In a thread that may be left behind: what takes the connection and says nothing (a dashboard, a web
+    # server) holds the client beyond its own timeout.
+    waiting = threading.Thread(target=connect, daemon=True)
+    waiting.start()
+    waiting.join(timeout_s + 1)
+    if not found or isinstance(found[0], Exception):
+        raise ConfigError(
+            f"cluster {address!r}: no Dask scheduler answered within {timeout_s:g} s; "
+            "check the address and port (not the dashboard's), or start one with `dask scheduler`"
+        ) from (found[0] if found else None)
+    client = found[0]
+    with client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [w["memory_limit"] for w in workers if w["memory_limit"]]
+        memory = int(USABLE_SHARE * min(limits)) if limits else None
+        yield DaskRunner(client, len(workers), memory, f"start one with `dask worker {address}`")
+
+
+@contextmanager
+def _batch_system(path: Path) -> Iterator[Runner]:
+    with started_jobs(path, THREAD_VARIABLES) as jobs:
+        yield DaskRunner(
+            jobs.client, jobs.n_workers, jobs.memory_bytes, jobs.waiting, dashboard_url=jobs.dashboard_url
+        )
+
+
+def _dashboard(client: Any) -> str | None:
+    try:
+        link = client.dashboard_link
+    except (KeyError, ValueError):
+        return None
+    return str(link) if link else None
+
+
+def _named(error: Exception, task: object) -> Exception:
+    if isinstance(error, UserError):
+        error.add_note(f"in {task}")
+        return error
+    return TaskFailed(f"{task} failed: {type(error).__name__}: {error}")

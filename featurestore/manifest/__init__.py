@@ -1,0 +1,1 @@
+"""The table of utterances: its columns, its labels, and where its audio is."""

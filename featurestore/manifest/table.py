@@ -1,0 +1,525 @@
+"""The utterance table: which stretch of which file, its id, and its labels.
+
+A manifest is CSV or Parquet. ``path`` is required (relative to the manifest's folder, or absolute);
+``utterance_id``, ``start_s``, ``end_s``, ``channel``, ``split`` and ``group`` are optional; every other
+column is a label. Labels and ids are text and survive byte for byte: ``007`` stays ``007``, ``NA`` stays
+``NA``, an empty cell means *no label*.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shlex
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import ManifestError
+from featurestore.manifest.column_names import near_misses, not_in_seconds
+from featurestore.untrusted.text_table import (
+    FIRST_ROW,
+    OtherSeparatorError,
+    TextTableError,
+    mend_number,
+    read_table,
+)
+
+REQUIRED_COLUMN = "path"
+#: Which stretch of which file a row is.
+PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
+CONTRACT_COLUMNS = ("utterance_id", *PLACE_COLUMNS, "split", "group")
+#: Of manifests inside a store only; see `Manifest.found_audio`.
+FOUND_COLUMN = "found_audio"
+RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)
+MOST_CHANNELS = 1024
+SPLIT_PARTS = ("train", "val", "test")
+MAX_REPORTED_PROBLEMS = 20
+# Of a recording, 300 years; and of its channels.
+MOST_SECONDS = 1e10
+MOST_CHANNEL = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A validated manifest.
+
+    Attributes:
+        table: one row per utterance, RangeIndex, columns ``utterance_id, path, start_s, end_s, channel,
+            split, group`` followed by the labels. ``path`` is absolute; ``start_s``/``end_s`` are float64
+            seconds (NaN: from the start / to the end of the file); ``channel`` is Int64 counted from 0
+            (NA: all channels); all other columns are str, "" where nothing is given.
+        source: the file it was read from, for messages.
+        found_audio: of manifests inside a store: utterance id → hash, size and time of what was found at the
+            row's place, where that place is not the one it was embedded from; see
+            `featurestore.store.sound_identity`.
+    """
+
+    table: pd.DataFrame
+    source: str
+    found_audio: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Names of the label columns, in file order."""
+        return [c for c in self.table.columns if c not in CONTRACT_COLUMNS]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> Manifest:
+    """Read and validate a whole manifest before anything else starts.
+
+    Args:
+        path: a ``.csv`` or ``.parquet`` file, in any case.
+        check_files: also require that every audio file exists.
+
+    Raises:
+        ManifestError: one line with all problems found (up to 20), each with its row number. Rows are
+            counted as a spreadsheet shows them: the header is row 1, blank rows and comments count. A column
+            that seems to stand for one of the contract's, such as ``start``, is refused: it would be a label.
+    """
+    source = Path(path)
+    table = read_cells(source)
+    columns = list(table.columns)
+    _check_names(columns, source)
+    repeated = sorted({c for c in columns if columns.count(c) > 1})
+    if repeated:
+        raise ManifestError(f"{source}: column {repeated[0]!r} stands more than once; rename or remove one")
+    clashes = sorted(set(columns) & set(RESERVED_COLUMNS))
+    if clashes:
+        raise ManifestError(
+            f"{source}: column name {clashes[0]!r} is reserved for the store; rename that column"
+        )
+    if len(table) == 0:
+        raise ManifestError(f"{source}: expected at least one utterance, found a header only")
+    return from_table(table, source=str(source), base=source.parent, check_files=check_files)
+
+
+def _check_names(columns: list[str], source: Path) -> None:
+    """Refuse a table without paths, and names that differ from one of the contract's by a slip."""
+    padded = [c for c in columns if c != c.strip() and c.strip()]
+    unnamed = next((i for i, c in enumerate(columns, start=1) if is_unnamed(c)), 0)
+    if unnamed:
+        raise ManifestError(
+            f"{source}: column {unnamed} has no name; name it, or remove it (of row numbers: "
+            "index=False in pandas, row.names=FALSE in R)"
+        )
+    if any("\n" in c for c in columns):
+        raise ManifestError(f"{source}: every column needs a name on one line; found {columns!r}")
+    if lost := not_in_seconds(columns):
+        raise ManifestError(f"{source}: {lost}")
+    missed = near_misses([c.strip() for c in columns])
+    found = ", ".join(map(repr, columns)) or "no columns"
+    if padded:
+        name = padded[0].strip()
+        hint = f"did you mean {name!r}? " if name in CONTRACT_COLUMNS else ""
+        raise ManifestError(
+            f"{source}: column {padded[0]!r} has blanks around its name; {hint}"
+            "remove the blanks behind separators"
+        )
+    absent = REQUIRED_COLUMN not in columns
+    if missed:
+        mapped = ",".join(f"{ours}={theirs}" for ours, theirs in missed.items())
+        what = f"a column {REQUIRED_COLUMN!r}" if absent else " and ".join(map(repr, missed))
+        raise ManifestError(
+            f"{source}: expected {what}, found {found}; did you mean {next(iter(missed))}? rename "
+            f"{' and '.join(map(repr, missed.values()))}, or have it read by "
+            f"`fs manifest table {shlex.quote(str(source))} --columns {shlex.quote(mapped)} --out NEW.csv`"
+        )
+    if absent:
+        raise ManifestError(
+            f"{source}: expected a column {REQUIRED_COLUMN!r}, found {found}; "
+            "add a column 'path' with one audio file per row"
+        )
+
+
+def is_unnamed(column: str) -> bool:
+    """Whether a column has no name: pandas reads one and writes ``Unnamed: 0``."""
+    return not column.strip() or re.fullmatch(r"Unnamed: \d+", column) is not None
+
+
+def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: bool = True) -> Manifest:
+    """Validate a table of text cells; see `read_manifest`. Relative paths are taken from `base`.
+
+    Its index + `FIRST_ROW` is the row that a message names.
+    """
+    rows = table.index.to_numpy() + FIRST_ROW
+    problems = _Problems(source, rows)
+    raw = {name: table[name].astype(object).to_numpy() for name in table.columns}
+    n = len(table)
+
+    paths = raw["path"]
+    problems.where(_equals(paths, ""), lambda i: "empty path; give an audio file")
+    start = _parse_seconds(raw.get("start_s"), n, "start_s", problems)
+    end = _parse_seconds(raw.get("end_s"), n, "end_s", problems)
+    effective_start = np.where(np.isnan(start), 0.0, start)
+    problems.where(
+        end <= effective_start,
+        lambda i: f"end_s {end[i]:g} is not after start_s {effective_start[i]:g}; swap or correct them",
+    )
+    problems.where(start < 0, lambda i: f"start_s {start[i]:g} is negative; times count from 0")
+    channel = _parse_channel(raw.get("channel"), n, problems)
+    split = raw.get("split", np.full(n, "", dtype=object))
+    problems.where(
+        ~np.isin(split.astype(str), (*SPLIT_PARTS, "")),
+        lambda i: f"split {split[i]!r}; expected train, val, test or nothing",
+    )
+
+    ids = raw.get("utterance_id")
+    if ids is None:
+        ids = derive_ids(paths, raw.get("start_s"), raw.get("end_s"), raw.get("channel"))
+    _check_ids(ids, "utterance_id" in raw, problems, rows)
+
+    absolute = _absolute_paths(paths, base)
+    if check_files:
+        _check_files(absolute, paths, problems)
+    problems.raise_if_any()
+
+    clean = pd.DataFrame(
+        {
+            "utterance_id": ids,
+            "path": absolute,
+            "start_s": start,
+            "end_s": end,
+            "channel": channel,
+            "split": split,
+            "group": raw.get("group", np.full(n, "", dtype=object)),
+        }
+    )
+    labels = {c: raw[c] for c in table.columns if c not in CONTRACT_COLUMNS}
+    if labels:
+        clean = pd.concat([clean, pd.DataFrame(labels)], axis=1)
+    text = [c for c in clean.columns if c not in ("start_s", "end_s", "channel")]
+    return Manifest(table=clean.astype(dict.fromkeys(text, "str")), source=source)
+
+
+def derive_ids(
+    paths: Iterable[object],
+    start: Iterable[object] | None = None,
+    end: Iterable[object] | None = None,
+    channel: Iterable[object] | None = None,
+) -> np.ndarray:
+    """Default utterance ids: the path as written, without its suffix, plus times and channel if given.
+
+    ``a/b.wav`` from 1.5 to 2 s becomes ``a/b:1.5-2``. The text of the times is kept as it stands in the
+    manifest, so that the id does not depend on how floats are printed.
+    """
+    path_list = [str(p) for p in paths]
+    blank = [""] * len(path_list)
+    starts = [str(s) for s in start] if start is not None else blank
+    ends = [str(e) for e in end] if end is not None else blank
+    channels = [str(c) for c in channel] if channel is not None else blank
+    ids = []
+    for p, s, e, c in zip(path_list, starts, ends, channels, strict=True):
+        stem = str(PurePath(p).with_suffix("")) if PurePath(p).name else p
+        times = f":{s}-{e}" if s or e else ""
+        ids.append(stem + times + (f"#{c}" if c else ""))
+    # Two files that differ only in their suffix (a.wav, a.flac) keep it, so that ids stay unique.
+    if len(set(ids)) < len(ids):
+        seen = pd.Series(ids).duplicated(keep=False).to_numpy()
+        ids = [i + PurePath(p).suffix if d else i for i, p, d in zip(ids, path_list, seen, strict=True)]
+    return np.array(ids, dtype=object)
+
+
+def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a table in the manifest contract as CSV or Parquet, by suffix; missing values become "".
+
+    Raises:
+        ManifestError: the suffix is neither ``.csv`` nor ``.parquet``, or nothing can be written there.
+    """
+    target = check_target(path)
+    text = to_text(table)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix.lower() == ".csv":
+            text.to_csv(
+                temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text)
+            )
+        else:
+            text.to_parquet(temporary, index=False)
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise ManifestError(f"{target}: cannot be written ({error.strerror}); choose another name") from error
+    return target
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Where a manifest is to be written, refused before anything is read if it cannot be.
+
+    Raises:
+        ManifestError: a URL, a folder, or a suffix that is neither ``.csv`` nor ``.parquet``.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".csv", ".parquet"):
+        raise ManifestError(f"{target}: expected a name ending in .csv or .parquet")
+    if re.match(r"[a-z0-9]+:/", str(target)):
+        raise ManifestError(f"{target}: expected a file on this machine; only stores can be remote")
+    if target.is_dir():
+        raise ManifestError(f"{target}: expected a file to write, this is a folder; choose another name")
+    return target
+
+
+def to_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with every cell as text; floats in shortest exact form, missing values as ""."""
+    return pd.DataFrame({c: _cells_as_text(table[c]) for c in table.columns}, index=table.index)
+
+
+def to_csv_text(manifest: Manifest) -> str:
+    """The manifest as CSV text, for keeping inside a store."""
+    text = to_text(manifest.table)
+    if manifest.found_audio:
+        text[FOUND_COLUMN] = [manifest.found_audio.get(i, "") for i in text["utterance_id"]]
+    return text.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+
+def _quoting_for(text: pd.DataFrame) -> Literal[0, 1]:
+    """Quote all where a cell holds a carriage return: pandas writes it bare and reads a line end."""
+    bare = any("\r" in cell for name in text.columns for cell in text[name].unique())
+    return csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL
+
+
+def from_csv_text(text: str, *, source: str) -> Manifest:
+    """Inverse of `to_csv_text`; audio files are not looked for.
+
+    Raises:
+        ManifestError: it is none.
+    """
+    _check_cells(text, source)
+    # The C parser of pandas before 3.1 ends a text at a NUL character.
+    engine: Literal["c", "python"] = "python" if "\0" in text else "c"
+    table = pd.read_csv(
+        io.StringIO(text), dtype=str, keep_default_na=False, na_filter=False, index_col=False, engine=engine
+    )
+    if table["utterance_id"].duplicated().any():
+        raise ManifestError(f"{source}: an utterance_id stands twice")
+    found: dict[str, str] = {}
+    if FOUND_COLUMN in table:
+        column = table.pop(FOUND_COLUMN)
+        found = dict(zip(table["utterance_id"][column != ""], column[column != ""], strict=True))
+    manifest = from_table(table, source=source, base=Path(), check_files=False)
+    return replace(manifest, found_audio=found)
+
+
+def _check_cells(text: str, source: str) -> None:
+    """Refuse what pandas would fill up: memory is taken for the cells that stand in a stored manifest.
+
+    Raises:
+        ManifestError: a contract column is missing, a column stands twice or is the store's own, or a row has
+            more or fewer cells than there are columns.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # labels may be as long as they like
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = next(rows, [])
+        if not set(CONTRACT_COLUMNS) <= set(columns) or len(set(columns)) != len(columns):
+            raise ManifestError(f"{source}: its columns are not those of a stored manifest")
+        if {*columns} & {*RESERVED_COLUMNS} - {FOUND_COLUMN}:
+            raise ManifestError(f"{source}: a column of the name of one of the store's own")
+        n = len(columns)
+        wrong = next((i for i, row in enumerate(rows) if len(row) != n), None)
+    except csv.Error as error:
+        raise ManifestError(f"{source}: not a readable table ({error})") from error
+    if wrong is not None:
+        raise ManifestError(f"{source}: row {wrong + 2} has another number of cells than the {n} columns")
+
+
+def read_cells(source: Path) -> pd.DataFrame:
+    """A CSV or Parquet file as text cells, whatever its columns; see `read_table`.
+
+    Raises:
+        ManifestError: no such file, not such a table, or cells that are no text and no numbers.
+    """
+    if not source.is_file():
+        what = "this is no file" if source.exists() else "no such manifest file"
+        raise ManifestError(f"{source}: {what}; expected a .csv or .parquet file")
+    suffix = source.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            table = pd.read_parquet(source)
+            # An index with a name is a column that pandas keeps apart.
+            table = table.reset_index(drop=all(name is None for name in table.index.names))
+            _refuse_nested(table)
+            return to_text(table)
+        if suffix == ".csv":
+            return read_table(source)
+    except OtherSeparatorError as error:
+        reader = f"fs manifest table {shlex.quote(str(source))} --out NEW.csv"
+        raise ManifestError(f"{source}: {error}, or have it read by `{reader}`") from error
+    except TextTableError as error:
+        raise ManifestError(f"{source}: {error}") from error
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ManifestError(f"{source}: not a readable table ({reason})") from error
+    raise ManifestError(f"{source}: expected a .csv or .parquet file, got {source.suffix or 'no suffix'!r}")
+
+
+def _refuse_nested(table: pd.DataFrame) -> None:
+    """Cells of Parquet that Python would write out in its own way, such as ``b'dog'`` and ``['dog']``."""
+    for name in table.columns:
+        if pd.api.types.is_object_dtype(table[name].dtype) or isinstance(table[name].dtype, pd.ArrowDtype):
+            odd = table[name].map(
+                lambda cell: isinstance(cell, (bytes, bytearray, np.ndarray, list, dict, tuple))
+            )
+            if odd.any():
+                row = int(odd.to_numpy().argmax())
+                kind = type(table[name].iloc[row])
+                what = "bytes" if issubclass(kind, (bytes, bytearray)) else "a list or a struct"
+                mend = "decode them" if what == "bytes" else "join a set of labels with '|', sorted"
+                raise ManifestError(
+                    f"column {str(name)!r}, row {row + FIRST_ROW}: expected text, got {what}; {mend}"
+                )
+
+
+def _cells_as_text(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return _cells_as_text(column.astype(column.cat.categories.dtype))
+    if pd.api.types.is_float_dtype(column.dtype):
+        # Shortest text that reads back as this number in its own precision: 0.1 of float32 is "0.1".
+        own = column.dropna().to_numpy().dtype
+        written = np.float32 if own in (np.float32, np.float16) else np.float64
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        whole = np.isfinite(values) & (values == np.trunc(values)) & (np.abs(values) < 2**53)
+        cells = [
+            ""
+            if np.isnan(v)
+            else (str(int(v)) if w else (repr(float(v)) if written is np.float64 else str(own.type(v))))
+            for v, w in zip(values, whole, strict=True)
+        ]
+        return pd.Series(cells, index=column.index, dtype="str")
+    missing = column.isna()
+    return column.astype(object).where(~missing, "").map(str).astype("str")
+
+
+def _equals(values: np.ndarray, text: str) -> np.ndarray:
+    return np.asarray(values == text, dtype=bool)
+
+
+def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Problems) -> np.ndarray:
+    if cells is None:
+        return np.full(n, np.nan)
+    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
+    empty = _equals(cells, "")
+    numbers = np.where(empty, np.nan, numbers)
+    problems.where(
+        ~(np.abs(numbers) <= MOST_SECONDS) & ~empty,
+        lambda i: f"{name} {cells[i]!r} is not a number of seconds{mend_number(cells[i])}",
+    )
+    return numbers
+
+
+def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.Series:
+    if cells is None:
+        return pd.Series([pd.NA] * n, dtype="Int64")
+    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
+    empty = _equals(cells, "")
+    # libsndfile opens no file of more; a number beyond 64 bits would come out as another one.
+    good = (numbers >= 0) & (numbers < MOST_CHANNELS) & (numbers == np.trunc(numbers))
+    problems.where(
+        ~good & ~empty,
+        lambda i: f"channel {cells[i]!r}; expected a whole number from 0 to {MOST_CHANNELS - 1}",
+    )
+    channel = pd.Series(np.where(good, numbers, 0).astype(np.int64), dtype="Int64")
+    channel[empty | ~good] = pd.NA
+    return channel
+
+
+def _check_ids(ids: np.ndarray, given: bool, problems: _Problems, rows: np.ndarray) -> None:
+    problems.where(_equals(ids, ""), lambda i: "empty utterance_id")
+    duplicated = pd.Series(ids).duplicated(keep="first").to_numpy()
+    if not duplicated.any():
+        return
+    how = "make it unique" if given else "give an utterance_id column, or remove the repeated row"
+    problems.where(
+        duplicated & ~_equals(ids, ""),
+        lambda i: (
+            f"utterance_id {ids[i]!r} stands already in row {rows[int((ids == ids[i]).argmax())]}; {how}"
+        ),
+    )
+
+
+def _absolute_paths(paths: np.ndarray, base: Path) -> np.ndarray:
+    root = os.path.abspath(base)
+    joined = [os.path.join(root, str(p)) for p in paths]
+    # ``/a/b/../x.wav`` is gone when b is, and is another name for the same file.
+    plain: dict[str, str] = {}
+    for i, path in enumerate(joined):
+        if "/." in path:
+            folder, name = os.path.split(path)
+            if folder not in plain:
+                dotted = {".", ".."} & set(folder.split(os.sep))
+                plain[folder] = os.path.realpath(folder) if dotted else folder
+            joined[i] = os.path.join(plain[folder], name)
+    return np.array(joined, dtype=object)
+
+
+def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
+    exists: dict[str, bool] = {}
+    for p in absolute:
+        if p not in exists:
+            # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed
+            # clip; a name that is not there at all is a manifest gone wrong.
+            exists[p] = os.path.lexists(p)
+    missing = np.array([not exists[p] for p in absolute]) & ~_equals(written, "")
+    problems.where(
+        missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
+    )
+
+
+def _alike(path: str) -> str:
+    """What is there instead of a file that is not, for the end of a message; "" if nothing is like it."""
+    place = Path(path)
+    if "\\" in path and os.path.lexists(path.replace("\\", "/")):
+        return "; write / between folders"
+    while not place.parent.is_dir():
+        place = place.parent
+    name = unicodedata.normalize("NFC", place.name)
+    try:
+        there = {n: unicodedata.normalize("NFC", n) for n in sorted(os.listdir(place.parent))}
+    except OSError:
+        return ""
+    if name in there.values():
+        return (
+            f"; it is there with {place.name!r} in another Unicode form: take the name from the folder, or "
+            "have the table read by `fs manifest table`"
+        )
+    near = next((n for n, composed in there.items() if composed.casefold() == name.casefold()), "")
+    return f"; there is {near!r}" if near else ""
+
+
+class _Problems:
+    """Collects problems by row and raises one error that names the first of them."""
+
+    def __init__(self, source: str, rows: np.ndarray) -> None:
+        self._source = source
+        self._count = 0
+        self._rows = rows
+        self._found: list[tuple[int, str]] = []
+
+    def where(self, mask: np.ndarray, message: Callable[[int], str]) -> None:
+        rows = np.flatnonzero(mask)
+        self._count += len(rows)
+        # Of all kinds the first rows are shown: of each kind no more can be among them.
+        self._found += [(int(i), message(int(i))) for i in rows[:MAX_REPORTED_PROBLEMS]]
+
+    def raise_if_any(self) -> None:
+        if not self._found:
+            return
+        self._found.sort(key=lambda item: item[0])
+        shown = [f"row {self._rows[i]}: {m}" for i, m in self._found[:MAX_REPORTED_PROBLEMS]]
+        more = self._count - len(shown)
+        tail = f"; and {more} more" if more else ""
+        count = f"{self._count} problem{'s' if self._count > 1 else ''}"
+        raise ManifestError(f"{self._source}: {count}: " + "; ".join(shown) + tail)

@@ -1,0 +1,225 @@
+"""Shards written and read as what they are: runs of plain values with a checksum behind each.
+
+Zarr encodes and decodes a shard chunk by chunk, at a fraction of the speed of memory. Here the same bytes are
+put together at once (the tests compare them with Zarr's), and where the ledger's checksum of the whole
+object has been checked, the values are put in place at once. Anything else goes through Zarr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import google_crc32c
+import numpy as np
+
+from featurestore.format.decoding import CRC_BYTES, NOT_STORED
+from featurestore.format.layer_arrays import LayerShape, checked_values, decode_layer, encode_layer
+from featurestore.store.ledger import StoredObject
+
+_LITTLE_ENDIAN = sys.byteorder == "little"
+
+
+def encode(shape: LayerShape, values: np.ndarray) -> bytes:
+    """The shard of one unit: the bytes that `layer_arrays.encode_layer` gives, put together at once.
+
+    Args:
+        shape: the key's layer shape.
+        values: `[n, functionals, features]`, n from 1 to `unit_rows`; the rest of the shard stays empty.
+
+    Raises:
+        ConfigError: a finite value does not fit the stored dtype.
+    """
+    if not _LITTLE_ENDIAN or shape.codec == "small":
+        return encode_layer(shape, values)
+    values = checked_values(shape, values)
+    n_stored = (
+        shape.unit_rows if shape.codec == "raw" else -(-len(values) // shape.chunk_rows) * shape.chunk_rows
+    )
+    step = shape.unit_rows if shape.codec == "raw" else shape.chunk_rows
+    n_chunks = n_stored // step
+    chunk_bytes = step * shape.row_bytes
+    end = n_chunks * (chunk_bytes + CRC_BYTES)
+    out = np.empty(end + (0 if shape.codec == "raw" else _index_bytes(shape)), dtype=np.uint8)
+    chunks = out[:end].reshape(n_chunks, chunk_bytes + CRC_BYTES)
+    flat = np.ascontiguousarray(values, dtype=shape.dtype).view(np.uint8).reshape(-1)
+    whole = len(values) // step
+    chunks[:whole, :chunk_bytes] = flat[: whole * chunk_bytes].reshape(whole, chunk_bytes)
+    if whole < n_chunks:
+        last = np.full(step * shape.n_functionals * shape.n_features, np.nan, dtype=shape.dtype).view(
+            np.uint8
+        )
+        rest = flat[whole * chunk_bytes :]
+        last[: len(rest)] = rest
+        chunks[whole, :chunk_bytes] = last
+    for chunk in chunks:
+        chunk[chunk_bytes:] = _crc(chunk[:chunk_bytes])
+    if shape.codec == "fast":
+        index = np.full(2 * (shape.unit_rows // step), NOT_STORED, dtype="<u8")
+        index[: 2 * n_chunks] = _expected_index(shape, n_chunks)
+        out[end:-CRC_BYTES] = index.view(np.uint8)
+        out[-CRC_BYTES:] = _crc(out[end:-CRC_BYTES])
+    return out.tobytes()
+
+
+def _crc(data: np.ndarray) -> np.ndarray:
+    return np.array([google_crc32c.value(data)], dtype="<u4").view(np.uint8)
+
+
+def describe_shard(data: bytes, n_chunks: int) -> StoredObject:
+    """Size and checksums of a shard.
+
+    Args:
+        data: its bytes.
+        n_chunks: inner chunks that its index has room for; 0 where it has no index, and one checksum at its
+            end.
+    """
+    sums = b"" if (ends := _chunk_ends(data, n_chunks)) is None else b"".join(data[e - 4 : e] for e in ends)
+    return StoredObject(
+        n_bytes=len(data), crc32c=f"{google_crc32c.value(data):08x}", sums=f"{google_crc32c.value(sums):08x}"
+    )
+
+
+def _chunk_ends(data: bytes, n_chunks: int) -> list[int] | None:
+    """Where the inner chunks of a shard end, each with its checksum; None where it has no such index."""
+    if not n_chunks:
+        return [len(data)] if len(data) >= CRC_BYTES else None
+    start = len(data) - CRC_BYTES - 16 * n_chunks
+    if start < 0:
+        return None
+    index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=start).reshape(n_chunks, 2)
+    stored = index[index[:, 0] != NOT_STORED]
+    ends = [int(offset) + int(length) for offset, length in stored]
+    return ends if all(CRC_BYTES <= end <= start for end in ends) else None
+
+
+def sums_of(read: Callable[[Sequence[tuple[int, int]]], list[bytes] | None], n_chunks: int) -> str | None:
+    """`StoredObject.sums` of a shard of which only the index and the checksums are read.
+
+    Args:
+        read: gives the bytes ``start:stop`` of the shard for each pair, a negative one from its end; None
+            where there is none.
+        n_chunks: see `describe_shard`; from 1 on.
+
+    Returns:
+        Eight hexadecimal digits; None where there is no shard.
+    """
+    tail = read([(-(16 * n_chunks + CRC_BYTES), 2**62)])
+    if tail is None:
+        return None
+    stored = np.frombuffer(tail[0][: (len(tail[0]) - CRC_BYTES) // 16 * 16], "<u8").reshape(-1, 2)
+    ends = [int(offset) + int(length) for offset, length in stored if offset != NOT_STORED]
+    parts = read([(max(0, end - CRC_BYTES), max(0, end)) for end in ends if end < 2**62])
+    return None if parts is None else f"{google_crc32c.value(b''.join(parts)):08x}"
+
+
+def describe_pieces(pieces: Sequence[np.ndarray]) -> StoredObject:
+    """`describe_shard` of a shard in the buffers of `scatter_plan`."""
+    crc, sums = 0, 0
+    for piece in pieces:
+        # Bytes, whatever the dtype: without its C extension the package takes nothing else.
+        crc = google_crc32c.extend(crc, piece.reshape(-1).view(np.uint8))
+        if piece.dtype == np.uint8 and piece.nbytes == CRC_BYTES:  # an index is longer, values are floats
+            sums = google_crc32c.extend(sums, piece)
+    return StoredObject(n_bytes=sum(p.nbytes for p in pieces), crc32c=f"{crc:08x}", sums=f"{sums:08x}")
+
+
+def scatter_plan(shape: LayerShape, n_rows: int, out: np.ndarray) -> list[np.ndarray] | None:
+    """Buffers that an object's bytes, read in order, put straight into place.
+
+    For shards as this package writes them: the values of whole chunks go into `out`, checksums, a last
+    chunk that is not full, and the index into buffers of their own. The caller checks the checksum of all
+    of them together and then calls `finish_scatter`.
+
+    Args:
+        shape: the key's layer shape.
+        n_rows: rows wanted, from the first one of the shard.
+        out: float32 `[n_rows, functionals, features]`, contiguous.
+
+    Returns:
+        The buffers, or None where values need decoding.
+    """
+    if shape.dtype != "float32" or not out.flags.c_contiguous or not _LITTLE_ENDIAN:
+        return None
+    row_values = shape.n_functionals * shape.n_features
+    flat = out.reshape(-1)
+    if shape.codec == "raw":
+        rest = np.empty((shape.unit_rows - n_rows) * row_values, dtype=np.float32)
+        return [flat, rest, np.empty(CRC_BYTES, dtype=np.uint8)]
+    if shape.codec != "fast":
+        return None
+    buffers: list[np.ndarray] = []
+    step = shape.chunk_rows * row_values
+    for start in range(0, n_rows * row_values, step):
+        part = flat[start : start + step]
+        buffers.append(part if len(part) == step else np.empty(step, dtype=np.float32))
+        buffers.append(np.empty(CRC_BYTES, dtype=np.uint8))
+    buffers.append(np.empty(_index_bytes(shape), dtype=np.uint8))
+    return buffers
+
+
+def finish_scatter(shape: LayerShape, n_rows: int, out: np.ndarray, buffers: list[np.ndarray]) -> bool:
+    """Complete what `scatter_plan` began; False if the shard is not laid out as it assumed."""
+    if shape.codec == "raw":
+        return True
+    chunk_rows = shape.chunk_rows
+    n_chunks = -(-n_rows // chunk_rows)
+    index = buffers[-1][: 16 * n_chunks].view("<u8")
+    if (index != _expected_index(shape, n_chunks)).any():
+        return False
+    rest = n_rows % chunk_rows
+    if rest:
+        block = buffers[2 * (n_chunks - 1)].reshape(chunk_rows, *out.shape[1:])
+        out[n_rows - rest :] = block[:rest]
+    return True
+
+
+def _index_bytes(shape: LayerShape) -> int:
+    return shape.unit_rows // shape.chunk_rows * 16 + CRC_BYTES
+
+
+def _expected_index(shape: LayerShape, n_chunks: int) -> np.ndarray:
+    """Offset and length of each chunk where chunks stand one after the other, `[2 * n_chunks]`."""
+    stored = shape.chunk_rows * shape.row_bytes + CRC_BYTES
+    offsets = np.arange(n_chunks, dtype="<u8") * stored
+    return np.stack([offsets, np.full(n_chunks, stored, "<u8")], axis=1).ravel()
+
+
+def decode_layer_into(shape: LayerShape, data: bytes, n_rows: int, out: np.ndarray) -> None:
+    """Copy the first `n_rows` rows of a shard into `out` `[n_rows, functionals, features]`.
+
+    The caller has checked the object's checksum; this reads the shard as one strided block instead of
+    chunk by chunk, at the speed of memory. Anything but the plain shards this package writes goes through
+    Zarr.
+
+    Raises:
+        ValueError: the bytes are not a shard of this shape.
+    """
+    row = (shape.n_functionals, shape.n_features)
+    plain = np.dtype(shape.dtype).newbyteorder("<")
+    if shape.codec == "raw":
+        if len(data) != shape.unit_rows * shape.row_bytes + CRC_BYTES:
+            raise ValueError(f"{len(data)} bytes, {shape.unit_rows} rows of {shape.row_bytes} expected")
+        out[...] = np.frombuffer(data, plain, count=n_rows * row[0] * row[1]).reshape(n_rows, *row)
+        return
+    chunk_rows = shape.chunk_rows
+    n_chunks = -(-n_rows // chunk_rows)
+    stored = chunk_rows * shape.row_bytes + CRC_BYTES
+    offset = max(0, len(data) - _index_bytes(shape))
+    index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=offset)
+    expected = _expected_index(shape, n_chunks)
+    if shape.codec != "fast" or len(data) < n_chunks * stored or (index != expected).any():
+        out[...] = decode_layer(shape, data)[:n_rows]
+        return
+    # [chunk, bytes of values] without each chunk's checksum → [chunk, row, functional, feature]
+    chunks = np.frombuffer(data, np.uint8, count=n_chunks * stored).reshape(n_chunks, stored)
+    values = np.lib.stride_tricks.as_strided(
+        chunks[:, :-CRC_BYTES].view(plain),
+        shape=(n_chunks, chunk_rows, *row),
+        strides=(stored, shape.row_bytes, row[1] * plain.itemsize, plain.itemsize),
+        writeable=False,
+    )
+    whole = n_rows // chunk_rows
+    out[: whole * chunk_rows].reshape(whole, chunk_rows, *row)[...] = values[:whole]
+    if whole < n_chunks:
+        out[whole * chunk_rows :] = values[whole, : n_rows - whole * chunk_rows]

@@ -1,0 +1,125 @@
+"""How a key was made: the calls that made or changed it, in their order, kept inside it.
+
+    <model>/<dataset>/history      (call,)      one JSON text per chunk, "" behind the last
+
+Entries are added, each under the next number and only where there is none, so that any number of writers need
+no lock. A call that is the same as the last one is not added: resuming a run, and the other tasks of a job
+array, leave the key as it is. Keys of earlier versions have no such array.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from featurestore.backends.storage import Storage
+from featurestore.calls import Call
+from featurestore.format import row_arrays
+from featurestore.format.decoding import parsed_json
+from featurestore.store.key import LISTERS, KeyInfo
+from featurestore.store.ledger import read_ledger
+
+HISTORY_ARRAY = "history"
+# The array has one length for good. Beyond it nothing is noted: no key is made by a thousand calls.
+MOST_CALLS = 1024
+# Of one call; a longer one is noted as one whose words are not kept.
+MOST_CHARACTERS = 2**18
+_LOST = Call(words=())
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
+
+
+def record_call(storage: Storage, info: KeyInfo, call: Call) -> None:
+    """Add a call to the history of a key that it has made or changed."""
+    history = read_history(storage, info.path)
+    if not history:
+        # Who makes a key notes it before the first unit is committed.
+        begun_before = not call.makes_key or bool(read_ledger(storage, info.path))
+        call = Call(words=call.words, table=call.table, follows_unrecorded=begun_before)
+        storage.put(f"{info.path}/{HISTORY_ARRAY}/zarr.json", history_document(), if_absent=True)
+    text = json.dumps(call.to_json(), ensure_ascii=False)
+    if len(text) > MOST_CHARACTERS:
+        call, text = _LOST, json.dumps(_LOST.to_json())
+    data = row_arrays.encode_text(text)
+    while (not history or history[-1] != call) and len(history) < MOST_CALLS:
+        if storage.put(_name(info.path, len(history)), data, if_absent=True):
+            return
+        history = read_history(storage, info.path)  # somebody else was first
+
+
+def read_history(storage: Storage, path: str) -> list[Call]:
+    """The calls of the key ``model/dataset``, first to last; one without words where a record is damaged."""
+    numbers = _numbers(storage.children(f"{path}/{HISTORY_ARRAY}/c"))
+    found = {n: _decode(storage.get(_name(path, n))) for n in numbers}
+    return [found.get(n, _LOST) for n in range(max(numbers, default=-1) + 1)]
+
+
+def read_histories(storage: Storage, paths: Iterable[str]) -> dict[str, list[Call]]:
+    """`read_history` of many keys, side by side."""
+    paths = sorted(set(paths))
+    with ThreadPoolExecutor(LISTERS) as pool:
+        return dict(zip(paths, pool.map(lambda path: read_history(storage, path), paths), strict=True))
+
+
+def copy_history(source: Storage, target: Storage, path: str) -> None:
+    """Give the target's key the history of the source's; a damaged entry becomes one that says it is lost."""
+    numbers = _numbers(source.children(f"{path}/{HISTORY_ARRAY}/c"))
+    found = {n: data for n in sorted(numbers) if (data := source.get(_name(path, n))) is not None}
+    if numbers:
+        target.put(f"{path}/{HISTORY_ARRAY}/zarr.json", history_document())
+    for n, data in found.items():
+        if _decode(data) is _LOST:
+            give_up_entry(target, _name(path, n))
+        elif target.get(_name(path, n)) != data:
+            target.put(_name(path, n), data)
+    # What was done to an earlier copy is undone by copying again.
+    for n in _numbers(target.children(f"{path}/{HISTORY_ARRAY}/c")):
+        if n not in numbers:
+            target.delete(_name(path, n))
+
+
+def history_document() -> bytes:
+    """``zarr.json`` of the array."""
+    return row_arrays.text_document(MOST_CALLS, dimension="call")
+
+
+def history_objects(present: Collection[str]) -> list[str]:
+    """Those of a key's objects that belong to its history, and its document where there should be one."""
+    folder = f"{HISTORY_ARRAY}/c/"
+    numbers = _numbers(n.removeprefix(folder) for n in present if n.startswith(folder))
+    entries = [row_arrays.entry_name(HISTORY_ARRAY, n) for n in sorted(numbers)]
+    return [f"{HISTORY_ARRAY}/zarr.json", *entries] if entries else []
+
+
+def unreadable_entries(storage: Storage, path: str, names: Collection[str]) -> Iterator[str]:
+    """Entries of a history of which `names` are the objects that are damaged, or missing between others."""
+    numbers = _numbers(n.rsplit("/", 1)[-1] for n in names)
+    for n in range(max(numbers, default=-1) + 1):
+        if _decode(storage.get(_name(path, n))) is _LOST:
+            yield row_arrays.entry_name(HISTORY_ARRAY, n)
+
+
+def give_up_entry(storage: Storage, name: str) -> None:
+    """Put a readable record in the place of a damaged one, which says that a call stood there."""
+    storage.put(name, row_arrays.encode_text(json.dumps(_LOST.to_json())))
+
+
+def _name(path: str, number: int) -> str:
+    return f"{path}/{row_arrays.entry_name(HISTORY_ARRAY, number)}"
+
+
+def _numbers(names: Iterable[str]) -> set[int]:
+    """Of the entries among these names; what is named otherwise is none of ours."""
+    return {int(n) for n in names if _NUMBER.fullmatch(n) and int(n) < MOST_CALLS}
+
+
+def _decode(data: bytes | None) -> Call:
+    """`_LOST` itself where the record cannot be read."""
+    if data is None:
+        return _LOST
+    try:
+        text = row_arrays.decode_text(data)
+        return _LOST if len(text) > MOST_CHARACTERS else Call.from_json(parsed_json(text))
+    except ValueError:
+        return _LOST

@@ -1,0 +1,602 @@
+"""Creating keys and writing units. Many processes may write one key: units never share an object."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import socket
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from featurestore.backends.storage import Storage
+from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, OtherAudio
+from featurestore.fingerprint import diff
+from featurestore.format import layer_arrays
+from featurestore.layer_list import format_layers
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.table import Manifest
+from featurestore.names import check_name, object_parts
+from featurestore.store import fast_shards
+from featurestore.store.claims import ClaimLost, clear_done_claims, holding_ledger
+from featurestore.store.key import MOST_FEATURES, MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo, read_key
+from featurestore.store.ledger import (
+    FAILED,
+    Record,
+    StoredObject,
+    commit,
+    is_complete,
+    read_ledger,
+    read_record,
+    withdraw,
+    withdraw_held,
+)
+from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
+from featurestore.store.published_rows import publish
+from featurestore.store.reader import Features
+from featurestore.store.row_index import ID_ARRAY, put_ids, read_ids
+from featurestore.store.sound_identity import Comparison, Sounds, compare
+from featurestore.store.stored_manifest import (
+    digest_of,
+    manifest_object,
+    read_stored_manifest,
+    replace_manifest,
+    store_manifest,
+    with_rows_of,
+)
+from featurestore.store.zarr_documents import key_document, put_documents, put_root_documents
+
+# Shards of a unit put at once: each waits for a disk or a server most of the time.
+WRITERS = 4
+DELETERS = 16
+# How an utterance whose id stands for other audio can be embedded all the same.
+WAYS_OUT = "give each sound an id of its own, choose another --dataset, or embed these again with --refresh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRequest:
+    """What an extraction wants a key to be; see `KeyInfo` for the fields they share.
+
+    Attributes:
+        frame_bounds: in keys that keep frames, the most frames that each row can have, int64 `[n]` in the
+            order of the plan; None where that is not known before.
+    """
+
+    model: str
+    dataset: str
+    fingerprint: Mapping[str, Any]
+    functionals: tuple[str, ...]
+    layers: tuple[int, ...]
+    n_features: int
+    dtype: layer_arrays.DTypeName = "float32"
+    codec: layer_arrays.CodecName = "fast"
+    unit_rows: int = DEFAULT_UNIT_ROWS
+    frames: layer_arrays.FrameShape | None = None
+    frame_bounds: np.ndarray | None = None
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    model_card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.model, "model")
+        check_name(self.dataset, "dataset")
+        # What a reader would refuse is not written.
+        if not 1 <= self.unit_rows <= MOST_UNIT_ROWS:
+            raise ConfigError(f"expected from 1 to {MOST_UNIT_ROWS:,} rows a unit, got {self.unit_rows}")
+        if self.n_features > MOST_FEATURES or max(self.layers, default=0) >= MOST_LAYERS:
+            raise ConfigError(
+                f"expected at most {MOST_FEATURES:,} features and layers below {MOST_LAYERS}, got "
+                f"{self.n_features} and layer {max(self.layers, default=0)}"
+            )
+
+    def to_info(self, n_rows: int) -> KeyInfo:
+        """The key as it is made for so many utterances."""
+        return KeyInfo(
+            model=self.model,
+            dataset=self.dataset,
+            fingerprint=self.fingerprint,
+            functionals=self.functionals,
+            layers=tuple(sorted(self.layers)),
+            shape=layer_arrays.LayerShape(
+                n_functionals=len(self.functionals),
+                n_features=self.n_features,
+                unit_rows=self.unit_rows,
+                dtype=self.dtype,
+                codec=self.codec,
+            ),
+            segments=(next_segment((), n_rows, self.unit_rows),),
+            frames=self.frames,
+            versions=self.versions,
+            model_card=self.model_card,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitRows:
+    """Per-row facts of one unit, each `[n_rows]`.
+
+    Attributes:
+        status: "ok" or "failed: why".
+        n_frames: valid frames the functionals were taken over; 0 where failed.
+        duration_s: seconds of audio as decoded; NaN where unknown.
+        audio_hash: hash of the decoded samples; "" where failed.
+        frames: layer → frames `[sum of n_frames, features]` of all rows one after the other, in keys
+            that keep frames.
+        places: what each row was embedded from; None where it was not embedded from audio.
+    """
+
+    status: Sequence[str]
+    n_frames: np.ndarray
+    duration_s: np.ndarray
+    audio_hash: Sequence[str]
+    frames: Mapping[int, np.ndarray] | None = None
+    places: Places | None = None
+
+
+class KeyWriter:
+    """Writes units of one key.
+
+    Args:
+        storage: the root.
+        info: the key's attributes.
+        ids: `[n_rows]` utterance id of every row, "" for rows no segment uses and for pruned ones.
+        manifest: describes every utterance in `ids`.
+        stored_manifest: digest of the object that holds `manifest`; "" in a process that did not put it.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        info: KeyInfo,
+        ids: np.ndarray,
+        manifest: Manifest,
+        stored_manifest: str = "",
+    ) -> None:
+        self.storage = storage
+        self.info = info
+        self.ids = ids
+        self.manifest = manifest
+        self._stored_manifest = stored_manifest
+
+    def pending_units(self, layers: Sequence[int]) -> list[Unit]:
+        """Units that are not committed for all of these layers."""
+        ledger = read_ledger(self.storage, self.info.path)
+        wanted = list(layers)
+        return [u for u in self.info.units if not is_complete(ledger.get(u.index), u, wanted)]
+
+    def is_committed(self, unit: Unit, layers: Sequence[int]) -> bool:
+        """Whether somebody has committed this unit by now."""
+        return is_complete(read_record(self.storage, self.info.path, unit.index), unit, list(layers))
+
+    def finish(self) -> None:
+        """End a run: show plain Zarr readers what is committed, seal a complete key, clear dead claims."""
+        # Owners of claims of units that are done died between committing and letting go.
+        clear_done_claims(self.storage, self.info.path, self._is_done)
+        publish(self.storage, self.info)
+
+    def confirm(self, sounds: Sounds) -> list[str]:
+        """See at the end of a run that every row is listed where its audio is.
+
+        Another process may have embedded some of them from other places meanwhile, or may have stored
+        another manifest.
+
+        Args:
+            sounds: hashes audio, where there is something to compare.
+
+        Returns:
+            Notes on what was found elsewhere.
+
+        Raises:
+            OtherAudio: the other process embedded other audio under the same ids.
+        """
+        info = read_key(self.storage, self.info.model, self.info.dataset)
+        is_ours = digest_of(self.storage.get(manifest_object(info))) == self._stored_manifest
+        features = Features(self.storage, info, manifest=self.manifest if is_ours else None)
+        if not len(features.misplaced()):
+            return []
+        compared = compare(features, features.manifest, sounds)
+        compared.require_same(
+            self.info.path,
+            "another process embeds other audio under the same ids: give them another --dataset",
+        )
+        self._stored_manifest = store_manifest(self.storage, info, compared.manifest)
+        return compared.notes
+
+    def _is_done(self, unit: int) -> bool:
+        """Whether nothing is left to do of a unit, of the key as it is by now."""
+        info = read_key(self.storage, self.info.model, self.info.dataset)
+        record = read_record(self.storage, info.path, unit)
+        planned = {u.index: u for u in info.units}.get(unit)
+        return planned is not None and is_complete(record, planned, list(info.layers))
+
+    def withdraw(self, units: Collection[int], seen: Mapping[int, Record] | None = None) -> set[int]:
+        """Take the records of units away, so that these are done again.
+
+        Args:
+            units: which.
+            seen: the records that speak against them: a unit that holds other audio by now, or none, has
+                been done again by somebody and stays.
+
+        Returns:
+            The units taken away.
+        """
+        if seen is None:
+            return withdraw(self.storage, self.info.path, units)
+        return withdraw(
+            self.storage,
+            self.info.path,
+            units,
+            still=lambda unit, record: record is not None and record.rows == seen[unit].rows,
+        )
+
+    def write_unit(
+        self,
+        unit: Unit,
+        layers: Iterable[tuple[int, np.ndarray]],
+        rows: UnitRows,
+        *,
+        audio_s: float,
+        elapsed_s: float,
+        versions: Mapping[str, str],
+        is_held: Callable[[], bool] = lambda: True,
+    ) -> Record:
+        """Write every object of a unit, then its ledger record.
+
+        Args:
+            unit: the rows.
+            layers: pairs of layer and values `[n_rows, functionals, features]`; failed rows are NaN.
+            rows: per-row facts.
+            audio_s: seconds of audio embedded.
+            elapsed_s: seconds the unit took.
+            versions: packages and device.
+            is_held: whether the unit's claim is still the caller's; see `Claims.persist`.
+
+        Raises:
+            StoreError: an object could not be written; the unit stays uncommitted.
+            OtherAudio: the unit is committed for other layers, and was made of other audio; it stays.
+            ClaimLost: the unit was taken over meanwhile, and is not committed by this call.
+        """
+        if not is_held():
+            raise ClaimLost
+        started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
+        unit_ids = self.ids[unit.first_row : unit.stop_row]
+        facts: dict[str, list[Any]] = {
+            ID_ARRAY: [str(i) for i in unit_ids],
+            "status": [str(s) for s in rows.status],
+            "n_frames": [int(n) for n in rows.n_frames],
+            "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
+            "audio_hash": [str(h) for h in rows.audio_hash],
+        }
+        previous = found = read_record(self.storage, self.info.path, unit.index)
+        if previous is not None and not is_complete(previous, unit, []):
+            previous = None
+        places = rows.places
+        failed: list[int] = []
+        if previous is not None:
+            places = _keep_pruned(previous, facts, places)
+            failed = self._rows_that_stay_failed(previous, facts)
+        if found is not None and previous is None:
+            # What a record names is never written over: readers and `fs verify` would take it for damage.
+            withdraw_held(self.storage, self.info.path, {unit.index})
+        # What is committed is not written again: extending a unit by layers leaves its other shards alone.
+        present = set(previous.layers) if previous is not None else set()
+        written = []
+        with ThreadPoolExecutor(WRITERS) as pool:
+            puts = []
+            for layer, values in layers:
+                if len(values) != unit.n_rows:
+                    raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
+                written.append(layer)
+                if layer not in present:
+                    puts.append(pool.submit(self._put_layer, unit, layer, values, rows, failed))
+            objects = {name: stored for put in puts for name, stored in put.result().items()}
+        if previous is not None:
+            objects = {**previous.objects, **objects}
+            written = sorted({*previous.layers, *written})
+        record = Record(
+            unit=unit.index,
+            first_row=unit.first_row,
+            n_rows=unit.n_rows,
+            layers=written,
+            objects=objects,
+            rows=facts,
+            audio_s=round(audio_s, 3),
+            elapsed_s=round(elapsed_s, 3),
+            started_at=started.isoformat(timespec="seconds"),
+            host=socket.gethostname(),
+            versions=dict(versions),
+            places=None if places is None else places.to_json(),
+        )
+        if not is_held():
+            # Who took the unit over may have cleared what was put here: nobody may be told that it is there.
+            raise ClaimLost
+        commit(self.storage, self.info.path, record)
+        return record
+
+    def _rows_that_stay_failed(self, previous: Record, facts: dict[str, list[Any]]) -> list[int]:
+        """Rows that failed when the earlier layers were made and can be used now: `--refresh` is for them.
+
+        Raises:
+            OtherAudio: a row has other audio now, or none that can be used: its layers would not be of one
+                sound, and those that are committed are not given up for that.
+        """
+        stay = []
+        for i, name in enumerate(facts[ID_ARRAY]):
+            before = {column: previous.rows[column][i] for column in facts}
+            now = {column: values[i] for column, values in facts.items()}
+            if not name or before == now:
+                continue
+            if before["status"].startswith(FAILED):
+                for column, values in facts.items():
+                    values[i] = before[column]
+                stay.append(i)
+            elif any(before[c] != now[c] for c in (ID_ARRAY, "status", "n_frames", "audio_hash")):
+                what = now["status"] if now["status"].startswith(FAILED) else "it is other audio now"
+                raise OtherAudio(
+                    f"{self.storage.url}: utterance {name!r} of {self.info.path} is embedded for layers "
+                    f"{format_layers(previous.layers)}, and cannot be for others: {what}; what is stored is "
+                    "kept; put its audio back, embed it again with --refresh, or leave it out with --prune"
+                )
+        return stay
+
+    def _put_layer(
+        self, unit: Unit, layer: int, values: np.ndarray, rows: UnitRows, failed: Sequence[int]
+    ) -> dict[str, StoredObject]:
+        """Write one layer; the rows in `failed` hold nothing, whatever is given for them."""
+        name = layer_arrays.layer_chunk(layer, unit.index)
+        frames = None if rows.frames is None else rows.frames[layer]
+        if failed:
+            values = values.copy()
+            values[failed] = np.nan
+            if frames is not None:
+                of_row = np.repeat(np.arange(unit.n_rows), rows.n_frames)
+                frames = frames[~np.isin(of_row, failed)]
+        try:
+            objects = {name: self._put(name, fast_shards.encode(self.info.shape, values))}
+            if self.info.frames is not None and frames is not None:
+                name = layer_arrays.frames_chunk(layer, unit.index)
+                objects[name] = self._put(name, layer_arrays.encode_frames(self.info.frames, frames))
+        except ConfigError as error:
+            raise ConfigError(f"{self.info.path}, layer {layer}: {error}") from error
+        return objects
+
+    def _put(self, name: str, data: bytes) -> StoredObject:
+        self.storage.put(f"{self.info.path}/{name}", data)
+        return fast_shards.describe_shard(data, self.info.shard_chunks(name))
+
+
+def _keep_pruned(previous: Record, now: dict[str, list[Any]], places: Places | None) -> Places | None:
+    """Rows that are nobody's now keep what was known of them: their values stay in the earlier layers."""
+    gone = np.array([not name for name in now[ID_ARRAY]])
+    for i in np.flatnonzero(gone).tolist():
+        for column, values in now.items():
+            values[i] = previous.rows[column][i]
+    return places if places is None else places.where(~gone, previous.places_of_rows)
+
+
+def open_key(
+    storage: Storage,
+    request: KeyRequest,
+    manifest: Manifest,
+    ordered_ids: np.ndarray,
+    *,
+    prune: bool = False,
+    compared: Comparison | None = None,
+    again: Mapping[int, Record] | None = None,
+    sounds: Sounds | None = None,
+) -> tuple[KeyWriter, list[str]]:
+    """Create a key, or open it for resuming, extending by layers, or growing by utterances.
+
+    Args:
+        storage: the root.
+        request: what the extraction wants.
+        manifest: all utterances, with labels; it is stored beside the embeddings.
+        ordered_ids: `[n]` ids in the order of the plan.
+        prune: drop utterances that the manifest no longer has; otherwise they are kept and reported.
+        compared: the manifest against the key, where that was done already.
+        again: units that are withdrawn, and so done again, since their audio is another now than in these
+            records.
+        sounds: hashes audio, for the comparison where it is to be done yet.
+
+    Returns:
+        The writer, and one-line notes on what was done to an existing key.
+
+    Raises:
+        FingerprintMismatch: the key exists and was made with other settings.
+        OtherAudio: an id comes with other audio than is embedded under it; nothing was changed.
+        StoreError: the store cannot be written.
+    """
+    try:
+        info = read_key(storage, request.model, request.dataset)
+    except KeyNotFound:
+        return _create(storage, request, manifest, ordered_ids), []
+    check_request(storage, info, request, ordered_ids)
+    if compared is None:
+        compared = compare(Features(storage, info), manifest, sounds or Sounds())
+        compared.require_same(info.path, WAYS_OUT)
+    manifest = compared.manifest
+    notes: list[str] = list(compared.notes)
+    stored_ids = read_ids(storage, info)
+    stored_set = set(stored_ids.tolist()) - {""}
+    gone = sorted(stored_set - set(ordered_ids.tolist()))
+    new = [i for i in ordered_ids if i not in stored_set]
+    if again:
+        # Before the manifest says where they are now: in between they are pending, and never mislabelled.
+        KeyWriter(storage, info, stored_ids, manifest).withdraw(again, seen=again)
+    if gone and prune:
+        _prune(storage, info, set(gone))
+        notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
+    elif gone:
+        manifest = with_rows_of(manifest, read_stored_manifest(storage, info), gone)
+        notes.append(
+            f"{len(gone)} utterances of {info.path} are not in the manifest (first {gone[0]!r}); "
+            "they are kept, --prune drops them"
+        )
+    if new:
+        _grow(storage, info, np.array(new, dtype=object))
+    extra = sorted(set(request.layers) - set(info.layers))
+    if extra:
+        _add_layers(storage, info, extra)
+        notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
+    if request.codec != info.shape.codec:
+        notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
+    info = read_key(storage, request.model, request.dataset)
+    stored_ids = read_ids(storage, info)
+    stored, said = replace_manifest(storage, info, manifest)
+    if new:
+        others, how = len(ordered_ids) - len(new), "were there" if said or again else "unchanged"
+        notes.append(f"{len(new):,} new utterances appended to {info.path}; the other {others:,} {how}")
+    if said:
+        notes.append(f"{manifest.source} replaces what was stored with {info.path}: {'; '.join(said)}")
+    return KeyWriter(storage, info, stored_ids, manifest, stored), notes
+
+
+def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse to mix embeddings made with different settings.
+
+    Raises:
+        FingerprintMismatch: with every value that differs, stored and requested.
+    """
+    differences = diff(info.fingerprint, fingerprint)
+    if differences:
+        shown = "; ".join(differences[:6])
+        more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
+        raise FingerprintMismatch(
+            f"{storage.url}: key {info.path} was made with other settings: {shown}{more}; "
+            "give another --name or --dataset, or replace it with --overwrite"
+        )
+
+
+def check_request(
+    storage: Storage, info: KeyInfo, request: KeyRequest, ordered_ids: Sequence[str] | np.ndarray
+) -> None:
+    """Refuse what a key that exists cannot take, before it is touched.
+
+    Args:
+        storage: the root.
+        info: the key.
+        request: what an extraction wants of it.
+        ordered_ids: `[n]` ids in the order of the plan.
+
+    Raises:
+        FingerprintMismatch: it was made with other settings.
+        ConfigError: it keeps no frames, or in another dtype, or has no room for those of new utterances.
+    """
+    check_same(storage, info, request.fingerprint)
+    if request.frames is None:
+        return
+    advice = "give another --name or --dataset, or replace it with --overwrite"
+    if info.frames is None:
+        raise ConfigError(f"key {info.path} was made without --frames; {advice}")
+    if info.frames.dtype != request.frames.dtype:
+        raise ConfigError(
+            f"key {info.path} holds frames in {info.frames.dtype}, not {request.frames.dtype}; {advice}"
+        )
+    if request.frame_bounds is None:
+        return
+    stored = set(read_ids(storage, info).tolist())
+    is_new = np.array([i not in stored for i in ordered_ids], dtype=bool)
+    bounds = request.frame_bounds[is_new]
+    # New rows begin a unit of their own, in the order of the plan.
+    needed = max(
+        (
+            int(bounds[i : i + info.shape.unit_rows].sum())
+            for i in range(0, len(bounds), info.shape.unit_rows)
+        ),
+        default=0,
+    )
+    if needed > info.frames.unit_frames:
+        raise ConfigError(
+            f"key {info.path} has room for {info.frames.unit_frames} frames a unit, and new clips need up to "
+            f"{needed}: they are longer than those it was planned for; {advice}"
+        )
+
+
+def _prune(storage: Storage, info: KeyInfo, gone: set[str]) -> None:
+    """Take the ids of rows away: without an id a row is nobody's, and no reader shows it."""
+    # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        ids = read_ids(storage, info)
+        put_ids(storage, info, np.array(["" if i in gone else i for i in ids], dtype=object))
+
+
+def delete_key(storage: Storage, model: str, dataset: str) -> None:
+    """Remove a key and all its objects; its group document first, so that a torn removal shows as none.
+
+    A symbolic link inside the key is removed itself, and never what it points to.
+
+    Raises:
+        StoreError: the key's folder, or its model's, is a link; or the key holds a file whose name is none of
+            an object. Nothing is removed then.
+    """
+    key = f"{check_name(model, 'model')}/{check_name(dataset, 'dataset')}"
+    names = [name for name, _ in storage.objects(key)]
+    for name in names:
+        object_parts(name, storage.url)
+    storage.delete(f"{key}/zarr.json")
+    with ThreadPoolExecutor(DELETERS) as pool:
+        list(pool.map(storage.delete, names))
+    if storage.children(model) == ["zarr.json"]:
+        storage.delete(f"{model}/zarr.json")
+
+
+def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray) -> KeyWriter:
+    info = request.to_info(len(ordered_ids))
+    put_root_documents(storage, info)
+    put_documents(storage, info)
+    put_ids(storage, info, ordered_ids)
+    stored = store_manifest(storage, info, manifest)
+    # Last: the key exists from here on. Processes that start together write the same bytes; of two that
+    # disagree the first wins and the other finds out when it compares.
+    if not storage.put(f"{info.path}/zarr.json", key_document(info), if_absent=True):
+        return open_key(storage, request, manifest, ordered_ids)[0]
+    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
+
+
+def _grow(storage: Storage, info: KeyInfo, new_ids: np.ndarray) -> None:
+    """Append utterances, but those that another process has appended meanwhile."""
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        stored_ids = read_ids(storage, info)
+        known = set(stored_ids.tolist())
+        new_ids = np.array([i for i in new_ids if i not in known], dtype=object)
+        if not len(new_ids):
+            return
+        segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
+        grown = dataclasses.replace(info, segments=(*info.segments, segment))
+        gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
+        # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
+        put_ids(storage, grown, np.concatenate([stored_ids, gap, new_ids]))
+        put_documents(storage, grown)
+        storage.put(f"{grown.path}/zarr.json", key_document(grown))
+
+
+def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> None:
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
+        put_documents(storage, wider)
+        storage.put(f"{info.path}/zarr.json", key_document(wider))
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed versions of these packages, with Python's and the platform's."""
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    return found | {name: version for name in names if (version := _installed(name, tuple(sys.path)))}
+
+
+@lru_cache(maxsize=256)
+def _installed(name: str, _path: tuple[str, ...]) -> str:
+    """Version of a package, "" where it is not installed; reading it takes milliseconds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,157 @@
+"""Parquet tables that may be anybody's: their size is known before they are read, and so is every column."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurestore.untrusted.documents import DocumentError, open_regular, parse_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+# A file of a few kilobytes can hold any number of equal rows. The longest that are written here are
+# predictions: 64 fits of 150,000 test rows, five columns of texts, codes of four bytes until written out.
+MOST_CELLS = 50_000_000
+# Of the texts of a table, once they are written out.
+MOST_TEXT_BYTES = 512 << 20
+MOST_COLUMNS = 10_000
+# Of the file as it says of itself, uncompressed.
+MOST_FILE_BYTES = 4 << 30
+_ROWS_COUNTED = 1 << 20
+
+TEXT, WHOLE, NUMBER, BOOLEAN = "text", "whole numbers", "numbers", "true or false"
+
+
+def read_parquet_document(
+    path: str | os.PathLike[str],
+    *,
+    columns: Sequence[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    most_cells: int = MOST_CELLS,
+    only: tuple[str, Collection[str]] | None = None,
+) -> pd.DataFrame:
+    """A table as pandas reads it, whose columns have been looked at.
+
+    Args:
+        path: the file.
+        columns: read these; None: all.
+        kinds: what columns that are there have to be (`TEXT`, `WHOLE`, `NUMBER`, `BOOLEAN`).
+        most_cells: rows times columns.
+        only: a column of texts, and those of them whose rows are wanted.
+
+    Raises:
+        DocumentError: no Parquet file, a larger one than a table can be, a column that stands twice, is
+            nested, or is of another kind.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as stream:
+        try:
+            file = pq.ParquetFile(stream)
+            metadata, schema = file.metadata, file.schema_arrow
+            _require_size(metadata.num_rows, schema, columns, most_cells)
+            n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+            if n_bytes > MOST_FILE_BYTES:
+                raise DocumentError(f"expected at most {MOST_FILE_BYTES:,} bytes, it has {n_bytes:,}")
+            _require_kinds(schema, kinds or {})
+            texts = [f.name for f in schema if _is_text(f.type)]
+            stream.seek(0)
+            # Texts as codes first: how long they are when written out is known before they are.
+            file = pq.ParquetFile(stream, read_dictionary=texts)
+            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+            if only is not None:
+                table = table.filter(_is_one_of(table[only[0]], only[1]))
+            _require_text_bytes(table)
+            # Without what pandas noted of itself: that too is the file's word, and decides types and index.
+            table = table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+            frame: pd.DataFrame = table.to_pandas()
+            frame.attrs.update(_attributes(schema))
+            return frame
+        except DocumentError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+def _attributes(schema: pa.Schema) -> dict[str, Any]:
+    """`pandas.DataFrame.attrs`, which pandas keeps as JSON."""
+    found = parse_json((schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
+    return found if isinstance(found, dict) else {}
+
+
+def _require_size(n_rows: int, schema: pa.Schema, columns: Sequence[str] | None, most_cells: int) -> None:
+    names = list(schema.names)
+    if len(names) > MOST_COLUMNS:
+        raise DocumentError(f"expected at most {MOST_COLUMNS:,} columns, it has {len(names):,}")
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise DocumentError(f"the column {twice!r} stands twice")
+    lacking = [name for name in columns or () if name not in names]
+    if lacking:
+        raise DocumentError(f"it lacks the column {lacking[0]!r}")
+    n_cells = n_rows * len(names if columns is None else columns)
+    if n_rows < 0 or n_cells > most_cells:
+        raise DocumentError(f"expected at most {most_cells:,} cells, it says it has {n_cells:,}")
+
+
+def _require_kinds(schema: pa.Schema, kinds: Mapping[str, str]) -> None:
+    import pyarrow as pa
+
+    for field in schema:
+        kind, wanted = field.type, kinds.get(field.name)
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        if pa.types.is_nested(kind) or is_bytes or pa.types.is_fixed_size_binary(kind):
+            raise DocumentError(f"column {field.name!r}: expected single values, got {field.type}")
+        found = {
+            TEXT: _is_text(kind),
+            WHOLE: pa.types.is_integer(kind),
+            NUMBER: pa.types.is_integer(kind) or pa.types.is_floating(kind),
+            BOOLEAN: pa.types.is_boolean(kind),
+        }
+        # A column without a value has no type of its own.
+        if wanted is not None and not found[wanted] and not pa.types.is_null(kind):
+            raise DocumentError(f"column {field.name!r}: expected {wanted}, got {field.type}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        raise DocumentError(f"expected texts to choose rows by, got {column.type}")
+    wanted = pa.array(sorted(values), pa.string())
+    found = [pc.take(pc.is_in(c.dictionary.cast(pa.string()), wanted), c.indices) for c in column.chunks]
+    return pa.chunked_array(found, pa.bool_())
+
+
+def _require_text_bytes(table: pa.Table) -> None:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    n_bytes = 0
+    for chunk in (chunk for column in table.columns for chunk in column.chunks):
+        if pa.types.is_dictionary(chunk.type) and _is_text(chunk.type):
+            lengths = pc.binary_length(chunk.dictionary).to_numpy(zero_copy_only=False)
+            counts = np.zeros(len(lengths), dtype=np.int64)
+            for start in range(0, len(chunk), _ROWS_COUNTED):
+                codes = chunk.indices.slice(start, _ROWS_COUNTED).drop_null().to_numpy()
+                counts += np.bincount(codes, minlength=len(lengths))
+            n_bytes += int(np.nansum(lengths.astype(np.float64) * counts))
+    if n_bytes > MOST_TEXT_BYTES:
+        raise DocumentError(f"expected at most {MOST_TEXT_BYTES:,} bytes of text, it has {n_bytes:,}")

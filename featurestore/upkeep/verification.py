@@ -1,0 +1,607 @@
+"""Prove a store intact, or say exactly what is not; and re-queue what is not.
+
+*Damage* is anything that makes a committed value unreadable or doubtful: a missing or changed object, a
+document that is not the one the attributes call for, a value that contradicts its status, ids that the
+manifest does not know. The rest is harmless: shards of units that were never committed, columns behind the
+ledger, temporary files of killed writers, claims of the dead, and files that are none of ours.
+
+Others may write meanwhile. What looks like damage is looked at once more, and is damage only where the record
+that it contradicts still stands: what a record names is never written over, so that who does a unit again
+takes its record away before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from featurestore.backends.read_faults import not_damage
+from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
+from featurestore.errors import CorruptData, NotPlain, StoreError
+from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.decoding import parsed_json
+from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM
+from featurestore.store.fast_shards import describe_shard
+from featurestore.store.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
+from featurestore.store.key import KeyInfo, attributes_of, read_key
+from featurestore.store.ledger import (
+    LEDGER_ARRAY,
+    SEALED_ARRAY,
+    STATUS_ARRAY,
+    Record,
+    entered_units,
+    is_complete,
+    read_entry,
+    read_ledger,
+    read_record,
+    read_sealed_copy,
+    read_sound_records,
+)
+from featurestore.store.plan import Unit
+from featurestore.store.published_rows import columns_of, is_whole
+from featurestore.store.reader import Features
+from featurestore.store.row_index import ID_ARRAY
+from featurestore.store.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
+from featurestore.store.zarr_documents import documents_before, key_document, key_documents, put_attributes
+from featurestore.upkeep.key_report import Finding, KeyReport, Kind
+from featurestore.upkeep.reconstruction import contradicted, restored_key
+from featurestore.upkeep.shard_values import wrong_values
+
+READERS = 4
+SHOWN_ROWS = 8
+# Looks at what seems damaged in what others may be writing, and the pause between them.
+LOOKS = 3
+LOOK_AGAIN_S = 0.2
+OWN_FILE = "put the file or folder itself there, or remove it, and verify again"
+
+
+def verify_key(
+    storage: Storage,
+    model: str,
+    dataset: str,
+    *,
+    repair: bool = False,
+    on_unit: Callable[[], None] | None = None,
+) -> KeyReport:
+    """Read and check every committed object of a key.
+
+    Args:
+        storage: the root.
+        model: its name in the store.
+        dataset: its name in the store.
+        repair: withdraw damaged units so that the next extraction does exactly these again, restore
+            documents, and delete leftovers (foreign files stay).
+        on_unit: called after each unit, for progress.
+
+    Raises:
+        KeyNotFound: there is no such key.
+    """
+    report = KeyReport(key=f"{model}/{dataset}")
+    try:
+        _verify(storage, report, repair=repair, on_unit=on_unit)
+    except NotPlain as error:  # a folder in a file's place, which no listing tells from others
+        finding = Finding(kind="damaged", key=report.key, unit=None, object=report.key, message=str(error))
+        report.findings.append(finding)
+        if repair:
+            report.unrepaired.append(f"not repaired: {finding.object}; {OWN_FILE}")
+    return report
+
+
+def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None] | None) -> None:
+    model, dataset = report.key.split("/")
+    if found := _obstacles(storage, report.key):
+        _block(storage, report, found, repair=repair)
+        return
+    info, problem = _read_and_compare(storage, model, dataset)
+    if problem is not None:
+        finding = Finding(
+            kind="damaged", key=report.key, unit=None, object=f"{report.key}/zarr.json", message=problem
+        )
+        report.findings.append(finding)
+        try:
+            info = restored_key(storage, model, dataset)
+        except CorruptData as error:
+            lost = (
+                f"not repaired: {finding.object}; it cannot be restored ({error}): extract with --overwrite"
+            )
+            report.unrepaired.append(lost)
+            return
+        if repair:
+            put_attributes(storage, info)
+            info = dataclasses.replace(info, has_checksum=True)
+            report.repaired.append(f"restored {finding.object}")
+    assert info is not None
+    checker = _Checker(storage, info, report, doubted=problem is not None)
+    checker.check(on_unit)
+    if repair:
+        from featurestore.upkeep.repair import repair_key
+
+        repair_key(storage, info, report)
+
+
+def _obstacles(storage: Storage, path: str) -> dict[str, str]:
+    """Links, pipes and the like where a file or folder of a key belongs: name below the key → what it is."""
+    prefix = f"{path}/"
+    try:
+        found = {k.removeprefix(prefix): what for k, what in storage.strangers(path)}
+    except NotPlain as error:  # the folder itself, or that of its model
+        return {"": str(error)}
+    return {name: what for name, what in sorted(found.items()) if _is_ours(name.partition("/")[0])}
+
+
+def _is_ours(array: str) -> bool:
+    fixed = {
+        "zarr.json",
+        *row_arrays.ROW_TYPES,
+        LEDGER_ARRAY,
+        SEALED_ARRAY,
+        CLAIMS_ARRAY,
+        MANIFEST_ARRAY,
+        HISTORY_ARRAY,
+    }
+    return array in fixed or layer_arrays.parse_layer_name(array.replace("frames_", "layer_")) is not None
+
+
+def _block(storage: Storage, report: KeyReport, found: Mapping[str, str], *, repair: bool) -> None:
+    """Say what is in the way: nothing is read through it, and so no value of the key is checked."""
+    for name, what in found.items():
+        message = f"{what}, where a file or folder of the key belongs; no value was checked" if name else what
+        object_ = f"{report.key}/{name}".rstrip("/")
+        finding = Finding(kind="damaged", key=report.key, unit=None, object=object_, message=message)
+        report.findings.append(finding)
+        if repair:
+            report.unrepaired.append(f"not repaired: {finding.object}; {OWN_FILE}")
+    with contextlib.suppress(StoreError):
+        features = Features(storage, read_key(storage, *report.key.split("/")))
+        report.n_units, report.n_committed = len(features.info.units), len(features.units)
+
+
+def _read_and_compare(storage: Storage, model: str, dataset: str) -> tuple[KeyInfo | None, str | None]:
+    """The attributes of a key as its document tells them, and what is wrong with that document."""
+    info, problem = None, None
+    for look in range(LOOKS):
+        if look:
+            time.sleep(LOOK_AGAIN_S)  # who grows a key writes its arrays first and commits units last
+        try:
+            info = read_key(storage, model, dataset)
+        except CorruptData as error:
+            info, problem = None, str(error.__cause__ or error)
+            continue
+        problem = contradicted(storage, info)
+        if problem is None:
+            break
+    return info, problem
+
+
+class _Checker:
+    def __init__(self, storage: Storage, info: KeyInfo, report: KeyReport, *, doubted: bool = False) -> None:
+        self.storage = storage
+        self.info = info
+        # Whether the key's own document is damaged, and `info` told by others.
+        self.doubted = doubted
+        self.report = report
+        self.units = info.units
+        prefix = f"{info.path}/"
+        self.strangers = {k.removeprefix(prefix): what for k, what in storage.strangers(info.path)}
+        listed = {k.removeprefix(prefix): n for k, n in storage.objects(info.path)}
+        self.present = {k: n for k, n in listed.items() if k not in self.strangers}
+        self.expected: set[str] = {"zarr.json"}
+
+    def check(self, on_unit: Callable[[], None] | None) -> None:
+        ids = self._of_key()
+        ledger = self._ledger()
+        self.report.n_units = len(self.units)
+        with ThreadPoolExecutor(READERS) as pool:
+            looked = pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units)
+            for unit, (record, findings, n_bytes) in zip(self.units, looked, strict=True):
+                self.report.findings += findings
+                self.report.n_bytes += n_bytes
+                if record is not None:
+                    self.report.records[unit.index] = record
+                    self.report.n_committed += is_complete(record, unit, [])
+                if on_unit:
+                    on_unit()
+        self._places()
+        self._columns(ledger)
+        self._history()
+        self._others()
+
+    def _of_key(self) -> np.ndarray | None:
+        """Check documents, manifest and ids, which who grows a key writes before its attributes."""
+        before = self.report.findings
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)
+                with contextlib.suppress(CorruptData):
+                    if self.doubted:
+                        continue
+                    self.info = read_key(self.storage, self.info.model, self.info.dataset)
+                    self.units = self.info.units
+            self.report.findings = []
+            self._documents()
+            ids = self._ids(self._manifest())
+            if not self.report.findings:
+                break
+        self.report.findings = before + self.report.findings
+        return ids
+
+    def _places(self) -> None:
+        """Rows that the manifest lists where nobody has found their audio."""
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)  # who embeds again what moved writes units first, the manifest then
+            try:
+                features = Features(self.storage, self.info)
+                misplaced = features.misplaced().tolist()
+            except CorruptData:
+                return  # ids, manifest or ledger contradict each other, or are damaged: that is found already
+            if not misplaced:
+                return
+        name = row_arrays.entry_name(MANIFEST_ARRAY, 0)
+        said = [features.misplacement(row) for row in misplaced[:SHOWN_ROWS]]
+        if len(misplaced) > SHOWN_ROWS:
+            said.append(f"and {len(misplaced) - SHOWN_ROWS:,} utterances more")
+        for message in said:
+            finding = self._finding("wrong", None, name, message)
+            remedy = "`fs extract` with its manifest compares the audio, --refresh embeds it again"
+            self.report.findings.append(dataclasses.replace(finding, remedy=remedy))
+
+    def _find(self, kind: Kind, unit: int | None, name: str, message: str) -> None:
+        self.report.findings.append(self._finding(kind, unit, name, message))
+
+    def _finding(self, kind: Kind, unit: int | None, name: str, message: str) -> Finding:
+        path = self.info.path
+        return Finding(kind=kind, key=path, unit=unit, object=f"{path}/{name}", message=message)
+
+    def _get(self, name: str) -> bytes | None:
+        return self.storage.get(f"{self.info.path}/{name}")
+
+    def _documents(self) -> None:
+        history = dict.fromkeys(history_objects(self.present)[:1], history_document())
+        before = documents_before(self.info)
+        if not self.doubted:
+            self._own_document()
+        for name, document in (key_documents(self.info) | history).items():
+            self.expected.add(name)
+            data = self._get(name)
+            if data is not None and any(_same_json(data, earlier) for earlier in before.get(name, ())):
+                continue  # what that means for the whole key is said of its own
+            if data is None:
+                self._find("missing", None, name, "the array's document is not there")
+            elif not _same_json(data, document):
+                self._find("changed", None, name, "not the document that the key's attributes call for")
+
+    def _own_document(self) -> None:
+        """The key's own document: its attributes are known to be sound; what else there is of it."""
+        data = self._get("zarr.json") or b""
+        try:
+            told = {**parsed_json(data), "attributes": attributes_of(data)}
+        except (ValueError, TypeError, CorruptData):
+            told = {}
+        wanted = json.loads(key_document(self.info))
+        if not self.info.has_checksum:
+            message = "its attributes have no checksum, as earlier versions wrote them; --repair adds it"
+            self._find("stale", None, "zarr.json", message)
+        elif any(told.get(name) != value for name, value in wanted.items() if name != "attributes"):
+            self._find("changed", None, "zarr.json", "not the document of a Zarr group")
+
+    def _manifest(self) -> set[str] | None:
+        name = row_arrays.entry_name(MANIFEST_ARRAY, 0)
+        self.expected.add(name)
+        try:
+            return set(read_stored_manifest(self.storage, self.info).table["utterance_id"])
+        except CorruptData as error:
+            self._find("damaged", None, name, f"the stored manifest cannot be read ({error})")
+            return None
+
+    def _ids(self, manifest_ids: set[str] | None) -> np.ndarray | None:
+        """The ids of all rows, checked against each other and the manifest; None if they cannot be read."""
+        found: dict[str, np.ndarray] = {}
+        sound = True
+        for name in row_arrays.column_objects(ID_ARRAY, self.info.n_rows):
+            self.expected.add(name)
+            data = self._get(name)
+            if data is None:
+                self._find("missing", None, name, "the rows' ids are not there")
+                sound = False
+                continue
+            try:
+                found[name] = row_arrays.decode_column_object(ID_ARRAY, self.info.n_rows, name, data)
+            except Exception as error:
+                _raise_if_not_damage(error)
+                self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
+                sound = False
+        if not sound:
+            return None
+        ids = np.concatenate(list(found.values())) if found else np.zeros(0, dtype=object)
+        named, counts = np.unique(ids[ids != ""].astype(str), return_counts=True)
+        for i in named[counts > 1]:
+            self._find("wrong", None, next(iter(found)), f"id {str(i)!r} stands twice")
+        if manifest_ids is not None and set(named.tolist()) != manifest_ids:
+            self._compare_ids(ids, manifest_ids)
+        return ids
+
+    def _compare_ids(self, ids: np.ndarray, manifest_ids: set[str]) -> None:
+        """Whose fault it is that ids and manifest differ: what was embedded is in the records."""
+        records = read_sound_records(self.storage, self.info.path)
+        embedded = {i for r in records.values() for i in r.rows[ID_ARRAY]} - {""}
+        # Of rows to be embedded yet: who grew the key was killed before the manifest listed them.
+        planned = {i for u in self.units if u.index not in records for i in ids[u.first_row : u.stop_row]}
+        name = row_arrays.entry_name(MANIFEST_ARRAY, 0)
+        for i in sorted(set(ids) - {""} - manifest_ids):
+            finding = self._finding("wrong", None, name, f"the manifest lacks utterance {i!r}")
+            if i in planned:
+                finding = dataclasses.replace(
+                    finding, remedy="`fs extract` as before lists it, --prune leaves it out"
+                )
+            elif i not in embedded:
+                message = f"{i!r} is in no record and not in the manifest"
+                finding = self._finding("wrong", None, ID_ARRAY, message)
+            self.report.findings.append(finding)
+        for i in sorted((manifest_ids & embedded) - set(ids)):
+            message = f"no row is that of utterance {i!r}, which was embedded and is in the manifest"
+            self._find("wrong", None, ID_ARRAY, message)
+
+    def _ledger(self) -> dict[int, Record]:
+        """Every record that can be read; entries before sealed ones, as readers do."""
+        records: dict[int, Record] = {}
+        folder = f"{LEDGER_ARRAY}/c/"
+        for name in sorted(n for n in self.present if n.startswith(folder)):
+            unit = row_arrays.entry_number(name[len(folder) :])
+            if unit is None:
+                continue
+            self.expected.add(name)
+            try:
+                record = read_entry(self.storage, self.info.path, unit)
+            except CorruptData as error:
+                self._find("damaged", unit, name, _brief(error))
+                continue
+            if record is not None:
+                records[unit] = record
+        return self._sealed() | records
+
+    def _sealed(self) -> dict[int, Record]:
+        found: dict[int, Record] = {}
+        copies = []
+        for copy in reversed(range(row_arrays.SEALED_COPIES)):
+            folder = f"{SEALED_ARRAY}/c/{copy}/"
+            names = sorted(n for n in self.present if n.startswith(folder))
+            self.expected |= set(names)
+            try:
+                copies.append(read_sealed_copy(self.storage, self.info.path, copy))
+            except CorruptData as error:
+                for name in names:
+                    self._find("damaged", None, name, _brief(error))
+                continue
+            found = copies[-1] or found
+        if len(copies) > 1 and any(c != copies[0] for c in copies):
+            message = "its copies differ, as when a writer was killed between them; the next run writes both"
+            self._find("stale", None, SEALED_ARRAY, message)
+        return found
+
+    def _unit(
+        self, unit: Unit, record: Record | None, ids: np.ndarray | None
+    ) -> tuple[Record | None, list[Finding], int]:
+        """The record of one unit, findings that contradict it as it stands by then, and bytes read."""
+        for _ in range(LOOKS):
+            findings, n_bytes = self._look_at(unit, record, ids)
+            if not findings:
+                return record, findings, n_bytes
+            try:
+                now = read_record(self.storage, self.info.path, unit.index)
+            except CorruptData:
+                return record, findings, n_bytes
+            if now == record:
+                return record, findings, n_bytes
+            record = now
+        # Done again each time that it was looked at: in work, and nothing can be said of it.
+        return None, [], n_bytes
+
+    def _look_at(
+        self, unit: Unit, record: Record | None, ids: np.ndarray | None
+    ) -> tuple[list[Finding], int]:
+        """Findings in one unit, and bytes read; every object is read once."""
+        findings: list[Finding] = []
+        if record is None:
+            return findings, 0
+        u = unit.index
+        if not is_complete(record, unit, []):
+            message = (
+                f"record of rows {record.first_row}+{record.n_rows}, planned {unit.first_row}+{unit.n_rows}"
+            )
+            finding = self._finding("wrong", None, row_arrays.entry_name(LEDGER_ARRAY, u), message)
+            remedy = "nothing recorded is given up for a plan that it contradicts: extract with --overwrite"
+            findings.append(dataclasses.replace(finding, remedy=remedy))
+            return findings, 0
+        self.expected |= set(record.objects)
+        try:
+            _ = record.places_of_rows
+        except CorruptData as error:
+            findings.append(
+                self._finding("damaged", u, row_arrays.entry_name(LEDGER_ARRAY, u), _brief(error))
+            )
+        owned = np.ones(unit.n_rows, dtype=bool)
+        if ids is not None:
+            part = ids[unit.first_row : unit.stop_row]
+            owned = part != ""
+            if ((part != "") & (part != record.column(ID_ARRAY))).any():
+                # What was embedded is what the record says.
+                name = row_arrays.column_objects(ID_ARRAY, unit.first_row + 1)[-1]
+                message = f"lists other utterances than unit {u} was made for"
+                findings.append(self._finding("wrong", None, name, message))
+        wanted = {layer_arrays.layer_chunk(k, u) for k in record.layers}
+        if self.info.frames is not None:
+            wanted |= {layer_arrays.frames_chunk(k, u) for k in record.layers}
+        for name in sorted(wanted - set(record.objects)):
+            findings.append(self._finding("wrong", u, name, "the unit's record does not name it"))
+        n_bytes = 0
+        for name, recorded in record.objects.items():
+            data = self._get(name)
+            if data is None:
+                findings.append(self._finding("missing", u, name, "recorded, and not there"))
+                continue
+            n_bytes += len(data)
+            found = describe_shard(data, self.info.shard_chunks(name))
+            if not recorded.matches(found):
+                findings.append(self._finding("changed", u, name, f"recorded {recorded}, found {found}"))
+                continue
+            try:
+                complaint = wrong_values(self.info, name, data, record.rows, owned)
+            except Exception as error:  # whatever a decoder may raise
+                _raise_if_not_damage(error)
+                findings.append(self._finding("damaged", u, name, _brief(error)))
+                continue
+            if complaint:
+                findings.append(self._finding("wrong", u, name, complaint))
+        return findings, n_bytes
+
+    def _columns(self, ledger: Mapping[int, Record]) -> None:
+        """What plain Zarr readers see of the rows: written at the end of a run, it may lag, and not lie."""
+        before = self.report.findings
+        for look in range(LOOKS):
+            if look:
+                time.sleep(LOOK_AGAIN_S)
+                try:
+                    ledger = read_ledger(self.storage, self.info.path)
+                except CorruptData:
+                    break
+            self.report.findings = []
+            self._columns_of(ledger)
+            if self.report.is_intact:
+                break
+        self.report.findings = before + self.report.findings
+
+    def _columns_of(self, ledger: Mapping[int, Record]) -> None:
+        self._lost_records(ledger)
+        sealed = not entered_units(self.storage, self.info.path)
+        for array, values in columns_of(self.info, ledger).items():
+            wanted = row_arrays.encode_column(array, values)
+            for name in row_arrays.column_objects(array, self.info.n_rows):
+                self.expected.add(name)
+                data = self._get(name)
+                if data == wanted.get(name):
+                    continue
+                if data is not None and not _decodes(array, self.info.n_rows, name, data):
+                    self._find("damaged", None, name, "cannot be decoded")
+                elif sealed and is_whole(self.info, ledger):
+                    kind: Kind = "missing" if data is None else "wrong"
+                    self._find(kind, None, name, "not what the ledger says")
+                else:
+                    self._find("stale", None, name, "behind the ledger; the end of the next run writes it")
+
+    def _lost_records(self, ledger: Mapping[int, Record]) -> None:
+        """Units that the columns show and no record tells: statuses are emptied before one is taken away."""
+        shown = np.concatenate([np.zeros(0, dtype=object), *self._shown_statuses()])
+        for unit in self.units:
+            if unit.index in ledger or (shown[unit.first_row : unit.stop_row] == "").all():
+                continue
+            with contextlib.suppress(CorruptData):  # then it is there, and that is said of it
+                if read_record(self.storage, self.info.path, unit.index) is None:
+                    message = "its rows are shown as embedded, and their record is not there"
+                    self._find(
+                        "missing", unit.index, row_arrays.entry_name(LEDGER_ARRAY, unit.index), message
+                    )
+
+    def _shown_statuses(self) -> Iterator[np.ndarray]:
+        for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, self.info.n_rows)):
+            data = self._get(name)
+            try:
+                yield row_arrays.decode_column_object(STATUS_ARRAY, self.info.n_rows, name, data or b"")
+            except ValueError:  # not there, or damaged, which is said of it
+                first = i * row_arrays.ROWS_PER_OBJECT
+                yield np.full(min(row_arrays.ROWS_PER_OBJECT, self.info.n_rows - first), "", dtype=object)
+
+    def _history(self) -> None:
+        names = history_objects(self.present)
+        self.expected |= {*names, f"{HISTORY_ARRAY}/zarr.json"}
+        for name in unreadable_entries(self.storage, self.info.path, names):
+            self._find("damaged", None, name, "the record of a call that made or changed this key is lost")
+
+    def _others(self) -> None:
+        """Objects that no document, record or plan names."""
+        units = {u.index for u in self.units}
+        torn: dict[int, list[str]] = {}
+        for name in sorted(set(self.present) - self.expected):
+            array, _, rest = name.partition("/")
+            index = rest.removeprefix("c/").split("/")[0]
+            unit = row_arrays.entry_number(index)
+            ours = layer_arrays.parse_layer_name(array.replace("frames_", "layer_")) is not None
+            if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
+                self._find("leftover", None, name, "temporary file of a writer that was killed")
+            elif array == CLAIMS_ARRAY and (unit is not None or index == LEDGER_CLAIM):
+                self._find("leftover", unit, name, "claim of a unit; a dead worker's expires by itself")
+            elif ours and rest.startswith("c/") and unit is not None:
+                torn.setdefault(unit, []).append(name)
+            else:
+                self._find("foreign", None, name, "not part of the format; left alone")
+        for name, what in sorted(self.strangers.items()):
+            self._find("foreign", None, name, f"{what}, which is never followed; left alone")
+        for u, names in torn.items():
+            try:  # committed since the ledger was read?
+                record = read_record(self.storage, self.info.path, u)
+            except CorruptData:
+                record = None
+            for name in names:
+                if record is None or name not in record.objects:
+                    message = "written and never committed; the next extraction replaces it"
+                    self._find("torn", u if u in units else None, name, message)
+
+
+def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
+    try:
+        row_arrays.decode_column_object(array, n_rows, name, data)
+    except Exception as error:  # whatever a decoder may raise over damaged bytes
+        _raise_if_not_damage(error)
+        return False
+    return True
+
+
+def verify_root(storage: Storage, models: list[str], *, repair: bool = False) -> list[Finding]:
+    """Damage in the documents above all keys, which `repair` restores."""
+    root = {
+        "feature_store": {"format": layer_arrays.FORMAT_NAME, "format_version": layer_arrays.FORMAT_VERSION}
+    }
+    wanted = {"zarr.json": root, **{f"{m}/zarr.json": {} for m in sorted(set(models))}}
+    findings = []
+    for name, attributes in wanted.items():
+        document = layer_arrays.group_document(attributes)
+        data = storage.get(name)
+        if data is not None and _same_json(data, document):
+            continue
+        kind: Kind = "missing" if data is None else "changed"
+        message = "not the document of a group of this format" + ("; restored" if repair else "")
+        findings.append(Finding(kind=kind, key="", unit=None, object=name, message=message))
+        if repair:
+            storage.put(name, document)
+    return findings
+
+
+def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[str]:
+    """Objects of the root that belong to no key and are not its documents."""
+    documents = {"zarr.json", *(f"{m}/zarr.json" for m, _ in keys)}
+    prefixes = tuple(f"{m}/{d}/" for m, d in keys)
+    for name, _ in storage.objects(""):
+        if name not in documents and not name.startswith(prefixes):
+            yield name
+
+
+def _raise_if_not_damage(error: Exception) -> None:
+    if other := not_damage(error):
+        raise other from error
+
+
+def _same_json(a: bytes, b: bytes) -> bool:
+    try:
+        return bool(parsed_json(a) == parsed_json(b))
+    except ValueError:
+        return False
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,1 @@
+"""Classifiers behind one interface, and the registry that knows them by name."""

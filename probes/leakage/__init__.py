@@ -1,0 +1,1 @@
+"""What train, validation and test share although they should not."""

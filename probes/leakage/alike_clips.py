@@ -1,0 +1,116 @@
+"""Which rows of a key sound alike, by their embeddings and by their samples."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probes.splits import IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featurestore.store.reader import Features
+
+# Audio that is listened to again before training. Of more, the clips are listened to whose embeddings
+# are nearest to another's; `fs audit` hears all. Two hours of 16 kHz take about fifteen seconds on two cores.
+LISTEN_AT_MOST_S = 7200.0
+LISTENERS = 4
+NOT_AT_HAND = "shifted and recoded copies were looked for in embeddings only (the audio is not at hand)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """Pairs of rows of a key that sound alike.
+
+    Attributes:
+        pairs: Positions in the key's index, first < second `[m, 2]`.
+        notes: How they were looked for, and where not.
+        complete: False where the audio was not at hand.
+    """
+
+    pairs: IntArray
+    notes: tuple[str, ...]
+    complete: bool = True
+
+
+def likeness(features: Features, layer: int | None, position: IntArray) -> Likeness:
+    """Pairs among the rows at `position` (ascending) that nearly coincide in `layer` or as samples.
+
+    Reading audio is left out where files are not at hand; of too much of it, those clips are read that
+    the embedding finds nearest to another.
+    """
+    from featurestore.duplicates.near_embeddings import neighbours, similar_pairs
+
+    found, notes = [np.zeros((0, 2), dtype=np.int64)], []
+    if layer is not None:
+        near = similar_pairs(features.layer(layer), position)
+        found.append(position[near.pairs])
+        where = f"{features.model} layer {layer}"
+        notes.append(
+            f"near-identical audio: cosine of at least {near.threshold:.5f} in {where} "
+            f"(nearest neighbours usually reach {near.typical:.5f})"
+        )
+        if near.n_queried < near.n_rows:
+            notes.append(f"embeddings: {near.n_queried:,} of {near.n_rows:,} rows were compared with all")
+        if near.truncated:
+            notes.append(f"embeddings: too many pairs nearly coincide in {where}; run `fs audit`")
+    table = features.index.iloc[position]
+    at_hand = os.path.exists(next(iter(table["path"]), ""))
+    if not at_hand:
+        notes.append(NOT_AT_HAND)
+    else:
+        seconds = table["duration_s"].to_numpy(dtype=float)
+        heard = np.arange(len(table))
+        if seconds.sum() > LISTEN_AT_MOST_S:
+            nearest = neighbours(features.layer(layer), position) if layer is not None else found[0]
+            heard = _affordable(nearest, seconds)
+            hours = f"{seconds[heard].sum() / 3600:.1f} of {seconds.sum() / 3600:.1f} hours"
+            notes.append(
+                f"shifted and recoded copies were listened for in {len(heard):,} of {len(table):,} clips, "
+                f"those nearest to another in embeddings ({hours}); `fs audit` listens to all"
+            )
+        pairs, lost, left = _heard(table.iloc[heard])
+        found.append(position[heard[pairs]])
+        if lost:
+            notes.append(f"{lost:,} clips could not be read again to look for shifted and recoded copies")
+        if left:
+            notes.append(f"{left:,} pairs of clips look alike and were not listened to: they are too many")
+    return Likeness(pairs=np.unique(np.concatenate(found), axis=0), notes=tuple(notes), complete=at_hand)
+
+
+def _affordable(pairs: IntArray, seconds: np.ndarray) -> IntArray:
+    """Rows of the first pairs whose audio together is not too much, ascending."""
+    rows = pairs.ravel()
+    _, first = np.unique(rows, return_index=True)
+    rows = rows[np.sort(first)]  # each once, in the order of the pairs
+    within = np.cumsum(seconds[rows]) <= LISTEN_AT_MOST_S
+    out: IntArray = np.sort(rows[within])
+    return out
+
+
+def _heard(table: pd.DataFrame) -> tuple[IntArray, int, int]:
+    """Pairs of rows that are one sound by their samples; how many rows were not read, and pairs left out."""
+    from featurestore.audio.blocks import SoundError, mono_blocks, read_header
+    from featurestore.duplicates.recoded_clips import Painter, Place, Portrait, places_of, recoded
+    from featurestore.duplicates.waveform_sketch import Sketch, alike, no_sketch, sketch
+
+    def listen(place: Place) -> tuple[Sketch, Portrait | None] | None:
+        try:
+            painter = Painter(read_header(place.path).sample_rate_hz)
+            blocks = mono_blocks(place.path, place.start_s, place.end_s, place.channel)
+            return sketch(painter.pass_on(blocks)), painter.portrait()
+        except (SoundError, OSError):
+            return None
+
+    places = places_of(table)
+    with ThreadPoolExecutor(LISTENERS) as pool:
+        heard = list(pool.map(listen, places))
+    lost = sum(h is None for h in heard)
+    sketches, portraits = zip(*((no_sketch(), None) if h is None else h for h in heard), strict=True)
+    coded = recoded(portraits, places, list(table["audio_hash"]), LISTENERS)
+    return np.concatenate([alike(sketches), coded.pairs]), lost, coded.n_left

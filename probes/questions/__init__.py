@@ -1,0 +1,1 @@
+"""What is asked: labels, rows, groups, controls, and the grid of tasks."""

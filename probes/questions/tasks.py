@@ -1,0 +1,269 @@
+"""What is asked, as data: configuration, and the grid of tasks it stands for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.compute.memory import parse_bytes
+from featurestore.compute.task_runners import check_cluster
+from featurestore.errors import ConfigError
+from featurestore.fingerprint import canonical_json, digest, digest_items
+from featurestore.layer_list import format_layers, parse_layers
+from probes.classifiers.layer_combination import EACH, WEIGHTED, check_combinations
+from probes.classifiers.registry import expand_grid, get_classifier
+from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
+from probes.questions.controls import check_controls
+from probes.splits import GROUP, Rows, Split, check_split, with_group
+
+# Part of every fingerprint. Raise it when a change of code changes results, so that what was
+# cached before is fitted again.
+NUMERICS_VERSION = 1
+# All fits are listed before the first: beyond this it is a slip of the hand.
+MAX_SEEDS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """A call of `run_probe`.
+
+    Attributes:
+        store: Path or URL of the feature store.
+        labels: Label columns to predict.
+        out: Folder of the results.
+        models: Models of the store; all when empty.
+        datasets: Data sets of the store; all when empty.
+        layers: Layers such as "0-6,12"; all when None.
+        classifiers: Names or import paths, see `probes.classifiers.registry`.
+        combine: How the layers asked for are looked at, each "each", "concat" or "weighted"; see
+            `probes.classifiers.layer_combination`.
+        grid: Settings by classifier: name to setting to values (or one value).
+        split: Name of a splitter; None takes the manifest's split column if it has one, else its
+            groups, else random.
+        groups: Columns whose values are held out together, one split for each: `group`, `path` (the audio
+            file) or a label column. Without `split` the split is "group" then.
+        split_seed: Seed of the split, apart from the probes' seeds: these show the spread of
+            training on one split.
+        n_seeds: Fits with seeds 0 … n_seeds-1.
+        controls: What else to fit of every probe, see `probes.questions.controls`.
+        cluster: Where to run, see `featurestore.compute.task_runners`.
+        memory: What a worker may hold in all, such as "1.5GB"; None for its share of what is free. Layers
+            that do not fit are streamed from the store.
+    """
+
+    store: str
+    labels: tuple[str, ...]
+    out: Path
+    models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    layers: str | None = None
+    classifiers: tuple[str, ...] = ("mlp",)
+    combine: tuple[str, ...] = (EACH,)
+    grid: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    split: str | None = None
+    groups: tuple[str, ...] = ()
+    split_seed: int = 0
+    n_seeds: int = 1
+    controls: tuple[str, ...] = ()
+    cluster: str | None = None
+    memory: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "store", str(self.store))
+        object.__setattr__(self, "out", Path(self.out))
+        for name in ("labels", "models", "datasets", "classifiers", "combine", "groups", "controls"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ConfigError(f"{name}: expected a list of names, got the text {value!r}")
+            object.__setattr__(self, name, tuple(dict.fromkeys(value)))
+        if not self.labels:
+            raise ConfigError("labels: expected at least one label column")
+        if not self.classifiers:
+            raise ConfigError("classifiers: expected at least one classifier")
+        check_combinations(self.combine, self.classifiers)
+        check_controls(self.controls, self.classifiers)
+        if not 1 <= self.n_seeds <= MAX_SEEDS:
+            raise ConfigError(f"seeds: expected 1 to {MAX_SEEDS:,}, got {self.n_seeds}")
+        if self.split_seed < 0:
+            raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
+        if self.split is not None:
+            check_split(self.split)
+        assert self.splits  # checks them
+        check_cluster(self.cluster)
+        if self.memory is not None:
+            parse_bytes(self.memory)
+        if self.layers is not None:
+            parse_layers(self.layers)
+        for name in self.grid:
+            if name not in self.classifiers:
+                asked = ", ".join(self.classifiers)
+                raise ConfigError(f"grid: settings for classifier {name!r}, but the classifiers are {asked}")
+        for combine in self.combine:
+            self.fits(combine)
+
+    @property
+    def splits(self) -> tuple[str | None, ...]:
+        """The splits that are asked for, with the columns of their groups; None for the manifest's default.
+
+        Raises:
+            ConfigError: groups are named for a split that has none.
+        """
+        if not self.groups:
+            return (self.split,)
+        return tuple(with_group(self.split or GROUP, column) for column in self.groups)
+
+    def fits(self, combine: str = EACH) -> dict[str, list[Fit]]:
+        """Settings and seeds of every fit, by classifier."""
+        out = {}
+        for name in self.classifiers:
+            grid = self.grid.get(name, {})
+            if combine != WEIGHTED and WEIGHTED in self.combine:  # one grid for all ways to look
+                grid = {k: v for k, v in grid.items() if k != LAYER_LEARNING_RATE}
+            settings = expand_grid(name, grid, combine)
+            seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
+            out[name] = [Fit(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {**asdict(self), "out": str(self.out)}
+
+
+def _recorded(classifier: str, settings: Mapping[str, Any]) -> str:
+    """Settings as the results hold them.
+
+    Raises:
+        ConfigError: one has no form in JSON, such as infinity or a date.
+    """
+    for name, value in settings.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"classifier {classifier}, setting {name}: expected a value that JSON can hold, got {value!r}"
+            ) from error
+    return canonical_json(settings)
+
+
+@dataclass(frozen=True, order=True)
+class Fit:
+    """One fit within a bundle: settings as canonical JSON, and the seed."""
+
+    hparams: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeTask:
+    """One (model, data set, label, layer or layers, classifier, split): all its fits not yet done.
+
+    Attributes:
+        store: Path or URL of the feature store; the worker opens it.
+        model: Key in the store.
+        dataset: Key in the store.
+        label: Label column.
+        layers: The layer; several, ascending, where they are combined.
+        classifier: Name or import path.
+        split: Splitter.
+        split_seed: Its seed.
+        fold: Which of the splitter's splits.
+        data: Digest of the key's fingerprint and of id, audio, class and part of every row.
+        fits: What to fit.
+        combine: See `probes.classifiers.layer_combination`.
+        source: What the name of a plugin stands for; see `probes.classifiers.entry_points`.
+        groups: Digest of id and group of every row, where labels are drawn by group; "" elsewhere.
+        clips: What the split is drawn from, see `probes.questions.labelled_rows.Labelled.clips`. No part of
+            the question, whose data says which row is where; an answer that was found for other groups is
+            found anew.
+    """
+
+    store: str
+    model: str
+    dataset: str
+    label: str
+    layers: tuple[int, ...]
+    classifier: str
+    split: str
+    split_seed: int
+    fold: int
+    data: str
+    fits: tuple[Fit, ...]
+    combine: str = EACH
+    control: str = ""
+    source: str = ""
+    groups: str = ""
+    clips: str = ""
+
+    @property
+    def layer(self) -> int | None:
+        """The one layer of a task that combines none."""
+        return self.layers[0] if self.combine == EACH else None
+
+    @property
+    def place(self) -> str:
+        """Where it looks, for messages: ``layer 7`` or ``concat of layers 0-12``."""
+        listed = format_layers(self.layers)
+        return f"layer {listed}" if self.combine == EACH else f"{self.combine} of layers {listed}"
+
+    def __str__(self) -> str:
+        return (
+            f"probe of {self.model}/{self.dataset} {self.place}, label {self.label}, "
+            f"classifier {self.classifier}, split {self.split}"
+            + (f", control {self.control}" if self.control else "")
+        )
+
+    def question(self, fit: Fit) -> str:
+        """Fingerprint of one fit (sha256): the same question always has the same one.
+
+        It holds nothing of the other fits, of where the store lies, or of how it was run.
+        """
+        asked = {
+            "numerics": NUMERICS_VERSION,
+            "model": self.model,
+            "dataset": self.dataset,
+            "label": self.label,
+            "layer": self.layer,
+            "classifier": self.classifier,
+            "hparams": json.loads(fit.hparams),
+            "seed": fit.seed,
+            "split": [self.split, self.split_seed, self.fold],
+            "data": self.data,
+        }
+        if self.combine != EACH:
+            asked |= {"combine": self.combine, "layers": list(self.layers)}
+        if self.source:
+            asked["source"] = self.source
+        if self.control:
+            asked["control"] = self.control
+        if self.groups:
+            asked["groups"] = self.groups
+        return digest(asked)
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the bundle: of its fits' fingerprints, whatever their order (sha256)."""
+        return digest(sorted(self.question(f) for f in self.fits))
+
+
+def data_digest(key_fingerprint: Any, audio_hash: Sequence[str], rows: Rows, split: Split) -> str:
+    """Digest of what a split of labelled rows is, whatever their order (sha256).
+
+    Args:
+        key_fingerprint: The store key's own fingerprint (JSON values).
+        audio_hash: Of each row `[n]`.
+        rows: Ids and classes.
+        split: Which row is in which part.
+    """
+    part = np.full(len(rows), "", dtype=object)
+    for name, where in split.parts():
+        part[where] = name
+    ids = rows.utterance_id  # unique
+    order = sorted(np.flatnonzero(part != "").tolist(), key=lambda row: str(ids[row]))
+    lines = ([str(ids[r]), str(audio_hash[r]), str(rows.label[r]), str(part[r])] for r in order)
+    return digest_items(itertools.chain([key_fingerprint], lines))

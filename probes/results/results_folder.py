@@ -1,0 +1,445 @@
+"""The results folder: what is finished, and the table of it; `probes.results.selection` says what that says.
+
+``_tasks/<fingerprint>.parquet`` holds the rows of one finished task and is put last, so it is the
+record that the task is done; ``results.parquet`` is rewritten from these. Every file appears whole
+or not at all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.outputs import put_file, writing
+from featurestore.printable import json_text
+from featurestore.untrusted.documents import DocumentError, read_json_document
+from featurestore.untrusted.parquet_tables import read_parquet_document
+from probes.classifiers.layer_combination import EACH
+from probes.results.fit_tables import CONTROL_FITS, FITS, PREDICTIONS, Columns, check_columns
+from probes.results.run_document import CALLS, RUN
+
+RESULTS_NAME = "results.parquet"
+# With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
+RUN_NAME = "_run.json"
+CONTROLS_NAME = "_controls.parquet"
+TASKS_FOLDER = "_tasks"
+PREDICTIONS_FOLDER = "_predictions"
+CONFUSION_FOLDER = "_confusion"
+BESIDE_TASKS = (PREDICTIONS_FOLDER, CONFUSION_FOLDER)
+AGAIN = "delete it and run the same `fs probe` again"
+CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
+
+#: What a fit answers. A later answer to the same question about other data replaces the earlier.
+IDENTITY = (
+    "model",
+    "dataset",
+    "label",
+    "classifier",
+    "split",
+    "split_seed",
+    "fold",
+    "combine",
+    "layer",
+    "layers",
+    "hparams",
+    "seed",
+)
+# One fold; all but the last name a draw.
+SPLIT = ("model", "dataset", "label", "split", "split_seed", "fold")
+SCORES = ("uar_train", "uar_val", "uar_test")
+# Scores of single classifiers, empty elsewhere.
+MAP_COLUMNS = ("map_train", "map_val", "map_test")
+OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
+COLUMNS = (
+    "model",
+    "dataset",
+    "label",
+    "layer",
+    "classifier",
+    "split",
+    "seed",
+    "hparams",
+    *SCORES,
+    "accuracy_test",
+    "f1_macro_test",
+    "auroc_macro_test",
+    "ece_test",
+    "chance",
+    "majority_accuracy",
+    "n_train",
+    "n_val",
+    "n_test",
+    "n_classes",
+    "n_epochs",
+    "best_epoch",
+    "fit_s",
+    "split_seed",
+    "fold",
+    "finished_at",
+    "fingerprint",
+    # how `layers` (text such as 0-12) were looked at; `layer` is empty where several were combined
+    "combine",
+    "layers",
+    # JSON list in the order of `layers`, where they were learned; "" elsewhere
+    "layer_weights",
+    # of label sets only, which have no UAR
+    *MAP_COLUMNS,
+    # of retrieval only: mean over test rows, and over classes; see `probes.classifiers.retrieval`
+    *OWN_MEASURES,
+    # digest of embeddings, labels and split; "" in rows of earlier versions
+    "data",
+    # UAR of always saying the most frequent class of training
+    "majority_uar",
+    # digest of what the split is drawn from: ids, labels, groups; "" in rows of earlier versions
+    "clips",
+)
+_SINCE = ("majority_accuracy", "majority_uar")  # of single labels; NaN in rows of earlier versions
+#: Fits of controls (`probes.questions.controls`) are kept apart, with these columns too.
+CONTROL_COLUMNS = (*COLUMNS, "control", "codelength_bits", "uniform_bits", "compression")
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, and make sure that it can be written.
+
+    Raises:
+        ConfigError: it holds a table of somebody else, which would be lost.
+        StoreError: it cannot.
+    """
+    if (out / RESULTS_NAME).is_file() and not (out / TASKS_FOLDER).is_dir():
+        raise ConfigError(
+            f"{out / RESULTS_NAME}: this table is not one of `fs probe` and would be lost; give another --out"
+        )
+    try:
+        for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER, out / CONFUSION_FOLDER):
+            folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{out}: cannot write results here ({error.strerror}); choose another --out"
+        ) from error
+
+
+def finished(out: Path, asked: Mapping[str, str]) -> set[str]:
+    """Those fits that are asked for whose task is recorded as done, and whose predictions are there.
+
+    An answer that was found for other groups is none: its predictions name the groups of before.
+
+    Args:
+        out: Results folder, made by `prepare`.
+        asked: Fingerprints of fits, and the `clips` each is about.
+    """
+    done: set[str] = set()
+    # A damaged file that was deleted is thereby asked for again.
+    whole = set.intersection(*({p.name for p in (out / f).iterdir()} for f in BESIDE_TASKS))
+    for path in _task_files(out):
+        if path.name in whole:
+            rows = _fits(path)[["fingerprint", "clips"]].itertuples(index=False)
+            done.update(name for name, clips in rows if name in asked and clips in ("", asked[name]))
+    return done
+
+
+def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predictions: pd.DataFrame) -> None:
+    """Put one task's predictions, then its rows.
+
+    Args:
+        out: Results folder, made by `prepare`.
+        fingerprint: The task's.
+        rows: One mapping of `COLUMNS` per fit, or of `CONTROL_COLUMNS`.
+        predictions: Columns fingerprint, utterance_id, group, target, prediction.
+    """
+    write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
+    counts = predictions.groupby(list(CONFUSION_COLUMNS[:-1]), sort=True).size()
+    write_parquet(counts.rename("count").reset_index(), out / CONFUSION_FOLDER / f"{fingerprint}.parquet")
+    columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else COLUMNS
+    table = _with_places(pd.DataFrame(rows, columns=list(columns)))
+    write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
+
+
+def consolidate(out: Path) -> pd.DataFrame:
+    """Rewrite ``results.parquet`` and ``_controls.parquet`` from the finished tasks; return the first.
+
+    The order of rows does not depend on the order in which tasks finished.
+    """
+    splits = read_splits(out)
+    tables = [table[answers_of(table, splits)] for table in map(_fits, _task_files(out))]
+    ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
+    if ordinary is not None:
+        write_parquet(ordinary, out / RESULTS_NAME)
+    controls = _latest([t for t in tables if "control" in t], (*IDENTITY, "control"))
+    if controls is not None:
+        write_parquet(controls, out / CONTROLS_NAME)
+    return pd.DataFrame(columns=list(COLUMNS)) if ordinary is None else ordinary
+
+
+def answers_of(table: pd.DataFrame, splits: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
+    """Which rows answer what was asked last of their split `[n]`, by the splits in ``_run.json``.
+
+    Not so are rows of a split whose data or groups have changed since, and of folds that it no longer has.
+    Splits that are not described, and rows that do not say what their data was, stay.
+    """
+    held = {split_name(s): (str(s.get("digest", "")), str(s.get("clips", ""))) for s in splits}
+    draws = {name[:-1] for name in held}
+
+    def is_current(name: tuple[Any, ...], of: tuple[str, str]) -> bool:
+        if name[:-1] not in draws:
+            return True
+        return name in held and all(not a or b in ("", a) for a, b in zip(of, held[name], strict=True))
+
+    names = zip(*(table[c] for c in SPLIT), strict=True)
+    digests = zip(table["data"], table["clips"], strict=True)
+    return np.array([is_current(n, d) for n, d in zip(names, digests, strict=True)], dtype=bool)
+
+
+def _latest(tables: list[pd.DataFrame], identity: Sequence[str]) -> pd.DataFrame | None:
+    """One table of all, sorted, with the last answer to each question."""
+    if not tables:
+        return None
+    table = _with_places(pd.concat(tables, ignore_index=True))
+    table = table.sort_values([*identity, "finished_at", "fingerprint"], kind="stable")
+    return table.drop_duplicates(list(identity), keep="last", ignore_index=True)
+
+
+def read_controls(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Fits of controls (`probes.questions.controls`) in a folder, with `CONTROL_COLUMNS`; empty if none."""
+    path = Path(out) / CONTROLS_NAME
+    return _fits(path) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
+
+
+def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """The results table of a folder.
+
+    Raises:
+        StoreError: there is none.
+        CorruptData: it cannot be read, or is none of ours.
+    """
+    path = Path(out) / RESULTS_NAME
+    if not path.is_file():
+        again = "; the same `fs probe` again makes it" if (Path(out) / TASKS_FOLDER).is_dir() else ""
+        raise StoreError(f"{path}: expected the results of `fs probe`, found no such file{again}")
+    return _fits(path)
+
+
+def _fits(path: Path) -> pd.DataFrame:
+    """A table of fits.
+
+    Raises:
+        CorruptData: it cannot be read, or is none.
+    """
+    table = read_parquet(path, CONTROL_FITS if path.name == CONTROLS_NAME else FITS)
+    if "layer_weights" in table:
+        weights = table["layer_weights"]
+        table["layer_weights"] = weights.where(weights.map(lambda w: isinstance(w, str)), "").astype("str")
+    return _with_places(table)
+
+
+def _with_places(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with whole numbers or nothing as `layer`, and columns that older tables lack."""
+    table = table.copy()
+    for name in ("data", "clips"):
+        if name not in table:
+            table[name] = ""
+    table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
+    if "combine" not in table:
+        table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
+    return table.assign(
+        **{name: float("nan") for name in (*MAP_COLUMNS, *OWN_MEASURES, *_SINCE) if name not in table}
+    )
+
+
+def read_confusion(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
+    """Confusion matrices of the fits in `table`, on test: fingerprint, target, prediction, count.
+
+    Cells without a count are left out.
+    """
+    return _parts(Path(out) / CONFUSION_FOLDER, table, CONFUSION_COLUMNS)
+
+
+def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
+    """Test predictions of the fits in `table` (rows of `read_results`)."""
+    columns = ("fingerprint", "utterance_id", "group", "target", "prediction")
+    return _parts(Path(out) / PREDICTIONS_FOLDER, table, columns)
+
+
+def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """What the files of a folder hold of the fits in `table`."""
+    wanted = set(table["fingerprint"])
+    parts: dict[Path, pd.DataFrame] = {}
+    for path in sorted(folder.glob("[!.]*.parquet")):
+        part = read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", wanted))
+        if len(part):
+            parts[path] = part
+    if not parts:
+        return pd.DataFrame(columns=list(columns))
+    # Two runs at once, or one that was killed, leave a fit in two files.
+    held = pd.Series([f for part in parts.values() for f in part["fingerprint"].unique()], dtype=object)
+    if held.duplicated().any():
+        seen: set[str] = set()
+        for path in sorted(parts, key=lambda p: _finished_at(folder.parent, p.name), reverse=True):
+            parts[path] = parts[path][~parts[path]["fingerprint"].isin(seen)]
+            seen.update(parts[path]["fingerprint"])
+    return pd.concat(parts.values(), ignore_index=True)
+
+
+def _finished_at(out: Path, name: str) -> str:
+    """When the task of this file name was finished; "" where it was not."""
+    path = out / TASKS_FOLDER / name
+    return str(_fits(path)["finished_at"].max()) if path.is_file() else ""
+
+
+def write_run(out: Path, record: Mapping[str, Any]) -> None:
+    """Write ``_run.json``: what was asked last, with what versions, all splits in the folder, all calls.
+
+    Splits of earlier calls are kept unless `record` describes them anew: then all folds of the earlier go.
+    ``calls`` lists every configuration that was asked for, the latest last, each with the folder it was asked
+    in, which relative paths start from, the calls that had made its keys by then, and whether it came to its
+    end.
+    """
+    earlier = read_run(out)
+    splits = list(record["splits"])
+    described = {split_name(s)[:-1] for s in splits}
+    splits += [s for s in earlier.get("splits", []) if split_name(s)[:-1] not in described]
+    replaced = list(dict.fromkeys([*earlier.get("replaced", []), *record.get("replaced", [])]))
+    twins = dict(earlier.get("untrained", {}))
+    for name, trained in record.get("untrained", {}).items():
+        twins[name] = sorted({*twins.get(name, []), *trained})
+    record = dict(record)
+    call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
+    asked = _asked(call)
+    same = [c for c in calls_of(earlier) if _asked(c) == asked]
+    others = [c for c in calls_of(earlier) if _asked(c) != asked]
+    call["finished"] = any(c.get("finished", False) for c in same)
+    _write_run(
+        out,
+        {**record, "splits": splits, "untrained": twins, "replaced": replaced, "calls": [*others, call]},
+    )
+
+
+def mark_finished(out: Path, config: Mapping[str, Any]) -> None:
+    """Note in ``_run.json`` that the call of this configuration came to its end."""
+    run, asked = read_run(out), _asked({"config": config, "cwd": str(Path.cwd())})
+    calls = [
+        {**call, "finished": call.get("finished", False) or _asked(call) == asked} for call in calls_of(run)
+    ]
+    if calls != run.get("calls"):
+        _write_run(out, {**run, "calls": calls})
+
+
+def calls_of(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``calls`` of a ``_run.json``; what earlier versions wrote knows the last call only."""
+    if "calls" in run:
+        return list(run["calls"])
+    return [{"config": run["config"], "finished": True}] if "config" in run else []
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """``_run.json``; empty where there is none.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
+    path = out / RUN_NAME
+    if not path.is_file():
+        return {}
+    try:
+        run: dict[str, Any] = read_json_document(path)
+        RUN(run, "")
+        CALLS(calls_of(run), "calls")
+    except DocumentError as error:
+        raise CorruptData(
+            f"{path}: cannot be read ({error}); {AGAIN}, and then the other calls of this folder: what it "
+            "kept of them is lost"
+        ) from error
+    return run
+
+
+def _write_run(out: Path, run: Mapping[str, Any]) -> None:
+    _put((json_text(run, indent=2) + "\n").encode(), out / RUN_NAME)
+
+
+def _asked(call: Mapping[str, Any]) -> str:
+    """What a call asked, as JSON: its configuration without what decides no result, the store in full."""
+    decides = {k: v for k, v in call["config"].items() if k not in ("cluster", "memory", "out")}
+    config = {k: v for k, v in decides.items() if v not in (None, (), [], {})}  # or was no option yet
+    return json.dumps({**config, "store": store_of(call)}, sort_keys=True)
+
+
+def store_of(call: Mapping[str, Any]) -> str:
+    """The store of a call: its URL, or its path, which starts from where the call was made."""
+    store = str(call["config"]["store"])
+    return store if "://" in store else str(Path(call.get("cwd", "")) / store)
+
+
+def read_untrained(out: Path) -> dict[str, list[str]]:
+    """Models with random weights and their trained twins, as ``_run.json`` says; see `run.probe_plan`."""
+    return dict(read_run(out).get("untrained", {}))
+
+
+def read_splits(out: Path) -> list[dict[str, Any]]:
+    """Descriptions of the splits in ``_run.json``; none where there is no such file.
+
+    Raises:
+        CorruptData: it cannot be read.
+    """
+    return list(read_run(out).get("splits", []))
+
+
+def split_name(split: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What names one fold, as `SPLIT`; all but the last name a draw."""
+    return tuple(split[k] for k in SPLIT)
+
+
+def _task_files(out: Path) -> list[Path]:
+    return sorted((out / TASKS_FOLDER).glob("[!.]*.parquet"))
+
+
+def read_parquet(
+    path: Path,
+    columns: Columns,
+    *,
+    read: Sequence[str] | None = None,
+    only: tuple[str, Collection[str]] | None = None,
+) -> pd.DataFrame:
+    """Read a table of a results folder.
+
+    Args:
+        path: The file.
+        columns: What it has to hold.
+        read: Read these columns; None: all.
+        only: A column, and those of its texts whose rows are wanted.
+
+    Raises:
+        CorruptData: it cannot be read, or holds something else.
+    """
+    try:
+        table = read_parquet_document(path, columns=read, kinds=columns.kinds, only=only)
+        check_columns(table, columns)
+    except DocumentError as error:
+        raise CorruptData(f"{path}: cannot be read ({error}); {AGAIN}") from error
+    return table
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False, compression="zstd")
+    _put(buffer.getvalue(), path)
+
+
+def _put(data: bytes, path: Path) -> None:
+    with writing(path, "free some room and run the same command again: what was finished is kept"):
+        put_file(data, path)

@@ -1,0 +1,220 @@
+"""What a results table says when nothing is chosen by its test scores.
+
+Settings, layer and model are chosen by validation scores, anew in every test fold (and every draw of a
+split by another split seed), because one fold's validation rows are another's test rows. In nested
+splits a test fold's inner folds choose together: a setting's validation score there is the mean over
+them, and the test rows, which no inner fold has seen, are scored by the probes of all inner folds, whose
+mean is the fold's score. (Nothing is fitted again on the inner folds together: early stopping needs
+validation rows.) What is reported is the mean over test folds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featurestore.layer_list import format_layers
+from probes.classifiers.layer_combination import EACH
+from probes.metrics import uar
+from probes.splits import parse_split
+
+CURVE = ("model", "dataset", "label", "classifier", "split", "combine")
+# Rows stand in the order of both; `layers` alone, which is never missing, tells places apart.
+PLACE = ("layer", "layers")
+UAR, MAP = "UAR", "mAP"
+# What takes no probe; averaged as scores are.
+BASELINES = ("chance", "majority_uar", "majority_accuracy")
+# A test fold of one draw: within one, seeds and inner folds are averaged.
+OUTER = ("split_seed", "outer")
+
+
+def scored(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the score that selects.
+
+    Adds `metric` ("UAR", or "mAP" for label sets), `score_train`, `score_val`, `score_test`, and `outer`,
+    the test fold (inner folds of nested splits share one). Rows are sorted by curve, layer and fit.
+    """
+    out = table.copy()
+    # Tables of earlier versions have no mAP. Without a positive validation row one fold has none either.
+    no_uar = out.filter(regex="^uar_(train|val|test)$").isna().all(axis=1)
+    is_map = no_uar & out.filter(regex="^map_(train|val|test)$").notna().any(axis=1)
+    out["metric"] = np.where(is_map, MAP, UAR)
+    for part in ("train", "val", "test"):
+        value = out[f"uar_{part}"].astype(float)
+        out[f"score_{part}"] = value.where(~is_map, out[f"map_{part}"]) if is_map.any() else value
+    outer_of = {
+        (split, fold): parse_split(split).outer(int(fold))
+        for split, fold in set(zip(out["split"], out["fold"], strict=True))
+    }
+    out["outer"] = [outer_of[key] for key in zip(out["split"], out["fold"], strict=True)]
+    order = [*CURVE, *PLACE, "hparams", *OUTER, "fold", "seed"]
+    return out.sort_values(order, kind="stable", ignore_index=True)
+
+
+def chosen_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """Fits whose settings validation preferred, for every layer and test fold; see `scored`."""
+    return _prefer(scored(table), [*CURVE, "layers", *OUTER], ["hparams"])
+
+
+def chosen_fits(table: pd.DataFrame) -> pd.DataFrame:
+    """Fits whose layer and settings validation preferred, for every curve and test fold; see `scored`.
+
+    The lower layer on a tie. What these fits score on test is the answer of a curve.
+    """
+    return _prefer(scored(table), [*CURVE, *OUTER], ["layers", "hparams"])
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, data set, label, classifier, split and layer, or combination of layers.
+
+    Combined layers are a curve of their own, never a point on the curve of single ones. A layer's
+    settings are those that validation prefers, in every test fold its own; `hparams` are those that most
+    folds chose, of `n_settings`. `best` marks the layer with the highest mean validation score of its
+    curve (the lower layer on a tie). Test values take no part in either choice. For the answer of a curve
+    with folds see `answers`: there the layer too is chosen anew in every fold.
+
+    Seeds and inner folds are averaged within each test fold, then folds are: the spread is that between
+    folds (or draws of the split) where there are several, and between seeds of the one split where not.
+
+    Returns:
+        Columns model, dataset, label, classifier, split, combine, layer, layers, hparams, n_fits, n_splits,
+        n_settings, metric, `score_val_mean`, `score_val_std`, `score_test_mean`, `score_test_std` (n-1; NaN
+        for one value), the same for `uar_…` (NaN for label sets) and, if there are label sets, `map_…`;
+        `BASELINES`, n_test (clips tested, over all folds of a draw), best.
+    """
+    fits = chosen_settings(table)
+    stats = _averages(fits, [*CURVE, "layers"])
+    stats.insert(
+        len(CURVE), "layer", fits.groupby([*CURVE, "layers"], sort=False)["layer"].first().to_numpy()
+    )
+    score = stats["score_val_mean"].round(9).fillna(-1.0)  # rounding must not break a tie
+    highest = score.groupby([stats[c] for c in CURVE]).transform("max")
+    first = stats.loc[score == highest].drop_duplicates(list(CURVE), keep="first").index
+    stats["best"] = stats.index.isin(first)
+    return stats
+
+
+def answers(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per curve: what its layer and settings score that validation chose in every test fold.
+
+    Returns:
+        Columns as `summarise`, without `best`; `layer` is the one that most folds chose (the lower on
+        a tie) and `layers` all that were chosen, such as "3-4,7".
+    """
+    fits = chosen_fits(table)
+    out = _averages(fits, list(CURVE))
+    folds = fits.drop_duplicates([*CURVE, *OUTER]).groupby(list(CURVE), sort=False)
+    out.insert(len(CURVE), "layer", [_most(rows["layer"]) for _, rows in folds])
+    out.insert(len(CURVE) + 1, "layers", [_all_layers(rows) for _, rows in folds])
+    return out
+
+
+def ranked(found: pd.DataFrame) -> pd.DataFrame:
+    """Answers of one question, best on validation first, combined layers after all single ones."""
+    single = found["combine"] == EACH
+    order = found.assign(combined=~single).sort_values(
+        ["combined", "score_val_mean", "model"], ascending=[True, False, True]
+    )
+    return order.drop(columns="combined")
+
+
+def _most(layers: pd.Series[Any]) -> int | None:
+    """The layer that stands most often, the lowest on a tie; None where layers were combined."""
+    found = layers.dropna().mode()
+    return int(found.iloc[0]) if len(found) else None
+
+
+def _all_layers(rows: pd.DataFrame) -> str:
+    if rows["layer"].isna().any():
+        return ", ".join(dict.fromkeys(rows["layers"]))
+    return format_layers(sorted({int(k) for k in rows["layer"]}))
+
+
+def oracle(table: pd.DataFrame) -> pd.DataFrame:
+    """What the best layer would score if test scores were allowed to choose it: an upper bound.
+
+    One row per curve: `CURVE`, `oracle_layers`, `oracle_test`: the layer and setting (one for all folds)
+    with the highest mean *test* score. No result to report, only how much the choice on validation may
+    have missed.
+    """
+    at = [*CURVE, "layers", "hparams"]
+    per_fold = scored(table).groupby([*at, *OUTER], sort=False)["score_test"].mean()
+    best = per_fold.groupby(at, sort=False).mean().reset_index()
+    best = best.sort_values("score_test", ascending=False, kind="stable").drop_duplicates(list(CURVE))
+    columns = {"layers": "oracle_layers", "score_test": "oracle_test"}
+    best = best.sort_values(list(CURVE), ignore_index=True)
+    return best.rename(columns=columns)[[*CURVE, *columns.values()]]
+
+
+def chosen_per_fold(table: pd.DataFrame) -> pd.DataFrame:
+    """`chosen_fits` in short.
+
+    Returns:
+        One row per model, data set, label, classifier, split and test fold (of curves with several
+        folds): columns `CURVE`, split_seed, fold, layers, hparams, layer, `score_val`, `score_test` (means
+        over seeds and inner folds).
+    """
+    by = [*CURVE, *OUTER]
+    columns = {name: (name, "first") for name in ("layers", "hparams", "layer")}
+    columns |= {name: (name, "mean") for name in ("score_val", "score_test")}
+    out = chosen_fits(table).groupby(by, sort=True).agg(**columns).reset_index()
+    several = out.groupby(list(CURVE))["outer"].transform("nunique") > 1
+    return out[several].rename(columns={"outer": "fold"}).reset_index(drop=True)
+
+
+def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:
+    """UAR over the test rows of all folds together: one per seed, inner fold and draw, their mean.
+
+    NaN for label sets, whose scores of different probes cannot be ranked together.
+
+    Args:
+        predictions: See `probes.results.results_folder.read_predictions`.
+        fits: Fits of one model and label, one setting per test fold, all folds.
+    """
+    known = scored(fits)
+    if (known["metric"] != UAR).any():
+        return float("nan")
+    n_inner = {s: parse_split(s).n_inner for s in known["split"].unique()}
+    known["inner"] = [f % n_inner[s] for s, f in zip(known["split"], known["fold"], strict=True)]
+    joined = predictions.merge(known[["fingerprint", "seed", "split_seed", "inner"]], on="fingerprint")
+    passes = joined.groupby(["seed", "split_seed", "inner"])
+    scores = [uar(rows["target"], rows["prediction"]) for _, rows in passes]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def _prefer(fits: pd.DataFrame, by: list[str], what: list[str]) -> pd.DataFrame:
+    """Rows of the `what` with the highest mean validation score within each `by`; the first on a tie."""
+    means = fits.groupby([*by, *what], sort=False)["score_val"].mean().reset_index()
+    means["score_val"] = means["score_val"].round(9).fillna(-1.0)
+    means = means.sort_values("score_val", ascending=False, kind="stable").drop_duplicates(by)
+    return fits.merge(means[[*by, *what]], on=[*by, *what], how="inner")
+
+
+def _averages(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Mean and spread of scores: over seeds and inner folds, then over test folds."""
+    grouped = fits.groupby(by, sort=False)
+    averaged = ["score_val", "score_test", *(name for name in BASELINES if name in fits)]
+    per_fold = fits.groupby([*by, *OUTER, "fold"], sort=False)[averaged].mean()
+    per_outer = per_fold.groupby([*by, *OUTER], sort=False).mean().groupby(by, sort=False)
+    out = grouped.agg(
+        hparams=("hparams", lambda h: h.mode().iloc[0]), n_fits=("seed", "size"), metric=("metric", "first")
+    )
+    out.insert(2, "n_splits", per_outer.size())
+    out.insert(3, "n_settings", grouped["hparams"].nunique())
+    several = out["n_splits"] > 1
+    for name in ("score_val", "score_test"):
+        out[f"{name}_mean"] = per_outer[name].mean()
+        out[f"{name}_std"] = per_outer[name].std().where(several, grouped[name].std())
+    for name in averaged[2:]:
+        out[name] = per_outer[name].mean()
+    if "n_test" in fits:
+        # Inner folds and seeds test the same clips.
+        tested = fits.groupby([*by, *OUTER], sort=False)["n_test"].first()
+        out["n_test"] = tested.groupby([*by, OUTER[0]], sort=False).sum().groupby(by, sort=False).mean()
+    for name, metric in (("uar", UAR), ("map", MAP)):
+        if metric == UAR or (out["metric"] == metric).any():
+            for part in ("val_mean", "val_std", "test_mean", "test_std"):
+                out[f"{name}_{part}"] = out[f"score_{part}"].where(out["metric"] == metric)
+    return out.reset_index()

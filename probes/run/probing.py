@@ -1,0 +1,253 @@
+"""Run and record probes: `run_probe`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurestore.backends.storage import MemoryStorage, open_storage
+from featurestore.compute.memory import parse_bytes
+from featurestore.compute.subprocess_call import call_apart
+from featurestore.compute.task_runners import open_runner
+from featurestore.store.history import read_histories
+from featurestore.store.key import KeyInfo
+from probes.leakage.check import check_splits
+from probes.leakage.kinds import LeakageReport
+from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
+from probes.results import results_folder
+from probes.results.selection import summarise
+from probes.results.split_files import SplitFiles
+from probes.results.stale_answers import replaced_sentences
+from probes.run.probe_plan import ChosenKeys, Plan, chosen_keys, make_plan
+from probes.run.task_shares import bundles
+from probes.run.task_worker import run_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSIONS_OF = ("featurestore-audio", "numpy", "pandas", "scikit-learn", "torch", "zarr", "dask")
+# results.parquet is rewritten at most this often while tasks finish.
+CONSOLIDATE_EVERY_S = 10.0
+# From here on planning and the leak check are done in a process of their own: 2 KB a row, most of which a
+# process keeps.
+ROWS_PLANNED_APART = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeProgress:
+    """What a progress callback is told: once before the first task, then after each.
+
+    Attributes:
+        n_tasks: Tasks to run (cached ones are not counted).
+        n_done: Finished ones.
+        n_fits: Fits to train.
+        n_fits_done: Finished ones.
+        n_cached: Fits that were already there.
+        best_uar: Best validation UAR so far, by model.
+        elapsed_s: Seconds since the first task started.
+        task: The task that finished, if any.
+        dashboard_url: Dask's dashboard, if there is one.
+    """
+
+    n_tasks: int
+    n_done: int
+    n_fits: int
+    n_fits_done: int
+    n_cached: int
+    best_uar: dict[str, float]
+    elapsed_s: float
+    task: ProbeTask | None = None
+    dashboard_url: str | None = None
+
+    @property
+    def left_s(self) -> float | None:
+        """Estimated seconds left; None before the first task is done."""
+        if self.n_fits_done == 0:
+            return None
+        return self.elapsed_s / self.n_fits_done * (self.n_fits - self.n_fits_done)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSummary:
+    """What a run did.
+
+    Attributes:
+        out: Results folder.
+        n_fitted: Fits trained now.
+        n_cached: Fits that were already there.
+        seconds: Wall time.
+        table: Rows of ``results_folder.parquet`` that this configuration asked for.
+        best: `probes.results.selection.summarise` of them.
+        leakage: What the parts of the splits share, as it was before training.
+    """
+
+    out: Path
+    n_fitted: int
+    n_cached: int
+    seconds: float
+    table: pd.DataFrame
+    best: pd.DataFrame
+    leakage: tuple[LeakageReport, ...] = ()
+
+
+def run_probe(
+    config: ProbeConfig,
+    progress: Callable[[ProbeProgress], None] | None = None,
+    on_leakage: Callable[[Sequence[LeakageReport]], None] | None = None,
+    on_notes: Callable[[Sequence[str]], None] | None = None,
+) -> ProbeSummary:
+    """Fit every probe that the configuration asks for and that the results do not hold yet.
+
+    Everything is checked before the first fit. Each task's results are on disk as soon as it is
+    done; an interrupted run goes on where it stopped.
+
+    Args:
+        config: What to fit.
+        progress: Told before the first task and after each.
+        on_leakage: Told once, before the first fit, what the parts of the splits share.
+        on_notes: Told then what else of labels and splits a reader of the scores has to know.
+
+    Raises:
+        UserError: a setting, label, layer, model, data set or split that cannot be.
+    """
+    started = time.perf_counter()
+    keys = chosen_keys(config)
+    large = _is_large(config.store, keys.infos)
+    plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)
+    asked = {t.question(f): t.clips for t in plan.tasks for f in t.fits}
+    done = results_folder.finished(config.out, asked)
+    tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
+    n_fits = sum(len(t.fits) for t in tasks)
+    record = _run_record(config, plan)
+    results_folder.write_run(config.out, record)
+    if on_leakage is not None:
+        on_leakage(leakage)
+    if on_notes is not None:
+        on_notes(plan.notes)
+    try:
+        if tasks:
+            _run(config, tasks, n_fits, len(done), progress)
+    finally:
+        table = results_folder.consolidate(config.out)
+    results_folder.mark_finished(config.out, record["config"])
+    table = table[table["fingerprint"].isin(asked)].reset_index(drop=True)
+    return ProbeSummary(
+        out=config.out,
+        n_fitted=n_fits,
+        n_cached=len(done),
+        seconds=time.perf_counter() - started,
+        table=table,
+        best=summarise(table),
+        leakage=tuple(leakage),
+    )
+
+
+def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[LeakageReport]]:
+    """Everything before the first fit: tasks, splits, what their parts share.
+
+    Raises:
+        UserError: a setting, label, layer, model, data set or split that cannot be.
+    """
+    plan = make_plan(config, keys)
+    results_folder.prepare(config.out)
+    first_layer: dict[tuple[str, str], int] = {}
+    for task in plan.tasks:
+        # The layer nearest to the sound: later ones are trained to overlook differences.
+        key = (task.model, task.dataset)
+        first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
+    earlier = results_folder.read_splits(config.out)
+    kept = SplitFiles(config.out, earlier)
+    reports = check_splits(config.store, plan.splits, first_layer, earlier, kept, config.out)
+    replaced = replaced_sentences(config.out, plan.splits, kept.changes, plan.tasks)
+    return replace(plan, notes=[*plan.notes, *replaced], replaced=replaced), reports
+
+
+def _is_large(store: str, keys: Sequence[KeyInfo]) -> bool:
+    """Whether planning takes so much memory that training would miss it."""
+    rows = max(sum(segment.n_rows for segment in key.segments) for key in keys)
+    # What is in the memory of this process no other sees.
+    return rows >= ROWS_PLANNED_APART and not isinstance(open_storage(store), MemoryStorage)
+
+
+def _run(
+    config: ProbeConfig,
+    tasks: Sequence[ProbeTask],
+    n_fits: int,
+    n_cached: int,
+    progress: Callable[[ProbeProgress], None] | None,
+) -> None:
+    best: dict[str, float] = {}
+    n_done = n_fits_done = 0
+    with open_runner(config.cluster) as runner:
+        tasks = bundles(tasks, runner.n_workers)
+        started = consolidated = time.perf_counter()
+
+        def tell(task: ProbeTask | None) -> None:
+            if progress is not None:
+                progress(
+                    ProbeProgress(
+                        n_tasks=len(tasks),
+                        n_done=n_done,
+                        n_fits=n_fits,
+                        n_fits_done=n_fits_done,
+                        n_cached=n_cached,
+                        best_uar=dict(best),
+                        elapsed_s=time.perf_counter() - started,
+                        task=task,
+                        dashboard_url=runner.dashboard_url,
+                    )
+                )
+
+        tell(None)
+        memory = parse_bytes(config.memory) if config.memory else runner.memory_bytes
+        for task, result in runner.map_unordered(partial(run_task, memory_bytes=memory), tasks):
+            results_folder.write_task(config.out, task.fingerprint, result.rows, result.predictions())
+            n_done += 1
+            n_fits_done += len(task.fits)
+            if not task.control:
+                top = max(float(row["map_val" if "map_val" in row else "uar_val"]) for row in result.rows)
+                best[task.model] = max(top, best.get(task.model, 0.0))
+            tell(task)
+            if time.perf_counter() - consolidated > CONSOLIDATE_EVERY_S:
+                results_folder.consolidate(config.out)
+                consolidated = time.perf_counter()
+
+
+def _without(task: ProbeTask, done: set[str]) -> ProbeTask:
+    fits: tuple[Fit, ...] = tuple(f for f in task.fits if task.question(f) not in done)
+    return replace(task, fits=fits)
+
+
+def _chance(plan: Plan) -> dict[str, float]:
+    """Mean over folds of the score of guessing, by data set, label and, where there are several, split."""
+    several = len({s["split"] for s in plan.splits}) > 1
+    found: dict[str, list[float]] = {}
+    for s in plan.splits:
+        name = "/".join([s["dataset"], s["label"], *([s["split"]] if several else [])])
+        found.setdefault(name, []).append(s["chance"])
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
+    versions = {}
+    for name in VERSIONS_OF:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed as a package"
+    histories = read_histories(open_storage(config.store), (f"{t.model}/{t.dataset}" for t in plan.tasks))
+    return {
+        "config": config.to_json(),
+        "layers": sorted({layer for t in plan.tasks for layer in t.layers}),
+        "versions": versions,
+        "chance": _chance(plan),
+        "replaced": plan.replaced,
+        "splits": plan.splits,
+        "untrained": plan.untrained,
+        "keys": {path: [c.to_json() for c in calls] for path, calls in histories.items()},
+    }

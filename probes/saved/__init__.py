@@ -1,0 +1,1 @@
+"""Fitted probes as files, and back, with nothing in them that is run."""

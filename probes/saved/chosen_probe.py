@@ -1,0 +1,289 @@
+"""From a results folder to the one probe that validation chose, fitted again and saved: `save_probe`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from featurestore import open_store
+from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.outputs import check_folder
+from featurestore.store.writer import package_versions
+from probes.classifiers.multilabel import THRESHOLD, cells_of
+from probes.questions.labelled_rows import labelled
+from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
+from probes.results import results_folder
+from probes.results.selection import answers, chosen_fits, ranked
+from probes.results.split_files import compare, kept_split, part_column, row_columns
+from probes.run.probe_plan import Plan, make_plan
+from probes.run.task_worker import fit_bundle, over_all, prepare
+from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
+from probes.saved.stored_arrays import to_store
+from probes.splits import TextArray, make_splits
+
+QUESTION = ("label", "dataset", "classifier", "split")
+KEPT_SCORES = ("uar_train", "uar_val", "uar_test", "map_train", "map_val", "map_test")
+VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedSummary:
+    """What `save_probe` saved.
+
+    Attributes:
+        folder: Where.
+        card: What it is.
+    """
+
+    folder: Path
+    card: ProbeCard
+
+
+def save_probe(
+    folder: Path,
+    out: Path,
+    *,
+    label: str | None = None,
+    dataset: str | None = None,
+    classifier: str | None = None,
+    split: str | None = None,
+    model: str | None = None,
+    store: str | None = None,
+) -> SavedSummary:
+    """Fit the probe that validation chose once more and save it.
+
+    Of the models and layers the answer of the question is taken, of its fits (seeds, folds) the one with
+    the highest validation score. It is fitted as it was, from the store, and its predictions for the test
+    rows are compared with those that were recorded.
+
+    Args:
+        folder: Results of `fs probe`.
+        out: Folder of the probe; made if need be.
+        label: Label, if the results hold several; likewise the data set, classifier and split.
+        dataset: See `label`.
+        classifier: See `label`. One of an import path has to be named, since it is imported.
+        split: See `label`.
+        model: Take this model's best layer instead of that of the best model.
+        store: Where the store is; default: where it was.
+
+    Raises:
+        ConfigError: the results hold several questions, or none that fits; `out` is no place for it; the
+            fit diverged.
+        StoreError: no results, or the store holds other data now; `out` cannot be written.
+    """
+    check_folder(out)
+    table = results_folder.read_results(folder)
+    given = {"label": label, "dataset": dataset, "classifier": classifier, "split": split, "model": model}
+    row = _chosen(_narrow(table, given, folder))
+    _require_named(row, classifier, folder)
+    _require_free(out, row)
+    task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
+    features = open_store(task.store).features(task.model, task.dataset)
+    probe, guess, ids = _refit(task, fit, features.attrs)
+    recorded = results_folder.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")[
+        "prediction"
+    ]
+    if set(ids) - set(recorded.index):
+        raise CorruptData(
+            f"{folder / results_folder.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has "
+            "to be compared with; run the same `fs probe` again"
+        )
+    same = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object) == guess
+    reproduced = {"n_test": len(ids), "n_differ": int((~same).sum())}
+    scores = {str(k): float(v) for k, v in row.items() if str(k) in KEPT_SCORES and not pd.isna(v)}
+    card = replace(probe.card, scores=scores, reproduced=reproduced)
+    write_probe(out, replace(probe, card=card))
+    return SavedSummary(folder=out, card=card)
+
+
+def _narrow(table: pd.DataFrame, given: dict[str, str | None], folder: Path) -> pd.DataFrame:
+    for name, value in given.items():
+        if value is None:
+            continue
+        held = sorted(table[name].unique())
+        table = table[table[name] == value]
+        if table.empty:
+            raise ConfigError(f"--{name} {value}: {folder} has {', '.join(held)}")
+    for name in QUESTION:
+        held = sorted(table[name].unique())
+        if len(held) > 1:
+            raise ConfigError(
+                f"{folder}: holds probes of several {name}s, say which with --{name}: {', '.join(held)}"
+            )
+    return table
+
+
+def _chosen(table: pd.DataFrame) -> dict[str, Any]:
+    """The fit with the highest validation score among those behind the answer."""
+    answer, fits = ranked(answers(table)).iloc[0], chosen_fits(table)
+    fits = fits[(fits["model"] == answer["model"]) & (fits["combine"] == answer["combine"])]
+    fits = fits.sort_values(["score_val", "fold", "seed"], ascending=[False, True, True])
+    return {str(k): v for k, v in fits.iloc[0].items()}
+
+
+def _require_named(row: Mapping[str, Any], classifier: str | None, folder: Path) -> None:
+    """Refuse to import what the results name and the user does not: they may be anybody's."""
+    if ":" in row["classifier"] and classifier != row["classifier"]:
+        raise ConfigError(
+            f"{folder}: the classifier is {row['classifier']!r}, whose code would be imported here; if that "
+            f"is what you want, say so: --classifier {row['classifier']}"
+        )
+
+
+def _require_free(out: Path, row: Mapping[str, Any]) -> None:
+    """Refuse a folder with a probe for something else: what is there would be lost."""
+    if not (out / JSON_NAME).is_file():
+        return
+    try:
+        there = read_probe(out).card
+    except CorruptData:
+        return  # of no use to anybody
+    held, new = (there.label, there.dataset), (row["label"], row["dataset"])
+    if held != new:
+        raise ConfigError(
+            f"--out {out}: holds the probe of label {held[0]!r} of {held[1]}, this is one of label "
+            f"{new[0]!r} of {new[1]}; choose another folder"
+        )
+
+
+def _stores_of(folder: Path, row: Mapping[str, Any]) -> list[str]:
+    """Stores that calls which filled the folder asked this question of, the latest first.
+
+    A relative path is looked for where the call was made, then here.
+    """
+    found: list[str] = []
+    for call in reversed(results_folder.calls_of(results_folder.read_run(folder))):
+        if _asks(call["config"], row):
+            store = results_folder.store_of(call)
+            here = str(call["config"]["store"])
+            found.append(here if Path(here).exists() and not Path(store).exists() else store)
+    if not found:
+        raise StoreError(f"{folder / results_folder.RUN_NAME}: does not say where the store is; give --store")
+    return list(dict.fromkeys(found))
+
+
+def _asks(config: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether a call with this configuration asks what a row of the results answers."""
+    named = row["label"] in config["labels"] and row["classifier"] in config["classifiers"]
+    return named and all(
+        not config[many] or row[one] in config[many]  # none named means all
+        for many, one in (("models", "model"), ("datasets", "dataset"))
+    )
+
+
+def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, Fit]:
+    """`_task_of` the first store that holds what was asked.
+
+    Raises:
+        StoreError: none does; the error of the first.
+    """
+    errors: list[StoreError] = []
+    for store in stores:
+        try:
+            return _task_of(row, store, folder)
+        except StoreError as error:
+            errors.append(error)
+    if isinstance(errors[0], CorruptData):
+        raise errors[0]
+    raise StoreError(f"{errors[0]} (if the store of {folder} has moved, give --store)") from errors[0]
+
+
+def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, Fit]:
+    """The very question that a row of the results answers.
+
+    Raises:
+        StoreError: the store's rows, labels or embeddings are no longer those of the fit.
+    """
+    config = ProbeConfig(
+        store=store,
+        labels=(str(row["label"]),),
+        out=Path(),
+        models=(str(row["model"]),),
+        datasets=(str(row["dataset"]),),
+        layers=str(row["layers"]),
+        combine=(str(row["combine"]),),
+        classifiers=(str(row["classifier"]),),
+        split=str(row["split"]),
+        split_seed=int(row["split_seed"]),
+    )
+    fit = Fit(hparams=str(row["hparams"]), seed=int(row["seed"]))
+    plan = make_plan(config)
+    for task in plan.tasks:
+        if task.fold == row["fold"] and task.question(fit) == row["fingerprint"]:
+            return replace(task, fits=(fit,)), fit
+    raise StoreError(
+        f"{store}: {row['model']}/{row['dataset']} changed since this probe was fitted "
+        f"({_what_changed(row, store, folder, plan)}); run fs probe again"
+    )
+
+
+def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) -> str:
+    """How the rows of a split differ from those that a fit was made of, in words."""
+    before = kept_split(folder, row)
+    if before is None:
+        return "rows, labels, groups or embeddings"
+    features = open_store(store).features(row["model"], row["dataset"])
+    rows = labelled(features, row["label"], row["split"])
+    splits = make_splits(row["split"], rows.rows, int(row["split_seed"]))
+    now = pd.DataFrame({**row_columns(rows), **{str(s.fold): part_column(rows, s) for s in splits}})
+    was = [
+        s
+        for s in results_folder.read_splits(folder)
+        if results_folder.split_name(s) == results_folder.split_name(row)
+    ]
+    made = {s.get("extraction") for s in (*was, *plan.splits)} - {None}
+    return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
+
+
+def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[SavedProbe, TextArray, TextArray]:
+    """The probe, its predictions for the test rows, and their ids."""
+    data = prepare(task)
+    (fitted,) = fit_bundle(task, data)
+    stored = to_store(fitted.model, task.classifier)
+    names = np.array(data.question.classes, dtype=object)
+    scores = over_all(fitted.scores(data.x["test"]), data.trained, len(names))
+    if not (np.isfinite(scores).all() and _all_finite(stored.arrays.values())):
+        raise ConfigError(
+            f"the chosen fit of {task.classifier} on {task.place} of {task.model} diverged: its weights or "
+            "scores are not finite; give fs probe a lower learning_rate with --grid"
+        )
+    sets = data.question.labelled.sets is not None
+    card = ProbeCard(
+        model=task.model,
+        dataset=task.dataset,
+        extraction=attributes["fingerprint"],
+        given=attributes["model_card"].get("given", {}),
+        layers=task.layers,
+        combine=task.combine,
+        label=task.label,
+        classes=tuple(names[data.trained]),
+        multilabel=sets,
+        classifier=task.classifier,
+        hparams=json.loads(fit.hparams),
+        seed=fit.seed,
+        split=(task.split, task.split_seed, task.fold),
+        question=task.question(fit),
+        scores={},
+        reproduced={},
+        kind=stored.kind,
+        settings=stored.settings,
+        probabilistic=fitted.probabilistic,
+        versions=package_versions(VERSIONS_OF),
+    )
+    probe = SavedProbe(
+        card=card, mean=data.standardise.mean, scale=data.standardise.scale, arrays=stored.arrays
+    )
+    test = data.question.split.test
+    guess = cells_of(scores >= THRESHOLD, data.question.classes) if sets else names[scores.argmax(axis=1)]
+    return probe, guess, data.question.labelled.rows.utterance_id[test]
+
+
+def _all_finite(arrays: Iterable[npt.NDArray[Any]]) -> bool:
+    return all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")

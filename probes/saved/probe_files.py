@@ -1,0 +1,286 @@
+"""A fitted probe as two files, ``probe.json`` and ``weights.safetensors``, and its predictions.
+
+Nothing is pickled: a probe from anybody can be read without running what it brings. The JSON says what
+the embeddings have to be (the whole fingerprint of the extraction), so that a probe is never asked about
+vectors it was not made for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError
+from featurestore.fingerprint import diff, digest
+from featurestore.outputs import put_file, writing
+from featurestore.printable import json_text
+from featurestore.untrusted.document_shape import (
+    anything,
+    by_name,
+    fields,
+    many,
+    number,
+    one_of,
+    row_of,
+    text,
+    whole,
+    yes_or_no,
+)
+from featurestore.untrusted.documents import DocumentError, read_bytes, read_json_document
+from featurestore.untrusted.tensor_files import TensorInfo, read_tensor_header
+from probes.classifiers.layer_combination import COMBINATIONS
+from probes.saved.sklearn_classes import MOST_WIDTH
+from probes.saved.stored_arrays import Scores, Stored, restore
+
+FloatArray = npt.NDArray[np.float32]
+
+FORMAT = "featurestore-audio probe"
+FORMAT_VERSION = 2  # 1 had no hashes
+JSON_NAME = "probe.json"
+WEIGHTS_NAME = "weights.safetensors"
+# sha256 of the other file, and of all else in this one.
+WEIGHTS_HASH, CONTENT_HASH = "weights_sha256", "content_sha256"
+# Neighbours keep all training rows: 600,000 of 1,536 features.
+MOST_WEIGHT_BYTES = 4 << 30
+_FORMAT = fields({"format": one_of(FORMAT), "format_version": whole(1)})
+_CARD = fields(
+    {
+        **dict.fromkeys(("model", "dataset", "label", "classifier", "question", "kind"), text),
+        **dict.fromkeys(("extraction", "given", "hparams", "settings"), by_name(anything)),
+        "layers": many(whole(0, 9999), 1),
+        "combine": one_of(*COMBINATIONS),
+        "classes": many(text, 1),
+        **dict.fromkeys(("multilabel", "probabilistic"), yes_or_no),
+        "seed": whole(),
+        "split": row_of(text, whole(), whole()),
+        "scores": by_name(number(nan=True)),
+        "reproduced": by_name(whole()),
+    },
+    {"versions": by_name(text), WEIGHTS_HASH: text, CONTENT_HASH: text},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCard:
+    """What a saved probe is: all but its weights, as JSON values.
+
+    Attributes:
+        model: Name of the model in the store.
+        dataset: Data set it was trained on.
+        extraction: Fingerprint of the embeddings, in full.
+        given: What they were made with: `model` as `fs extract --model` took it, and options; empty where
+            that is not known.
+        layers: The layer of the embeddings; several, ascending, where they are combined.
+        combine: How, see `probes.classifiers.layer_combination`.
+        label: Label column.
+        classes: Names of what it tells apart, in the order of its scores.
+        multilabel: Any number of classes can be right at once.
+        classifier: Name or import path.
+        hparams: All settings of the fit.
+        seed: Seed of the fit.
+        split: Split, its seed, and the fold.
+        question: Fingerprint of the fit in the results it is from.
+        scores: Of the fit: uar_train, uar_val, uar_test and others.
+        reproduced: Test rows, and those whose prediction is another than the recorded one.
+        kind: How the weights are to be read: see `probes.saved.stored_arrays`.
+        settings: What that needs besides the arrays.
+        probabilistic: Scores are probabilities.
+        versions: Of the packages that fitted it.
+    """
+
+    model: str
+    dataset: str
+    extraction: dict[str, Any]
+    given: dict[str, Any]
+    layers: tuple[int, ...]
+    combine: str
+    label: str
+    classes: tuple[str, ...]
+    multilabel: bool
+    classifier: str
+    hparams: dict[str, Any]
+    seed: int
+    split: tuple[str, int, int]
+    question: str
+    scores: dict[str, float]
+    reproduced: dict[str, int]
+    kind: str
+    settings: dict[str, Any]
+    probabilistic: bool
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedProbe:
+    """A probe that was saved: raw embeddings in, classes out.
+
+    Attributes:
+        card: What it is.
+        mean: Of the training rows `[d]`.
+        scale: What they were divided by `[d]`.
+        arrays: Weights by name.
+    """
+
+    card: ProbeCard
+    mean: FloatArray
+    scale: FloatArray
+    arrays: dict[str, npt.NDArray[Any]]
+
+    def scores(self, x: FloatArray) -> FloatArray:
+        """Class scores `[n, C]` of embeddings `[n, d]` as the store holds them.
+
+        Layers in ascending order side by side, and within each its functionals.
+        """
+        return self.scorer((np.asarray(x, dtype=np.float32) - self.mean) / self.scale)
+
+    @cached_property
+    def scorer(self) -> Scores:
+        """From standardised rows `[n, d]` to class scores `[n, C]`.
+
+        Raises:
+            CorruptData: what was read cannot be that of a probe.
+        """
+        return restore(
+            Stored(kind=self.card.kind, settings=self.card.settings, arrays=self.arrays),
+            n_features=len(self.mean),
+            n_classes=len(self.card.classes),
+            multilabel=self.card.multilabel,
+        )
+
+    def predict(self, x: FloatArray) -> npt.NDArray[np.object_]:
+        """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``."""
+        return self.name(self.scores(x))
+
+    def name(self, scores: FloatArray) -> npt.NDArray[np.object_]:
+        """Predictions `[n]` from `scores [n, C]`."""
+        if not self.card.multilabel:
+            classes = np.array(self.card.classes, dtype=object)
+            return np.asarray(classes[scores.argmax(axis=1)], dtype=object)
+        from probes.classifiers.multilabel import THRESHOLD, cells_of
+
+        return cells_of(scores >= THRESHOLD, list(self.card.classes))
+
+    def require(self, fingerprint: Mapping[str, Any], what: str) -> None:
+        """Refuse embeddings that were made in another way.
+
+        Raises:
+            FingerprintMismatch: one line with the first differences.
+        """
+        differences = diff(self.card.extraction, fingerprint)
+        if differences:
+            shown = "; ".join(
+                d.replace("stored", "probe").replace("requested", "here") for d in differences[:3]
+            )
+            raise FingerprintMismatch(
+                f"{what}: the probe was trained on other embeddings: {shown}; "
+                f"extract with the model and options of {self.card.model}"
+            )
+
+
+def write_probe(folder: Path, probe: SavedProbe) -> None:
+    """Write both files; the JSON last, so that a folder with one is whole.
+
+    Raises:
+        ConfigError: its weights are larger than `read_probe` reads.
+        StoreError: the folder cannot be written.
+    """
+    from safetensors.numpy import save
+
+    arrays = {f"probe.{name}": np.asarray(value, order="C") for name, value in probe.arrays.items()}
+    weights = save({**arrays, "standardiser.mean": probe.mean, "standardiser.scale": probe.scale})
+    if len(weights) > MOST_WEIGHT_BYTES:
+        raise ConfigError(
+            f"{folder}: the probe takes {len(weights):,} bytes, expected at most {MOST_WEIGHT_BYTES:,}; "
+            "choose a classifier that does not keep its training rows"
+        )
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
+    content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
+    content |= {CONTENT_HASH: digest(content)}
+    with writing(folder, "choose another --out"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON_NAME).unlink(missing_ok=True)
+        put_file(weights, folder / WEIGHTS_NAME)
+        put_file((json_text(content, indent=2) + "\n").encode(), folder / JSON_NAME)
+
+
+def read_probe(folder: Path) -> SavedProbe:
+    """Read what `write_probe` wrote.
+
+    Raises:
+        StoreError: there is no probe.
+        CorruptData: it cannot be read, was changed, or was written by a later version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / JSON_NAME
+    if not path.is_file():
+        raise StoreError(f"{path}: expected a probe of `fs save-probe`, found no such file")
+    try:
+        content = read_json_document(path)
+        _FORMAT(content, JSON_NAME)
+        if content["format_version"] > FORMAT_VERSION:
+            raise DocumentError(
+                f"format version {content['format_version']}, this version reads {FORMAT_VERSION}"
+            )
+        _CARD(content, JSON_NAME)
+        check_sizes(content, read_tensor_header(folder / WEIGHTS_NAME))
+        weights = read_bytes(folder / WEIGHTS_NAME, most_bytes=MOST_WEIGHT_BYTES)
+        _require_unchanged(content, weights)
+        for name in ("format", "format_version", WEIGHTS_HASH, CONTENT_HASH):
+            content.pop(name, None)
+        card = ProbeCard(
+            **{**content, **{name: tuple(content[name]) for name in ("classes", "split", "layers")}}
+        )
+        arrays = load(weights)
+        mean, scale = arrays.pop("standardiser.mean"), arrays.pop("standardiser.scale")
+        for name, value in (*arrays.items(), ("standardiser.mean", mean), ("standardiser.scale", scale)):
+            if not np.isfinite(value).all():
+                raise DocumentError(f"{WEIGHTS_NAME}: {name}: expected finite numbers")
+        if not (scale > 0).all():
+            raise DocumentError(f"{WEIGHTS_NAME}: standardiser.scale: expected numbers above 0")
+    except (ValueError, TypeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
+    named = {name.removeprefix("probe."): value for name, value in arrays.items()}
+    probe = SavedProbe(card=card, mean=mean, scale=scale, arrays=named)
+    try:
+        probe.scorer  # noqa: B018  # whether it works shows now, and not after audio was embedded
+    except CorruptData as error:
+        raise CorruptData(f"{folder}: {error}") from error
+    return probe
+
+
+def check_sizes(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:
+    """Refuse weights that cannot be those of the card, before they are read.
+
+    Raises:
+        DocumentError: what is missing or does not fit.
+    """
+    shapes = [tensors[n].shape if n in tensors else None for n in ("standardiser.mean", "standardiser.scale")]
+    if shapes[0] != shapes[1] or shapes[0] is None or len(shapes[0]) != 1 or shapes[0] == (0,):
+        raise DocumentError(f"{WEIGHTS_NAME}: standardiser: expected a mean and a scale of one length")
+    if len(set(content["classes"])) < len(content["classes"]):
+        raise DocumentError(f"{JSON_NAME}: classes: expected each name once")
+    if list(content["layers"]) != sorted(set(content["layers"])):
+        raise DocumentError(f"{JSON_NAME}: layers: expected ascending ones")
+    if shapes[0][0] > MOST_WIDTH:
+        raise DocumentError(f"{WEIGHTS_NAME}: standardiser: expected at most {MOST_WIDTH:,} features")
+
+
+def _require_unchanged(content: Mapping[str, Any], weights: bytes) -> None:
+    """Refuse files that are not as they were saved; version 1 did not say how that was."""
+    if content["format_version"] == 1:
+        return
+    rest = {name: value for name, value in content.items() if name != CONTENT_HASH}
+    if content.get(CONTENT_HASH) != digest(rest):
+        raise DocumentError(f"{JSON_NAME} was changed since it was saved")
+    if content.get(WEIGHTS_HASH) != hashlib.sha256(weights).hexdigest():
+        raise DocumentError(f"{WEIGHTS_NAME} is not the one that was saved with {JSON_NAME}")

@@ -1,0 +1,1 @@
+"""Networks and how they are trained: rows in memory or in the store, by hand or by autograd."""

@@ -1,0 +1,393 @@
+"""The paper's MLP probe, and linear softmax probes, trained many at a time.
+
+Sarkar & Magimai-Doss (ICASSP 2025): inputs standardised by the training rows, D-128-64-32-C with
+LayerNorm and ReLU after each hidden layer, cross-entropy, Adam 1e-3, at most 30 epochs,
+ReduceLROnPlateau on the validation loss (0.1, patience 10), early stop on validation UAR (patience
+10), weights of the best validation UAR kept. Two things differ by default, both options:
+
+* batches of 128 rows, not 16. A batch of 16 spends eight times as many optimiser steps on matrices
+  too thin for the processor; `batch_size=16` gives the paper's.
+* all fits of one call see the same batches in the same order, drawn from `order_seed`, so that
+  their first layers are one matrix product. `seed` draws the initial weights and the dropout noise.
+  A fit trained alone draws the same order, hence gives the same result.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featurestore.errors import ConfigError
+from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_weights
+from probes.training.standardise import STD_EPS, Standardiser
+from probes.training.streamed_vectors import StreamedRows, in_pieces
+from probes.training.training_rows import TrainingRows, macro_recall, training_rows
+
+__all__ = ["STD_EPS", "FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+PAPER_HIDDEN = (128, 64, 32)
+# Networks trained in one stack. More share the rows better, fewer keep weights and moments
+# (3 x 0.8 MB each for the paper's net) nearer to the cache.
+FITS_PER_STACK = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """One fit. `hidden=()` is a linear softmax probe.
+
+    Attributes:
+        hidden: Width of each hidden layer.
+        learning_rate: AdamW's initial rate.
+        weight_decay: Decoupled (Loshchilov & Hutter 2019); with 0, as here, AdamW is Adam.
+        dropout: Probability of dropping a hidden activation, after each ReLU.
+        label_smoothing: As in `torch.nn.CrossEntropyLoss`.
+        class_weight: "balanced" weights a class by n / (C * its count), as scikit-learn; or one
+            weight per class.
+        batch_size: Rows per step.
+        max_epochs: Passes over the training rows.
+        patience: Epochs without a better validation UAR before the fit stops.
+        lr_patience: Epochs without a lower validation loss before the rate is multiplied by 0.1.
+        seed: Draws initial weights and dropout noise.
+        order_seed: Draws the order of the rows in every epoch.
+        precision: "bf16" rounds the factors of the first layer's matrix products to bfloat16; weights,
+            moments and everything else stay float32. Faster only on processors with bfloat16
+            instructions.
+    """
+
+    hidden: tuple[int, ...] = PAPER_HIDDEN
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    class_weight: Literal["none", "balanced"] | tuple[float, ...] = "none"
+    batch_size: int = 128
+    max_epochs: int = 30
+    patience: int = 10
+    lr_patience: int = 10
+    seed: int = 0
+    order_seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if not isinstance(self.class_weight, str):  # a list, as JSON and YAML give it
+            object.__setattr__(self, "class_weight", tuple(self.class_weight))
+        for name, ok, expected in (
+            ("hidden", all(_is_int(h) and h > 0 for h in self.hidden), "positive whole numbers"),
+            ("learning_rate", _is_number(self.learning_rate) and self.learning_rate > 0, "a number above 0"),
+            (
+                "weight_decay",
+                _is_number(self.weight_decay) and self.weight_decay >= 0,
+                "a number of at least 0",
+            ),
+            ("dropout", _is_number(self.dropout) and 0 <= self.dropout < 1, "a number from 0 to below 1"),
+            (
+                "label_smoothing",
+                _is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1,
+                "a number from 0 to below 1",
+            ),
+            ("class_weight", _is_class_weight(self.class_weight), "none, balanced or weights"),
+            ("batch_size", _is_int(self.batch_size) and self.batch_size > 0, "a whole number of at least 1"),
+            ("max_epochs", _is_int(self.max_epochs) and self.max_epochs > 0, "a whole number of at least 1"),
+            ("patience", _is_int(self.patience) and self.patience > 0, "a whole number of at least 1"),
+            (
+                "lr_patience",
+                _is_int(self.lr_patience) and self.lr_patience >= 0,
+                "a whole number of at least 0",
+            ),
+            ("seed", _is_int(self.seed) and self.seed >= 0, "a whole number of at least 0"),
+            ("order_seed", _is_int(self.order_seed) and self.order_seed >= 0, "a whole number of at least 0"),
+            ("precision", self.precision in PRECISIONS, " or ".join(PRECISIONS)),
+        ):
+            if not ok:
+                got = getattr(self, name)
+                raise ConfigError(f"probe setting {name}: expected {expected}, got {got!r}")
+        # 0 and 0.0 are one setting: as two, they would be fitted twice and compete with each other.
+        for name in ("learning_rate", "weight_decay", "dropout", "label_smoothing"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not isinstance(self.class_weight, str):
+            object.__setattr__(self, "class_weight", tuple(float(w) for w in self.class_weight))
+
+    def hparams(self) -> dict[str, Any]:
+        """Every setting but the seed, for the results table; the precision only where it is not float32."""
+        out = asdict(self)
+        del out["seed"]
+        if self.precision == "fp32":  # fingerprints are older than this setting
+            del out["precision"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
+
+
+@dataclass
+class FittedMLP:
+    """A trained network (the best validation epoch) and what happened on the way.
+
+    Attributes:
+        config: Its settings.
+        shape: Layer widths.
+        first: First weight `[h1, d]`.
+        tail: All other parameters, flat.
+        n_epochs: Epochs trained.
+        best_epoch: The epoch whose weights these are, counted from 1.
+        val_uar: Validation UAR after each epoch (empty without validation rows).
+        val_loss: Validation loss after each epoch.
+        fit_s: Its share of its stack's wall time.
+    """
+
+    config: MLPConfig
+    shape: Shape
+    first: Tensor
+    tail: Tensor
+    n_epochs: int
+    best_epoch: int
+    val_uar: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    fit_s: float = 0.0
+
+    def logits(self, x: FloatArray | StreamedRows) -> FloatArray:
+        """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`."""
+        stack = stack_of([self])
+        out = np.empty((len(x), self.shape.sizes[-1]), dtype=np.float32)
+        for rows, values in in_pieces(x):
+            out[rows] = stack.logits(torch.from_numpy(values))[0].numpy()
+        return out
+
+    def probabilities(self, x: FloatArray | StreamedRows) -> FloatArray:
+        """Class probabilities `[n, C]` of standardised rows `[n, d]`."""
+        out: FloatArray = torch.softmax(torch.from_numpy(self.logits(x)), -1).numpy()
+        return out
+
+
+def stack_of(fits: Sequence[FittedMLP]) -> Stack:
+    """Trained networks of one shape, to be scored together."""
+    shape, n = fits[0].shape, len(fits)
+    n_classes = shape.sizes[-1]
+    return Stack(
+        shape,
+        torch.cat([f.first for f in fits]),
+        torch.stack([f.tail for f in fits]),
+        torch.eye(n_classes).expand(n, -1, -1),
+        torch.ones(n, n_classes),
+        dropout=[0.0] * n,
+        dropout_stream=[0] * n,
+        weight_decay=[0.0] * n,
+        precision=fits[0].config.precision,
+    )
+
+
+def fit_mlps(
+    x_train: FloatArray | StreamedRows,
+    y_train: IntArray,
+    x_val: FloatArray | StreamedRows | None,
+    y_val: IntArray | None,
+    n_classes: int,
+    configs: Sequence[MLPConfig],
+    *,
+    fits_per_stack: int = FITS_PER_STACK,
+    on_epoch: Callable[[int], None] | None = None,
+) -> list[FittedMLP]:
+    """Train every configuration on the same rows; the result does not depend on the company.
+
+    Args:
+        x_train: Standardised rows `[n, d]`, float32, or what streams them.
+        y_train: Labels 0 … C-1 `[n]`.
+        x_val: Standardised validation rows, or None: then every fit runs `max_epochs` and its last
+            epoch is kept.
+        y_val: Their labels.
+        n_classes: C; classes may be absent from some part.
+        configs: The fits.
+        fits_per_stack: Most networks trained at once.
+        on_epoch: Called after each epoch of a stack, in the thread that trains it, with the number
+            of its fits still training.
+
+    Returns:
+        One fitted network per configuration, in their order.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, c in enumerate(configs):
+        groups.setdefault((c.hidden, c.batch_size, c.order_seed, c.precision), []).append(i)
+    n_threads = torch.get_num_threads()
+    stacks: list[list[int]] = []
+    for members in groups.values():
+        # Equal shares: 33 fits make stacks of 17 and 16, not of 32 and 1.
+        n_stacks = -(-len(members) // fits_per_stack)
+        n_stacks = max(n_stacks, min(len(members), -(-n_threads // len(groups))))
+        stacks += [members[s::n_stacks] for s in range(n_stacks)]
+    jobs = [[configs[i] for i in share] for share in stacks]
+    side_by_side = min(n_threads, len(jobs))
+    data = training_rows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
+    fitted = _fit_stacks(data, jobs, n_threads, on_epoch)
+    out = {
+        i: fit for share, fits in zip(stacks, fitted, strict=True) for i, fit in zip(share, fits, strict=True)
+    }
+    return [out[i] for i in range(len(configs))]
+
+
+def _fit_stacks(
+    data: TrainingRows,
+    jobs: Sequence[Sequence[MLPConfig]],
+    n_threads: int,
+    on_epoch: Callable[[int], None] | None,
+) -> list[list[FittedMLP]]:
+    """Train stacks side by side, one core each, rather than every operation on all cores.
+
+    The operations are too small to be worth splitting: on two cores this is 1.4 times faster, and
+    a busy core delays its own stack instead of every operation of all.
+    """
+    stop = threading.Event()
+    if n_threads == 1 or len(jobs) == 1:
+        return [_fit_stack(data, job, on_epoch, stop) for job in jobs]
+    side_by_side = min(n_threads, len(jobs))
+
+    def start() -> None:
+        torch.set_num_threads(n_threads // side_by_side)  # of the calling thread
+
+    try:
+        with ThreadPoolExecutor(side_by_side, initializer=start) as pool:
+            try:
+                futures = [pool.submit(_fit_stack, data, job, on_epoch, stop) for job in jobs]
+                return [f.result() for f in futures]
+            except BaseException:
+                stop.set()  # Ctrl-C must not wait for the last epoch
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(n_threads)  # new threads inherit what was set last
+
+
+@dataclass
+class _Progress:
+    """Where one fit of a running stack stands: learning rate, early stop, best weights."""
+
+    fit: FittedMLP
+    learning_rate: float
+    best_uar: float = -1.0
+    best_loss: float = float("inf")
+    bad_epochs: int = 0
+    done: bool = False
+
+    def after_epoch(self, epoch: int, uar: float | None, loss: float | None) -> bool:
+        """Note an epoch's validation result; True when these weights are the ones to keep."""
+        config = self.fit.config
+        self.fit.n_epochs = epoch
+        self.done = epoch >= config.max_epochs
+        if uar is None or loss is None:
+            self.fit.best_epoch = epoch
+            return self.done
+        self.fit.val_uar.append(uar)
+        self.fit.val_loss.append(loss)
+        self._reduce_on_plateau(loss)
+        better = uar > self.best_uar
+        if better:
+            self.best_uar, self.fit.best_epoch = uar, epoch
+        self.done = self.done or epoch - self.fit.best_epoch >= config.patience
+        return better
+
+    def _reduce_on_plateau(self, loss: float) -> None:
+        # torch.optim.lr_scheduler.ReduceLROnPlateau(factor=0.1) with its defaults: relative
+        # threshold 1e-4, and no change smaller than 1e-8.
+        if loss < self.best_loss * (1 - 1e-4):
+            self.best_loss, self.bad_epochs = loss, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs > self.fit.config.lr_patience:
+            self.bad_epochs = 0
+            if self.learning_rate * 0.9 > 1e-8:
+                self.learning_rate *= 0.1
+
+
+def _fit_stack(
+    data: TrainingRows,
+    configs: Sequence[MLPConfig],
+    on_epoch: Callable[[int], None] | None,
+    stop: threading.Event,
+) -> list[FittedMLP]:
+    started = time.perf_counter()
+    shape = Shape((data.n_features, *configs[0].hidden, data.n_classes))
+    initial = [initial_weights(shape, c.seed) for c in configs]
+    tables = [_loss_tables(data.y, data.n_classes, c) for c in configs]
+    stack = Stack(
+        shape,
+        torch.cat([first for first, _ in initial]),
+        torch.stack([tail for _, tail in initial]),
+        torch.stack([targets for targets, _ in tables]),
+        torch.stack([weights for _, weights in tables]),
+        dropout=[c.dropout for c in configs],
+        dropout_stream=[c.seed for c in configs],
+        weight_decay=[c.weight_decay for c in configs],
+        precision=configs[0].precision,
+        batch_size=configs[0].batch_size,
+    )
+    fits = [FittedMLP(c, shape, first, tail, 0, 0) for c, (first, tail) in zip(configs, initial, strict=True)]
+    running = [_Progress(f, f.config.learning_rate) for f in fits]
+    order_generator = torch.Generator().manual_seed(configs[0].order_seed)
+    # A stream of its own: the same seed already drew the initial weights.
+    noise = {c.seed: torch.Generator().manual_seed(c.seed + (1 << 32)) for c in configs}
+    batch_size, epoch = configs[0].batch_size, 0
+    while running:
+        epoch += 1
+        rates = [p.learning_rate for p in running]
+        for x, y in data.batches(order_generator, batch_size):
+            if stop.is_set():
+                raise InterruptedError("training was stopped")
+            stack.step(x, y, rates, noise)
+        losses, uars = data.validate(stack)
+        for k, p in enumerate(running):
+            if p.after_epoch(epoch, uars[k], losses[k]):
+                p.fit.first, p.fit.tail = stack.weights(k)
+        alive = [k for k, p in enumerate(running) if not p.done]
+        if len(alive) < len(running):
+            running = [running[k] for k in alive]
+            if alive:
+                stack.keep(alive)
+        if on_epoch is not None:
+            on_epoch(len(running))
+    elapsed = time.perf_counter() - started
+    total_epochs = sum(f.n_epochs for f in fits)
+    for f in fits:
+        f.fit_s = elapsed * f.n_epochs / total_epochs
+    return fits
+
+
+def _loss_tables(y: Tensor, n_classes: int, config: MLPConfig) -> tuple[Tensor, Tensor]:
+    """Target distribution of each label `[C, C]` and weight of each class `[C]`."""
+    weights = torch.ones(n_classes)
+    if config.class_weight == "balanced":
+        counts = torch.bincount(y, minlength=n_classes)
+        weights = (len(y) / (n_classes * counts.clamp(min=1))).float()
+    elif config.class_weight != "none":
+        if len(config.class_weight) != n_classes:
+            raise ConfigError(
+                f"probe setting class_weight: expected {n_classes} weights, one per class, "
+                f"got {len(config.class_weight)}"
+            )
+        weights = torch.tensor(config.class_weight, dtype=torch.float32)
+    smoothing = config.label_smoothing
+    # torch.nn.CrossEntropyLoss weights each term of the smoothed target by its own class.
+    targets = (1 - smoothing) * torch.diag(weights) + smoothing / n_classes * weights
+    return targets, weights
+
+
+def _is_class_weight(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) > 0 and all(_is_number(v) and v > 0 for v in value)
+    return value in ("none", "balanced")
+
+
+def _is_number(value: object) -> bool:
+    return (isinstance(value, float | np.floating) and np.isfinite(value)) or _is_int(value)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

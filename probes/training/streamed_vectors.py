@@ -1,0 +1,166 @@
+"""Rows that stay in the store: read a block at a time, standardised, shuffled for training.
+
+A block is a random set of whole units, as many as the memory allows, and its rows are shuffled. An epoch
+meets every row once; rows that do not fill a batch join the next block, so that only the last batch is
+short, as in memory. What is trained this way differs from training in memory as another order of the rows
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featurestore.errors import StoreError
+from featurestore.store.layer import Layer
+from probes.training.standardise import Moments, Standardiser
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+# Rows picked from a unit when more of it is wanted than this share; else only their chunks are read.
+WHOLE_SHARE = 0.25
+# Rows scored at a time.
+SCORE_ROWS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamedRows:
+    """Rows of one part of a split, in the order of that part; stands where a matrix `[n, d]` would.
+
+    Attributes:
+        sources: The layer; several stand side by side in each row.
+        position: Row of the index of each row here `[n]`.
+        block_rows: Most rows held at a time.
+        standardise: Applied to what is read; None before its statistics are known.
+    """
+
+    sources: tuple[Layer, ...]
+    position: IntArray
+    block_rows: int
+    standardise: Standardiser | None = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(n, d)``."""
+        return len(self.position), len(self.sources) * self._width
+
+    @property
+    def _width(self) -> int:
+        _, n_functionals, n_features = self.sources[0].shape
+        return n_functionals * n_features
+
+    def __getitem__(self, rows: IntArray | npt.NDArray[np.bool_]) -> StreamedRows:
+        """The given rows only, still in the store."""
+        return replace(self, position=self.position[rows])
+
+    def blocks(
+        self, order: torch.Generator | None = None, *, share: int = 1
+    ) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Every row once, in blocks.
+
+        Args:
+            order: Draws which units meet in a block; None takes them as they lie.
+            share: Blocks are this many times smaller, for as many readers side by side.
+
+        Yields:
+            Rows of this part `[b]`, and their values float32 `[b, d]`. The values are valid until the next
+            block is asked for: they share one buffer.
+        """
+        block_rows = max(1, self.block_rows // share)
+        pieces = self._pieces(block_rows)
+        if order is not None:
+            pieces = [pieces[i] for i in torch.randperm(len(pieces), generator=order).tolist()]
+        buffer = np.empty((min(block_rows, len(self)), self.shape[1]), dtype=np.float32)
+        held: list[IntArray] = []
+        n = 0
+        for piece in pieces:
+            if n + len(piece) > len(buffer):
+                yield np.concatenate(held), buffer[:n]
+                held, n = [], 0
+            self._read(piece, buffer[n : n + len(piece)])
+            held.append(piece)
+            n += len(piece)
+        if held:
+            yield np.concatenate(held), buffer[:n]
+
+    def _pieces(self, block_rows: int) -> list[IntArray]:
+        """Rows of this part by unit; a unit larger than a block comes in several pieces."""
+        by_place = np.argsort(self.position, kind="stable")
+        edges = [s.stop for s in self.sources[0].shards]
+        cuts = np.searchsorted(self.position[by_place], edges)
+        out: list[IntArray] = []
+        for rows in np.split(by_place, cuts[:-1]):
+            out += [rows[i : i + block_rows] for i in range(0, len(rows), block_rows)]
+        return out
+
+    def _read(self, rows: IntArray, out: FloatArray) -> None:
+        """Values of rows of one unit, ascending by position, into `out` `[b, d]`."""
+        wanted = self.position[rows]
+        first, last = int(wanted[0]), int(wanted[-1])
+        dense = len(wanted) > WHOLE_SHARE * (last + 1 - first)
+        for i, source in enumerate(self.sources):
+            values = source.numpy(slice(first, last + 1))[wanted - first] if dense else source.numpy(wanted)
+            out[:, i * self._width : (i + 1) * self._width] = values.reshape(len(rows), -1)
+        if not np.isfinite(out.sum(dtype=np.float64)):
+            bad = int(wanted[np.flatnonzero(~np.isfinite(out).all(axis=1))[0]])
+            first_source = self.sources[0]
+            raise StoreError(
+                f"{first_source.storage.url}: {first_source.path} holds NaN or infinity in rows with "
+                f"status ok, first row {first_source.rows[bad]}; run `fs verify`"
+            )
+        if self.standardise is not None:
+            self.standardise.inplace(out)
+
+
+def standardised(parts: dict[str, StreamedRows]) -> tuple[dict[str, StreamedRows], Standardiser]:
+    """The parts, standardised by the training rows as they are read; statistics by one pass over these."""
+    moments = Moments()
+    for _, x in parts["train"].blocks():
+        moments.update(x)
+    fitted = moments.standardiser()
+    return {name: replace(part, standardise=fitted) for name, part in parts.items()}, fitted
+
+
+def shuffled_batches(
+    x: StreamedRows, y: Tensor, order: torch.Generator, batch_size: int, share: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches `[b, d]`, `[b]` of one epoch; only the last may be short."""
+    rest_x, rest_y = torch.empty(0, x.shape[1]), y[:0]
+    for rows, values in x.blocks(order, share=share):
+        labels = y[torch.from_numpy(rows)]
+        block = torch.from_numpy(values)
+        shuffled = torch.randperm(len(rows), generator=order)
+        lacking = (batch_size - len(rest_y)) % batch_size
+        if len(rest_y):
+            head, shuffled = shuffled[:lacking], shuffled[lacking:]
+            rest_x, rest_y = torch.cat([rest_x, block[head]]), torch.cat([rest_y, labels[head]])
+            if len(rest_y) < batch_size:
+                continue
+            yield rest_x, rest_y
+        whole = len(shuffled) - len(shuffled) % batch_size
+        for batch in torch.split(shuffled[:whole], batch_size):
+            if len(batch):
+                yield block.index_select(0, batch), labels[batch]
+        rest_x, rest_y = block[shuffled[whole:]], labels[shuffled[whole:]]
+    if len(rest_y):
+        yield rest_x, rest_y
+
+
+def in_pieces(x: FloatArray | StreamedRows) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Rows and values of a matrix or of what stands for one, in pieces fit for scoring."""
+    if not isinstance(x, StreamedRows):
+        yield np.arange(len(x)), x
+        return
+    for rows, values in x.blocks():
+        for start in range(0, len(rows), SCORE_ROWS):
+            part = slice(start, start + SCORE_ROWS)
+            yield rows[part], values[part]

@@ -1,0 +1,1 @@
+"""How `fs` takes its words and shows what it does."""

@@ -1,0 +1,168 @@
+"""How `fs` takes its words and says what is wrong with them: one line and an exit code.
+
+Imports nothing heavy: `fs --help` needs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from featurestore.audio.decoder_noise import hush_decoders
+from featurestore.backends.remote_settings import hide_urls
+from featurestore.errors import UserError
+from featurestore.printable import printable, shell_words
+
+EXIT_INTERNAL = 1
+EXIT_USER = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+# A machine that ran out of room is no bug.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice which holds one value: the first would be lost."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `click.Command.parse_args`."""
+        if not ctx.resilient_parsing:  # resilient: the shell completes a line that is not yet whole
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            _refuse_repetition(order, ctx)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_repetition(order: Sequence[click.Parameter], ctx: click.Context) -> None:
+    for parameter, n in Counter(order).items():
+        one_value = isinstance(parameter, click.Option) and not (parameter.multiple or parameter.is_flag)
+        if one_value and n > 1:
+            name = max(parameter.opts, key=len)
+            raise click.UsageError(f"{name} was given {n} times and takes one value; keep one", ctx)
+
+
+@contextmanager
+def plain_messages() -> Iterator[None]:
+    """Warnings and log lines of any library, which may quote names and texts, are text on one line too."""
+    formatwarning, last = warnings.formatwarning, logging.lastResort
+
+    def one_line(message: Warning | str, *where: Any, **more: Any) -> str:
+        return formatwarning(printable(message), *where, **more)
+
+    formatter = last.formatter if last else None
+    warnings.formatwarning = one_line
+    if last:
+        last.setFormatter(_OneLine())
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatwarning
+        if last:
+            last.setFormatter(formatter)
+
+
+class _OneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the name that logging calls
+        return printable(super().formatMessage(record))
+
+
+class Group(click.Group):
+    """Turns errors into one line and an exit code; tracebacks only with ``--debug``."""
+
+    command_class = Command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """See `click.Command.make_context`."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            self._say_usage(error)
+            raise click.exceptions.Exit(EXIT_USER) from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See `click.Command.invoke`."""
+        debug = bool(ctx.params.get("debug"))
+        hush_decoders()
+        try:
+            with plain_messages(), _heeding_sigterm():
+                return super().invoke(ctx)
+        except UserError as error:
+            if debug:
+                raise
+            _say(f"error: {error}")
+            ctx.exit(EXIT_USER)
+        except KeyboardInterrupt as stop:
+            how, code = ("interrupted", EXIT_INTERRUPTED)
+            if isinstance(stop, Terminated):
+                how, code = ("terminated", EXIT_TERMINATED)
+            command = shell_words(["fs", *sys.argv[1:]])
+            click.secho(hide_urls(f"{how}: what was finished is kept; to go on: {command}"), err=True)
+            ctx.exit(code)
+        except click.UsageError as error:
+            self._say_usage(error)
+            ctx.exit(EXIT_USER)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            # `fs ls | head`: the reader has gone, which is no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except Exception as error:
+            if debug:
+                raise
+            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+                where = f"{error.filename}: " if error.filename else ""
+                _say(f"error: {where}{error.strerror}; free some and run the same command again")
+                ctx.exit(EXIT_USER)
+            reason = " ".join(str(error).split())
+            _say(f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)")
+            ctx.exit(EXIT_INTERNAL)
+
+    def _say_usage(self, error: click.UsageError) -> None:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()
+            return
+        message = " ".join(error.format_message().split()).rstrip(".")
+        of = error.ctx.command_path if error.ctx is not None else self.name
+        _say(f"error: {message[:1].lower()}{message[1:]}; `{of} --help` lists what there is")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything that heeds Ctrl-C heeds it too."""
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, by way of all that tidies up; a batch system that stops a job sends it.
+
+    Python's own way is to be gone at once, and temporary folders and claims stay. A second one does that.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _say(line: str) -> None:
+    # Whatever a message repeats of a command line: a secret in a URL is in no log.
+    click.secho(printable(hide_urls(line)), fg="red", err=True)

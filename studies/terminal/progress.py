@@ -1,0 +1,128 @@
+"""Progress on standard error: a live bar in a terminal, a line a minute in a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from featurestore.printable import printable
+from studies.terminal.screen import Screen
+
+if TYPE_CHECKING:
+    from extractors.results import Progress as ExtractProgress
+    from probes.run.probing import ProbeProgress
+
+LOG_EVERY_S = 60.0
+
+
+class _Bar(Progress):
+    """A bar; where standard error is no terminal, a plain line now and then, none for short work."""
+
+    def __init__(self) -> None:
+        console = Screen(stderr=True)
+        super().__init__(
+            SpinnerColumn(),
+            TextColumn("{task.description}", style="progress.description", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._logged_at = time.monotonic()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """See `Progress.update`."""
+        super().update(task_id, **changes)
+        self._log(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """See `Progress.advance`."""
+        super().advance(task_id, advance)
+        self._log(task_id)
+
+    def _log(self, task_id: TaskID) -> None:
+        if not self.disable or time.monotonic() - self._logged_at < LOG_EVERY_S:
+            return
+        self._logged_at = time.monotonic()
+        task = next(t for t in self.tasks if t.id == task_id)
+        total = "?" if task.total is None else f"{task.total:.0f}"
+        parts = [f"{task.description}: {task.completed:.0f} of {total}", task.fields.get("rate", "")]
+        self.console.print(", ".join(p for p in parts if p), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], None] | None]:
+    """A progress bar with rate and time left, on standard error."""
+    if quiet:
+        yield None
+        return
+    with _Bar() as bar:
+        task = bar.add_task("embedding", total=None, rate="")
+
+        def update(progress: ExtractProgress) -> None:
+            started = bar.tasks[0].start_time
+            elapsed = max(1e-9, bar.get_time() - started) if started is not None else 1e-9
+            rate = f"{progress.clips_done / elapsed:.1f} clips/s, {progress.audio_s / elapsed:.1f}× real time"
+            if progress.failed:
+                rate += f", {progress.failed} failed"
+            bar.update(task, total=progress.clips_total, completed=progress.clips_done, rate=rate)
+
+        yield update
+
+
+@contextlib.contextmanager
+def probe_progress(*, quiet: bool) -> Iterator[Callable[[ProbeProgress], None] | None]:
+    """A progress bar with fits done, the best UAR so far of each model, and time left."""
+    if quiet:
+        yield None
+        return
+    with _Bar() as bar:
+        task = bar.add_task("probing", total=None, rate="")
+        announced = False
+
+        def update(progress: ProbeProgress) -> None:
+            nonlocal announced
+            if progress.dashboard_url and not announced:
+                bar.console.print(f"Dask dashboard: {progress.dashboard_url}")
+                announced = True
+            best = ", ".join(f"{m} {100 * u:.1f}" for m, u in sorted(progress.best_uar.items()))
+            rate = f"best validation UAR %: {printable(best)}" if best else ""
+            bar.update(task, total=progress.n_fits, completed=progress.n_fits_done, rate=rate)
+
+        yield update
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Progress of work that tells each step."""
+    if quiet:
+        yield lambda: None
+        return
+    with _Bar() as bar:
+        task = bar.add_task(printable(what), total=total, rate="")
+        yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def shares_done(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Progress of work that tells how much is done, and of how much."""
+    if quiet:
+        yield None
+        return
+    with _Bar() as bar:
+        task = bar.add_task(printable(what), total=None, rate="")
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from extractors.results import Progress
+from studies.terminal import progress
+from studies.terminal.console import print_failures, reasons
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def tell(n_updates: int) -> None:
+    with progress.extract_progress(quiet=False) as on_progress:
+        assert on_progress is not None
+        for i in range(n_updates):
+            on_progress(Progress(clips_done=i + 1, clips_total=9, failed=1, audio_s=2.0))
+
+
+def test_short_work_says_nothing_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(5)
+    assert lines(capsys) == []
+
+
+def test_long_work_says_how_far_it_is_in_a_log_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
+    tell(2)
+    said = lines(capsys)
+    assert len(said) == 2
+    assert said[1].startswith("embedding: 2 of 9, ")
+    assert said[1].endswith("× real time, 1 failed")
+
+
+def test_failures_that_differ_in_a_number_are_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = {
+        f"c{i}": f"cut short: its header promises 9,000 frames, {i:,} are there" for i in range(1000, 1021)
+    }
+    failed |= {"d": "no such file", "e": "starts at 8 s, after the file's end at 2.5 s"}
+    assert reasons(failed) == (
+        "21 × cut short: its header promises 9,000 frames, … are there, 1 × no such file, "
+        "1 × starts at 8 s, after the file's end at 2.5 s"
+    )
+    print_failures(failed)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 3
+    assert shown[0].endswith("21 × cut short: its header promises 9,000 frames, … are there (e.g. 'c1000')")
