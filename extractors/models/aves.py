@@ -22,6 +22,7 @@ from extractors.models.huggingface.architecture import (
     MOST_INNER,
     check_architecture,
     least_parameters,
+    making,
     require_room,
 )
 from extractors.models.huggingface.families import find_family
@@ -142,15 +143,16 @@ class AvesSource:
 
         self._require_room()
         # Without masking in training there is no `masked_spec_embed`, so that nothing at all may be missing.
-        config = HubertConfig(**self._options, mask_time_prob=0.0, mask_feature_prob=0.0)
-        if self._seed is None:
-            model = HubertModel(config)
-            load_export(model, self._read_weights(), self.spec)
-        else:
-            from extractors.models.untrained import random_model
+        with making(f"--model {self.spec}"):
+            config = HubertConfig(**self._options, mask_time_prob=0.0, mask_feature_prob=0.0)
+            if self._seed is None:
+                model = HubertModel(config)
+                load_export(model, self._read_weights(), self.spec)
+            else:
+                from extractors.models.untrained import random_model
 
-            model = random_model(config, self._seed)
-        return find_family("hubert").build(model.eval(), {}, self.card, device, precision)
+                model = random_model(config, self._seed)
+            return find_family("hubert").build(model.eval(), {}, self.card, device, precision)
 
     def _require_room(self) -> None:
         files = [self._weights] if self._seed is None else None

@@ -7,12 +7,13 @@ ranges that no published model comes near, and to fit what the weight files hold
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from featurestore.compute.memory import available_bytes, format_size
-from featurestore.errors import ModelError
+from featurestore.errors import ModelError, UserError
 from featurestore.untrusted.document_shape import (
     Check,
     anything,
@@ -64,6 +65,9 @@ _RANGES: Mapping[str, Check] = {
     **dict.fromkeys(("num_conv_pos_embeddings", "num_conv_pos_embedding_groups"), whole(1, MOST_WIDTH)),
     **dict.fromkeys(("num_mel_bins", "max_length"), whole(1, MOST_WIDTH)),
     **dict.fromkeys(("frequency_stride", "time_stride"), whole(1, MOST_WIDTH)),
+    "patch_size": either(
+        "a whole number from 1, or several", whole(1, MOST_WIDTH), many(whole(1, MOST_WIDTH), 1, 2)
+    ),
     "layer_norm_eps": number(0, 1),
 }
 _ANY = either(
@@ -120,6 +124,24 @@ def least_parameters(config: Mapping[str, Any]) -> int:
     convolutions: int = sum(a * b * k for a, b, k in zip(dims, dims[1:], kernels, strict=False))
     # attention and feed-forward
     return layers * (4 * width * width + 2 * width * inner) + convolutions
+
+
+@contextmanager
+def making(what: str) -> Iterator[None]:
+    """Make a model of a configuration: what no range tells of it, as an activation's name, is said here.
+
+    Raises:
+        ModelError: it makes no model.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # whatever libraries raise over what they never expected
+        if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, of a device
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ModelError(f"{what}: no model can be made of its config.json ({reason})") from error
 
 
 def require_room(n_parameters: int, files: Sequence[Path] | None, what: str) -> None:

@@ -13,6 +13,7 @@ from extractors.models.huggingface.architecture import (
     check_architecture,
     check_preprocessor,
     least_parameters,
+    making,
     require_room,
 )
 from extractors.models.huggingface.families import FAMILIES, Family, find_family
@@ -101,13 +102,14 @@ class TransformersSource:
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
         self._require_room()
-        if self._seed is None:
-            model = self._load_weights()
-        else:
-            from extractors.models.untrained import random_model
+        with making(f"--model {self.spec}"):
+            if self._seed is None:
+                model = self._load_weights()
+            else:
+                from extractors.models.untrained import random_model
 
-            model = random_model(self._config, self._seed)
-        return self._family.build(model.eval(), self._preprocessor or {}, self.card, device, precision)
+                model = random_model(self._config, self._seed)
+            return self._family.build(model.eval(), self._preprocessor or {}, self.card, device, precision)
 
     def _require_room(self) -> None:
         files = self._files if self._seed is None else None
