@@ -132,6 +132,8 @@ def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedAr
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_null(column.type):  # no text stands in it; so is the column of an empty table in pandas 2
+        return pa.chunked_array([[False] * len(column)], pa.bool_())
     if not pa.types.is_dictionary(column.type):
         raise DocumentError(f"expected texts to choose rows by, got {column.type}")
     wanted = pa.array(sorted(values), pa.string())

@@ -163,3 +163,11 @@ def test_channels_that_no_file_has(tmp_path: Path, cell: str) -> None:
     (tmp_path / "m.csv").write_text(f"path,channel\na.wav,{cell}\n")
     with pytest.raises(UserError, match=f"channel '{cell}'; expected a whole number from 0 to 1023"):
         read_manifest(tmp_path / "m.csv", check_files=False)
+
+
+def test_a_column_without_any_text_has_no_row_that_is_wanted(tmp_path: Path) -> None:
+    """An empty table of texts, as pandas 2 writes it."""
+    for rows in ([], [None, None]):
+        pq.write_table(pa.table({"fingerprint": pa.array(rows, pa.null())}), tmp_path / "t.parquet")
+        table = read_parquet_document(tmp_path / "t.parquet", only=("fingerprint", {"a"}))
+        assert len(table) == 0
