@@ -34,6 +34,16 @@ def not_damage(error: BaseException) -> Exception | None:
     return None
 
 
+def raise_if_not_damage(error: BaseException) -> None:
+    """For who takes every exception of a decoder for damage: raise what is none.
+
+    Raises:
+        Exception: see `not_damage`.
+    """
+    if other := not_damage(error):
+        raise other from error
+
+
 def damage_in(error: BaseException) -> CorruptData | None:
     """Damage that was named where it was found, however deep in groups."""
     return next((e for e in _parts(error) if isinstance(e, CorruptData)), None)

@@ -10,7 +10,8 @@ import pandas as pd
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.exchange.interface import Source, slices
 from featurestore.manifest.table import MOST_SECONDS
-from featurestore.store.ledger import MOST_FRAMES, MOST_ROWS
+from featurestore.store.key import MOST_UNIT_ROWS
+from featurestore.store.ledger import MOST_FRAMES
 from featurestore.store.reader import STATUS_OK
 from featurestore.store.writer import KeyRequest
 
@@ -105,9 +106,9 @@ class Checked:
                 raise CorruptData(
                     f"{self._row(i)}: {name} is {values[i]:g}; expected {low:g} to {high:g}, or none given"
                 )
-        if self.request.unit_rows > MOST_ROWS:
+        if self.request.unit_rows > MOST_UNIT_ROWS:
             raise ConfigError(
-                f"{source.where}: units of {self.request.unit_rows} rows; expected at most {MOST_ROWS}"
+                f"{source.where}: units of {self.request.unit_rows} rows; expected at most {MOST_UNIT_ROWS}"
             )
 
     def _row(self, position: int) -> str:

@@ -204,5 +204,13 @@ def parsed_json(text: str | bytes) -> Any:
     return value
 
 
+def same_json(a: bytes | None, b: bytes) -> bool:
+    """Whether two texts are the same JSON value, however written; no JSON, or no text, is no other."""
+    try:
+        return a is not None and bool(parsed_json(a) == parsed_json(b))
+    except ValueError:
+        return False
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")

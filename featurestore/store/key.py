@@ -27,7 +27,7 @@ CHECKSUM = "sha256"
 # Far beyond any model or corpus; what a document says beyond them would be allocated, or looped over.
 MOST_ROWS = 2**26
 MOST_UNITS = 2**20
-MOST_UNIT_ROWS = 2**20
+MOST_UNIT_ROWS = 2**20  # a unit is held in memory, all layers of it
 MOST_FEATURES = 2**20
 MOST_FUNCTIONALS = 4096
 MOST_LAYERS = 1000

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.backends.read_faults import not_damage
+from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.fingerprint import canonical_json
@@ -30,7 +30,7 @@ from featurestore.format.decoding import parsed_json
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import MOST_SECONDS
 from featurestore.store.claims import Claims, holding, holding_ledger
-from featurestore.store.key import read_key
+from featurestore.store.key import MOST_LAYERS, MOST_UNIT_ROWS, read_key
 from featurestore.store.plan import Unit
 
 LEDGER_ARRAY = row_arrays.LEDGER_ARRAY
@@ -40,11 +40,9 @@ STATUS_ARRAY = "status"
 READERS = 16
 STATUS_OK = "ok"
 FAILED = "failed: "
-# Bounds of a record. Rows of a unit: a unit is held in memory, all layers of it. Row numbers: those of Zarr's
-# 64-bit indices and far from their end. Bytes of an object: a terabyte.
-MOST_ROWS = 2**20
+# Bounds of a record besides those of its key. Row numbers: those of Zarr's 64-bit indices and far from their
+# end. Bytes of an object: a terabyte.
 MOST_FIRST_ROW = 2**50
-MOST_LAYER = 999
 MOST_BYTES = 2**40 - 1
 MOST_FRAMES = 2**31 - 1  # of an utterance: the column is int32
 _CRC = re.compile(r"[0-9a-f]{8}")
@@ -179,10 +177,10 @@ def _checked(raw: Mapping[str, Any]) -> dict[str, Any]:
         TypeError, KeyError, AttributeError: they are not.
     """
     unit = _whole(raw["unit"], 0, MOST_FIRST_ROW, "unit")
-    n_rows = _whole(raw["n_rows"], 1, MOST_ROWS, "n_rows")
+    n_rows = _whole(raw["n_rows"], 1, MOST_UNIT_ROWS, "n_rows")
     layers = _list_of(raw["layers"], {int}, "layers")
-    if layers != sorted(set(layers)) or not all(0 <= k <= MOST_LAYER for k in layers):
-        raise TypeError(f"layers that are not sorted numbers from 0 to {MOST_LAYER}")
+    if layers != sorted(set(layers)) or not all(0 <= k < MOST_LAYERS for k in layers):
+        raise TypeError(f"layers that are not sorted numbers from 0 to {MOST_LAYERS - 1}")
     objects = {name: _stored_object(name, o) for name, o in raw["objects"].items()}
     values = {layer_arrays.layer_chunk(k, unit) for k in layers}
     if objects.keys() not in (values, values | {layer_arrays.frames_chunk(k, unit) for k in layers}):
@@ -331,8 +329,7 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
     try:
         return Record.from_json(row_arrays.decode_text(data, compress=False), unit)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         raise CorruptData(
             f"{storage.url}: ledger record {name} is damaged ({error}); run `fs verify --repair`"
         ) from error
@@ -413,8 +410,7 @@ def read_sealed_copy(
                 damaged.add(unit)
         return records
     except Exception as error:  # whatever a decoder may raise over damaged bytes
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         raise CorruptData(
             f"{storage.url}: sealed ledger {folder} is damaged ({error}); run `fs verify --repair`"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.backends.read_faults import not_damage
+from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import row_arrays
@@ -30,8 +30,7 @@ def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:
     try:
         return row_arrays.decode_column(ID_ARRAY, info.n_rows, found)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         reason = " ".join(str(error).split())[:200]
         raise CorruptData(
             f"{storage.url}: {info.path}/{ID_ARRAY} is damaged ({reason}); `fs verify --repair` puts it back"

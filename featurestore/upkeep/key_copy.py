@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from featurestore.backends.read_faults import not_damage
+from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, StoreError
 from featurestore.format import layer_arrays
@@ -219,8 +219,7 @@ class _Copier:
         try:
             complaint = wrong_values(self.info, name, data, record.rows, self.ids[rows] != "")
         except Exception as error:  # whatever a decoder may raise
-            if other := not_damage(error):
-                raise other from error
+            raise_if_not_damage(error)
             complaint = " ".join(str(error).split())[:160] or type(error).__name__
         if complaint:
             raise CorruptData(f"{self.source.url}: {self.info.path}/{name}: {complaint}; {REMEDY}")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.backends.read_faults import not_damage
+from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import layer_arrays, row_arrays
@@ -149,8 +149,7 @@ def _layer_shape(document: bytes | None) -> layer_arrays.LayerShape | None:
         # The document that such a shape has, or it tells something else besides.
         return shape if json.loads(layer_arrays.layer_document(shape, told["shape"][0])) == told else None
     except Exception as error:  # whatever comes of a damaged document
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         return None
 
 
@@ -206,8 +205,7 @@ def _ids(storage: Storage, path: str) -> np.ndarray:
     try:
         return row_arrays.decode_column(ID_ARRAY, n_rows, objects)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         return np.zeros(0, dtype=object)
 
 
@@ -227,8 +225,7 @@ def _decodes(shape: layer_arrays.LayerShape, data: bytes) -> bool:
     try:
         layer_arrays.decode_layer(shape, data)
     except Exception as error:  # whatever a decoder may raise over bytes of another shape
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         return False
     return True
 
@@ -254,8 +251,7 @@ def told_records(storage: Storage, info: KeyInfo, units: Sequence[Unit]) -> dict
         try:
             shown[name] = row_arrays.decode_column(name, info.n_rows, sound)
         except Exception as error:  # whatever a decoder may raise over damaged bytes
-            if other := not_damage(error):
-                raise other from error
+            raise_if_not_damage(error)
             return {}
     told = {}
     for unit in units:
@@ -306,6 +302,5 @@ def _complaint(
     try:
         return wrong_values(info, name, data, rows, owned)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
-        if other := not_damage(error):
-            raise other from error
+        raise_if_not_damage(error)
         return str(error) or "cannot be decoded"

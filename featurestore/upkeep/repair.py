@@ -14,7 +14,7 @@ import numpy as np
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.format import row_arrays
-from featurestore.format.decoding import parsed_json
+from featurestore.format.decoding import same_json
 from featurestore.printable import counted
 from featurestore.store.claims import (
     CLAIMS_ARRAY,
@@ -121,7 +121,7 @@ class _Repair:
         self.report.unrepaired.append(f"not repaired: {what}; {why}")
 
     def _restore_document(self, finding: Finding, document: bytes) -> None:
-        if not _same_json(self.storage.get(finding.object), document):
+        if not same_json(self.storage.get(finding.object), document):
             self.storage.put(finding.object, document)
         self.report.repaired.append(f"restored {finding.object}")
 
@@ -276,10 +276,3 @@ def _unit_of(name: str) -> int | None:
         first = first.removeprefix(".").split(".")[0]
         return row_arrays.entry_number(first)
     return None
-
-
-def _same_json(a: bytes | None, b: bytes) -> bool:
-    try:
-        return a is not None and bool(parsed_json(a) == parsed_json(b))
-    except ValueError:
-        return False

@@ -21,11 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from featurestore.backends.read_faults import not_damage
+from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
-from featurestore.format.decoding import parsed_json
+from featurestore.format.decoding import parsed_json, same_json
 from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
@@ -95,7 +95,8 @@ def verify_key(
 
 def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None] | None) -> None:
     model, dataset = report.key.split("/")
-    if found := _obstacles(storage, report.key):
+    strangers = _strangers(storage, report.key)
+    if found := {name: what for name, what in strangers.items() if _is_ours(name.partition("/")[0])}:
         _block(storage, report, found, repair=repair)
         return
     info, problem = _read_and_compare(storage, model, dataset)
@@ -117,7 +118,7 @@ def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Calla
             info = dataclasses.replace(info, has_checksum=True)
             report.repaired.append(f"restored {finding.object}")
     assert info is not None
-    checker = _Checker(storage, info, report, doubted=problem is not None)
+    checker = _Checker(storage, info, report, strangers, doubted=problem is not None)
     checker.check(on_unit)
     if repair:
         from featurestore.upkeep.repair import repair_key
@@ -125,18 +126,19 @@ def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Calla
         repair_key(storage, info, report)
 
 
-def _obstacles(storage: Storage, path: str) -> dict[str, str]:
-    """Links, pipes and the like where a file or folder of a key belongs: name below the key → what it is."""
+def _strangers(storage: Storage, path: str) -> dict[str, str]:
+    """Links, pipes and the like in a key, sorted: name below it, "" for its own folder → what it is."""
     prefix = f"{path}/"
     try:
-        found = {k.removeprefix(prefix): what for k, what in storage.strangers(path)}
+        return {k.removeprefix(prefix): what for k, what in sorted(storage.strangers(path))}
     except NotPlain as error:  # the folder itself, or that of its model
         return {"": str(error)}
-    return {name: what for name, what in sorted(found.items()) if _is_ours(name.partition("/")[0])}
 
 
 def _is_ours(array: str) -> bool:
+    """Whether a file or folder of the key belongs there; "" is the key itself."""
     fixed = {
+        "",
         "zarr.json",
         *row_arrays.ROW_TYPES,
         LEDGER_ARRAY,
@@ -180,7 +182,15 @@ def _read_and_compare(storage: Storage, model: str, dataset: str) -> tuple[KeyIn
 
 
 class _Checker:
-    def __init__(self, storage: Storage, info: KeyInfo, report: KeyReport, *, doubted: bool = False) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        info: KeyInfo,
+        report: KeyReport,
+        strangers: Mapping[str, str],
+        *,
+        doubted: bool = False,
+    ) -> None:
         self.storage = storage
         self.info = info
         # Whether the key's own document is damaged, and `info` told by others.
@@ -188,7 +198,7 @@ class _Checker:
         self.report = report
         self.units = info.units
         prefix = f"{info.path}/"
-        self.strangers = {k.removeprefix(prefix): what for k, what in storage.strangers(info.path)}
+        self.strangers = strangers
         listed = {k.removeprefix(prefix): n for k, n in storage.objects(info.path)}
         self.present = {k: n for k, n in listed.items() if k not in self.strangers}
         self.expected: set[str] = {"zarr.json"}
@@ -215,12 +225,11 @@ class _Checker:
     def _of_key(self) -> np.ndarray | None:
         """Check documents, manifest and ids, which who grows a key writes before its attributes."""
         before = self.report.findings
-        for look in range(LOOKS):
+        # Where the key's own document is damaged nothing is read again that could be newer.
+        for look in range(1 if self.doubted else LOOKS):
             if look:
                 time.sleep(LOOK_AGAIN_S)
                 with contextlib.suppress(CorruptData):
-                    if self.doubted:
-                        continue
                     self.info = read_key(self.storage, self.info.model, self.info.dataset)
                     self.units = self.info.units
             self.report.findings = []
@@ -270,11 +279,11 @@ class _Checker:
         for name, document in (key_documents(self.info) | history).items():
             self.expected.add(name)
             data = self._get(name)
-            if data is not None and any(_same_json(data, earlier) for earlier in before.get(name, ())):
+            if data is not None and any(same_json(data, earlier) for earlier in before.get(name, ())):
                 continue  # what that means for the whole key is said of its own
             if data is None:
                 self._find("missing", None, name, "the array's document is not there")
-            elif not _same_json(data, document):
+            elif not same_json(data, document):
                 self._find("changed", None, name, "not the document that the key's attributes call for")
 
     def _own_document(self) -> None:
@@ -314,7 +323,7 @@ class _Checker:
             try:
                 found[name] = row_arrays.decode_column_object(ID_ARRAY, self.info.n_rows, name, data)
             except Exception as error:
-                _raise_if_not_damage(error)
+                raise_if_not_damage(error)
                 self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
                 sound = False
         if not sound:
@@ -454,7 +463,7 @@ class _Checker:
             try:
                 complaint = wrong_values(self.info, name, data, record.rows, owned)
             except Exception as error:  # whatever a decoder may raise
-                _raise_if_not_damage(error)
+                raise_if_not_damage(error)
                 findings.append(self._finding("damaged", u, name, _brief(error)))
                 continue
             if complaint:
@@ -540,7 +549,7 @@ class _Checker:
                 torn.setdefault(unit, []).append(name)
             else:
                 self._find("foreign", None, name, "not part of the format; left alone")
-        for name, what in sorted(self.strangers.items()):
+        for name, what in self.strangers.items():
             self._find("foreign", None, name, f"{what}, which is never followed; left alone")
         for u, names in torn.items():
             try:  # committed since the ledger was read?
@@ -557,7 +566,7 @@ def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
     try:
         row_arrays.decode_column_object(array, n_rows, name, data)
     except Exception as error:  # whatever a decoder may raise over damaged bytes
-        _raise_if_not_damage(error)
+        raise_if_not_damage(error)
         return False
     return True
 
@@ -572,7 +581,7 @@ def verify_root(storage: Storage, models: list[str], *, repair: bool = False) ->
     for name, attributes in wanted.items():
         document = layer_arrays.group_document(attributes)
         data = storage.get(name)
-        if data is not None and _same_json(data, document):
+        if data is not None and same_json(data, document):
             continue
         kind: Kind = "missing" if data is None else "changed"
         message = "not the document of a group of this format" + ("; restored" if repair else "")
@@ -589,18 +598,6 @@ def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[s
     for name, _ in storage.objects(""):
         if name not in documents and not name.startswith(prefixes):
             yield name
-
-
-def _raise_if_not_damage(error: Exception) -> None:
-    if other := not_damage(error):
-        raise other from error
-
-
-def _same_json(a: bytes, b: bytes) -> bool:
-    try:
-        return bool(parsed_json(a) == parsed_json(b))
-    except ValueError:
-        return False
 
 
 def _brief(error: Exception) -> str:
