@@ -8,6 +8,7 @@ import mmap
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -49,19 +50,13 @@ def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.D
         TextTableError: no such file, not text, another separator, a row too long or too short, a quote that
             swallows rows, or a name that stands twice.
     """
-    try:
+    with _no_table_told(path):
         encoding, has_quotes = _look_at(path)
         table = None
         if encoding == "utf-8-sig" and not (quoted and has_quotes):
             table = _read_regular(path, separator)
         if table is None:
             table = _read_any(path, encoding, separator, quoted)
-    except UnicodeError:
-        raise TextTableError(_no_text(path)) from None
-    except DocumentError as error:
-        raise TextTableError(str(error)) from None
-    except OSError as error:
-        raise TextTableError(f"cannot be read ({os.strerror(error.errno or 0).lower()})") from None
     names = list(table.columns)
     repeated = sorted({n for n in names if n and names.count(n) > 1})
     if repeated:
@@ -75,9 +70,16 @@ def read_text(path: Path) -> str:
     Raises:
         TextTableError: no such file, or not text.
     """
-    try:
+    with _no_table_told(path):
         encoding, _ = _look_at(path)
         return _decoded(path, encoding)
+
+
+@contextmanager
+def _no_table_told(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read, or holds no text, why."""
+    try:
+        yield
     except UnicodeError:
         raise TextTableError(_no_text(path)) from None
     except DocumentError as error:
