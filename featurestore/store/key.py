@@ -6,6 +6,7 @@ its array ``ledger``: of what nothing else in a key can tell, such as its finger
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -84,6 +85,16 @@ class KeyInfo:
     def row_arrays(self) -> list[str]:
         """Names of the arrays with one entry per row."""
         return [*columns.ROW_ARRAYS, *([columns.FRAME_START] if self.frames else [])]
+
+    def is_growth_of(self, other: KeyInfo) -> bool:
+        """Whether this is the other key with layers or segments more, and nothing else changed."""
+        grown = set(self.layers) >= set(other.layers)
+        grown &= self.segments[: len(other.segments)] == other.segments
+        return (
+            self != other
+            and grown
+            and dataclasses.replace(self, layers=other.layers, segments=other.segments) == other
+        )
 
     def shard_chunks(self, name: str) -> int:
         """Inner chunks that the index of a shard of this name has room for; 0 where it has no index."""

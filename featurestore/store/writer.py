@@ -548,15 +548,18 @@ def delete_key(storage: Storage, model: str, dataset: str) -> None:
 
 def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_ids: np.ndarray) -> KeyWriter:
     info = request.to_info(len(ordered_ids))
-    put_root_documents(storage, info)
-    put_documents(storage, info)
-    put_ids(storage, info, ordered_ids)
-    stored = store_manifest(storage, info, manifest)
-    # Last: the key exists from here on. Processes that start together write the same bytes; of two that
-    # disagree the first wins and the other finds out when it compares.
-    if not storage.put(f"{info.path}/zarr.json", key_document(info), if_absent=True):
-        return open_key(storage, request, manifest, ordered_ids)[0]
-    return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
+    # Of two processes that create a key at once, the second's documents and ids must not stand under the
+    # attributes of the first.
+    with holding_ledger(storage, info.path):
+        if storage.get(f"{info.path}/zarr.json") is None:
+            put_root_documents(storage, info)
+            put_documents(storage, info)
+            put_ids(storage, info, ordered_ids)
+            stored = store_manifest(storage, info, manifest)
+            # Last: the key exists from here on.
+            storage.put(f"{info.path}/zarr.json", key_document(info), if_absent=True)
+            return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
+    return open_key(storage, request, manifest, ordered_ids)[0]
 
 
 def _grow(storage: Storage, info: KeyInfo, new_ids: np.ndarray) -> None:

@@ -70,7 +70,7 @@ class _Repair:
         self.told: set[int] = set()
 
     def run(self) -> None:
-        documents = key_documents(self.info) | {f"{HISTORY_ARRAY}/zarr.json": history_document()}
+        self._restore_documents()
         litter: dict[int | None, list[Finding]] = {}
         broken: set[int] = set()
         arrays: set[str] = set()
@@ -78,13 +78,10 @@ class _Repair:
             name = self._name(finding)
             if finding.kind in ("torn", "leftover"):
                 litter.setdefault(_unit_of(name), []).append(finding)
-            elif name == "zarr.json":
-                if finding.kind != "damaged":  # then it has been restored already
-                    self._add_checksum()
+            elif name.endswith("zarr.json"):
+                continue  # restored already
             elif finding.is_damage and finding.remedy:
                 self._give_up(finding.object, finding.remedy)
-            elif finding.is_damage and name in documents:
-                self._restore_document(finding, documents[name])
             elif finding.is_damage and name == row_arrays.entry_name(MANIFEST_ARRAY, 0):
                 self._give_up(finding.object, "`fs manifest attach` puts it back")
             elif finding.is_damage and name.startswith(f"{HISTORY_ARRAY}/"):
@@ -120,15 +117,31 @@ class _Repair:
     def _give_up(self, what: str, why: str) -> None:
         self.report.unrepaired.append(f"not repaired: {what}; {why}")
 
-    def _restore_document(self, finding: Finding, document: bytes) -> None:
-        if not same_json(self.storage.get(finding.object), document):
-            self.storage.put(finding.object, document)
-        self.report.repaired.append(f"restored {finding.object}")
+    def _restore_documents(self) -> None:
+        """Write documents as the attributes call for them, unless a run has made them right meanwhile.
 
-    def _add_checksum(self) -> None:
-        """Write the key's own document as this version does, and the copy of it."""
-        put_attributes(self.storage, self.info)
-        self.report.repaired.append(f"written again, with its checksum: {self.info.path}/zarr.json")
+        Who adds to a key writes its documents before its attributes, and holds the ledger meanwhile.
+        """
+        found = [f for f in self.report.findings if f.object.endswith("/zarr.json")]
+        found = [f for f in found if f.kind not in ("foreign", "torn", "leftover")]
+        if not found:
+            return
+        with holding_ledger(self.storage, self.info.path):
+            info = read_key(self.storage, self.info.model, self.info.dataset)
+            documents = key_documents(info) | {f"{HISTORY_ARRAY}/zarr.json": history_document()}
+            for finding in found:
+                name = self._name(finding)
+                if name == "zarr.json":
+                    if finding.kind != "damaged":  # then it has been restored already
+                        put_attributes(self.storage, info)
+                        said = f"written again, with its checksum: {finding.object}"
+                        self.report.repaired.append(said)
+                    continue
+                if name not in documents:
+                    continue  # replaced by another key
+                if not same_json(self.storage.get(finding.object), documents[name]):
+                    self.storage.put(finding.object, documents[name])
+                self.report.repaired.append(f"restored {finding.object}")
 
     def _withdraw(self, units: Iterable[int]) -> None:
         """Take damaged units out of the ledger, unless they have been done again or are in work."""

@@ -26,10 +26,10 @@ from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json, same_json
-from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM
+from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM, holding_ledger
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
-from featurestore.store.key import KeyInfo, attributes_of, read_key
+from featurestore.store.key import KeyInfo, attributes_of, read_key, read_key_copy
 from featurestore.store.ledger import (
     LEDGER_ARRAY,
     SEALED_ARRAY,
@@ -114,7 +114,12 @@ def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Calla
             report.unrepaired.append(lost)
             return
         if repair:
-            put_attributes(storage, info)
+            with holding_ledger(storage, report.key):  # whoever adds to it holds it too
+                now, problem_now = _read_and_compare(storage, model, dataset)
+                if now is not None and problem_now is None:
+                    info = now
+                else:
+                    put_attributes(storage, info)
             info = dataclasses.replace(info, has_checksum=True)
             report.repaired.append(f"restored {finding.object}")
     assert info is not None
@@ -274,6 +279,7 @@ class _Checker:
     def _documents(self) -> None:
         history = dict.fromkeys(history_objects(self.present)[:1], history_document())
         before = documents_before(self.info)
+        grown = self._documents_of_growth()
         if not self.doubted:
             self._own_document()
         for name, document in (key_documents(self.info) | history).items():
@@ -283,8 +289,16 @@ class _Checker:
                 continue  # what that means for the whole key is said of its own
             if data is None:
                 self._find("missing", None, name, "the array's document is not there")
+            elif name in grown and same_json(data, grown[name]):
+                message = "of a run that adds to the key, and is at it or was killed; the next one ends it"
+                self._find("stale", None, name, message)
             elif not same_json(data, document):
                 self._find("changed", None, name, "not the document that the key's attributes call for")
+
+    def _documents_of_growth(self) -> dict[str, bytes]:
+        """Documents of what the key is about to become: who adds to it writes its attributes last."""
+        copy = read_key_copy(self.storage, self.info.model, self.info.dataset)
+        return key_documents(copy) if copy is not None and copy.is_growth_of(self.info) else {}
 
     def _own_document(self) -> None:
         """The key's own document: its attributes are known to be sound; what else there is of it."""
