@@ -1,0 +1,244 @@
+"""What one question's predictions say: intervals of its scores, comparisons, and how firmly the layer is chosen."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probes.classifiers.layer_combination import EACH
+from probes.findings.test_rows import PredictedRows, predicted_rows
+from probes.statistics import (
+    Comparison,
+    Influence,
+    Interval,
+    LayerChoice,
+    compare_influences,
+    contrast,
+    holm,
+    influence_on,
+    interval_of,
+    layer_choice,
+)
+from probes.statistics.design import Design, make_design
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SETS_REASON = "the scores behind label sets are not kept, so that mAP has no interval"
+MODELS, LAYERS, TRAINING, CLASSIFIERS = "models", "layers", "training", "classifiers"
+# Fact of a model card → the two values that are contrasted, the first less the second.
+SETS = {"domain": ("animals", "speech"), "fine_tuning": ("ASR", "none")}
+SET_NAMES = {"domain": "pre-training", "fine_tuning": "fine-tuning"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One line of ``comparisons.csv``.
+
+    Attributes:
+        contrast: What is asked, which is also the family that p-values are corrected in.
+        a, b: What is compared: models, layers, classifiers, or sets of models.
+        result: Score of `a` less that of `b`, as fractions.
+        p_holm: Corrected for all comparisons of the family; NaN where it could not be tested.
+    """
+
+    contrast: str
+    a: str
+    b: str
+    result: Comparison
+    p_holm: float = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A score, what each group adds to its error, and its interval.
+
+    Attributes:
+        rows: What was predicted.
+        influence: None where the rows cannot be judged.
+        interval: None where the rows cannot be judged.
+    """
+
+    rows: PredictedRows
+    influence: Influence | None = None
+    interval: Interval | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why there is no interval, or ""."""
+        return self.rows.reason or ("" if self.interval is None else self.interval.reason)
+
+
+class Designs:
+    """Rows that were coded once for all models that were tested on them."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[PredictedRows, Design]] = []
+
+    def judged(self, rows: PredictedRows) -> Judged:
+        """The score of rows, with its interval."""
+        if rows.reason:
+            return Judged(rows)
+        design = next((d for known, d in self._known if known.is_of(rows)), None)
+        if design is None:
+            design = make_design(rows.target, rows.group)
+            self._known.append((rows, design))
+        found = influence_on(design, rows.predicted, "uar")
+        return Judged(rows, found, interval_of(found))
+
+
+@dataclass(frozen=True, eq=False)
+class QuestionFindings:
+    """What is found of one question: one label of one data set, asked by one classifier on one kind of split.
+
+    Attributes:
+        answers: Fits behind each model's answer, of the layer that validation chose in every fold.
+        places: Fits behind each layer, or combination of layers: (model, combine, layers) → fits.
+        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction.
+        read_validation: The same of their validation rows.
+        is_sets: Whether labels are sets.
+        twins: Models with random weights → their trained twins.
+        facts: Model → what its card says of its training: domain, fine_tuning, architecture.
+    """
+
+    answers: Mapping[str, pd.DataFrame]
+    places: Mapping[tuple[str, str, str], pd.DataFrame]
+    read: Callable[[pd.DataFrame], pd.DataFrame]
+    read_validation: Callable[[pd.DataFrame], pd.DataFrame]
+    is_sets: bool = False
+    twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    designs: Designs = field(default_factory=Designs)
+
+    @cached_property
+    def judged_answers(self) -> dict[str, Judged]:
+        """The answer of each model."""
+        return dict(self._judged(self.answers))
+
+    @cached_property
+    def judged_places(self) -> dict[tuple[str, str, str], Judged]:
+        """Every layer, or combination of layers, of each model."""
+        return dict(self._judged(self.places))
+
+    def _judged(self, fits: Mapping[Any, pd.DataFrame]) -> Iterable[tuple[Any, Judged]]:
+        for name, rows in fits.items():
+            if self.is_sets:
+                nothing = np.empty(0, dtype=object)
+                yield name, Judged(PredictedRows(nothing, nothing, nothing, nothing, SETS_REASON))
+            else:
+                yield name, self.designs.judged(predicted_rows(self.read(rows), rows))
+
+    @cached_property
+    def choices(self) -> dict[str, LayerChoice]:
+        """How firmly validation rows choose the layer of each model; of one split only, and of kept predictions."""
+        found = {}
+        for model in self.answers:
+            layers = {int(k[2]): fits for k, fits in self.places.items() if k[:2] == (model, EACH)}
+            if len(layers) < 2 or self.is_sets:
+                continue
+            rows = {k: predicted_rows(self.read_validation(fits), fits) for k, fits in sorted(layers.items())}
+            first = next(iter(rows.values()))
+            if any(r.reason or not r.is_of(first) for r in rows.values()):
+                continue
+            found[model] = layer_choice(
+                first.target, [r.predicted for r in rows.values()], first.group, layers=list(rows)
+            )
+        return found
+
+    @cached_property
+    def model_comparisons(self) -> list[Compared]:
+        """Every pair of models, trained ones against their untrained twins, and sets of models."""
+        judged = {m: j for m, j in self.judged_answers.items() if j.influence is not None}
+        found = _family(MODELS, ((a, b, judged[a], judged[b]) for a, b in itertools.combinations(judged, 2)))
+        pairs = [(t, u) for u, trained in self.twins.items() for t in trained]
+        known = [(t, u) for t, u in pairs if t in judged and u in judged]
+        found += _family(TRAINING, ((t, u, judged[t], judged[u]) for t, u in known))
+        for fact, values in SETS.items():
+            found += self._of_sets(fact, values, judged)
+        return found
+
+    def _of_sets(self, fact: str, values: tuple[str, str], judged: Mapping[str, Judged]) -> list[Compared]:
+        """Models of one value of a fact against those of the other."""
+        sides: list[dict[str, list[str]]] = [{}, {}]
+        for model in judged:
+            facts = self.facts.get(model, {})
+            if facts.get(fact) in values and model not in self.twins:
+                sides[values.index(facts[fact])].setdefault(str(facts.get("architecture")), []).append(model)
+        if not all(sides):
+            return []
+        # Models that differ in nothing else say more than all models together.
+        both = [k for k in sides[0] if k in sides[1] and fact == "fine_tuning"]
+        chosen = [[m for k in (both or side) for m in side[k]] for side in sides]
+        scores = [[judged[m].influence for m in names] for names in chosen]
+        known = [[s for s in side if s is not None] for side in scores]
+        if not _same_rows([judged[m].rows for names in chosen for m in names]):
+            return []
+        names = [f"{v}: {', '.join(models)}" for v, models in zip(values, chosen, strict=True)]
+        how = "matched " if both else ""
+        return [
+            Compared(
+                contrast=f"{how}{SET_NAMES[fact]}",
+                a=names[0],
+                b=names[1],
+                result=(result := contrast(*known)),
+                p_holm=result.p,
+            )
+        ]
+
+    @cached_property
+    def layer_comparisons(self) -> list[Compared]:
+        """The layer that validation chose against each other one, model by model."""
+        found = []
+        for model, answer in self.judged_answers.items():
+            chosen = set(self.answers[model]["layers"])
+            name = f"{model} layer {chosen.pop()}" if len(chosen) == 1 else f"{model}, chosen in each fold"
+            others = [
+                (f"{model} layer {layers}", judged)
+                for (of, combine, layers), judged in self.judged_places.items()
+                if of == model and combine == EACH and f"{model} layer {layers}" != name
+            ]
+            if answer.influence is not None and set(self.answers[model]["combine"]) == {EACH}:
+                found += _family(LAYERS, ((name, other, answer, judged) for other, judged in others))
+        return found
+
+
+def classifier_comparisons(of: Mapping[str, QuestionFindings]) -> dict[str, list[Compared]]:
+    """Classifiers on the same question and model: classifier → its comparisons with those after it."""
+    pairs = []
+    for a, b in itertools.combinations(of, 2):
+        left, right = of[a].judged_answers, of[b].judged_answers
+        pairs += [(f"{m} {a}", f"{m} {b}", left[m], right[m], a) for m in left if m in right]
+    compared = _family(CLASSIFIERS, (p[:4] for p in pairs), keep_untested=True)
+    found: dict[str, list[Compared]] = {}
+    for pair, one in zip(pairs, compared, strict=True):
+        if one is not None:
+            found.setdefault(pair[4], []).append(one)
+    return found
+
+
+def _family(
+    name: str, pairs: Iterable[tuple[str, str, Judged, Judged]], *, keep_untested: bool = False
+) -> list[Any]:
+    """Compare pairs, and correct their p-values for each other."""
+    found: list[Compared | None] = []
+    for a, b, left, right in pairs:
+        if left.influence is None or right.influence is None or not left.rows.is_of(right.rows):
+            found.append(None)
+        else:
+            result = compare_influences(left.influence, right.influence)
+            found.append(Compared(contrast=name, a=a, b=b, result=result))
+    adjusted = holm([np.nan if c is None else c.result.p for c in found])
+    out = [
+        None if c is None else Compared(contrast=c.contrast, a=c.a, b=c.b, result=c.result, p_holm=float(p))
+        for c, p in zip(found, adjusted, strict=True)
+    ]
+    return out if keep_untested else [c for c in out if c is not None]
+
+
+def _same_rows(rows: Sequence[PredictedRows]) -> bool:
+    return all(r.is_of(rows[0]) for r in rows[1:])

@@ -1,0 +1,76 @@
+"""Findings in plain sentences, made of their numbers alone."""
+
+from __future__ import annotations
+
+import math
+
+from featurestore.printable import counted
+from probes.findings.question_findings import CLASSIFIERS, LAYERS, Compared
+from probes.statistics import Interval, LayerChoice
+
+ALPHA = 0.05
+MINUS = "−"
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, such as ``−1.1``."""
+    text = f"{100 * value:.1f}"
+    text = "0.0" if text == "-0.0" else text
+    return text.replace("-", MINUS)
+
+
+def p_text(p: float) -> str:
+    """A p-value, such as ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def interval_text(interval: Interval | None) -> str:
+    """An interval in %, such as ``81.2 to 89.0``; "" where there is none."""
+    if interval is None or math.isnan(interval.low):
+        return ""
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+
+
+def comparison_sentence(found: Compared) -> str:
+    """What a comparison says: which is higher and by how much, or that the two cannot be told apart."""
+    result, groups = found.result, counted(found.result.n_groups, "group")
+    if math.isnan(result.low):
+        said = f"differ by {points(result.difference)} points on these test clips"
+        return f"{found.a} and {found.b} {said}; no interval: {result.reason}."
+    between = f"95 % interval {points(result.low)} to {points(result.high)}"
+    if not found.p_holm <= ALPHA:
+        return (
+            f"{found.a} and {found.b} cannot be told apart: {points(result.difference)} points, {between}, "
+            f"{groups}; this test part shows differences from about {points(result.detectable)}."
+        )
+    first, second = (found.a, found.b) if result.difference > 0 else (found.b, found.a)
+    corrected = " after Holm's correction" if found.p_holm != result.p else ""
+    if result.difference < 0:
+        between = f"95 % interval {points(-result.high)} to {points(-result.low)}"
+    return (
+        f"{first} is {points(abs(result.difference))} points above {second}: {between}, {groups}, "
+        f"{p_text(found.p_holm)}{corrected}."
+    )
+
+
+def choice_sentence(model: str, choice: LayerChoice) -> str:
+    """How firmly a layer is chosen on validation rows; "" where nothing can be said."""
+    at = choice.layers.index(choice.chosen)
+    share = float(choice.chosen_share[at])
+    if math.isnan(share):
+        return f"{model}: {choice.reason}."
+    others = [k for k in choice.not_worse if k != choice.chosen]
+    groups = counted(choice.n_groups, "group")
+    told = f"layers {', '.join(map(str, others))} cannot be told from it" if len(others) > 1 else ""
+    if len(others) == 1:
+        told = f"layer {others[0]} cannot be told from it"
+    return (
+        f"{model}: layer {choice.chosen} is chosen in {100 * share:.0f} % of resamples of the {groups} of validation; "
+        f"{told or 'every other layer is worse'}."
+    )
+
+
+def headline(compared: list[Compared], most: int = 6) -> list[str]:
+    """Sentences of the comparisons that one reads first: of models and sets of them, not of layers."""
+    shown = [c for c in compared if c.contrast not in (LAYERS, CLASSIFIERS)]
+    return [comparison_sentence(c) for c in shown[:most]]
