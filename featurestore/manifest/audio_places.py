@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.arrays import IntArray, TextArray
 from featurestore.manifest.table import MOST_CHANNEL, MOST_SECONDS
 
 # Of a row whose place, or of a file whose size and time, nobody knows.
@@ -39,12 +40,12 @@ class Places:
         mtime_ns: when it was written last, nanoseconds since 1970; `UNKNOWN` likewise.
     """
 
-    path: npt.NDArray[np.object_]
+    path: TextArray
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
-    channel: npt.NDArray[np.int64]
-    n_bytes: npt.NDArray[np.int64]
-    mtime_ns: npt.NDArray[np.int64]
+    channel: IntArray
+    n_bytes: IntArray
+    mtime_ns: IntArray
 
     def __len__(self) -> int:
         return len(self.path)
