@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import (
-    AUDIO_SUFFIXES,
-    UNREAD_SUFFIXES,
-    count,
+from featurestore.corpora.audio_files import (
+    ALL_SUFFIXES,
+    clip_rows,
     left_out,
     list_files,
-    look_up,
     nfc,
     passed_over,
 )
+from featurestore.corpora.interface import Corpus, Draft
+from featurestore.corpora.tables import look_up
+from featurestore.printable import counted
 
 # Position = class index of the released code, also of the two tuples below.
 _CALLTYPES = "L-S1 L-S2 L-S3 L-A L-PA L-P L-O S CH-P CH-N GR-P GR-N L-TA L-H"
@@ -94,27 +94,20 @@ def read(source: Path) -> Draft:
     dropped = table["calltype"] == DROPPED_CALLTYPE
     notes = _notes(table[~dropped], written[~dropped], int(dropped.sum()))
     notes += passed_over(sorted(set(below) - set(files)), "at another depth")
-    notes += left_out(root, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES)
+    notes += left_out(root, (".wav",), ALL_SUFFIXES)
     table = table[~dropped].reset_index(drop=True)
     known = table["individual"].isin(INDIVIDUALS)
     sex = table["individual"].isin(MALES).map({True: "M", False: "F"}).where(known, "")
-    rows = pd.DataFrame(
-        {
-            "file": "data/" + table["inner"],
-            "path": table["inner"].map(lambda f: str(root / f)),
-            "calltype": table["calltype"],
-            "individual": table["individual"],
-            "sex": sex,
-            "breed": look_up(table["individual"], BREED_OF),
-        }
-    )
+    labels = {name: table[name] for name in ("calltype", "individual")}
+    rows = clip_rows(root, table["inner"], **labels, sex=sex, breed=look_up(table["individual"], BREED_OF))
+    rows["file"] = "data/" + rows["file"]
     return Draft(rows=rows, groups={"individual": rows["individual"]}, notes=notes)
 
 
 def _notes(table: pd.DataFrame, written: pd.Series, n_dropped: int) -> tuple[str, ...]:
     said = []
     if n_dropped:
-        said.append(f"dropped {count(n_dropped, 'row')} of call type {DROPPED_CALLTYPE}")
+        said.append(f"dropped {counted(n_dropped, 'row')} of call type {DROPPED_CALLTYPE}")
     typos = sorted(set(written) & set(TYPOS))
     if typos:
         said.append("merged " + ", ".join(f"{t} -> {TYPOS[t]}" for t in typos))

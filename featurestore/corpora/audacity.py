@@ -8,15 +8,16 @@ takes either all lines extended or none.
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
-from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import count, name_some, passed_over
+from featurestore.corpora.annotations import Annotations, annotation_format
+from featurestore.corpora.audio_files import name_some, passed_over
+from featurestore.corpora.interface import Draft
 from featurestore.errors import ManifestError
+from featurestore.printable import counted
+from featurestore.spreadsheet import NUMBER
 from featurestore.untrusted.text_table import TextTableError, read_text
 
 _FREQUENCIES = "\\"  # an extended line: \<TAB>low<TAB>high, belongs to the line above
@@ -28,19 +29,18 @@ Label = tuple[float, float, str, tuple[str, ...]]
 
 def read(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read one label track or all below a folder."""
-    root, files = annotation_files(source, (".txt",))
-    index = AudioIndex(source, audio)
+    annotations = Annotations(source, audio, (".txt",))
     cells: list[tuple[str, Label]] = []
     other_text = []
-    for file in files:
-        labels = _labels(root / file)
-        if labels is None and source.is_dir():
+    for file in annotations.files:
+        labels = _labels(annotations.folder / file)
+        if labels is not None:
+            sound = annotations.of_annotation(file)
+            cells += [(sound, label) for label in labels]
+        elif source.is_dir():
             other_text.append(file)
-            continue
-        if labels is None:
+        else:
             raise ManifestError(f"{source}: expected lines of start, end and label between tabs, found none")
-        sound = index.of_annotation(file)
-        cells += [(sound, label) for label in labels]
     rows = pd.DataFrame(
         [(file, start_s, end_s, label) for file, (start_s, end_s, label, _) in cells],
         columns=["file", "start_s", "end_s", "label"],
@@ -49,17 +49,11 @@ def read(source: Path, *, audio: str | Path | None = None) -> Draft:
     names = [f"field_{_FIRST_FURTHER + i}" for i in range(max(map(len, further), default=0))]
     for i, name in enumerate(names):
         rows[name] = [fields[i] if i < len(fields) else "" for fields in further]
-    notes = list(index.notes())
+    notes = []
     if names:
         n = sum(map(bool, further))
-        notes.append(f"{count(n, 'line')} with fields behind the label, kept as {name_some(names)}")
-    notes += passed_over(other_text, "without labels")
-    return Draft(
-        rows=index.rows(rows),
-        groups={"recording": rows["file"].map(bare_name)},
-        notes=tuple(notes),
-        hint=index.hint,
-    )
+        notes.append(f"{counted(n, 'line')} with fields behind the label, kept as {name_some(names)}")
+    return annotations.draft(rows, [*notes, *passed_over(other_text, "without labels")])
 
 
 def _labels(path: Path) -> list[Label] | None:
@@ -94,17 +88,7 @@ def _labels(path: Path) -> list[Label] | None:
 def _seconds(field: str) -> float:
     """Audacity writes the decimal sign of the user's language; NaN for what is no time."""
     text = field.strip().replace(",", ".")
-    return float(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) else math.nan
+    return float(text) if NUMBER.fullmatch(text) else math.nan
 
 
-AUDACITY = Corpus(
-    name="audacity",
-    title="Audacity label tracks",
-    licence="yours",
-    citation="",
-    where="your own annotations",
-    groups={"recording": "one audio file"},
-    options={"audio": AUDIO_OPTION},
-    reader=read,
-    takes_file=True,
-)
+AUDACITY = annotation_format("audacity", "Audacity label tracks", read)

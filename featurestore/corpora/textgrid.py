@@ -14,22 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.annotations import (
-    AUDIO_OPTION,
-    AudioIndex,
-    annotation_files,
-    bare_name,
-    own_columns,
-    renamed_note,
-)
-from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import count
+from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format
+from featurestore.corpora.interface import Draft
 from featurestore.errors import ManifestError
+from featurestore.printable import counted
+from featurestore.spreadsheet import NUMBER
 from featurestore.untrusted.text_table import TextTableError, read_text
 
 # A text, a flag, a comment to the end of the line, or a word; of words only free-standing numbers count.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|([^\s"<!]+)', re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,30 +35,19 @@ class Tier:
 
 def read(source: Path, *, audio: str | Path | None = None, tier: str | None = None) -> Draft:
     """Read one interval tier; intervals without text are left out."""
-    root, files = annotation_files(source, (".TextGrid",))
-    index = AudioIndex(source, audio)
+    annotations = Annotations(source, audio, (".TextGrid",))
     cells: list[tuple[str, float, float, str]] = []
     n_blank = 0
-    for file in files:
-        found = _one_tier(root / file, tier)
-        sound = index.of_annotation(file)
-        cells += [(sound, *interval) for interval in found.intervals if interval[2]]
-        n_blank += sum(bool(text) and not text.strip() for _, _, text in found.intervals)
+    for file in annotations.files:
+        texts = [i for i in _one_tier(annotations.folder / file, tier).intervals if i[2]]
+        sound = annotations.of_annotation(file)
+        cells += [(sound, *interval) for interval in texts if interval[2].strip()]
+        n_blank += sum(not text.strip() for _, _, text in texts)
     rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", "label"])
-    notes = list(index.notes())
-    blank = rows["label"].str.strip() == ""
-    if n_blank:
-        rows = rows[~blank].reset_index(drop=True)
-        notes.append(f"left out {count(n_blank, 'interval')} with nothing but blanks in it")
-    renamed: dict[str, str] = {}
-    label = {tier or "label": rows["label"]}
-    rows = rows[["file", "start_s", "end_s"]].assign(**own_columns(pd.DataFrame(label), label, renamed))
-    return Draft(
-        rows=index.rows(rows),
-        groups={"recording": rows["file"].map(bare_name)},
-        notes=(*notes, *renamed_note(renamed)),
-        hint=index.hint,
-    )
+    label = pd.DataFrame({tier or "label": rows.pop("label")})
+    rows = rows.assign(**annotations.label_columns(label, label.columns))
+    blank = (f"left out {counted(n_blank, 'interval')} with nothing but blanks in it",) if n_blank else ()
+    return annotations.draft(rows, (*blank, *annotations.renamed_note()))
 
 
 def _one_tier(path: Path, name: str | None) -> Tier:
@@ -144,20 +126,15 @@ def _items(text: str) -> Iterator[_Text | _Flag | float]:
             yield _Text(quoted.replace('""', '"').replace("\r\n", "\n"))
         elif flag is not None:
             yield _Flag(flag)
-        elif bare is not None and _NUMBER.fullmatch(bare):
-            yield float(bare.rstrip("%"))
+        elif bare is not None and NUMBER.fullmatch(bare.removesuffix("%")):
+            yield float(bare.removesuffix("%"))
     if rest := text[end:].strip():
         raise ValueError(f"a quote or a bracket is opened and not closed: {rest[:40]!r}")
 
 
-TEXTGRID = Corpus(
-    name="textgrid",
-    title="Praat TextGrid",
-    licence="yours",
-    citation="",
-    where="your own annotations",
-    groups={"recording": "one audio file"},
+TEXTGRID = annotation_format(
+    "textgrid",
+    "Praat TextGrid",
+    read,
     options={"audio": AUDIO_OPTION, "tier": "which interval tier (default: the only one)"},
-    reader=read,
-    takes_file=True,
 )
