@@ -22,7 +22,7 @@ from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import look_up
 from featurestore.printable import counted
 
-# Position = class index of the released code, also of the two tuples below.
+# Position = class index of the released code, also of INDIVIDUALS and BREEDS.
 _CALLTYPES = "L-S1 L-S2 L-S3 L-A L-PA L-P L-O S CH-P CH-N GR-P GR-N L-TA L-H"
 CALLTYPES = tuple(_CALLTYPES.split())
 DROPPED_CALLTYPE = "S"
@@ -35,17 +35,6 @@ _INDIVIDUALS = (
     "maiki,niño,rutila,cloe,pirruña,lucas,tito,peque,rayo,chiquita"
 )
 INDIVIDUALS = tuple(_INDIVIDUALS.split(","))
-BREEDS = (
-    "chihuahua",
-    "schnauzer",
-    "french poodle",
-    "yorkshire",
-    "salchicha",
-    "schnauzer/chihuahua",
-    "french poodle/maltese",
-    "french poodle/schnauzer",
-    "french poodle/chihuahua",
-)
 _MALES = (
     "koster,jerry,bady,kizzy,perry,capy,homero,klein,benito,turugus,fisgon,kien,goofy,kiko,sanzón,chocolate,"
     "coffe,taizon,greñas,mickey,peludin,centavo,kyley,cachito,zebri,maiki,niño,lucas,tito,peque,rayo"
@@ -61,6 +50,7 @@ _NOT_CHIHUAHUA = {
     "french poodle/schnauzer": "kiko,niña",
     "french poodle/chihuahua": "guera2",
 }
+BREEDS = ("chihuahua", *_NOT_CHIHUAHUA)
 BREED_OF = dict.fromkeys(INDIVIDUALS, "chihuahua") | {
     dog: breed for breed, dogs in _NOT_CHIHUAHUA.items() for dog in dogs.split(",")
 }

@@ -23,48 +23,39 @@ from featurestore.untrusted.text_table import TextTableError, read_text
 _FREQUENCIES = "\\"  # an extended line: \<TAB>low<TAB>high, belongs to the line above
 _FIRST_FURTHER = 4  # fields behind the label, which Audacity itself does not write, are called by their place
 
-# Start, end, label and further fields of a line.
-Label = tuple[float, float, str, tuple[str, ...]]
-
 
 def read(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read one label track or all below a folder."""
     annotations = Annotations(source, audio, (".txt",))
-    cells: list[tuple[str, Label]] = []
+    cells: list[dict[str, str | float]] = []
     other_text = []
     for file in annotations.files:
         labels = _labels(annotations.folder / file)
-        if labels is not None:
+        if labels:
             sound = annotations.of_annotation(file)
-            cells += [(sound, label) for label in labels]
+            cells += [{"file": sound, **label} for label in labels]
         elif source.is_dir():
             other_text.append(file)
         else:
             raise ManifestError(f"{source}: expected lines of start, end and label between tabs, found none")
-    rows = pd.DataFrame(
-        [(file, start_s, end_s, label) for file, (start_s, end_s, label, _) in cells],
-        columns=["file", "start_s", "end_s", "label"],
-    )
-    further = [label[3] for _, label in cells]
-    names = [f"field_{_FIRST_FURTHER + i}" for i in range(max(map(len, further), default=0))]
-    for i, name in enumerate(names):
-        rows[name] = [fields[i] if i < len(fields) else "" for fields in further]
+    rows = pd.DataFrame(cells, columns=None if cells else ["file", "start_s", "end_s", "label"])
     notes = []
-    if names:
-        n = sum(map(bool, further))
-        notes.append(f"{counted(n, 'line')} with fields behind the label, kept as {name_some(names)}")
+    if further := [c for c in rows if c.startswith("field_")]:
+        n = int(rows[further[0]].notna().sum())
+        notes.append(f"{counted(n, 'line')} with fields behind the label, kept as {name_some(further)}")
+        rows[further] = rows[further].fillna("")
     return annotations.draft(rows, [*notes, *passed_over(other_text, "without labels")])
 
 
-def _labels(path: Path) -> list[Label] | None:
-    """The lines that are labels; None if the first line is none, so it is some other text."""
-    labels: list[Label] = []
+def _labels(path: Path) -> list[dict[str, str | float]]:
+    """The lines that are labels; none if the first line is none, so it is some other text."""
+    labels: list[dict[str, str | float]] = []
     try:
         # Only line feeds end a line: a label may hold any other character that Python would break at.
         lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except TextTableError as error:
         if path.stat().st_size == 0:
-            return None
+            return []
         raise ManifestError(f"{path}: {error}") from None
     for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
@@ -73,16 +64,17 @@ def _labels(path: Path) -> list[Label] | None:
         start_s, end_s = _seconds(fields[0]), _seconds(fields[1]) if len(fields) > 1 else math.nan
         if math.isnan(start_s) or math.isnan(end_s):
             if not labels:
-                return None
+                return []
             raise ManifestError(
                 f"{path}: line {number}: expected start, end and label between tabs, "
                 f"got {line[:60]!r}; correct it"
             )
-        further = fields[3:]
-        while further and not further[-1].strip():  # a separator at the end of the line
-            further.pop()
-        labels.append((start_s, end_s, fields[2] if len(fields) > 2 else "", tuple(further)))
-    return labels or None
+        while len(fields) > 3 and not fields[-1].strip():  # a separator at the end of the line
+            fields.pop()
+        further = {f"field_{i}": field for i, field in enumerate(fields[3:], start=_FIRST_FURTHER)}
+        label = fields[2] if len(fields) > 2 else ""
+        labels.append({"start_s": start_s, "end_s": end_s, "label": label, **further})
+    return labels
 
 
 def _seconds(field: str) -> float:

@@ -38,8 +38,8 @@ def finish(
     table = pd.DataFrame(
         {
             "path": plain_paths(rows["path"].astype("str")),
-            "start_s": _floats(rows, "start_s"),
-            "end_s": _floats(rows, "end_s"),
+            "start_s": pd.Series(rows.get("start_s"), index=rows.index, dtype="float64"),
+            "end_s": pd.Series(rows.get("end_s"), index=rows.index, dtype="float64"),
             "channel": pd.Series(rows.get("channel", pd.NA), index=rows.index, dtype="Int64"),
             "split": rows.get("split", ""),
             "group": group_cells.reset_index(drop=True) if group_cells is not None else "",
@@ -143,12 +143,6 @@ def _drop_missing(
     if lost.all():
         raise ManifestError(f"{said}; nothing is left, so check that this is the right folder")
     return table[~lost], tuple(names), int(lost.sum())
-
-
-def _floats(rows: pd.DataFrame, column: str) -> pd.Series:
-    if column not in rows:
-        return pd.Series(np.nan, index=rows.index, dtype="float64")
-    return rows[column].astype("float64")
 
 
 def _plain(times: pd.Series) -> pd.Series:

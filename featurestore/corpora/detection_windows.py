@@ -58,11 +58,6 @@ def _sounds(start: np.ndarray, end: np.ndarray, events: Sequence[LabelledStretch
     touches = ((start <= st) & (st <= end)) | ((start <= ed) & (ed <= end))
     shorter = np.minimum(end - start, ed - st)
     shared = np.minimum(end, ed) - np.maximum(start, st)
-    enough = np.zeros(touches.shape, dtype=bool)
-    np.greater(
-        np.divide(shared, shorter, out=np.zeros(touches.shape), where=shorter != 0),
-        MIN_OVERLAP,
-        out=enough,
-    )
+    shares = np.divide(shared, shorter, out=np.zeros(touches.shape), where=shorter != 0)
     covers = (st <= start) & (end <= ed)
-    return np.asarray((touches & enough) | covers)
+    return np.asarray((touches & (shares > MIN_OVERLAP)) | covers)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -25,12 +24,8 @@ from featurestore.untrusted.text_table import TextTableError, read_text
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|([^\s"<!]+)', re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tier:
-    """One interval tier: start and end in seconds, and the text of each interval."""
-
-    name: str
-    intervals: list[tuple[float, float, str]] = field(default_factory=list)
+# Start and end in seconds, and the text.
+Interval = tuple[float, float, str]
 
 
 def read(source: Path, *, audio: str | Path | None = None, tier: str | None = None) -> Draft:
@@ -39,7 +34,7 @@ def read(source: Path, *, audio: str | Path | None = None, tier: str | None = No
     cells: list[tuple[str, float, float, str]] = []
     n_blank = 0
     for file in annotations.files:
-        texts = [i for i in _one_tier(annotations.folder / file, tier).intervals if i[2]]
+        texts = [i for i in _one_tier(annotations.folder / file, tier) if i[2]]
         sound = annotations.of_annotation(file)
         cells += [(sound, *interval) for interval in texts if interval[2].strip()]
         n_blank += sum(not text.strip() for _, _, text in texts)
@@ -50,22 +45,22 @@ def read(source: Path, *, audio: str | Path | None = None, tier: str | None = No
     return annotations.draft(rows, (*blank, *annotations.renamed_note()))
 
 
-def _one_tier(path: Path, name: str | None) -> Tier:
+def _one_tier(path: Path, name: str | None) -> list[Interval]:
     try:
         tiers = _tiers(read_text(path))
     except (TextTableError, ValueError) as error:
         reason = error if isinstance(error, TextTableError) else f"cannot be read as a TextGrid ({error})"
         raise ManifestError(f"{path}: {reason}") from None
-    fitting = [t for t in tiers if name is None or t.name == name]
+    fitting = [intervals for called, intervals in tiers if name is None or called == name]
     if len(fitting) != 1:
         asked = f"{name!r}" if name is not None else "one interval tier"
-        found = ", ".join(repr(t.name) for t in tiers) or "none"
+        found = ", ".join(repr(called) for called, _ in tiers) or "none"
         raise ManifestError(f"{path}: expected {asked}, found {found}; name one with --tier")
     return fitting[0]
 
 
-def _tiers(text: str) -> list[Tier]:
-    """The interval tiers of a file.
+def _tiers(text: str) -> list[tuple[str, list[Interval]]]:
+    """The interval tiers of a file, by name.
 
     Raises:
         ValueError: it is no TextGrid, or ends before its time.
@@ -88,20 +83,20 @@ def _tiers(text: str) -> list[Tier]:
     if next(items, None) != "ooTextFile" or next(items, None) != "TextGrid":
         raise ValueError('it does not begin with File type "ooTextFile" and Object class "TextGrid"')
     number("the start"), number("the end")
-    flag = next(items, None)
-    if flag != _Flag("exists"):
+    if next(items, None) != _Flag("exists"):
         return []
     tiers = []
     for _ in range(int(number("the number of tiers"))):
-        kind, tier = word("the class of a tier"), Tier(name=word("the name of a tier"))
+        kind, name = word("the class of a tier"), word("the name of a tier")
         number("the start of the tier"), number("the end of the tier")
+        intervals = []
         for i in range(1, int(number("the number of intervals")) + 1):
-            where = f"interval {i} of {tier.name!r}"
+            where = f"interval {i} of {name!r}"
             start_s = number(f"the time of {where}")
             end_s = number(f"the end of {where}") if kind == "IntervalTier" else start_s
-            tier.intervals.append((start_s, end_s, word(f"the text of {where}")))
+            intervals.append((start_s, end_s, word(f"the text of {where}")))
         if kind == "IntervalTier":
-            tiers.append(tier)
+            tiers.append((name, intervals))
     if (rest := next(items, None)) is not None:
         raise ValueError(f"{str(rest)[:40]!r} follows the last tier")
     return tiers

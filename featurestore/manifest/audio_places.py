@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.arrays import IntArray, TextArray
-from featurestore.manifest.table import MOST_CHANNEL, MOST_SECONDS
+from featurestore.manifest.table import MOST_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
 # Of a row whose place, or of a file whose size and time, nobody knows.
 UNKNOWN = -1
@@ -92,17 +92,8 @@ class Places:
     @classmethod
     def of_locations(cls, locations: Sequence[Location | None]) -> Places:
         """Places without stamps; unknown where there is none."""
-        known = [("", 0.0, np.nan, None) if where is None else where for where in locations]
-        starts = np.array([start for _, start, _, _ in known], dtype=np.float64)
-        blank = cls.unknown(len(known))
-        return cls(
-            path=np.array([path for path, *_ in known], dtype=object),
-            start_s=np.where(np.isnan(starts), 0.0, starts),
-            end_s=np.array([end for _, _, end, _ in known], dtype=np.float64),
-            channel=np.array([MIX if c is None else c for *_, c in known], dtype=np.int64),
-            n_bytes=blank.n_bytes,
-            mtime_ns=blank.mtime_ns,
-        )
+        known = [(None, None, None, None) if where is None else where for where in locations]
+        return cls.of_table(pd.DataFrame(known, columns=list(PLACE_COLUMNS)))
 
     @classmethod
     def joined(cls, parts: Sequence[Places]) -> Places:
