@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -60,16 +61,13 @@ class Annotations:
     """
 
     def __init__(self, source: Path, audio: str | Path | None, suffixes: tuple[str, ...]) -> None:
-        self.folder, self.files = (
-            (source, _annotation_files(source, suffixes))
-            if source.is_dir()
-            else (source.parent, [source.name])
-        )
+        self.folder = source if source.is_dir() else source.parent
+        self.files = _annotation_files(source, suffixes) if source.is_dir() else [source.name]
         self.root = self.folder if audio is None else Path(_plain(Path(audio).absolute()))
         if not self.root.is_dir():
             raise ConfigError(f"{self.root}: no such folder of audio; correct --audio")
         self._is_asked = audio is not None
-        self._names: dict[str, dict[str, list[str]]] = {}
+        self._listing = cache(_listing)
         self._paths: dict[str, str] = {}
         self._user: dict[str, str] = {}
         self._followed: dict[str, str] = {}
@@ -147,7 +145,7 @@ class Annotations:
                 if len(found) > 1:
                     raise ManifestError(
                         f"{annotation}: several audio files fit this annotation: "
-                        f"{name_some([_join(folder, f) for f in found])}; rename one of them"
+                        f"{name_some([str(PurePosixPath(folder, f)) for f in found])}; rename one of them"
                     )
                 if found:
                     file = self._keep(place / found[0])
@@ -231,26 +229,10 @@ class Annotations:
         names = self._listing(above).get(nfc(folder.name), [])
         return next((above / n for n in names if (above / n).is_dir()), above / folder.name)
 
-    def _listing(self, folder: Path) -> dict[str, list[str]]:
-        """Files in a folder by their composed name; audio also by its name without suffix and with ``/``."""
-        key = str(folder)
-        if key not in self._names:
-            found: dict[str, list[str]] = {}
-            if folder.is_dir():
-                for name in sorted(os.listdir(folder)):
-                    if not name.startswith("."):
-                        found.setdefault(nfc(name), []).append(name)
-                        if is_audio(name):
-                            found.setdefault(f"{PurePosixPath(nfc(name)).stem}/", []).append(name)
-            self._names[key] = found
-        return self._names[key]
-
     def _keep(self, path: Path) -> str:
         """The name that ids are made of: from the folder of the audio, without ``../`` in front."""
         absolute = _plain(path)
-        file = os.path.relpath(absolute, self.root).replace(os.sep, "/")
-        while file.startswith("../"):
-            file = file[3:]
+        file = re.sub(r"^(\.\./)+", "", os.path.relpath(absolute, self.root).replace(os.sep, "/"))
         if self._paths.setdefault(file, absolute) != absolute:
             file = absolute
             self._paths[file] = absolute
@@ -258,10 +240,9 @@ class Annotations:
 
     def _notes(self) -> tuple[str, ...]:
         """What was taken for something else."""
-        if not self._followed:
+        if not (n := len(self._followed)):
             return ()
         first, file = next(iter(self._followed.items()))
-        n = len(self._followed)
         return (
             f"{counted(n, 'path')} of the annotations {'is' if n == 1 else 'are'} not on this machine; taken "
             f"by the end of the path: {file} for {first}" + (" and so on" if n > 1 else ""),
@@ -289,8 +270,15 @@ class Annotations:
         return ""
 
 
-def _join(folder: str, name: str) -> str:
-    return name if folder == "." else f"{folder}/{name}"
+def _listing(folder: Path) -> dict[str, list[str]]:
+    """Files in a folder by their composed name; audio also by its name without suffix and with ``/``."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if not name.startswith("."):
+            found.setdefault(nfc(name), []).append(name)
+            if is_audio(name):
+                found.setdefault(f"{PurePosixPath(nfc(name)).stem}/", []).append(name)
+    return found
 
 
 def _own_name(column: str) -> str:

@@ -40,7 +40,7 @@ def read(source: Path, *, audio: str | Path | None = None) -> Draft:
             raise ManifestError(f"{source}: expected lines of start, end and label between tabs, found none")
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "start_s", "end_s", "label"])
     notes = []
-    if further := [c for c in rows if c.startswith("field_")]:
+    if further := [str(c) for c in rows.columns if str(c).startswith("field_")]:
         n = int(rows[further[0]].notna().sum())
         notes.append(f"{counted(n, 'line')} with fields behind the label, kept as {name_some(further)}")
         rows[further] = rows[further].fillna("")

@@ -23,6 +23,26 @@ ALL_SUFFIXES = AUDIO_SUFFIXES | UNREAD_SUFFIXES
 MAX_NAMED = 10
 
 
+def nfc(text: str) -> str:
+    """Composed Unicode: an ``ñ`` of a macOS folder (n + tilde) equals the ``ñ`` of a table."""
+    return unicodedata.normalize("NFC", text)
+
+
+def stem(name: str) -> str:
+    """File name without folders and last suffix, of a name with ``/``."""
+    return PurePosixPath(name).stem
+
+
+def is_audio(name: str) -> bool:
+    """Whether a file of this name is audio that can be read."""
+    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
+
+
+def bare_name(file: str) -> str:
+    """A file's name without its suffix: what recordings are called as a group."""
+    return str(PurePosixPath(file).with_suffix(""))
+
+
 def list_files(root: Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> list[str]:
     """Files below `root` with one of these suffixes (any case), relative, with ``/``, sorted.
 
@@ -103,19 +123,15 @@ def named_files(
     pattern: str,
     suffixes: Iterable[str] = AUDIO_SUFFIXES,
     *,
-    name_of: Callable[[str], str] = lambda file: PurePosixPath(file).stem,
+    name_of: Callable[[str], str] = stem,
 ) -> tuple[pd.Series, pd.DataFrame, tuple[str, ...]]:
-    """Files below `root` whose names say what they hold.
+    """Files whose names say what they hold, sorted, what the groups found in them, and the notes on others.
 
     Args:
         root: the folder.
-        pattern: regular expression whose named groups are found in a clip's name.
+        pattern: regular expression, of whose named groups one is never left out.
         suffixes: the suffixes that are read, lower case.
-        name_of: the name of a file that is given relative to `root`; default without folders and suffix.
-
-    Returns:
-        The files that are named so, sorted; what each group of `pattern` found in them; and the notes about
-        all others.
+        name_of: the name that is meant, of a relative one; default without folders and suffix.
     """
     files = pd.Series(list_files(root, suffixes), dtype="str")
     parts = files.map(name_of).str.extract(pattern)
@@ -133,26 +149,6 @@ def clip_rows(root: Path, files: pd.Series, **columns: pd.Series) -> pd.DataFram
 def passed_over(files: Sequence[str], why: str = "named otherwise") -> tuple[str, ...]:
     """The note about files that are no clips of the corpus; none where there are none."""
     return (f"passed over {counted(len(files), 'file')} {why}: {name_some(files)}",) if len(files) else ()
-
-
-def is_audio(name: str) -> bool:
-    """Whether a file of this name is audio that can be read."""
-    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
-
-
-def bare_name(file: str) -> str:
-    """A file's name without its suffix: what recordings are called as a group."""
-    return str(PurePosixPath(file).with_suffix(""))
-
-
-def nfc(text: str) -> str:
-    """Composed Unicode: an ``ñ`` of a macOS folder (n + tilde) equals the ``ñ`` of a table."""
-    return unicodedata.normalize("NFC", text)
-
-
-def stem(name: str) -> str:
-    """File name without folders and last suffix, of a name with ``/``."""
-    return PurePosixPath(name).stem
 
 
 def name_some(names: Sequence[str]) -> str:

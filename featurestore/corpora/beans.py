@@ -217,7 +217,7 @@ def _detection(root: Path, task: Detection) -> Draft:
     """Windows of every recording in ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl``, in that order."""
     first_file(root, [f"{part}.jsonl" for part in PART_FILES])
     cells: list[tuple[str, float, float, str, str]] = []
-    renamed: dict[str, int] = {}
+    renamed: Counter[str] = Counter()
     too_short: list[str] = []
     for part in PART_FILES:
         listed = root / f"{part}.jsonl"
@@ -230,17 +230,14 @@ def _detection(root: Path, task: Detection) -> Draft:
             if not windows:
                 too_short.append(file)
     rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", "split", task.label])
-    if not cells:
-        return Draft(rows=rows.assign(path=""))
     files = {f: _locate(root, f) for f in rows["file"].unique()}
     taken: dict[str, str] = {}
-    for written, (found, _) in files.items():
+    for written, found in files.items():
         if taken.setdefault(found, written) != written:
             raise ManifestError(
                 f"{root}: {taken[found]!r} and {written!r} would both be {found}; keep their folders"
             )
-    rows["file"] = rows["file"].map({f: found for f, (found, _) in files.items()})
-    rows.insert(1, "path", rows["file"].map(dict(files.values())))
+    rows = pd.concat([clip_rows(root, rows.pop("file").map(files).astype("str")), rows], axis=1)
     notes = []
     if renamed:
         said = ", ".join(f"{k} ({n})" for k, n in sorted(renamed.items()))
@@ -262,7 +259,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _recording(
-    line: str, task: Detection, where: str, renamed: dict[str, int]
+    line: str, task: Detection, where: str, renamed: Counter[str]
 ) -> tuple[str, float, list[LabelledStretch]]:
     try:
         entry = parse_json(line)
@@ -285,20 +282,18 @@ def _recording(
                     f"{where}: label {label!r} is none of BEANS' for this task: "
                     f"{', '.join(task.labels)}; correct it"
                 )
-            renamed[label] = renamed.get(label, 0) + 1
+            renamed[label] += 1
             label = task.other
         events.append(LabelledStretch(start_s=start_s, end_s=end_s, label=label))
     return file, length_s, events
 
 
-def _locate(root: Path, written: str) -> tuple[str, str]:
-    """Name below `root` and absolute path of a file that BEANS wrote as ``data/<folder>/wav/x.wav``."""
+def _locate(root: Path, written: str) -> str:
+    """Name below `root` of a file that BEANS wrote as ``data/<folder>/wav/x.wav``."""
     parts = written.split("/")
     inner = "/".join(parts[2:]) if parts[0] == "data" and len(parts) > 2 else written
-    for name in (inner, written, f"wav/{parts[-1]}"):
-        if (root / name).is_file():
-            return name, str(root / name)
-    return inner, str(root / inner)
+    names = (inner, written, f"wav/{parts[-1]}")
+    return next((name for name in names if (root / name).is_file()), inner)
 
 
 BEANS = Corpus(

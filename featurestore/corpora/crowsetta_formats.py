@@ -7,7 +7,7 @@ file itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,18 @@ Segment = tuple[str, float, float, str]
 def _read(
     annotations: Annotations,
     format_name: str,
-    parse: Callable[[Any], Iterable[Segment]],
     *,
+    name_of: Callable[[str], str] = lambda _: "",
     in_samples: bool = False,
     label: str = "label",
 ) -> Draft:
-    """Rows of all annotations; `parse` makes segments of what crowsetta has read from a file."""
+    """Rows of all annotations; `name_of` makes the audio's name of the path that crowsetta has for it."""
     reader = _crowsetta().formats.by_name(format_name)
     cells: list[tuple[str, float, float, str]] = []
     for file in annotations.files:
         path = annotations.folder / file
         try:
-            segments = list(parse(reader.from_file(path)))
+            segments = _segments(reader.from_file(path), name_of, in_samples)
         except Exception as error:  # crowsetta lets any parser's error through
             reason = " ".join(str(error).split())[:200]
             raise ManifestError(
@@ -80,49 +80,41 @@ def _rate_hz(path: Path) -> float:
         raise ManifestError(f"{path}: {error}, so its sample rate is not known; replace the file") from None
 
 
-def _segments(sequence: Any, name: str = "") -> list[Segment]:
-    marks = zip(sequence.onsets_s, sequence.offsets_s, sequence.labels, strict=True)
-    return [(name, float(on), float(off), str(text)) for on, off, text in marks]
+def _segments(loaded: Any, name_of: Callable[[str], str], in_samples: bool) -> list[Segment]:
+    # At a rate of 1 crowsetta's "seconds" are the samples of the file.
+    found = loaded.to_annot(round_times=False, **({"samplerate": 1} if in_samples else {}))
+    return [
+        (name_of(str(one.notated_path)), float(on), float(off), str(text))
+        for one in (found if isinstance(found, list) else [found])
+        for on, off, text in zip(one.seq.onsets_s, one.seq.offsets_s, one.seq.labels, strict=True)
+    ]
 
 
 def read_timit(source: Path, *, audio: str | Path | None = None, words: bool = False) -> Draft:
     """Read TIMIT transcriptions: phones (``.phn``), or words (``.wrd``)."""
-    return _read(
-        Annotations(source, audio, (".wrd",) if words else (".phn",)),
-        "timit",
-        # At a rate of 1 crowsetta's "seconds" are the samples of the file.
-        lambda loaded: _segments(loaded.to_seq(round_times=False, samplerate=1)),
-        in_samples=True,
-        label="word" if words else "phone",
-    )
+    annotations = Annotations(source, audio, (".wrd",) if words else (".phn",))
+    return _read(annotations, "timit", in_samples=True, label="word" if words else "phone")
 
 
 def read_notmat(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read the ``.not.mat`` files of evsonganaly."""
-    annotations = Annotations(source, audio, (".not.mat",))
-    return _read(annotations, "notmat", lambda loaded: _segments(loaded.to_seq(round_times=False)))
+    return _read(Annotations(source, audio, (".not.mat",)), "notmat")
 
 
 def read_birdsong_recognition(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read the ``Annotation.xml`` of BirdsongRecognition (Koumura); audio in ``Wave/`` beside it."""
     folder = "" if audio is not None else "Wave/"
-
-    def parse(loaded: Any) -> Iterable[Segment]:
-        for annotation in loaded.to_annot(round_times=False, samplerate=1):
-            yield from _segments(annotation.seq, f"{folder}{Path(annotation.notated_path).name}")
-
-    annotations = Annotations(source, audio, (".xml",))
-    return _read(annotations, "birdsong-recognition-dataset", parse, in_samples=True)
+    return _read(
+        Annotations(source, audio, (".xml",)),
+        "birdsong-recognition-dataset",
+        name_of=lambda path: f"{folder}{Path(path).name}",
+        in_samples=True,
+    )
 
 
 def read_yarden(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read annotation ``.mat`` files of the SongAnnotationGUI (Cohen)."""
-
-    def parse(loaded: Any) -> Iterable[Segment]:
-        for annotation in loaded.to_annot(round_times=False):
-            yield from _segments(annotation.seq, str(annotation.notated_path))
-
-    return _read(Annotations(source, audio, (".mat",)), "yarden", parse)
+    return _read(Annotations(source, audio, (".mat",)), "yarden", name_of=str)
 
 
 _format = partial(

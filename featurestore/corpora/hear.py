@@ -46,12 +46,12 @@ def read(
         listed = root / f"{part}.json"
         for name, marks in _json(listed).items():
             file, where = f"{rate}/{part}/{name}", f"{listed}: {name!r}"
-            found = (
-                [{"label": _scene(marks, metadata, where)}]
-                if not events
-                else [vars(e) for e in _stretches(root / file, marks, where, window_s, shift_s)]
-            )
-            cells += [{"file": file, "path": str(root / file), "part": part, **cell} for cell in found]
+            base = {"file": file, "path": str(root / file), "part": part}
+            if events:
+                found = _stretches(root / file, marks, where, window_s, shift_s)
+                cells += [{**base, **vars(stretch)} for stretch in found]
+            else:
+                cells.append({**base, "label": _scene(marks, metadata, where)})
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "path", "part", "label"])
     known = {part: part_of(part) for part in parts}
     folds = bool(parts) and not any(known.values())

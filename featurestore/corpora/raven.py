@@ -30,10 +30,7 @@ _MEASUREMENT = re.compile(r"\([^)]*\)$")
 
 
 def read(
-    source: Path,
-    *,
-    label_column: str | Sequence[str] | None = None,
-    audio: str | Path | None = None,
+    source: Path, *, label_column: str | Sequence[str] | None = None, audio: str | Path | None = None
 ) -> Draft:
     """Read one table or all below a folder.
 
@@ -111,10 +108,7 @@ def _rows(file: str, annotations: Annotations, wanted: list[str], tally: _Tally)
     start, end = seconds(table[BEGIN], path), seconds(table[END], path)
     named = _named_audio(table, path)
     audio = annotations.of_rows(file, table, named)
-    if named is None:
-        _require_one_file(table, start, path)
-    else:
-        start, end = _within_file(table, named, start, end, path, tally)
+    start, end = _within_file(table, named, start, end, path, tally)
     if {"End File", FILE} <= set(table):
         tally.n_across += int((table["End File"] != table[FILE]).sum())
     # Raven counts channels from 1.
@@ -150,6 +144,7 @@ def _without_views(
     if not again.any():
         return table
     table = table.copy()
+    shared = group["View"].transform("nunique") > 1
     for name in labels:
         filled = table[name].where(table[name] != "")
         first = filled.groupby([table[c] for c in same], sort=False).transform("first").fillna("")
@@ -158,7 +153,6 @@ def _without_views(
             _refuse_view(other, path, table[name], first)
         elif other.any():
             tally.differing.append(name)
-        shared = group["View"].transform("nunique") > 1
         table[name] = table[name].where(~shared | (table[name] != ""), first)
     tally.n_views += int(again.sum())
     return table[~again]
@@ -182,22 +176,28 @@ def _named_audio(table: pd.DataFrame, path: Path) -> pd.Series | None:
     if PATH in table and FILE in table:
         named = named.where(named != "", table[FILE].str.strip())
     refuse_row(named == "", path, lambda _: f"{column!r} is empty; fill it in")
-    if PATH in table:
-        is_folder = ~named.map(is_audio).astype(bool)
-        if FILE in table:
-            named = named.where(~is_folder, named.str.rstrip("/\\") + "/" + table[FILE])
-            base = named.str.replace("\\", "/").str.rsplit("/", n=1).str[-1]
-            refuse_row(
-                (base != table[FILE].str.strip()) & (table[FILE].str.strip() != ""),
-                path,
-                lambda i: f"{PATH!r} ends in {base[i]!r}, {FILE!r} is {table[FILE][i]!r}; correct one",
-            )
+    if PATH in table and FILE in table:
+        file, is_file = table[FILE].str.strip(), named.map(is_audio).astype(bool)
+        named = named.where(is_file, named.str.rstrip("/\\") + "/" + table[FILE])
+        base = named.str.replace("\\", "/").str.rsplit("/", n=1).str[-1]
+        refuse_row(
+            (base != file) & (file != ""),
+            path,
+            lambda i: f"{PATH!r} ends in {base[i]!r}, {FILE!r} is {table[FILE][i]!r}; correct one",
+        )
     return named
 
 
-def _require_one_file(table: pd.DataFrame, start: pd.Series, path: Path) -> None:
-    if OFFSET in table:
-        offset = seconds(table[OFFSET], path)
+def _within_file(
+    table: pd.DataFrame, named: pd.Series | None, start: pd.Series, end: pd.Series, path: Path, tally: _Tally
+) -> tuple[pd.Series, pd.Series]:
+    """Times from the start of the file; Raven counts them over all files it had open.
+
+    Raises:
+        ManifestError: several files were open, and the table lacks their names or where each begins.
+    """
+    offset = seconds(table[OFFSET], path) if OFFSET in table else None
+    if named is None and offset is not None:
         refuse_row(
             offset != start,
             path,
@@ -206,27 +206,21 @@ def _require_one_file(table: pd.DataFrame, start: pd.Series, path: Path) -> None
                 f"were open, and no column names them; export {FILE!r} or {PATH!r} too"
             ),
         )
-
-
-def _within_file(
-    table: pd.DataFrame, named: pd.Series, start: pd.Series, end: pd.Series, path: Path, tally: _Tally
-) -> tuple[pd.Series, pd.Series]:
-    """Times from the start of the file; Raven counts them over all files it had open."""
-    if OFFSET in table:
-        offset = seconds(table[OFFSET], path)
+    elif named is not None and offset is not None:
         # Decimal: 6.1 + (609.4 - 606.1) is 9.4 and no neighbour of it.
         ends = [
             float(Decimal(o.strip()) + Decimal(e.strip()) - Decimal(b.strip()))
             for o, b, e in zip(table[OFFSET], table[BEGIN], table[END], strict=True)
         ]
         return offset, pd.Series(ends, index=table.index, dtype="float64")
-    if named.nunique() > 1:
-        raise ManifestError(
-            f"{path}: {named.nunique()} files in {PATH if PATH in table else FILE!r} but no column "
-            f"{OFFSET!r}, so it is open where each begins; export it (or copy {BEGIN!r} into it if the "
-            "times already count from the start of each file)"
-        )
-    tally.counted.append(path.name)
+    elif named is not None:
+        if named.nunique() > 1:
+            raise ManifestError(
+                f"{path}: {named.nunique()} files in {PATH if PATH in table else FILE!r} but no column "
+                f"{OFFSET!r}, so it is open where each begins; export it (or copy {BEGIN!r} into it if the "
+                "times already count from the start of each file)"
+            )
+        tally.counted.append(path.name)
     return start, end
 
 

@@ -67,13 +67,8 @@ def _require_filled(cells: pd.Series, path: Path) -> None:
 def refuse_row(bad: pd.Series, path: Path, said: Callable[[int], str]) -> None:
     """Raise for the first row that is `bad`, named as a spreadsheet counts.
 
-    Args:
-        bad: bool, one per row, with the index of the table.
-        path: where the table was read.
-        said: what is wrong with the row of this index, and how to mend it.
-
     Raises:
-        ManifestError: there is such a row.
+        ManifestError: there is one; `said` tells what is wrong with the row of an index, and how to mend it.
     """
     if bad.any():
         index = int(bad.index[bad][0])
@@ -100,16 +95,10 @@ def seconds(cells: pd.Series, path: Path) -> pd.Series:
 
 
 def channels(cells: pd.Series, path: Path, *, first: int, advice: str = "") -> pd.Series:
-    """Text cells as channels counted from 0, Int64; NA where a cell is empty.
-
-    Args:
-        cells: channels as the table counts them.
-        path: where the table was read.
-        first: what the table calls the first channel.
-        advice: the end of the message.
+    """Text cells that count channels from `first` as Int64 counted from 0; NA where a cell is empty.
 
     Raises:
-        ManifestError: a cell is no such channel.
+        ManifestError: a cell is no such channel; the message ends with `advice`.
     """
     given = cells.str.strip() != ""
     numbers = pd.to_numeric(cells.where(given), errors="coerce")

@@ -34,7 +34,6 @@ from featurestore.untrusted.text_table import (
     read_table,
 )
 
-REQUIRED_COLUMN = "path"
 #: Which stretch of which file a row is.
 PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
 CONTRACT_COLUMNS = ("utterance_id", *PLACE_COLUMNS, "split", "group")
@@ -107,7 +106,6 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
 
 def _check_names(columns: list[str], source: Path) -> None:
     """Refuse a table without paths, and names that differ from one of the contract's by a slip."""
-    padded = [c for c in columns if c != c.strip() and c.strip()]
     unnamed = next((i for i, c in enumerate(columns, start=1) if is_unnamed(c)), 0)
     if unnamed:
         raise ManifestError(
@@ -118,19 +116,18 @@ def _check_names(columns: list[str], source: Path) -> None:
         raise ManifestError(f"{source}: every column needs a name on one line; found {columns!r}")
     if lost := not_in_seconds(columns):
         raise ManifestError(f"{source}: {lost}")
-    missed = near_misses([c.strip() for c in columns])
-    found = ", ".join(map(repr, columns)) or "no columns"
-    if padded:
+    if padded := [c for c in columns if c != c.strip()]:
         name = padded[0].strip()
         hint = f"did you mean {name!r}? " if name in CONTRACT_COLUMNS else ""
         raise ManifestError(
             f"{source}: column {padded[0]!r} has blanks around its name; {hint}"
             "remove the blanks behind separators"
         )
-    absent = REQUIRED_COLUMN not in columns
-    if missed:
+    found = ", ".join(map(repr, columns)) or "no columns"
+    absent = "path" not in columns
+    if missed := near_misses(columns):
         mapped = ",".join(f"{ours}={theirs}" for ours, theirs in missed.items())
-        what = f"a column {REQUIRED_COLUMN!r}" if absent else " and ".join(map(repr, missed))
+        what = "a column 'path'" if absent else " and ".join(map(repr, missed))
         raise ManifestError(
             f"{source}: expected {what}, found {found}; did you mean {next(iter(missed))}? rename "
             f"{' and '.join(map(repr, missed.values()))}, or have it read by "
@@ -138,7 +135,7 @@ def _check_names(columns: list[str], source: Path) -> None:
         )
     if absent:
         raise ManifestError(
-            f"{source}: expected a column {REQUIRED_COLUMN!r}, found {found}; "
+            f"{source}: expected a column 'path', found {found}; "
             "add a column 'path' with one audio file per row"
         )
 
@@ -360,14 +357,11 @@ def _cells_as_text(column: pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(column.dtype):
         # Shortest text that reads back as this number in its own precision: 0.1 of float32 is "0.1".
         own = column.dropna().to_numpy().dtype
-        written = np.float32 if own in (np.float32, np.float16) else np.float64
+        number = own.type if own in (np.float32, np.float16) else np.float64
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         whole = np.isfinite(values) & (values == np.trunc(values)) & (np.abs(values) < 2**53)
         cells = [
-            ""
-            if np.isnan(v)
-            else (str(int(v)) if w else (repr(float(v)) if written is np.float64 else str(own.type(v))))
-            for v, w in zip(values, whole, strict=True)
+            "" if np.isnan(v) else str(int(v) if w else number(v)) for v, w in zip(values, whole, strict=True)
         ]
         return pd.Series(cells, index=column.index, dtype="str")
     missing = column.isna()
