@@ -124,6 +124,7 @@ def named_files(
     suffixes: Iterable[str] = AUDIO_SUFFIXES,
     *,
     name_of: Callable[[str], str] = stem,
+    why: str = "named otherwise",
 ) -> tuple[pd.Series, pd.DataFrame, tuple[str, ...]]:
     """Files whose names say what they hold, sorted, what the groups found in them, and the notes on others.
 
@@ -132,11 +133,12 @@ def named_files(
         pattern: regular expression, of whose named groups one is never left out.
         suffixes: the suffixes that are read, lower case.
         name_of: the name that is meant, of a relative one; default without folders and suffix.
+        why: what is said of all others with these suffixes.
     """
     files = pd.Series(list_files(root, suffixes), dtype="str")
     parts = files.map(name_of).str.extract(pattern)
     other = parts.isna().all(axis=1)
-    notes = (*passed_over(list(files[other])), *left_out(root, suffixes, ALL_SUFFIXES))
+    notes = (*passed_over(list(files[other]), why), *left_out(root, suffixes, ALL_SUFFIXES))
     return files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True), notes
 
 
@@ -146,7 +148,7 @@ def clip_rows(root: Path, files: pd.Series, **columns: pd.Series) -> pd.DataFram
     return pd.DataFrame({"file": files, "path": places, **columns})
 
 
-def passed_over(files: Sequence[str], why: str = "named otherwise") -> tuple[str, ...]:
+def passed_over(files: Sequence[str], why: str) -> tuple[str, ...]:
     """The note about files that are no clips of the corpus; none where there are none."""
     return (f"passed over {counted(len(files), 'file')} {why}: {name_some(files)}",) if len(files) else ()
 

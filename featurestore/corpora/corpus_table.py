@@ -34,7 +34,7 @@ def finish(
         raise ManifestError(
             f"{source}: found no utterances of {corpus.title}; see its layout in docs/corpora.md"
         )
-    meaning, group_cells = _choose_group(corpus, draft, [str(c) for c in labels], group)
+    meaning, group_cells = _chosen_group(corpus, draft, [str(c) for c in labels], group)
     table = pd.DataFrame(
         {
             "path": plain_paths(rows["path"].astype("str")),
@@ -42,7 +42,7 @@ def finish(
             "end_s": pd.Series(rows.get("end_s"), index=rows.index, dtype="float64"),
             "channel": pd.Series(rows.get("channel", pd.NA), index=rows.index, dtype="Int64"),
             "split": rows.get("split", ""),
-            "group": group_cells.reset_index(drop=True) if group_cells is not None else "",
+            "group": group_cells,
             **{c: rows[c] for c in labels},
         }
     )
@@ -85,17 +85,17 @@ def _ids_of(files: pd.Series, table: pd.DataFrame) -> pd.Series:
     return ids + ("~" + repeat.astype("str")).where(repeat > 1, "")
 
 
-def _choose_group(
+def _chosen_group(
     corpus: Corpus, draft: Draft, labels: Sequence[str], group: str | None
-) -> tuple[str, pd.Series | None]:
-    """What the group stands for, one sentence, and its cells; "" and None for no group."""
+) -> tuple[str, pd.Series | str]:
+    """What the group stands for, one sentence, and its cells; both "" for no group."""
     if group == NO_GROUP or (group is None and not draft.groups):
-        return "", None
+        return "", ""
     name = group if group is not None else next(iter(draft.groups))
     if name in draft.groups:
-        return f"{name}: {corpus.groups[name]}", draft.groups[name]
+        return f"{name}: {corpus.groups[name]}", draft.groups[name].reset_index(drop=True)
     if name in labels:
-        return f"{name}: the label column of that name", draft.rows[name]
+        return f"{name}: the label column of that name", draft.rows[name].reset_index(drop=True)
     offers = ", ".join(dict.fromkeys([*draft.groups, *labels, NO_GROUP]))
     raise ConfigError(f"corpus {corpus.name} cannot group by {name!r} here; it offers {offers}")
 

@@ -88,7 +88,7 @@ def _by_pattern(rows: pd.DataFrame, pattern: str, source: Path) -> Draft:
             _require_label(name, "--pattern")
     found = [regex.search(f) for f in rows["file"]]
     other = pd.Series([m is None for m in found], index=rows.index, dtype=bool)
-    notes = (*passed_over(list(rows["file"][other])), *left_out(source))
+    notes = (*passed_over(list(rows["file"][other]), "named otherwise"), *left_out(source))
     rows = rows[~other].reset_index(drop=True)
     parts = pd.DataFrame([m.groupdict(default="") for m in found if m], columns=list(names))
     groups = {"pattern": parts["group"]} if "group" in names else {}

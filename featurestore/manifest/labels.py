@@ -212,7 +212,10 @@ def apply_mapping(table: pd.DataFrame, mapping: pd.DataFrame) -> tuple[pd.DataFr
         column = _column(table, name)
         rules = mapping[mapping["label"] == name]
         target = dict(zip(rules["from"], rules["to"], strict=True))
-        _require_known(target, class_sizes(column), name)
+        sizes = class_sizes(column)
+        if unknown := [c for c in target if c not in sizes]:
+            hint = did_you_mean(unknown[0], sizes) or f"; it has {', '.join(sorted(sizes)[:10])}"
+            raise LabelError(f"label {name!r} has no class {unknown[0]!r}{hint}")
         joined = [to for to in target.values() if SEPARATOR in to]
         if joined:
             raise LabelError(
@@ -335,10 +338,3 @@ def _require_new(table: pd.DataFrame, name: str) -> None:
         raise LabelError(f"column {name!r} exists already; choose another name")
     if name in (*RESERVED_COLUMNS, *CONTRACT_COLUMNS) or not name.strip():
         raise LabelError(f"a label column cannot be named {name!r}; choose another name")
-
-
-def _require_known(target: Iterable[str], sizes: Mapping[str, int], column: str) -> None:
-    unknown = [c for c in target if c not in sizes]
-    if unknown:
-        hint = did_you_mean(unknown[0], sizes) or f"; it has {', '.join(sorted(sizes)[:10])}"
-        raise LabelError(f"label {column!r} has no class {unknown[0]!r}{hint}")
