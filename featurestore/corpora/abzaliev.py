@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.audio_files import clip_rows, named_files, nfc
+from featurestore.corpora.audio_files import clip_rows, named_files
 from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import look_up
+from featurestore.manifest.table import nfc
 from featurestore.printable import counted
 
 # Position = class index of the released code, also of INDIVIDUALS and BREEDS.

@@ -18,12 +18,11 @@ from featurestore.corpora.audio_files import (
     is_audio,
     list_files,
     name_some,
-    nfc,
 )
 from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import is_reserved
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest.table import plain_paths
+from featurestore.manifest.table import nfc, plain_paths
 from featurestore.printable import counted
 
 # What programs add to the name of the recording: Raven's table number, BirdNET-Analyzer's result kind,
@@ -149,7 +148,13 @@ class Annotations:
                     )
                 if found:
                     file = self._keep(place / found[0])
-                    return self._used_by(file, own, annotation)
+                    other = self._user.setdefault(file, own)
+                    if other == own:
+                        return file
+                    raise ManifestError(
+                        f"{annotation}: {file} fits annotations of this name in {other} and in {own}; keep "
+                        "the audio in folders as the annotations are, or read them folder by folder"
+                    )
         expected = name if is_name else f"{inner.stem if inner.suffix == '.cbin' else name}.wav"
         self._lost.append(expected)
         return self._keep(self.root / own / expected)
@@ -199,15 +204,6 @@ class Annotations:
         if len(parts) > 1 and own.name.casefold() == parts[-2].casefold():
             found.append(own / parts[-1])
         return found
-
-    def _used_by(self, file: str, folder: str, annotation: str) -> str:
-        other = self._user.setdefault(file, folder)
-        if other != folder:
-            raise ManifestError(
-                f"{annotation}: {file} fits annotations of this name in {other} and in {folder}; keep the "
-                "audio in folders as the annotations are, or read them folder by folder"
-            )
-        return file
 
     def _fitting(self, folder: Path, name: str) -> list[str]:
         """Audio files in `folder` of this name, else of this name and any suffix."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from featurestore.errors import ManifestError
+from featurestore.manifest.table import nfc
 from featurestore.printable import counted
 
 # Formats that libsndfile reads (https://libsndfile.github.io/libsndfile/formats.html).
@@ -21,11 +21,6 @@ _UNREAD = ".aac .amr .cbin .m4a .mp4 .wac .webm .wma"
 UNREAD_SUFFIXES = frozenset(_UNREAD.split())
 ALL_SUFFIXES = AUDIO_SUFFIXES | UNREAD_SUFFIXES
 MAX_NAMED = 10
-
-
-def nfc(text: str) -> str:
-    """Composed Unicode: an ``ñ`` of a macOS folder (n + tilde) equals the ``ñ`` of a table."""
-    return unicodedata.normalize("NFC", text)
 
 
 def stem(name: str) -> str:
@@ -104,18 +99,17 @@ def left_out(root: Path, read: Iterable[str] = AUDIO_SUFFIXES, of: Iterable[str]
     )
 
 
-def first_file(root: Path, names: Iterable[str]) -> Path:
+def first_file(root: Path, names: Sequence[str]) -> Path:
     """The first of `names` that exists below `root`.
 
     Raises:
         ManifestError: none does.
     """
-    candidates = list(names)
-    for name in candidates:
+    for name in names:
         if (root / name).is_file():
             return root / name
-    found = "no such file" if len(candidates) == 1 else "none of them"
-    raise ManifestError(f"{root}: expected {' or '.join(candidates)} in this folder, found {found}")
+    found = "no such file" if len(names) == 1 else "none of them"
+    raise ManifestError(f"{root}: expected {' or '.join(names)} in this folder, found {found}")
 
 
 def named_files(

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.corpora.audio_files import bare_name, name_some, nfc
+from featurestore.corpora.audio_files import bare_name, name_some
 from featurestore.corpora.interface import NO_GROUP, Corpus, CorpusTable, Draft
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest.table import CONTRACT_COLUMNS, NUMBER_COLUMNS, RESERVED_COLUMNS, plain_paths
+from featurestore.manifest.table import CONTRACT_COLUMNS, NUMBER_COLUMNS, RESERVED_COLUMNS, nfc, plain_paths
 from featurestore.printable import counted
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from featurestore.errors import ManifestError, did_you_mean
+from featurestore.manifest.column_names import bare
 from featurestore.manifest.table import CONTRACT_COLUMNS, MOST_CHANNEL, RESERVED_COLUMNS
 from featurestore.printable import counted
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, mend_number, read_table
@@ -53,8 +53,7 @@ def read_text_table(
 
 def _meant(name: str, columns: Iterable[str]) -> str:
     """`did_you_mean` that takes other case, blanks and signs (``Begin.Time..s.`` of R) for the same name."""
-    plain = {re.sub(r"[\W_]+", "", c.casefold()): c for c in columns}
-    same = plain.get(re.sub(r"[\W_]+", "", name.casefold()))
+    same = {bare(c): c for c in columns}.get(bare(name))
     return f"; did you mean {same!r}? rename it" if same else did_you_mean(name, columns)
 
 

@@ -41,12 +41,10 @@ def read(source: Path) -> Draft:
 
 def _one_spelling(birds: pd.Series, notes: list[str]) -> pd.Series:
     """Names that differ in case only become the most frequent spelling (then the first by alphabet)."""
-    sizes = birds.value_counts().rename_axis("bird").reset_index(name="n")
-    sizes = sizes.sort_values(["n", "bird"], ascending=[False, True])
-    chosen: dict[str, str] = {}
-    for name in sizes["bird"]:
-        chosen.setdefault(name.lower(), name)
-    merged = sorted(n for n in sizes["bird"] if chosen[n.lower()] != n)
+    sizes = birds.value_counts()
+    names = sorted(sizes.index, key=lambda name: (-sizes[name], name))
+    chosen = {name.lower(): name for name in reversed(names)}
+    merged = sorted(n for n in names if chosen[n.lower()] != n)
     if merged:
         notes.append("merged " + ", ".join(f"{n} -> {chosen[n.lower()]}" for n in merged))
     return birds.map(lambda n: chosen[n.lower()])

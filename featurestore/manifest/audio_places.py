@@ -104,8 +104,8 @@ class Places:
 
     def where(self, mask: npt.NDArray[np.bool_], other: Places) -> Places:
         """Rows of this where `mask` is set, of `other` elsewhere."""
-        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Places(**{name: np.where(mask, a, b) for name, a, b in pairs})
+        names = [f.name for f in fields(self)]
+        return Places(**{n: np.where(mask, getattr(self, n), getattr(other, n)) for n in names})
 
     @property
     def is_known(self) -> npt.NDArray[np.bool_]:

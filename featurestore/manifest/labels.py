@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.errors import LabelError, did_you_mean
-from featurestore.manifest.table import CONTRACT_COLUMNS, NUMBER_COLUMNS, RESERVED_COLUMNS
+from featurestore.manifest.table import CONTRACT_COLUMNS, NUMBER_COLUMNS, RESERVED_COLUMNS, nfc
 from featurestore.printable import printable
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
 
@@ -110,7 +110,7 @@ def spellings(values: Iterable[str]) -> list[list[str]]:
 def spelled(text: str) -> str:
     """One form for all ways to write a value, see `spellings`."""
     shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    words = unicodedata.normalize("NFC", " ".join(shown.replace("_", " ").split()).casefold())
+    words = nfc(" ".join(shown.replace("_", " ").split()).casefold())
     try:
         # Spreadsheets write 1 as 1.0, and 1,0 where the comma is decimal.
         number = Decimal(words.replace(",", ".")) if _NUMBER.fullmatch(words) else None
@@ -128,7 +128,7 @@ def spelling_difference(first: str, *others: str) -> str:
 
 
 def _difference(first: str, second: str) -> str:
-    if unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second):
+    if nfc(first) == nfc(second):
         return "Unicode form"
     if "".join(first.split()) == "".join(second.split()):
         return "blanks"
@@ -141,7 +141,7 @@ def _difference(first: str, second: str) -> str:
 
 def shown_apart(names: Sequence[str]) -> list[str]:
     """The names in quotes; with escapes where they would look the same."""
-    one_look = len({unicodedata.normalize("NFC", n) for n in names}) < len(names)
+    one_look = len({nfc(n) for n in names}) < len(names)
     hidden = any(unicodedata.category(c) == "Cf" for n in names for c in n)
     return [ascii(n) if one_look or hidden else repr(n) for n in names]
 

@@ -411,6 +411,11 @@ def _check_ids(ids: np.ndarray, given: bool, problems: _Problems, rows: np.ndarr
     )
 
 
+def nfc(text: str) -> str:
+    """Composed Unicode: an ``ñ`` of a macOS folder (n + tilde) equals the ``ñ`` of a table."""
+    return unicodedata.normalize("NFC", text)
+
+
 def plain_paths(paths: Iterable[str]) -> list[str]:
     """Absolute paths without ``.`` and ``..``.
 
@@ -444,9 +449,9 @@ def _alike(path: str) -> str:
         return "; write / between folders"
     while not place.parent.is_dir():
         place = place.parent
-    name = unicodedata.normalize("NFC", place.name)
+    name = nfc(place.name)
     try:
-        there = {n: unicodedata.normalize("NFC", n) for n in sorted(os.listdir(place.parent))}
+        there = {n: nfc(n) for n in sorted(os.listdir(place.parent))}
     except OSError:
         return ""
     if name in there.values():
