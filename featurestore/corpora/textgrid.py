@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -67,19 +69,15 @@ def _tiers(text: str) -> list[tuple[str, list[Interval]]]:
     """
     items = _items(text)
 
-    def next_of(kind: type, what: str) -> object:
-        for item in items:
-            if isinstance(item, kind):
-                return item
+    def next_of(kind: type, what: str) -> Any:
+        item = next(items, None)
+        if item is None:
+            raise ValueError(f"ends where {what} should follow")
+        if not isinstance(item, kind):
             raise ValueError(f"expected {what}, found {str(item)[:40]!r}")
-        raise ValueError(f"ends where {what} should follow")
+        return item
 
-    def number(what: str) -> float:
-        return float(str(next_of(float, what)))
-
-    def word(what: str) -> str:
-        return str(next_of(_Text, what))
-
+    number, word = partial(next_of, float), partial(next_of, _Text)
     if next(items, None) != "ooTextFile" or next(items, None) != "TextGrid":
         raise ValueError('it does not begin with File type "ooTextFile" and Object class "TextGrid"')
     number("the start"), number("the end")
@@ -94,7 +92,7 @@ def _tiers(text: str) -> list[tuple[str, list[Interval]]]:
             where = f"interval {i} of {name!r}"
             start_s = number(f"the time of {where}")
             end_s = number(f"the end of {where}") if kind == "IntervalTier" else start_s
-            intervals.append((start_s, end_s, word(f"the text of {where}")))
+            intervals.append((start_s, end_s, str(word(f"the text of {where}"))))
         if kind == "IntervalTier":
             tiers.append((name, intervals))
     if (rest := next(items, None)) is not None:

@@ -94,8 +94,8 @@ def bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _in_other_unit(bare: str) -> str:
+def _in_other_unit(plain: str) -> str:
     """``start_s`` or ``end_s``, of a name that says that it counts anything but seconds; else ""."""
-    stem = _OTHER_UNIT.sub("", bare)
-    ours = (_MEANT.get(stem) or _MEANT.get(stem.removesuffix("in"), "")) if stem != bare else ""
+    stem = _OTHER_UNIT.sub("", plain)
+    ours = (_MEANT.get(stem) or _MEANT.get(stem.removesuffix("in"), "")) if stem != plain else ""
     return ours if ours in ("start_s", "end_s") else ""

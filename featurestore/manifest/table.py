@@ -156,7 +156,7 @@ def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: boo
     raw = dict.fromkeys(CONTRACT_COLUMNS, np.full(len(table), "", dtype=object)) | given
 
     paths, split = raw["path"], raw["split"]
-    problems.where(_equals(paths, ""), lambda i: "empty path; give an audio file")
+    problems.where(paths == "", lambda i: "empty path; give an audio file")
     start, end = (_parse_seconds(raw[name], name, problems) for name in ("start_s", "end_s"))
     effective_start = np.where(np.isnan(start), 0.0, start)
     problems.where(
@@ -368,13 +368,9 @@ def _cells_as_text(column: pd.Series) -> pd.Series:
     return column.astype(object).where(~missing, "").map(str).astype("str")
 
 
-def _equals(values: np.ndarray, text: str) -> np.ndarray:
-    return np.asarray(values == text, dtype=bool)
-
-
 def _parse_numbers(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers, float64 `[n]`, NaN where a cell is none; and which cells are empty, bool `[n]`."""
-    return pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64), _equals(cells, "")
+    return pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64), cells == ""
 
 
 def _parse_seconds(cells: np.ndarray, name: str, problems: _Problems) -> np.ndarray:
@@ -398,13 +394,13 @@ def _parse_channel(cells: np.ndarray, problems: _Problems) -> pd.Series:
 
 
 def _check_ids(ids: np.ndarray, given: bool, problems: _Problems, rows: np.ndarray) -> None:
-    problems.where(_equals(ids, ""), lambda i: "empty utterance_id")
+    problems.where(ids == "", lambda i: "empty utterance_id")
     duplicated = pd.Series(ids).duplicated(keep="first").to_numpy()
     if not duplicated.any():
         return
     how = "make it unique" if given else "give an utterance_id column, or remove the repeated row"
     problems.where(
-        duplicated & ~_equals(ids, ""),
+        duplicated & (ids != ""),
         lambda i: (
             f"utterance_id {ids[i]!r} stands already in row {rows[int((ids == ids[i]).argmax())]}; {how}"
         ),
@@ -436,7 +432,7 @@ def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems)
     # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
     # that is not there at all is a manifest gone wrong.
     exists = {p: os.path.lexists(p) for p in set(absolute)}
-    missing = np.array([not exists[p] for p in absolute]) & ~_equals(written, "")
+    missing = np.array([not exists[p] for p in absolute]) & (written != "")
     problems.where(
         missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
     )
