@@ -453,7 +453,7 @@ def _corpus_command(corpus: Any) -> click.Command:
     groups = "; ".join(f"{name}: {meaning}" for name, meaning in corpus.groups.items())
 
     def run(source: Path, out: Path, **options: Any) -> None:
-        from featurestore.corpora.make import ManifestRequest, make_manifest
+        from featurestore.corpora.conversion import ManifestRequest, make_manifest
         from studies.terminal.console import print_manifest_report
 
         given = {k: options.pop(k) for k in list(corpus.options) if k in options}

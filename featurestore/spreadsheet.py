@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # With the wide forms that East Asian versions take for the same; what has apostrophes already gets one more.
 _COMPUTED = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+#: A decimal number as programs write it.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def spreadsheet_text(text: str) -> str:
@@ -28,7 +29,7 @@ def spreadsheet_text(text: str) -> str:
     >>> spreadsheet_text("=1+1"), spreadsheet_text("-3.5"), spreadsheet_text("phee")
     ("'=1+1", '-3.5', 'phee')
     """
-    return f"'{text}" if _COMPUTED.match(text) and not _NUMBER.fullmatch(text) else text
+    return f"'{text}" if _COMPUTED.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def spreadsheet_csv(table: pd.DataFrame, *, float_format: str | None = None) -> str:

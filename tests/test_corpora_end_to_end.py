@@ -11,7 +11,7 @@ import pandas as pd
 import soundfile
 
 from extractors import ExtractConfig, extract
-from featurestore.corpora.make import ManifestRequest, make_manifest
+from featurestore.corpora.conversion import ManifestRequest, make_manifest
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.report import write_report
 from probes.results.selection import chosen_per_fold, pooled_score, summarise

@@ -10,19 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.corpora.audio_files import clip_rows, named_files
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import (
-    AUDIO_SUFFIXES,
-    UNREAD_SUFFIXES,
-    count,
-    left_out,
-    list_files,
-    look_up,
-    nfc,
-    passed_over,
-)
+from featurestore.corpora.tables import look_up
+from featurestore.manifest.table import nfc
+from featurestore.printable import counted
 
-# Position = class index of the released code, also of the two tuples below.
+# Position = class index of the released code, also of INDIVIDUALS and BREEDS.
 _CALLTYPES = "L-S1 L-S2 L-S3 L-A L-PA L-P L-O S CH-P CH-N GR-P GR-N L-TA L-H"
 CALLTYPES = tuple(_CALLTYPES.split())
 DROPPED_CALLTYPE = "S"
@@ -35,17 +29,6 @@ _INDIVIDUALS = (
     "maiki,niño,rutila,cloe,pirruña,lucas,tito,peque,rayo,chiquita"
 )
 INDIVIDUALS = tuple(_INDIVIDUALS.split(","))
-BREEDS = (
-    "chihuahua",
-    "schnauzer",
-    "french poodle",
-    "yorkshire",
-    "salchicha",
-    "schnauzer/chihuahua",
-    "french poodle/maltese",
-    "french poodle/schnauzer",
-    "french poodle/chihuahua",
-)
 _MALES = (
     "koster,jerry,bady,kizzy,perry,capy,homero,klein,benito,turugus,fisgon,kien,goofy,kiko,sanzón,chocolate,"
     "coffe,taizon,greñas,mickey,peludin,centavo,kyley,cachito,zebri,maiki,niño,lucas,tito,peque,rayo"
@@ -61,6 +44,7 @@ _NOT_CHIHUAHUA = {
     "french poodle/schnauzer": "kiko,niña",
     "french poodle/chihuahua": "guera2",
 }
+BREEDS = ("chihuahua", *_NOT_CHIHUAHUA)
 BREED_OF = dict.fromkeys(INDIVIDUALS, "chihuahua") | {
     dog: breed for breed, dogs in _NOT_CHIHUAHUA.items() for dog in dogs.split(",")
 }
@@ -78,53 +62,42 @@ TYPOS = {
 }
 
 
+# Exactly two folders deep; of the first, what stands before its first "_".
+_PLACE = r"^(?P<individual>[^/_]*)[^/]*/(?P<calltype>[^/]+)/[^/]+$"
+
+
 def read(source: Path) -> Draft:
     """Read the folder tree ``data/<individual>_…/<calltype>/*.wav``, sorted by name."""
     root = source / "data" if (source / "data").is_dir() else source
-    below = list_files(root, (".wav",))
-    files = [f for f in below if f.count("/") == 2]
-    if not files:
-        return Draft(rows=pd.DataFrame(columns=["file", "path"]))
-    table = pd.DataFrame({"inner": files}, dtype="str")
     # Folder names came from macOS: "ñ" may be n + combining tilde.
-    parts = table["inner"].map(nfc).str.split("/", expand=True).reindex(columns=range(3))
-    written = parts[0].str.split("_").str[0].str.lower()
-    table["individual"] = written.replace(TYPOS)
-    table["calltype"] = parts[1]
-    dropped = table["calltype"] == DROPPED_CALLTYPE
-    notes = _notes(table[~dropped], written[~dropped], int(dropped.sum()))
-    notes += passed_over(sorted(set(below) - set(files)), "at another depth")
-    notes += left_out(root, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES)
-    table = table[~dropped].reset_index(drop=True)
-    known = table["individual"].isin(INDIVIDUALS)
-    sex = table["individual"].isin(MALES).map({True: "M", False: "F"}).where(known, "")
-    rows = pd.DataFrame(
-        {
-            "file": "data/" + table["inner"],
-            "path": table["inner"].map(lambda f: str(root / f)),
-            "calltype": table["calltype"],
-            "individual": table["individual"],
-            "sex": sex,
-            "breed": look_up(table["individual"], BREED_OF),
-        }
-    )
-    return Draft(rows=rows, groups={"individual": rows["individual"]}, notes=notes)
+    files, parts, others = named_files(root, _PLACE, (".wav",), name_of=nfc, why="at another depth")
+    kept = parts["calltype"] != DROPPED_CALLTYPE
+    files, parts = files[kept].reset_index(drop=True), parts[kept].reset_index(drop=True)
+    written, calltype = parts["individual"].str.lower(), parts["calltype"]
+    individual = written.replace(TYPOS)
+    known = individual.isin(INDIVIDUALS)
+    sex = individual.isin(MALES).map({True: "M", False: "F"}).where(known, "")
+    breed = look_up(individual, BREED_OF)
+    rows = clip_rows(root, files, calltype=calltype, individual=individual, sex=sex, breed=breed)
+    rows["file"] = "data/" + rows["file"]
+    notes = (*_notes(rows, written, int((~kept).sum())), *others)
+    return Draft(rows=rows, groups={"individual": individual}, notes=notes)
 
 
-def _notes(table: pd.DataFrame, written: pd.Series, n_dropped: int) -> tuple[str, ...]:
+def _notes(rows: pd.DataFrame, written: pd.Series, n_dropped: int) -> list[str]:
     said = []
     if n_dropped:
-        said.append(f"dropped {count(n_dropped, 'row')} of call type {DROPPED_CALLTYPE}")
+        said.append(f"dropped {counted(n_dropped, 'row')} of call type {DROPPED_CALLTYPE}")
     typos = sorted(set(written) & set(TYPOS))
     if typos:
         said.append("merged " + ", ".join(f"{t} -> {TYPOS[t]}" for t in typos))
-    strangers = sorted(set(table["individual"]) - set(INDIVIDUALS))
+    strangers = sorted(set(rows["individual"]) - set(INDIVIDUALS))
     if strangers:
         said.append(f"sex and breed unknown, left empty: {', '.join(strangers)}")
-    extra = sorted(set(table["calltype"]) - set(CALLTYPES))
+    extra = sorted(set(rows["calltype"]) - set(CALLTYPES))
     if extra:
         said.append(f"kept call types that the published set does not have: {', '.join(extra)}")
-    return tuple(said)
+    return said
 
 
 ABZALIEV = Corpus(

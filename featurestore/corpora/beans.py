@@ -6,34 +6,78 @@ labels are joined with ``|`` (see `featurestore.manifest.labels`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora import watkins
-from featurestore.corpora.beans_tasks import DETECTION, FOLDERS, Detection
+from featurestore.corpora import esc50, watkins
+from featurestore.corpora.audio_files import clip_rows, first_file, list_files, name_some, stem
+from featurestore.corpora.detection_windows import LabelledStretch, cut_windows
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import (
-    clip_rows,
-    count,
-    first_file,
-    list_files,
-    look_up,
-    name_some,
-    read_text_table,
-    stem,
-)
-from featurestore.corpora.windows import Event, cut_windows
+from featurestore.corpora.split_parts import PART_FILES, part_of
+from featurestore.corpora.tables import look_up, read_text_table
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest.labels import join_labels
+from featurestore.printable import counted
 from featurestore.untrusted.documents import parse_json
 
-PARTS = {"train": "train", "valid": "val", "test": "test"}
 # humbugdb: species with at most this many clips become "others" (BEANS, scripts/humbugdb.py).
 HUMBUG_RARE = 100
 LONGEST_S = 366 * 86_400.0  # no recording is longer than a year: the number is no length in seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """A detection task, as BEANS' `datasets.yml` has it.
+
+    Attributes:
+        label: name of the label column.
+        window_s, shift_s: width and step of the windows, seconds.
+        labels: the classes; other is the class that takes all remaining labels, None if there is none.
+    """
+
+    label: str
+    window_s: float
+    shift_s: float
+    labels: tuple[str, ...]
+    other: str | None = None
+
+
+# Folder that BEANS' scripts make -> task.
+FOLDERS = {
+    "dogs": "dogs",
+    "egyptian_fruit_bats": "bats",
+    "bats": "bats",
+    "cbi": "cbi",
+    "HumBugDB": "humbugdb",
+    "humbugdb": "humbugdb",
+    "watkins": "watkins",
+    "esc50": "esc50",
+    "dcase": "dcase",
+    "enabirds": "enabirds",
+    "hiceas": "hiceas",
+    "rfcx": "rfcx",
+    "hainan_gibbons": "gibbons",
+    "gibbons": "gibbons",
+}
+
+_DCASE = "AMRE BBWA BTBW CALL CCMK CHSP COYE GCTH GIG GRN OVEN Q RBGR SAVS SNMK SQT SWTH WTSP"
+_ENABIRDS = (
+    "AMCR AMGO AMRE AMRO BAWW BCCH BGGN BHCO BHVI BLJA BTNW BWWA CARW COYE EATO HETH HOWA "
+    "KEWA LOWA NOCA NOFL OVEN RBGR RBWO RCKI REVI SCTA SWTH TUTI WBNU WITU WOTH YBCU OTHR"
+)
+DETECTION = {
+    "dcase": Detection(label="species", window_s=2, shift_s=1, labels=tuple(_DCASE.split())),
+    "enabirds": Detection(
+        label="species", window_s=2, shift_s=1, labels=tuple(_ENABIRDS.split()), other="OTHR"
+    ),
+    "hiceas": Detection(label="minke_whale", window_s=10, shift_s=5, labels=("1",)),
+    "rfcx": Detection(label="species", window_s=10, shift_s=5, labels=tuple(str(i) for i in range(24))),
+    "gibbons": Detection(label="calltype", window_s=4, shift_s=2, labels=("1", "2", "3"), other="1"),
+}
 
 
 def read(source: Path, *, task: str | None = None) -> Draft:
@@ -59,21 +103,20 @@ def _dogs(root: Path) -> Draft:
     groups = {}
     if "context" in table:
         groups["session"] = table["name"] + " " + table["context"]
-    return _draft(root, file, table[labels], groups, "annotations.{part}.csv")
+    return _draft(root, file, table[labels], groups)
 
 
 def _bats(root: Path) -> Draft:
     table = read_text_table(root / "annotations.csv", ("Emitter", "File Name"), filled=("File Name",))
     labels = table[["Emitter"]].rename(columns={"Emitter": "emitter"})
-    return _draft(root, "audio/" + table["File Name"], labels, {}, "annotations.{part}.csv")
+    return _draft(root, "audio/" + table["File Name"], labels, {})
 
 
 def _cbi(root: Path) -> Draft:
     columns = ("ebird_code", "filename", "recordist")
     table = read_text_table(root / "train.csv", columns, filled=("filename",))
     file = "wav/" + table["filename"].map(stem) + ".wav"
-    groups = {"recordist": table["recordist"]}
-    return _draft(root, file, table[["ebird_code"]], groups, "annotations.{part}.csv")
+    return _draft(root, file, table[["ebird_code"]], {"recordist": table["recordist"]})
 
 
 def _humbugdb(root: Path) -> Draft:
@@ -86,19 +129,11 @@ def _humbugdb(root: Path) -> Draft:
     frequent = species.map(species.value_counts()) > HUMBUG_RARE
     labels = pd.DataFrame({"species": species.where(frequent, "others")})
     groups = {"recording": table["name"]} if "name" in table else {}
-    notes = (
-        (f"put {count(int((~frequent).sum()), 'row')} of rare species into 'others'",)
-        if not frequent.all()
-        else ()
-    )
-    return _draft(
-        root,
-        "data/audio/" + table["id"] + ".wav",
-        labels,
-        groups,
-        "data/metadata/{part}.csv",
-        notes,
-    )
+    notes: tuple[str, ...] = ()
+    if not frequent.all():
+        notes = (f"put {counted(int((~frequent).sum()), 'row')} of rare species into 'others'",)
+    file = "data/audio/" + table["id"] + ".wav"
+    return _draft(root, file, labels, groups, notes, split_files="data/metadata/{part}.csv")
 
 
 def _watkins(root: Path) -> Draft:
@@ -106,13 +141,11 @@ def _watkins(root: Path) -> Draft:
     keep = draft.rows["species"] != "Weddell_Seal"
     rows = draft.rows[keep].reset_index(drop=True)
     tape = draft.groups["tape"][keep].reset_index(drop=True)
-    note = f"dropped {count(int((~keep).sum()), 'row')} of Weddell_Seal, as BEANS does"
-    return _draft(root, rows["file"], rows[["species"]], {"tape": tape}, "annotations.{part}.csv", (note,))
+    note = f"dropped {counted(int((~keep).sum()), 'row')} of Weddell_Seal, as BEANS does"
+    return _draft(root, rows["file"], rows[["species"]], {"tape": tape}, (note,))
 
 
 def _esc50(root: Path) -> Draft:
-    from featurestore.corpora import esc50
-
     draft = esc50.read(root)
     # BEANS: folds 1 to 3 train, 4 validates, 5 tests.
     split = look_up(draft.rows["fold"], {"4": "val", "5": "test"}, "train")
@@ -141,83 +174,76 @@ def _draft(
     file: pd.Series | list[str],
     labels: pd.DataFrame,
     groups: dict[str, pd.Series],
-    split_files: str,
     notes: tuple[str, ...] = (),
+    *,
+    split_files: str = "annotations.{part}.csv",
 ) -> Draft:
     """Put a classification task together; `split` is filled where BEANS' split files lie beside it."""
     files = pd.Series(file, index=labels.index, dtype="str")
-    split: dict[str, str] = {}
-    twice: set[str] = set()
-    for part, ours in PARTS.items():
-        listed = root / split_files.format(part=part)
-        if listed.is_file():
-            named = read_text_table(listed, ("path",))["path"].map(lambda p: str(p).rsplit("/", 1)[-1])
-            twice |= {*named} & {*split}
-            split |= dict.fromkeys(named, ours)
-    names = files.str.rsplit("/", n=1).str[-1]
-    if split and not names.is_unique:
+    listed = {part: root / split_files.format(part=part) for part in PART_FILES}
+    paths = {
+        part_of(part): read_text_table(path, ("path",))["path"]
+        for part, path in listed.items()
+        if path.is_file()
+    }
+    names = _ends(files, 1)
+    if paths and not names.is_unique:
         # Same name in two folders: compare the last two parts instead.
-        split = _split_by_two(root, split_files)
-        names = files.str.rsplit("/", n=2).str[-2:].str.join("/")
-    elif doubtful := sorted(twice & set(names)):
-        raise ManifestError(
-            f"{root / split_files.format(part='*')}: {doubtful[0]!r} stands in two of them; keep it in one"
-        )
-    part_of = look_up(names, split)
+        split = {end: part for part, named in paths.items() for end in _ends(named, 2)}
+        names = _ends(files, 2)
+    else:
+        split = {end: part for part, named in paths.items() for end in _ends(named, 1)}
+        times = Counter(end for named in paths.values() for end in set(_ends(named, 1)))
+        if doubtful := sorted(end for end in set(names) if times[end] > 1):
+            several = root / split_files.format(part="*")
+            raise ManifestError(f"{several}: {doubtful[0]!r} stands in two of them; keep it in one")
+    split_of_row = look_up(names, split)
     said = list(notes)
-    if split and (part_of == "").any():
-        lone = files[part_of == ""]
-        said.append(f"{count(len(lone), 'row')} in none of BEANS' parts: {name_some(list(lone))}")
+    if split and (split_of_row == "").any():
+        lone = files[split_of_row == ""]
+        said.append(f"{counted(len(lone), 'row')} in none of BEANS' parts: {name_some(list(lone))}")
     if not split:
         said.append(f"no {split_files.format(part='train')} beside the data: split left empty")
-    rows = clip_rows(root, files, split=part_of)
+    rows = clip_rows(root, files, split=split_of_row)
     return Draft(rows=pd.concat([rows, labels], axis=1), groups=groups, notes=tuple(said))
 
 
-def _split_by_two(root: Path, split_files: str) -> dict[str, str]:
-    split: dict[str, str] = {}
-    for part, ours in PARTS.items():
-        listed = root / split_files.format(part=part)
-        if listed.is_file():
-            paths = read_text_table(listed, ("path",))["path"]
-            split |= {"/".join(str(p).split("/")[-2:]): ours for p in paths}
-    return split
+def _ends(paths: pd.Series, n: int) -> pd.Series:
+    """The last `n` parts of each path."""
+    return paths.str.rsplit("/", n=n).str[-n:].str.join("/")
 
 
 def _detection(root: Path, task: Detection) -> Draft:
     """Windows of every recording in ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl``, in that order."""
-    first_file(root, [f"{part}.jsonl" for part in PARTS])
+    first_file(root, [f"{part}.jsonl" for part in PART_FILES])
     cells: list[tuple[str, float, float, str, str]] = []
-    renamed: dict[str, int] = {}
+    renamed: Counter[str] = Counter()
     too_short: list[str] = []
-    for part, ours in PARTS.items():
+    for part in PART_FILES:
         listed = root / f"{part}.jsonl"
         if not listed.is_file():
             continue
         for number, line in _lines(listed):
             file, length_s, events = _recording(line, task, f"{listed}: line {number}", renamed)
             windows = cut_windows(length_s, events, window_s=task.window_s, shift_s=task.shift_s)
-            cells += [(file, w.start_s, w.end_s, ours, join_labels(w.labels)) for w in windows]
+            cells += [(file, w.start_s, w.end_s, part_of(part), w.label) for w in windows]
             if not windows:
                 too_short.append(file)
     rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", "split", task.label])
-    if not cells:
-        return Draft(rows=rows.assign(path=""))
     files = {f: _locate(root, f) for f in rows["file"].unique()}
     taken: dict[str, str] = {}
-    for written, (found, _) in files.items():
+    for written, found in files.items():
         if taken.setdefault(found, written) != written:
             raise ManifestError(
                 f"{root}: {taken[found]!r} and {written!r} would both be {found}; keep their folders"
             )
-    rows["file"] = rows["file"].map({f: found for f, (found, _) in files.items()})
-    rows.insert(1, "path", rows["file"].map(dict(files.values())))
+    rows = pd.concat([clip_rows(root, rows.pop("file").map(files).astype("str")), rows], axis=1)
     notes = []
     if renamed:
         said = ", ".join(f"{k} ({n})" for k, n in sorted(renamed.items()))
         notes.append(f"counted as {task.other}, as BEANS does: {said}")
     if too_short:
-        notes.append(f"no window fits into {count(len(too_short), 'file')}: {name_some(too_short)}")
+        notes.append(f"no window fits into {counted(len(too_short), 'file')}: {name_some(too_short)}")
     # dcase, enabirds and gibbons were cut into chunks named <recording>.<3 digits>.wav
     recording = rows["file"].map(stem).str.replace(r"\.\d{3}$", "", regex=True)
     return Draft(rows=rows, groups={"recording": recording}, notes=tuple(notes))
@@ -233,8 +259,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _recording(
-    line: str, task: Detection, where: str, renamed: dict[str, int]
-) -> tuple[str, float, list[Event]]:
+    line: str, task: Detection, where: str, renamed: Counter[str]
+) -> tuple[str, float, list[LabelledStretch]]:
     try:
         entry = parse_json(line)
         file, length_s = str(entry["path"]), float(entry["length"])
@@ -256,20 +282,18 @@ def _recording(
                     f"{where}: label {label!r} is none of BEANS' for this task: "
                     f"{', '.join(task.labels)}; correct it"
                 )
-            renamed[label] = renamed.get(label, 0) + 1
+            renamed[label] += 1
             label = task.other
-        events.append(Event(start_s=start_s, end_s=end_s, label=label))
+        events.append(LabelledStretch(start_s=start_s, end_s=end_s, label=label))
     return file, length_s, events
 
 
-def _locate(root: Path, written: str) -> tuple[str, str]:
-    """Name below `root` and absolute path of a file that BEANS wrote as ``data/<folder>/wav/x.wav``."""
+def _locate(root: Path, written: str) -> str:
+    """Name below `root` of a file that BEANS wrote as ``data/<folder>/wav/x.wav``."""
     parts = written.split("/")
     inner = "/".join(parts[2:]) if parts[0] == "data" and len(parts) > 2 else written
-    for name in (inner, written, f"wav/{parts[-1]}"):
-        if (root / name).is_file():
-            return name, str(root / name)
-    return inner, str(root / inner)
+    names = (inner, written, f"wav/{parts[-1]}")
+    return next((name for name in names if (root / name).is_file()), inner)
 
 
 BEANS = Corpus(

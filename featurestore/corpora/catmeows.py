@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
+from featurestore.corpora.audio_files import clip_rows, named_files
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import (
-    AUDIO_SUFFIXES,
-    UNREAD_SUFFIXES,
-    clip_rows,
-    left_out,
-    list_files,
-    passed_over,
-    stem,
-)
 
 CONTEXTS = {"B": "brushing", "F": "waiting for food", "I": "isolation"}
 # Context _ cat _ breed _ sex _ owner _ session (one digit) and counter (two).
@@ -27,11 +17,7 @@ _NAME = (
 
 def read(source: Path) -> Draft:
     """Read the names of all ``.wav`` files below `source`, sorted."""
-    files = pd.Series(list_files(source, (".wav",)), dtype="str")
-    parts = files.map(stem).str.extract(_NAME)
-    other = parts["context"].isna()
-    notes = (*passed_over(list(files[other])), *left_out(source, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES))
-    files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
+    files, parts, notes = named_files(source, _NAME, (".wav",))
     labels = {name: parts[name] for name in ("cat", "breed", "sex", "owner", "session")}
     rows = clip_rows(source, files, context=parts["context"].map(CONTEXTS), **labels)
     groups = {

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import pandas as pd
-
+from featurestore.corpora.audio_files import clip_rows, named_files
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import (
-    AUDIO_SUFFIXES,
-    UNREAD_SUFFIXES,
-    clip_rows,
-    left_out,
-    list_files,
-    passed_over,
-    read_text_table,
-)
+from featurestore.corpora.tables import read_text_table
 
 TABLE = "meta/esc50.csv"
 # ESC-10 as it was published by itself: 001 - Dog bark/1-30226-A.ogg, of fold, Freesound id and take.
-_CLIP = r"^\d{3} - (?P<name>[^/]+)/(?P<fold>[1-5])-(?P<source>\d+)-[A-Z]\.[a-z0-9]+$"
+_CLIP = r"(?i)^\d{3} - (?P<name>[^/]+)/(?P<fold>[1-5])-(?P<source>\d+)-[A-Z]\.[a-z0-9]+$"
 # Its folders by the names that ESC-50 has for the same classes.
 CATEGORIES = {
     "Dog bark": "dog",
@@ -57,13 +47,9 @@ def read(source: Path, *, esc10: bool = False) -> Draft:
 
 def _esc10(source: Path) -> Draft | None:
     """The clips in class folders; None where there is none."""
-    files = pd.Series(list_files(source), dtype="str")
-    parts = files.str.extract(re.compile(_CLIP, re.IGNORECASE))
-    other = parts["fold"].isna()
-    if other.all():
+    files, parts, notes = named_files(source, _CLIP, name_of=str)
+    if files.empty:
         return None
-    notes = (*passed_over(list(files[other])), *left_out(source, of=AUDIO_SUFFIXES | UNREAD_SUFFIXES))
-    files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
     category = parts["name"].map(lambda name: CATEGORIES.get(name, name))
     rows = clip_rows(source, files, category=category, fold=parts["fold"])
     return Draft(rows=rows, groups={"source_file": parts["source"], "fold": parts["fold"]}, notes=notes)

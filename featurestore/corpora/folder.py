@@ -7,43 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.corpora.audio_files import clip_rows, left_out, list_files, name_some, passed_over
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, left_out, list_files, look_up, name_some, passed_over
+from featurestore.corpora.split_parts import part_of, split_of
+from featurestore.corpora.tables import is_reserved, look_up
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest.table import CONTRACT_COLUMNS, RESERVED_COLUMNS
-
-# As folders, tables and file names call them; those of Hugging Face's datasets among them.
-_PARTS = {
-    "train": "train training tr",
-    "val": "val valid validation validate dev devel development",
-    "test": "test testing tests eval evaluation tst",
-}
-PARTS = {name: part for part, names in _PARTS.items() for name in names.split()}
-# Behind such a name: train_set, test-data, dev2024.
-_PART_TAIL = re.compile(r"[\W_]*(set|split|data|clips|audio|files|wavs?)?[\W_\d]*$")
-
-
-def part_of(name: str) -> str:
-    """Which part of a split a name stands for: ``train``, ``val``, ``test``, or "" for none.
-
-    >>> part_of("Dev"), part_of("train_set"), part_of("trainer")
-    ('val', 'train', '')
-    """
-    plain = name.strip().casefold()
-    return PARTS.get(plain) or PARTS.get(_PART_TAIL.sub("", plain), "")
-
-
-def split_of(cells: pd.Series, source: object) -> pd.Series:
-    """A column of parts in the manifest's words; empty cells stay empty.
-
-    Raises:
-        ManifestError: a cell is none of the usual names.
-    """
-    parts = {cell: part_of(cell) for cell in cells.unique()}
-    strange = sorted(cell for cell, part in parts.items() if cell.strip() and not part)
-    if strange:
-        raise ManifestError(f"{source}: expected a split of train, valid or test, got {strange[0]!r}")
-    return cells.map(parts).astype("str")
 
 
 def read(source: Path, *, label: str = "label", pattern: str | None = None) -> Draft:
@@ -101,7 +69,7 @@ def _take_split(folders: pd.Series, depth: int, source: Path) -> tuple[pd.Series
 
 
 def _require_label(name: str, option: str) -> None:
-    if name in ("file", *CONTRACT_COLUMNS, *RESERVED_COLUMNS):
+    if is_reserved(name):
         raise ConfigError(f"corpus folder: {option}: a label column cannot be named {name!r}; choose another")
 
 
@@ -120,7 +88,7 @@ def _by_pattern(rows: pd.DataFrame, pattern: str, source: Path) -> Draft:
             _require_label(name, "--pattern")
     found = [regex.search(f) for f in rows["file"]]
     other = pd.Series([m is None for m in found], index=rows.index, dtype=bool)
-    notes = (*passed_over(list(rows["file"][other])), *left_out(source))
+    notes = (*passed_over(list(rows["file"][other]), "named otherwise"), *left_out(source))
     rows = rows[~other].reset_index(drop=True)
     parts = pd.DataFrame([m.groupdict(default="") for m in found if m], columns=list(names))
     groups = {"pattern": parts["group"]} if "group" in names else {}

@@ -9,21 +9,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.annotations import (
-    AUDIO_OPTION,
-    AudioIndex,
-    annotation_files,
-    bare_name,
-    own_columns,
-    renamed_note,
-)
-from featurestore.corpora.folder import split_of
-from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import count, name_some, read_text_table, seconds
+from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format
+from featurestore.corpora.audio_files import name_some
+from featurestore.corpora.interface import Draft
+from featurestore.corpora.split_parts import split_of
+from featurestore.corpora.tables import channels, read_text_table, refuse_row, seconds
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
 from featurestore.manifest.column_names import near_misses, not_in_seconds
-from featurestore.manifest.table import CONTRACT_COLUMNS, is_unnamed, read_cells
-from featurestore.untrusted.text_table import FIRST_ROW, first_row
+from featurestore.manifest.table import CONTRACT_COLUMNS, NUMBER_COLUMNS, is_unnamed, read_cells
+from featurestore.printable import counted
+from featurestore.untrusted.text_table import first_row
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 
@@ -37,14 +32,12 @@ def read(source: Path, *, columns: str | Sequence[str] = (), audio: str | Path |
             a label. Without ``path`` a table belongs to the audio of its own name.
         audio: folder that paths count from.
     """
-    root, files = annotation_files(source, SUFFIXES)
-    index = AudioIndex(source, audio)
+    annotations = Annotations(source, audio, SUFFIXES)
     mapping = _mapping(columns)
-    renamed: dict[str, str] = {}
     unnamed: list[str] = []
-    tables = [_one(root, file, index, mapping, renamed, unnamed) for file in files]
+    tables = [_rows(file, annotations, mapping, unnamed) for file in annotations.files]
     rows = pd.concat(tables, ignore_index=True)
-    text = [c for c in rows.columns if c not in ("start_s", "end_s", "channel")]
+    text = [c for c in rows.columns if c not in NUMBER_COLUMNS]
     rows[text] = rows[text].fillna("")
     if "utterance_id" in rows:
         ids = rows["utterance_id"]
@@ -53,20 +46,11 @@ def read(source: Path, *, columns: str | Sequence[str] = (), audio: str | Path |
             raise ManifestError(
                 f"{source}: utterance_id {bad[0]!r} does not stand for one row alone; correct it"
             )
-    groups = {"recording": rows["file"].map(bare_name)}
-    if "group" in rows:
-        groups = {"column": rows.pop("group"), **groups}
-    return Draft(
-        rows=index.rows(rows),
-        groups=groups,
-        notes=(*index.notes(), *renamed_note(renamed), *_unnamed_note(unnamed)),
-        hint=index.hint,
-    )
-
-
-def _unnamed_note(files: list[str]) -> tuple[str, ...]:
-    """The note about columns without a name, of which those of row numbers are no labels."""
-    return (f"left out {count(len(files), 'column')} without a name: {name_some(files)}",) if files else ()
+    groups = {"column": rows.pop("group")} if "group" in rows else {}
+    notes = [*annotations.renamed_note()]
+    if unnamed:  # such as a column of row numbers, which is no label
+        notes.append(f"left out {counted(len(unnamed), 'column')} without a name: {name_some(unnamed)}")
+    return annotations.draft(rows, notes, groups=groups)
 
 
 def _mapping(columns: str | Sequence[str]) -> dict[str, str]:
@@ -84,59 +68,62 @@ def _mapping(columns: str | Sequence[str]) -> dict[str, str]:
     return mapping
 
 
-def _one(
-    root: Path,
-    file: str,
-    index: AudioIndex,
-    mapping: dict[str, str],
-    renamed: dict[str, str],
-    unnamed: list[str],
-) -> pd.DataFrame:
-    path = root / file
+def _rows(file: str, annotations: Annotations, mapping: dict[str, str], unnamed: list[str]) -> pd.DataFrame:
+    """Rows of one table; a column without a name adds the file to `unnamed`."""
+    path = annotations.folder / file
     table, decimal_comma = _read(path)
+    contract = [c for c in CONTRACT_COLUMNS if c in table and c not in mapping.values()]
+    _check_columns(list(table.columns), contract, mapping, path)
+    unnamed += [file for c in table.columns if is_unnamed(c) and c not in mapping]
+    cells = {ours: table[theirs] for theirs, ours in mapping.items()} | {c: table[c] for c in contract}
+    rows = pd.DataFrame({"file": _audio(file, annotations, table, cells.get("path"))})
+    for name in ("start_s", "end_s"):
+        if name in cells:
+            rows[name] = _times(cells[name], path, decimal_comma)
+    if "channel" in cells:
+        rows["channel"] = channels(cells["channel"], path, first=0)
+    if "split" in cells:
+        rows["split"] = split_of(cells["split"], path)
+    rows = rows.assign(**{name: cells[name] for name in ("utterance_id", "group") if name in cells})
+    labels = {c: column for c, column in cells.items() if c not in CONTRACT_COLUMNS}
+    others = [c for c in table.columns if not (c in mapping or c in contract or is_unnamed(c))]
+    labels |= {c: table[c] for c in others}
+    return rows.assign(**annotations.label_columns(pd.DataFrame(labels, index=table.index), labels))
+
+
+def _check_columns(columns: list[str], contract: list[str], mapping: dict[str, str], path: Path) -> None:
+    """Refuse a mapping of columns that are not there, and what would be a label by a slip.
+
+    Args:
+        columns: those of the table.
+        contract: of these, those that are the manifest's own and stand for themselves.
+        mapping: ours by theirs.
+        path: where the table was read.
+    """
     for theirs, ours in mapping.items():
-        if theirs not in table:
+        if theirs not in columns:
             raise ManifestError(
                 f"{path}: --columns {ours}={theirs}: no column {theirs!r}; there is "
-                f"{', '.join(map(repr, table.columns))}{did_you_mean(theirs, table.columns)}"
+                f"{', '.join(map(repr, columns))}{did_you_mean(theirs, columns)}"
             )
-    taken = {*mapping, *(c for c in CONTRACT_COLUMNS if c in table and c not in mapping.values())}
-    if lost := not_in_seconds([c for c in table.columns if c not in mapping], {*mapping.values()}):
+    if lost := not_in_seconds([c for c in columns if c not in mapping], mapping.values()):
         raise ManifestError(f"{path}: {lost}")
     for theirs, ours in mapping.items():
         if ours in ("start_s", "end_s") and (lost := not_in_seconds([theirs])):
             raise ManifestError(f"{path}: --columns {ours}={theirs}: {lost}")
-    missed = near_misses([c for c in table.columns if c not in taken], mapping.values())
+    missed = near_misses([c for c in columns if c not in mapping and c not in contract], mapping.values())
     if missed:
-        mapped = ",".join(
-            f"{ours}={theirs}" for theirs, ours in [*mapping.items(), *((t, o) for o, t in missed.items())]
-        )
+        pairs = [(ours, theirs) for theirs, ours in mapping.items()] + list(missed.items())
+        mapped = shlex.quote(",".join(f"{ours}={theirs}" for ours, theirs in pairs))
         raise ManifestError(
             f"{path}: {', '.join(map(repr, missed.values()))} would be a label; did you mean "
-            f"--columns {shlex.quote(mapped)}? map each; a label is mapped to another name"
+            f"--columns {mapped}? map each; a label is mapped to another name"
         )
     for theirs, ours in mapping.items():
-        if ours not in CONTRACT_COLUMNS and ours in table and ours not in mapping:
+        if ours not in CONTRACT_COLUMNS and ours in columns and ours not in mapping:
             raise ConfigError(
                 f"--columns {ours}={theirs}: {path} has a column {ours!r} of its own; choose another"
             )
-    unnamed += [file for c in table.columns if is_unnamed(c) and c not in mapping]
-    found = {ours: table[theirs] for theirs, ours in mapping.items()}
-    found |= {c: table[c] for c in CONTRACT_COLUMNS if c in table and c not in found}
-    labels = {o: c for o, c in found.items() if o not in CONTRACT_COLUMNS}
-    labels |= {c: table[c] for c in table.columns if c not in taken and not is_unnamed(c)}
-    rows = pd.DataFrame({"file": _audio(found.get("path"), file, path, index, table.index)})
-    for name in ("start_s", "end_s"):
-        if name in found:
-            rows[name] = _times(found[name], path, decimal_comma)
-    if "channel" in found:
-        rows["channel"] = _channels(found["channel"], path)
-    if "split" in found:
-        rows["split"] = split_of(found["split"], path)
-    for name in ("utterance_id", "group"):
-        if name in found:
-            rows[name] = found[name]
-    return rows.assign(**own_columns(pd.DataFrame(labels, index=table.index), labels, renamed))
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, bool]:
@@ -153,20 +140,17 @@ def _read(path: Path) -> tuple[pd.DataFrame, bool]:
     return table, separator != ","
 
 
-def _audio(named: pd.Series | None, file: str, path: Path, index: AudioIndex, rows: pd.Index) -> pd.Series:
-    if named is None:
-        sound = index.of_annotation(file)
-        if not Path(index.path(sound)).is_file():
-            raise ManifestError(
-                f"{path}: no column 'path', and no audio of the table's own name ({sound}) beside it; "
-                "say --columns path=COLUMN"
-            )
-        return pd.Series(sound, index=rows, dtype="str")
-    empty = named.str.strip() == ""
-    if empty.any():
-        row = int(named.index[int(empty.to_numpy().argmax())]) + FIRST_ROW
-        raise ManifestError(f"{path}: row {row}: {named.name!r} names no audio; fill it in or remove the row")
-    return named.map({n: index.of_name(n, file) for n in named.unique()})
+def _audio(file: str, annotations: Annotations, table: pd.DataFrame, named: pd.Series | None) -> pd.Series:
+    path = annotations.folder / file
+    if named is not None:
+        said = f"{named.name!r} names no audio; fill it in or remove the row"
+        refuse_row(named.str.strip() == "", path, lambda _: said)
+    elif not Path(annotations.path(sound := annotations.of_annotation(file))).is_file():
+        raise ManifestError(
+            f"{path}: no column 'path', and no audio of the table's own name ({sound}) beside it; "
+            "say --columns path=COLUMN"
+        )
+    return annotations.of_rows(file, table, named)
 
 
 def _times(cells: pd.Series, path: Path, decimal_comma: bool) -> pd.Series:
@@ -177,29 +161,13 @@ def _times(cells: pd.Series, path: Path, decimal_comma: bool) -> pd.Series:
     return seconds(given, path).reindex(cells.index)
 
 
-def _channels(cells: pd.Series, path: Path) -> pd.Series:
-    given = cells[cells.str.strip() != ""]
-    numbers = pd.to_numeric(given, errors="coerce")
-    bad = ~((numbers >= 0) & (numbers < 2**31) & (numbers % 1 == 0))
-    if bad.any():
-        row = int(given.index[int(bad.to_numpy().argmax())])
-        raise ManifestError(
-            f"{path}: row {row + FIRST_ROW}: expected a channel counted from 0, got {cells[row]!r}"
-        )
-    return numbers.astype("Int64").reindex(cells.index)
-
-
-TABLE = Corpus(
-    name="table",
-    title="tables of other programs",
-    licence="yours",
-    citation="",
-    where="your own annotations",
-    groups={"column": "the column mapped to group", "recording": "one audio file"},
+TABLE = annotation_format(
+    "table",
+    "tables of other programs",
+    read,
     options={
         "columns": "OURS=THEIRS[,…]: path=filename,start_s=start; may be repeated; other names become labels",
         "audio": AUDIO_OPTION,
     },
-    reader=read,
-    takes_file=True,
+    groups={"column": "the column mapped to group"},
 )

@@ -12,16 +12,16 @@ from typing import Any
 import pandas as pd
 
 from featurestore.audio.blocks import SoundError, read_header
-from featurestore.corpora.annotations import bare_name
-from featurestore.corpora.folder import part_of
+from featurestore.corpora.audio_files import bare_name
+from featurestore.corpora.detection_windows import LabelledStretch, cut_windows
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import count, look_up, read_text_table
-from featurestore.corpora.windows import Event, cut_windows
+from featurestore.corpora.split_parts import PART_FILES, part_of
+from featurestore.corpora.tables import look_up, read_text_table
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest.labels import join_labels
+from featurestore.manifest.labels import join_labels, split_labels
+from featurestore.printable import counted
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
-PARTS = {"train": "train", "valid": "val", "test": "test"}
 _METADATA = "task_metadata.json"
 
 
@@ -40,27 +40,18 @@ def read(
     named = metadata.get("splits")
     parts = [str(s) for s in named] if isinstance(named, list) and named else _parts(root)
     events = metadata.get("embedding_type") == "event"
-    if not events and window_s is not None:
-        raise ConfigError(f"{root}: windows are for event tasks, this is a task of whole scenes")
-    if (window_s is None) != (shift_s is None):
-        raise ConfigError("corpus hear: --window-s and --shift-s belong together; give both or none")
-    if not all(w is None or (isfinite(w) and w > 0) for w in (window_s, shift_s)):
-        raise ConfigError(f"corpus hear: expected seconds above 0, got {window_s:g} and {shift_s:g}")
+    _check_windows(root, events, window_s, shift_s)
     cells: list[dict[str, object]] = []
     for part in parts:
         listed = root / f"{part}.json"
         for name, marks in _json(listed).items():
-            file = f"{rate}/{part}/{name}"
+            file, where = f"{rate}/{part}/{name}", f"{listed}: {name!r}"
             base = {"file": file, "path": str(root / file), "part": part}
-            where = f"{listed}: {name!r}"
-            if not events:
-                cells.append({**base, "label": _scene(marks, metadata, where)})
-                continue
-            found = [_event(m, where) for m in _marks(marks, where)]
-            if window_s is None or shift_s is None:
-                cells += [{**base, "start_s": e.start_s, "end_s": e.end_s, "label": e.label} for e in found]
+            if events:
+                found = _stretches(root / file, marks, where, window_s, shift_s)
+                cells += [{**base, **vars(stretch)} for stretch in found]
             else:
-                cells += [{**base, **w} for w in _windows(root / file, found, window_s, shift_s)]
+                cells.append({**base, "label": _scene(marks, metadata, where)})
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "path", "part", "label"])
     known = {part: part_of(part) for part in parts}
     folds = bool(parts) and not any(known.values())
@@ -70,13 +61,22 @@ def read(
             f"{root / _METADATA}: expected splits like train, valid and test, got {odd!r} too"
         )
     rows["split"] = look_up(rows["part"], known)
+    own = rows.pop("part")
     groups = {}
     if folds:
-        rows["fold"] = rows["part"]
-        groups["fold"] = rows["part"]
+        groups["fold"] = rows["fold"] = own
     elif events:
         groups["file"] = rows["file"].map(bare_name)
-    return Draft(rows=rows.drop(columns="part"), groups=groups, notes=_vocabulary_notes(root, rows))
+    return Draft(rows=rows, groups=groups, notes=_vocabulary_notes(root, rows))
+
+
+def _check_windows(root: Path, events: bool, window_s: float | None, shift_s: float | None) -> None:
+    if not events and window_s is not None:
+        raise ConfigError(f"{root}: windows are for event tasks, this is a task of whole scenes")
+    if (window_s is None) != (shift_s is None):
+        raise ConfigError("corpus hear: --window-s and --shift-s belong together; give both or none")
+    if not all(w is None or (isfinite(w) and w > 0) for w in (window_s, shift_s)):
+        raise ConfigError(f"corpus hear: expected seconds above 0, got {window_s:g} and {shift_s:g}")
 
 
 def _task_folder(source: Path, task: str | None) -> Path:
@@ -106,7 +106,7 @@ def _rate_folder(root: Path, sample_rate_hz: int | None) -> str:
 
 def _parts(root: Path) -> list[str]:
     names = sorted(p.stem for p in root.glob("*.json") if p.name != _METADATA)
-    known = [p for p in PARTS if p in names]
+    known = [p for p in PART_FILES if p in names]
     return known or [n for n in names if n.startswith("fold")]
 
 
@@ -128,7 +128,23 @@ def _scene(marks: Any, metadata: dict[str, Any], where: str) -> str:
     return str(labels[0])
 
 
-def _event(mark: Any, where: str) -> Event:
+def _stretches(
+    path: Path, marks: Any, where: str, window_s: float | None, shift_s: float | None
+) -> list[LabelledStretch]:
+    """The events of a recording, or its windows where these are asked for."""
+    events = [_event(m, where) for m in _marks(marks, where)]
+    if window_s is None or shift_s is None:
+        return events
+    if not path.is_file():  # one row, so that it is reported as missing
+        return [LabelledStretch(start_s=0.0, end_s=window_s, label=join_labels(()))]
+    try:
+        header = read_header(str(path), entire=True)
+    except SoundError as error:
+        raise ManifestError(f"{path}: {error}, so it cannot be cut into windows; replace the file") from None
+    return cut_windows(header.n_frames / header.sample_rate_hz, events, window_s=window_s, shift_s=shift_s)
+
+
+def _event(mark: Any, where: str) -> LabelledStretch:
     """One event; HEAR counts in milliseconds."""
     try:
         start_s, end_s, label = float(mark["start"]) / 1000, float(mark["end"]) / 1000, str(mark["label"])
@@ -138,19 +154,7 @@ def _event(mark: Any, where: str) -> Event:
     if not (isfinite(start_s) and isfinite(end_s)):
         got = str(mark)[:60]
         raise ManifestError(f"{where}: expected label, start and end (ms) of each event, got {got!r}")
-    return Event(start_s=start_s, end_s=end_s, label=label)
-
-
-def _windows(path: Path, events: list[Event], window_s: float, shift_s: float) -> list[dict[str, object]]:
-    if not path.is_file():  # one row, so that it is reported as missing
-        return [{"start_s": 0.0, "end_s": window_s, "label": join_labels(())}]
-    try:
-        header = read_header(str(path), entire=True)
-    except SoundError as error:
-        raise ManifestError(f"{path}: {error}, so it cannot be cut into windows; replace the file") from None
-    length_s = header.n_frames / header.sample_rate_hz
-    cut = cut_windows(length_s, events, window_s=window_s, shift_s=shift_s)
-    return [{"start_s": w.start_s, "end_s": w.end_s, "label": join_labels(w.labels)} for w in cut]
+    return LabelledStretch(start_s=start_s, end_s=end_s, label=label)
 
 
 def _vocabulary_notes(root: Path, rows: pd.DataFrame) -> tuple[str, ...]:
@@ -158,11 +162,11 @@ def _vocabulary_notes(root: Path, rows: pd.DataFrame) -> tuple[str, ...]:
     if not listed.is_file():
         return ()
     known = set(read_text_table(listed, ("idx", "label"))["label"])
-    used = {part for cell in rows["label"].unique() for part in str(cell).split("|") if part}
+    used = {label for cell in rows["label"].unique() for label in split_labels(cell) or ()}
     strangers = sorted(used - known)
     if not strangers:
         return ()
-    return (f"{count(len(strangers), 'label')} not in labelvocabulary.csv: {', '.join(strangers[:10])}",)
+    return (f"{counted(len(strangers), 'label')} not in labelvocabulary.csv: {', '.join(strangers[:10])}",)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.corpora.audio_files import clip_rows
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import count, read_text_table, seconds
+from featurestore.corpora.tables import read_text_table, seconds
 from featurestore.errors import ManifestError
+from featurestore.printable import counted
 
 # Index in `labels.csv` -> name, as the corpus publishes them ("TrllTwitter" included).
 CALLTYPES = (
@@ -56,19 +58,16 @@ def read(source: Path) -> Draft:
     parts["caller"] = ((twin - 1) * 2 + marmoset - 1).astype("str")
     parts["recording"] = parts["date"] + "_Twin" + parts["twin"] + "_marmoset" + parts["marmoset"]
     parts["file"] = "data/twin_" + parts["twin"] + "/" + parts["recording"] + ".wav"
-    parts["path"] = parts["file"].map(lambda f: str(source / f))
     row = parts.iloc[name].reset_index(drop=True)
-    rows = pd.DataFrame(
-        {
-            "file": row["file"],
-            "path": row["path"],
-            "start_s": start,
-            "end_s": end,
-            "calltype": [CALLTYPES[k] for k in kind],
-            "caller": row["caller"],
-            "twin": row["twin"],
-            "date": row["date"],
-        }
+    rows = clip_rows(
+        source,
+        row["file"],
+        start_s=start,
+        end_s=end,
+        calltype=kind.map(dict(enumerate(CALLTYPES))).reset_index(drop=True),
+        caller=row["caller"],
+        twin=row["twin"],
+        date=row["date"],
     )
     groups = {"recording": row["recording"], "date": row["date"], "caller": row["caller"]}
     return Draft(rows=rows, groups=groups, notes=notes)
@@ -79,9 +78,9 @@ def _notes(kind: pd.Series, call: pd.Series) -> tuple[str, ...]:
     odd = int((~call).sum()) - silence - noise
     said = []
     if silence or noise:
-        said.append(f"dropped {count(silence, 'row')} of silence (11) and {noise:,} of noise (12)")
+        said.append(f"dropped {counted(silence, 'row')} of silence (11) and {noise:,} of noise (12)")
     if odd:
-        said.append(f"dropped {count(odd, 'row')} with a call type outside 0-12")
+        said.append(f"dropped {counted(odd, 'row')} with a call type outside 0-12")
     return tuple(said)
 
 

@@ -98,7 +98,7 @@ class Corpus:
             ConfigError: an option or a group that this corpus does not have.
             ManifestError: files are missing, or the annotations are not as published.
         """
-        from featurestore.corpora.tables import finish
+        from featurestore.corpora.corpus_table import finish
 
         root = Path(source).absolute()
         if ".." in root.parts:  # such a path is gone when a folder is that it only passes through

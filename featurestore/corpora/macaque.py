@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.folder import split_of
+from featurestore.corpora.audio_files import clip_rows, list_files, name_some
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, list_files, name_some, read_text_table
+from featurestore.corpora.split_parts import split_of
+from featurestore.corpora.tables import read_text_table
 from featurestore.errors import ManifestError
 from featurestore.untrusted.text_table import first_row
 

@@ -48,6 +48,5 @@ def get_corpus(name: str) -> Corpus:
         hint = f"did you mean {near[0]}? " if near else ""
         raise ConfigError(f"no corpus {name!r}; {hint}there are {', '.join(_CORPORA)}")
     module, attribute = _CORPORA[name].split(":")
-    corpus = getattr(import_module(f"featurestore.corpora.{module}"), attribute)
-    assert isinstance(corpus, Corpus)
+    corpus: Corpus = getattr(import_module(f"featurestore.corpora.{module}"), attribute)
     return corpus

@@ -9,77 +9,34 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, AudioIndex, annotation_files, bare_name
-from featurestore.corpora.interface import Corpus, Draft
+from featurestore.corpora.annotations import Annotations, annotation_format
+from featurestore.corpora.interface import Draft
 from featurestore.corpora.tables import read_text_table, seconds
 
 SEGMENT = ("onset_s", "offset_s", "label")
+AUDIO_NAME = "notated_path"
 
 
 def read_simple(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read simple-seq: one CSV of segments for each audio file of the same name."""
-    root, files = annotation_files(source, (".csv", ".txt"))
-    index = AudioIndex(source, audio)
-    tables = []
-    for file in files:
-        table = read_text_table(root / file, SEGMENT)
-        sound = index.of_annotation(file)
-        tables.append(_rows(table, root / file, pd.Series(sound, table.index, dtype="str")))
-    return _draft(tables, index)
+    return _read(Annotations(source, audio, (".csv", ".txt")), ())
 
 
 def read_generic(source: Path, *, audio: str | Path | None = None) -> Draft:
     """Read generic-seq: CSV of segments with the audio file of each in ``notated_path``."""
-    root, files = annotation_files(source, (".csv",))
-    index = AudioIndex(source, audio)
+    return _read(Annotations(source, audio, (".csv",)), (AUDIO_NAME,))
+
+
+def _read(annotations: Annotations, named: tuple[str, ...]) -> Draft:
     tables = []
-    for file in files:
-        table = read_text_table(root / file, (*SEGMENT, "notated_path"), filled=("notated_path",))
-        names = {f: index.of_name(f, file) for f in table["notated_path"].unique()}
-        tables.append(_rows(table, root / file, table["notated_path"].map(names)))
-    return _draft(tables, index)
+    for file in annotations.files:
+        path = annotations.folder / file
+        table = read_text_table(path, (*SEGMENT, *named), filled=named)
+        sound = annotations.of_rows(file, table, table[AUDIO_NAME] if named else None)
+        start, end = seconds(table["onset_s"], path), seconds(table["offset_s"], path)
+        tables.append(pd.DataFrame({"file": sound, "start_s": start, "end_s": end, "label": table["label"]}))
+    return annotations.draft(pd.concat(tables, ignore_index=True))
 
 
-def _rows(table: pd.DataFrame, path: Path, file: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "file": file,
-            "start_s": seconds(table["onset_s"], path),
-            "end_s": seconds(table["offset_s"], path),
-            "label": table["label"],
-        }
-    )
-
-
-def _draft(tables: list[pd.DataFrame], index: AudioIndex) -> Draft:
-    rows = pd.concat(tables, ignore_index=True)
-    return Draft(
-        rows=index.rows(rows),
-        groups={"recording": rows["file"].map(bare_name)},
-        notes=index.notes(),
-        hint=index.hint,
-    )
-
-
-SIMPLE_SEQ = Corpus(
-    name="simple-seq",
-    title="segments in CSV, one file per recording",
-    licence="yours",
-    citation="",
-    where="your own annotations",
-    groups={"recording": "one audio file"},
-    options={"audio": AUDIO_OPTION},
-    reader=read_simple,
-    takes_file=True,
-)
-GENERIC_SEQ = Corpus(
-    name="generic-seq",
-    title="segments in CSV with the recording's name",
-    licence="yours",
-    citation="",
-    where="your own annotations",
-    groups={"recording": "one audio file"},
-    options={"audio": AUDIO_OPTION},
-    reader=read_generic,
-    takes_file=True,
-)
+SIMPLE_SEQ = annotation_format("simple-seq", "segments in CSV, one file per recording", read_simple)
+GENERIC_SEQ = annotation_format("generic-seq", "segments in CSV with the recording's name", read_generic)

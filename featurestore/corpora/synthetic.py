@@ -22,15 +22,17 @@ statistics lands between chance and certainty for both labels (UAR 0.8 to 0.95, 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from featurestore.errors import ConfigError
+from featurestore.manifest.table import write_manifest
 
 SAMPLE_RATE_HZ = 16_000
 CLIPS_PER_RECORDING = 5
@@ -74,7 +76,7 @@ class Recording:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class SyntheticClip:
     """One generated clip: float64 samples `[n]` of the call and of the background, and its labels.
 
     The written signal is `call + noise`.
@@ -119,15 +121,11 @@ def write_corpus(
         pcm = np.round((clip.call + clip.noise) * 32767.0).astype(np.int16)
         soundfile.write(target, pcm, SAMPLE_RATE_HZ, subtype="PCM_16")
         rows.append((clip.utterance_id, relative, clip.call_type, clip.caller, clip.recording))
-    manifest = out_dir / "manifest.csv"
-    with manifest.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("utterance_id", "path", "call_type", "caller", "group"))
-        writer.writerows(rows)
-    return manifest
+    columns = ["utterance_id", "path", "call_type", "caller", "group"]
+    return write_manifest(pd.DataFrame(rows, columns=columns), out_dir / "manifest.csv")
 
 
-def make_clip(number: int, *, seed: int = 0, snr_db: float = DEFAULT_SNR_DB) -> Clip:
+def make_clip(number: int, *, seed: int = 0, snr_db: float = DEFAULT_SNR_DB) -> SyntheticClip:
     """Make clip `number` of the corpus `seed`; call and noise are scaled to a common peak of 0.5.
 
     Raises:
@@ -154,7 +152,7 @@ def make_clip(number: int, *, seed: int = 0, snr_db: float = DEFAULT_SNR_DB) -> 
     noise = _coloured_noise(n_samples, recording.noise_exponent, rng)
     noise *= np.sqrt(np.mean(call**2) / np.mean(noise**2)) * 10.0 ** (-snr_db / 20.0)
     scale = PEAK_LEVEL / np.max(np.abs(call + noise))
-    return Clip(
+    return SyntheticClip(
         utterance_id=f"{recording.name}-{number:05d}",
         call_type=call_type,
         caller=caller.name,
@@ -216,14 +214,6 @@ def _pitch(caller: Caller, rng: np.random.Generator) -> float:
 def _sweep(caller: Caller, n: int, rng: np.random.Generator, direction: float) -> Samples:
     octaves = rng.uniform(0.35, 1.2)
     return _voice(caller, _pitch(caller, rng) * 2.0 ** (direction * octaves * np.linspace(-0.5, 0.5, n)))
-
-
-def _sweep_up(caller: Caller, n: int, rng: np.random.Generator) -> Samples:
-    return _sweep(caller, n, rng, 1.0)
-
-
-def _sweep_down(caller: Caller, n: int, rng: np.random.Generator) -> Samples:
-    return _sweep(caller, n, rng, -1.0)
 
 
 def _trill(caller: Caller, n: int, rng: np.random.Generator) -> Samples:
@@ -290,8 +280,8 @@ def _envelope(n: int, rng: np.random.Generator) -> Samples:
 
 
 CALL_TYPES: dict[str, Callable[[Caller, int, np.random.Generator], Samples]] = {
-    "sweep_up": _sweep_up,
-    "sweep_down": _sweep_down,
+    "sweep_up": partial(_sweep, direction=1.0),
+    "sweep_down": partial(_sweep, direction=-1.0),
     "trill": _trill,
     "pulse_train": _pulse_train,
     "noise_burst": _noise_burst,

@@ -9,117 +9,92 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from featurestore.corpora.annotations import (
-    AUDIO_OPTION,
-    AudioIndex,
-    annotation_files,
-    bare_name,
-    own_columns,
-    renamed_note,
-)
-from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import count
+from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format
+from featurestore.corpora.interface import Draft
 from featurestore.errors import ManifestError
+from featurestore.printable import counted
+from featurestore.spreadsheet import NUMBER
 from featurestore.untrusted.text_table import TextTableError, read_text
 
 # A text, a flag, a comment to the end of the line, or a word; of words only free-standing numbers count.
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|([^\s"<!]+)', re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?", re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tier:
-    """One interval tier: start and end in seconds, and the text of each interval."""
-
-    name: str
-    intervals: list[tuple[float, float, str]] = field(default_factory=list)
+# Start and end in seconds, and the text.
+Interval = tuple[float, float, str]
 
 
 def read(source: Path, *, audio: str | Path | None = None, tier: str | None = None) -> Draft:
     """Read one interval tier; intervals without text are left out."""
-    root, files = annotation_files(source, (".TextGrid",))
-    index = AudioIndex(source, audio)
+    annotations = Annotations(source, audio, (".TextGrid",))
     cells: list[tuple[str, float, float, str]] = []
     n_blank = 0
-    for file in files:
-        found = _one_tier(root / file, tier)
-        sound = index.of_annotation(file)
-        cells += [(sound, *interval) for interval in found.intervals if interval[2]]
-        n_blank += sum(bool(text) and not text.strip() for _, _, text in found.intervals)
+    for file in annotations.files:
+        texts = [i for i in _one_tier(annotations.folder / file, tier) if i[2]]
+        sound = annotations.of_annotation(file)
+        cells += [(sound, *interval) for interval in texts if interval[2].strip()]
+        n_blank += sum(not text.strip() for _, _, text in texts)
     rows = pd.DataFrame(cells, columns=["file", "start_s", "end_s", "label"])
-    notes = list(index.notes())
-    blank = rows["label"].str.strip() == ""
-    if n_blank:
-        rows = rows[~blank].reset_index(drop=True)
-        notes.append(f"left out {count(n_blank, 'interval')} with nothing but blanks in it")
-    renamed: dict[str, str] = {}
-    label = {tier or "label": rows["label"]}
-    rows = rows[["file", "start_s", "end_s"]].assign(**own_columns(pd.DataFrame(label), label, renamed))
-    return Draft(
-        rows=index.rows(rows),
-        groups={"recording": rows["file"].map(bare_name)},
-        notes=(*notes, *renamed_note(renamed)),
-        hint=index.hint,
-    )
+    label = pd.DataFrame({tier or "label": rows.pop("label")})
+    rows = rows.assign(**annotations.label_columns(label, label.columns))
+    blank = (f"left out {counted(n_blank, 'interval')} with nothing but blanks in it",) if n_blank else ()
+    return annotations.draft(rows, (*blank, *annotations.renamed_note()))
 
 
-def _one_tier(path: Path, name: str | None) -> Tier:
+def _one_tier(path: Path, name: str | None) -> list[Interval]:
     try:
         tiers = _tiers(read_text(path))
     except (TextTableError, ValueError) as error:
         reason = error if isinstance(error, TextTableError) else f"cannot be read as a TextGrid ({error})"
         raise ManifestError(f"{path}: {reason}") from None
-    fitting = [t for t in tiers if name is None or t.name == name]
+    fitting = [intervals for called, intervals in tiers if name is None or called == name]
     if len(fitting) != 1:
         asked = f"{name!r}" if name is not None else "one interval tier"
-        found = ", ".join(repr(t.name) for t in tiers) or "none"
+        found = ", ".join(repr(called) for called, _ in tiers) or "none"
         raise ManifestError(f"{path}: expected {asked}, found {found}; name one with --tier")
     return fitting[0]
 
 
-def _tiers(text: str) -> list[Tier]:
-    """The interval tiers of a file.
+def _tiers(text: str) -> list[tuple[str, list[Interval]]]:
+    """The interval tiers of a file, by name.
 
     Raises:
         ValueError: it is no TextGrid, or ends before its time.
     """
     items = _items(text)
 
-    def next_of(kind: type, what: str) -> object:
-        for item in items:
-            if isinstance(item, kind):
-                return item
+    def next_of(kind: type, what: str) -> Any:
+        item = next(items, None)
+        if item is None:
+            raise ValueError(f"ends where {what} should follow")
+        if not isinstance(item, kind):
             raise ValueError(f"expected {what}, found {str(item)[:40]!r}")
-        raise ValueError(f"ends where {what} should follow")
+        return item
 
-    def number(what: str) -> float:
-        return float(str(next_of(float, what)))
-
-    def word(what: str) -> str:
-        return str(next_of(_Text, what))
-
+    number, word = partial(next_of, float), partial(next_of, _Text)
     if next(items, None) != "ooTextFile" or next(items, None) != "TextGrid":
         raise ValueError('it does not begin with File type "ooTextFile" and Object class "TextGrid"')
     number("the start"), number("the end")
-    flag = next(items, None)
-    if flag != _Flag("exists"):
+    if next(items, None) != _Flag("exists"):
         return []
     tiers = []
     for _ in range(int(number("the number of tiers"))):
-        kind, tier = word("the class of a tier"), Tier(name=word("the name of a tier"))
+        kind, name = word("the class of a tier"), word("the name of a tier")
         number("the start of the tier"), number("the end of the tier")
+        intervals = []
         for i in range(1, int(number("the number of intervals")) + 1):
-            where = f"interval {i} of {tier.name!r}"
+            where = f"interval {i} of {name!r}"
             start_s = number(f"the time of {where}")
             end_s = number(f"the end of {where}") if kind == "IntervalTier" else start_s
-            tier.intervals.append((start_s, end_s, word(f"the text of {where}")))
+            intervals.append((start_s, end_s, str(word(f"the text of {where}"))))
         if kind == "IntervalTier":
-            tiers.append(tier)
+            tiers.append((name, intervals))
     if (rest := next(items, None)) is not None:
         raise ValueError(f"{str(rest)[:40]!r} follows the last tier")
     return tiers
@@ -144,20 +119,15 @@ def _items(text: str) -> Iterator[_Text | _Flag | float]:
             yield _Text(quoted.replace('""', '"').replace("\r\n", "\n"))
         elif flag is not None:
             yield _Flag(flag)
-        elif bare is not None and _NUMBER.fullmatch(bare):
-            yield float(bare.rstrip("%"))
+        elif bare is not None and NUMBER.fullmatch(bare.removesuffix("%")):
+            yield float(bare.removesuffix("%"))
     if rest := text[end:].strip():
         raise ValueError(f"a quote or a bracket is opened and not closed: {rest[:40]!r}")
 
 
-TEXTGRID = Corpus(
-    name="textgrid",
-    title="Praat TextGrid",
-    licence="yours",
-    citation="",
-    where="your own annotations",
-    groups={"recording": "one audio file"},
+TEXTGRID = annotation_format(
+    "textgrid",
+    "Praat TextGrid",
+    read,
     options={"audio": AUDIO_OPTION, "tier": "which interval tier (default: the only one)"},
-    reader=read,
-    takes_file=True,
 )

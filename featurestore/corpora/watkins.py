@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from featurestore.corpora.audio_files import clip_rows, first_file, stem
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import clip_rows, count, first_file, read_text_table, stem
+from featurestore.corpora.tables import read_text_table
+from featurestore.printable import counted
 
 # In the order of the class indices of Sarkar & Magimai-Doss (2025).
 SPECIES = (
@@ -53,14 +55,11 @@ def read(source: Path) -> Draft:
     rows = clip_rows(annotations.parent, table["path"], species=table["species"])
     tape = table["path"].map(lambda p: stem(p)[:TAPE_CHARACTERS])
     unknown = ~table["species"].isin(SPECIES)
-    notes = (
-        (
-            f"kept {count(int(unknown.sum()), 'row')} of species that the published set does not have: "
-            + ", ".join(sorted(table.loc[unknown, "species"].unique())),
-        )
-        if unknown.any()
-        else ()
-    )
+    notes: tuple[str, ...] = ()
+    if unknown.any():
+        names = ", ".join(sorted(table.loc[unknown, "species"].unique()))
+        n = counted(int(unknown.sum()), "row")
+        notes = (f"kept {n} of species that the published set does not have: {names}",)
     return Draft(rows=rows, groups={"tape": tape}, notes=notes)
 
 

@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.corpora.audio_files import clip_rows, named_files
 from featurestore.corpora.interface import Corpus, Draft
-from featurestore.corpora.tables import (
-    AUDIO_SUFFIXES,
-    UNREAD_SUFFIXES,
-    clip_rows,
-    left_out,
-    list_files,
-    look_up,
-    passed_over,
-    stem,
-)
+from featurestore.corpora.tables import look_up
 
 # Aggressive, begging, distance, distress, long tonal, nest, song, tet, thuck, tuck, whine.
 CALLTYPES = ("Ag", "Be", "DC", "Di", "LT", "Ne", "So", "Te", "Th", "Tu", "Wh")
@@ -29,11 +21,8 @@ AGES = {"AdultVocalizations": "adult", "ChickVocalizations": "chick"}
 
 def read(source: Path) -> Draft:
     """Read the names of all ``.wav`` files below `source`, sorted."""
-    files = pd.Series(list_files(source, (".wav",)), dtype="str")
-    parts = files.map(stem).str.extract(_NAME)
-    other = parts["bird"].isna()
-    notes = [*passed_over(list(files[other])), *left_out(source, (".wav",), AUDIO_SUFFIXES | UNREAD_SUFFIXES)]
-    files, parts = files[~other].reset_index(drop=True), parts[~other].reset_index(drop=True)
+    files, parts, others = named_files(source, _NAME, (".wav",))
+    notes = list(others)
     bird = _one_spelling(parts["bird"], notes)
     calltype = parts["calltype"].map(lambda c: _CANONICAL.get(c.lower(), c))
     extra = calltype[~calltype.isin(CALLTYPES)]
@@ -52,12 +41,10 @@ def read(source: Path) -> Draft:
 
 def _one_spelling(birds: pd.Series, notes: list[str]) -> pd.Series:
     """Names that differ in case only become the most frequent spelling (then the first by alphabet)."""
-    sizes = birds.value_counts().rename_axis("bird").reset_index(name="n")
-    sizes = sizes.sort_values(["n", "bird"], ascending=[False, True])
-    chosen: dict[str, str] = {}
-    for name in sizes["bird"]:
-        chosen.setdefault(name.lower(), name)
-    merged = sorted(n for n in sizes["bird"] if chosen[n.lower()] != n)
+    sizes = birds.value_counts()
+    names = sorted(sizes.index, key=lambda name: (-sizes[name], name))
+    chosen = {name.lower(): name for name in reversed(names)}
+    merged = sorted(n for n in names if chosen[n.lower()] != n)
     if merged:
         notes.append("merged " + ", ".join(f"{n} -> {chosen[n.lower()]}" for n in merged))
     return birds.map(lambda n: chosen[n.lower()])

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from featurestore.manifest.table import MOST_CHANNEL, MOST_SECONDS
+from featurestore.arrays import IntArray, TextArray
+from featurestore.manifest.table import MOST_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
 # Of a row whose place, or of a file whose size and time, nobody knows.
 UNKNOWN = -1
@@ -39,12 +40,12 @@ class Places:
         mtime_ns: when it was written last, nanoseconds since 1970; `UNKNOWN` likewise.
     """
 
-    path: npt.NDArray[np.object_]
+    path: TextArray
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
-    channel: npt.NDArray[np.int64]
-    n_bytes: npt.NDArray[np.int64]
-    mtime_ns: npt.NDArray[np.int64]
+    channel: IntArray
+    n_bytes: IntArray
+    mtime_ns: IntArray
 
     def __len__(self) -> int:
         return len(self.path)
@@ -91,17 +92,8 @@ class Places:
     @classmethod
     def of_locations(cls, locations: Sequence[Location | None]) -> Places:
         """Places without stamps; unknown where there is none."""
-        known = [("", 0.0, np.nan, None) if where is None else where for where in locations]
-        starts = np.array([start for _, start, _, _ in known], dtype=np.float64)
-        blank = cls.unknown(len(known))
-        return cls(
-            path=np.array([path for path, *_ in known], dtype=object),
-            start_s=np.where(np.isnan(starts), 0.0, starts),
-            end_s=np.array([end for _, _, end, _ in known], dtype=np.float64),
-            channel=np.array([MIX if c is None else c for *_, c in known], dtype=np.int64),
-            n_bytes=blank.n_bytes,
-            mtime_ns=blank.mtime_ns,
-        )
+        known = [(None, None, None, None) if where is None else where for where in locations]
+        return cls.of_table(pd.DataFrame(known, columns=list(PLACE_COLUMNS)))
 
     @classmethod
     def joined(cls, parts: Sequence[Places]) -> Places:
@@ -112,8 +104,8 @@ class Places:
 
     def where(self, mask: npt.NDArray[np.bool_], other: Places) -> Places:
         """Rows of this where `mask` is set, of `other` elsewhere."""
-        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Places(**{name: np.where(mask, a, b) for name, a, b in pairs})
+        names = [f.name for f in fields(self)]
+        return Places(**{n: np.where(mask, getattr(self, n), getattr(other, n)) for n in names})
 
     @property
     def is_known(self) -> npt.NDArray[np.bool_]:

@@ -44,12 +44,12 @@ def meant(name: str) -> str:
     >>> meant(" Start (s)"), meant("audiofilename"), meant("species")
     ('start_s', 'path', '')
     """
-    bare = _bare(name)
-    if bare in _MEANT:
-        return _MEANT[bare]
-    if bare in _LABELS or _in_other_unit(bare):
+    plain = bare(name)
+    if plain in _MEANT:
+        return _MEANT[plain]
+    if plain in _LABELS or _in_other_unit(plain):
         return ""
-    if any(c.isdigit() for c in bare):  # group2 and split_3 are columns of their own
+    if any(c.isdigit() for c in plain):  # group2 and split_3 are columns of their own
         return ""
     close = get_close_matches(name.strip().casefold(), _USUAL, n=1, cutoff=_NEARNESS)
     return close[0] if close else ""
@@ -76,12 +76,12 @@ def not_in_seconds(columns: Sequence[str], given: Iterable[str] = ()) -> str:
     """
     there = {*columns, *given}
     for column in columns:
-        ours = _in_other_unit(_bare(column))
+        ours = _in_other_unit(bare(column))
         if ours and ours not in there:
             return f"{column!r} seems to be {ours} in another unit; write seconds into a column {ours!r}"
     if "start_s" in there and "end_s" not in there:
         for column in columns:
-            if _DURATION.fullmatch(_bare(column)):
+            if _DURATION.fullmatch(bare(column)):
                 return (
                     f"start_s with {column!r} and no end_s, so each clip would go on to the end of its file; "
                     "add a column 'end_s', start_s plus the duration"
@@ -89,12 +89,13 @@ def not_in_seconds(columns: Sequence[str], given: Iterable[str] = ()) -> str:
     return ""
 
 
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """A name without case, blanks and signs."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _in_other_unit(bare: str) -> str:
+def _in_other_unit(plain: str) -> str:
     """``start_s`` or ``end_s``, of a name that says that it counts anything but seconds; else ""."""
-    stem = _OTHER_UNIT.sub("", bare)
-    ours = (_MEANT.get(stem) or _MEANT.get(stem.removesuffix("in"), "")) if stem != bare else ""
+    stem = _OTHER_UNIT.sub("", plain)
+    ours = (_MEANT.get(stem) or _MEANT.get(stem.removesuffix("in"), "")) if stem != plain else ""
     return ours if ours in ("start_s", "end_s") else ""

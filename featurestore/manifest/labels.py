@@ -10,19 +10,18 @@ nothing is known.
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 
-from featurestore.errors import LabelError
-from featurestore.manifest.table import CONTRACT_COLUMNS, RESERVED_COLUMNS
+from featurestore.errors import LabelError, did_you_mean
+from featurestore.manifest.table import CONTRACT_COLUMNS, NUMBER_COLUMNS, RESERVED_COLUMNS, nfc
 from featurestore.printable import printable
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
 
@@ -33,7 +32,6 @@ _MISSING_WORDS = ("nan", "none", "null", "na", "n/a", "<na>")
 _NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)(e[+-]?[0-9]{1,3})?", re.ASCII)
 _LEADING_ZEROS = re.compile(r"(?<![0-9.,])0+(?=[0-9])")
 MAX_SPELLINGS = 8  # sentences about spelling
-_NUMBERS = ("start_s", "end_s", "channel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +110,7 @@ def spellings(values: Iterable[str]) -> list[list[str]]:
 def spelled(text: str) -> str:
     """One form for all ways to write a value, see `spellings`."""
     shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    words = unicodedata.normalize("NFC", " ".join(shown.replace("_", " ").split()).casefold())
+    words = nfc(" ".join(shown.replace("_", " ").split()).casefold())
     try:
         # Spreadsheets write 1 as 1.0, and 1,0 where the comma is decimal.
         number = Decimal(words.replace(",", ".")) if _NUMBER.fullmatch(words) else None
@@ -130,7 +128,7 @@ def spelling_difference(first: str, *others: str) -> str:
 
 
 def _difference(first: str, second: str) -> str:
-    if unicodedata.normalize("NFC", first) == unicodedata.normalize("NFC", second):
+    if nfc(first) == nfc(second):
         return "Unicode form"
     if "".join(first.split()) == "".join(second.split()):
         return "blanks"
@@ -143,7 +141,7 @@ def _difference(first: str, second: str) -> str:
 
 def shown_apart(names: Sequence[str]) -> list[str]:
     """The names in quotes; with escapes where they would look the same."""
-    one_look = len({unicodedata.normalize("NFC", n) for n in names}) < len(names)
+    one_look = len({nfc(n) for n in names}) < len(names)
     hidden = any(unicodedata.category(c) == "Cf" for n in names for c in n)
     return [ascii(n) if one_look or hidden else repr(n) for n in names]
 
@@ -214,13 +212,16 @@ def apply_mapping(table: pd.DataFrame, mapping: pd.DataFrame) -> tuple[pd.DataFr
         column = _column(table, name)
         rules = mapping[mapping["label"] == name]
         target = dict(zip(rules["from"], rules["to"], strict=True))
-        _require_known(target, class_sizes(column), name)
+        sizes = class_sizes(column)
+        if unknown := [c for c in target if c not in sizes]:
+            hint = did_you_mean(unknown[0], sizes) or f"; it has {', '.join(sorted(sizes)[:10])}"
+            raise LabelError(f"label {name!r} has no class {unknown[0]!r}{hint}")
         joined = [to for to in target.values() if SEPARATOR in to]
         if joined:
             raise LabelError(
                 f"label {name!r}: a class cannot be named {joined[0]!r}; '|' joins labels of a set"
             )
-        changed, report = _change(column, name, _Rename(target))
+        changed, report = _change(column, name, target)
         if not report.after:
             raise LabelError(f"label {name!r}: the mapping drops all {len(report.before)} classes; keep some")
         out[name] = changed
@@ -236,7 +237,7 @@ def drop_small_classes(table: pd.DataFrame, column: str, min_rows: int) -> tuple
     """
     cells = _column(table, column)
     sizes = class_sizes(cells)
-    changed, report = _change(cells, column, lambda c: c if sizes[c] >= min_rows else "")
+    changed, report = _change(cells, column, {c: "" for c, n in sizes.items() if n < min_rows})
     needed = 1 if is_multilabel(cells) else 2
     if len(report.after) < needed:
         raise LabelError(
@@ -244,14 +245,6 @@ def drop_small_classes(table: pd.DataFrame, column: str, min_rows: int) -> tuple
             f"{needed} needed (the largest has {max(sizes.values(), default=0)}); lower the minimum"
         )
     return table.assign(**{column: changed}), report
-
-
-def drop_unlabelled(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Leave out rows that have no label in any of `columns`."""
-    labelled = pd.Series(False, index=table.index)
-    for name in columns:
-        labelled |= _column(table, name) != ""
-    return table[labelled].reset_index(drop=True)
 
 
 def derive_label(
@@ -264,7 +257,7 @@ def derive_label(
     Raises:
         LabelError: no such column, one named `new` exists, a bad pattern, or no match at all.
     """
-    if source in _NUMBERS:
+    if source in NUMBER_COLUMNS:
         raise LabelError(f"label {new!r}: column {source!r} holds numbers; derive labels from text")
     cells = _column(table, source, label_only=False)
     _require_new(table, new)
@@ -283,25 +276,6 @@ def derive_label(
     return table.assign(**{new: column}), _report(new, column.iloc[:0], column)
 
 
-def combine_labels(
-    table: pd.DataFrame, new: str, columns: Sequence[str], *, separator: str = "+"
-) -> tuple[pd.DataFrame, LabelReport]:
-    """A new label column of pairs or tuples, ``dog+play``; empty where one of them is.
-
-    Raises:
-        LabelError: no such column, or one named `new` exists.
-    """
-    _require_new(table, new)
-    parts = [_column(table, c) for c in columns]
-    joined = parts[0]
-    complete = parts[0] != ""
-    for part in parts[1:]:
-        joined = joined + separator + part
-        complete &= part != ""
-    column = joined.where(complete, "").astype("str")
-    return table.assign(**{new: column}), _report(new, column.iloc[:0], column)
-
-
 def explode_labels(
     table: pd.DataFrame, column: str, classes: Sequence[str] | None = None
 ) -> tuple[pd.DataFrame, LabelReport]:
@@ -313,7 +287,7 @@ def explode_labels(
         LabelError: no such column, or one of the new columns exists.
     """
     cells = _column(table, column)
-    names = sorted(_class_names(cells)) if classes is None else list(classes)
+    names = sorted(class_sizes(cells)) if classes is None else list(classes)
     sets = {cell: split_labels(cell) for cell in cells.unique()}
     new: dict[str, pd.Series] = {}
     for name in names:
@@ -325,36 +299,19 @@ def explode_labels(
     return out, _report(column, cells, cells)
 
 
-class _Rename:
-    """The class a class becomes, itself unless a rule says otherwise."""
-
-    def __init__(self, target: Mapping[str, str]) -> None:
-        self._target = target
-
-    def __call__(self, name: str) -> str:
-        return self._target.get(name, name)
-
-
-def _class_names(column: pd.Series) -> set[str]:
-    return {name for cell in column.unique() for name in split_labels(cell) or ()}
-
-
 def _parts(cell: str, multi: bool) -> Iterable[str]:
     if cell == "":
         return ()
     return split_labels(cell) or () if multi else (cell,)
 
 
-def _change(column: pd.Series, name: str, rule: Callable[[str], str]) -> tuple[pd.Series, LabelReport]:
-    """Apply a rule for one class ("" drops it) to each distinct cell."""
+def _change(column: pd.Series, name: str, target: Mapping[str, str]) -> tuple[pd.Series, LabelReport]:
+    """Put in place of each class its target, itself where it has none; "" drops it."""
     multi = is_multilabel(column)
     value = {}
     for cell in column.unique():
-        kept = [rule(part) for part in _parts(cell, multi)]
-        if cell == "" or not multi:
-            value[cell] = kept[0] if kept else ""
-        else:
-            value[cell] = join_labels(k for k in kept if k)
+        kept = [target.get(part, part) for part in _parts(cell, multi)]
+        value[cell] = join_labels(filter(None, kept)) if cell and multi else "".join(kept)
     changed = column.map(value).astype("str")
     return changed, _report(name, column, changed)
 
@@ -379,13 +336,5 @@ def _column(table: pd.DataFrame, name: str, *, label_only: bool = True) -> pd.Se
 def _require_new(table: pd.DataFrame, name: str) -> None:
     if name in table.columns:
         raise LabelError(f"column {name!r} exists already; choose another name")
-    if name in RESERVED_COLUMNS or name in CONTRACT_COLUMNS or not name.strip():
+    if name in (*RESERVED_COLUMNS, *CONTRACT_COLUMNS) or not name.strip():
         raise LabelError(f"a label column cannot be named {name!r}; choose another name")
-
-
-def _require_known(target: Iterable[str], sizes: Mapping[str, int], column: str) -> None:
-    unknown = [c for c in target if c not in sizes]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], sizes, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(sizes)[:10])}"
-        raise LabelError(f"label {column!r} has no class {unknown[0]!r}; {hint}")

@@ -15,8 +15,8 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -25,6 +25,7 @@ import pandas as pd
 
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import near_misses, not_in_seconds
+from featurestore.outputs import put_file
 from featurestore.untrusted.text_table import (
     FIRST_ROW,
     OtherSeparatorError,
@@ -33,10 +34,11 @@ from featurestore.untrusted.text_table import (
     read_table,
 )
 
-REQUIRED_COLUMN = "path"
 #: Which stretch of which file a row is.
 PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
 CONTRACT_COLUMNS = ("utterance_id", *PLACE_COLUMNS, "split", "group")
+#: Of these, those that are no text.
+NUMBER_COLUMNS = ("start_s", "end_s", "channel")
 #: Of manifests inside a store only; see `Manifest.found_audio`.
 FOUND_COLUMN = "found_audio"
 RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOUND_COLUMN)
@@ -92,9 +94,6 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
     table = read_cells(source)
     columns = list(table.columns)
     _check_names(columns, source)
-    repeated = sorted({c for c in columns if columns.count(c) > 1})
-    if repeated:
-        raise ManifestError(f"{source}: column {repeated[0]!r} stands more than once; rename or remove one")
     clashes = sorted(set(columns) & set(RESERVED_COLUMNS))
     if clashes:
         raise ManifestError(
@@ -107,7 +106,6 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
 
 def _check_names(columns: list[str], source: Path) -> None:
     """Refuse a table without paths, and names that differ from one of the contract's by a slip."""
-    padded = [c for c in columns if c != c.strip() and c.strip()]
     unnamed = next((i for i, c in enumerate(columns, start=1) if is_unnamed(c)), 0)
     if unnamed:
         raise ManifestError(
@@ -118,19 +116,18 @@ def _check_names(columns: list[str], source: Path) -> None:
         raise ManifestError(f"{source}: every column needs a name on one line; found {columns!r}")
     if lost := not_in_seconds(columns):
         raise ManifestError(f"{source}: {lost}")
-    missed = near_misses([c.strip() for c in columns])
-    found = ", ".join(map(repr, columns)) or "no columns"
-    if padded:
+    if padded := [c for c in columns if c != c.strip()]:
         name = padded[0].strip()
         hint = f"did you mean {name!r}? " if name in CONTRACT_COLUMNS else ""
         raise ManifestError(
             f"{source}: column {padded[0]!r} has blanks around its name; {hint}"
             "remove the blanks behind separators"
         )
-    absent = REQUIRED_COLUMN not in columns
-    if missed:
+    found = ", ".join(map(repr, columns)) or "no columns"
+    absent = "path" not in columns
+    if missed := near_misses(columns):
         mapped = ",".join(f"{ours}={theirs}" for ours, theirs in missed.items())
-        what = f"a column {REQUIRED_COLUMN!r}" if absent else " and ".join(map(repr, missed))
+        what = "a column 'path'" if absent else " and ".join(map(repr, missed))
         raise ManifestError(
             f"{source}: expected {what}, found {found}; did you mean {next(iter(missed))}? rename "
             f"{' and '.join(map(repr, missed.values()))}, or have it read by "
@@ -138,7 +135,7 @@ def _check_names(columns: list[str], source: Path) -> None:
         )
     if absent:
         raise ManifestError(
-            f"{source}: expected a column {REQUIRED_COLUMN!r}, found {found}; "
+            f"{source}: expected a column 'path', found {found}; "
             "add a column 'path' with one audio file per row"
         )
 
@@ -155,79 +152,55 @@ def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: boo
     """
     rows = table.index.to_numpy() + FIRST_ROW
     problems = _Problems(source, rows)
-    raw = {name: table[name].astype(object).to_numpy() for name in table.columns}
-    n = len(table)
+    given = {name: table[name].astype(object).to_numpy() for name in table.columns}
+    raw = dict.fromkeys(CONTRACT_COLUMNS, np.full(len(table), "", dtype=object)) | given
 
-    paths = raw["path"]
-    problems.where(_equals(paths, ""), lambda i: "empty path; give an audio file")
-    start = _parse_seconds(raw.get("start_s"), n, "start_s", problems)
-    end = _parse_seconds(raw.get("end_s"), n, "end_s", problems)
+    paths, split = raw["path"], raw["split"]
+    problems.where(paths == "", lambda i: "empty path; give an audio file")
+    start, end = (_parse_seconds(raw[name], name, problems) for name in ("start_s", "end_s"))
     effective_start = np.where(np.isnan(start), 0.0, start)
     problems.where(
         end <= effective_start,
         lambda i: f"end_s {end[i]:g} is not after start_s {effective_start[i]:g}; swap or correct them",
     )
     problems.where(start < 0, lambda i: f"start_s {start[i]:g} is negative; times count from 0")
-    channel = _parse_channel(raw.get("channel"), n, problems)
-    split = raw.get("split", np.full(n, "", dtype=object))
+    channel = _parse_channel(raw["channel"], problems)
     problems.where(
         ~np.isin(split.astype(str), (*SPLIT_PARTS, "")),
         lambda i: f"split {split[i]!r}; expected train, val, test or nothing",
     )
 
-    ids = raw.get("utterance_id")
-    if ids is None:
-        ids = derive_ids(paths, raw.get("start_s"), raw.get("end_s"), raw.get("channel"))
-    _check_ids(ids, "utterance_id" in raw, problems, rows)
+    ids = given["utterance_id"] if "utterance_id" in given else _derived_ids(raw)
+    _check_ids(ids, "utterance_id" in given, problems, rows)
 
-    absolute = _absolute_paths(paths, base)
+    root = os.path.abspath(base)
+    absolute = np.array(plain_paths(os.path.join(root, str(p)) for p in paths), dtype=object)
     if check_files:
         _check_files(absolute, paths, problems)
     problems.raise_if_any()
 
-    clean = pd.DataFrame(
-        {
-            "utterance_id": ids,
-            "path": absolute,
-            "start_s": start,
-            "end_s": end,
-            "channel": channel,
-            "split": split,
-            "group": raw.get("group", np.full(n, "", dtype=object)),
-        }
-    )
-    labels = {c: raw[c] for c in table.columns if c not in CONTRACT_COLUMNS}
-    if labels:
-        clean = pd.concat([clean, pd.DataFrame(labels)], axis=1)
-    text = [c for c in clean.columns if c not in ("start_s", "end_s", "channel")]
+    read = {"utterance_id": ids, "path": absolute, "start_s": start, "end_s": end, "channel": channel}
+    clean = pd.DataFrame(raw | read)
+    text = [c for c in clean.columns if c not in NUMBER_COLUMNS]
     return Manifest(table=clean.astype(dict.fromkeys(text, "str")), source=source)
 
 
-def derive_ids(
-    paths: Iterable[object],
-    start: Iterable[object] | None = None,
-    end: Iterable[object] | None = None,
-    channel: Iterable[object] | None = None,
-) -> np.ndarray:
+def _derived_ids(raw: Mapping[str, np.ndarray]) -> np.ndarray:
     """Default utterance ids: the path as written, without its suffix, plus times and channel if given.
 
     ``a/b.wav`` from 1.5 to 2 s becomes ``a/b:1.5-2``. The text of the times is kept as it stands in the
     manifest, so that the id does not depend on how floats are printed.
     """
-    path_list = [str(p) for p in paths]
-    blank = [""] * len(path_list)
-    starts = [str(s) for s in start] if start is not None else blank
-    ends = [str(e) for e in end] if end is not None else blank
-    channels = [str(c) for c in channel] if channel is not None else blank
+    cells = [list(map(str, raw[name])) for name in PLACE_COLUMNS]
     ids = []
-    for p, s, e, c in zip(path_list, starts, ends, channels, strict=True):
+    for p, s, e, c in zip(*cells, strict=True):
         stem = str(PurePath(p).with_suffix("")) if PurePath(p).name else p
         times = f":{s}-{e}" if s or e else ""
         ids.append(stem + times + (f"#{c}" if c else ""))
     # Two files that differ only in their suffix (a.wav, a.flac) keep it, so that ids stay unique.
     if len(set(ids)) < len(ids):
         seen = pd.Series(ids).duplicated(keep=False).to_numpy()
-        ids = [i + PurePath(p).suffix if d else i for i, p, d in zip(ids, path_list, seen, strict=True)]
+        ids = [i + PurePath(p).suffix if d else i for i, p, d in zip(ids, cells[0], seen, strict=True)]
     return np.array(ids, dtype=object)
 
 
@@ -239,19 +212,14 @@ def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """
     target = check_target(path)
     text = to_text(table)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix.lower() == ".csv":
-            text.to_csv(
-                temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text)
-            )
+            content = text.to_csv(index=False, lineterminator="\n", quoting=_quoting_for(text)).encode()
         else:
-            text.to_parquet(temporary, index=False)
-        temporary.replace(target)
+            content = text.to_parquet(index=False)
+        put_file(content, target)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise ManifestError(f"{target}: cannot be written ({error.strerror}); choose another name") from error
     return target
 
@@ -389,30 +357,24 @@ def _cells_as_text(column: pd.Series) -> pd.Series:
     if pd.api.types.is_float_dtype(column.dtype):
         # Shortest text that reads back as this number in its own precision: 0.1 of float32 is "0.1".
         own = column.dropna().to_numpy().dtype
-        written = np.float32 if own in (np.float32, np.float16) else np.float64
+        number = own.type if own in (np.float32, np.float16) else np.float64
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         whole = np.isfinite(values) & (values == np.trunc(values)) & (np.abs(values) < 2**53)
         cells = [
-            ""
-            if np.isnan(v)
-            else (str(int(v)) if w else (repr(float(v)) if written is np.float64 else str(own.type(v))))
-            for v, w in zip(values, whole, strict=True)
+            "" if np.isnan(v) else str(int(v) if w else number(v)) for v, w in zip(values, whole, strict=True)
         ]
         return pd.Series(cells, index=column.index, dtype="str")
     missing = column.isna()
     return column.astype(object).where(~missing, "").map(str).astype("str")
 
 
-def _equals(values: np.ndarray, text: str) -> np.ndarray:
-    return np.asarray(values == text, dtype=bool)
+def _parse_numbers(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers, float64 `[n]`, NaN where a cell is none; and which cells are empty, bool `[n]`."""
+    return pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64), cells == ""
 
 
-def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Problems) -> np.ndarray:
-    if cells is None:
-        return np.full(n, np.nan)
-    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
-    empty = _equals(cells, "")
-    numbers = np.where(empty, np.nan, numbers)
+def _parse_seconds(cells: np.ndarray, name: str, problems: _Problems) -> np.ndarray:
+    numbers, empty = _parse_numbers(cells)
     problems.where(
         ~(np.abs(numbers) <= MOST_SECONDS) & ~empty,
         lambda i: f"{name} {cells[i]!r} is not a number of seconds{mend_number(cells[i])}",
@@ -420,59 +382,57 @@ def _parse_seconds(cells: np.ndarray | None, n: int, name: str, problems: _Probl
     return numbers
 
 
-def _parse_channel(cells: np.ndarray | None, n: int, problems: _Problems) -> pd.Series:
-    if cells is None:
-        return pd.Series([pd.NA] * n, dtype="Int64")
-    numbers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
-    empty = _equals(cells, "")
+def _parse_channel(cells: np.ndarray, problems: _Problems) -> pd.Series:
+    numbers, empty = _parse_numbers(cells)
     # libsndfile opens no file of more; a number beyond 64 bits would come out as another one.
     good = (numbers >= 0) & (numbers < MOST_CHANNELS) & (numbers == np.trunc(numbers))
     problems.where(
         ~good & ~empty,
         lambda i: f"channel {cells[i]!r}; expected a whole number from 0 to {MOST_CHANNELS - 1}",
     )
-    channel = pd.Series(np.where(good, numbers, 0).astype(np.int64), dtype="Int64")
-    channel[empty | ~good] = pd.NA
-    return channel
+    return pd.Series(np.where(good, numbers, np.nan)).astype("Int64")
 
 
 def _check_ids(ids: np.ndarray, given: bool, problems: _Problems, rows: np.ndarray) -> None:
-    problems.where(_equals(ids, ""), lambda i: "empty utterance_id")
+    problems.where(ids == "", lambda i: "empty utterance_id")
     duplicated = pd.Series(ids).duplicated(keep="first").to_numpy()
     if not duplicated.any():
         return
     how = "make it unique" if given else "give an utterance_id column, or remove the repeated row"
     problems.where(
-        duplicated & ~_equals(ids, ""),
+        duplicated & (ids != ""),
         lambda i: (
             f"utterance_id {ids[i]!r} stands already in row {rows[int((ids == ids[i]).argmax())]}; {how}"
         ),
     )
 
 
-def _absolute_paths(paths: np.ndarray, base: Path) -> np.ndarray:
-    root = os.path.abspath(base)
-    joined = [os.path.join(root, str(p)) for p in paths]
-    # ``/a/b/../x.wav`` is gone when b is, and is another name for the same file.
-    plain: dict[str, str] = {}
-    for i, path in enumerate(joined):
-        if "/." in path:
-            folder, name = os.path.split(path)
-            if folder not in plain:
-                dotted = {".", ".."} & set(folder.split(os.sep))
-                plain[folder] = os.path.realpath(folder) if dotted else folder
-            joined[i] = os.path.join(plain[folder], name)
-    return np.array(joined, dtype=object)
+def nfc(text: str) -> str:
+    """Composed Unicode: an ``ñ`` of a macOS folder (n + tilde) equals the ``ñ`` of a table."""
+    return unicodedata.normalize("NFC", text)
+
+
+def plain_paths(paths: Iterable[str]) -> list[str]:
+    """Absolute paths without ``.`` and ``..``.
+
+    ``/a/b/../x.wav`` is gone when ``b`` is, and is another name for the same file.
+    """
+    real = cache(os.path.realpath)
+
+    def plain(path: str) -> str:
+        if "/." not in path or not {".", ".."} & set(path.split(os.sep)):
+            return path
+        folder, name = os.path.split(path)
+        return real(path) if name in (".", "..") else os.path.join(real(folder), name)
+
+    return [plain(path) for path in paths]
 
 
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
-    exists: dict[str, bool] = {}
-    for p in absolute:
-        if p not in exists:
-            # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed
-            # clip; a name that is not there at all is a manifest gone wrong.
-            exists[p] = os.path.lexists(p)
-    missing = np.array([not exists[p] for p in absolute]) & ~_equals(written, "")
+    # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
+    # that is not there at all is a manifest gone wrong.
+    exists = {p: os.path.lexists(p) for p in set(absolute)}
+    missing = np.array([not exists[p] for p in absolute]) & (written != "")
     problems.where(
         missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
     )
@@ -485,9 +445,9 @@ def _alike(path: str) -> str:
         return "; write / between folders"
     while not place.parent.is_dir():
         place = place.parent
-    name = unicodedata.normalize("NFC", place.name)
+    name = nfc(place.name)
     try:
-        there = {n: unicodedata.normalize("NFC", n) for n in sorted(os.listdir(place.parent))}
+        there = {n: nfc(n) for n in sorted(os.listdir(place.parent))}
     except OSError:
         return ""
     if name in there.values():

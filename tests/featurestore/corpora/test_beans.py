@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.corpora.beans import BEANS
-from featurestore.corpora.beans_tasks import DETECTION
+from featurestore.corpora.beans import BEANS, DETECTION
 from featurestore.errors import ConfigError, ManifestError
 
 DOGS = """filename,name,context,age,weight,sex,breed

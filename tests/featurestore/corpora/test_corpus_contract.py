@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from featurestore.corpora.audio_files import list_files
 from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.registry import corpus_names, get_corpus
-from featurestore.corpora.tables import list_files
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest.table import read_manifest, write_manifest
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.corpora.make import ManifestRequest, make_manifest
+from featurestore.corpora.conversion import ManifestRequest, make_manifest
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest.table import RESERVED_COLUMNS, read_manifest, write_manifest

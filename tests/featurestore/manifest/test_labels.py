@@ -12,11 +12,9 @@ from featurestore.errors import LabelError
 from featurestore.manifest.labels import (
     apply_mapping,
     class_sizes,
-    combine_labels,
     derive_label,
     doubtful_spellings,
     drop_small_classes,
-    drop_unlabelled,
     explode_labels,
     is_multilabel,
     join_labels,
@@ -153,14 +151,6 @@ def test_minimum_class_size() -> None:
     assert (list(sets["x"]), report.after) == (["a", "a", "|"], {"a": 2})
 
 
-def test_drop_unlabelled() -> None:
-    before = table(x=["a", "", ""], y=["", "", "b"])
-    assert list(drop_unlabelled(before, ["x"])["utterance_id"]) == ["u0"]
-    both = drop_unlabelled(before, ["x", "y"])
-    assert list(both["utterance_id"]) == ["u0", "u2"]
-    assert list(both.index) == [0, 1]
-
-
 def test_derived_labels() -> None:
     before = table(bird=["WhiBlu4818", "PurRas20dd", "x", ""])
     after, report = derive_label(before, "left_leg", "bird", r"^([A-Z][a-z]{2})[A-Z]")
@@ -184,12 +174,6 @@ def test_derived_labels() -> None:
 def test_derived_labels_that_cannot_be(new: str, source: str, pattern: str, said: str) -> None:
     with pytest.raises(LabelError, match=said):
         derive_label(table(bird=["a"]), new, source, pattern)
-
-
-def test_combined_labels() -> None:
-    after, report = combine_labels(table(a=["x", "", "y"], b=["1", "2", "3"]), "both", ["a", "b"])
-    assert list(after["both"]) == ["x+1", "", "y+3"]
-    assert report.after == {"x+1": 1, "y+3": 1}
 
 
 def test_explode() -> None:

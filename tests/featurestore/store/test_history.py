@@ -13,7 +13,7 @@ import zarr
 
 from featurestore.backends.storage import MemoryStorage, Storage
 from featurestore.calls import BESIDE_SUFFIX, Call, Slot, TableRecord, describe_table, option_words
-from featurestore.corpora.make import ManifestRequest, make_manifest
+from featurestore.corpora.conversion import ManifestRequest, make_manifest
 from featurestore.errors import ConfigError
 from featurestore.manifest.table import read_manifest, write_manifest
 from featurestore.store.history import HISTORY_ARRAY, MOST_CALLS, read_histories, read_history, record_call

@@ -11,30 +11,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featurestore.manifest.labels import join_labels
+
 # An event counts when it and the window share more than a fifth of the shorter of the two.
 MIN_OVERLAP = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
-    """A labelled stretch of a recording, in seconds."""
+class LabelledStretch:
+    """A stretch of a recording, in seconds: an event and its label, or a window and the set of its labels."""
 
     start_s: float
     end_s: float
     label: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A piece of a recording and the labels of the events that sound in it."""
-
-    start_s: float
-    end_s: float
-    labels: frozenset[str]
-
-
-def cut_windows(length_s: float, events: Sequence[Event], *, window_s: float, shift_s: float) -> list[Window]:
-    """Windows of `window_s` every `shift_s` over a recording of `length_s`.
+def cut_windows(
+    length_s: float, events: Sequence[LabelledStretch], *, window_s: float, shift_s: float
+) -> list[LabelledStretch]:
+    """Windows of `window_s` every `shift_s` over a recording of `length_s`, with what sounds in each.
 
     ``int((length - window) / shift) + 1`` windows, truncated towards zero: a recording a little
     shorter than a window (by less than `shift_s`) still gives one, which ends with the recording.
@@ -46,16 +41,16 @@ def cut_windows(length_s: float, events: Sequence[Event], *, window_s: float, sh
     end = start + window_s
     sounds = _sounds(start, end, events)
     return [
-        Window(
+        LabelledStretch(
             start_s=float(start[i]),
             end_s=float(min(end[i], length_s)),
-            labels=frozenset(e.label for e, there in zip(events, sounds[i], strict=True) if there),
+            label=join_labels(e.label for e, there in zip(events, sounds[i], strict=True) if there),
         )
         for i in range(n)
     ]
 
 
-def _sounds(start: np.ndarray, end: np.ndarray, events: Sequence[Event]) -> np.ndarray:
+def _sounds(start: np.ndarray, end: np.ndarray, events: Sequence[LabelledStretch]) -> np.ndarray:
     """Which event sounds in which window, bool `[windows, events]`."""
     st = np.array([e.start_s for e in events], dtype=np.float64)[None, :]
     ed = np.array([e.end_s for e in events], dtype=np.float64)[None, :]
@@ -63,11 +58,6 @@ def _sounds(start: np.ndarray, end: np.ndarray, events: Sequence[Event]) -> np.n
     touches = ((start <= st) & (st <= end)) | ((start <= ed) & (ed <= end))
     shorter = np.minimum(end - start, ed - st)
     shared = np.minimum(end, ed) - np.maximum(start, st)
-    enough = np.zeros(touches.shape, dtype=bool)
-    np.greater(
-        np.divide(shared, shorter, out=np.zeros(touches.shape), where=shorter != 0),
-        MIN_OVERLAP,
-        out=enough,
-    )
+    shares = np.divide(shared, shorter, out=np.zeros(touches.shape), where=shorter != 0)
     covers = (st <= start) & (end <= ed)
-    return np.asarray((touches & enough) | covers)
+    return np.asarray((touches & (shares > MIN_OVERLAP)) | covers)
