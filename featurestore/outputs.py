@@ -103,8 +103,7 @@ def put_file(data: bytes, path: Path) -> None:
     Raises:
         OSError: it could not be written; what was there before still is. See `writing`.
     """
-    # Hidden until whole: names with a leading dot are read by nothing.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = hidden_beside(path)
     try:
         # Made by the system with the permissions that the user's umask leaves, which nobody has to ask for.
         with temporary.open("xb") as file:
@@ -115,6 +114,14 @@ def put_file(data: bytes, path: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def hidden_beside(path: Path, suffix: str = "") -> Path:
+    """A name of its own for what will have this name when it is whole.
+
+    Names with a leading dot are read by nothing.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{suffix}")
 
 
 def _check_place(out: Path) -> None:

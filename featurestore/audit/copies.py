@@ -54,7 +54,7 @@ def find_copies(table: pd.DataFrame, heard: Sequence[Heard], workers: int) -> Co
     """Find them all.
 
     Args:
-        table: As `featurestore.audit.run.measure` makes it.
+        table: As `featurestore.audit.corpus_audit.measure` makes it.
         heard: Of each row.
         workers: Threads that decode what looks alike.
     """

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 import cli
 from featurestore.audit import AuditConfig, run_audit, write_audit
+from featurestore.audit.audit_files import breakable
 from featurestore.audit.thumbnails import HEIGHT, WIDTH, png, thumbnail
-from featurestore.audit.write import breakable
 from featurestore.errors import StoreError
 from featurestore.manifest.table import read_manifest
 from tests.featurestore.audit.conftest import RATE_HZ, call

@@ -15,7 +15,7 @@ import pandas as pd
 from featurestore.audio.blocks import SoundError, mono_blocks
 from featurestore.audio.segment import SampleHash
 from featurestore.audit.findings import Example, Finding
-from featurestore.audit.measure import in_threads
+from featurestore.audit.measurements import in_threads
 from featurestore.manifest.channels import with_channels
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted

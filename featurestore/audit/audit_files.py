@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.audit.findings import MAX_EXAMPLES, AuditReport
-from featurestore.audit.text import audit_text
+from featurestore.audit.terminal_text import audit_text
 from featurestore.audit.thumbnails import thumbnail
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.outputs import put_file, require_replaceable, writing

@@ -16,8 +16,8 @@ from featurestore.audit.copies import copy_findings, find_copies
 from featurestore.audit.embeddings import embedding_findings
 from featurestore.audit.findings import AuditReport, ordered
 from featurestore.audit.labels import label_findings
-from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measure_clip, measure_file
-from featurestore.audit.stored import against_store
+from featurestore.audit.measurements import Measured, MeasuredFile, in_threads, measure_clip, measure_file
+from featurestore.audit.stored_audio import against_store
 from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest

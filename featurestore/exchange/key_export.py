@@ -1,9 +1,8 @@
-"""Exporting keys: choose them, write under a temporary name, rename when complete."""
+"""Keys as files of other tools: written under a temporary name, which is changed when they are complete."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -11,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import ConfigError, KeyNotFound, StoreError
-from featurestore.exchange.interface import Format, Selection
+from featurestore.errors import ConfigError, KeyNotFound, StoreError, one_line
+from featurestore.exchange.interface import Advance, Format, Selection, counter
 from featurestore.exchange.registry import get_format
+from featurestore.outputs import hidden_beside
 from featurestore.printable import json_text
+from featurestore.store.chosen_keys import chosen_keys, first_absent
 from featurestore.store.key import find_keys
 from featurestore.store.reader import STATUS_OK, Store, open_store
 from featurestore.untrusted.documents import DocumentError, read_json_document
@@ -101,44 +102,43 @@ def export(
     if "://" not in store.url and target.resolve().is_relative_to(Path(store.url).resolve()):
         raise ConfigError(f"{target} lies inside the store {store.url}; give a path outside of it")
     _check_replaceable(target, kind, overwrite)
-    selections, notes = _select(store, models, datasets, layers)
+    selections, notes = _selections(store, models, datasets, layers)
     _check_room(target, selections)
-
-    total = sum(s.n_rows * len(s.layers) for s in selections)
-    done = 0
-
-    def advance(n_rows: int) -> None:
-        nonlocal done
-        done += n_rows
-        if on_progress is not None:
-            on_progress(done, total)
-
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    advance = counter(sum(s.n_rows * len(s.layers) for s in selections), on_progress)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if kind.is_folder:
-                partial.mkdir()
-                (partial / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
-            notes += kind.write(selections, partial, advance)
-            n_bytes = _sync(partial)
-            _rename(partial, target, overwrite)
-        except BaseException:
-            _remove(partial)
-            raise
+        more, n_bytes = _write(kind, selections, target, overwrite, advance)
     except StoreError:
         raise
     except OSError as error:
+        reason = one_line(error.strerror or error)
         raise StoreError(
-            f"cannot write {target}: {_one_line(error)}; nothing was exported, mend it and run again"
+            f"cannot write {target}: {reason}; nothing was exported, mend it and run again"
         ) from error
-    return ExportSummary(
-        out=target,
-        format=kind.name,
-        keys=tuple(_describe(s) for s in selections),
-        n_bytes=n_bytes,
-        notes=tuple(notes),
-    )
+    keys = tuple(map(_describe, selections))
+    return ExportSummary(out=target, format=kind.name, keys=keys, n_bytes=n_bytes, notes=(*notes, *more))
+
+
+def _write(
+    kind: Format, selections: Sequence[Selection], target: Path, overwrite: bool, advance: Advance
+) -> tuple[list[str], int]:
+    """Write all or nothing; notes of the format, and bytes written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = hidden_beside(target, ".partial")
+    try:
+        if kind.is_folder:
+            partial.mkdir()
+            (partial / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
+        notes = kind.write(selections, partial, advance)
+        n_bytes = _sync(partial)
+        _rename(partial, target, overwrite)
+    except BaseException:
+        with suppress(OSError):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
+        raise
+    return notes, n_bytes
 
 
 def _checked_target(out: str | os.PathLike[str]) -> Path:
@@ -172,7 +172,7 @@ def _is_export(folder: Path) -> bool:
     return isinstance(found, dict) and found.get("format") == MARKER_FORMAT
 
 
-def _select(
+def _selections(
     store: Store,
     models: Iterable[str] | None,
     datasets: Iterable[str] | None,
@@ -180,51 +180,45 @@ def _select(
 ) -> tuple[list[Selection], list[str]]:
     infos, unreadable = find_keys(store.storage)
     keys = sorted({*((k.model, k.dataset) for k in infos), *unreadable})
-    wanted: list[tuple[str, set[str] | None, set[str]]] = [
-        ("model", set(models) if models is not None else None, {m for m, _ in keys}),
-        ("dataset", set(datasets) if datasets is not None else None, {d for _, d in keys}),
-    ]
-    for what, asked, there in wanted:
-        missing = sorted((asked or set()) - there)
-        if missing:
-            raise KeyNotFound(
-                f"{store.url}: no {what} {missing[0]!r}; it holds {', '.join(sorted(there)) or 'nothing'}"
-            )
-    chosen = [
-        (m, d)
-        for m, d in keys
-        if (wanted[0][1] is None or m in wanted[0][1]) and (wanted[1][1] is None or d in wanted[1][1])
-    ]
+    models, datasets = (None if asked is None else sorted(set(asked)) for asked in (models, datasets))
+    absent = first_absent(keys, models, datasets)
+    if absent is not None:
+        what, name, there = absent
+        raise KeyNotFound(f"{store.url}: no {what} {name!r}; it holds {', '.join(there) or 'nothing'}")
     asked_layers = None if layers is None else tuple(sorted(set(layers)))
     if asked_layers == ():
         raise ConfigError("--layers: expected at least one layer")
     selections: list[Selection] = []
     notes = []
-    for model, dataset in chosen:
-        if (why := unreadable.get((model, dataset))) is not None:
-            notes.append(f"left out: {why}")
+    for key in chosen_keys(keys, models, datasets):
+        if key in unreadable:
+            notes.append(f"left out: {unreadable[key]}")
             continue
-        features = store.features(model, dataset)
-        selection = Selection(
-            features=features, layers=asked_layers if asked_layers is not None else tuple(features.layers)
-        )
+        features = store.features(*key)
+        selection = Selection(features=features, layers=asked_layers or tuple(features.layers))
         if not selection.n_rows or not selection.layers:
-            notes.append(f"{model}/{dataset} has no committed rows and is left out")
+            notes.append(f"{features.model}/{features.dataset} has no committed rows and is left out")
             continue
         for layer in selection.layers:
             features.layer(layer)  # raises where it is absent or not complete, before anything is written
-        n_left_out = _n_left_out(selection)
-        if n_left_out:
-            notes.append(
-                f"{model}/{dataset}: {n_left_out} rows are not committed yet and are left out; "
-                "run the same `fs extract` again to complete them"
-            )
-        if features.info.frames is not None:
-            notes.append(f"{model}/{dataset}: its frames are left out; exports hold the functionals")
+        notes += _parts_left_out(selection)
         selections.append(selection)
     if not selections:
         raise StoreError(f"{store.url}: nothing to export: {'; '.join(notes) or 'no key fits'}")
     return selections, notes
+
+
+def _parts_left_out(selection: Selection) -> list[str]:
+    key = f"{selection.features.model}/{selection.features.dataset}"
+    notes = []
+    if n_left_out := _n_left_out(selection):
+        notes.append(
+            f"{key}: {n_left_out} rows are not committed yet and are left out; "
+            "run the same `fs extract` again to complete them"
+        )
+    if selection.features.info.frames is not None:
+        notes.append(f"{key}: its frames are left out; exports hold the functionals")
+    return notes
 
 
 def _n_left_out(selection: Selection) -> int:
@@ -303,15 +297,3 @@ def _rename(partial: Path, target: Path, overwrite: bool) -> None:
         shutil.rmtree(aside)
     else:
         partial.replace(target)
-
-
-def _one_line(error: OSError) -> str:
-    return " ".join((error.strerror or str(error)).split())[:200]
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
