@@ -1,8 +1,7 @@
-"""Run an audit: decode everything once, look at the labels, and at the embeddings if there are any."""
+"""An audit: everything is decoded once, and labels are looked at, and embeddings if there are any."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from featurestore.audit.copies import copy_findings, find_copies
 from featurestore.audit.embeddings import embedding_findings
 from featurestore.audit.findings import AuditReport, ordered
 from featurestore.audit.labels import label_findings
-from featurestore.audit.measurements import Measured, MeasuredFile, in_threads, measure_clip, measure_file
+from featurestore.audit.measurements import Measured, in_threads, measure_clip, measure_file
 from featurestore.audit.stored_audio import against_store
 from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
+from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ def measure(
     """Measure every clip: the contract columns with what was measured, and what copies are known by."""
     table = manifest.table
     paths = list(dict.fromkeys(table["path"].astype(object)))
-    files = dict(zip(paths, in_threads(_file, paths, workers), strict=True))
+    files = dict(zip(paths, in_threads(measure_file, paths, workers), strict=True))
     of_row = [files[p] for p in table["path"].astype(object)]
     rates = [f.header.sample_rate_hz if f.header else 0 for f in of_row]
-    jobs = _Jobs(table, rates, model_rate_hz)
+    places = Places.of_table(table)
     n = len(table)
     numbers = np.full((n, len(NUMBERS)), np.nan)
     text = np.full((n, len(TEXT)), "", dtype=object)
@@ -140,7 +140,10 @@ def measure(
         if on_done is not None:
             on_done(done, n)
 
-    for i, m in enumerate(in_threads(jobs, range(n), workers, tell)):
+    def measured_clip(i: int) -> Measured:
+        return measure_clip(places.location(i), rates[i], model_rate_hz)
+
+    for i, m in enumerate(in_threads(measured_clip, range(n), workers, tell)):
         numbers[i] = [getattr(m, name) for name in NUMBERS]
         text[i] = [getattr(m, name) for name in TEXT]
         heard.append((m.sketch, m.portrait))
@@ -158,39 +161,16 @@ def measure(
     return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured)], axis=1), heard
 
 
-class _Jobs:
-    """Measures row i."""
-
-    def __init__(self, table: pd.DataFrame, rates: list[int], model_rate_hz: int) -> None:
-        self._path = table["path"].to_numpy(dtype=object)
-        self._start = table["start_s"].to_numpy(dtype=float)
-        self._end = table["end_s"].to_numpy(dtype=float)
-        self._channel = table["channel"].to_numpy(dtype=float, na_value=np.nan)
-        self._rates, self._model_rate_hz = rates, model_rate_hz
-
-    def __call__(self, i: int) -> Measured:
-        if self._rates[i] == 0:
-            return Measured(error="its file cannot be opened")
-        channel = None if np.isnan(self._channel[i]) else int(self._channel[i])
-        return measure_clip(
-            self._path[i], self._start[i], self._end[i], channel, self._rates[i], self._model_rate_hz
-        )
-
-
-def _file(path: str) -> MeasuredFile:
-    if not os.path.exists(path):
-        return MeasuredFile(header=None, problem="no such file")
-    return measure_file(path)
-
-
 def _features(config: AuditConfig) -> Features | None:
     if config.store is None:
         return None
+    from featurestore.store.chosen_keys import chosen_keys
     from featurestore.store.reader import open_store
 
     store = open_store(config.store)
     held = store.keys()
-    keys = [(m, d) for m, d in held if config.model in (None, m) and config.dataset in (None, d)]
+    models, datasets = (None if name is None else (name,) for name in (config.model, config.dataset))
+    keys = chosen_keys(held, models, datasets)
     if len(keys) != 1:
         found = ", ".join(f"{m}/{d}" for m, d in keys or held) or "nothing"
         which = "several keys fit" if keys else "no such key"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from featurestore.audio.segment import SampleHash
 from featurestore.audio.spectrum import EnergyAbove
 from featurestore.duplicates.recoded_clips import Painter, Portrait
 from featurestore.duplicates.waveform_sketch import Sketch, no_sketch, sketch
+from featurestore.manifest.audio_places import Location
 
 TAIL_FRAMES = 64
 FLAT_RUN = 3  # equal extreme samples in a row
@@ -73,21 +75,21 @@ class MeasuredFile:
     problem: str = ""
 
 
-def measure_clip(
-    path: str, start_s: float, end_s: float, channel: int | None, rate_hz: int, model_rate_hz: int
-) -> Measured:
-    """Decode one clip and measure it; errors become `Measured.error`."""
-    meter = _Meter(rate_hz, model_rate_hz)
+def measure_clip(place: Location, rate_hz: int, model_rate_hz: int) -> Measured:
+    """Decode one clip of a file at this rate and measure it; errors become `Measured.error`."""
+    if rate_hz == 0:
+        return Measured(error="its file cannot be opened")
+    meter = _LevelMeter(rate_hz, model_rate_hz)
     agreement = Agreement()
     try:
-        hashes = sketch(meter.pass_on(mono_blocks(path, start_s, end_s, channel, agreement)))
+        hashes = sketch(meter.pass_on(mono_blocks(*place, agreement)))
     except (SoundError, OSError) as error:
         return Measured(error=str(error))
     found = meter.result(hashes)
     return replace(found, agreement=agreement.value, cancels=found.peak == 0 and not agreement.is_silent)
 
 
-class _Meter:
+class _LevelMeter:
     """Sums over the blocks of one clip."""
 
     def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
@@ -150,6 +152,8 @@ def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
 
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
+    if not os.path.exists(path):
+        return MeasuredFile(header=None, problem="no such file")
     try:
         header = read_header(path, entire=True)
     except (SoundError, OSError) as error:
