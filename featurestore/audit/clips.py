@@ -197,7 +197,7 @@ def _against_file(clips: _Clips) -> list[Finding]:
 
 def _channels(clips: _Clips) -> list[Finding]:
     """What is nothing but zeros, by itself or as a mean, and other means of what differs."""
-    cancels = clips.table["cancels"].fillna(0).to_numpy(dtype=bool)
+    cancels = clips.table["cancels"].to_numpy(dtype=bool)
     return [
         *clips.findings(
             "silent",

@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
-TEXT, NUMBERS = (
-    ("audio_hash", "error"),
-    ("n_samples", "peak", "rms", "dc", "n_flat_runs", "above", "agreement", "cancels"),
+# Of `Measured`, what the table of all clips has.
+MEASURED = np.dtype(
+    [
+        *((name, np.int64) for name in ("n_samples", "n_flat_runs")),
+        *((name, np.float64) for name in ("peak", "rms", "dc", "above", "agreement")),
+        ("cancels", np.bool_),
+        *((name, np.object_) for name in ("audio_hash", "error")),
+    ]
 )
 
 
@@ -126,14 +131,12 @@ def measure(
 ) -> tuple[pd.DataFrame, list[Heard]]:
     """Measure every clip: the contract columns with what was measured, and what copies are known by."""
     table = manifest.table
-    paths = list(dict.fromkeys(table["path"].astype(object)))
-    files = dict(zip(paths, in_threads(measure_file, paths, workers), strict=True))
-    of_row = [files[p] for p in table["path"].astype(object)]
-    rates = [f.header.sample_rate_hz if f.header else 0 for f in of_row]
-    places = Places.of_table(table)
+    of_row, paths = pd.factorize(table["path"].astype(object))
+    files = pd.DataFrame([vars(f) for f in in_threads(measure_file, list(paths), workers)])
+    files = files.iloc[of_row].reset_index(drop=True)
+    places, rates = Places.of_table(table), files["rate_hz"].tolist()
     n = len(table)
-    numbers = np.full((n, len(NUMBERS)), np.nan)
-    text = np.full((n, len(TEXT)), "", dtype=object)
+    measured = np.zeros(n, dtype=MEASURED)
     heard: list[Heard] = []
 
     def tell(done: int) -> None:
@@ -144,21 +147,9 @@ def measure(
         return measure_clip(places.location(i), rates[i], model_rate_hz)
 
     for i, m in enumerate(in_threads(measured_clip, range(n), workers, tell)):
-        numbers[i] = [getattr(m, name) for name in NUMBERS]
-        text[i] = [getattr(m, name) for name in TEXT]
+        measured[i] = tuple(getattr(m, name) for name in MEASURED.names or ())
         heard.append((m.sketch, m.portrait))
-    measured = {name: numbers[:, k] for k, name in enumerate(NUMBERS)}
-    measured |= {name: text[:, k] for k, name in enumerate(TEXT)}
-    measured |= {
-        "rate_hz": np.array(rates),
-        "n_channels": np.array([f.header.n_channels if f.header else 0 for f in of_row], dtype=np.int64),
-        "subtype": np.array([f.header.subtype if f.header else "" for f in of_row], dtype=object),
-        "file_frames": np.array([f.header.n_frames if f.header else 0 for f in of_row]),
-        "file_problem": np.array([f.problem for f in of_row], dtype=object),
-    }
-    measured["n_samples"] = measured["n_samples"].astype(np.int64)
-    measured["n_flat_runs"] = measured["n_flat_runs"].astype(np.int64)
-    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured)], axis=1), heard
+    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured), files], axis=1), heard
 
 
 def _features(config: AuditConfig) -> Features | None:

@@ -62,17 +62,15 @@ class Measured:
     error: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredFile:
-    """One file: what its header says, and what is wrong with it.
+    """One file: what its header says, where it can be read, and in a clause what is wrong with it, or ""."""
 
-    Attributes:
-        header: None where it cannot be opened.
-        problem: One clause, or "".
-    """
-
-    header: Header | None
-    problem: str = ""
+    rate_hz: int = 0
+    n_channels: int = 0
+    subtype: str = ""
+    file_frames: int = 0
+    file_problem: str = ""
 
 
 def measure_clip(place: Location, rate_hz: int, model_rate_hz: int) -> Measured:
@@ -153,22 +151,27 @@ def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
     if not os.path.exists(path):
-        return MeasuredFile(header=None, problem="no such file")
+        return MeasuredFile(file_problem="no such file")
     try:
         header = read_header(path, entire=True)
     except (SoundError, OSError) as error:
-        return MeasuredFile(header=None, problem=str(error))
-    missing = missing_part(path, header.n_frames)
-    if missing:
-        return MeasuredFile(header=header, problem=missing)
+        return MeasuredFile(file_problem=str(error))
+    return MeasuredFile(
+        rate_hz=header.sample_rate_hz,
+        n_channels=header.n_channels,
+        subtype=header.subtype,
+        file_frames=header.n_frames,
+        file_problem=missing_part(path, header.n_frames) or _problem_of_end(path, header),
+    )
+
+
+def _problem_of_end(path: str, header: Header) -> str:
     try:
         tail = max(0, header.n_frames - TAIL_FRAMES) / header.sample_rate_hz
         read = sum(len(b) for b in mono_blocks(path, tail, float("nan"), None))
     except (SoundError, OSError) as error:
-        return MeasuredFile(header=header, problem=f"its end {error}")
-    if header.n_frames and read < min(TAIL_FRAMES, header.n_frames):
-        return MeasuredFile(header=header, problem="cut short: its last frames cannot be decoded")
-    return MeasuredFile(header=header)
+        return f"its end {error}"
+    return "cut short: its last frames cannot be decoded" if read < min(TAIL_FRAMES, header.n_frames) else ""
 
 
 def in_threads(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featurestore.compute.cluster_packages import import_part
+from featurestore.compute.dask_runner import import_part
 from featurestore.errors import ConfigError
 
 #: Where dashboards listen: they ask for no certificate and show names of tasks and call stacks.

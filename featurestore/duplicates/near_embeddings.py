@@ -39,7 +39,7 @@ NEARER = 0.05
 SURELY, AT_MOST = 1e-4, 0.05
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Similar:
     """Pairs of rows that nearly coincide.
 
@@ -67,16 +67,8 @@ def similar_pairs(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODU
     z, keep, whole = _projected(layer, rows)
     n = len(keep)
     if n < 3:
-        none = np.zeros((0, 2), dtype=np.int64)
-        return Similar(
-            pairs=none,
-            cosine=np.zeros(0, dtype=np.float32),
-            threshold=1.0,
-            typical=0.0,
-            n_rows=n,
-            n_queried=n,
-            truncated=False,
-        )
+        none = np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.float32)
+        return Similar(*none, threshold=1.0, typical=0.0, n_rows=n, n_queried=n, truncated=False)
     typical = _typical_distance(z)
     limit = float(np.clip(NEARER * typical, SURELY, AT_MOST))
     queries = np.arange(n) if n * n // 2 <= max_products else spaced(n, max_products // n)
@@ -89,8 +81,8 @@ def similar_pairs(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODU
     found, cosine = found[near], cosine[near]
     order = np.lexsort((found[:, 1], found[:, 0], -cosine.round(6)))
     return Similar(
-        pairs=keep[found[order]],
-        cosine=cosine[order],
+        keep[found[order]],
+        cosine[order],
         threshold=1 - limit,
         typical=1 - typical,
         n_rows=n,

@@ -283,17 +283,14 @@ def _pairs_of(rows: Sequence[int]) -> Iterable[tuple[int, int]]:
 
 def firsts_of_sets(n: int, links: Iterable[tuple[int, int]]) -> list[int]:
     """Of n things that links join to sets, the first of the set of each `[n]`."""
-    first = list(range(n))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while first[i] != i:
-            first[i] = i = first[first[i]]
-        return i
-
-    for i, j in links:
-        a, b = sorted((root(i), root(j)))
-        first[b] = a
-    return [root(i) for i in range(n)]
+    ends = np.array(list(links), dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(ends.shape[1], dtype=bool), (ends[0], ends[1])), shape=(n, n))
+    _, set_of = connected_components(graph, directed=False)
+    _, first = np.unique(set_of, return_index=True)
+    return list(map(int, first[set_of]))
 
 
 class _Compare:
