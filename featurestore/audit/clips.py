@@ -227,7 +227,8 @@ def _channels(clips: _Clips) -> list[Finding]:
 
 
 def _levels(clips: _Clips) -> list[Finding]:
-    peak = clips.peak
+    peak, n_runs = clips.peak, clips.n_flat_runs
+    loud = np.where(clips.table["subtype"].isin(EIGHT_BIT), CLIPPED_PEAK_8_BIT, CLIPPED_PEAK)
     return [
         *clips.findings(
             "beyond-full-scale",
@@ -256,10 +257,10 @@ def _levels(clips: _Clips) -> list[Finding]:
         *clips.findings(
             "clipped",
             "warning",
-            clips.is_read & _clipped(clips),
+            clips.is_read & (n_runs >= CLIPPED_RUNS) & (peak >= loud),
             "{n}: clipped, the loudest samples stand in flat runs",
-            lambda i: f"{clips.n_flat_runs[i]:.0f} flat runs at {20 * np.log10(peak[i]):.1f} dBFS",
-            order=-clips.n_flat_runs,
+            lambda i: f"{n_runs[i]:.0f} flat runs at {20 * np.log10(peak[i]):.1f} dBFS",
+            order=-n_runs,
         ),
     ]
 
@@ -313,12 +314,6 @@ def _content(clips: _Clips, expands: bool) -> list[Finding]:
             order=-above,
         ),
     ]
-
-
-def _clipped(clips: _Clips) -> BoolArray:
-    least = np.where(clips.table["subtype"].isin(EIGHT_BIT), CLIPPED_PEAK_8_BIT, CLIPPED_PEAK)
-    mask: BoolArray = (clips.n_flat_runs >= CLIPPED_RUNS) & (clips.peak >= least)
-    return mask
 
 
 def _outliers(clips: _Clips) -> list[Finding]:

@@ -63,15 +63,21 @@ def find_copies(table: pd.DataFrame, heard: Sequence[Heard], workers: int) -> Co
         if h:
             sets.setdefault(h, []).append(i)
     sketches, portraits = [s for s, _ in heard], [p for _, p in heard]
-    moved = [
-        (i, j) for i, j in alike(sketches).tolist() if hashes[i] != hashes[j] and not _overlap(table, i, j)
-    ]
-    coded = recoded(portraits, Places.of_table(table), hashes.tolist(), workers)
-    known = set(moved)
+    places = Places.of_table(table)
+    i, j = alike(sketches).T
+    # Stretches of one file that overlap, such as windows, are alike by intent.
+    start = places.start_s
+    end = start + (table["n_samples"] / table["rate_hz"].clip(lower=1)).to_numpy(dtype=float)
+    overlap = (places.path[i] == places.path[j]) & (
+        np.maximum(start[i], start[j]) < np.minimum(end[i], end[j])
+    )
+    moved = (hashes[i] != hashes[j]) & ~overlap
+    shifted = list(zip(i[moved].tolist(), j[moved].tolist(), strict=True))
+    coded = recoded(portraits, places, hashes.tolist(), workers)
     return Copies(
         identical=[rows for rows in sets.values() if len(rows) > 1],
-        shifted=moved,
-        recoded=[(i, j) for i, j in coded.pairs.tolist() if (i, j) not in known],
+        shifted=shifted,
+        recoded=sorted({(i, j) for i, j in coded.pairs.tolist()} - set(shifted)),
         n_left=coded.n_left,
     )
 
@@ -149,13 +155,3 @@ class _Pair:
         return Example(
             name=name, detail=f"= {other}" + (f" ({odd})" if odd else ""), row=i, other=j, other_name=other
         )
-
-
-def _overlap(table: pd.DataFrame, i: int, j: int) -> bool:
-    """Whether two rows are stretches of one file that overlap, such as windows: alike by intent."""
-    a, b = table.iloc[i], table.iloc[j]
-    if a["path"] != b["path"]:
-        return False
-    start = [0.0 if pd.isna(r["start_s"]) else float(r["start_s"]) for r in (a, b)]
-    end = [s + r["n_samples"] / max(1, r["rate_hz"]) for s, r in zip(start, (a, b), strict=True)]
-    return bool(max(start) < min(end))

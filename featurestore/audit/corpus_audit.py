@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from featurestore.audit.measurements import Measured, in_threads, measure_clip, 
 from featurestore.audit.stored_audio import against_store
 from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
+from featurestore.fingerprint import flatten
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest
 
@@ -159,11 +160,11 @@ def _features(config: AuditConfig) -> Features | None:
     from featurestore.store.reader import open_store
 
     store = open_store(config.store)
-    held = store.keys()
     models, datasets = (None if name is None else (name,) for name in (config.model, config.dataset))
-    keys = chosen_keys(held, models, datasets)
+    chosen = chosen_keys(store.storage, models, datasets)
+    keys = chosen.names
     if len(keys) != 1:
-        found = ", ".join(f"{m}/{d}" for m, d in keys or held) or "nothing"
+        found = ", ".join(f"{m}/{d}" for m, d in keys or chosen.held) or "nothing"
         which = "several keys fit" if keys else "no such key"
         raise KeyNotFound(f"{config.store}: {which}, it holds {found}; choose with --model and --dataset")
     features = store.features(*keys[0])
@@ -180,13 +181,6 @@ def _expands(features: Features | None) -> bool:
 
 def _stored_rate(features: Features | None) -> int | None:
     """The sample rate that the stored model listened at, found in its fingerprint wherever it stands."""
-    if features is None:
-        return None
-    stack: list[Any] = [features.attrs["fingerprint"]]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            if isinstance(value.get("sample_rate_hz"), int):
-                return int(value["sample_rate_hz"])
-            stack.extend(value.values())
-    return None
+    facts = {} if features is None else flatten(features.attrs["fingerprint"])
+    rates = [v for k, v in facts.items() if k.rpartition(".")[2] == "sample_rate_hz" and isinstance(v, int)]
+    return rates[-1] if rates else None

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from featurestore.arrays import FloatArray
 from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.audio.containers import missing_part
 from featurestore.audio.segment import SampleHash
@@ -99,7 +99,7 @@ class _LevelMeter:
         self._sum = self._squares = 0.0
         self._finite = True
 
-    def pass_on(self, blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+    def pass_on(self, blocks: Iterator[FloatArray]) -> Iterator[FloatArray]:
         for block in blocks:
             self._hash.add(block)
             self._n += len(block)
@@ -139,7 +139,7 @@ class _LevelMeter:
         )
 
 
-def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
+def _flat_runs(x: FloatArray, value: float) -> int:
     """Runs of `FLAT_RUN` or more samples of this value."""
     at = np.flatnonzero(x == np.float32(value))
     if len(at) < FLAT_RUN:

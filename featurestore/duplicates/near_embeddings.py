@@ -101,8 +101,9 @@ def neighbours(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODUCTS
     if n < 2:
         return np.zeros((0, 2), dtype=np.int64)
     queries = spaced(n, max_products // n)
-    nearest, cosine = _nearest(z, queries)
-    order = np.argsort(-cosine, kind="stable")
+    found = [(cosine.argmax(axis=1), cosine.max(axis=1)) for _, cosine in cosine_blocks(z, queries)]
+    nearest, highest = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(-highest, kind="stable")
     out: IntArray = keep[np.stack([queries, nearest], axis=1)[order]]
     return out
 
@@ -185,13 +186,6 @@ def _typical_distance(z: FloatArray) -> float:
     at_near, at_far = np.maximum(np.median(np.concatenate(distances), axis=0), 1e-12)
     power = np.log(at_far / at_near) / np.log(far / near)
     return float(at_near * near**-power)
-
-
-def _nearest(z: FloatArray, queries: IntArray) -> tuple[IntArray, FloatArray]:
-    """The nearest other row of each query `[q]`, and its cosine."""
-    found = [(cosine.argmax(axis=1), cosine.max(axis=1)) for _, cosine in cosine_blocks(z, queries)]
-    nearest, highest = (np.concatenate(column) for column in zip(*found, strict=True))
-    return nearest, highest
 
 
 def _candidates(z: FloatArray, queries: IntArray, limit: float) -> IntArray:

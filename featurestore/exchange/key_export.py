@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ConfigError, KeyNotFound, StoreError, one_line
 from featurestore.exchange.interface import Advance, Format, Selection, counter
 from featurestore.exchange.registry import get_format
-from featurestore.outputs import hidden_beside
+from featurestore.outputs import files_in, written_whole
 from featurestore.printable import json_text
-from featurestore.store.chosen_keys import chosen_keys, first_absent
-from featurestore.store.key import find_keys
+from featurestore.store.chosen_keys import chosen_keys
 from featurestore.store.reader import STATUS_OK, Store, open_store
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
@@ -123,21 +122,12 @@ def _write(
 ) -> tuple[list[str], int]:
     """Write all or nothing; notes of the format, and bytes written."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = hidden_beside(target, ".partial")
-    try:
+    with written_whole(target, replace=partial(_rename, overwrite=overwrite)) as place:
         if kind.is_folder:
-            partial.mkdir()
-            (partial / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
-        notes = kind.write(selections, partial, advance)
-        n_bytes = _sync(partial)
-        _rename(partial, target, overwrite)
-    except BaseException:
-        with suppress(OSError):
-            if partial.is_dir():
-                shutil.rmtree(partial)
-            else:
-                partial.unlink(missing_ok=True)
-        raise
+            place.mkdir()
+            (place / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
+        notes = kind.write(selections, place, advance)
+        n_bytes = sum(f.stat().st_size for f in files_in(place))
     return notes, n_bytes
 
 
@@ -178,21 +168,22 @@ def _selections(
     datasets: Iterable[str] | None,
     layers: Iterable[int] | None,
 ) -> tuple[list[Selection], list[str]]:
-    infos, unreadable = find_keys(store.storage)
-    keys = sorted({*((k.model, k.dataset) for k in infos), *unreadable})
-    models, datasets = (None if asked is None else sorted(set(asked)) for asked in (models, datasets))
-    absent = first_absent(keys, models, datasets)
-    if absent is not None:
-        what, name, there = absent
-        raise KeyNotFound(f"{store.url}: no {what} {name!r}; it holds {', '.join(there) or 'nothing'}")
+    models, datasets = (None if asked is None else set(asked) for asked in (models, datasets))
+    chosen = chosen_keys(store.storage, models, datasets)
+    for what, at, asked in (("model", 0, models), ("dataset", 1, datasets)):
+        there = {name[at] for name in chosen.known}
+        if missing := sorted((asked or set()) - there):
+            raise KeyNotFound(
+                f"{store.url}: no {what} {missing[0]!r}; it holds {', '.join(sorted(there)) or 'nothing'}"
+            )
     asked_layers = None if layers is None else tuple(sorted(set(layers)))
     if asked_layers == ():
         raise ConfigError("--layers: expected at least one layer")
     selections: list[Selection] = []
     notes = []
-    for key in chosen_keys(keys, models, datasets):
-        if key in unreadable:
-            notes.append(f"left out: {unreadable[key]}")
+    for key in sorted([*chosen.names, *chosen.unreadable]):
+        if key in chosen.unreadable:
+            notes.append(f"left out: {chosen.unreadable[key]}")
             continue
         features = store.features(*key)
         selection = Selection(features=features, layers=asked_layers or tuple(features.layers))
@@ -270,30 +261,18 @@ def _marker(kind: Format, selections: Sequence[Selection]) -> str:
     return json_text(content, indent=1) + "\n"
 
 
-def _sync(path: Path) -> int:
-    """Put everything below `path` on the disk; its size in bytes."""
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return sum(f.stat().st_size for f in files)
-
-
-def _rename(partial: Path, target: Path, overwrite: bool) -> None:
+def _rename(made: Path, target: Path, *, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(target):
         raise StoreError(f"{target} has appeared meanwhile; give another --out, or --overwrite")
-    if partial.is_dir() and target.is_dir():
+    if made.is_dir() and target.is_dir():
         # A folder cannot replace one that holds files, so the old one steps aside first.
-        aside = partial.with_suffix(".old")
+        aside = made.with_suffix(".old")
         target.rename(aside)
         try:
-            partial.rename(target)
+            made.rename(target)
         except OSError:
             aside.rename(target)
             raise
         shutil.rmtree(aside)
     else:
-        partial.replace(target)
+        made.replace(target)

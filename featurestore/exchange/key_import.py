@@ -273,19 +273,10 @@ def _write(
     _refuse_frames(storage, request, source)
     writer, notes = open_key(storage, request, source.manifest, source.ids)
     record_call(storage, writer.info, call)
-    row_of = {str(i): row for row, i in enumerate(source.ids)}
-    pending = []
-    for unit in writer.pending_units(source.layers):
-        strangers = [i for i in writer.ids[unit.first_row : unit.stop_row] if i and i not in row_of]
-        if strangers:
-            notes.append(
-                f"unit {unit.index} of {writer.info.path} stays uncommitted: it holds {len(strangers)} "
-                f"utterances that {source.where} lacks (first {strangers[0]!r})"
-            )
-        else:
-            pending.append(unit)
+    units = _Units(storage, checked, writer, advance)
+    pending = units.pending(notes)
     advance(len(source.ids) - sum(u.n_rows for u in pending))
-    _write_units(writer, pending, checked, row_of, Claims(storage, writer.info.path), advance)
+    units.write(pending)
     writer.finish()
     return KeyImport(
         model=request.model,
@@ -296,42 +287,6 @@ def _write(
         n_units_written=len(pending),
         n_units_kept=len(writer.info.units) - len(pending),
     ), [*checked.notes, *notes]
-
-
-def _write_units(
-    writer: KeyWriter,
-    pending: list[Unit],
-    checked: CheckedSource,
-    row_of: dict[str, int],
-    claims: Claims,
-    advance: Advance,
-) -> None:
-    """Write the units that nobody else writes, each under its claim."""
-    layers = checked.source.layers
-    versions = _versions()
-    work = Work(
-        claims=claims,
-        units=pending,
-        is_committed=lambda unit: writer.is_committed(unit, layers),
-        on_done_by_others=lambda unit: advance(unit.n_rows),
-    )
-    with Heartbeat(claims):
-        try:
-            for claimed in work_through([work]):
-                if claimed is None:
-                    continue
-                unit, _ = claimed
-                # -1: a pruned row, which is nobody's.
-                rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
-                claims.persist(
-                    unit.index,
-                    partial(_write_unit, writer, unit, checked, rows, versions, claims),
-                    partial(writer.is_committed, unit, layers),
-                )
-                claims.release(unit.index)
-                advance(unit.n_rows)
-        finally:
-            claims.release_all()
 
 
 def _refuse_frames(storage: Storage, request: KeyRequest, source: Source) -> None:
@@ -346,40 +301,85 @@ def _refuse_frames(storage: Storage, request: KeyRequest, source: Source) -> Non
         )
 
 
-def _write_unit(
-    writer: KeyWriter,
-    unit: Unit,
-    checked: CheckedSource,
-    rows: np.ndarray,
-    versions: dict[str, str],
-    claims: Claims,
-) -> None:
-    source = checked.source
-    began = time.perf_counter()
-    there = rows >= 0
-    ok = there & checked.ok[rows]
+class _Units:
+    """The rows of a checked source, by the units of the key that they go into."""
 
-    def layers() -> Iterator[tuple[int, np.ndarray]]:
-        for layer, found in source.read(rows[there]):
-            if ok.all():
-                yield layer, found
-                continue
-            # A row that fails in one layer holds no numbers in any.
-            values = np.full((unit.n_rows, *found.shape[1:]), np.nan, dtype=found.dtype)
-            values[ok] = found[ok[there]]
-            yield layer, values
+    def __init__(self, storage: Storage, checked: CheckedSource, writer: KeyWriter, advance: Advance) -> None:
+        self._checked, self._source, self._writer, self._advance = checked, checked.source, writer, advance
+        self._claims = Claims(storage, writer.info.path)
+        self._row_of = {str(i): row for row, i in enumerate(checked.source.ids)}
+        self._versions = _versions()
 
-    writer.write_unit(
-        unit,
-        layers(),
-        UnitRows(
-            status=[str(s) if t else "" for s, t in zip(checked.status[rows], there, strict=True)],
-            n_frames=np.where(there, source.n_frames[rows], 0),
-            duration_s=np.where(there, source.duration_s[rows], np.nan),
-            audio_hash=[str(h) if t else "" for h, t in zip(source.audio_hash[rows], there, strict=True)],
-        ),
-        audio_s=float(np.nansum(source.duration_s[rows[ok]])),
-        elapsed_s=time.perf_counter() - began,
-        versions=versions,
-        is_held=lambda: claims.holds(unit.index),
-    )
+    def pending(self, notes: list[str]) -> list[Unit]:
+        """Units that can be written; a note is added of each that holds what the file lacks."""
+        found = []
+        for unit in self._writer.pending_units(self._source.layers):
+            strangers = [i for i in self._ids(unit) if i and i not in self._row_of]
+            if strangers:
+                notes.append(
+                    f"unit {unit.index} of {self._writer.info.path} stays uncommitted: it holds "
+                    f"{len(strangers)} utterances that {self._source.where} lacks (first {strangers[0]!r})"
+                )
+            else:
+                found.append(unit)
+        return found
+
+    def write(self, units: list[Unit]) -> None:
+        """Write those that nobody else writes, each under its claim."""
+        work = Work(
+            claims=self._claims,
+            units=units,
+            is_committed=self._is_committed,
+            on_done_by_others=lambda unit: self._advance(unit.n_rows),
+        )
+        with Heartbeat(self._claims):
+            try:
+                for claimed in work_through([work]):
+                    if claimed is not None:
+                        unit, _ = claimed
+                        self._claims.persist(
+                            unit.index, partial(self._write, unit), partial(self._is_committed, unit)
+                        )
+                        self._claims.release(unit.index)
+                        self._advance(unit.n_rows)
+            finally:
+                self._claims.release_all()
+
+    def _ids(self, unit: Unit) -> np.ndarray:
+        return self._writer.ids[unit.first_row : unit.stop_row]
+
+    def _is_committed(self, unit: Unit) -> bool:
+        return self._writer.is_committed(unit, self._source.layers)
+
+    def _write(self, unit: Unit) -> None:
+        source, checked = self._source, self._checked
+        began = time.perf_counter()
+        # -1: a pruned row, which is nobody's.
+        rows = np.array([self._row_of.get(i, -1) for i in self._ids(unit)])
+        there = rows >= 0
+        ok = there & checked.ok[rows]
+
+        def layers() -> Iterator[tuple[int, np.ndarray]]:
+            for layer, found in source.read(rows[there]):
+                if ok.all():
+                    yield layer, found
+                    continue
+                # A row that fails in one layer holds no numbers in any.
+                values = np.full((unit.n_rows, *found.shape[1:]), np.nan, dtype=found.dtype)
+                values[ok] = found[ok[there]]
+                yield layer, values
+
+        self._writer.write_unit(
+            unit,
+            layers(),
+            UnitRows(
+                status=[str(s) if t else "" for s, t in zip(checked.status[rows], there, strict=True)],
+                n_frames=np.where(there, source.n_frames[rows], 0),
+                duration_s=np.where(there, source.duration_s[rows], np.nan),
+                audio_hash=[str(h) if t else "" for h, t in zip(source.audio_hash[rows], there, strict=True)],
+            ),
+            audio_s=float(np.nansum(source.duration_s[rows[ok]])),
+            elapsed_s=time.perf_counter() - began,
+            versions=self._versions,
+            is_held=lambda: self._claims.holds(unit.index),
+        )
