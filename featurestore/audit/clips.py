@@ -1,4 +1,4 @@
-"""From measurements of clips and files to findings."""
+"""Findings about clips and files, from what was measured of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a list of tasks in this process, on local processes, or on a Dask cluster.
+"""Runners of a list of tasks: this process, local processes, or a Dask cluster.
 
 Work is data: a task is a small picklable value, a function of the package turns it into a result.
 What runs it is said by one word, the *cluster spec*:
