@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from featurestore.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from featurestore.manifest.table import Manifest, read_manifest, write_manifest
@@ -11,21 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Features", "Layer", "Manifest", "Store", "open_store", "read_manifest", "write_manifest"]
 
-_HOMES = {
-    "Features": "featurestore.store.reader",
-    "Layer": "featurestore.store.layer",
-    "Store": "featurestore.store.reader",
-    "open_store": "featurestore.store.reader",
-    "Manifest": "featurestore.manifest.table",
-    "read_manifest": "featurestore.manifest.table",
-    "write_manifest": "featurestore.manifest.table",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy, so that `import featurestore` (and with it `fs --help`) loads neither zarr nor pandas.
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# So that `import featurestore` (and with it `fs --help`) loads neither zarr nor pandas.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "manifest.table": ("Manifest", "read_manifest", "write_manifest"),
+        "store.layer": ("Layer",),
+        "store.reader": ("Features", "Store", "open_store"),
+    },
+)

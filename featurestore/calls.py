@@ -161,16 +161,12 @@ def describe_table(path: str | os.PathLike[str], n_rows: int) -> TableRecord:
     """What is kept of a table that a call reads."""
     file = Path(path)
     try:
-        sha256 = _sha256(file)
+        sha256 = file_sha256(file)
     except (OSError, DocumentError):
         return TableRecord(path=os.fspath(path), n_rows=n_rows, sha256="")
     made_by, of = _read_beside(file) or ((), sha256)
     return TableRecord(
-        path=full_path(file),
-        n_rows=n_rows,
-        sha256=sha256,
-        made_by=made_by,
-        is_changed=of != sha256,
+        path=full_path(file), n_rows=n_rows, sha256=sha256, made_by=made_by, is_changed=of != sha256
     )
 
 
@@ -194,7 +190,7 @@ def write_beside(table: Path, words: Iterable[Word]) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    content = {"words": [_word_to_json(w) for w in words], "sha256": _sha256(table)}
+    content = {"words": [_word_to_json(w) for w in words], "sha256": file_sha256(table)}
     beside = _beside(table)
     with writing(beside, "free some room and make the manifest again"):
         put_file((json_text(content, indent=2) + "\n").encode(), beside)
@@ -215,7 +211,12 @@ def _read_beside(table: Path) -> tuple[tuple[Word, ...], str] | None:
     return None if Slot.STORE in words else (words, content["sha256"])
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        DocumentError: it is no regular file, or cannot be read.
+    """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

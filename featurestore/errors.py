@@ -70,3 +70,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the end of a message, or nothing where no known name is spelt nearly so."""
     close = get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_line(said: object, n_characters: int | None = 200) -> str:
+    """What an error of the system or of a library says, on one line, the first characters of it."""
+    return " ".join(str(said).split())[:n_characters]

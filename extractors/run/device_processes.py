@@ -14,8 +14,9 @@ from typing import Any
 from extractors.results import Progress
 from extractors.run.engine import OnProgress
 from extractors.run.remote_task import Report, UnitsTask, do_units
+from featurestore.compute.dask_runner import TaskFailed
 from featurestore.compute.safe_path import safe_path
-from featurestore.compute.task_runners import TaskFailed, threads_per_worker
+from featurestore.compute.task_runners import threads_per_worker
 from featurestore.errors import ProcessLost, UserError
 
 # Seconds between two reports of one process.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from featurestore.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from featurestore.audit.audit_files import AuditPaths, check_audit_folder, write_audit
     from featurestore.audit.copies import with_copies_grouped
+    from featurestore.audit.corpus_audit import AuditConfig, run_audit
     from featurestore.audit.findings import AuditReport, Finding
-    from featurestore.audit.run import AuditConfig, run_audit
-    from featurestore.audit.text import audit_text
-    from featurestore.audit.write import AuditPaths, check_audit_folder, write_audit
+    from featurestore.audit.terminal_text import audit_text
 
 __all__ = [
     "AuditConfig",
@@ -23,22 +25,13 @@ __all__ = [
     "write_audit",
 ]
 
-_HOMES = {
-    "AuditConfig": "run",
-    "AuditPaths": "write",
-    "AuditReport": "findings",
-    "Finding": "findings",
-    "audit_text": "text",
-    "check_audit_folder": "write",
-    "run_audit": "run",
-    "with_copies_grouped": "copies",
-    "write_audit": "write",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "audit_files": ("AuditPaths", "check_audit_folder", "write_audit"),
+        "copies": ("with_copies_grouped",),
+        "corpus_audit": ("AuditConfig", "run_audit"),
+        "findings": ("AuditReport", "Finding"),
+        "terminal_text": ("audit_text",),
+    },
+)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from featurestore.audit.findings import Example, Finding
-from featurestore.duplicates.recoded_clips import Portrait, firsts_of_sets, places_of, recoded
+from featurestore.audit.findings import Example, Finding, listed
+from featurestore.duplicates.recoded_clips import Portrait, firsts_of_sets, recoded
 from featurestore.duplicates.waveform_sketch import Sketch, alike
+from featurestore.manifest.audio_places import Places
 from featurestore.printable import counted
 
 #: What copies of a clip are known by.
 Heard = tuple[Sketch, Portrait | None]
-Cells = Mapping[str, npt.NDArray[np.object_]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ def find_copies(table: pd.DataFrame, heard: Sequence[Heard], workers: int) -> Co
     """Find them all.
 
     Args:
-        table: As `featurestore.audit.run.measure` makes it.
+        table: As `featurestore.audit.corpus_audit.measure` makes it.
         heard: Of each row.
         workers: Threads that decode what looks alike.
     """
@@ -64,15 +63,21 @@ def find_copies(table: pd.DataFrame, heard: Sequence[Heard], workers: int) -> Co
         if h:
             sets.setdefault(h, []).append(i)
     sketches, portraits = [s for s, _ in heard], [p for _, p in heard]
-    moved = [
-        (i, j) for i, j in alike(sketches).tolist() if hashes[i] != hashes[j] and not _overlap(table, i, j)
-    ]
-    coded = recoded(portraits, places_of(table), hashes.tolist(), workers)
-    known = set(moved)
+    places = Places.of_table(table)
+    i, j = alike(sketches).T
+    # Stretches of one file that overlap, such as windows, are alike by intent.
+    start = places.start_s
+    end = start + (table["n_samples"] / table["rate_hz"].clip(lower=1)).to_numpy(dtype=float)
+    overlap = (places.path[i] == places.path[j]) & (
+        np.maximum(start[i], start[j]) < np.minimum(end[i], end[j])
+    )
+    moved = (hashes[i] != hashes[j]) & ~overlap
+    shifted = list(zip(i[moved].tolist(), j[moved].tolist(), strict=True))
+    coded = recoded(portraits, places, hashes.tolist(), workers)
     return Copies(
         identical=[rows for rows in sets.values() if len(rows) > 1],
-        shifted=moved,
-        recoded=[(i, j) for i, j in coded.pairs.tolist() if (i, j) not in known],
+        shifted=shifted,
+        recoded=sorted({(i, j) for i, j in coded.pairs.tolist()} - set(shifted)),
         n_left=coded.n_left,
     )
 
@@ -80,21 +85,18 @@ def find_copies(table: pd.DataFrame, heard: Sequence[Heard], workers: int) -> Co
 def copy_findings(copies: Copies, table: pd.DataFrame, labels: pd.DataFrame) -> list[Finding]:
     """Findings about copies; those that differ in a label are pointed out and come first."""
     pair = _Pair(table, labels)
-    out = []
-    if copies.identical:
-        differing = [rows for rows in copies.identical if pair.differing(rows)]
-        at_odds = f"; labels differ in {counted(len(differing), 'set')} of copies" if differing else ""
-        sets = sorted(copies.identical, key=lambda rows: not pair.differing(rows))
-        found = tuple(pair.example(rows[0], i) for rows in sets for i in rows[1:])
-        out.append(
-            Finding(
-                kind="duplicate",
-                severity="fault",
-                text=f"{counted(len(found), 'clip')}: a copy of another, sample for sample{at_odds}.",
-                count=len(found),
-                examples=found,
-            )
-        )
+
+    def at_odds(sets: Sequence[Sequence[int]], noun: str, of: str = "") -> str:
+        n = sum(bool(pair.differing(rows)) for rows in sets)
+        return f"; labels differ in {counted(n, noun)}{of}" if n else ""
+
+    def odd_first(sets: Iterable[Sequence[int]]) -> list[Sequence[int]]:
+        return sorted(sets, key=lambda rows: not pair.differing(rows))
+
+    copied = [pair.example(rows[0], i) for rows in odd_first(copies.identical) for i in rows[1:]]
+    odd = at_odds(copies.identical, "set", " of copies")
+    text = f"{counted(len(copied), 'clip')}: a copy of another, sample for sample{odd}."
+    found = listed("duplicate", "fault", text, copied)
     for kind, pairs, how in (
         (
             "shifted-copy",
@@ -104,31 +106,15 @@ def copy_findings(copies: Copies, table: pd.DataFrame, labels: pd.DataFrame) -> 
         ),
         ("recoded-copy", copies.recoded, "that are one sound under another coding, sample rate or level"),
     ):
-        if pairs:
-            differing = [p for p in pairs if pair.differing(p)]
-            at_odds = f"; labels differ in {counted(len(differing), 'pair')}" if differing else ""
-            out.append(
-                Finding(
-                    kind=kind,
-                    severity="warning",
-                    text=f"{counted(len(pairs), 'pair')} of clips {how}{at_odds}.",
-                    count=len(pairs),
-                    examples=tuple(
-                        pair.example(*p) for p in sorted(pairs, key=lambda p: not pair.differing(p))
-                    ),
-                )
-            )
+        text = f"{counted(len(pairs), 'pair')} of clips {how}{at_odds(pairs, 'pair')}."
+        found += listed(kind, "warning", text, (pair.example(i, j) for i, j in odd_first(pairs)))
     if copies.n_left:
-        out.append(
-            Finding(
-                kind="copies-not-compared",
-                severity="note",
-                text=f"{counted(copies.n_left, 'pair')} of clips look alike and were not listened to, since "
-                "they are too many; copies under another coding may be among them.",
-                count=copies.n_left,
-            )
+        text = (
+            f"{counted(copies.n_left, 'pair')} of clips look alike and were not listened to, since they are "
+            "too many; copies under another coding may be among them."
         )
-    return out
+        found.append(Finding(kind="copies-not-compared", severity="note", text=text, count=copies.n_left))
+    return found
 
 
 def with_copies_grouped(table: pd.DataFrame, copies: Copies) -> pd.DataFrame:
@@ -149,16 +135,12 @@ def with_copies_grouped(table: pd.DataFrame, copies: Copies) -> pd.DataFrame:
     return table.assign(group=pd.Series(group, index=table.index, dtype="str"))
 
 
-@dataclass(frozen=True)
 class _Pair:
     """Makes an example of two clips."""
 
-    table: pd.DataFrame
-    labels: pd.DataFrame
-    _cells: dict[str, npt.NDArray[np.object_]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._cells.update({str(c): self.labels[c].to_numpy(dtype=object) for c in self.labels.columns})
+    def __init__(self, table: pd.DataFrame, labels: pd.DataFrame) -> None:
+        self._ids = table["utterance_id"].to_numpy(dtype=object)
+        self._cells = {str(c): labels[c].to_numpy(dtype=object) for c in labels.columns}
 
     def differing(self, rows: Sequence[int]) -> list[str]:
         """Labels in which the rows differ."""
@@ -166,20 +148,10 @@ class _Pair:
 
     def example(self, i: int, j: int) -> Example:
         """Row i as a copy of row j, with what their labels are where these differ."""
-        name, other = (str(self.table["utterance_id"].iloc[k]) for k in (i, j))
+        name, other = str(self._ids[i]), str(self._ids[j])
         odd = "; ".join(
             f"{c}: {self._cells[c][i]!r} and {self._cells[c][j]!r}" for c in self.differing((i, j))
         )
         return Example(
             name=name, detail=f"= {other}" + (f" ({odd})" if odd else ""), row=i, other=j, other_name=other
         )
-
-
-def _overlap(table: pd.DataFrame, i: int, j: int) -> bool:
-    """Whether two rows are stretches of one file that overlap, such as windows: alike by intent."""
-    a, b = table.iloc[i], table.iloc[j]
-    if a["path"] != b["path"]:
-        return False
-    start = [0.0 if pd.isna(r["start_s"]) else float(r["start_s"]) for r in (a, b)]
-    end = [s + r["n_samples"] / max(1, r["rate_hz"]) for s, r in zip(start, (a, b), strict=True)]
-    return bool(max(start) < min(end))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.audit.clips import robust_z
-from featurestore.audit.findings import Example, Finding
-from featurestore.duplicates.near_embeddings import similar_pairs
+from featurestore.audit.findings import Example, Finding, listed
+from featurestore.duplicates.near_embeddings import Similar, similar_pairs
 from featurestore.printable import counted
+from featurestore.store.ledger import STATUS_OK
 
 if TYPE_CHECKING:
     from featurestore.store.layer import Layer
@@ -39,132 +40,84 @@ def embedding_findings(
         told: Pairs of ids that were found to be copies by their sound, which need no second word.
     """
     index = features.index
-    ok = np.flatnonzero((index["status"] == "ok").to_numpy())
-    ids = index["utterance_id"].to_numpy(dtype=object)
-    hashes = index["audio_hash"].to_numpy(dtype=object)
-    found = _failed(index)
+    ok = np.flatnonzero((index["status"] == STATUS_OK).to_numpy())
+    failed = index[index["status"] != STATUS_OK]
+    found = listed(
+        "failed-embedding",
+        "fault",
+        f"{len(failed):,} of {len(index):,} rows in the store have no embedding.",
+        (Example(name=str(r.utterance_id), detail=str(r.status)) for r in failed.itertuples()),
+    )
     if len(ok) < 3:
         return found
+    ids, hashes = (index[c].to_numpy(dtype=object)[ok] for c in ("utterance_id", "audio_hash"))
     known = {frozenset(pair) for pair in told}
     for k in layers:
-        found += _of_layer(features.layer(k), f"{features.model} layer {k}", ok, ids, hashes, known)
+        layer, where = features.layer(k), f"{features.model} layer {k}"
+        x, norms, n_constant, n_features = _projected(layer, ok)
+        if n_constant:
+            text = f"{where}: {n_constant:,} of {n_features:,} features are the same in all rows."
+            found.append(Finding(kind="constant-feature", severity="note", text=text, count=n_constant))
+        same = _coinciding(x)
+        findings, is_alarm = _coincidence(same, where, ids, hashes)
+        found += findings
+        if not is_alarm:
+            known |= {frozenset((ids[i], ids[j])) for i, j in same}
+            found += _near(similar_pairs(layer, ok), where, ids, hashes, known)
+        found += _outlying(norms, where, ids)
     return found
 
 
-def _failed(index: pd.DataFrame) -> list[Finding]:
-    failed = index[index["status"] != "ok"]
-    if not len(failed):
-        return []
-    examples = tuple(Example(name=str(r.utterance_id), detail=str(r.status)) for r in failed.itertuples())
-    return [
-        Finding(
-            kind="failed-embedding",
-            severity="fault",
-            text=f"{len(failed):,} of {len(index):,} rows in the store have no embedding.",
-            count=len(failed),
-            examples=examples,
-        )
-    ]
-
-
-def _of_layer(
-    layer: Layer,
-    where: str,
-    ok: npt.NDArray[np.int64],
-    ids: npt.NDArray[np.object_],
-    hashes: npt.NDArray[np.object_],
-    known: set[frozenset[str]],
-) -> list[Finding]:
-    found = []
-    x, norms, n_constant, n_features = _projected(layer, ok)
-    if n_constant:
-        found.append(
-            Finding(
-                kind="constant-feature",
-                severity="note",
-                text=f"{where}: {n_constant:,} of {n_features:,} features are the same in all rows.",
-                count=n_constant,
-            )
-        )
-    same = _coinciding(x)
+def _coincidence(
+    same: list[tuple[int, int]], where: str, ids: TextArray, hashes: TextArray
+) -> tuple[list[Finding], bool]:
+    """Finding about pairs of rows with one embedding, and whether they are so many that nothing fits."""
     # Copies of one clip coincide by right: the audio finding tells of them.
-    strange = [(i, j) for i, j in same if hashes[ok[i]] != hashes[ok[j]]]
-    rows = sorted({i for pair in strange for i in pair})
-    share = len(rows) / len(ok)
-    if rows:
-        alarm = share > ALARM_SHARE
-        found.append(
-            Finding(
-                kind="coinciding-embeddings",
-                severity="fault" if alarm else "warning",
-                text=f"{where}: {len(rows):,} of {len(ok):,} rows ({100 * share:.1f} %) have the embedding "
-                "of another clip"
-                + ("; suspect the sample rate, the channel or the normalisation" if alarm else "")
-                + ".",
-                count=len(rows),
-                examples=tuple(
-                    Example(name=str(ids[ok[i]]), detail=f"= {ids[ok[j]]}", other_name=str(ids[ok[j]]))
-                    for i, j in strange
-                ),
-            )
-        )
-    if share <= ALARM_SHARE:
-        known |= {frozenset((ids[ok[i]], ids[ok[j]])) for i, j in same}
-        found += _near(layer, where, ok, ids, hashes, known)
-    z = robust_z(norms, np.ones(len(norms), dtype=bool))
-    far = np.flatnonzero(z > OUTLIER)
-    far = far[np.argsort(-z[far], kind="stable")]
-    if len(far):
-        found.append(
-            Finding(
-                kind="outlying-embedding",
-                severity="note",
-                text=f"{where}: {counted(len(far), 'row')} far from all others.",
-                count=len(far),
-                examples=tuple(
-                    Example(name=str(ids[ok[i]]), detail=f"{z[i]:.0f} robust standard deviations out")
-                    for i in far
-                ),
-            )
-        )
-    return found
+    strange = [(i, j) for i, j in same if hashes[i] != hashes[j]]
+    n = len({i for pair in strange for i in pair})
+    share = n / len(ids)
+    is_alarm = share > ALARM_SHARE
+    doubt = "; suspect the sample rate, the channel or the normalisation" if is_alarm else ""
+    rows = f"{n:,} of {len(ids):,} rows ({100 * share:.1f} %)"
+    text = f"{where}: {rows} have the embedding of another clip{doubt}."
+    found = Finding(
+        kind="coinciding-embeddings",
+        severity="fault" if is_alarm else "warning",
+        text=text,
+        count=n,
+        examples=tuple(Example(name=ids[i], detail=f"= {ids[j]}", other_name=ids[j]) for i, j in strange),
+    )
+    return [found] if n else [], is_alarm
 
 
 def _near(
-    layer: Layer,
-    where: str,
-    ok: npt.NDArray[np.int64],
-    ids: npt.NDArray[np.object_],
-    hashes: npt.NDArray[np.object_],
-    known: set[frozenset[str]],
+    near: Similar, where: str, ids: TextArray, hashes: TextArray, known: set[frozenset[str]]
 ) -> list[Finding]:
-    near = similar_pairs(layer, ok)
+    """Finding about pairs that nearly coincide, but those known, to which it adds them."""
     pairs = [
-        (i, j, float(c))
-        for (i, j), c in zip(ok[near.pairs].tolist(), near.cosine, strict=True)
+        (ids[i], ids[j], float(c))
+        for (i, j), c in zip(near.pairs.tolist(), near.cosine, strict=True)
         if hashes[i] != hashes[j] and frozenset((ids[i], ids[j])) not in known
     ]
-    if not pairs:
-        return []
-    known |= {frozenset((ids[i], ids[j])) for i, j, _ in pairs}
-    return [
-        Finding(
-            kind="near-identical",
-            severity="warning",
-            text=f"{where}: {counted(len(pairs), 'pair')} of clips with nearly the same embedding (cosine of "
-            f"{near.threshold:.5f} or more, where nearest neighbours usually reach {near.typical:.5f}).",
-            count=len(pairs),
-            examples=tuple(
-                Example(name=str(ids[i]), detail=f"= {ids[j]}, cosine {c:.5f}", other_name=str(ids[j]))
-                for i, j, c in pairs
-            ),
-        )
-    ]
+    known |= {frozenset((a, b)) for a, b, _ in pairs}
+    text = (
+        f"{where}: {counted(len(pairs), 'pair')} of clips with nearly the same embedding (cosine of "
+        f"{near.threshold:.5f} or more, where nearest neighbours usually reach {near.typical:.5f})."
+    )
+    examples = (Example(name=a, detail=f"= {b}, cosine {c:.5f}", other_name=b) for a, b, c in pairs)
+    return listed("near-identical", "warning", text, examples)
 
 
-def _projected(
-    layer: Layer, rows: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], int, int]:
+def _outlying(norms: npt.NDArray[np.float64], where: str, ids: TextArray) -> list[Finding]:
+    z = robust_z(norms, np.ones(len(norms), dtype=bool))
+    far = np.flatnonzero(z > OUTLIER)
+    far = far[np.argsort(-z[far], kind="stable")]
+    text = f"{where}: {counted(len(far), 'row')} far from all others."
+    examples = (Example(name=ids[i], detail=f"{z[i]:.0f} robust standard deviations out") for i in far)
+    return listed("outlying-embedding", "note", text, examples)
+
+
+def _projected(layer: Layer, rows: IntArray) -> tuple[FloatArray, npt.NDArray[np.float64], int, int]:
     """Rows in `PROBES` random directions, in standard deviations, and their distance from the mean.
 
     Also how many features are constant, and of how many. Two passes, one shard in memory at a time.
@@ -194,7 +147,7 @@ def _projected(
     return np.concatenate(parts), np.concatenate(norms), int(constant.sum()), d
 
 
-def _coinciding(x: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
+def _coinciding(x: FloatArray) -> list[tuple[int, int]]:
     """Pairs of rows with the same coordinates; of many that coincide neighbours are paired."""
     order = np.argsort(x[:, 0], kind="stable")
     pairs: list[tuple[int, int]] = []

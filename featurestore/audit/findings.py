@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ class Finding:
     examples: tuple[Example, ...] = ()
 
 
+def listed(kind: str, severity: Severity, text: str, examples: Iterable[Example]) -> list[Finding]:
+    """The finding that lists all of its examples, and counts them; none where there are none."""
+    found = tuple(examples)
+    if not found:
+        return []
+    return [Finding(kind=kind, severity=severity, text=text, count=len(found), examples=found)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditReport:
     """All that an audit found.
@@ -75,7 +83,7 @@ class AuditReport:
     facts: Mapping[str, Any]
     findings: tuple[Finding, ...]
     labels: tuple[Mapping[str, Any], ...] = ()
-    rates: tuple[Mapping[str, Any], ...] = field(default=())
+    rates: tuple[Mapping[str, Any], ...] = ()
     copies: Copies | None = None
 
     @property

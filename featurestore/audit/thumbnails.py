@@ -1,13 +1,13 @@
-"""Small spectrograms as PNG, without a drawing library."""
+"""Small spectrograms as PNG."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from featurestore.audio.blocks import SoundError, mono_blocks
 
@@ -15,7 +15,8 @@ WIDTH, HEIGHT = 240, 80
 SHOWN_S = 10.0  # the first seconds of a long clip
 RANGE_DB = 70.0
 # From paper to ink by way of a blue: levels between are easier to tell apart than in grey.
-_STOPS = np.array([[254, 254, 253], [150, 190, 220], [11, 93, 148], [20, 20, 25]], dtype=np.float64)
+_STOPS = np.array([[254, 254, 253], [150, 190, 220], [11, 93, 148], [20, 20, 25]])
+_PALETTE = np.stack([np.interp(np.linspace(0, 3, 256), np.arange(4), c) for c in _STOPS.T], axis=1)
 
 
 def thumbnail(path: str, start_s: float, end_s: float, channel: int | None) -> str:
@@ -32,8 +33,10 @@ def thumbnail(path: str, start_s: float, end_s: float, channel: int | None) -> s
         return ""
     if len(x) < 2 * HEIGHT or not np.isfinite(x).all():
         return ""
-    levels = _levels(x.astype(np.float64))
-    return "data:image/png;base64," + base64.b64encode(png(levels)).decode("ascii")
+    picture, buffer = Image.fromarray(_levels(x.astype(np.float64))), io.BytesIO()
+    picture.putpalette(_PALETTE.round().astype(np.uint8).tobytes())
+    picture.save(buffer, "png", compress_level=9)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _levels(x: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
@@ -49,24 +52,3 @@ def _levels(x: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     db = 10 * np.log10(np.maximum(power / top, 1e-12))
     out: npt.NDArray[np.uint8] = (255 * np.clip(1 + db / RANGE_DB, 0, 1)).astype(np.uint8)
     return out
-
-
-def png(levels: npt.NDArray[np.uint8]) -> bytes:
-    """A palette PNG (ISO/IEC 15948) of levels `[height, width]`."""
-    height, width = levels.shape
-    at = np.linspace(0, len(_STOPS) - 1, 256)
-    palette = np.stack([np.interp(at, np.arange(len(_STOPS)), _STOPS[:, c]) for c in range(3)], axis=1)
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), levels], axis=1)  # filter type 0 before each row
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            _chunk(b"PLTE", palette.round().astype(np.uint8).tobytes()),
-            _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)),
-            _chunk(b"IEND", b""),
-        ]
-    )
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

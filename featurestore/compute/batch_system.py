@@ -14,15 +14,14 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.compute.cluster_packages import import_part
 from featurestore.compute.cluster_security import LOOPBACK, PROTOCOL, security_of_jobs
+from featurestore.compute.dask_runner import DaskRunner, import_part
 from featurestore.compute.memory import USABLE_SHARE, parse_bytes
 from featurestore.compute.safe_path import SAFE_PATH_VARIABLE, safe_path
-from featurestore.errors import ConfigError, did_you_mean
+from featurestore.errors import ConfigError, did_you_mean, one_line
 from featurestore.printable import printable
 from featurestore.untrusted.document_shape import (
     ShapeError,
@@ -73,22 +72,9 @@ _SHAPE = fields(
 _OURS = ("security", "protocol")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Jobs:
-    """Jobs that were submitted, and the client of their scheduler."""
-
-    client: Any
-    n_workers: int
-    #: What each worker may hold in all.
-    memory_bytes: int
-    dashboard_url: str | None
-    #: What to say while no worker is there.
-    waiting: str
-
-
 @contextmanager
-def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
-    """Submit the jobs of a cluster file; leaving the context ends them.
+def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[DaskRunner]:
+    """Submit the jobs of a cluster file, as a runner; leaving the context ends them.
 
     Args:
         path: the file: ``cluster``, ``jobs``, and options of that class of dask-jobqueue.
@@ -128,13 +114,9 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[Jobs]:
             time.sleep(0.02)
         if refused:
             _say_refused(f"{path}: {name}", refused, jobs, (submit or name).split()[0])
-        yield Jobs(
-            client=client,
-            n_workers=jobs * processes,
-            memory_bytes=int(USABLE_SHARE * memory),
-            dashboard_url=_dashboard(cluster),
-            waiting=f"{name} may hold the jobs back (Ctrl-C is safe)",
-        )
+        waiting = f"{name} may hold the jobs back (Ctrl-C is safe)"
+        usable = int(USABLE_SHARE * memory)
+        yield DaskRunner(client, jobs * processes, usable, waiting, dashboard_url=_dashboard(cluster))
 
 
 def _check_options(path: Path, options: Mapping[str, Any], make: Any) -> None:
@@ -218,7 +200,7 @@ def _made(path: Path, make: Any, **options: Any) -> Any:
     try:
         return make(**options, protocol=PROTOCOL)
     except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error, None)
         raise ConfigError(f"{path}: {make.__name__} cannot be made with these options ({reason})") from error
 
 
@@ -251,16 +233,8 @@ def _options_of(cluster: Any) -> list[str]:
         if cls.__module__.startswith("dask_jobqueue"):
             names.update(inspect.signature(cls.__init__).parameters)
     # Objects of Python, which no file can hold.
-    objects = {
-        "job_kwargs",
-        "scheduler",
-        "job_cls",
-        "asynchronous",
-        "loop",
-        "scheduler_cls",
-        "base_class_kwargs",
-    }
-    return sorted(names - {"self", "args", "kwargs", "kwds"} - objects)
+    objects = "job_kwargs scheduler job_cls asynchronous loop scheduler_cls base_class_kwargs"
+    return sorted(names - {"self", "args", "kwargs", "kwds", *objects.split()})
 
 
 def _read_cluster_file(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featurestore.compute.cluster_packages import import_part
+from featurestore.compute.dask_runner import import_part
 from featurestore.errors import ConfigError
 
 #: Where dashboards listen: they ask for no certificate and show names of tasks and call stacks.
@@ -26,15 +26,15 @@ _VARIABLES = ", ".join(
 )
 
 
-def temporary_security() -> Any:
-    """A `distributed.Security` with a certificate and key of its own, in memory only.
+def temporary_security(of: Any = None) -> Any:
+    """A `distributed.Security`, or `of` a class below it, with its own certificate and key, in memory only.
 
     Raises:
         DependencyMissing: `cryptography` or `distributed` is not installed.
     """
-    distributed = import_part("distributed")
+    kind = of or import_part("distributed").Security
     import_part("cryptography")
-    return distributed.Security.temporary()
+    return kind.temporary()
 
 
 @contextmanager
@@ -52,10 +52,7 @@ def security_of_jobs(folder: Path, *, in_shell: bool) -> Iterator[Any]:
         ConfigError: `folder` cannot be written.
         DependencyMissing: `cryptography` or `distributed` is not installed.
     """
-    distributed = import_part("distributed")
-    import_part("cryptography")
-
-    security = _class_of_jobs(distributed).temporary()
+    security = temporary_security(_class_of_jobs(import_part("distributed")))
     try:
         private = tempfile.TemporaryDirectory(prefix=".fs-cluster-", dir=folder)  # mode 0700
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Run a list of tasks in this process, on local processes, or on a Dask cluster.
+"""Runners of a list of tasks: this process, local processes, or a Dask cluster.
 
 Work is data: a task is a small picklable value, a function of the package turns it into a result.
 What runs it is said by one word, the *cluster spec*:
@@ -22,35 +22,27 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from featurestore.compute.batch_system import started_jobs
-from featurestore.compute.cluster_packages import import_part
 from featurestore.compute.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
+from featurestore.compute.dask_runner import DaskRunner, import_part, task_error
 from featurestore.compute.memory import USABLE_SHARE, worker_bytes
 from featurestore.compute.safe_path import safe_path
-from featurestore.errors import ConfigError, ProcessLost, UserError
-from featurestore.printable import printable
+from featurestore.errors import ConfigError
 
-_LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 20.0
-# A scheduler may start its workers as tasks come, and a batch system may hold jobs back: that is no error.
-SAY_WAITING_AFTER_S = 10.0
 # Libraries that start a thread per core unless told otherwise.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Microseconds of CPU time in a period of so many, or "max".
 _CGROUP_CPU = "/sys/fs/cgroup/cpu.max"
 _SCHEMES = ("tcp://", PROTOCOL)
 _LOCAL = re.compile(r"local(?::(\d+))?")
-
-
-class TaskFailed(RuntimeError):
-    """A task raised something that is no `UserError`."""
 
 
 class Runner(Protocol):
@@ -87,75 +79,8 @@ class SerialRunner:
             try:
                 result = fn(task)
             except Exception as error:
-                raise _named(error, task) from error
+                raise task_error(error, task) from error
             yield task, result
-
-
-class DaskRunner:
-    """A connected `distributed.Client`; lost workers' tasks are run again by the scheduler."""
-
-    def __init__(
-        self,
-        client: Any,
-        n_workers: int,
-        memory_bytes: int | None = None,
-        waiting: str = "",
-        *,
-        dashboard_url: str | None = None,
-    ) -> None:
-        self.client = client
-        self.n_workers = n_workers
-        self.memory_bytes = memory_bytes
-        self.dashboard_url: str | None = dashboard_url or _dashboard(client)
-        self._waiting = waiting  # what to say while no worker is there
-
-    def map_unordered(self, fn: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
-        """See `Runner.map_unordered`."""
-        from distributed import as_completed
-        from distributed.scheduler import KilledWorker
-
-        # pure=False: two equal tasks are two tasks, and nothing is remembered between calls.
-        pending = {self.client.submit(fn, task, pure=False): task for task in tasks}
-        look = threading.Timer(SAY_WAITING_AFTER_S, self._say_if_alone)
-        look.daemon = True
-        look.start()
-        try:
-            # The client is nobody's default (`set_as_default`): Dask arrays computed beside a run stay here.
-            for future in as_completed(list(pending), loop=self.client.loop):
-                task = pending[future]
-                try:
-                    result = future.result()
-                except KilledWorker as error:
-                    raise _named(self._lost(error), task) from error
-                except Exception as error:
-                    raise _named(error, task) from error
-                del pending[future]  # frees the result's memory on the cluster
-                yield task, result
-        finally:
-            look.cancel()
-            if pending:
-                self.client.cancel(list(pending), force=True)
-
-    def _lost(self, error: Any) -> ProcessLost:
-        """What to say of a `KilledWorker`."""
-        worker, n = error.last_worker, error.allowed_failures + 1
-        lost = (
-            "a worker process was lost" if n == 1 else f"{n} worker processes were lost, one after the other,"
-        )
-        why = "which is most often for want of memory"
-        if worker.memory_limit:
-            limit = f"the memory limit of a worker, {worker.memory_limit / 1e6:,.0f} MB"
-            ended = self.client.get_events("worker-restart-memory")  # by the nanny that watches over a worker
-            reached = any(event["worker"] == worker.address for _, event in ended)
-            why = f"for going over {limit}" if reached else f"{why} ({limit})"
-        return ProcessLost(
-            f"{lost} in the middle of one task, {why}; give each worker more (`memory` in a cluster file, "
-            "`dask worker --memory-limit`), or start fewer of them"
-        )
-
-    def _say_if_alone(self) -> None:
-        if not self.client.scheduler_info(n_workers=1)["workers"]:
-            _LOGGER.warning("waiting: no worker has joined yet; %s", printable(self._waiting))
 
 
 def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> AbstractContextManager[Runner]:
@@ -174,13 +99,13 @@ def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Ab
     """
     check_cluster(spec)
     if spec is None:
-        return _serial()
+        return nullcontext(SerialRunner())
     local = _LOCAL.fullmatch(spec)
     if local is not None:
         return _local(int(local[1]) if local[1] else available_cores())
     if spec.startswith(_SCHEMES):
         return _scheduler(spec, timeout_s)
-    return _batch_system(Path(spec))
+    return started_jobs(Path(spec), THREAD_VARIABLES)
 
 
 def check_cluster(spec: str | None) -> None:
@@ -216,11 +141,6 @@ def decoding_threads() -> int:
 def threads_per_worker(n_workers: int) -> int:
     """Threads each of `n_workers` processes of this machine may start."""
     return max(1, available_cores() // n_workers)
-
-
-@contextmanager
-def _serial() -> Iterator[Runner]:
-    yield SerialRunner()
 
 
 @contextmanager
@@ -294,26 +214,3 @@ def _scheduler(address: str, timeout_s: float) -> Iterator[Runner]:
         limits = [w["memory_limit"] for w in workers if w["memory_limit"]]
         memory = int(USABLE_SHARE * min(limits)) if limits else None
         yield DaskRunner(client, len(workers), memory, f"start one with `dask worker {address}`")
-
-
-@contextmanager
-def _batch_system(path: Path) -> Iterator[Runner]:
-    with started_jobs(path, THREAD_VARIABLES) as jobs:
-        yield DaskRunner(
-            jobs.client, jobs.n_workers, jobs.memory_bytes, jobs.waiting, dashboard_url=jobs.dashboard_url
-        )
-
-
-def _dashboard(client: Any) -> str | None:
-    try:
-        link = client.dashboard_link
-    except (KeyError, ValueError):
-        return None
-    return str(link) if link else None
-
-
-def _named(error: Exception, task: object) -> Exception:
-    if isinstance(error, UserError):
-        error.add_note(f"in {task}")
-        return error
-    return TaskFailed(f"{task} failed: {type(error).__name__}: {error}")

@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from featurestore.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from featurestore.store.layer import Layer
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 PROJECTED, MIN_PROJECTED = 128, 32
 # Projections of all rows together, 256 MB: beyond half a million rows, dimensions are fewer.
@@ -41,7 +39,7 @@ NEARER = 0.05
 SURELY, AT_MOST = 1e-4, 0.05
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Similar:
     """Pairs of rows that nearly coincide.
 
@@ -69,21 +67,11 @@ def similar_pairs(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODU
     z, keep, whole = _projected(layer, rows)
     n = len(keep)
     if n < 3:
-        none = np.zeros((0, 2), dtype=np.int64)
-        return Similar(
-            pairs=none,
-            cosine=np.zeros(0, dtype=np.float32),
-            threshold=1.0,
-            typical=0.0,
-            n_rows=n,
-            n_queried=n,
-            truncated=False,
-        )
+        none = np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.float32)
+        return Similar(*none, threshold=1.0, typical=0.0, n_rows=n, n_queried=n, truncated=False)
     typical = _typical_distance(z)
     limit = float(np.clip(NEARER * typical, SURELY, AT_MOST))
-    queries = np.arange(n)
-    if n * n // 2 > max_products:
-        queries = np.unique(np.linspace(0, n - 1, max(1, max_products // n)).astype(np.int64))
+    queries = np.arange(n) if n * n // 2 <= max_products else spaced(n, max_products // n)
     # The projection may make a pair look farther than it is: look a little wider.
     found = _candidates(z, queries, 1.5 * limit)
     truncated = len(found) > MAX_PAIRS
@@ -93,8 +81,8 @@ def similar_pairs(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODU
     found, cosine = found[near], cosine[near]
     order = np.lexsort((found[:, 1], found[:, 0], -cosine.round(6)))
     return Similar(
-        pairs=keep[found[order]],
-        cosine=cosine[order],
+        keep[found[order]],
+        cosine[order],
         threshold=1 - limit,
         typical=1 - typical,
         n_rows=n,
@@ -112,9 +100,10 @@ def neighbours(layer: Layer, rows: IntArray, *, max_products: int = MAX_PRODUCTS
     n = len(keep)
     if n < 2:
         return np.zeros((0, 2), dtype=np.int64)
-    queries = np.unique(np.linspace(0, n - 1, min(n, max(1, max_products // n))).astype(np.int64))
-    nearest, cosine = _nearest(z, queries)
-    order = np.argsort(-cosine, kind="stable")
+    queries = spaced(n, max_products // n)
+    found = [(cosine.argmax(axis=1), cosine.max(axis=1)) for _, cosine in cosine_blocks(z, queries)]
+    nearest, highest = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(-highest, kind="stable")
     out: IntArray = keep[np.stack([queries, nearest], axis=1)[order]]
     return out
 
@@ -123,7 +112,7 @@ def _projected(
     layer: Layer, rows: IntArray
 ) -> tuple[FloatArray, IntArray, Callable[[FloatArray], FloatArray]]:
     """Unit vectors `[m, p]` of the rows with values, which rows these are, and how to standardise."""
-    sample = rows[np.unique(np.linspace(0, max(0, len(rows) - 1), MOMENT_ROWS).astype(np.int64))]
+    sample = rows[spaced(len(rows), MOMENT_ROWS)]
     values = np.concatenate([x for _, x in _blocks(layer, sample)] or [np.zeros((0, 1), np.float32)])
     values = values[np.isfinite(values).all(axis=1)]
     d = values.shape[1]
@@ -134,9 +123,7 @@ def _projected(
     scale = np.where(std > 1e-6 * max(float(std.max()), 1e-30), 1 / np.maximum(std, 1e-30), 0.0)
 
     def whole(x: FloatArray) -> FloatArray:
-        z = ((x - mean) * scale).astype(np.float32)
-        unit: FloatArray = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        return unit
+        return unit_rows(((x - mean) * scale).astype(np.float32))
 
     rng = np.random.Generator(np.random.PCG64(0))
     width = min(d, PROJECTED, max(MIN_PROJECTED, PROJECTED_FLOATS // len(rows)))
@@ -146,8 +133,7 @@ def _projected(
         finite = np.isfinite(x).all(axis=1)
         z = whole(x[finite])
         if onto is not None:
-            z = z @ onto
-            z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+            z = unit_rows(z @ onto)
         joined[n : n + len(z)] = z
         n += len(z)
         keep.append(where[finite])
@@ -163,40 +149,43 @@ def _blocks(layer: Layer, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray
             yield np.arange(first, last), x.reshape(last - first, -1)
 
 
+def spaced(n: int, at_most: int) -> IntArray:
+    """So many of `n` positions, one at least, evenly spaced and each once; all where they are not more."""
+    return np.unique(np.linspace(0, max(0, n - 1), min(n, max(1, at_most))).astype(np.int64))
+
+
+def unit_rows(x: FloatArray) -> FloatArray:
+    """Rows of length 1; those of nothing but zeros stay."""
+    unit: FloatArray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def cosine_blocks(z: FloatArray, queries: IntArray) -> Iterator[tuple[IntArray, FloatArray]]:
+    """``(block of queries [b], their cosine with all rows of z [b, n])``, -2 with itself."""
+    step = max(1, BLOCK_FLOATS // len(z))
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        cosine = z[block] @ z.T
+        cosine[np.arange(len(block)), block] = -2.0
+        yield block, cosine
+
+
 def _typical_distance(z: FloatArray) -> float:
     """Distance of a row to its nearest neighbour, were there no copies; from evenly spaced rows.
 
     In a space of any dimension the median distance to the k-th neighbour is a power of k. It is known at two
     ranks that seven copies of every row do not reach, and followed down to the first.
     """
-    rows = np.unique(np.linspace(0, len(z) - 1, SCALE_ROWS).astype(np.int64))
     far = min(SCALE_RANK, len(z) - 1)
     near = max(1, far // 2)
-    distances = []
-    step = max(1, BLOCK_FLOATS // len(z))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        distance = 1 - z[block] @ z.T
-        distance[np.arange(len(block)), block] = np.inf  # itself
-        distances.append(np.partition(distance, (near - 1, far - 1), axis=1)[:, [near - 1, far - 1]])
+    ranks = [near - 1, far - 1]
+    distances = [
+        np.partition(1 - cosine, ranks, axis=1)[:, ranks]
+        for _, cosine in cosine_blocks(z, spaced(len(z), SCALE_ROWS))
+    ]
     at_near, at_far = np.maximum(np.median(np.concatenate(distances), axis=0), 1e-12)
     power = np.log(at_far / at_near) / np.log(far / near)
     return float(at_near * near**-power)
-
-
-def _nearest(z: FloatArray, queries: IntArray) -> tuple[IntArray, FloatArray]:
-    """The nearest other row of each query `[q]`, and its cosine."""
-    nearest = np.empty(len(queries), dtype=np.int64)
-    highest = np.empty(len(queries), dtype=np.float32)
-    step = max(1, BLOCK_FLOATS // len(z))
-    for start in range(0, len(queries), step):
-        block = queries[start : start + step]
-        cosine = z[block] @ z.T
-        cosine[np.arange(len(block)), block] = -2.0  # itself
-        at = cosine.argmax(axis=1)
-        nearest[start : start + step] = at
-        highest[start : start + step] = cosine[np.arange(len(block)), at]
-    return nearest, highest
 
 
 def _candidates(z: FloatArray, queries: IntArray, limit: float) -> IntArray:

@@ -22,12 +22,12 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.audio.blocks import SoundError, mono_blocks, read_header
+from featurestore.duplicates.near_embeddings import cosine_blocks, spaced, unit_rows
+from featurestore.manifest.audio_places import Places
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Wave = npt.NDArray[np.floating]
 
 HOP_S = 0.010  # frames of a portrait; windows are twice as long
@@ -42,7 +42,6 @@ NEAREST = 2  # in each view, for each clip; copies of copies are joined afterwar
 # Cosine of portraits, of which copies have 0.99 and more in one view at least. Below, nobody listens.
 PORTRAIT = 0.97
 MAX_PRODUCTS = 2_000_000_000  # pairs of portraits: all pairs of 44,000 clips; beyond, queries are spaced
-BLOCK_FLOATS = 1 << 24
 
 STRETCH_S = 10.0  # of longer clips, so much about the middle of their energy is compared
 # Audio of all pairs together, the most alike first: so much, or as much as the corpus has.
@@ -145,7 +144,7 @@ class Painter:
 
 
 @lru_cache(maxsize=16)
-def _band_weights(hop: int, rate_hz: int) -> npt.NDArray[np.float32]:
+def _band_weights(hop: int, rate_hz: int) -> FloatArray:
     """Share of each bin of a spectrum in each band `[hop + 1, N_BANDS]`; bands above Nyquist stay empty."""
     width = rate_hz / (2 * hop)
     edges = np.geomspace(LOWEST_HZ, HIGHEST_HZ, N_BANDS + 1)
@@ -167,26 +166,6 @@ def _in_parts(energy: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64],
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a clip is: file, seconds (NaN: its start, its end), channel (None: the mean of all)."""
-
-    path: str
-    start_s: float
-    end_s: float
-    channel: int | None
-
-
-def places_of(table: pd.DataFrame) -> list[Place]:
-    """Where the clips of a manifest's rows are."""
-    columns = (table["path"].astype(object), table["start_s"].to_numpy(float), table["end_s"].to_numpy(float))
-    channels = table["channel"].to_numpy(dtype=float, na_value=np.nan)
-    return [
-        Place(path=str(path), start_s=start, end_s=end, channel=None if np.isnan(c) else int(c))
-        for path, start, end, c in zip(*columns, channels, strict=True)
-    ]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recoded:
     """What was found.
 
@@ -201,7 +180,7 @@ class Recoded:
 
 def recoded(
     portraits: Sequence[Portrait | None],
-    places: Sequence[Place],
+    places: Places,
     hashes: Sequence[str],
     workers: int = 4,
 ) -> Recoded:
@@ -219,7 +198,7 @@ def recoded(
     candidates = [
         (int(chosen[i]), int(chosen[j]))
         for i, j in _candidates([portraits[k] for k in chosen])
-        if places[chosen[i]].path != places[chosen[j]].path
+        if places.path[chosen[i]] != places.path[chosen[j]]
     ]
     affordable = _affordable(candidates, portraits)
     compare = _Compare(portraits, places)
@@ -254,12 +233,8 @@ def _candidates(portraits: Sequence[Portrait | None]) -> IntArray:
         view = cells[:, first : first + PARTS * n_bands].astype(np.float32)
         first += PARTS * n_bands
         rng = np.random.Generator(np.random.PCG64(0))
-        z = view @ rng.standard_normal((view.shape[1], PROJECTED)).astype(np.float32)
-        z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        queries = np.unique(np.linspace(0, n - 1, min(n, max(1, MAX_PRODUCTS // n))).astype(np.int64))
-        for block in np.array_split(queries, max(1, len(queries) * n // BLOCK_FLOATS)):
-            cosine = z[block] @ z.T
-            cosine[np.arange(len(block)), block] = -2
+        z = unit_rows(view @ rng.standard_normal((view.shape[1], PROJECTED)).astype(np.float32))
+        for block, cosine in cosine_blocks(z, spaced(n, MAX_PRODUCTS // n)):
             near = np.argpartition(-cosine, min(NEAREST, n - 1) - 1, axis=1)[:, :NEAREST]
             pairs.append(np.stack([np.repeat(block, near.shape[1]), near.ravel()], axis=1))
             cosines.append(np.take_along_axis(cosine, near, axis=1).ravel())
@@ -280,7 +255,7 @@ def _affordable(pairs: Sequence[tuple[int, int]], portraits: Sequence[Portrait |
     return int((passed <= max(LISTENED_S, float(seconds.sum()))).sum())
 
 
-def _joined(pairs: Iterable[tuple[int, int]], hashes: Sequence[str], places: Sequence[Place]) -> IntArray:
+def _joined(pairs: Iterable[tuple[int, int]], hashes: Sequence[str], places: Places) -> IntArray:
     """All pairs of every set that the pairs, and equal hashes, join, but those of one hash or file."""
     links = list(pairs)
     if not links:
@@ -294,7 +269,7 @@ def _joined(pairs: Iterable[tuple[int, int]], hashes: Sequence[str], places: Seq
         (i, j)
         for rows in sets.values()
         for i, j in _pairs_of(rows)
-        if places[i].path != places[j].path and not (hashes[i] and hashes[i] == hashes[j])
+        if places.path[i] != places.path[j] and not (hashes[i] and hashes[i] == hashes[j])
     )
     return np.array(out, dtype=np.int64).reshape(-1, 2)
 
@@ -308,23 +283,20 @@ def _pairs_of(rows: Sequence[int]) -> Iterable[tuple[int, int]]:
 
 def firsts_of_sets(n: int, links: Iterable[tuple[int, int]]) -> list[int]:
     """Of n things that links join to sets, the first of the set of each `[n]`."""
-    first = list(range(n))
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while first[i] != i:
-            first[i] = i = first[first[i]]
-        return i
-
-    for i, j in links:
-        a, b = sorted((root(i), root(j)))
-        first[b] = a
-    return [root(i) for i in range(n)]
+    ends = np.array(list(links), dtype=np.int64).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(ends.shape[1], dtype=bool), (ends[0], ends[1])), shape=(n, n))
+    _, set_of = connected_components(graph, directed=False)
+    _, first = np.unique(set_of, return_index=True)
+    return list(map(int, first[set_of]))
 
 
 class _Compare:
     """Whether two clips are one sound, by their samples."""
 
-    def __init__(self, portraits: Sequence[Portrait | None], places: Sequence[Place]) -> None:
+    def __init__(self, portraits: Sequence[Portrait | None], places: Places) -> None:
         self._portraits, self._places = portraits, places
         self._decoded = lru_cache(maxsize=KEPT_CLIPS)(self._decode)
 
@@ -341,15 +313,14 @@ class _Compare:
         return same_sound(a, b, min(rate_a, rate_b))
 
     def _decode(self, i: int) -> tuple[FloatArray, int]:
-        place, portrait = self._places[i], self._portraits[i]
+        (path, start, end, channel), portrait = self._places.location(i), self._portraits[i]
         assert portrait is not None
-        start, end = place.start_s, place.end_s
         if portrait.duration_s > STRETCH_S:
-            start = (0.0 if np.isnan(start) else start) + max(0.0, portrait.middle_s - STRETCH_S / 2)
+            start += max(0.0, portrait.middle_s - STRETCH_S / 2)
             end = start + STRETCH_S
-        blocks = list(mono_blocks(place.path, start, end, place.channel))
+        blocks = mono_blocks(path, start, end, channel)
         empty = np.zeros(0, dtype=np.float32)
-        return np.concatenate([empty, *blocks]), read_header(place.path).sample_rate_hz
+        return np.concatenate([empty, *blocks]), read_header(path).sample_rate_hz
 
 
 def same_sound(a: FloatArray, b: FloatArray, rate_hz: int) -> bool:

@@ -18,6 +18,8 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, IntArray
+
 REACH = 32  # samples to either side: a window has 65 samples, an anchor is the loudest of its neighbours
 # Every sample, every fourth or every sixteenth: the narrowest window that has enough to tell.
 STRIDES = (1, 4, 16)
@@ -44,6 +46,7 @@ _CHECKED = REACH + np.array([-29, -19, -11, -5, 5, 11, 19, 29])
 #: One window: its hash, its place in samples, its loudest sample, and some others in units of that.
 WINDOW = np.dtype([("hash", "u8"), ("place", "i8"), ("height", "f4"), ("others", "f2", (len(_CHECKED),))])
 Sketch = npt.NDArray[np.void]
+HashArray = npt.NDArray[np.uint64]
 _COEFFICIENTS = np.random.Generator(np.random.PCG64(65)).integers(
     0, 2**64, 2 * REACH + 1, dtype=np.uint64
 ) | np.uint64(1)
@@ -54,7 +57,7 @@ def no_sketch() -> Sketch:
     return np.zeros(0, dtype=WINDOW)
 
 
-def sketch(blocks: Iterable[npt.NDArray[np.float32]]) -> Sketch:
+def sketch(blocks: Iterable[FloatArray]) -> Sketch:
     """Sketch of a clip given as consecutive blocks of samples: windows by ascending hash."""
     kept = no_sketch()
     silence = np.zeros(MARGIN, dtype=np.float32)
@@ -71,7 +74,7 @@ def sketch(blocks: Iterable[npt.NDArray[np.float32]]) -> Sketch:
     return kept
 
 
-def _windows(x: npt.NDArray[np.float32]) -> Sketch:
+def _windows(x: FloatArray) -> Sketch:
     """Windows whose anchor has `MARGIN` samples to either side."""
     anchors = _anchors(x)
     out = np.zeros(len(anchors), dtype=WINDOW)
@@ -95,7 +98,7 @@ def _windows(x: npt.NDArray[np.float32]) -> Sketch:
     return out[told]
 
 
-def _anchors(x: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _anchors(x: FloatArray) -> IntArray:
     """The loudest of `REACH` samples to either side; of several in a row the first."""
     width = 2 * REACH + 1
     if len(x) <= 2 * MARGIN:
@@ -111,27 +114,23 @@ def _anchors(x: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return MARGIN + np.flatnonzero((own == loudest) & (own > loud[REACH - 1 : -REACH - 1]))
 
 
-def _distinct(windows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    out: npt.NDArray[np.int64] = 1 + (np.diff(np.sort(windows, axis=1), axis=1) != 0).sum(axis=1)
-    return out
+def _distinct(windows: FloatArray) -> IntArray:
+    return np.asarray(1 + (np.diff(np.sort(windows, axis=1), axis=1) != 0).sum(axis=1))
 
 
-def _put(
-    out: Sketch, at: npt.NDArray[np.int64], cells: npt.NDArray[np.uint64], shape: npt.NDArray[np.float32]
-) -> None:
+def _put(out: Sketch, at: IntArray, cells: HashArray, shape: FloatArray) -> None:
     out["hash"][at] = _hash(cells)
     out["others"][at] = shape[:, _CHECKED]
 
 
-def _hash(cells: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _hash(cells: HashArray) -> HashArray:
     mixed = (cells * _COEFFICIENTS).sum(axis=1, dtype=np.uint64)
     mixed ^= mixed >> np.uint64(31)
     mixed *= np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: high bits depend on all
-    out: npt.NDArray[np.uint64] = mixed ^ (mixed >> np.uint64(29))
-    return out
+    return np.asarray(mixed ^ (mixed >> np.uint64(29)))
 
 
-def alike(sketches: Sequence[Sketch]) -> npt.NDArray[np.int64]:
+def alike(sketches: Sequence[Sketch]) -> IntArray:
     """Pairs of clips that hold the same samples, first < second `[m, 2]`.
 
     Of many clips with one sound in common neighbours in order are paired, not all with all.
@@ -162,8 +161,8 @@ def alike(sketches: Sequence[Sketch]) -> npt.NDArray[np.int64]:
 
 
 def _agreements(
-    windows: Sketch, owner: npt.NDArray[np.int64], step: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    windows: Sketch, owner: IntArray, step: int
+) -> tuple[IntArray, IntArray, IntArray, npt.NDArray[np.float64]]:
     i = np.flatnonzero(windows["hash"][step:] == windows["hash"][:-step])
     a, b = windows[i], windows[i + step]
     off = (a["others"].astype(np.float64) - b["others"]) ** 2

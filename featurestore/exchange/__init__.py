@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from featurestore.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from featurestore.exchange.exporting import ExportSummary, export
-    from featurestore.exchange.importing import ImportSummary, import_
+    from featurestore.exchange.key_export import ExportSummary, export
+    from featurestore.exchange.key_import import ImportSummary, import_
     from featurestore.exchange.registry import format_names
 
 __all__ = ["ExportSummary", "ImportSummary", "export", "format_names", "import_"]
 
-_HOMES = {
-    "ExportSummary": "featurestore.exchange.exporting",
-    "export": "featurestore.exchange.exporting",
-    "ImportSummary": "featurestore.exchange.importing",
-    "import_": "featurestore.exchange.importing",
-    "format_names": "featurestore.exchange.registry",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Lazy: the command line asks for the names of formats long before anything heavy is needed.
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The command line asks for the names of formats long before anything heavy is needed.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "key_export": ("ExportSummary", "export"),
+        "key_import": ("ImportSummary", "import_"),
+        "registry": ("format_names",),
+    },
+)

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import ConfigError
-from featurestore.exchange.hdf5_reading import link_name, open_hdf5
+from featurestore.errors import ConfigError, one_line
+from featurestore.exchange.hdf5_source import link_name, open_hdf5
 from featurestore.exchange.interface import Advance, Format, Selection, block_rows, row_blocks, slices
 from featurestore.fingerprint import canonical_json
 from featurestore.format.layer_arrays import layer_name
@@ -37,7 +37,7 @@ def write_hdf5(selections: Sequence[Selection], target: Path, advance: Advance) 
                 _write_key(file, selection, advance)
     except RuntimeError as error:
         # What h5py raises when the rest of a file cannot be written as it is closed.
-        raise OSError(" ".join(str(error).split())) from error
+        raise OSError(one_line(error, None)) from error
     return []
 
 
@@ -103,8 +103,7 @@ def _write_manifest(group: h5py.Group, selection: Selection) -> None:
         else:
             _write_text(manifest, name, index[column])
         manifest[name].attrs["column"] = column
-    position = pd.Index(features.manifest.table["utterance_id"]).get_indexer(pd.Index(index["utterance_id"]))
-    _write_numbers(group, "manifest_row", position.astype(np.int64))
+    _write_numbers(group, "manifest_row", selection.positions)
 
 
 def _write_numbers(group: h5py.Group, name: str, values: np.ndarray) -> None:

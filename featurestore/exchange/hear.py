@@ -6,10 +6,10 @@ never again; so do we, since a training loop of the kit would else meet the rows
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -62,29 +62,19 @@ def _write_values(
     selection: Selection, layer: int, rows_of: dict[str, np.ndarray], folder: Path, advance: Advance
 ) -> None:
     source = selection.features.layer(layer)
-    place = np.full(selection.n_rows, -1, dtype=np.int64)
-    descriptors = {p: os.open(folder / f"{p}.embeddings.npy", os.O_WRONLY | os.O_CREAT) for p in rows_of}
-    try:
-        file_of = np.zeros(selection.n_rows, dtype=np.int64)
+    file_of, place = np.full((2, selection.n_rows), -1)
+    with ExitStack() as opened:
+        files: list[BinaryIO] = []
         for part, rows in rows_of.items():
-            place[rows] = np.arange(len(rows))
-            file_of[rows] = descriptors[part]
-            os.ftruncate(descriptors[part], len(rows) * selection.row_bytes)
+            file_of[rows], place[rows] = len(files), np.arange(len(rows))
+            files.append(opened.enter_context((folder / f"{part}.embeddings.npy").open("wb")))
         for block in row_blocks(source, selection.row_bytes):
             values = source.sound(block).astype("<f4", copy=False)
             for row, value in zip(range(block.start, block.stop), values, strict=True):
                 if place[row] >= 0:
-                    _write_at(int(file_of[row]), value.tobytes(), int(place[row]) * selection.row_bytes)
+                    files[file_of[row]].seek(place[row] * selection.row_bytes)
+                    files[file_of[row]].write(value.tobytes())
             advance(block.stop - block.start)
-    finally:
-        for descriptor in descriptors.values():
-            os.close(descriptor)
-
-
-def _write_at(descriptor: int, data: bytes, offset: int) -> None:
-    while data:  # a disk that fills up takes a part first
-        n = os.pwrite(descriptor, data, offset)
-        data, offset = data[n:], offset + n
 
 
 def _write_companions(selection: Selection, part: str, rows: np.ndarray, folder: Path) -> None:

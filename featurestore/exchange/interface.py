@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from featurestore.format.layer_arrays import CodecName, DTypeName
 from featurestore.manifest.table import Manifest
@@ -21,7 +22,9 @@ BLOCK_BYTES = 8 * 2**20
 # 1280, is read faster than its parts, and checked against its record.
 SHARD_BYTES = 32 * 2**20
 
-Advance = Callable[[int], None]  # told how many rows of one layer are done
+DTYPES: Mapping[str, DTypeName] = {"f4": "float32", "f2": "float16"}  # of floats of either byte order
+
+Advance = Callable[[int], None]  # told how many rows more are done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,12 @@ class Selection:
         """Bytes of one row of one layer, as float32."""
         shape = self.features.info.shape
         return 4 * shape.n_functionals * shape.n_features
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Places of the rows in the manifest that the key holds `[n]`."""
+        held = pd.Index(self.features.manifest.table["utterance_id"])
+        return np.asarray(held.get_indexer(pd.Index(self.features.index["utterance_id"])), dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +84,8 @@ class Source:
     """
 
     where: str
-    model: str
-    dataset: str
+    model: str = ""
+    dataset: str = ""
     ids: np.ndarray
     status: np.ndarray | None
     n_frames: np.ndarray
@@ -87,13 +96,13 @@ class Source:
     functionals: tuple[str, ...]
     n_features: int
     dtype: DTypeName
-    unit_rows: int | None
-    codec: CodecName | None
+    unit_rows: int | None = None
+    codec: CodecName | None = None
     fingerprint: Mapping[str, Any]
-    versions: Mapping[str, str]
-    model_card: Mapping[str, Any]
-    is_export: bool
-    notes: tuple[str, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    model_card: Mapping[str, Any] = field(default_factory=dict)
+    is_export: bool = False
+    notes: tuple[str, ...] = ()
     block_rows: int
     read: Callable[[np.ndarray], Iterator[tuple[int, np.ndarray]]]
 
@@ -115,6 +124,19 @@ class Format:
     is_folder: bool
     write: Callable[[Sequence[Selection], Path, Advance], list[str]]
     open: Callable[[Path, ReadOptions], AbstractContextManager[list[Source]]] | None = None
+
+
+def counter(total: int, tell: Callable[[int, int], None] | None) -> Advance:
+    """What adds up rows and tells how many of the total are done, if anybody wants to know."""
+    done = 0
+
+    def advance(n_rows: int) -> None:
+        nonlocal done
+        done += n_rows
+        if tell is not None:
+            tell(done, total)
+
+    return advance
 
 
 def row_blocks(

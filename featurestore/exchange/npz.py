@@ -13,14 +13,15 @@ import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.errors import ConfigError, CorruptData, StoreError, one_line
 from featurestore.exchange.interface import (
+    DTYPES,
     Advance,
     Format,
     ReadOptions,
@@ -40,7 +41,6 @@ POSITION_COLUMNS = ("position", "old_id")
 FACTS = ("status", "n_frames", "duration_s", "audio_hash")
 # Most bytes of all layers held at a time: a shard of 1024 rows of 13 layers of width 768 is 78 MiB.
 ALL_LAYERS_BYTES = 128 * 2**20
-_DTYPES: dict[str, DTypeName] = {"f4": "float32", "f2": "float16"}
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that zip can hold: equal features give equal files
 
 
@@ -52,13 +52,10 @@ def write_npz(selections: Sequence[Selection], target: Path, advance: Advance) -
         folder = target / features.model / features.dataset
         folder.mkdir(parents=True)
         index = features.index
-        positions = pd.Index(features.manifest.table["utterance_id"]).get_indexer(
-            pd.Index(index["utterance_id"])
-        )
-        _write_archive(selection, positions, folder / f"all_{features.model}.npz", advance)
+        _write_archive(selection, folder / f"all_{features.model}.npz", advance)
         write_manifest(features.manifest.table, folder / "manifest.csv")
         facts = index[["utterance_id", *FACTS]]
-        facts.insert(0, "position", positions)
+        facts.insert(0, "position", selection.positions)
         facts.sort_values("position").to_csv(
             # All quoted: a lone carriage return in an id would else end the line.
             folder / "index.csv",
@@ -74,7 +71,8 @@ def write_npz(selections: Sequence[Selection], target: Path, advance: Advance) -
     return notes
 
 
-def _write_archive(selection: Selection, positions: np.ndarray, path: Path, advance: Advance) -> None:
+def _write_archive(selection: Selection, path: Path, advance: Advance) -> None:
+    positions = selection.positions
     layers = [selection.features.layer(k) for k in selection.layers]
     _, n_functionals, n_features = layers[0].shape
     shape = (len(layers), n_functionals * n_features)
@@ -111,91 +109,69 @@ def open_npz(path: Path, options: ReadOptions) -> Iterator[list[Source]]:
     except (OSError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path}: not a readable npz file ({error})") from error
     with archive:
-        entries = _entries(path, archive)
-        names = [name for name, _ in entries]
-        if options.id_map is not None:
-            rows = _from_map(path, names, options.id_map)
-        else:
-            rows = _from_manifest(path, names, options.manifest)
-        infos = [info for _, info in entries]
-        first, dtype = _read_entry(path, archive, infos[0])
-        functionals = options.functionals or PAPER_FUNCTIONALS
-        layers = options.layers or tuple(range(first.shape[0]))
-        if len(layers) != first.shape[0]:
-            raise ConfigError(f"{path}: entries hold {first.shape[0]} layers, --layers names {len(layers)}")
-        if first.shape[1] % len(functionals):
-            raise ConfigError(
-                f"{path}: rows of {first.shape[1]} values are not {len(functionals)} functionals side by "
-                f"side ({', '.join(functionals)}); say which they are with --functionals"
-            )
-
-        def read(which: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-            values = np.empty((len(which), *first.shape), dtype=dtype)
-            for i, row in enumerate(which):
-                entry, _ = _read_entry(path, archive, infos[row])
-                if entry.shape != first.shape or entry.dtype != first.dtype:
-                    raise CorruptData(
-                        f"{path}: entry {names[row]!r} is {entry.dtype} {entry.shape}, "
-                        f"entry {names[0]!r} is {first.dtype} {first.shape}; they must be alike"
-                    )
-                values[i] = entry
-            # [rows, layers, functionals * features] -> [rows, layers, functionals, features]
-            split = values.reshape(len(which), len(layers), len(functionals), -1)
-            for i, layer in enumerate(layers):
-                yield layer, split[:, i]
-
-        yield [
-            Source(
-                where=str(path),
-                model="",
-                dataset="",
-                ids=rows.ids,
-                status=rows.status,
-                n_frames=rows.n_frames,
-                duration_s=rows.duration_s,
-                audio_hash=rows.audio_hash,
-                manifest=options.manifest,
-                layers=layers,
-                functionals=functionals,
-                n_features=first.shape[1] // len(functionals),
-                dtype=dtype,
-                unit_rows=None,
-                codec=None,
-                fingerprint={
-                    "layout": LAYOUT,
-                    "rows_sha256": digest(dict(zip(names, rows.ids.tolist(), strict=True))),
-                },
-                versions={},
-                model_card={},
-                is_export=False,
-                notes=rows.notes,
-                block_rows=block_rows(first.nbytes),
-                read=read,
-            )
-        ]
+        yield [_source(path, archive, options, options.manifest)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """What is known of the entries beside their values, each `[n]`; see `Source`."""
+def _source(path: Path, archive: zipfile.ZipFile, options: ReadOptions, manifest: Manifest) -> Source:
+    entries = _entries(path, archive)
+    names, infos = list(entries), list(entries.values())
+    if options.id_map is not None:
+        rows = _rows_of_map(path, names, options.id_map)
+    else:
+        rows = _rows_of_manifest(path, names, manifest)
+    first, dtype = _read_entry(path, archive, infos[0])
+    n_layers, n_values = first.shape
+    functionals = options.functionals or PAPER_FUNCTIONALS
+    layers = options.layers or tuple(range(n_layers))
+    if len(layers) != n_layers:
+        raise ConfigError(f"{path}: entries hold {n_layers} layers, --layers names {len(layers)}")
+    if n_values % len(functionals):
+        raise ConfigError(
+            f"{path}: rows of {n_values} values are not {len(functionals)} functionals side by "
+            f"side ({', '.join(functionals)}); say which they are with --functionals"
+        )
 
-    ids: np.ndarray
-    status: np.ndarray | None
-    n_frames: np.ndarray
-    duration_s: np.ndarray
-    audio_hash: np.ndarray
-    notes: tuple[str, ...] = ()
+    def read(which: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        values = np.empty((len(which), *first.shape), dtype=dtype)
+        for i, row in enumerate(which):
+            entry, _ = _read_entry(path, archive, infos[row])
+            if entry.shape != first.shape or entry.dtype != first.dtype:
+                raise CorruptData(
+                    f"{path}: entry {names[row]!r} is {entry.dtype} {entry.shape}, "
+                    f"entry {names[0]!r} is {first.dtype} {first.shape}; they must be alike"
+                )
+            values[i] = entry
+        # [rows, layers, functionals * features] -> [rows, layers, functionals, features]
+        split = values.reshape(len(which), len(layers), len(functionals), -1)
+        for i, layer in enumerate(layers):
+            yield layer, split[:, i]
+
+    return Source(
+        where=str(path),
+        **rows,
+        manifest=manifest,
+        layers=layers,
+        functionals=functionals,
+        n_features=n_values // len(functionals),
+        dtype=dtype,
+        fingerprint={
+            "layout": LAYOUT,
+            "rows_sha256": digest(dict(zip(names, rows["ids"].tolist(), strict=True))),
+        },
+        block_rows=block_rows(first.nbytes),
+        read=read,
+    )
 
 
-def _entries(path: Path, archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
-    entries = [(info.filename.removesuffix(".npy"), info) for info in archive.infolist()]
+def _entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if not info.filename.endswith(".npy") or name in entries:
+            raise CorruptData(f"{path}: entry {info.filename!r} stands twice or is not an array (.npy)")
+        entries[name] = info
     if not entries:
         raise CorruptData(f"{path}: holds no arrays")
-    seen: set[str] = set()
-    for name, info in entries:
-        if not info.filename.endswith(".npy") or name in seen:
-            raise CorruptData(f"{path}: entry {info.filename!r} stands twice or is not an array (.npy)")
-        seen.add(name)
     return entries
 
 
@@ -211,7 +187,7 @@ def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
                 shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
             else:
                 raise CorruptData(f"{where}: unknown array format {version}")
-            name = _DTYPES.get(dtype.str[1:])
+            name = DTYPES.get(dtype.str[1:])
             if name is None or len(shape) != 2 or 0 in shape:
                 raise CorruptData(
                     f"{where}: expected float32 or float16 [layers, functionals * features], "
@@ -225,13 +201,13 @@ def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
     except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
         if isinstance(error, CorruptData):
             raise
-        raise CorruptData(f"{where}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+        raise CorruptData(f"{where}: cannot be read ({one_line(error)})") from error
     values = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
     return values.astype(dtype.newbyteorder("="), copy=False), name
 
 
-def _from_map(path: Path, names: list[str], id_map: Path) -> _Rows:
-    """Ids and facts by a CSV of ``position`` (or ``old_id``), ``utterance_id`` and, if known, the facts."""
+def _rows_of_map(path: Path, names: list[str], id_map: Path) -> dict[str, Any]:
+    """Fields of `Source` by a CSV of ``position`` (or ``old_id``), ``utterance_id`` and what facts it has."""
     try:
         table = read_table(id_map)
     except TextTableError as error:
@@ -258,21 +234,26 @@ def _from_map(path: Path, names: list[str], id_map: Path) -> _Rows:
         )
     unused = len(table) - len(names)
     table = table.loc[names]
-    n = len(names)
-    return _Rows(
-        ids=table["utterance_id"].to_numpy(object),
-        status=table["status"].to_numpy(object) if "status" in table else None,
-        n_frames=_numbers(id_map, table, "n_frames", np.full(n, -1, dtype=np.int32)),
-        duration_s=_numbers(id_map, table, "duration_s", np.full(n, np.nan)),
-        audio_hash=table["audio_hash"].to_numpy(object)
-        if "audio_hash" in table
-        else np.full(n, "", dtype=object),
-        notes=(f"{unused} rows of {id_map} have no entry in {path}",) if unused else (),
-    )
+    facts = _unknown(len(names))
+    return {
+        "ids": table["utterance_id"].to_numpy(object),
+        **{name: _fact(id_map, table, name, default) for name, default in facts.items()},
+        "notes": (f"{unused} rows of {id_map} have no entry in {path}",) if unused else (),
+    }
 
 
-def _from_manifest(path: Path, names: list[str], manifest: Manifest) -> _Rows:
-    """Ids by position in the manifest, as the authors' own loader goes by position in the data set."""
+def _unknown(n: int) -> dict[str, np.ndarray | None]:
+    """Of each fact what stands for it where it is not known."""
+    return {
+        "status": None,
+        "n_frames": np.full(n, -1, dtype=np.int32),
+        "duration_s": np.full(n, np.nan),
+        "audio_hash": np.full(n, "", dtype=object),
+    }
+
+
+def _rows_of_manifest(path: Path, names: list[str], manifest: Manifest) -> dict[str, Any]:
+    """Fields of `Source` by position in the manifest, as the authors' own loader goes by the data set's."""
     n = len(manifest)
     fits = len(names) == n and all(name.isdecimal() and str(int(name)) == name for name in names)
     positions = np.array([int(name) for name in names]) if fits else np.zeros(0, dtype=np.int64)
@@ -282,23 +263,23 @@ def _from_manifest(path: Path, names: list[str], manifest: Manifest) -> _Rows:
             f"from {names[0]!r}; give an --id-map (columns position, utterance_id)"
         )
     table = manifest.table.iloc[positions]
-    return _Rows(
-        ids=table["utterance_id"].to_numpy(object),
-        status=None,
-        n_frames=np.full(n, -1, dtype=np.int32),
-        duration_s=(table["end_s"] - table["start_s"].fillna(0.0)).to_numpy(np.float64),
-        audio_hash=np.full(n, "", dtype=object),
-    )
+    return {
+        "ids": table["utterance_id"].to_numpy(object),
+        **_unknown(n),
+        "duration_s": (table["end_s"] - table["start_s"].fillna(0.0)).to_numpy(np.float64),
+    }
 
 
-def _numbers(source: Path, table: pd.DataFrame, column: str, default: np.ndarray) -> np.ndarray:
-    if column not in table:
+def _fact(source: Path, table: pd.DataFrame, name: str, default: np.ndarray | None) -> np.ndarray | None:
+    if name not in table:
         return default
-    cells = table[column]
+    cells = table[name]
+    if default is None or default.dtype == object:
+        return cells.to_numpy(object)
     numbers = pd.to_numeric(cells.where(cells != "", None), errors="coerce").to_numpy(np.float64)
     wrong = np.isnan(numbers) & (cells != "").to_numpy()
     if wrong.any():
-        raise ConfigError(f"{source}: {column} {cells.iloc[int(wrong.argmax())]!r} is not a number")
+        raise ConfigError(f"{source}: {name} {cells.iloc[int(wrong.argmax())]!r} is not a number")
     return np.where(np.isnan(numbers), default, numbers).astype(default.dtype)
 
 

@@ -10,18 +10,13 @@ from featurestore.errors import ConfigError
 if TYPE_CHECKING:
     from featurestore.exchange.interface import Format
 
-_FORMATS = {
-    "hdf5": "hdf5:HDF5",
-    "parquet": "parquet:PARQUET",
-    "npz": "npz:NPZ",
-    "hear": "hear:HEAR",
-}
+_FORMATS = ("hdf5", "parquet", "npz", "hear")
 _READABLE = ("hdf5", "npz")
 
 
 def format_names(*, readable: bool = False) -> tuple[str, ...]:
     """Names that `export` takes, or with `readable` those that `import_` takes."""
-    return _READABLE if readable else tuple(_FORMATS)
+    return _READABLE if readable else _FORMATS
 
 
 def get_format(name: str) -> Format:
@@ -32,6 +27,5 @@ def get_format(name: str) -> Format:
     """
     if name not in _FORMATS:
         raise ConfigError(f"no format {name!r}; expected one of {', '.join(_FORMATS)}")
-    module, attribute = _FORMATS[name].split(":")
-    found: Format = getattr(import_module(f"featurestore.exchange.{module}"), attribute)
+    found: Format = getattr(import_module(f"featurestore.exchange.{name}"), name.upper())
     return found

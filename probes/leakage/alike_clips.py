@@ -96,20 +96,21 @@ def _affordable(pairs: IntArray, seconds: np.ndarray) -> IntArray:
 def _heard(table: pd.DataFrame) -> tuple[IntArray, int, int]:
     """Pairs of rows that are one sound by their samples; how many rows were not read, and pairs left out."""
     from featurestore.audio.blocks import SoundError, mono_blocks, read_header
-    from featurestore.duplicates.recoded_clips import Painter, Place, Portrait, places_of, recoded
+    from featurestore.duplicates.recoded_clips import Painter, Portrait, recoded
     from featurestore.duplicates.waveform_sketch import Sketch, alike, no_sketch, sketch
+    from featurestore.manifest.audio_places import Location, Places
 
-    def listen(place: Place) -> tuple[Sketch, Portrait | None] | None:
+    def listen(place: Location) -> tuple[Sketch, Portrait | None] | None:
         try:
-            painter = Painter(read_header(place.path).sample_rate_hz)
-            blocks = mono_blocks(place.path, place.start_s, place.end_s, place.channel)
+            painter = Painter(read_header(place[0]).sample_rate_hz)
+            blocks = mono_blocks(*place)
             return sketch(painter.pass_on(blocks)), painter.portrait()
         except (SoundError, OSError):
             return None
 
-    places = places_of(table)
+    places = Places.of_table(table)
     with ThreadPoolExecutor(LISTENERS) as pool:
-        heard = list(pool.map(listen, places))
+        heard = list(pool.map(listen, map(places.location, range(len(places)))))
     lost = sum(h is None for h in heard)
     sketches, portraits = zip(*((no_sketch(), None) if h is None else h for h in heard), strict=True)
     coded = recoded(portraits, places, list(table["audio_hash"]), LISTENERS)

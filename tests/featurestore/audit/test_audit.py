@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from featurestore.audit import AuditConfig, AuditReport, run_audit
-from featurestore.audit.text import audit_text
+from featurestore.audit.terminal_text import audit_text
 from featurestore.errors import ConfigError, KeyNotFound, ManifestError
 from tests.featurestore.audit.conftest import RATE_HZ, N, call
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.audit.labels import edit_distance, label_findings
+from featurestore.audit.labels import edits, label_findings
 
 
 def findings(classes: dict[str, int], groups: dict[str, list[str]] | None = None) -> dict[str, str]:
@@ -97,19 +97,13 @@ def test_ids_are_no_classes_and_sets_count_each_label() -> None:
     assert not any("'id'" in f.text for f in found)
 
 
-def brute(a: str, b: str) -> int:
-    """Optimal string alignment by its definition."""
-    if not a or not b:
-        return len(a) + len(b)
-    best = min(brute(a[:-1], b) + 1, brute(a, b[:-1]) + 1, brute(a[:-1], b[:-1]) + (a[-1] != b[-1]))
-    if len(a) > 1 and len(b) > 1 and a[-1] == b[-2] and a[-2] == b[-1]:
-        best = min(best, brute(a[:-2], b[:-2]) + 1)
-    return best
-
-
-@given(st.text("abc", max_size=5), st.text("abc", max_size=5), st.integers(0, 3))
-def test_edit_distance(a: str, b: str, limit: int) -> None:
-    assert edit_distance(a, b, limit) == min(brute(a, b), limit + 1)
+@given(st.permutations("abcdefgh").map("".join), st.integers(0, 6), st.sampled_from(["x", "xy", "", "swap"]))
+def test_a_typing_error_is_as_many_edits_as_letters(word: str, at: int, slip: str) -> None:
+    instead = word[at + 1] + word[at] if slip == "swap" else slip
+    n_gone = len(instead) if slip == "swap" else 1
+    other = word[:at] + instead + word[at + n_gone :]
+    assert edits(word, other) == edits(other, word) == (1 if slip == "swap" else max(1, len(slip)))
+    assert edits(word, word) == 0
 
 
 @pytest.mark.parametrize(("a", "b"), [("Rex", "rex"), ("1", "01"), ("2.0", "2")])

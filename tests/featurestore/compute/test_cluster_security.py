@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from featurestore.compute.task_runners import DaskRunner, open_runner
+from featurestore.compute.dask_runner import DaskRunner
+from featurestore.compute.task_runners import open_runner
 from featurestore.errors import ConfigError, DependencyMissing
 
 pytest.importorskip("distributed")

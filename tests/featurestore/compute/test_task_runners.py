@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 
+from featurestore.compute.dask_runner import DaskRunner, TaskFailed
 from featurestore.compute.task_runners import (
     THREAD_VARIABLES,
-    DaskRunner,
     Runner,
     SerialRunner,
-    TaskFailed,
     available_cores,
     open_runner,
     threads_per_worker,
@@ -235,7 +234,7 @@ def test_waiting_for_workers_is_said_once_and_work_begins_when_one_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("featurestore.compute.task_runners.SAY_WAITING_AFTER_S", 0.3)
+    monkeypatch.setattr("featurestore.compute.dask_runner.SAY_WAITING_AFTER_S", 0.3)
     with (
         distributed.LocalCluster(
             n_workers=0, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
@@ -246,14 +245,14 @@ def test_waiting_for_workers_is_said_once_and_work_begins_when_one_comes(
         late.start()
         assert list(runner.map_unordered(math.factorial, [4])) == [(4, 24)]
         late.join()
-        said = [r.getMessage() for r in caplog.records if r.name == "featurestore.compute.task_runners"]
+        said = [r.getMessage() for r in caplog.records if r.name == "featurestore.compute.dask_runner"]
         assert said == [
             f"waiting: no worker has joined yet; start one with `dask worker {empty.scheduler_address}`"
         ]
         caplog.clear()
-        monkeypatch.setattr("featurestore.compute.task_runners.SAY_WAITING_AFTER_S", 0.1)
+        monkeypatch.setattr("featurestore.compute.dask_runner.SAY_WAITING_AFTER_S", 0.1)
         assert list(runner.map_unordered(time.sleep, [0.5])) == [(0.5, None)]
-        assert not [r for r in caplog.records if r.name == "featurestore.compute.task_runners"]
+        assert not [r for r in caplog.records if r.name == "featurestore.compute.dask_runner"]
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])

@@ -10,27 +10,33 @@ import soundfile
 import soxr
 
 from featurestore.audio.blocks import mono_blocks, read_header
-from featurestore.duplicates.recoded_clips import Painter, Place, Portrait, recoded, same_sound
+from featurestore.duplicates.recoded_clips import Painter, Portrait, Recoded, recoded, same_sound
+from featurestore.manifest.audio_places import Location, Places
 from tests.featurestore.audit.conftest import call
 
 RATE_HZ = 16_000
 N = 14
+Clips = tuple[list[Location], list[Location]]
 CODINGS = (("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))
 
 
-def place(path: Path) -> Place:
-    return Place(path=str(path), start_s=float("nan"), end_s=float("nan"), channel=None)
+def place(path: Path) -> Location:
+    return str(path), 0.0, float("nan"), None
 
 
-def portrait(where: Place) -> Portrait | None:
-    painter = Painter(read_header(where.path).sample_rate_hz)
-    for block in mono_blocks(where.path, where.start_s, where.end_s, where.channel):
+def portrait(where: Location) -> Portrait | None:
+    painter = Painter(read_header(where[0]).sample_rate_hz)
+    for block in mono_blocks(*where):
         painter.add(block)
     return painter.portrait()
 
 
+def found_in(places: list[Location], hashes: list[str]) -> Recoded:
+    return recoded([portrait(p) for p in places], Places.of_locations(places), hashes, workers=1)
+
+
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Place], list[Place]]:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """Calls as WAV, and each of them in one of three lossy codings."""
     folder = tmp_path_factory.mktemp("clips")
     own, copies = [], []
@@ -45,17 +51,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Place], list[P
 
 
 @pytest.mark.parametrize("n_copies", [0, 1, N // 2, N])
-def test_copies_are_found_whatever_their_share(clips: tuple[list[Place], list[Place]], n_copies: int) -> None:
+def test_copies_are_found_whatever_their_share(clips: Clips, n_copies: int) -> None:
     places = clips[0] + clips[1][:n_copies]
-    found = recoded([portrait(p) for p in places], places, [f"h{i}" for i in range(len(places))], workers=1)
+    found = found_in(places, [f"h{i}" for i in range(len(places))])
     assert found.pairs.tolist() == [[i, N + i] for i in range(n_copies)]
     assert found.n_left == 0
 
 
 def test_all_copies_of_one_sound_are_paired_and_equal_hashes_are_left_to_others(
-    clips: tuple[list[Place], list[Place]], tmp_path: Path
+    clips: Clips, tmp_path: Path
 ) -> None:
-    x, _ = soundfile.read(clips[0][0].path, dtype="float32")
+    x, _ = soundfile.read(clips[0][0][0], dtype="float32")
     places = list(clips[0])
     for i, (container, subtype) in enumerate(CODINGS):
         soundfile.write(tmp_path / f"{i}.x", x, RATE_HZ, format=container, subtype=subtype)
@@ -63,16 +69,16 @@ def test_all_copies_of_one_sound_are_paired_and_equal_hashes_are_left_to_others(
     soundfile.write(tmp_path / "same.flac", x, RATE_HZ)
     places.append(place(tmp_path / "same.flac"))
     hashes = [f"h{i}" for i in range(len(places) - 1)] + ["h0"]
-    found = recoded([portrait(p) for p in places], places, hashes, workers=1).pairs.tolist()
+    found = found_in(places, hashes).pairs.tolist()
     sound = [0, N, N + 1, N + 2, N + 3]
     wanted = [[i, j] for k, i in enumerate(sound) for j in sound[k + 1 :] if (i, j) != (0, N + 3)]
     assert found == wanted
 
 
-def test_clips_of_one_file_are_not_compared(clips: tuple[list[Place], list[Place]]) -> None:
-    window = Place(path=clips[0][0].path, start_s=0.01, end_s=float("nan"), channel=None)
+def test_clips_of_one_file_are_not_compared(clips: Clips) -> None:
+    window = (clips[0][0][0], 0.01, float("nan"), None)
     places = [*clips[0], window]
-    assert not len(recoded([portrait(p) for p in places], places, [""] * len(places)).pairs)
+    assert not len(found_in(places, [""] * len(places)).pairs)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,7 @@ def test_other_rates_are_compared_at_the_lower(tmp_path: Path) -> None:
     y = soxr.resample(x, 44_100, 48_000)
     soundfile.write(tmp_path / "3.opus", y, 48_000, format="OGG", subtype="OPUS")
     places.append(place(tmp_path / "3.opus"))
-    assert recoded([portrait(p) for p in places], places, [""] * 5, 1).pairs.tolist() == [[3, 4]]
+    assert found_in(places, [""] * 5).pairs.tolist() == [[3, 4]]
 
 
 def tone(hz: float, seed: int, noise: float = 0.01) -> np.ndarray:

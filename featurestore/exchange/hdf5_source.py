@@ -1,20 +1,21 @@
-"""Reading HDF5 files, our own and strangers'. Nothing outside the file is ever opened, nothing unpickled."""
+"""Keys in HDF5 files, our own and strangers'. Nothing outside the file is ever opened, nothing unpickled."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import ConfigError, CorruptData, StoreError
-from featurestore.exchange.interface import ReadOptions, Source, block_rows, slices
+from featurestore.errors import ConfigError, CorruptData, StoreError, one_line
+from featurestore.exchange.interface import DTYPES, ReadOptions, Source, block_rows, slices
 from featurestore.fingerprint import canonical_json
-from featurestore.format.layer_arrays import CodecName, DTypeName, layer_name, parse_layer_name
+from featurestore.format.layer_arrays import CodecName, layer_name, parse_layer_name
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, from_table, to_text
 from featurestore.untrusted.documents import parse_json
@@ -39,7 +40,7 @@ def open_hdf5(path: Path, options: ReadOptions) -> Iterator[list[Source]]:
         # HDF5 2 would cache 8 MiB of every array.
         file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
-        raise StoreError(f"{path}: not a readable HDF5 file ({_one_line(error)})") from error
+        raise StoreError(f"{path}: not a readable HDF5 file ({one_line(error)})") from error
     with file:
         version = file.attrs.get("format_version", 0)
         if isinstance(version, (int, np.integer)) and version > MAX_FILE_VERSION:
@@ -119,8 +120,6 @@ class _Key:
         if ids is None:
             raise CorruptData(f"{self.where}: no array utterance_id; it says whose row is whose")
         fingerprint = self._json("fingerprint")
-        dtype = _dtype_name(first.dtype)
-        assert dtype is not None
         blank = np.full(n, "", dtype=object)
         audio_hash = self._text("audio_hash", n)
         model, _, dataset = self.name.rpartition("/")
@@ -137,16 +136,15 @@ class _Key:
             layers=tuple(arrays),
             functionals=self._functionals(int(first.shape[1])),
             n_features=int(first.shape[2]),
-            dtype=dtype,
+            dtype=DTYPES[first.dtype.str[1:]],
             unit_rows=self._unit_rows(),
             codec=self._codec(),
             fingerprint=fingerprint or {"layout": LAYOUT},
             versions={str(k): str(v) for k, v in (self._json("versions") or {}).items()},
             model_card=self._json("model_card") or {},
             is_export=fingerprint is not None,
-            notes=(),
             block_rows=block_rows(first.nbytes // n, multiple=first.chunks[0] if first.chunks else 1),
-            read=self._reader(arrays),
+            read=partial(self._values, arrays),
         )
 
     def _layer_arrays(self) -> dict[int, h5py.Dataset]:
@@ -162,7 +160,7 @@ class _Key:
             if not isinstance(array, h5py.Dataset) or array.ndim != 3 or 0 in array.shape:
                 shape = getattr(array, "shape", "a group")
                 raise CorruptData(f"{place}: expected (utterance, functional, feature), got {shape}")
-            if _dtype_name(array.dtype) is None:
+            if array.dtype.str[1:] not in DTYPES:
                 raise CorruptData(
                     f"{place}: expected float32 or float16, got {array.dtype}; convert it first"
                 )
@@ -178,28 +176,24 @@ class _Key:
                 )
         return arrays
 
-    def _reader(
-        self, arrays: dict[int, h5py.Dataset]
-    ) -> Callable[[np.ndarray], Iterator[tuple[int, np.ndarray]]]:
-        def read(rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-            first, last = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
-            in_a_row = last - first == len(rows) and bool((np.diff(rows) == 1).all())
-            for layer, array in arrays.items():
-                try:
-                    if in_a_row:
-                        values = array[first:last]
-                    else:  # h5py wants increasing positions
-                        order = np.argsort(rows)
-                        values = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
-                        values[order] = array[rows[order]]
-                except OSError as error:
-                    raise CorruptData(
-                        f"{self.where}/{layer_name(layer)}: rows {first} to {last - 1} cannot be read "
-                        f"({_one_line(error)}); the file is damaged, get another copy"
-                    ) from error
-                yield layer, values.astype(array.dtype.newbyteorder("="), copy=False)
-
-        return read
+    def _values(self, arrays: dict[int, h5py.Dataset], rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Source.read`."""
+        first, last = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
+        in_a_row = last - first == len(rows) and bool((np.diff(rows) == 1).all())
+        for layer, array in arrays.items():
+            try:
+                if in_a_row:
+                    values = array[first:last]
+                else:  # h5py wants increasing positions
+                    order = np.argsort(rows)
+                    values = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+                    values[order] = array[rows[order]]
+            except OSError as error:
+                raise CorruptData(
+                    f"{self.where}/{layer_name(layer)}: rows {first} to {last - 1} cannot be read "
+                    f"({one_line(error)}); the file is damaged, get another copy"
+                ) from error
+            yield layer, values.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _functionals(self, n: int) -> tuple[str, ...]:
         given, attribute = self.options.functionals, self.group.attrs.get("functionals")
@@ -233,7 +227,7 @@ class _Key:
             value = parse_json(text)
             canonical_json(value)
         except (ValueError, TypeError) as error:
-            raise CorruptData(f"{self.where}: attribute {name} is not JSON ({_one_line(error)})") from error
+            raise CorruptData(f"{self.where}: attribute {name} is not JSON ({one_line(error)})") from error
         if not isinstance(value, dict):
             raise CorruptData(f"{self.where}: attribute {name} is not a JSON object")
         return value
@@ -260,7 +254,7 @@ class _Key:
             try:
                 out[rows] = array.asstr("utf-8", errors="strict")[rows]
             except (OSError, UnicodeDecodeError) as error:
-                raise CorruptData(f"{self.where}: {name} cannot be read ({_one_line(error)})") from error
+                raise CorruptData(f"{self.where}: {name} cannot be read ({one_line(error)})") from error
         return out
 
     def _numbers(
@@ -276,7 +270,7 @@ class _Key:
         try:
             values: np.ndarray = array[:]
         except OSError as error:
-            raise CorruptData(f"{self.where}: {name} cannot be read ({_one_line(error)})") from error
+            raise CorruptData(f"{self.where}: {name} cannot be read ({one_line(error)})") from error
         return values if default is None else values.astype(default.dtype)
 
     def _manifest(self, ids: np.ndarray) -> Manifest:
@@ -320,12 +314,3 @@ def link_name(column: str) -> str:
     """A column's name as that of an HDF5 link: ``%``, ``/``, NUL and a lone ``.`` are written as ``%XX``."""
     escaped = column.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
     return "%2E" if escaped == "." else escaped
-
-
-def _dtype_name(dtype: np.dtype[Any]) -> DTypeName | None:
-    names: dict[str, Literal["float32", "float16"]] = {"f4": "float32", "f2": "float16"}
-    return names.get(dtype.str[1:])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 STYLES = {"fault": "bold red", "warning": "yellow", "note": "dim"}
 SHOWN = 4
+LABEL_COLUMNS = ("label", "classes", "smallest class", "clips", "largest", "chance %", "1 test clip =")
+RATE_COLUMNS = ("rate, Hz", "files", "clips", "lost %, median", "95th percentile")
 
 
 def audit_text(report: AuditReport) -> list[RenderableType]:
@@ -36,35 +38,32 @@ def audit_text(report: AuditReport) -> list[RenderableType]:
         if len(finding.examples) > SHOWN:
             line.append(f"\n           and {len(finding.examples) - SHOWN:,} more", style="dim")
         out.append(line)
-    if report.labels:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("label", "classes", "smallest class", "clips", "largest", "chance %", "1 test clip ="):
-            table.add_column(name, justify="left" if name in ("label", "smallest class") else "right")
-        for row in report.labels:
-            if row["is_class"]:
-                cells = (
-                    row["label"],
-                    f"{row['n_classes']}",
-                    row["smallest"],
-                    f"{row['n_smallest']:,}",
-                    f"{row['n_largest']:,}",
-                    f"{100 * row['chance']:.1f}",
-                    f"{row['worth_points']:.2f} points",
-                )
+    labels = [
+        (
+            row["label"],
+            f"{row['n_classes']}",
+            row["smallest"],
+            f"{row['n_smallest']:,}",
+            f"{row['n_largest']:,}",
+            f"{100 * row['chance']:.1f}",
+            f"{row['worth_points']:.2f} points",
+        )
+        for row in report.labels
+        if row["is_class"]
+    ]
+    rates = [
+        (
+            *(f"{row[name]:,}" for name in ("rate_hz", "n_files", "n_clips")),
+            *(f"{100 * row[name]:.1f}" for name in ("median_lost", "p95_lost")),
+        )
+        for row in report.rates
+    ]
+    for columns, rows, least in ((LABEL_COLUMNS, labels, 1), (RATE_COLUMNS, rates, 2)):
+        if len(rows) >= least:
+            table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+            for name in columns:
+                table.add_column(name, justify="left" if name in ("label", "smallest class") else "right")
+            for cells in rows:
                 table.add_row(*map(plain, cells))
-        if table.row_count:
             out.append(table)
-    if len(report.rates) > 1:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("rate, Hz", "files", "clips", "lost %, median", "95th percentile"):
-            table.add_column(name, justify="right")
-        for row in report.rates:
-            table.add_row(
-                f"{row['rate_hz']:,}",
-                f"{row['n_files']:,}",
-                f"{row['n_clips']:,}",
-                f"{100 * row['median_lost']:.1f}",
-                f"{100 * row['p95_lost']:.1f}",
-            )
-        out.append(table)
     return out

@@ -14,8 +14,9 @@ import pandas as pd
 
 from featurestore.audio.blocks import SoundError, mono_blocks
 from featurestore.audio.segment import SampleHash
-from featurestore.audit.findings import Example, Finding
-from featurestore.audit.measure import in_threads
+from featurestore.audit.findings import Example, Finding, listed
+from featurestore.audit.measurements import in_threads
+from featurestore.manifest.audio_places import MIX, Location, Places
 from featurestore.manifest.channels import with_channels
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
@@ -66,29 +67,24 @@ def _hashes(rows: pd.DataFrame, manifest: Manifest, measured: pd.DataFrame, work
     """The hash of the samples of each row, "" where they cannot be read; decoded where not known yet."""
     place = rows[_PLACE].to_numpy()
     found = measured["audio_hash"].to_numpy(dtype=object)[place]
-    # As floats: NaN stands for the mean of all channels.
-    wanted, heard = (
-        c.to_numpy(dtype=float, na_value=np.nan) for c in (rows["channel"], manifest.table["channel"])
-    )
-    other = np.flatnonzero((wanted != heard[place]) & ~np.isnan(wanted))
-    columns = (rows[c].to_numpy() for c in ("path", "start_s", "end_s"))
-    path, start, end = columns
     rate = measured["rate_hz"].to_numpy()[place]
+    wanted, heard = Places.of_table(rows), Places.of_table(manifest.table)
+    other = np.flatnonzero((wanted.channel != heard.channel[place]) & (wanted.channel != MIX))
 
     def decode(i: int) -> str:
-        return _hash(str(path[i]), float(start[i]), float(end[i]), int(wanted[i]), int(rate[i]))
+        return _hash(wanted.location(i), int(rate[i]))
 
     for i, text in zip(other, in_threads(decode, other.tolist(), workers), strict=True):
         found[i] = text
     return list(found)
 
 
-def _hash(path: str, start_s: float, end_s: float, channel: int, rate_hz: int) -> str:
+def _hash(place: Location, rate_hz: int) -> str:
     if rate_hz == 0:
         return ""
     found = SampleHash(rate_hz)
     try:
-        for block in mono_blocks(path, start_s, end_s, channel):
+        for block in mono_blocks(*place):
             found.add(block)
     except (SoundError, OSError):
         return ""
@@ -98,33 +94,16 @@ def _hash(path: str, start_s: float, end_s: float, channel: int, rate_hz: int) -
 def _changed(rows: pd.DataFrame, stored: pd.Series, now: Sequence[str]) -> list[Finding]:
     pairs = zip(rows["utterance_id"], now, stored[rows["utterance_id"]], strict=True)
     differ = [i for i, a, b in pairs if a and b and a != b]
-    if not differ:
-        return []
-    has = "has" if len(differ) == 1 else "have"
-    return [
-        Finding(
-            kind="changed-audio",
-            severity="fault",
-            text=f"{counted(len(differ), 'clip')} {has} other audio now than when embedded; "
-            "`fs extract --refresh` embeds again.",
-            count=len(differ),
-            examples=tuple(Example(name=str(i), detail=HASH_EXAMPLE) for i in differ),
-        )
-    ]
+    text = (
+        f"{counted(len(differ), 'clip')} {'has' if len(differ) == 1 else 'have'} other audio now than when "
+        "embedded; `fs extract --refresh` embeds again."
+    )
+    return listed("changed-audio", "fault", text, (Example(name=str(i), detail=HASH_EXAMPLE) for i in differ))
 
 
 def _lacking(rows: pd.DataFrame, stored: pd.Index) -> list[Finding]:
     # A file that is not there now does not say how many channels it had.
     lacking = [i for i in rows["utterance_id"] if f"{i}#0" not in stored]
-    if not lacking:
-        return []
     verb = "is" if len(lacking) == 1 else "are"
-    return [
-        Finding(
-            kind="not-embedded",
-            severity="note",
-            text=f"{counted(len(lacking), 'clip')} of the manifest {verb} not in the store.",
-            count=len(lacking),
-            examples=tuple(Example(name=str(i)) for i in lacking),
-        )
-    ]
+    text = f"{counted(len(lacking), 'clip')} of the manifest {verb} not in the store."
+    return listed("not-embedded", "note", text, (Example(name=str(i)) for i in lacking))

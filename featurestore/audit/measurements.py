@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from featurestore.arrays import FloatArray
 from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.audio.containers import missing_part
 from featurestore.audio.segment import SampleHash
 from featurestore.audio.spectrum import EnergyAbove
 from featurestore.duplicates.recoded_clips import Painter, Portrait
 from featurestore.duplicates.waveform_sketch import Sketch, no_sketch, sketch
+from featurestore.manifest.audio_places import Location
 
 TAIL_FRAMES = 64
 FLAT_RUN = 3  # equal extreme samples in a row
@@ -60,34 +62,32 @@ class Measured:
     error: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredFile:
-    """One file: what its header says, and what is wrong with it.
+    """One file: what its header says, where it can be read, and in a clause what is wrong with it, or ""."""
 
-    Attributes:
-        header: None where it cannot be opened.
-        problem: One clause, or "".
-    """
-
-    header: Header | None
-    problem: str = ""
+    rate_hz: int = 0
+    n_channels: int = 0
+    subtype: str = ""
+    file_frames: int = 0
+    file_problem: str = ""
 
 
-def measure_clip(
-    path: str, start_s: float, end_s: float, channel: int | None, rate_hz: int, model_rate_hz: int
-) -> Measured:
-    """Decode one clip and measure it; errors become `Measured.error`."""
-    meter = _Meter(rate_hz, model_rate_hz)
+def measure_clip(place: Location, rate_hz: int, model_rate_hz: int) -> Measured:
+    """Decode one clip of a file at this rate and measure it; errors become `Measured.error`."""
+    if rate_hz == 0:
+        return Measured(error="its file cannot be opened")
+    meter = _LevelMeter(rate_hz, model_rate_hz)
     agreement = Agreement()
     try:
-        hashes = sketch(meter.pass_on(mono_blocks(path, start_s, end_s, channel, agreement)))
+        hashes = sketch(meter.pass_on(mono_blocks(*place, agreement)))
     except (SoundError, OSError) as error:
         return Measured(error=str(error))
     found = meter.result(hashes)
     return replace(found, agreement=agreement.value, cancels=found.peak == 0 and not agreement.is_silent)
 
 
-class _Meter:
+class _LevelMeter:
     """Sums over the blocks of one clip."""
 
     def __init__(self, rate_hz: int, model_rate_hz: int) -> None:
@@ -99,7 +99,7 @@ class _Meter:
         self._sum = self._squares = 0.0
         self._finite = True
 
-    def pass_on(self, blocks: Iterator[npt.NDArray[np.float32]]) -> Iterator[npt.NDArray[np.float32]]:
+    def pass_on(self, blocks: Iterator[FloatArray]) -> Iterator[FloatArray]:
         for block in blocks:
             self._hash.add(block)
             self._n += len(block)
@@ -139,7 +139,7 @@ class _Meter:
         )
 
 
-def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
+def _flat_runs(x: FloatArray, value: float) -> int:
     """Runs of `FLAT_RUN` or more samples of this value."""
     at = np.flatnonzero(x == np.float32(value))
     if len(at) < FLAT_RUN:
@@ -150,21 +150,28 @@ def _flat_runs(x: npt.NDArray[np.float32], value: float) -> int:
 
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
+    if not os.path.exists(path):
+        return MeasuredFile(file_problem="no such file")
     try:
         header = read_header(path, entire=True)
     except (SoundError, OSError) as error:
-        return MeasuredFile(header=None, problem=str(error))
-    missing = missing_part(path, header.n_frames)
-    if missing:
-        return MeasuredFile(header=header, problem=missing)
+        return MeasuredFile(file_problem=str(error))
+    return MeasuredFile(
+        rate_hz=header.sample_rate_hz,
+        n_channels=header.n_channels,
+        subtype=header.subtype,
+        file_frames=header.n_frames,
+        file_problem=missing_part(path, header.n_frames) or _problem_of_end(path, header),
+    )
+
+
+def _problem_of_end(path: str, header: Header) -> str:
     try:
         tail = max(0, header.n_frames - TAIL_FRAMES) / header.sample_rate_hz
         read = sum(len(b) for b in mono_blocks(path, tail, float("nan"), None))
     except (SoundError, OSError) as error:
-        return MeasuredFile(header=header, problem=f"its end {error}")
-    if header.n_frames and read < min(TAIL_FRAMES, header.n_frames):
-        return MeasuredFile(header=header, problem="cut short: its last frames cannot be decoded")
-    return MeasuredFile(header=header)
+        return f"its end {error}"
+    return "cut short: its last frames cannot be decoded" if read < min(TAIL_FRAMES, header.n_frames) else ""
 
 
 def in_threads(

@@ -1,21 +1,21 @@
-"""Exporting keys: choose them, write under a temporary name, rename when complete."""
+"""Keys as files of other tools: written under a temporary name, which is changed when they are complete."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import ConfigError, KeyNotFound, StoreError
-from featurestore.exchange.interface import Format, Selection
+from featurestore.errors import ConfigError, KeyNotFound, StoreError, one_line
+from featurestore.exchange.interface import Advance, Format, Selection, counter
 from featurestore.exchange.registry import get_format
+from featurestore.outputs import files_in, written_whole
 from featurestore.printable import json_text
-from featurestore.store.key import find_keys
+from featurestore.store.chosen_keys import chosen_keys
 from featurestore.store.reader import STATUS_OK, Store, open_store
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
@@ -101,44 +101,34 @@ def export(
     if "://" not in store.url and target.resolve().is_relative_to(Path(store.url).resolve()):
         raise ConfigError(f"{target} lies inside the store {store.url}; give a path outside of it")
     _check_replaceable(target, kind, overwrite)
-    selections, notes = _select(store, models, datasets, layers)
+    selections, notes = _selections(store, models, datasets, layers)
     _check_room(target, selections)
-
-    total = sum(s.n_rows * len(s.layers) for s in selections)
-    done = 0
-
-    def advance(n_rows: int) -> None:
-        nonlocal done
-        done += n_rows
-        if on_progress is not None:
-            on_progress(done, total)
-
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    advance = counter(sum(s.n_rows * len(s.layers) for s in selections), on_progress)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if kind.is_folder:
-                partial.mkdir()
-                (partial / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
-            notes += kind.write(selections, partial, advance)
-            n_bytes = _sync(partial)
-            _rename(partial, target, overwrite)
-        except BaseException:
-            _remove(partial)
-            raise
+        more, n_bytes = _write(kind, selections, target, overwrite, advance)
     except StoreError:
         raise
     except OSError as error:
+        reason = one_line(error.strerror or error)
         raise StoreError(
-            f"cannot write {target}: {_one_line(error)}; nothing was exported, mend it and run again"
+            f"cannot write {target}: {reason}; nothing was exported, mend it and run again"
         ) from error
-    return ExportSummary(
-        out=target,
-        format=kind.name,
-        keys=tuple(_describe(s) for s in selections),
-        n_bytes=n_bytes,
-        notes=tuple(notes),
-    )
+    keys = tuple(map(_describe, selections))
+    return ExportSummary(out=target, format=kind.name, keys=keys, n_bytes=n_bytes, notes=(*notes, *more))
+
+
+def _write(
+    kind: Format, selections: Sequence[Selection], target: Path, overwrite: bool, advance: Advance
+) -> tuple[list[str], int]:
+    """Write all or nothing; notes of the format, and bytes written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target, replace=partial(_rename, overwrite=overwrite)) as place:
+        if kind.is_folder:
+            place.mkdir()
+            (place / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
+        notes = kind.write(selections, place, advance)
+        n_bytes = sum(f.stat().st_size for f in files_in(place))
+    return notes, n_bytes
 
 
 def _checked_target(out: str | os.PathLike[str]) -> Path:
@@ -172,59 +162,54 @@ def _is_export(folder: Path) -> bool:
     return isinstance(found, dict) and found.get("format") == MARKER_FORMAT
 
 
-def _select(
+def _selections(
     store: Store,
     models: Iterable[str] | None,
     datasets: Iterable[str] | None,
     layers: Iterable[int] | None,
 ) -> tuple[list[Selection], list[str]]:
-    infos, unreadable = find_keys(store.storage)
-    keys = sorted({*((k.model, k.dataset) for k in infos), *unreadable})
-    wanted: list[tuple[str, set[str] | None, set[str]]] = [
-        ("model", set(models) if models is not None else None, {m for m, _ in keys}),
-        ("dataset", set(datasets) if datasets is not None else None, {d for _, d in keys}),
-    ]
-    for what, asked, there in wanted:
-        missing = sorted((asked or set()) - there)
-        if missing:
+    models, datasets = (None if asked is None else set(asked) for asked in (models, datasets))
+    chosen = chosen_keys(store.storage, models, datasets)
+    for what, at, asked in (("model", 0, models), ("dataset", 1, datasets)):
+        there = {name[at] for name in chosen.known}
+        if missing := sorted((asked or set()) - there):
             raise KeyNotFound(
                 f"{store.url}: no {what} {missing[0]!r}; it holds {', '.join(sorted(there)) or 'nothing'}"
             )
-    chosen = [
-        (m, d)
-        for m, d in keys
-        if (wanted[0][1] is None or m in wanted[0][1]) and (wanted[1][1] is None or d in wanted[1][1])
-    ]
     asked_layers = None if layers is None else tuple(sorted(set(layers)))
     if asked_layers == ():
         raise ConfigError("--layers: expected at least one layer")
     selections: list[Selection] = []
     notes = []
-    for model, dataset in chosen:
-        if (why := unreadable.get((model, dataset))) is not None:
-            notes.append(f"left out: {why}")
+    for key in sorted([*chosen.names, *chosen.unreadable]):
+        if key in chosen.unreadable:
+            notes.append(f"left out: {chosen.unreadable[key]}")
             continue
-        features = store.features(model, dataset)
-        selection = Selection(
-            features=features, layers=asked_layers if asked_layers is not None else tuple(features.layers)
-        )
+        features = store.features(*key)
+        selection = Selection(features=features, layers=asked_layers or tuple(features.layers))
         if not selection.n_rows or not selection.layers:
-            notes.append(f"{model}/{dataset} has no committed rows and is left out")
+            notes.append(f"{features.model}/{features.dataset} has no committed rows and is left out")
             continue
         for layer in selection.layers:
             features.layer(layer)  # raises where it is absent or not complete, before anything is written
-        n_left_out = _n_left_out(selection)
-        if n_left_out:
-            notes.append(
-                f"{model}/{dataset}: {n_left_out} rows are not committed yet and are left out; "
-                "run the same `fs extract` again to complete them"
-            )
-        if features.info.frames is not None:
-            notes.append(f"{model}/{dataset}: its frames are left out; exports hold the functionals")
+        notes += _parts_left_out(selection)
         selections.append(selection)
     if not selections:
         raise StoreError(f"{store.url}: nothing to export: {'; '.join(notes) or 'no key fits'}")
     return selections, notes
+
+
+def _parts_left_out(selection: Selection) -> list[str]:
+    key = f"{selection.features.model}/{selection.features.dataset}"
+    notes = []
+    if n_left_out := _n_left_out(selection):
+        notes.append(
+            f"{key}: {n_left_out} rows are not committed yet and are left out; "
+            "run the same `fs extract` again to complete them"
+        )
+    if selection.features.info.frames is not None:
+        notes.append(f"{key}: its frames are left out; exports hold the functionals")
+    return notes
 
 
 def _n_left_out(selection: Selection) -> int:
@@ -276,42 +261,18 @@ def _marker(kind: Format, selections: Sequence[Selection]) -> str:
     return json_text(content, indent=1) + "\n"
 
 
-def _sync(path: Path) -> int:
-    """Put everything below `path` on the disk; its size in bytes."""
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return sum(f.stat().st_size for f in files)
-
-
-def _rename(partial: Path, target: Path, overwrite: bool) -> None:
+def _rename(made: Path, target: Path, *, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(target):
         raise StoreError(f"{target} has appeared meanwhile; give another --out, or --overwrite")
-    if partial.is_dir() and target.is_dir():
+    if made.is_dir() and target.is_dir():
         # A folder cannot replace one that holds files, so the old one steps aside first.
-        aside = partial.with_suffix(".old")
+        aside = made.with_suffix(".old")
         target.rename(aside)
         try:
-            partial.rename(target)
+            made.rename(target)
         except OSError:
             aside.rename(target)
             raise
         shutil.rmtree(aside)
     else:
-        partial.replace(target)
-
-
-def _one_line(error: OSError) -> str:
-    return " ".join((error.strerror or str(error)).split())[:200]
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        made.replace(target)

@@ -10,7 +10,7 @@ import pytest
 from featurestore.backends.storage import open_storage
 from featurestore.errors import ConfigError, CorruptData, KeyNotFound, StoreError
 from featurestore.exchange import export, format_names, import_
-from featurestore.exchange.exporting import MARKER
+from featurestore.exchange.key_export import MARKER
 from featurestore.format.layer_arrays import FrameShape, room_for
 from featurestore.store.writer import delete_key
 from tests.featurestore.exchange.keys import LAYERS, assert_same_rows, read_key, write_key

@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from featurestore.audit.findings import MAX_EXAMPLES, AuditReport
-from featurestore.audit.text import audit_text
+from featurestore.audit.terminal_text import audit_text
 from featurestore.audit.thumbnails import thumbnail
+from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.outputs import put_file, require_replaceable, writing
 from featurestore.printable import counted, json_text, on_page, printable
@@ -152,18 +152,5 @@ def breakable(text: str) -> Any:
 def _pictures(report: AuditReport, manifest: Manifest) -> dict[int | None, str]:
     shown = (row for f in report.findings for e in f.examples[:MAX_EXAMPLES] for row in (e.row, e.other))
     rows = dict.fromkeys(row for row in shown if row is not None)
-    return {i: _picture(manifest.table.iloc[i]) for i in list(rows)[:MAX_THUMBNAILS]}
-
-
-def _picture(row: Any) -> str:
-    channel = (
-        None if row["channel"] is None or np.isnan(float(_number(row["channel"]))) else int(row["channel"])
-    )
-    return thumbnail(str(row["path"]), float(row["start_s"]), float(row["end_s"]), channel)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except TypeError:  # pandas.NA
-        return float("nan")
+    places = Places.of_table(manifest.table)
+    return {i: thumbnail(*places.location(i)) for i in list(rows)[:MAX_THUMBNAILS]}

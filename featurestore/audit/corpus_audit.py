@@ -1,12 +1,11 @@
-"""Run an audit: decode everything once, look at the labels, and at the embeddings if there are any."""
+"""An audit: everything is decoded once, and labels are looked at, and embeddings if there are any."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,12 @@ from featurestore.audit.copies import copy_findings, find_copies
 from featurestore.audit.embeddings import embedding_findings
 from featurestore.audit.findings import AuditReport, ordered
 from featurestore.audit.labels import label_findings
-from featurestore.audit.measure import Measured, MeasuredFile, in_threads, measure_clip, measure_file
-from featurestore.audit.stored import against_store
+from featurestore.audit.measurements import Measured, in_threads, measure_clip, measure_file
+from featurestore.audit.stored_audio import against_store
 from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
+from featurestore.fingerprint import flatten
+from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -27,9 +28,14 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
-TEXT, NUMBERS = (
-    ("audio_hash", "error"),
-    ("n_samples", "peak", "rms", "dc", "n_flat_runs", "above", "agreement", "cancels"),
+# Of `Measured`, what the table of all clips has.
+MEASURED = np.dtype(
+    [
+        *((name, np.int64) for name in ("n_samples", "n_flat_runs")),
+        *((name, np.float64) for name in ("peak", "rms", "dc", "above", "agreement")),
+        ("cancels", np.bool_),
+        *((name, np.object_) for name in ("audio_hash", "error")),
+    ]
 )
 
 
@@ -126,73 +132,39 @@ def measure(
 ) -> tuple[pd.DataFrame, list[Heard]]:
     """Measure every clip: the contract columns with what was measured, and what copies are known by."""
     table = manifest.table
-    paths = list(dict.fromkeys(table["path"].astype(object)))
-    files = dict(zip(paths, in_threads(_file, paths, workers), strict=True))
-    of_row = [files[p] for p in table["path"].astype(object)]
-    rates = [f.header.sample_rate_hz if f.header else 0 for f in of_row]
-    jobs = _Jobs(table, rates, model_rate_hz)
+    of_row, paths = pd.factorize(table["path"].astype(object))
+    files = pd.DataFrame([vars(f) for f in in_threads(measure_file, list(paths), workers)])
+    files = files.iloc[of_row].reset_index(drop=True)
+    places, rates = Places.of_table(table), files["rate_hz"].tolist()
     n = len(table)
-    numbers = np.full((n, len(NUMBERS)), np.nan)
-    text = np.full((n, len(TEXT)), "", dtype=object)
+    measured = np.zeros(n, dtype=MEASURED)
     heard: list[Heard] = []
 
     def tell(done: int) -> None:
         if on_done is not None:
             on_done(done, n)
 
-    for i, m in enumerate(in_threads(jobs, range(n), workers, tell)):
-        numbers[i] = [getattr(m, name) for name in NUMBERS]
-        text[i] = [getattr(m, name) for name in TEXT]
+    def measured_clip(i: int) -> Measured:
+        return measure_clip(places.location(i), rates[i], model_rate_hz)
+
+    for i, m in enumerate(in_threads(measured_clip, range(n), workers, tell)):
+        measured[i] = tuple(getattr(m, name) for name in MEASURED.names or ())
         heard.append((m.sketch, m.portrait))
-    measured = {name: numbers[:, k] for k, name in enumerate(NUMBERS)}
-    measured |= {name: text[:, k] for k, name in enumerate(TEXT)}
-    measured |= {
-        "rate_hz": np.array(rates),
-        "n_channels": np.array([f.header.n_channels if f.header else 0 for f in of_row], dtype=np.int64),
-        "subtype": np.array([f.header.subtype if f.header else "" for f in of_row], dtype=object),
-        "file_frames": np.array([f.header.n_frames if f.header else 0 for f in of_row]),
-        "file_problem": np.array([f.problem for f in of_row], dtype=object),
-    }
-    measured["n_samples"] = measured["n_samples"].astype(np.int64)
-    measured["n_flat_runs"] = measured["n_flat_runs"].astype(np.int64)
-    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured)], axis=1), heard
-
-
-class _Jobs:
-    """Measures row i."""
-
-    def __init__(self, table: pd.DataFrame, rates: list[int], model_rate_hz: int) -> None:
-        self._path = table["path"].to_numpy(dtype=object)
-        self._start = table["start_s"].to_numpy(dtype=float)
-        self._end = table["end_s"].to_numpy(dtype=float)
-        self._channel = table["channel"].to_numpy(dtype=float, na_value=np.nan)
-        self._rates, self._model_rate_hz = rates, model_rate_hz
-
-    def __call__(self, i: int) -> Measured:
-        if self._rates[i] == 0:
-            return Measured(error="its file cannot be opened")
-        channel = None if np.isnan(self._channel[i]) else int(self._channel[i])
-        return measure_clip(
-            self._path[i], self._start[i], self._end[i], channel, self._rates[i], self._model_rate_hz
-        )
-
-
-def _file(path: str) -> MeasuredFile:
-    if not os.path.exists(path):
-        return MeasuredFile(header=None, problem="no such file")
-    return measure_file(path)
+    return pd.concat([table[list(CONTRACT_COLUMNS)], pd.DataFrame(measured), files], axis=1), heard
 
 
 def _features(config: AuditConfig) -> Features | None:
     if config.store is None:
         return None
+    from featurestore.store.chosen_keys import chosen_keys
     from featurestore.store.reader import open_store
 
     store = open_store(config.store)
-    held = store.keys()
-    keys = [(m, d) for m, d in held if config.model in (None, m) and config.dataset in (None, d)]
+    models, datasets = (None if name is None else (name,) for name in (config.model, config.dataset))
+    chosen = chosen_keys(store.storage, models, datasets)
+    keys = chosen.names
     if len(keys) != 1:
-        found = ", ".join(f"{m}/{d}" for m, d in keys or held) or "nothing"
+        found = ", ".join(f"{m}/{d}" for m, d in keys or chosen.held) or "nothing"
         which = "several keys fit" if keys else "no such key"
         raise KeyNotFound(f"{config.store}: {which}, it holds {found}; choose with --model and --dataset")
     features = store.features(*keys[0])
@@ -209,13 +181,6 @@ def _expands(features: Features | None) -> bool:
 
 def _stored_rate(features: Features | None) -> int | None:
     """The sample rate that the stored model listened at, found in its fingerprint wherever it stands."""
-    if features is None:
-        return None
-    stack: list[Any] = [features.attrs["fingerprint"]]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            if isinstance(value.get("sample_rate_hz"), int):
-                return int(value["sample_rate_hz"])
-            stack.extend(value.values())
-    return None
+    facts = {} if features is None else flatten(features.attrs["fingerprint"])
+    rates = [v for k, v in facts.items() if k.rpartition(".")[2] == "sample_rate_hz" and isinstance(v, int)]
+    return rates[-1] if rates else None

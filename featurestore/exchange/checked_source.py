@@ -1,14 +1,12 @@
-"""Checking a source before anything of it is written."""
+"""A source whose every row was looked at, before anything of it is written."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData
-from featurestore.exchange.interface import Source, slices
+from featurestore.exchange.interface import Advance, Source, slices
 from featurestore.manifest.table import MOST_SECONDS
 from featurestore.store.key import MOST_UNIT_ROWS
 from featurestore.store.ledger import MOST_FRAMES
@@ -18,20 +16,7 @@ from featurestore.store.writer import KeyRequest
 FAILED = "failed: "
 
 
-class Progress:
-    """Rows done, told to whoever wants to know."""
-
-    def __init__(self, total: int, tell: Callable[[int, int], None] | None) -> None:
-        self.done, self.total, self.tell = 0, total, tell
-
-    def advance(self, n_rows: int) -> None:
-        """So many rows more are done."""
-        self.done += n_rows
-        if self.tell is not None:
-            self.tell(self.done, self.total)
-
-
-class Checked:
+class CheckedSource:
     """A source whose every row was looked at.
 
     Attributes:
@@ -45,13 +30,13 @@ class Checked:
         ConfigError: an id is not in the manifest.
     """
 
-    def __init__(self, source: Source, request: KeyRequest, progress: Progress) -> None:
+    def __init__(self, source: Source, request: KeyRequest, advance: Advance) -> None:
         self.source = source
         self.request = request
         self.notes = list(source.notes)
         _check_ids(source)
         self._check_facts()
-        self.status = self._statuses(progress)
+        self.status = self._statuses(advance)
         unused = len(source.manifest) - len(source.ids)
         if unused:
             self.notes.append(
@@ -63,7 +48,7 @@ class Checked:
         """Which rows hold numbers, bool `[n]`."""
         return np.asarray(self.status == STATUS_OK, dtype=bool)
 
-    def _statuses(self, progress: Progress) -> np.ndarray:
+    def _statuses(self, advance: Advance) -> np.ndarray:
         source = self.source
         known = source.status is not None
         status = np.full(len(source.ids), STATUS_OK, dtype=object)
@@ -89,7 +74,7 @@ class Checked:
                         f"{self._row(rows.start + i)}: is {status[rows.start + i]!r} and yet holds numbers "
                         f'in layer {layer}; make them NaN, or the status "ok"'
                     )
-            progress.advance(len(positions))
+            advance(len(positions))
         found = int((status != STATUS_OK).sum())
         if found and not known:
             self.notes.append(f"{found} rows of {source.where} hold NaN or infinity and are stored as failed")

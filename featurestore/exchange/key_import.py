@@ -1,11 +1,10 @@
-"""Importing files as keys of a store: check everything first, then write unit by unit, resumably."""
+"""Files as keys of a store: everything is checked first, then written unit by unit, resumably."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from featurestore.backends.storage import Storage, open_storage
-from featurestore.calls import Call, Slot, Word, describe_table, full_path, option_words
+from featurestore.calls import Call, Slot, Word, describe_table, file_sha256, full_path, option_words
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
-from featurestore.exchange.checking import Checked, Progress
-from featurestore.exchange.interface import ReadOptions, Source
+from featurestore.exchange.checked_source import CheckedSource
+from featurestore.exchange.interface import Advance, Format, ReadOptions, Source, counter
 from featurestore.exchange.registry import format_names, get_format
 from featurestore.format.layer_arrays import CodecName, DTypeName
 from featurestore.layer_list import format_layers
@@ -64,6 +63,21 @@ class ImportSummary:
     store: str
     keys: tuple[KeyImport, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the user says of the key that is made; see `import_`."""
+
+    model: str | None
+    dataset: str | None
+    dtype: DTypeName | None
+    codec: CodecName | None
+    unit_rows: int | None
+
+    def __post_init__(self) -> None:
+        if self.unit_rows is not None and self.unit_rows < 1:
+            raise ConfigError(f"expected unit_rows of at least 1, got {self.unit_rows}")
 
 
 def import_(
@@ -113,49 +127,62 @@ def import_(
         CorruptData: the file contradicts itself or is damaged; nothing was written.
         FingerprintMismatch: the key exists with other contents.
     """
-    kind = get_format(format)
-    if kind.open is None:
-        readable = ", ".join(format_names(readable=True))
-        raise ConfigError(f"format {kind.name} is written but not read; expected one of {readable}")
     path = Path(source)
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; expected a file in format {kind.name}")
-    if unit_rows is not None and unit_rows < 1:
-        raise ConfigError(f"expected unit_rows of at least 1, got {unit_rows}")
-    options = ReadOptions(
-        manifest=_manifest(manifest),
+    kind = _readable_format(format, path)
+    asked = _Asked(model=model, dataset=dataset, dtype=dtype, codec=codec, unit_rows=unit_rows)
+    options = _read_options(manifest, id_map, key, layers, functionals)
+    return _import(kind, path, options, asked, open_storage(store_url), overwrite, on_progress)
+
+
+def _read_options(
+    manifest: Manifest | str | os.PathLike[str] | None,
+    id_map: str | os.PathLike[str] | None,
+    key: str | None,
+    layers: Iterable[int] | None,
+    functionals: Iterable[str] | None,
+) -> ReadOptions:
+    if not (manifest is None or isinstance(manifest, Manifest)):
+        manifest = read_manifest(manifest, check_files=False)
+    return ReadOptions(
+        manifest=manifest,
         id_map=None if id_map is None else Path(id_map),
         key=key,
         layers=None if layers is None else tuple(sorted(set(layers))),
         functionals=None if functionals is None else tuple(functionals),
     )
-    storage = open_storage(store_url)
+
+
+def _readable_format(name: str, path: Path) -> Format:
+    kind = get_format(name)
+    if kind.open is None:
+        readable = ", ".join(format_names(readable=True))
+        raise ConfigError(f"format {kind.name} is written but not read; expected one of {readable}")
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; expected a file in format {kind.name}")
+    return kind
+
+
+def _import(
+    kind: Format,
+    path: Path,
+    options: ReadOptions,
+    asked: _Asked,
+    storage: Storage,
+    overwrite: bool,
+    on_progress: Callable[[int, int], None] | None,
+) -> ImportSummary:
+    """See `import_`."""
+    assert kind.open is not None
     with kind.open(path, options) as sources:
-        if len(sources) > 1 and (model is not None or dataset is not None):
+        alone = len(sources) == 1
+        if not alone and (asked.model is not None or asked.dataset is not None):
             held = ", ".join(f"{s.model}/{s.dataset}" for s in sources)
             raise ConfigError(f"{path} holds {len(sources)} keys ({held}); choose one of them with --key")
-        progress = Progress(2 * sum(len(s.ids) for s in sources), on_progress)
-        checked = [
-            Checked(
-                s,
-                _request(
-                    s,
-                    path,
-                    kind.name,
-                    model=model,
-                    dataset=dataset,
-                    dtype=dtype,
-                    codec=codec,
-                    unit_rows=unit_rows,
-                ),
-                progress,
-            )
-            for s in sources
-        ]
-        made = {"--dtype": dtype, "--codec": codec, "--unit-rows": unit_rows}
-        calls = [_call(c, path, kind.name, options, made, alone=len(sources) == 1) for c in checked]
+        advance = counter(2 * sum(len(s.ids) for s in sources), on_progress)
+        checked = [CheckedSource(s, _request(s, path, kind.name, asked), advance) for s in sources]
+        calls = [_call(c, path, kind.name, options, asked, alone=alone) for c in checked]
         imported = [
-            _write(c, call, storage, overwrite, progress) for c, call in zip(checked, calls, strict=True)
+            _write(c, call, storage, overwrite, advance) for c, call in zip(checked, calls, strict=True)
         ]
     return ImportSummary(
         store=storage.url,
@@ -164,31 +191,15 @@ def import_(
     )
 
 
-def _manifest(manifest: Manifest | str | os.PathLike[str] | None) -> Manifest | None:
-    if manifest is None or isinstance(manifest, Manifest):
-        return manifest
-    return read_manifest(manifest, check_files=False)
-
-
-def _request(
-    source: Source,
-    path: Path,
-    format_name: str,
-    *,
-    model: str | None,
-    dataset: str | None,
-    dtype: DTypeName | None,
-    codec: CodecName | None,
-    unit_rows: int | None,
-) -> KeyRequest:
-    model, dataset = model or source.model, dataset or source.dataset
+def _request(source: Source, path: Path, format_name: str, asked: _Asked) -> KeyRequest:
+    model, dataset = asked.model or source.model, asked.dataset or source.dataset
     for what, name in (("model", model), ("dataset", dataset)):
         if not name:
             raise ConfigError(f"{source.where}: names no {what}; give it with --{what}")
         check_name(name, what)
-    stored_dtype = dtype or source.dtype
+    dtype = asked.dtype or source.dtype
     if source.is_export:
-        if stored_dtype != source.dtype:
+        if dtype != source.dtype:
             raise ConfigError(
                 f"{source.where}: was extracted as {source.dtype} and comes back as that; leave out --dtype"
             )
@@ -197,12 +208,12 @@ def _request(
         fingerprint = {
             "imported": {
                 "format": format_name,
-                "source_sha256": _sha256(path),
+                "source_sha256": file_sha256(path),
                 **source.fingerprint,
                 "layers": list(source.layers),
             },
             "functionals": list(source.functionals),
-            "dtype": stored_dtype,
+            "dtype": dtype,
         }
     return KeyRequest(
         model=model,
@@ -211,17 +222,12 @@ def _request(
         functionals=source.functionals,
         layers=source.layers,
         n_features=source.n_features,
-        dtype=stored_dtype,
-        codec=codec or source.codec or "fast",
-        unit_rows=unit_rows or source.unit_rows or DEFAULT_UNIT_ROWS,
+        dtype=dtype,
+        codec=asked.codec or source.codec or "fast",
+        unit_rows=asked.unit_rows or source.unit_rows or DEFAULT_UNIT_ROWS,
         versions=source.versions or _versions(),
         model_card=source.model_card,
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:
@@ -229,37 +235,37 @@ def _versions() -> dict[str, str]:
 
 
 def _call(
-    checked: Checked,
+    checked: CheckedSource,
     path: Path,
     format_name: str,
     options: ReadOptions,
-    made: Mapping[str, Any],
+    asked: _Asked,
     *,
     alone: bool,
 ) -> Call:
     """The `fs import` that makes this key; the file may hold it `alone`, or have to be told which it is."""
-    source, request = checked.source, checked.request
-    key = options.key if alone else f"{source.model}/{source.dataset}"
+    source, request, table = checked.source, checked.request, options.manifest
     words: list[Word] = ["import", full_path(path), "--store", Slot.STORE, "--format", format_name]
-    words += ["--manifest", Slot.TABLE] if options.manifest is not None else []
+    words += ["--manifest", Slot.TABLE] if table is not None else []
     words += option_words(
         {
-            "--key": key,
+            "--key": options.key if alone else f"{source.model}/{source.dataset}",
             "--model": request.model,
             "--dataset": request.dataset,
             "--id-map": None if options.id_map is None else full_path(options.id_map),
             "--layers": None if options.layers is None else format_layers(options.layers),
             "--functionals": None if options.functionals is None else ",".join(options.functionals),
-            **made,
+            "--dtype": asked.dtype,
+            "--codec": asked.codec,
+            "--unit-rows": asked.unit_rows,
         }.items()
     )
-    table = options.manifest
     read = None if table is None else describe_table(table.source, len(table))
     return Call(words=tuple(words), table=read)
 
 
 def _write(
-    checked: Checked, call: Call, storage: Storage, overwrite: bool, progress: Progress
+    checked: CheckedSource, call: Call, storage: Storage, overwrite: bool, advance: Advance
 ) -> tuple[KeyImport, list[str]]:
     source, request = checked.source, checked.request
     if overwrite:
@@ -267,43 +273,10 @@ def _write(
     _refuse_frames(storage, request, source)
     writer, notes = open_key(storage, request, source.manifest, source.ids)
     record_call(storage, writer.info, call)
-    row_of = {str(i): row for row, i in enumerate(source.ids)}
-    pending = []
-    for unit in writer.pending_units(source.layers):
-        strangers = [i for i in writer.ids[unit.first_row : unit.stop_row] if i and i not in row_of]
-        if strangers:
-            notes.append(
-                f"unit {unit.index} of {writer.info.path} stays uncommitted: it holds {len(strangers)} "
-                f"utterances that {source.where} lacks (first {strangers[0]!r})"
-            )
-        else:
-            pending.append(unit)
-    progress.advance(len(source.ids) - sum(u.n_rows for u in pending))
-    versions = _versions()
-    claims = Claims(storage, writer.info.path)
-    work = Work(
-        claims=claims,
-        units=pending,
-        is_committed=lambda unit: writer.is_committed(unit, source.layers),
-        on_done_by_others=lambda unit: progress.advance(unit.n_rows),
-    )
-    with Heartbeat(claims):
-        try:
-            for claimed in work_through([work]):
-                if claimed is None:
-                    continue
-                unit, _ = claimed
-                # -1: a pruned row, which is nobody's.
-                rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
-                claims.persist(
-                    unit.index,
-                    partial(_write_unit, writer, unit, checked, rows, versions, claims),
-                    partial(writer.is_committed, unit, source.layers),
-                )
-                claims.release(unit.index)
-                progress.advance(unit.n_rows)
-        finally:
-            claims.release_all()
+    units = _Units(storage, checked, writer, advance)
+    pending = units.pending(notes)
+    advance(len(source.ids) - sum(u.n_rows for u in pending))
+    units.write(pending)
     writer.finish()
     return KeyImport(
         model=request.model,
@@ -328,40 +301,85 @@ def _refuse_frames(storage: Storage, request: KeyRequest, source: Source) -> Non
         )
 
 
-def _write_unit(
-    writer: KeyWriter,
-    unit: Unit,
-    checked: Checked,
-    rows: np.ndarray,
-    versions: dict[str, str],
-    claims: Claims,
-) -> None:
-    source = checked.source
-    began = time.perf_counter()
-    there = rows >= 0
-    ok = there & checked.ok[rows]
+class _Units:
+    """The rows of a checked source, by the units of the key that they go into."""
 
-    def layers() -> Iterator[tuple[int, np.ndarray]]:
-        for layer, found in source.read(rows[there]):
-            if ok.all():
-                yield layer, found
-                continue
-            # A row that fails in one layer holds no numbers in any.
-            values = np.full((unit.n_rows, *found.shape[1:]), np.nan, dtype=found.dtype)
-            values[ok] = found[ok[there]]
-            yield layer, values
+    def __init__(self, storage: Storage, checked: CheckedSource, writer: KeyWriter, advance: Advance) -> None:
+        self._checked, self._source, self._writer, self._advance = checked, checked.source, writer, advance
+        self._claims = Claims(storage, writer.info.path)
+        self._row_of = {str(i): row for row, i in enumerate(checked.source.ids)}
+        self._versions = _versions()
 
-    writer.write_unit(
-        unit,
-        layers(),
-        UnitRows(
-            status=[str(s) if t else "" for s, t in zip(checked.status[rows], there, strict=True)],
-            n_frames=np.where(there, source.n_frames[rows], 0),
-            duration_s=np.where(there, source.duration_s[rows], np.nan),
-            audio_hash=[str(h) if t else "" for h, t in zip(source.audio_hash[rows], there, strict=True)],
-        ),
-        audio_s=float(np.nansum(source.duration_s[rows[ok]])),
-        elapsed_s=time.perf_counter() - began,
-        versions=versions,
-        is_held=lambda: claims.holds(unit.index),
-    )
+    def pending(self, notes: list[str]) -> list[Unit]:
+        """Units that can be written; a note is added of each that holds what the file lacks."""
+        found = []
+        for unit in self._writer.pending_units(self._source.layers):
+            strangers = [i for i in self._ids(unit) if i and i not in self._row_of]
+            if strangers:
+                notes.append(
+                    f"unit {unit.index} of {self._writer.info.path} stays uncommitted: it holds "
+                    f"{len(strangers)} utterances that {self._source.where} lacks (first {strangers[0]!r})"
+                )
+            else:
+                found.append(unit)
+        return found
+
+    def write(self, units: list[Unit]) -> None:
+        """Write those that nobody else writes, each under its claim."""
+        work = Work(
+            claims=self._claims,
+            units=units,
+            is_committed=self._is_committed,
+            on_done_by_others=lambda unit: self._advance(unit.n_rows),
+        )
+        with Heartbeat(self._claims):
+            try:
+                for claimed in work_through([work]):
+                    if claimed is not None:
+                        unit, _ = claimed
+                        self._claims.persist(
+                            unit.index, partial(self._write, unit), partial(self._is_committed, unit)
+                        )
+                        self._claims.release(unit.index)
+                        self._advance(unit.n_rows)
+            finally:
+                self._claims.release_all()
+
+    def _ids(self, unit: Unit) -> np.ndarray:
+        return self._writer.ids[unit.first_row : unit.stop_row]
+
+    def _is_committed(self, unit: Unit) -> bool:
+        return self._writer.is_committed(unit, self._source.layers)
+
+    def _write(self, unit: Unit) -> None:
+        source, checked = self._source, self._checked
+        began = time.perf_counter()
+        # -1: a pruned row, which is nobody's.
+        rows = np.array([self._row_of.get(i, -1) for i in self._ids(unit)])
+        there = rows >= 0
+        ok = there & checked.ok[rows]
+
+        def layers() -> Iterator[tuple[int, np.ndarray]]:
+            for layer, found in source.read(rows[there]):
+                if ok.all():
+                    yield layer, found
+                    continue
+                # A row that fails in one layer holds no numbers in any.
+                values = np.full((unit.n_rows, *found.shape[1:]), np.nan, dtype=found.dtype)
+                values[ok] = found[ok[there]]
+                yield layer, values
+
+        self._writer.write_unit(
+            unit,
+            layers(),
+            UnitRows(
+                status=[str(s) if t else "" for s, t in zip(checked.status[rows], there, strict=True)],
+                n_frames=np.where(there, source.n_frames[rows], 0),
+                duration_s=np.where(there, source.duration_s[rows], np.nan),
+                audio_hash=[str(h) if t else "" for h, t in zip(source.audio_hash[rows], there, strict=True)],
+            ),
+            audio_s=float(np.nansum(source.duration_s[rows[ok]])),
+            elapsed_s=time.perf_counter() - began,
+            versions=self._versions,
+            is_held=lambda: self._claims.holds(unit.index),
+        )
