@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
-from extractors.audio.waveform import AudioPolicy, Prepared, load_clips
+from extractors.audio.waveform import AudioPolicy, ClipByPolicy, load_clips
 from featurestore.manifest.audio_places import Location
 
 
@@ -27,13 +27,13 @@ class SharedClips:
         self._pool = pool
         self._where = where
         self._policies = tuple(policies)
-        self._ahead: dict[int, tuple[Future[Prepared], int]] = {}  # row → clip, models still to ask
+        self._ahead: dict[int, tuple[Future[ClipByPolicy], int]] = {}  # row → clip, models still to ask
 
-    def request(self, rows: Sequence[int]) -> list[Future[Prepared] | None]:
+    def request(self, rows: Sequence[int]) -> list[Future[ClipByPolicy] | None]:
         """Start decoding for one of the models, or join what another has started."""
         return [self._one(row) for row in rows]
 
-    def _one(self, row: int) -> Future[Prepared] | None:
+    def _one(self, row: int) -> Future[ClipByPolicy] | None:
         where = self._where(row)
         if where is None:
             return None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from extractors.models.catalogue import facts_for
@@ -28,7 +29,7 @@ from extractors.models.huggingface.architecture import (
 from extractors.models.huggingface.families import find_family
 from extractors.models.huggingface.model_folder import one_line, read_json
 from extractors.models.interface import Extractor, ModelCard, Precision
-from extractors.models.weights import hash_weights
+from extractors.models.untrained import random_model, untrained_name, weights_fingerprint
 from featurestore.errors import ModelError
 from featurestore.untrusted.document_shape import fields, many, row_of, text, whole, yes_or_no
 
@@ -98,44 +99,31 @@ class AvesSource:
             if not file.is_file():
                 raise ModelError(f"--model {spec}: {file.name} is missing; an export is both of its files")
         self._options = _hubert_options(read_json(config_file, spec), spec)
-        blocks, width = self._options["num_hidden_layers"], self._options["hidden_size"]
-        facts = facts_for(stem, None, "hubert", n_layers=blocks + 1, n_features=width)
+        fields = find_family("hubert").describe(SimpleNamespace(**self._options), {})
+        facts = facts_for(stem, None, "hubert", n_layers=fields["n_layers"], n_features=fields["n_features"])
         name = path.resolve().name if path.is_dir() else stem
         known = {} if facts is None or seed is not None else facts.card_fields()
         if seed is not None:
-            from extractors.models.untrained import untrained_name
-
             name = untrained_name(name, seed)
-        hop = receptive = 1
-        for kernel, stride in zip(self._options["conv_kernel"], self._options["conv_stride"], strict=True):
-            receptive += (kernel - 1) * hop
-            hop *= stride
         self.card = ModelCard(
             name=name,
             family="hubert",
-            n_layers=blocks + 1,
-            n_features=width,
-            sample_rate_hz=16_000,
-            hop_samples=hop,
-            receptive_samples=receptive,
             normalisation="none",
             normalisation_source="AVES was trained on raw audio",
             exported_by="torchaudio",
             trained=seed is None,
+            **fields,
             **known,
         )
 
     def fingerprint(self) -> Mapping[str, Any]:
         """See `ModelSource.fingerprint`."""
         self._require_room()
-        content: dict[str, Any] = {"family": "hubert", "config": dict(sorted(self._options.items()))}
-        if self._seed is None:
-            content["weights_sha256"] = hash_weights([self._weights])
-        else:
-            from extractors.models.untrained import initialiser
-
-            content["untrained"] = initialiser(self._seed)
-        return content
+        return {
+            "family": "hubert",
+            "config": dict(sorted(self._options.items())),
+            **weights_fingerprint([self._weights], self._seed),
+        }
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
@@ -149,8 +137,6 @@ class AvesSource:
                 model = HubertModel(config)
                 load_export(model, self._read_weights(), self.spec)
             else:
-                from extractors.models.untrained import random_model
-
                 model = random_model(config, self._seed)
             return find_family("hubert").build(model.eval(), {}, self.card, device, precision)
 

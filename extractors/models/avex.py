@@ -104,7 +104,8 @@ class AvexSource:
     def _describe(self) -> ModelCard:
         import torch
 
-        from extractors.models.black_box import measured_hop, probe_clip
+        from extractors.models.black_box import measured_hop
+        from extractors.models.torch_tools import probe_clip
 
         audio = self._model_spec.audio_config
         rate = 16_000 if audio is None else int(audio.sample_rate)
@@ -116,7 +117,7 @@ class AvexSource:
                 return as_frames(self._model(torch.from_numpy(probe_clip(n_samples)[None])))
 
         features = run(rate)
-        n_blocks = len(find_blocks(self._model, clip, features.shape[-1]))
+        n_blocks = len(find_blocks(self._model, clip, features.shape[-1])[0])
         return ModelCard(
             name=suggest_name(self._name),
             family="avex",
@@ -137,8 +138,7 @@ class _Embed:
     def __init__(self, model: Any, card: ModelCard) -> None:
         import torch
 
-        from extractors.models.black_box import probe_clip
-        from extractors.models.torch_tools import LayerTap
+        from extractors.models.torch_tools import LayerTap, probe_clip
 
         self._model = model
         self.tap: LayerTap | None = None
@@ -146,9 +146,8 @@ class _Embed:
         if card.n_layers > 1:
             device = next(model.parameters()).device
             clip = torch.from_numpy(probe_clip(card.sample_rate_hz)[None]).to(device)
-            blocks = find_blocks(model, clip, card.n_features)
-            self._time_first = blocks.time_first
-            self.tap = LayerTap(blocks.modules)
+            blocks, self._time_first = find_blocks(model, clip, card.n_features)
+            self.tap = LayerTap(blocks)
 
     def __call__(self, audio: torch.Tensor, layers: Sequence[int]) -> Sequence[torch.Tensor]:
         if self.tap is None:
@@ -162,24 +161,8 @@ class _Embed:
         return found
 
 
-class Blocks:
-    """A model's stack of blocks.
-
-    Attributes:
-        modules: in order; empty if the model has no such stack.
-        time_first: whether they hand on `[t, b, d]`.
-    """
-
-    def __init__(self, modules: Sequence[torch.nn.Module], *, time_first: bool) -> None:
-        self.modules = list(modules)
-        self.time_first = time_first
-
-    def __len__(self) -> int:
-        return len(self.modules)
-
-
-def find_blocks(model: torch.nn.Module, clip: torch.Tensor, width: int) -> Blocks:
-    """The longest list of modules that hand on states of this width.
+def find_blocks(model: torch.nn.Module, clip: torch.Tensor, width: int) -> tuple[list[torch.nn.Module], bool]:
+    """The longest list of modules that hand on states of this width, and whether those are `[t, b, d]`.
 
     Args:
         model: run once on `clip`.
@@ -203,13 +186,19 @@ def find_blocks(model: torch.nn.Module, clip: torch.Tensor, width: int) -> Block
     finally:
         for handle in handles:
             handle.remove()
-    best = Blocks([], time_first=False)
+    best: tuple[list[torch.nn.Module], bool] = ([], False)
     for blocks in lists:
         seen = {shapes.get(id(block), ()) for block in blocks}
         shape = seen.pop()
         # All alike, `[1, t, d]` or `[t, 1, d]` of the one clip.
-        if not seen and len(shape) == 3 and shape[2] == width and 1 in shape[:2] and len(blocks) > len(best):
-            best = Blocks(list(blocks), time_first=shape[0] != 1)
+        if (
+            not seen
+            and len(shape) == 3
+            and shape[2] == width
+            and 1 in shape[:2]
+            and len(blocks) > len(best[0])
+        ):
+            best = (list(blocks), shape[0] != 1)
     return best
 
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from extractors.forward.batch_budget import is_out_of_memory
 from extractors.models.arithmetic import arithmetic
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import count_frames
+from extractors.models.torch_tools import count_frames, is_out_of_memory, probe_clip
 
 # `[b, n]` on the model's device, layers wanted → frames of each of them, `[b, t, d]`.
 Embed = Callable[[torch.Tensor, Sequence[int]], Sequence[torch.Tensor]]
@@ -26,12 +25,6 @@ Embed = Callable[[torch.Tensor, Sequence[int]], Sequence[torch.Tensor]]
 _SAME = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2, "fp16": 1e-2}
 # What models raise for a clip too short for them.
 _TOO_SHORT = (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError)
-
-
-def probe_clip(n_samples: int, *, seed: int = 0) -> np.ndarray:
-    """Quiet noise `[n_samples]`, the same at every call: silence would send some models into 0/0."""
-    noise = np.random.default_rng(seed).standard_normal(n_samples)
-    return (0.1 * noise).astype(np.float32)
 
 
 class FrameCounter:
@@ -104,7 +97,7 @@ class MeasuredExtractor:
         embed: the function; frames of the layers asked for.
         card: its card.
         device: torch device it is on.
-        precision: see `SslExtractor`.
+        precision: see `Family.build`.
     """
 
     def __init__(self, embed: Embed, card: ModelCard, device: str, precision: Precision) -> None:

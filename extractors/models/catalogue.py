@@ -8,7 +8,7 @@ what could not be found there is None. `normalisation` is that of the published 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from extractors.models.interface import Domain, FineTuning, Normalisation
 
@@ -30,8 +30,7 @@ class ModelFacts:
     training_hours: int | None
     licence: str | None
     source: str
-    normalisation: Normalisation | None = None
-    sample_rate_hz: int = 16_000
+    normalisation: Normalisation | None
 
     def card_fields(self) -> dict[str, Any]:
         """The fields of a `ModelCard` that only the catalogue knows."""
@@ -54,14 +53,15 @@ def facts_for(
     return None
 
 
-def _speech(
+def _model(
     model_id: str,
     family: str,
     shape: tuple[int, int],
     hours: int | None,
     source: str,
     *,
-    tuned: Literal["none", "ASR"] = "none",
+    domain: Domain = "speech",
+    tuned: FineTuning = "none",
     normalisation: Normalisation | None = "zero-mean-unit-variance",
     licence: str | None = "apache-2.0",
 ) -> ModelFacts:
@@ -71,7 +71,7 @@ def _speech(
         family=family,
         n_layers=shape[0] + 1,
         n_features=shape[1],
-        domain="speech",
+        domain=domain,
         fine_tuning=tuned,
         training_hours=hours,
         licence=licence,
@@ -82,25 +82,18 @@ def _speech(
 
 def _whisper(size: str, shape: tuple[int, int], hours: int | None) -> ModelFacts:
     # Trained on transcripts from the start; the encoder is what stays of it here.
-    return _speech(
+    return _model(
         f"openai/whisper-{size}", "whisper", shape, hours, "arXiv:2212.04356; card on the hub",
         tuned="ASR", normalisation="none",
     )  # fmt: skip
 
 
 def _aves(name: str, shape: tuple[int, int], hours: int, domain: Domain) -> ModelFacts:
-    return ModelFacts(
-        model_id=name,
-        family="hubert",
-        n_layers=shape[0] + 1,
-        n_features=shape[1],
-        domain=domain,
-        fine_tuning="none",
-        training_hours=hours,
+    return _model(
+        name, "hubert", shape, hours, "arXiv:2210.14493; github.com/earthspecies/aves",
+        domain=domain, normalisation="none",
         licence="MIT",  # of the repository that publishes them
-        source="arXiv:2210.14493; github.com/earthspecies/aves",
-        normalisation="none",
-    )
+    )  # fmt: skip
 
 
 _BASE, _LARGE, _1B = (12, 768), (24, 1024), (48, 1280)
@@ -109,60 +102,60 @@ _D2V, _SAT, _XLSR, _MMS = "arXiv:2202.03555", "arXiv:2110.05752", "arXiv:2111.09
 
 CATALOGUE: tuple[ModelFacts, ...] = (
     # The seven of Sarkar & Magimai-Doss (ICASSP 2025); AVES-bio is below.
-    _speech("facebook/hubert-base-ls960", "hubert", _BASE, _LS960, _HUBERT),
-    _speech("facebook/wav2vec2-base", "wav2vec2", _BASE, _LS960, _W2V2),
-    _speech("facebook/wav2vec2-base-100h", "wav2vec2", _BASE, _LS960, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-base-960h", "wav2vec2", _BASE, _LS960, _W2V2, tuned="ASR"),
+    _model("facebook/hubert-base-ls960", "hubert", _BASE, _LS960, _HUBERT),
+    _model("facebook/wav2vec2-base", "wav2vec2", _BASE, _LS960, _W2V2),
+    _model("facebook/wav2vec2-base-100h", "wav2vec2", _BASE, _LS960, _W2V2, tuned="ASR"),
+    _model("facebook/wav2vec2-base-960h", "wav2vec2", _BASE, _LS960, _W2V2, tuned="ASR"),
     # WavLM base saw raw waveforms, large normalised ones (its author in microsoft/unilm#708).
-    _speech("microsoft/wavlm-base", "wavlm", _BASE, _LS960, _WAVLM, normalisation="none", licence=_UNISPEECH),
-    _speech(
+    _model("microsoft/wavlm-base", "wavlm", _BASE, _LS960, _WAVLM, normalisation="none", licence=_UNISPEECH),
+    _model(
         "patrickvonplaten/wavlm-libri-clean-100h-base", "wavlm", _BASE, _LS960, _WAVLM,
         tuned="ASR", normalisation=None, licence=None,
     ),
     # HuBERT
-    _speech("facebook/hubert-large-ll60k", "hubert", _LARGE, _LL60K, _HUBERT),
-    _speech("facebook/hubert-large-ls960-ft", "hubert", _LARGE, _LL60K, _HUBERT, tuned="ASR"),
-    _speech("facebook/hubert-xlarge-ll60k", "hubert", _1B, _LL60K, _HUBERT),
-    _speech("facebook/hubert-xlarge-ls960-ft", "hubert", _1B, _LL60K, _HUBERT, tuned="ASR"),
+    _model("facebook/hubert-large-ll60k", "hubert", _LARGE, _LL60K, _HUBERT),
+    _model("facebook/hubert-large-ls960-ft", "hubert", _LARGE, _LL60K, _HUBERT, tuned="ASR"),
+    _model("facebook/hubert-xlarge-ll60k", "hubert", _1B, _LL60K, _HUBERT),
+    _model("facebook/hubert-xlarge-ls960-ft", "hubert", _1B, _LL60K, _HUBERT, tuned="ASR"),
     # wav2vec 2.0
-    _speech("facebook/wav2vec2-large", "wav2vec2", _LARGE, _LS960, _W2V2),
-    _speech("facebook/wav2vec2-large-960h", "wav2vec2", _LARGE, _LS960, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-large-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2),
-    _speech("facebook/wav2vec2-large-960h-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-large-960h-lv60-self", "wav2vec2", _LARGE, _LL60K, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-large-robust", "wav2vec2", _LARGE, None, "arXiv:2104.01027"),
+    _model("facebook/wav2vec2-large", "wav2vec2", _LARGE, _LS960, _W2V2),
+    _model("facebook/wav2vec2-large-960h", "wav2vec2", _LARGE, _LS960, _W2V2, tuned="ASR"),
+    _model("facebook/wav2vec2-large-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2),
+    _model("facebook/wav2vec2-large-960h-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2, tuned="ASR"),
+    _model("facebook/wav2vec2-large-960h-lv60-self", "wav2vec2", _LARGE, _LL60K, _W2V2, tuned="ASR"),
+    _model("facebook/wav2vec2-large-robust", "wav2vec2", _LARGE, None, "arXiv:2104.01027"),
     # XLSR-53, XLS-R, MMS
-    _speech("facebook/wav2vec2-large-xlsr-53", "wav2vec2", _LARGE, 56_000, "arXiv:2006.13979"),
-    _speech("facebook/wav2vec2-xls-r-300m", "wav2vec2", _LARGE, 436_000, _XLSR),
-    _speech("facebook/wav2vec2-xls-r-1b", "wav2vec2", _1B, 436_000, _XLSR),
-    _speech("facebook/wav2vec2-xls-r-2b", "wav2vec2", (48, 1920), 436_000, _XLSR),
-    _speech("facebook/mms-300m", "wav2vec2", _LARGE, 500_000, _MMS, licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b", "wav2vec2", _1B, 500_000, _MMS, licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b-fl102", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b-l1107", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b-all", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
+    _model("facebook/wav2vec2-large-xlsr-53", "wav2vec2", _LARGE, 56_000, "arXiv:2006.13979"),
+    _model("facebook/wav2vec2-xls-r-300m", "wav2vec2", _LARGE, 436_000, _XLSR),
+    _model("facebook/wav2vec2-xls-r-1b", "wav2vec2", _1B, 436_000, _XLSR),
+    _model("facebook/wav2vec2-xls-r-2b", "wav2vec2", (48, 1920), 436_000, _XLSR),
+    _model("facebook/mms-300m", "wav2vec2", _LARGE, 500_000, _MMS, licence="cc-by-nc-4.0"),
+    _model("facebook/mms-1b", "wav2vec2", _1B, 500_000, _MMS, licence="cc-by-nc-4.0"),
+    _model("facebook/mms-1b-fl102", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
+    _model("facebook/mms-1b-l1107", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
+    _model("facebook/mms-1b-all", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
     # WavLM
-    _speech(
+    _model(
         "microsoft/wavlm-base-plus", "wavlm", _BASE, _MIX94K, _WAVLM, normalisation="none", licence=_UNISPEECH
     ),
-    _speech("microsoft/wavlm-large", "wavlm", _LARGE, _MIX94K, _WAVLM, licence=_UNISPEECH),
+    _model("microsoft/wavlm-large", "wavlm", _LARGE, _MIX94K, _WAVLM, licence=_UNISPEECH),
     # data2vec: large is pre-trained on Libri-Light (table 2 of the paper), whatever its tag on the hub says.
-    _speech("facebook/data2vec-audio-base", "data2vec-audio", _BASE, _LS960, _D2V),
-    _speech("facebook/data2vec-audio-base-960h", "data2vec-audio", _BASE, _LS960, _D2V, tuned="ASR"),
-    _speech("facebook/data2vec-audio-large", "data2vec-audio", _LARGE, _LL60K, _D2V),
-    _speech("facebook/data2vec-audio-large-960h", "data2vec-audio", _LARGE, _LL60K, _D2V, tuned="ASR"),
+    _model("facebook/data2vec-audio-base", "data2vec-audio", _BASE, _LS960, _D2V),
+    _model("facebook/data2vec-audio-base-960h", "data2vec-audio", _BASE, _LS960, _D2V, tuned="ASR"),
+    _model("facebook/data2vec-audio-large", "data2vec-audio", _LARGE, _LL60K, _D2V),
+    _model("facebook/data2vec-audio-large-960h", "data2vec-audio", _LARGE, _LL60K, _D2V, tuned="ASR"),
     # UniSpeech-SAT
-    _speech(
+    _model(
         "microsoft/unispeech-sat-base", "unispeech-sat", _BASE, _LS960, _SAT,
         normalisation=None, licence=_UNISPEECH,
     ),
-    _speech(
+    _model(
         "microsoft/unispeech-sat-base-plus", "unispeech-sat", _BASE, _MIX94K, _SAT,
         normalisation=None, licence=_UNISPEECH,
     ),
-    _speech("microsoft/unispeech-sat-large", "unispeech-sat", _LARGE, _MIX94K, _SAT, licence=_UNISPEECH),
+    _model("microsoft/unispeech-sat-large", "unispeech-sat", _LARGE, _MIX94K, _SAT, licence=_UNISPEECH),
     # w2v-BERT 2.0
-    _speech(
+    _model(
         "facebook/w2v-bert-2.0", "wav2vec2-bert", _LARGE, 4_500_000, "arXiv:2312.05187",
         normalisation="none", licence="mit",
     ),
@@ -180,17 +173,10 @@ CATALOGUE: tuple[ModelFacts, ...] = (
     _whisper("small.en", (12, 768), None),
     _whisper("medium.en", (24, 1024), None),
     # AST: ImageNet weights, then AudioSet's labels.
-    ModelFacts(
-        model_id="MIT/ast-finetuned-audioset-10-10-0.4593",
-        family="audio-spectrogram-transformer",
-        n_layers=13,
-        n_features=768,
-        domain="audio",
-        fine_tuning="classification",
-        training_hours=None,
+    _model(
+        "MIT/ast-finetuned-audioset-10-10-0.4593", "audio-spectrogram-transformer", _BASE, None,
+        "arXiv:2104.01778", domain="audio", tuned="classification", normalisation="none",
         licence="bsd-3-clause",
-        source="arXiv:2104.01778",
-        normalisation="none",
     ),
     # AVES and BirdAVES, trained on raw waveforms. "core" and "all" hold other sounds beside animals'.
     _aves("aves-base-core", _BASE, 153, "audio"),

@@ -108,7 +108,8 @@ class HearSource:
     def _describe(self, module_name: str) -> ModelCard:
         import torch
 
-        from extractors.models.black_box import measured_hop, probe_clip
+        from extractors.models.black_box import measured_hop
+        from extractors.models.torch_tools import probe_clip
 
         rate = int(self._model.sample_rate)
 

@@ -7,8 +7,6 @@ Nyquist frequency, natural logarithm. The rate is 16 kHz unless one is given; wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,26 +76,14 @@ def baseline_card(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class MelFrames:
-    """The log-mel frames at one sample rate."""
+    """The log-mel frames at one sample rate: samples of a window, from one to the next, and of its FFT."""
 
-    sample_rate_hz: int
-
-    @cached_property
-    def window_samples(self) -> int:
-        """Samples of a window."""
-        return round(WINDOW_S * self.sample_rate_hz)
-
-    @cached_property
-    def hop_samples(self) -> int:
-        """Samples from one window to the next."""
-        return round(HOP_S * self.sample_rate_hz)
-
-    @cached_property
-    def fft_size(self) -> int:
-        """The next power of two."""
-        return 1 << (self.window_samples - 1).bit_length()
+    def __init__(self, sample_rate_hz: int) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.window_samples = round(WINDOW_S * sample_rate_hz)
+        self.hop_samples = round(HOP_S * sample_rate_hz)
+        self.fft_size = 1 << (self.window_samples - 1).bit_length()  # the next power of two
 
     def bank(self, device: torch.device) -> torch.Tensor:
         """Mel filters float32 `[bins, mels]`."""
@@ -153,7 +139,7 @@ class LogMelSource:
     """``logmel``: log-mel bands as the only layer."""
 
     def __init__(self, argument: str | None = None) -> None:
-        self._mel = MelFrames(sample_rate_hz=parse_rate("logmel", argument))
+        self._mel = MelFrames(parse_rate("logmel", argument))
         self.card = baseline_card(
             "logmel",
             self._mel.sample_rate_hz,
@@ -202,7 +188,7 @@ class MfccSource:
     """
 
     def __init__(self, argument: str | None = None) -> None:
-        self._mel = MelFrames(sample_rate_hz=parse_rate("mfcc", argument))
+        self._mel = MelFrames(parse_rate("mfcc", argument))
         self.card = baseline_card(
             "mfcc",
             self._mel.sample_rate_hz,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from extractors.models.aves import AvesSource, is_aves
-from extractors.models.huggingface.model_folder import TransformersSource, from_folder, from_hub, one_line
+from extractors.models.huggingface.model_folder import TransformersSource, from_hub, one_line
 from extractors.models.interface import ModelSource
 from extractors.models.package_versions import refuse_earlier
 from extractors.models.untrained import split_seed
@@ -122,7 +122,12 @@ def _from_files(
             f"--model {spec}: expected a model folder, a .torchaudio.pt file, a hub id, or one of "
             f"{', '.join(BUILT_IN)}"
         )
-    return from_folder(spec, path, seed=seed, allow_pickle=allow_pickle)
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"--model {spec}: no config.json in this folder; expected a Hugging Face model folder, or one "
+            "with NAME.torchaudio.pt and NAME.torchaudio.model_config.json"
+        )
+    return TransformersSource(path, spec=spec, seed=seed, allow_pickle=allow_pickle)
 
 
 def _is_named(name: str) -> bool:

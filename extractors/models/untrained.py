@@ -9,9 +9,12 @@ initialiser.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+from extractors.models.weights import hash_weights
 
 _SEEDED = re.compile(r"(?:(\d{1,9}):)?(.+)", re.DOTALL)
 
@@ -29,14 +32,13 @@ def untrained_name(name: str, seed: int) -> str:
     return f"{name}-untrained" if seed == 0 else f"{name}-untrained-{seed}"
 
 
-def initialiser(seed: int) -> Mapping[str, Any]:
-    """What decides the weights besides the architecture."""
-    return {
-        "seed": seed,
-        # Without the build (+cpu, +cu128): the CPU's generator is the same in all of them.
-        "torch": version("torch").partition("+")[0],
-        "transformers": version("transformers"),
-    }
+def weights_fingerprint(files: Sequence[Path], seed: int | None) -> Mapping[str, Any]:
+    """What decides the weights: their files, or the seed and what initialises by it."""
+    if seed is None:
+        return {"weights_sha256": hash_weights(files)}
+    # Without the build (+cpu, +cu128): the CPU's generator is the same in all of them.
+    torch = version("torch").partition("+")[0]
+    return {"untrained": {"seed": seed, "torch": torch, "transformers": version("transformers")}}
 
 
 def random_model(config: Any, seed: int) -> Any:

@@ -6,17 +6,18 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import ModelError
+from featurestore.outputs import put_file
 from featurestore.untrusted.document_shape import by_name, fields, text
 from featurestore.untrusted.documents import DocumentError, open_regular, read_json_document
 
 if TYPE_CHECKING:
     import torch
 
-_BLOCK_BYTES = 1 << 22
 _INDEX = fields({"weight_map": by_name(text)})
 
 
@@ -90,16 +91,16 @@ def hash_weights(files: Sequence[Path]) -> str:
             changed = True
         combined.update(cache[identity].encode())
     if changed:
-        _write_cache(cache)
+        # A cache that cannot be written costs a second hash, nothing else.
+        with suppress(OSError):
+            _cache_file().parent.mkdir(parents=True, exist_ok=True)
+            put_file(json.dumps(cache).encode(), _cache_file())
     return combined.hexdigest()
 
 
 def _hash_file(file: Path) -> str:
-    hashed = hashlib.sha256()
     with open_regular(file) as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            hashed.update(block)
-    return hashed.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _cache_file() -> Path:
@@ -114,18 +115,6 @@ def _read_cache() -> dict[str, str]:
     except DocumentError:
         return {}
     return content
-
-
-def _write_cache(cache: dict[str, str]) -> None:
-    file = _cache_file()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        temporary.write_text(json.dumps(cache))
-        temporary.replace(file)
-    except OSError:
-        # A cache that cannot be written costs a second hash, nothing else.
-        return
 
 
 def hash_state(state: Mapping[str, torch.Tensor]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from extractors.audio.waveform import AudioPolicy, Clip
+from extractors.audio.waveform import AudioPolicy, PreparedClip
 from featurestore.audio.blocks import APART, FULL_SCALE
 from featurestore.printable import counted
 
@@ -20,7 +20,7 @@ class Heard:
     """What is counted of clips.
 
     Attributes:
-        above_nyquist: of every clip, see `Clip.above_nyquist`.
+        above_nyquist: of every clip, see `PreparedClip.above_nyquist`.
         n_mixed: clips that are the mean of several channels that sound.
         n_apart: those of them whose channels differ, see `APART`.
         least_agreement: the lowest of them.
@@ -39,7 +39,7 @@ class Heard:
     n_repeated: int = 0
     rates: set[int] = field(default_factory=set)
 
-    def add(self, clip: Clip, policy: AudioPolicy) -> None:
+    def add(self, clip: PreparedClip, policy: AudioPolicy) -> None:
         """Count a clip."""
         n_samples = round(clip.duration_s * clip.rate_hz * policy.ratio(clip.rate_hz))
         is_mixed = clip.agreement == clip.agreement
@@ -100,7 +100,7 @@ def energy_note(above_nyquist: Sequence[float], policy: AudioPolicy) -> list[str
     """A line on the energy above the model's Nyquist frequency; none where no file was recorded above it.
 
     Args:
-        above_nyquist: of every clip, see `Clip.above_nyquist`.
+        above_nyquist: of every clip, see `PreparedClip.above_nyquist`.
         policy: what was done to the clips.
     """
     shares = np.asarray(above_nyquist, dtype=np.float64)

@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from extractors.audio.durations import clip_table
-from extractors.audio.waveform import Clip, load_clips
+from extractors.audio.headers import clip_table
+from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
 from extractors.forward.frame_buffer import frame_bound
 from extractors.run.audio_changes import check_key
@@ -193,7 +193,7 @@ def _sizes(job: Job, rows: Sequence[int], lengths: Sequence[int]) -> tuple[int, 
     return sum(pieces), sum(fixed or n for n in pieces), fixed or max(pieces)
 
 
-def _load(job: Job, where: Location | None) -> Clip | AudioError | None:
+def _load(job: Job, where: Location | None) -> PreparedClip | AudioError | None:
     return None if where is None else load_clips(*where, [job.policy])[job.policy]
 
 
@@ -207,7 +207,7 @@ def _measure(job: Job, batches: Sequence[_Batch]) -> list[_Measured]:
         began = time.perf_counter()
         loaded = [_load(job, w) for w in where]
         decode_s = time.perf_counter() - began
-        lengths = [len(clip.samples) for clip in loaded if isinstance(clip, Clip)]
+        lengths = [len(clip.samples) for clip in loaded if isinstance(clip, PreparedClip)]
         if not lengths:
             continue
 
@@ -225,7 +225,7 @@ def _measure(job: Job, batches: Sequence[_Batch]) -> list[_Measured]:
     return measured
 
 
-def _forward(job: Job, batch: _Batch, clips: Sequence[Clip | AudioError | None]) -> float:
+def _forward(job: Job, batch: _Batch, clips: Sequence[PreparedClip | AudioError | None]) -> float:
     began = time.perf_counter()
     job.loaded.embed(batch.rows, clips, job.begin(batch.unit))
     return time.perf_counter() - began

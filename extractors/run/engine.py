@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from extractors.audio.prefetch import SharedClips
-from extractors.audio.waveform import Prepared
+from extractors.audio.waveform import ClipByPolicy
 from extractors.results import Progress, UnitResult
 from extractors.run.key_job import Job
 from featurestore.manifest.audio_places import Location
@@ -39,7 +39,7 @@ class _Step:
     unit: Unit
     rows: range  # positions within the unit
     is_last: bool
-    clips: list[Future[Prepared] | None]
+    clips: list[Future[ClipByPolicy] | None]
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, on_progress: OnProgress | None = None) -> None:

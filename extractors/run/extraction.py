@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from extractors.audio.durations import clip_table
+from extractors.audio.headers import clip_table
 from extractors.config import ExtractConfig
 from extractors.models.interface import Extractor
 from extractors.presets import PRESETS

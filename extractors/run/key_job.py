@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from extractors.audio.waveform import AudioPolicy, Clip
+from extractors.audio.waveform import AudioPolicy, PreparedClip
 from extractors.config import ExtractConfig
-from extractors.forward.batch_budget import Budget, find_budget
+from extractors.forward.batching import Budget, find_budget
 from extractors.forward.embedder import Embedder
 from extractors.forward.windows import LongClips
 from extractors.models.arithmetic import products_in
@@ -132,7 +132,7 @@ class Job:
         return self._result(Unit(index=0, first_row=0, n_rows=1), [utterance], None, {})
 
     def embed(
-        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
+        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
     ) -> None:
         """Embed a batch into the result of its unit."""
         began = time.perf_counter()
@@ -140,7 +140,7 @@ class Job:
         self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
         for clip in clips:
-            if isinstance(clip, Clip):
+            if isinstance(clip, PreparedClip):
                 self.heard.add(clip, self.policy)
 
     def write(self, result: UnitResult) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from extractors.audio.durations import model_seconds
+from extractors.audio.headers import model_seconds
 from extractors.audio.waveform import AudioPolicy
 from extractors.config import ExtractConfig
 from extractors.forward.frame_buffer import plan_frames

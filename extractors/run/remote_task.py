@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from extractors.config import ExtractConfig
-from extractors.forward.batch_budget import Budget
+from extractors.forward.batching import Budget
 from extractors.forward.windows import long_clips
 from extractors.models.interface import Extractor, ModelSource
 from extractors.models.registry import find_model

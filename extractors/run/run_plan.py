@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from extractors.audio.channels import choose_channels
-from extractors.audio.durations import clip_durations, end_with_files
+from extractors.audio.headers import choose_channels, clip_durations, end_with_files
 from extractors.config import ExtractConfig
 from extractors.models.registry import find_model
 from extractors.run.key_plan import KeyPlan, plan_key, resolve_devices

@@ -94,25 +94,17 @@ class MelScaling:
 
 
 class AstExtractor:
-    """An `ASTModel`.
-
-    Args:
-        model: on its device and in eval mode.
-        scaling: of its spectrogram.
-        card: its card.
-        device: torch device it is on.
-        precision: see `SslExtractor`; the filter bank is always computed in float64.
-    """
+    """An `ASTModel`. See `Family.build`; the filter bank is always computed in float64."""
 
     def __init__(
-        self, model: Any, scaling: MelScaling, card: ModelCard, device: str, precision: Precision
+        self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
     ) -> None:
         self.card = card
-        self.model = model
+        self.model = model.to(device)
         self.device = torch.device(device)
         self.precision = precision
         self._grid = PatchGrid.of(model.config)
-        self._scaling = scaling
+        self._scaling = MelScaling.of(preprocessor)
         self._bank = KaldiFilterBank(n_mels=self._grid.n_mels, window="hann", scale=1.0, device=self.device)
         self.tap = LayerTap(model.layers)
 
@@ -166,15 +158,9 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _build(
-    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
-) -> AstExtractor:
-    return AstExtractor(model.to(device), MelScaling.of(preprocessor), card, device, precision)
-
-
 FAMILY = Family(
     describe=_describe,
-    build=_build,
+    build=AstExtractor,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

@@ -77,19 +77,13 @@ class ClipGroupNorm(nn.Module):
 
 
 class SslExtractor:
-    """One model of the wav2vec family.
+    """A wav2vec 2.0, HuBERT, WavLM, data2vec-audio or UniSpeech-SAT model; see `Family.build`."""
 
-    Args:
-        model: a `Wav2Vec2Model`, `HubertModel`, `WavLMModel`, `Data2VecAudioModel` or `UniSpeechSatModel`,
-            on its device and in eval mode.
-        card: its card.
-        device: torch device it is on.
-        precision: ``bf16`` and ``fp16`` run under autocast; ``tf32`` allows TF32 matrix products.
-    """
-
-    def __init__(self, model: Any, card: ModelCard, device: str, precision: Precision) -> None:
+    def __init__(
+        self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
+    ) -> None:
         self.card = card
-        self.model = model
+        self.model = model.to(device)
         self.device = torch.device(device)
         self.precision = precision
         config = model.config
@@ -237,15 +231,9 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _build(
-    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
-) -> SslExtractor:
-    return SslExtractor(model.to(device), card, device, precision)
-
-
 FAMILY = Family(
     describe=_describe,
-    build=_build,
+    build=SslExtractor,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.forward.batching import cut_batches, cut_windows, plan_batches
+from extractors.forward.batching import cut_batches, plan_batches
+from extractors.forward.windows import cut_windows
 from featurestore.errors import ConfigError
 
 lengths = st.lists(st.integers(1, 10_000), max_size=60)

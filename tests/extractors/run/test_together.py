@@ -11,7 +11,7 @@ import pytest
 
 import extractors.audio.waveform
 from extractors.config import ExtractConfig, configs_of
-from extractors.forward.batch_budget import Budget
+from extractors.forward.batching import Budget
 from extractors.forward.embedder import Embedder
 from extractors.run.extraction import extract, extract_all
 from featurestore import open_store
