@@ -21,10 +21,10 @@ from extractors.forward.functionals import (
     reduce_frames,
     select,
 )
+from extractors.forward.unit_result import STATUS_OK, UnitResult
 from extractors.forward.windows import ClipWindow, LongClips
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor, NormalisesOverTime, Precision
-from extractors.results import STATUS_OK, UnitResult
 from featurestore.audio.segment import AudioError
 
 if TYPE_CHECKING:

@@ -166,13 +166,13 @@ def test_utterances_that_lie_elsewhere_for_another_key_are_read_there(clips: Cli
     manifest, store = clips([6000] * 4), tmp_path / "s"
     extract_all(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
     from extractors.run.audio_changes import check_key
-    from extractors.run.engine import _same_rows
-    from extractors.run.extraction import _open
-    from extractors.run.run_plan import plan_all
+    from extractors.run.extraction import open_job
+    from extractors.run.pipeline import _same_rows
+    from extractors.run.plan import plan_run
     from featurestore.store.sound_identity import Sounds
 
-    plan = plan_all(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
-    one, other = (_open(key, plan, check_key(key, plan, Sounds()), None)[0] for key in plan.keys)
+    plan = plan_run(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
+    one, other = (open_job(key, plan, check_key(key, plan, Sounds()))[0] for key in plan.keys)
     assert _same_rows([one, other]) == [[one, other]]
     path, *place = other.where["clip002"]
     other.where["clip002"] = (f"{path}.moved", *place)  # type: ignore[assignment]

@@ -1,16 +1,22 @@
-"""Planning and collecting frame-level hidden states."""
+"""What is computed of one unit while its batches come in, and how much room its frames need."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from extractors.audio.waveform import AudioPolicy
 from extractors.models.interface import ModelCard
 from featurestore.format.layer_arrays import DTypeName, FrameShape, room_for
-from featurestore.store.plan import DEFAULT_UNIT_ROWS
+from featurestore.manifest.audio_places import UNKNOWN, Places
+from featurestore.store.key import KeyInfo
+from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
+from featurestore.store.writer import UnitRows
 
+STATUS_OK = "ok"
 # Frames of one unit, all layers, are held in memory while it is embedded.
 TARGET_UNIT_BYTES = 512 * 1024 * 1024
 MIN_UNIT_ROWS = 8
@@ -89,3 +95,82 @@ class FrameCollector:
             k: np.concatenate([empty, *(part for parts in rows for part in parts)])
             for k, rows in self._parts.items()
         }
+
+
+class UnitResult:
+    """Values of one unit while its batches come in; rows are NaN until they are embedded.
+
+    Args:
+        unit: which rows of the key.
+        ids: utterance id of every row, "" where there is none.
+        layers: layers that are kept.
+        info: the key, whose shapes they have.
+        failed: gains utterance id → reason for every clip that fails.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        ids: Sequence[str],
+        layers: Sequence[int],
+        info: KeyInfo,
+        failed: dict[str, str],
+    ) -> None:
+        n = unit.n_rows
+        shape = (n, len(info.functionals), info.shape.n_features)
+        self.unit = unit
+        self.ids = ids
+        self.frames = FrameCollector(layers, n, info.frames) if info.frames is not None else None
+        self.values = {k: np.full(shape, np.nan, dtype=np.float32) for k in layers}
+        self.status = [""] * n
+        self.n_frames = np.zeros(n, dtype=np.int32)
+        self.duration_s = np.full(n, np.nan)
+        self.audio_hash = [""] * n
+        self.stamps = [(UNKNOWN, UNKNOWN)] * n
+        self.began = time.perf_counter()
+        self._failed = failed
+
+    def fail(self, row: int, reason: str) -> None:
+        """Mark a row as failed, whatever it holds."""
+        self.status[row] = f"failed: {reason}"
+        self.n_frames[row] = 0
+        self.audio_hash[row] = ""
+        if self.frames is not None:
+            self.frames.drop(row)
+        self._failed[str(self.ids[row])] = reason
+
+    def close(self) -> None:
+        """Blank the rows without a value.
+
+        A value that is not finite (an overflow in half precision, say) must never pass for a feature.
+        """
+        ok = np.array([s == STATUS_OK for s in self.status])
+        for layer, values in self.values.items():
+            finite = np.isfinite(values).all(axis=(1, 2))
+            for row in np.flatnonzero(ok & ~finite):
+                self.fail(int(row), f"the model's output is not finite at layer {layer}")
+                ok[row] = False
+        for values in self.values.values():
+            values[~ok] = np.nan
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio of the rows that have values."""
+        pairs = zip(self.duration_s, self.status, strict=True)
+        return float(np.nansum([d for d, s in pairs if s == STATUS_OK]))
+
+    def rows(self, places: Places) -> UnitRows:
+        """Per-row facts, as they are stored.
+
+        Args:
+            places: where the audio of each row was taken from, without stamps.
+        """
+        stamps = np.array(self.stamps, dtype=np.int64).reshape(-1, 2)
+        return UnitRows(
+            status=self.status,
+            n_frames=self.n_frames,
+            duration_s=self.duration_s,
+            audio_hash=self.audio_hash,
+            frames=self.frames.joined() if self.frames is not None else None,
+            places=replace(places, n_bytes=stamps[:, 0], mtime_ns=stamps[:, 1]),
+        )
