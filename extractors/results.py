@@ -36,52 +36,48 @@ class SelfCheck:
     beyond: tuple[str, int, float] | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was done for one key, in this process or elsewhere; see `ExtractSummary`."""
+    """What was done for one key, in this process or elsewhere.
+
+    Attributes:
+        n_embedded: clips that went through this run, failed ones included.
+        failed: utterance id → reason, for clips embedded in this run.
+        audio_s: seconds of audio embedded in this run.
+        forward_s: seconds in the model and its functionals, summed over devices; no decoding, no writing.
+        n_bytes: bytes written.
+        notes: lines worth telling the user.
+        selfcheck: what embedding clips again alone found; None where nothing was checked.
+    """
 
     n_embedded: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     audio_s: float = 0.0
-    n_bytes: int = 0
     forward_s: float = 0.0
+    n_bytes: int = 0
     notes: list[str] = field(default_factory=list)
     selfcheck: SelfCheck | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSummary:
+class ExtractSummary(Outcome):
     """What a run did.
 
     Attributes:
         key: ``model/dataset``.
         n_clips: clips of the key.
-        n_embedded: clips that went through this run, failed ones included.
-        failed: utterance id → reason, for clips embedded in this run.
-        audio_s: seconds of audio embedded in this run.
         elapsed_s: wall-clock seconds, model loading included.
-        forward_s: seconds in the model and its functionals, summed over devices; no decoding, no writing.
-        n_together: models that shared the run, and so `elapsed_s`.
-        n_bytes: bytes written.
         layers: layers of the key.
         device: what it was done on.
-        notes: lines worth telling the user.
-        selfcheck: what embedding clips again alone found; None where nothing was checked.
+        n_together: models that shared the run, and so `elapsed_s`.
     """
 
     key: str
     n_clips: int
-    n_embedded: int
-    failed: dict[str, str]
-    audio_s: float
     elapsed_s: float
-    forward_s: float
-    n_bytes: int
     layers: list[int]
     device: str
     n_together: int = 1
-    notes: list[str] = field(default_factory=list)
-    selfcheck: SelfCheck | None = None
 
     @property
     def n_skipped(self) -> int:

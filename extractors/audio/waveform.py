@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from featurestore.errors import ConfigError
 ShortPolicy = Literal["repeat", "none"]
 RatePolicy = Literal["resample", "expand"]
 ResampleQuality = Literal["qq", "lq", "mq", "hq", "vhq"]  # soxr's, from quick to very high
-NORMALISATIONS = ("none", "peak", "zero-mean-unit-variance")
+NORMALISATIONS = get_args(Normalisation)
 # ssl-human-animal repeats clips up to 5,000 samples: 15 frames at 16 kHz, enough for a stable std.
 DEFAULT_MIN_SAMPLES = 5000
 # Added to the variance by Wav2Vec2FeatureExtractor (transformers), which we follow to the digit.
@@ -155,11 +155,12 @@ def load_clips(
             longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
             if stretch.n_samples * longest <= STREAM_SAMPLES:
                 meter = _Meter(stretch, rates)
-                samples = _read_short(stretch, meter)
-                return {p: _prepared(samples, meter, p) for p in dict.fromkeys(policies)}
+                blocks = list(meter.pass_on(stretch.blocks()))
+                samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+                return _each(policies, lambda p: meter.clip(prepare(samples, meter.rate, p), p))
     except AudioError as error:
         return dict.fromkeys(policies, error)
-    return {p: _load_long(path, start_s, end_s, channel, p) for p in dict.fromkeys(policies)}
+    return _each(policies, lambda p: _load_long(path, start_s, end_s, channel, p))
 
 
 class _Meter:
@@ -197,27 +198,22 @@ class _Meter:
         )
 
 
-def _read_short(stretch: Stretch, meter: _Meter) -> np.ndarray:
-    blocks = list(meter.pass_on(stretch.blocks()))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def _prepared(samples: np.ndarray, meter: _Meter, policy: AudioPolicy) -> PreparedClip | AudioError:
-    try:
-        return meter.clip(prepare(samples, meter.rate, policy), policy)
-    except AudioError as error:
-        return error
-
-
 def _load_long(
     path: str, start_s: float, end_s: float, channel: int | None, policy: AudioPolicy
-) -> PreparedClip | AudioError:
-    try:
-        with open_stretch(path, start_s, end_s, channel) as stretch:
-            meter = _Meter(stretch, [policy.sample_rate_hz])
-            return meter.clip(_prepare_long(stretch, meter, policy), policy)
-    except AudioError as error:
-        return error
+) -> PreparedClip:
+    with open_stretch(path, start_s, end_s, channel) as stretch:
+        meter = _Meter(stretch, [policy.sample_rate_hz])
+        return meter.clip(_prepare_long(stretch, meter, policy), policy)
+
+
+def _each(policies: Sequence[AudioPolicy], load: Callable[[AudioPolicy], PreparedClip]) -> ClipByPolicy:
+    found: ClipByPolicy = {}
+    for policy in dict.fromkeys(policies):
+        try:
+            found[policy] = load(policy)
+        except AudioError as error:
+            found[policy] = error
+    return found
 
 
 def prepare(samples: np.ndarray, rate: int, policy: AudioPolicy) -> np.ndarray:

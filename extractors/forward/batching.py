@@ -27,10 +27,10 @@ MAX_BATCH_CLIPS = 256
 SLACK = 1.05
 
 
-def cut_batches(
+def first_batch(
     lengths: Sequence[int], *, budget_samples: int, max_clips: int, fixed_samples: int | None = None
-) -> list[range]:
-    """Cut a run of clips into consecutive batches whose padded size stays within a budget.
+) -> int:
+    """How many clips of a run go into a batch whose padded size stays within a budget; one at least.
 
     Args:
         lengths: samples per clip, in row order.
@@ -45,17 +45,12 @@ def cut_batches(
         raise ConfigError(
             f"expected a batch of at least 1 sample and 1 clip, got {budget_samples}, {max_clips}"
         )
-    batches = []
-    start, longest = 0, 0
-    for i, length in enumerate(lengths):
-        padded = max(longest, fixed_samples or length)
-        if i > start and (padded * (i - start + 1) > budget_samples or i - start >= max_clips):
-            batches.append(range(start, i))
-            start, padded = i, fixed_samples or length
-        longest = padded
-    if len(lengths) > start:
-        batches.append(range(start, len(lengths)))
-    return batches
+    longest = 0
+    for n, length in enumerate(lengths):
+        longest = max(longest, fixed_samples or length)
+        if n and (longest * (n + 1) > budget_samples or n >= max_clips):
+            return n
+    return len(lengths)
 
 
 def plan_batches(
@@ -122,9 +117,9 @@ class Budget:
             overhead_samples=max(1, self.overhead_samples),
         )
 
-    def regroup(self, lengths: Sequence[int]) -> list[range]:
-        """As `cut`, for clips that were planned as one batch: that batch again unless memory ran out."""
-        return cut_batches(
+    def first(self, lengths: Sequence[int]) -> int:
+        """How many clips that were planned as one batch go first: all of them unless memory ran out."""
+        return first_batch(
             lengths,
             budget_samples=round(self.n_samples * (1 if self.n_halved else SLACK)),
             max_clips=MAX_BATCH_CLIPS,

@@ -131,7 +131,7 @@ class Embedder:
             joiner = WindowJoiner(left, self.extractor, self.layers, self.functionals, result)
         again = True  # a lone window gets a second chance with all caches freed
         while left:
-            group = left[: len(self.budget.regroup([w.n_samples for w in left])[0])]
+            group = left[: self.budget.first([w.n_samples for w in left])]
             reduced = self._run(group, waveforms, statistics, joiner)
             if reduced is not None:
                 joiner.collect(group, reduced)
@@ -232,7 +232,7 @@ class WindowJoiner:
         stop = [n if w.stop_frame is None else w.stop_frame for w, n in zip(group, n_valid, strict=True)]
         # Quantiles of a part are of no use.
         names = self._names if any(w.is_whole for w in group) else self._mergeable
-        keep = self._result.frames is not None
+        keep = self._result.keeps_frames
         return Reduced(
             reduce_frames(frames, stop, names, first),
             [
@@ -251,8 +251,8 @@ class WindowJoiner:
                 result.values[layer][rows] = finish(select(found.parts, whole), self._names)
                 result.n_frames[rows] = found.parts.count[whole]
             for i, (w, frames) in enumerate(zip(group, found.frames, strict=True)):
-                if frames is not None and result.frames is not None:
-                    result.frames.add(layer, w.row, frames)
+                if frames is not None:
+                    result.add_frames(layer, w.row, frames)
                 if w.is_whole:
                     continue
                 if frames is not None and w.row in self._frames:

@@ -64,39 +64,6 @@ def plan_frames(
     return unit_rows, FrameShape(n_features=card.n_features, unit_frames=room, dtype=dtype), bounds
 
 
-class FrameCollector:
-    """Frames of one unit while its batches come in.
-
-    Args:
-        layers: layers that are kept.
-        n_rows: rows of the unit.
-        shape: shape of the frame arrays.
-    """
-
-    def __init__(self, layers: Sequence[int], n_rows: int, shape: FrameShape) -> None:
-        self._shape = shape
-        self._parts: dict[int, list[list[np.ndarray]]] = {k: [[] for _ in range(n_rows)] for k in layers}
-
-    def add(self, layer: int, row: int, frames: np.ndarray) -> None:
-        """Append frames `[t, features]` of one clip, window by window, as they will be stored."""
-        # Overflow shows as infinity here and is refused when the unit is written; values stay as they are.
-        with np.errstate(over="ignore"):
-            self._parts[layer][row].append(frames.astype(self._shape.dtype))
-
-    def drop(self, row: int) -> None:
-        """Forget a clip that failed."""
-        for rows in self._parts.values():
-            rows[row] = []
-
-    def joined(self) -> dict[int, np.ndarray]:
-        """Layer → frames `[total, features]` of all rows, one after the other."""
-        empty = np.zeros((0, self._shape.n_features), dtype=self._shape.dtype)
-        return {
-            k: np.concatenate([empty, *(part for parts in rows for part in parts)])
-            for k, rows in self._parts.items()
-        }
-
-
 class UnitResult:
     """Values of one unit while its batches come in; rows are NaN until they are embedded.
 
@@ -120,7 +87,10 @@ class UnitResult:
         shape = (n, len(info.functionals), info.shape.n_features)
         self.unit = unit
         self.ids = ids
-        self.frames = FrameCollector(layers, n, info.frames) if info.frames is not None else None
+        self.keeps_frames = info.frames is not None
+        self._frame_shape = info.frames
+        kept = layers if self.keeps_frames else []
+        self._frames: dict[int, list[list[np.ndarray]]] = {k: [[] for _ in range(n)] for k in kept}
         self.values = {k: np.full(shape, np.nan, dtype=np.float32) for k in layers}
         self.status = [""] * n
         self.n_frames = np.zeros(n, dtype=np.int32)
@@ -135,9 +105,16 @@ class UnitResult:
         self.status[row] = f"failed: {reason}"
         self.n_frames[row] = 0
         self.audio_hash[row] = ""
-        if self.frames is not None:
-            self.frames.drop(row)
+        for rows in self._frames.values():
+            rows[row] = []
         self._failed[str(self.ids[row])] = reason
+
+    def add_frames(self, layer: int, row: int, frames: np.ndarray) -> None:
+        """Append frames `[t, features]` of a clip, window by window, as they will be stored, if they will."""
+        if self._frame_shape is not None:
+            # Overflow shows as infinity here and is refused when the unit is written; values stay.
+            with np.errstate(over="ignore"):
+                self._frames[layer][row].append(frames.astype(self._frame_shape.dtype))
 
     def close(self) -> None:
         """Blank the rows without a value.
@@ -171,6 +148,16 @@ class UnitResult:
             n_frames=self.n_frames,
             duration_s=self.duration_s,
             audio_hash=self.audio_hash,
-            frames=self.frames.joined() if self.frames is not None else None,
+            frames=self._joined_frames(),
             places=replace(places, n_bytes=stamps[:, 0], mtime_ns=stamps[:, 1]),
         )
+
+    def _joined_frames(self) -> dict[int, np.ndarray] | None:
+        """Layer → frames `[total, features]` of all rows, one after the other; None where none are kept."""
+        if self._frame_shape is None:
+            return None
+        empty = np.zeros((0, self._frame_shape.n_features), dtype=self._frame_shape.dtype)
+        return {
+            k: np.concatenate([empty, *(part for parts in rows for part in parts)])
+            for k, rows in self._frames.items()
+        }

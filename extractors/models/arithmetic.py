@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from extractors.models.interface import Precision
@@ -92,18 +93,11 @@ def _remembered() -> list[Callable[[], None]]:
     found: list[Callable[[], None]] = []
     # A process that uses the new interface may be refused an answer by the old one; then the new one knows.
     with suppress(RuntimeError):
-        name = torch.get_float32_matmul_precision()
-        found.append(lambda: torch.set_float32_matmul_precision(name))
+        found.append(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
     with suppress(RuntimeError):
-        allowed = torch.backends.cudnn.allow_tf32
-        found.append(lambda: setattr(torch.backends.cudnn, "allow_tf32", allowed))
-    for _, backend in _backends():
-        found.append(_setting(backend, backend.fp32_precision))
+        found.append(partial(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32))
+    found += [partial(setattr, b, "fp32_precision", b.fp32_precision) for _, b in _backends()]
     return found
-
-
-def _setting(backend: object, value: str) -> Callable[[], None]:
-    return lambda: setattr(backend, "fp32_precision", value)
 
 
 def _backends() -> list[tuple[str, Any]]:

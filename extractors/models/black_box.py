@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from extractors.models.arithmetic import arithmetic
 from extractors.models.interface import ModelCard, OnLayer, Precision
@@ -114,19 +115,14 @@ class MeasuredExtractor:
         groups: dict[int, list[int]] = defaultdict(list)
         for i, clip in enumerate(clips):
             groups[len(clip) if self.runs_together else -i].append(i)
-        # [layer][clip] → [t, d]
-        found: list[list[torch.Tensor | None]] = [[None] * len(clips) for _ in layers]
+        found: dict[int, list[torch.Tensor]] = {}  # clip → of each layer [t, d]
         for members in groups.values():
             states = self._run(np.stack([clips[i] for i in members]), layers)
-            for per_clip, state in zip(found, states, strict=True):
-                for row, i in enumerate(members):
-                    per_clip[i] = state[row]
-        for layer, per_clip in zip(layers, found, strict=True):
-            whole = [state for state in per_clip if state is not None]
-            batch = whole[0].new_zeros(len(clips), max(frames), whole[0].shape[-1])
-            for i, state in enumerate(whole):
-                batch[i, : len(state)] = state
-            on_layer(layer, batch, frames)
+            for row, i in enumerate(members):
+                found[i] = [state[row] for state in states]
+        for place, layer in enumerate(layers):
+            per_clip = [found[i][place] for i in range(len(clips))]
+            on_layer(layer, pad_sequence(per_clip, batch_first=True), frames)
 
     def _run(self, batch: np.ndarray, layers: Sequence[int]) -> Sequence[torch.Tensor]:
         # no_grad, not inference mode: foreign code may keep tensors and write to them later.

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from extractors.models.aves import AvesSource, is_aves
-from extractors.models.huggingface.model_folder import TransformersSource, from_hub, one_line
+from extractors.models.huggingface.model_folder import TransformersSource, from_hub, named_line
 from extractors.models.interface import ModelSource
 from extractors.models.package_versions import refuse_earlier
-from extractors.models.untrained import split_seed
+from extractors.models.weights import split_seed
 from featurestore.errors import ModelError
 
 ENTRY_POINT_GROUP = "featurestore.extractors"
@@ -152,7 +152,6 @@ def _factory(name: str) -> Callable[[str | None], Any] | None:
             return point.load()  # type: ignore[no-any-return]
         except Exception as error:  # whatever the other package's code raises
             raise ModelError(
-                f"--model {name}: the extractor {point.value} cannot be imported "
-                f"({type(error).__name__}: {one_line(error)})"
+                f"--model {name}: the extractor {point.value} cannot be imported ({named_line(error)})"
             ) from error
     return None

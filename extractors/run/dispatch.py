@@ -10,12 +10,13 @@ import multiprocessing
 import pickle
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from extractors.results import ExtractProgress, OnProgress, Outcome
+from extractors.results import ExtractProgress, OnProgress, Outcome, SelfCheck
 from extractors.run.clip_tally import Heard
 from extractors.run.key_job import KeyJob, draw
 from extractors.run.selfcheck import DEFAULT_CLIPS
@@ -60,17 +61,18 @@ def run_distributed(
         What was done for each job, and notes on how it went.
     """
     began = time.perf_counter()
-    outcomes = {job.path: Outcome() for job in jobs}
     todo = [job for job in jobs if job.units]
     before = [read_ledger(job.writer.storage, job.path) for job in todo]
     reports: list[UnitsReport] = []
     notes: list[str] = []
+    outcomes: dict[str, Outcome] = {}
+    checked: dict[str, SelfCheck] = {}
 
     def checks(device: str) -> Iterator[CheckTask]:
         """What is to be checked, once everything is done."""
         run_s = time.perf_counter() - began
         for job, old in zip(todo, before, strict=True):
-            _count(job, old, outcomes[job.path])
+            outcomes[job.path] = _outcome(job, old)
             yield from _check(job, outcomes[job.path], device, run_s)
 
     if todo and cluster is None:
@@ -78,21 +80,25 @@ def run_distributed(
         reports, notes = run_on_devices(tasks, on_progress)
         models: LoadedModels = {}
         for check in checks(devices[0]):
-            outcomes[check.part.info.path].selfcheck = check_clips(check, models)
+            checked[check.part.info.path] = check_clips(check, models)
     elif todo:
         with open_runner(cluster) as runner:
             reports = _run_on_cluster(runner, todo, on_progress)
             planned = list(checks(todo[0].config.device))
             for check, found in runner.map_unordered(check_clips_on_cluster, planned):
-                outcomes[check.part.info.path].selfcheck = found
+                checked[check.part.info.path] = found
     for job in todo:
         heard = Heard()
         for report in reports:
             heard.merge(report.heard.get(job.path, Heard()))
-        outcomes[job.path].notes = heard.notes(job.policy)
-        outcomes[job.path].forward_s = sum(r.forward_s.get(job.path, 0.0) for r in reports)
+        outcomes[job.path] = replace(
+            outcomes[job.path],
+            notes=heard.notes(job.policy),
+            forward_s=sum(r.forward_s.get(job.path, 0.0) for r in reports),
+            selfcheck=checked.get(job.path),
+        )
     said = dict.fromkeys(note for report in reports for note in report.notes)
-    return list(outcomes.values()), [*notes, *said]
+    return [outcomes.get(job.path, Outcome()) for job in jobs], [*notes, *said]
 
 
 def _run_on_cluster(
@@ -111,34 +117,35 @@ def _run_on_cluster(
 
 def _tasks(jobs: Sequence[KeyJob], n_workers: int) -> list[UnitsTask]:
     """Units in tasks; those of several keys with the same rows stay together."""
-    by_index: dict[int, list[tuple[KeyJob, Unit]]] = {}
+    indexes = sorted({unit.index for job in jobs for unit in job.units})
+    size = max(1, min(MOST_UNITS, len(indexes) // (TASKS_PER_WORKER * max(1, n_workers))))
+    task_of = {index: i // size for i, index in enumerate(indexes)}
+    units: dict[int, dict[KeyJob, list[Unit]]] = defaultdict(lambda: defaultdict(list))
     for job in jobs:
         for unit in job.units:
-            by_index.setdefault(unit.index, []).append((job, unit))
-    size = max(1, min(MOST_UNITS, len(by_index) // (TASKS_PER_WORKER * max(1, n_workers))))
-    indexes = sorted(by_index)
-    tasks = []
-    for start in range(0, len(indexes), size):
-        units: dict[KeyJob, list[Unit]] = {}
-        for index in indexes[start : start + size]:
-            for job, unit in by_index[index]:
-                units.setdefault(job, []).append(unit)
-        tasks.append(UnitsTask(parts=tuple(j.part(us, j.config.device) for j, us in units.items())))
-    return tasks
+            units[task_of[unit.index]][job].append(unit)
+    return [
+        UnitsTask(parts=tuple(job.part(us, job.config.device) for job, us in units[task].items()))
+        for task in sorted(units)
+    ]
 
 
-def _count(job: KeyJob, before: dict[int, Record], outcome: Outcome) -> None:
-    """Count what the ledger says was done of a job."""
+def _outcome(job: KeyJob, before: dict[int, Record]) -> Outcome:
+    """What was done of a job, by the ledger."""
     ledger = read_ledger(job.writer.storage, job.path)
-    for unit in job.units:
-        record = ledger.get(unit.index)
-        if record is None:
-            continue
-        known = before[unit.index].objects if unit.index in before else {}
-        outcome.n_embedded += unit.n_rows
-        outcome.failed |= record.failed
-        outcome.audio_s += record.audio_s
-        outcome.n_bytes += sum(o.n_bytes for name, o in record.objects.items() if known.get(name) != o)
+    done = [(unit, ledger[unit.index]) for unit in job.units if unit.index in ledger]
+    known = {index: record.objects for index, record in before.items()}
+    return Outcome(
+        n_embedded=sum(unit.n_rows for unit, _ in done),
+        failed={i: reason for _, record in done for i, reason in record.failed.items()},
+        audio_s=sum(record.audio_s for _, record in done),
+        n_bytes=sum(
+            o.n_bytes
+            for unit, record in done
+            for name, o in record.objects.items()
+            if known.get(unit.index, {}).get(name) != o
+        ),
+    )
 
 
 def _check(job: KeyJob, outcome: Outcome, device: str, run_s: float) -> Iterator[CheckTask]:

@@ -9,14 +9,13 @@ from functools import partial
 
 import numpy as np
 
-from extractors.audio.waveform import PreparedClip, load_clips
+from extractors.audio.waveform import PreparedClip
 from extractors.config import ExtractConfig
 from extractors.forward.unit_result import frame_bound
 from extractors.run.audio_changes import check_key
 from extractors.run.key_job import KeyJob
 from extractors.run.plan import plan_run
 from featurestore.audio.segment import AudioError
-from featurestore.manifest.audio_places import Location
 from featurestore.store.plan import Unit
 from featurestore.store.preview import preview_key
 from featurestore.store.sound_identity import Sounds
@@ -177,34 +176,25 @@ def _sizes(job: KeyJob, rows: Sequence[int], lengths: Sequence[int]) -> tuple[in
     return sum(pieces), sum(fixed or n for n in pieces), fixed or max(pieces)
 
 
-def _load(job: KeyJob, where: Location | None) -> PreparedClip | AudioError | None:
-    return None if where is None else load_clips(*where, [job.policy])[job.policy]
-
-
 def _measure(job: KeyJob, batches: Sequence[_Batch]) -> list[_Measured]:
-    by_cost = sorted(range(len(batches)), key=lambda i: batches[i].n_padded)
+    by_cost = sorted(batches, key=lambda batch: batch.n_padded)
     places = np.linspace(0, len(by_cost) - 1, min(N_CALIBRATION, len(by_cost))).round().astype(int)
-    chosen = [batches[by_cost[p]] for p in places]
     measured = []
-    for i, batch in enumerate(chosen):
-        where = [job.audio_of(batch.unit)[row] for row in batch.rows]
+    for i, batch in enumerate(by_cost[p] for p in places):
+        where = job.audio_of(batch.unit)
         began = time.perf_counter()
-        loaded = [_load(job, w) for w in where]
+        clips = [place and job.clip(place) for place in where[batch.rows.start : batch.rows.stop]]
         decode_s = time.perf_counter() - began
-        lengths = [len(clip.samples) for clip in loaded if isinstance(clip, PreparedClip)]
+        lengths = [len(clip.samples) for clip in clips if isinstance(clip, PreparedClip)]
         if not lengths:
             continue
-
-        forward = partial(_forward, job, batch, loaded)
-
+        forward = partial(_forward, job, batch, clips)
         if i == 0:
             forward()  # the first call of a model is slow
         forward_s = forward()
         # What could be read of the batch, not what was planned.
-        sizes = _sizes(job, batch.rows[: len(lengths)], lengths)
-        measured.append(
-            _Measured(_Batch(batch.unit, batch.rows, *sizes), forward_s, decode_s, _count_flops(forward))
-        )
+        read = _Batch(batch.unit, batch.rows, *_sizes(job, batch.rows[: len(lengths)], lengths))
+        measured.append(_Measured(read, forward_s, decode_s, _count_flops(forward)))
     job.failed.clear()
     return measured
 

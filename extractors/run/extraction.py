@@ -89,7 +89,7 @@ def _run_here(
         if job.units:
             job.load(extractor or job.recipe.load(job.device))
     started = time.perf_counter()
-    run_jobs([job for job in jobs if job.units], workers=jobs[0].config.workers, on_progress=on_progress)
+    run_jobs([job for job in jobs if job.units], on_progress)
     run_s = time.perf_counter() - started
     outcomes = []
     for job in jobs:
@@ -132,7 +132,7 @@ def open_job(plan: KeyPlan, run: RunPlan, checked: CheckedKey) -> tuple[KeyJob, 
         notes.insert(
             0, f"input normalisation: {plan.recipe.policy.normalisation} ({card.normalisation_source})"
         )
-    pending = writer.pending_units(plan.layers)
+    pending = writer.pending_units(request.layers)
     job = KeyJob.of_plan(plan, run, writer, pending)
     if config.share:
         notes.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from extractors.audio.headers import clip_table
-from extractors.audio.waveform import PreparedClip
+from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
 from extractors.forward.batching import Budget, find_budget
 from extractors.forward.embedder import Embedder
@@ -116,7 +116,7 @@ class KeyJob:
         config, policy = plan.recipe.config, plan.recipe.policy
         return cls(
             recipe=plan.recipe,
-            layers=plan.layers,
+            layers=plan.request.layers,
             writer=writer,
             table=clip_table(writer.manifest, run.manifest, run.durations, policy, config.workers),
             units=parse_share(config.share).of(pending) if config.share else pending,
@@ -184,6 +184,10 @@ class KeyJob:
         """Where the audio of every row of a unit is."""
         return [self.where[i] if i else None for i in self.ids(unit)]
 
+    def clip(self, where: Location) -> PreparedClip | AudioError:
+        """The clip of a place, as this key has it."""
+        return load_clips(*where, [self.policy])[self.policy]
+
     def lengths(self, unit: Unit) -> list[int]:
         """Samples that every row of a unit is planned to have."""
         return [self.policy.model_samples(self.model_s.get(i, float("nan"))) for i in self.ids(unit)]
@@ -234,7 +238,8 @@ class KeyJob:
         if record is None:  # by somebody who took this worker for dead
             return
         self.n_bytes += sum(o.n_bytes for o in record.objects.values())
-        self._remember(i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK)
+        embedded = [i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK]
+        self._sample = draw(self.writer.info.fingerprint, [*self._sample, *embedded])[:MAX_REMEMBERED]
 
     def sample(self, n: int) -> list[str]:
         """Up to `n` utterances embedded by this job, drawn by the key's fingerprint: the same every time."""
@@ -258,9 +263,6 @@ class KeyJob:
         if self.embedder is None:
             raise RuntimeError(f"{self.path}: the model is not loaded yet")
         return self.embedder
-
-    def _remember(self, utterances: Iterable[str]) -> None:
-        self._sample = draw(self.writer.info.fingerprint, [*self._sample, *utterances])[:MAX_REMEMBERED]
 
     def _count_as_done_by_others(self, unit: Unit) -> None:
         self.n_units_by_others += 1

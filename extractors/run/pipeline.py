@@ -40,28 +40,26 @@ class _Step:
     clips: list[Future[ClipByPolicy] | None]
 
 
-def run_jobs(jobs: Sequence[KeyJob], *, workers: int, on_progress: OnProgress | None = None) -> None:
+def run_jobs(jobs: Sequence[KeyJob], on_progress: OnProgress | None = None) -> None:
     """Embed and commit the units of these jobs, together with whoever else works on them.
 
     Args:
         jobs: with their models loaded.
-        workers: decoding threads.
         on_progress: told after every batch.
     """
     for together in _same_rows(jobs):
-        _Pipeline(together, jobs, workers, on_progress).run()
+        _Pipeline(together, jobs, on_progress).run()
 
 
 def _same_rows(jobs: Sequence[KeyJob]) -> list[list[KeyJob]]:
     """Jobs in groups whose keys hold the same rows, of the same audio, in the same units."""
     groups: list[list[KeyJob]] = []
     for job in jobs:
-        for group in groups:
-            if _alike(job, group[0]):
-                group.append(job)
-                break
-        else:
+        group = next((g for g in groups if _alike(job, g[0])), None)
+        if group is None:
             groups.append([job])
+        else:
+            group.append(job)
     return groups
 
 
@@ -84,18 +82,15 @@ def _same_place(a: Location, b: Location) -> bool:
 class _Pipeline:
     """Jobs that go through their units side by side, see `run_jobs`."""
 
-    def __init__(
-        self, jobs: Sequence[KeyJob], of: Sequence[KeyJob], workers: int, on_progress: OnProgress | None
-    ) -> None:
+    def __init__(self, jobs: Sequence[KeyJob], of: Sequence[KeyJob], on_progress: OnProgress | None) -> None:
         self._jobs = jobs
         self._all = of
-        self._workers = workers
         self._on_progress = on_progress
         self._writes: deque[Future[None]] = deque()
 
     def run(self) -> None:
         with ExitStack() as stack:
-            decoders = stack.enter_context(ThreadPoolExecutor(self._workers))
+            decoders = stack.enter_context(ThreadPoolExecutor(self._jobs[0].config.workers))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
                 stack.enter_context(Heartbeat(job.claims))

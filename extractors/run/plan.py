@@ -36,14 +36,12 @@ class KeyPlan:
 
     Attributes:
         recipe: how its values are made.
-        layers: layers to keep.
         order: rows of the manifest in the order of the plan, int64 `[n]`.
         ids: their utterance ids.
         request: what the key shall be.
     """
 
     recipe: Recipe
-    layers: list[int]
     order: np.ndarray
     ids: np.ndarray
     request: KeyRequest
@@ -136,7 +134,7 @@ def _plan_key(recipe: Recipe, manifest: Manifest, durations: np.ndarray) -> KeyP
         dataset=config.dataset,
         fingerprint=recipe.fingerprint(),
         functionals=recipe.functionals,
-        layers=tuple(layers),
+        layers=layers,
         n_features=card.n_features,
         dtype=config.dtype,
         codec=cast(CodecName, config.codec),
@@ -147,18 +145,18 @@ def _plan_key(recipe: Recipe, manifest: Manifest, durations: np.ndarray) -> KeyP
         model_card=recipe.model_card(),
     )
     ordered = ids.to_numpy(dtype=object)[order]
-    return KeyPlan(recipe=recipe, layers=layers, order=order, ids=ordered, request=request)
+    return KeyPlan(recipe=recipe, order=order, ids=ordered, request=request)
 
 
-def _layers(asked: str | None, card: ModelCard) -> list[int]:
+def _layers(asked: str | None, card: ModelCard) -> tuple[int, ...]:
     """Layers to keep: all of the model's, or those of a list such as ``0-6,12``.
 
     Raises:
         ConfigError: the model has no such layer.
     """
     if asked is None:
-        return list(range(card.n_layers))
-    layers = list(parse_layers(asked))
+        return tuple(range(card.n_layers))
+    layers = parse_layers(asked)
     if layers[-1] >= card.n_layers:
         raise ConfigError(
             f"--layers {asked}: {card.name} has layers 0-{card.n_layers - 1}, there is no {layers[-1]}"
@@ -176,10 +174,8 @@ def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
 
 def _check_overwrite(configs: Sequence[ExtractConfig]) -> None:
     """Every task of an array would delete what the others have done."""
-    if not any(c.overwrite for c in configs):
-        return
     share = next((c.share for c in configs if c.share), None)
-    if share:
+    if share and any(c.overwrite for c in configs):
         raise ConfigError(
             f"--overwrite with share {share} (of --share, or of a SLURM array): each share would delete what "
             "the others have done; remove the key once with fs rm, and leave --overwrite out"

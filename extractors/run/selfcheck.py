@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from extractors.audio.waveform import load_clips
 from extractors.results import SelfCheck
 from extractors.run.key_job import KeyJob
 from featurestore.audio.segment import AudioError
@@ -95,7 +94,7 @@ def check_after(job: KeyJob, run_s: float) -> SelfCheck | None:
 
 
 def _alone(job: KeyJob, utterance: str) -> dict[int, np.ndarray] | None:
-    clip = load_clips(*job.where[utterance], [job.policy])[job.policy]
+    clip = job.clip(job.where[utterance])
     if isinstance(clip, AudioError):
         return None
     result = job.blank(utterance)

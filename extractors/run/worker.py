@@ -80,7 +80,7 @@ def do_units(task: UnitsTask, models: LoadedModels, on_progress: OnProgress | No
     """
     hush_decoders()
     jobs = [_loaded_job(part, models) for part in task.parts]
-    run_jobs(jobs, workers=task.parts[0].config.workers, on_progress=on_progress)
+    run_jobs(jobs, on_progress)
     return UnitsReport(
         notes=[note for job in jobs for note in job.notes()],
         heard={job.path: job.heard for job in jobs},

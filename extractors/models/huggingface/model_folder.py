@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from extractors.models.catalogue import facts_for
+from extractors.models.catalogue import Facts, facts_for
 from extractors.models.huggingface.architecture import (
     check_architecture,
     check_preprocessor,
@@ -18,8 +18,7 @@ from extractors.models.huggingface.architecture import (
 )
 from extractors.models.huggingface.families import FAMILIES, Family, find_family
 from extractors.models.interface import Extractor, ModelCard, Precision
-from extractors.models.untrained import random_model, untrained_name, weights_fingerprint
-from extractors.models.weights import weight_files
+from extractors.models.weights import random_model, untrained_name, weight_files, weights_fingerprint
 from featurestore.errors import ModelError
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
@@ -161,23 +160,17 @@ class TransformersSource:
         known = {} if facts is None else facts.card_fields()
         return ModelCard(name=name, **common, **known)
 
-    def _waveform_normalisation(self, facts: Any) -> dict[str, Any]:
+    def _waveform_normalisation(self, facts: Facts | None) -> dict[str, Any]:
         if self._preprocessor is not None:
-            normalise = bool(self._preprocessor.get("do_normalize", True))
-            return {
-                "normalisation": "zero-mean-unit-variance" if normalise else "none",
-                "normalisation_source": "preprocessor_config.json says "
-                f"do_normalize={str(normalise).lower()}",
-            }
-        if facts is not None and facts.normalisation is not None:
-            return {
-                "normalisation": facts.normalisation,
-                "normalisation_source": f"the catalogue's card of {facts.model_id}",
-            }
-        return {
-            "normalisation": "none",
-            "normalisation_source": "the folder has no preprocessor_config.json, so none is applied",
-        }
+            said = bool(self._preprocessor.get("do_normalize", True))
+            normalisation = "zero-mean-unit-variance" if said else "none"
+            source = f"preprocessor_config.json says do_normalize={str(said).lower()}"
+        elif facts is not None and facts.normalisation is not None:
+            normalisation, source = facts.normalisation, f"the catalogue's card of {facts.model_id}"
+        else:
+            normalisation = "none"
+            source = "the folder has no preprocessor_config.json, so none is applied"
+        return {"normalisation": normalisation, "normalisation_source": source}
 
 
 def architecture(model_type: str, raw: Mapping[str, Any], keys: Collection[str]) -> Any:
@@ -260,7 +253,7 @@ def _fetch(spec: str, model_id: str, patterns: Sequence[str], built_in: Sequence
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(
             f"--model {spec}: not a folder here, not one of {', '.join(built_in)}, and the hub gave no such "
-            f"model ({type(error).__name__}: {one_line(error, 160)}); check the id, or download it and give "
+            f"model ({named_line(error, 160)}); check the id, or download it and give "
             "its folder"
         ) from error
 
@@ -268,6 +261,11 @@ def _fetch(spec: str, model_id: str, patterns: Sequence[str], built_in: Sequence
 def one_line(error: Exception, n_characters: int = 200) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split())[:n_characters]
+
+
+def named_line(error: Exception, n_characters: int = 200) -> str:
+    """An error's kind and its message without line breaks."""
+    return f"{type(error).__name__}: {one_line(error, n_characters)}"
 
 
 def read_json(file: Path, spec: str) -> dict[str, Any]:
