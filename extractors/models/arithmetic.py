@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,12 @@ if TYPE_CHECKING:
 AUTOCAST_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
-@contextmanager
-def products_in(precision: Precision) -> Iterator[None]:
+def products_in(precision: Precision) -> AbstractContextManager[None]:
     """Allow TF32 products in ``tf32`` and forbid them in every other precision; put back what was set.
 
     Threads of one precision go through together, those of another wait for their turn.
     """
-    _SWITCH.enter(precision == "tf32")
-    try:
-        yield
-    finally:
-        _SWITCH.leave()
+    return _SWITCH.held(precision == "tf32")
 
 
 @contextmanager
@@ -55,21 +50,23 @@ class _Switch:
         self._tf32 = False
         self._put_back: list[Callable[[], None]] = []
 
-    def enter(self, tf32: bool) -> None:
+    @contextmanager
+    def held(self, tf32: bool) -> Iterator[None]:
         with self._changed:
             self._changed.wait_for(lambda: not self._n_inside or self._tf32 == tf32)
             if not self._n_inside:
                 self._tf32, self._put_back = tf32, _remembered()
             self._n_inside += 1
             _set(tf32)
-
-    def leave(self) -> None:
-        with self._changed:
-            self._n_inside -= 1
-            if not self._n_inside:
-                for put_back in self._put_back:
-                    put_back()
-                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_inside -= 1
+                if not self._n_inside:
+                    for put_back in self._put_back:
+                        put_back()
+                    self._changed.notify_all()
 
 
 _SWITCH = _Switch()

@@ -12,9 +12,8 @@ from extractors.audio.headers import choose_channels, clip_durations, end_with_f
 from extractors.config import ExtractConfig
 from extractors.forward.unit_result import plan_frames
 from extractors.models.interface import ModelCard
-from extractors.models.loading import check_compiler
 from extractors.models.package_versions import versions_here
-from extractors.models.registry import find_model
+from extractors.models.registry import check_compiler, find_model
 from extractors.run.recipe import Recipe
 from featurestore.backends.storage import Storage, open_storage
 from featurestore.calls import TableRecord, describe_table

@@ -11,8 +11,7 @@ from extractors.config import ExtractConfig
 from extractors.forward.functionals import DEFAULT_FUNCTIONALS
 from extractors.forward.windows import LongClips, long_clips
 from extractors.models.interface import Extractor, ModelSource
-from extractors.models.loading import load_model
-from extractors.models.registry import lasting_spec
+from extractors.models.registry import lasting_spec, load_model
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
 
