@@ -264,6 +264,18 @@ def parsed(words: list[str]) -> dict[str, object]:
     return command.make_context("extract", list(words[1:])).params
 
 
+def test_a_module_is_noted_by_its_name_whatever_folder_lies_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_clips(tmp_path / "audio", [5000])
+    monkeypatch.chdir(tmp_path)
+    model = "hear:tests.extractors.hear_tiny"
+    Path(model.removeprefix("hear:")).mkdir()
+    config = ExtractConfig(manifest=manifest, dataset="d", model=model, store=str(tmp_path / "s"))
+    words, _ = words_of(config)
+    assert words[words.index("--model") + 1] == model
+
+
 def test_every_option_of_an_extraction_that_decides_something_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

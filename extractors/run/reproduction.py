@@ -13,7 +13,7 @@ from extractors.models.registry import find_model, runs_code
 from extractors.presets import PRESETS, option_name
 from extractors.run.plan import KeyPlan
 from extractors.run.recipe import VALUE_OPTIONS, Recipe
-from featurestore.calls import Call, Slot, TableRecord, Word, full_path, option_words
+from featurestore.calls import Call, Slot, TableRecord, Word, option_words
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch
 from featurestore.fingerprint import diff
 from featurestore.untrusted.document_shape import fields as named
@@ -27,8 +27,6 @@ LEFT_OUT = {
     *("device", "cluster", "share", "workers", "batch_seconds", "selfcheck"),
     *("overwrite", "refresh"),
 }
-# Kinds of models whose argument may be a place.
-_WITH_PLACES = ("untrained", "hear")
 # A configuration can differ everywhere; one line cannot hold it.
 SHOWN_DIFFERENCES = 3
 _TEXT = nothing_or(text)
@@ -60,19 +58,10 @@ def extract_call(plan: KeyPlan, table: TableRecord) -> Call:
     """The call that makes the key of `plan` from `table`, alone: several models of a run are a call each."""
     config = plan.recipe.config
     words: list[Word] = ["extract", "--manifest", Slot.TABLE, "--dataset", config.dataset]
-    words += ["--model", _model_word(plan), "--store", Slot.STORE, *option_words(_options(config))]
+    # As it was named, in any folder: see `lasting_spec`.
+    model = str(plan.request.model_card["given"]["model"])
+    words += ["--model", model, "--store", Slot.STORE, *option_words(_options(config))]
     return Call(words=tuple(words), table=table)
-
-
-def _model_word(plan: KeyPlan) -> str:
-    """What to give as ``--model`` in any folder."""
-    spec = str(plan.request.model_card["given"]["model"])
-    kind, colon, argument = spec.partition(":")
-    if kind not in _WITH_PLACES or not colon:
-        return spec
-    *before, last = argument.split(":")
-    place = Path(last).expanduser()
-    return ":".join([kind, *before, full_path(place) if last and place.exists() else last])
 
 
 def _options(config: ExtractConfig) -> Iterator[tuple[str, Any]]:
