@@ -84,7 +84,7 @@ def main() -> None:
 def speed(folder: Path, n: int, repeats: int, *, small: bool) -> dict[str, Any]:
     """Seconds of every variant, and cosines of bf16 against fp32."""
     from extractors import ExtractConfig, extract, find_model
-    from extractors.forward.batch_budget import find_budget
+    from extractors.forward.batching import find_budget
     from featurestore import open_store
 
     manifest = write_corpus(folder / "audio", n)

@@ -70,7 +70,7 @@ def measure(folder: Path, n: int, device: str, peak_tflops: float | None, *, sma
     """Parity, rates, utilisation and idle share."""
     from extractors import ExtractConfig, extract, find_model
     from extractors.config import configs_of
-    from extractors.forward.batch_budget import find_budget
+    from extractors.forward.batching import find_budget
     from extractors.run.dry_run import dry_run
     from featurestore import open_store
 

@@ -30,7 +30,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from extractors import ExtractConfig, extract
-    from extractors.run.key_plan import resolve_device
+    from extractors.run.plan import resolve_device
     from featurestore import open_store
 
     device = resolve_device(options.device)

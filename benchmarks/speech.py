@@ -74,7 +74,7 @@ def read_clip(path: Path) -> np.ndarray:
 
 
 def sorted_batches(clips: Sequence[np.ndarray], budget: Any) -> list[np.ndarray]:
-    """Zero-padded batches `[b, n]`, longest first, as a budget (`forward.batch_budget.Budget`) cuts them."""
+    """Zero-padded batches `[b, n]`, longest first, as a budget (`forward.batching.Budget`) cuts them."""
     from extractors.models.torch_tools import pad_clips
 
     ordered = sorted(clips, key=len, reverse=True)

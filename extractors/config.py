@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from extractors.audio.channels import check_channel
+from extractors.audio.headers import check_channel
 from extractors.audio.waveform import (
     DEFAULT_MIN_SAMPLES,
     NORMALISATIONS,

@@ -48,8 +48,13 @@ PRESETS: Mapping[str, Preset] = {
         "of AVES is taken after positions and LayerNorm (there: before)",
     )
 }
-# What each option is called on the command line, where that differs.
+# What a field of `ExtractConfig` is called on the command line, where that differs.
 _OPTION_NAMES = {"normalisation": "normalise", "short_policy": "short-clips"}
+
+
+def option_name(field: str) -> str:
+    """The option of `fs extract` for a field of `ExtractConfig`."""
+    return "--" + _OPTION_NAMES.get(field, field.replace("_", "-"))
 
 
 def preset_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -67,10 +72,9 @@ def preset_options(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     options = PRESETS[name].options
     for field, value in {**options, "window_s": None, "overlap_s": None}.items():
         if given[field] is not None and given[field] != value:
-            option = _OPTION_NAMES.get(field, field.replace("_", "-"))
             means = "windows of its own" if value is None else _text(value)
             raise ConfigError(
-                f"--preset {name} means {means} and --{option} says {_text(given[field])}; "
+                f"--preset {name} means {means} and {option_name(field)} says {_text(given[field])}; "
                 "leave one of them out"
             )
     return options

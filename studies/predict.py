@@ -17,7 +17,7 @@ from featurestore.spreadsheet import spreadsheet_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from extractors.results import Progress
+    from extractors.results import ExtractProgress
     from featurestore.store.reader import Features
     from probes.saved.probe_files import ProbeCard, SavedProbe
 
@@ -79,7 +79,7 @@ class PredictRequest:
 
 
 def run_predict(
-    request: PredictRequest, on_progress: Callable[[Progress], None] | None = None
+    request: PredictRequest, on_progress: Callable[[ExtractProgress], None] | None = None
 ) -> Predictions:
     """Label what the request says and write its table.
 
@@ -115,7 +115,7 @@ def predict_manifest(
     device: str = "auto",
     workers: int | None = None,
     torch_weights: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[ExtractProgress], None] | None = None,
 ) -> Predictions:
     """Embed the audio of a manifest as the probe's training data was embedded, and label it.
 
@@ -135,7 +135,7 @@ def predict_manifest(
         UserError: of the kind that fits, before any weights are loaded.
     """
     from extractors import extract
-    from extractors.run.same_values import same_extraction
+    from extractors.run.reproduction import same_extraction
     from featurestore.layer_list import format_layers
     from featurestore.store.reader import open_store
     from probes.saved.probe_files import read_probe

@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from cli import main
 from extractors.models.registry import find_model
 from extractors.models.weights import weight_files
-from extractors.run.same_values import same_extraction
+from extractors.run.reproduction import same_extraction
 from featurestore.calls import BESIDE_SUFFIX, check_beside, describe_table, write_beside
 from featurestore.compute.batch_system import _read_cluster_file
 from featurestore.fingerprint import digest

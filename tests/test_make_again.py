@@ -18,8 +18,8 @@ from click.testing import Result
 
 import cli
 from extractors.config import ExtractConfig, configs_of
-from extractors.run.extract_call import LEFT_OUT, extract_call
-from extractors.run.run_plan import plan_all
+from extractors.run.plan import plan_run
+from extractors.run.reproduction import LEFT_OUT, extract_call
 from featurestore import open_store
 from featurestore.calls import Call, Slot, TableRecord
 from featurestore.store.history import HISTORY_ARRAY
@@ -254,7 +254,7 @@ def test_an_imported_key_is_imported_again(
 
 def words_of(config: ExtractConfig) -> tuple[list[str], str]:
     """What would be noted of an extraction, as words of a shell."""
-    plan = plan_all([config])
+    plan = plan_run([config])
     call = extract_call(plan.keys[0], plan.table)
     return [str(w.value) if isinstance(w, Slot) else w for w in call.words], str(config.manifest)
 
@@ -262,6 +262,18 @@ def words_of(config: ExtractConfig) -> tuple[list[str], str]:
 def parsed(words: list[str]) -> dict[str, object]:
     command = cli.main.commands["extract"]
     return command.make_context("extract", list(words[1:])).params
+
+
+def test_a_module_is_noted_by_its_name_whatever_folder_lies_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_clips(tmp_path / "audio", [5000])
+    monkeypatch.chdir(tmp_path)
+    model = "hear:tests.extractors.hear_tiny"
+    Path(model.removeprefix("hear:")).mkdir()
+    config = ExtractConfig(manifest=manifest, dataset="d", model=model, store=str(tmp_path / "s"))
+    words, _ = words_of(config)
+    assert words[words.index("--model") + 1] == model
 
 
 def test_every_option_of_an_extraction_that_decides_something_is_noted(

@@ -1,1 +1,1 @@
-"""From a file to the waveform a model sees: durations, channels, decoding ahead, preparation."""
+"""From a file to the waveform a model sees: headers, decoding, preparation."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from featurestore.errors import ConfigError
 ShortPolicy = Literal["repeat", "none"]
 RatePolicy = Literal["resample", "expand"]
 ResampleQuality = Literal["qq", "lq", "mq", "hq", "vhq"]  # soxr's, from quick to very high
-NORMALISATIONS = ("none", "peak", "zero-mean-unit-variance")
+NORMALISATIONS = get_args(Normalisation)
 # ssl-human-animal repeats clips up to 5,000 samples: 15 frames at 16 kHz, enough for a stable std.
 DEFAULT_MIN_SAMPLES = 5000
 # Added to the variance by Wav2Vec2FeatureExtractor (transformers), which we follow to the digit.
@@ -40,7 +40,7 @@ class AudioPolicy:
             they were at that rate (time expansion: a bat at 250 kHz sounds 15.6 times slower and lower).
         resample_quality: of soxr.
         channel: ``mix``, ``each`` or a number, for rows whose manifest names no channel; it has been written
-            into the manifest by now (see `extractors.audio.channels`).
+            into the manifest by now (see `choose_channels`).
     """
 
     sample_rate_hz: int
@@ -85,20 +85,14 @@ class AudioPolicy:
         """Samples the model sees for a clip of this duration (an estimate to plan batches with).
 
         Args:
-            model_s: seconds at the model's rate; see `model_seconds`.
+            model_s: seconds at the model's rate; see `extractors.audio.headers.model_seconds`.
         """
         n = max(1, round(model_s * self.sample_rate_hz)) if math.isfinite(model_s) else 1
         return max(n, self.min_samples) if self.short_policy == "repeat" else n
 
-    def model_seconds(self, duration_s: np.ndarray, rate_hz: np.ndarray) -> np.ndarray:
-        """How long clips `[n]` of these native rates last for the model; NaN where unknown."""
-        if self.rate_policy == "resample":
-            return duration_s
-        return np.asarray(duration_s * rate_hz / self.sample_rate_hz)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class PreparedClip:
     """A decoded clip.
 
     Attributes:
@@ -124,10 +118,12 @@ class Clip:
 
 
 # A clip as each policy has it, or why it cannot be used.
-Prepared = dict[AudioPolicy, "Clip | AudioError"]
+ClipByPolicy = dict[AudioPolicy, "PreparedClip | AudioError"]
 
 
-def load_clip(path: str, start_s: float, end_s: float, channel: int | None, policy: AudioPolicy) -> Clip:
+def load_clip(
+    path: str, start_s: float, end_s: float, channel: int | None, policy: AudioPolicy
+) -> PreparedClip:
     """Decode one utterance and prepare it for the model.
 
     Args:
@@ -148,7 +144,7 @@ def load_clip(path: str, start_s: float, end_s: float, channel: int | None, poli
 
 def load_clips(
     path: str, start_s: float, end_s: float, channel: int | None, policies: Sequence[AudioPolicy]
-) -> Prepared:
+) -> ClipByPolicy:
     """Decode one utterance once and prepare it under every policy; see `load_clip`.
 
     A long clip is decoded once for each, so that no more than a block of it is held.
@@ -159,11 +155,12 @@ def load_clips(
             longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
             if stretch.n_samples * longest <= STREAM_SAMPLES:
                 meter = _Meter(stretch, rates)
-                samples = _read_short(stretch, meter)
-                return {p: _prepared(samples, meter, p) for p in dict.fromkeys(policies)}
+                blocks = list(meter.pass_on(stretch.blocks()))
+                samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+                return _each(policies, lambda p: meter.clip(prepare(samples, meter.rate, p), p))
     except AudioError as error:
         return dict.fromkeys(policies, error)
-    return {p: _load_long(path, start_s, end_s, channel, p) for p in dict.fromkeys(policies)}
+    return _each(policies, lambda p: _load_long(path, start_s, end_s, channel, p))
 
 
 class _Meter:
@@ -188,8 +185,8 @@ class _Meter:
         if not self._peak:
             raise AudioError(self._stretch.silence)
 
-    def clip(self, samples: np.ndarray, policy: AudioPolicy) -> Clip:
-        return Clip(
+    def clip(self, samples: np.ndarray, policy: AudioPolicy) -> PreparedClip:
+        return PreparedClip(
             samples=samples,
             duration_s=self.n_samples / self.rate,
             audio_hash=self._hash.text,
@@ -201,27 +198,22 @@ class _Meter:
         )
 
 
-def _read_short(stretch: Stretch, meter: _Meter) -> np.ndarray:
-    blocks = list(meter.pass_on(stretch.blocks()))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-
-
-def _prepared(samples: np.ndarray, meter: _Meter, policy: AudioPolicy) -> Clip | AudioError:
-    try:
-        return meter.clip(prepare(samples, meter.rate, policy), policy)
-    except AudioError as error:
-        return error
-
-
 def _load_long(
     path: str, start_s: float, end_s: float, channel: int | None, policy: AudioPolicy
-) -> Clip | AudioError:
-    try:
-        with open_stretch(path, start_s, end_s, channel) as stretch:
-            meter = _Meter(stretch, [policy.sample_rate_hz])
-            return meter.clip(_prepare_long(stretch, meter, policy), policy)
-    except AudioError as error:
-        return error
+) -> PreparedClip:
+    with open_stretch(path, start_s, end_s, channel) as stretch:
+        meter = _Meter(stretch, [policy.sample_rate_hz])
+        return meter.clip(_prepare_long(stretch, meter, policy), policy)
+
+
+def _each(policies: Sequence[AudioPolicy], load: Callable[[AudioPolicy], PreparedClip]) -> ClipByPolicy:
+    found: ClipByPolicy = {}
+    for policy in dict.fromkeys(policies):
+        try:
+            found[policy] = load(policy)
+        except AudioError as error:
+            found[policy] = error
+    return found
 
 
 def prepare(samples: np.ndarray, rate: int, policy: AudioPolicy) -> np.ndarray:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extractors.audio.waveform import Clip
-from extractors.forward.batch_budget import Budget, free_caches, is_out_of_memory
-from extractors.forward.batching import Window
-from extractors.forward.window_pooling import Reduced, WindowJoiner
-from extractors.forward.windows import LongClips
+from extractors.audio.spill import scratch
+from extractors.audio.waveform import PreparedClip
+from extractors.forward.batching import Budget
+from extractors.forward.functionals import (
+    Parts,
+    finish,
+    frame_quantiles,
+    merge,
+    quantile_names,
+    reduce_frames,
+    select,
+)
+from extractors.forward.unit_result import STATUS_OK, UnitResult
+from extractors.forward.windows import ClipWindow, LongClips
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor, NormalisesOverTime, Precision
-from extractors.results import STATUS_OK, UnitResult
 from featurestore.audio.segment import AudioError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Embedder:
@@ -46,10 +59,10 @@ class Embedder:
         self.layers = list(layers)
         self.functionals = tuple(functionals)
         self._min_frames = 2 if "std" in self.functionals else 1
-        self._min_samples = _samples_for(extractor, 1)
+        self._min_samples = next(n for n in itertools.count(1) if extractor.n_frames(n) > 0)
 
     def embed(
-        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
+        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
     ) -> float:
         """Embed clips together and put their values into `result`.
 
@@ -61,50 +74,50 @@ class Embedder:
         Returns:
             Seconds of audio embedded.
         """
+        windows: list[ClipWindow] = []
+        waveforms: dict[int, np.ndarray] = {}
         # Counting frames and taking a long clip's statistics run parts of the model too.
         with products_in(self._precision):
-            return self._embed(rows, clips, result)
+            for row, clip in zip(rows, clips, strict=True):
+                if isinstance(clip, AudioError):
+                    result.fail(row, str(clip))
+                elif clip is not None and (pieces := self._cut(row, clip, result)):
+                    windows.extend(pieces)
+                    waveforms[row] = clip.samples
+                    result.status[row] = STATUS_OK
+                    result.audio_hash[row] = clip.audio_hash
+                    result.stamps[row] = clip.stamp
+            if windows:
+                self._forward(windows, waveforms, result)
+        return float(sum(result.duration_s[row] for row in waveforms))
 
-    def _embed(
-        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
-    ) -> float:
-        windows: list[Window] = []
-        waveforms: dict[int, np.ndarray] = {}
-        audio_s = 0.0
-        for row, clip in zip(rows, clips, strict=True):
-            if clip is None:
-                continue
-            if isinstance(clip, AudioError):
-                result.fail(row, str(clip))
-                continue
-            result.duration_s[row] = clip.duration_s
-            n_samples = len(clip.samples)
-            pieces = self._long_clips.cut(row, n_samples, self._min_samples)
-            try:
-                n_frames = sum(self.extractor.n_frames(w.n_samples) for w in pieces)
-            except (RuntimeError, MemoryError) as error:
-                # Models of whose frames nothing else is known are run to count them.
-                if not is_out_of_memory(error):
-                    raise
-                free_caches()
-                seconds = n_samples / self.extractor.card.sample_rate_hz
-                result.fail(row, f"out of memory: {seconds:.1f} s of audio do not fit this device")
-                continue
-            if n_frames < self._min_frames:
-                result.fail(row, f"too short: {n_samples} samples give fewer than {self._min_frames} frames")
-                continue
-            windows.extend(pieces)
-            waveforms[row] = clip.samples
-            result.status[row] = STATUS_OK
-            result.audio_hash[row] = clip.audio_hash
-            result.stamps[row] = clip.stamp
-            audio_s += clip.duration_s
-        if windows:
-            self._forward(windows, waveforms, result)
-        return audio_s
+    def _cut(self, row: int, clip: PreparedClip, result: UnitResult) -> list[ClipWindow]:
+        """The windows of a clip; none where it fails."""
+        from extractors.models.torch_tools import free_caches, is_out_of_memory
+
+        result.duration_s[row] = clip.duration_s
+        n_samples = len(clip.samples)
+        pieces = self._long_clips.cut(row, n_samples, self._min_samples)
+        try:
+            n_frames = sum(self.extractor.n_frames(w.n_samples) for w in pieces)
+        except (RuntimeError, MemoryError) as error:
+            # Models of whose frames nothing else is known are run to count them.
+            if not is_out_of_memory(error):
+                raise
+            free_caches()
+            result.fail(row, self._too_large(n_samples))
+            return []
+        if n_frames < self._min_frames:
+            result.fail(row, f"too short: {n_samples} samples give fewer than {self._min_frames} frames")
+            return []
+        return pieces
+
+    def _too_large(self, n_samples: int) -> str:
+        seconds = n_samples / self.extractor.card.sample_rate_hz
+        return f"out of memory: {seconds:.1f} s of audio do not fit this device"
 
     def _forward(
-        self, windows: Sequence[Window], waveforms: dict[int, np.ndarray], result: UnitResult
+        self, windows: Sequence[ClipWindow], waveforms: dict[int, np.ndarray], result: UnitResult
     ) -> None:
         """Run windows in groups within the budget; join those of one clip."""
         left = list(windows)
@@ -118,26 +131,24 @@ class Embedder:
             joiner = WindowJoiner(left, self.extractor, self.layers, self.functionals, result)
         again = True  # a lone window gets a second chance with all caches freed
         while left:
-            group = left[: len(self.budget.regroup([w.n_samples for w in left])[0])]
+            group = left[: self.budget.first([w.n_samples for w in left])]
             reduced = self._run(group, waveforms, statistics, joiner)
             if reduced is not None:
                 joiner.collect(group, reduced)
                 left = left[len(group) :]
                 again = True
                 continue
-            free_caches()
             if len(group) > 1:
                 self.budget.halve([w.n_samples for w in group])
             elif again:
                 again = False
             else:
                 row = group[0].row
-                seconds = group[0].n_samples / self.extractor.card.sample_rate_hz
-                result.fail(row, f"out of memory: {seconds:.1f} s of audio do not fit this device")
+                result.fail(row, self._too_large(group[0].n_samples))
                 left = [w for w in left if w.row != row]
                 again = True
 
-    def _statistics(self, windows: Sequence[Window], waveforms: dict[int, np.ndarray]) -> dict[int, Any]:
+    def _statistics(self, windows: Sequence[ClipWindow], waveforms: dict[int, np.ndarray]) -> dict[int, Any]:
         """Row → what windows of its clip must know of the whole clip, where windows are to be as the clip."""
         if not self._long_clips.hop_samples or not isinstance(self.extractor, NormalisesOverTime):
             return {}
@@ -146,12 +157,14 @@ class Embedder:
 
     def _run(
         self,
-        group: Sequence[Window],
+        group: Sequence[ClipWindow],
         waveforms: dict[int, np.ndarray],
         statistics: dict[int, Any],
         joiner: WindowJoiner,
     ) -> dict[int, Reduced] | None:
         """Layer → what is kept of a group of windows; None where memory does not suffice."""
+        from extractors.models.torch_tools import free_caches, is_out_of_memory
+
         found: dict[int, Reduced] = {}
 
         def on_layer(layer: int, frames: Any, n_valid: Sequence[int]) -> None:
@@ -164,16 +177,108 @@ class Embedder:
                 self.extractor.forward_windows(clips, given, self.layers, on_layer)
             else:
                 self.extractor.forward(clips, self.layers, on_layer)
+            return found
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return None
-        return found
+        free_caches()  # not before: the error held on to the tensors of the pass
+        return None
 
 
-def _samples_for(extractor: Extractor, n_frames: int) -> int:
-    """Fewest samples that give this many frames."""
-    n = 1
-    while extractor.n_frames(n) < n_frames:
-        n += 1
-    return n
+@dataclass(frozen=True)
+class Reduced:
+    """Of one layer of a group of windows: statistics, and frames `[t, d]` where they are needed later."""
+
+    parts: Parts
+    frames: list[np.ndarray | None]
+
+
+class WindowJoiner:
+    """Takes the frames of windows layer by layer and puts functionals into a unit's result.
+
+    Args:
+        windows: those that will come, in the order in which they will come.
+        extractor: whose frames.
+        layers: layers that will come.
+        names: functionals to keep, in stored order.
+        result: of the unit.
+
+    Raises:
+        OSError: frames of a long clip are needed for its quantiles, and fit neither memory nor disk.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[ClipWindow],
+        extractor: Extractor,
+        layers: Sequence[int],
+        names: Sequence[str],
+        result: UnitResult,
+    ) -> None:
+        self._names = names
+        self._mergeable = [n for n in names if n not in quantile_names(names)]
+        self._result = result
+        self._layer_index = {layer: i for i, layer in enumerate(layers)}
+        self._parts: dict[tuple[int, int], list[Parts]] = {}  # layer, row → windows so far
+        self._frames: dict[int, np.ndarray] = {}  # row → [layers, frames, features]
+        self._n_done: dict[tuple[int, int], int] = {}
+        if len(self._mergeable) < len(names):
+            for row, n_frames in _frames_of_cut_clips(windows, extractor).items():
+                self._frames[row] = scratch((len(layers), n_frames, extractor.card.n_features))
+
+    def reduce(self, group: Sequence[ClipWindow], frames: torch.Tensor, n_valid: Sequence[int]) -> Reduced:
+        """What is kept of one layer of windows that were embedded together; see `OnLayer`."""
+        first = [w.first_frame for w in group]
+        stop = [n if w.stop_frame is None else w.stop_frame for w, n in zip(group, n_valid, strict=True)]
+        # Quantiles of a part are of no use.
+        names = self._names if any(w.is_whole for w in group) else self._mergeable
+        keep = self._result.keeps_frames
+        return Reduced(
+            reduce_frames(frames, stop, names, first),
+            [
+                frames[i, first[i] : stop[i]].float().cpu().numpy() if keep or w.row in self._frames else None
+                for i, w in enumerate(group)
+            ],
+        )
+
+    def collect(self, group: Sequence[ClipWindow], reduced: Mapping[int, Reduced]) -> None:
+        """Put what `reduce` gave for every layer of a group into the unit's result."""
+        result = self._result
+        whole = [i for i, w in enumerate(group) if w.is_whole]
+        rows = [group[i].row for i in whole]
+        for layer, found in reduced.items():
+            if rows:
+                result.values[layer][rows] = finish(select(found.parts, whole), self._names)
+                result.n_frames[rows] = found.parts.count[whole]
+            for i, (w, frames) in enumerate(zip(group, found.frames, strict=True)):
+                if frames is not None:
+                    result.add_frames(layer, w.row, frames)
+                if w.is_whole:
+                    continue
+                if frames is not None and w.row in self._frames:
+                    self._keep(layer, w.row, frames)
+                self._parts.setdefault((layer, w.row), []).append(select(found.parts, [i]))
+                if w.is_last:
+                    self._join(layer, w.row)
+
+    def _keep(self, layer: int, row: int, own: np.ndarray) -> None:
+        n = self._n_done.get((layer, row), 0)
+        self._frames[row][self._layer_index[layer], n : n + len(own)] = own
+        self._n_done[layer, row] = n + len(own)
+
+    def _join(self, layer: int, row: int) -> None:
+        joined = merge(self._parts.pop((layer, row)))
+        if row in self._frames:
+            joined.values.update(frame_quantiles(self._frames[row][self._layer_index[layer]], self._names))
+        self._result.values[layer][row] = finish(joined, self._names)[0]
+        self._result.n_frames[row] = joined.count[0]
+
+
+def _frames_of_cut_clips(windows: Sequence[ClipWindow], extractor: Extractor) -> dict[int, int]:
+    """Row → frames that will be kept, for clips of several windows."""
+    counts: dict[int, int] = {}
+    for w in windows:
+        if not w.is_whole:
+            stop = extractor.n_frames(w.n_samples) if w.stop_frame is None else w.stop_frame
+            counts[w.row] = counts.get(w.row, 0) + stop - w.first_frame
+    return counts

@@ -148,14 +148,14 @@ def merge(windows: Sequence[Parts]) -> Parts:
         within = np.stack([w.values["m2"][0] for w in windows]).astype(np.float64).sum(0)
         m2 = within + (count * (means - mean) ** 2).sum(0)
         merged["m2"] = m2[None].astype(np.float32)
-    if "min" in known:
-        merged["min"] = np.min([w.values["min"] for w in windows], axis=0)
-    if "max" in known:
-        merged["max"] = np.max([w.values["max"] for w in windows], axis=0)
-    if "first" in known:
-        merged["first"] = known["first"]
-    if "last" in known:
-        merged["last"] = windows[-1].values["last"]
+    joined = {
+        "min": lambda values: np.min(values, axis=0),
+        "max": lambda values: np.max(values, axis=0),
+        "first": lambda values: values[0],
+        "last": lambda values: values[-1],
+    }
+    for name in joined.keys() & known.keys():
+        merged[name] = joined[name]([w.values[name] for w in windows])
     return Parts(count=np.array([int(total)]), values=merged)
 
 

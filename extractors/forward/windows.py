@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extractors.forward.batching import Window, cut_windows
 from extractors.models.interface import ModelCard
 from extractors.presets import preset_windows
 from featurestore.errors import ConfigError
@@ -19,6 +18,50 @@ from featurestore.errors import ConfigError
 # Speech models were trained on at most 15 to 20 s; attention and convolutions over 30 s fit any device.
 DEFAULT_WINDOW_S = 30.0
 DEFAULT_OVERLAP_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipWindow:
+    """A stretch of one clip that is embedded at once.
+
+    Attributes:
+        row: position of the clip in its unit.
+        start: first sample, at the model's rate.
+        n_samples: length.
+        is_last: whether the clip ends here.
+        first_frame: first frame of the window that counts; those before it are context.
+        stop_frame: the frame after the last that counts; None: all.
+    """
+
+    row: int
+    start: int
+    n_samples: int
+    is_last: bool
+    first_frame: int = 0
+    stop_frame: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of its clip."""
+        return self.start == 0 and self.is_last
+
+
+def cut_windows(row: int, n_samples: int, max_samples: int | None, min_samples: int) -> list[ClipWindow]:
+    """Split a clip into windows of at most `max_samples`, end to end, nothing left out.
+
+    A rest shorter than `min_samples` cannot be embedded alone; the last two windows then share their
+    samples evenly, so that no sample is dropped.
+    """
+    if max_samples is None or n_samples <= max_samples:
+        return [ClipWindow(row=row, start=0, n_samples=n_samples, is_last=True)]
+    starts = list(range(0, n_samples, max_samples))
+    if n_samples - starts[-1] < min_samples:
+        starts[-1] = starts[-2] + (n_samples - starts[-2]) // 2
+    stops = [*starts[1:], n_samples]
+    return [
+        ClipWindow(row=row, start=a, n_samples=b - a, is_last=b == n_samples)
+        for a, b in zip(starts, stops, strict=True)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +92,7 @@ class LongClips:
             "side, frames joined, norms over time from the whole clip"
         )
 
-    def cut(self, row: int, n_samples: int, min_samples: int) -> list[Window]:
+    def cut(self, row: int, n_samples: int, min_samples: int) -> list[ClipWindow]:
         """The windows of a clip, in order; one that holds all of it if it is no longer than a window.
 
         Args:
@@ -63,7 +106,7 @@ class LongClips:
         n_frames = (n_samples - self.receptive_samples) // hop + 1
         per_window = (self.window_samples - self.receptive_samples) // hop + 1
         length = (per_window - 1) * hop + self.receptive_samples
-        windows: list[Window] = []
+        windows: list[ClipWindow] = []
         kept = 0
         while kept < n_frames:
             # The last window begins earlier rather than being short.
@@ -71,7 +114,7 @@ class LongClips:
             is_last = first + per_window == n_frames
             stop = n_frames if is_last else first + per_window - context
             windows.append(
-                Window(
+                ClipWindow(
                     row=row,
                     start=first * hop,
                     n_samples=length,

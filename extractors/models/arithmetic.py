@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from extractors.models.interface import Precision
@@ -20,17 +21,12 @@ if TYPE_CHECKING:
 AUTOCAST_DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
-@contextmanager
-def products_in(precision: Precision) -> Iterator[None]:
+def products_in(precision: Precision) -> AbstractContextManager[None]:
     """Allow TF32 products in ``tf32`` and forbid them in every other precision; put back what was set.
 
     Threads of one precision go through together, those of another wait for their turn.
     """
-    _SWITCH.enter(precision == "tf32")
-    try:
-        yield
-    finally:
-        _SWITCH.leave()
+    return _SWITCH.held(precision == "tf32")
 
 
 @contextmanager
@@ -54,21 +50,23 @@ class _Switch:
         self._tf32 = False
         self._put_back: list[Callable[[], None]] = []
 
-    def enter(self, tf32: bool) -> None:
+    @contextmanager
+    def held(self, tf32: bool) -> Iterator[None]:
         with self._changed:
             self._changed.wait_for(lambda: not self._n_inside or self._tf32 == tf32)
             if not self._n_inside:
                 self._tf32, self._put_back = tf32, _remembered()
             self._n_inside += 1
             _set(tf32)
-
-    def leave(self) -> None:
-        with self._changed:
-            self._n_inside -= 1
-            if not self._n_inside:
-                for put_back in self._put_back:
-                    put_back()
-                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_inside -= 1
+                if not self._n_inside:
+                    for put_back in self._put_back:
+                        put_back()
+                    self._changed.notify_all()
 
 
 _SWITCH = _Switch()
@@ -92,18 +90,11 @@ def _remembered() -> list[Callable[[], None]]:
     found: list[Callable[[], None]] = []
     # A process that uses the new interface may be refused an answer by the old one; then the new one knows.
     with suppress(RuntimeError):
-        name = torch.get_float32_matmul_precision()
-        found.append(lambda: torch.set_float32_matmul_precision(name))
+        found.append(partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()))
     with suppress(RuntimeError):
-        allowed = torch.backends.cudnn.allow_tf32
-        found.append(lambda: setattr(torch.backends.cudnn, "allow_tf32", allowed))
-    for _, backend in _backends():
-        found.append(_setting(backend, backend.fp32_precision))
+        found.append(partial(setattr, torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32))
+    found += [partial(setattr, b, "fp32_precision", b.fp32_precision) for _, b in _backends()]
     return found
-
-
-def _setting(backend: object, value: str) -> Callable[[], None]:
-    return lambda: setattr(backend, "fp32_precision", value)
 
 
 def _backends() -> list[tuple[str, Any]]:

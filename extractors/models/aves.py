@@ -14,7 +14,8 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 from extractors.models.catalogue import facts_for
 from extractors.models.huggingface.architecture import (
@@ -26,14 +27,11 @@ from extractors.models.huggingface.architecture import (
     require_room,
 )
 from extractors.models.huggingface.families import find_family
-from extractors.models.huggingface.model_folder import one_line, read_json
+from extractors.models.huggingface.model_folder import named_line, one_line, read_json
 from extractors.models.interface import Extractor, ModelCard, Precision
-from extractors.models.weights import hash_weights
+from extractors.models.weights import random_model, untrained_name, weights_fingerprint
 from featurestore.errors import ModelError
 from featurestore.untrusted.document_shape import fields, many, row_of, text, whole, yes_or_no
-
-if TYPE_CHECKING:
-    import torch
 
 WEIGHTS_SUFFIX = ".torchaudio.pt"
 CONFIG_SUFFIX = ".torchaudio.model_config.json"
@@ -71,9 +69,18 @@ _WEIGHT_NORM = {
 
 def is_aves(path: Path) -> bool:
     """Whether a path is a torchaudio export: one of its files, or a folder with its weights or config."""
-    if path.is_dir():
-        return any(path.glob(f"*{WEIGHTS_SUFFIX}")) or any(path.glob(f"*{CONFIG_SUFFIX}"))
-    return path.name.endswith((WEIGHTS_SUFFIX, CONFIG_SUFFIX))
+    return bool(_exports(path))
+
+
+def _exports(path: Path) -> set[str]:
+    """Names of the exports in a folder, or of that which a file is of."""
+    files = path.glob("*") if path.is_dir() else [path]
+    return {
+        file.name.removesuffix(suffix)
+        for file in files
+        for suffix in (WEIGHTS_SUFFIX, CONFIG_SUFFIX)
+        if file.name.endswith(suffix)
+    }
 
 
 class AvesSource:
@@ -91,51 +98,44 @@ class AvesSource:
     def __init__(self, path: Path, *, spec: str, seed: int | None = None) -> None:
         self.spec = spec
         self._seed = seed
-        stem, folder = _find_export(path, spec)
+        stems = _exports(path)
+        if len(stems) != 1:
+            raise ModelError(
+                f"--model {spec}: {len(stems)} torchaudio exports in this folder "
+                f"({', '.join(sorted(stems)[:3])}); give the path of one .torchaudio.pt file"
+            )
+        stem, folder = stems.pop(), path if path.is_dir() else path.parent
         self._weights = folder / f"{stem}{WEIGHTS_SUFFIX}"
         config_file = folder / f"{stem}{CONFIG_SUFFIX}"
         for file in [config_file] if seed is not None else [config_file, self._weights]:
             if not file.is_file():
                 raise ModelError(f"--model {spec}: {file.name} is missing; an export is both of its files")
         self._options = _hubert_options(read_json(config_file, spec), spec)
-        blocks, width = self._options["num_hidden_layers"], self._options["hidden_size"]
-        facts = facts_for(stem, None, "hubert", n_layers=blocks + 1, n_features=width)
+        fields = find_family("hubert").describe(SimpleNamespace(**self._options), {})
+        facts = facts_for(stem, None, "hubert", n_layers=fields["n_layers"], n_features=fields["n_features"])
         name = path.resolve().name if path.is_dir() else stem
         known = {} if facts is None or seed is not None else facts.card_fields()
         if seed is not None:
-            from extractors.models.untrained import untrained_name
-
             name = untrained_name(name, seed)
-        hop = receptive = 1
-        for kernel, stride in zip(self._options["conv_kernel"], self._options["conv_stride"], strict=True):
-            receptive += (kernel - 1) * hop
-            hop *= stride
         self.card = ModelCard(
             name=name,
             family="hubert",
-            n_layers=blocks + 1,
-            n_features=width,
-            sample_rate_hz=16_000,
-            hop_samples=hop,
-            receptive_samples=receptive,
             normalisation="none",
             normalisation_source="AVES was trained on raw audio",
             exported_by="torchaudio",
             trained=seed is None,
+            **fields,
             **known,
         )
 
     def fingerprint(self) -> Mapping[str, Any]:
         """See `ModelSource.fingerprint`."""
         self._require_room()
-        content: dict[str, Any] = {"family": "hubert", "config": dict(sorted(self._options.items()))}
-        if self._seed is None:
-            content["weights_sha256"] = hash_weights([self._weights])
-        else:
-            from extractors.models.untrained import initialiser
-
-            content["untrained"] = initialiser(self._seed)
-        return content
+        return {
+            "family": "hubert",
+            "config": dict(sorted(self._options.items())),
+            **weights_fingerprint([self._weights], self._seed),
+        }
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
@@ -147,10 +147,8 @@ class AvesSource:
             config = HubertConfig(**self._options, mask_time_prob=0.0, mask_feature_prob=0.0)
             if self._seed is None:
                 model = HubertModel(config)
-                load_export(model, self._read_weights(), self.spec)
+                self._fill(model)
             else:
-                from extractors.models.untrained import random_model
-
                 model = random_model(config, self._seed)
             return find_family("hubert").build(model.eval(), {}, self.card, device, precision)
 
@@ -158,7 +156,8 @@ class AvesSource:
         files = [self._weights] if self._seed is None else None
         require_room(least_parameters(self._options), files, f"--model {self.spec}")
 
-    def _read_weights(self) -> dict[str, torch.Tensor]:
+    def _fill(self, model: Any) -> None:
+        """Put torchaudio's parameters into a `HubertModel`, all of them or none."""
         import torch
 
         try:
@@ -172,25 +171,17 @@ class AvesSource:
                 f"--model {self.spec}: {self._weights.name} holds no parameters by name; expected the "
                 "torchaudio export, not the fairseq checkpoint"
             )
-        return state
+        converted = {_hubert_name(k): v for k, v in state.items() if not k.startswith("aux.")}
+        try:
+            model.load_state_dict(converted, strict=True)
+        except RuntimeError as error:
+            raise ModelError(
+                f"--model {self.spec}: the weights do not fit the configuration beside them "
+                f"({one_line(error, 400)})"
+            ) from error
 
 
-def load_export(model: Any, state: Mapping[str, torch.Tensor], spec: str) -> None:
-    """Put torchaudio's parameters into a `HubertModel`, all of them or none.
-
-    Raises:
-        ModelError: one is missing, left over or of another shape.
-    """
-    converted = {hubert_name(k): v for k, v in state.items() if not k.startswith("aux.")}
-    try:
-        model.load_state_dict(converted, strict=True)
-    except RuntimeError as error:
-        raise ModelError(
-            f"--model {spec}: the weights do not fit the configuration beside them ({one_line(error, 400)})"
-        ) from error
-
-
-def hubert_name(name: str) -> str:
+def _hubert_name(name: str) -> str:
     """Torchaudio's name of a parameter → that of transformers' `HubertModel`."""
     for old, new in _PREFIXES:
         if name.startswith(old):
@@ -200,25 +191,6 @@ def hubert_name(name: str) -> str:
         if name.endswith(old):
             return name.removesuffix(old) + new
     return name
-
-
-def _find_export(path: Path, spec: str) -> tuple[str, Path]:
-    """The export's name and its folder."""
-    if not path.is_dir():
-        for suffix in (WEIGHTS_SUFFIX, CONFIG_SUFFIX):
-            if path.name.endswith(suffix):
-                return path.name.removesuffix(suffix), path.parent
-    stems = {
-        file.name.removesuffix(suffix)
-        for suffix in (WEIGHTS_SUFFIX, CONFIG_SUFFIX)
-        for file in path.glob(f"*{suffix}")
-    }
-    if len(stems) != 1:
-        raise ModelError(
-            f"--model {spec}: {len(stems)} torchaudio exports in this folder "
-            f"({', '.join(sorted(stems)[:3])}); give the path of one .torchaudio.pt file"
-        )
-    return stems.pop(), path
 
 
 def _hubert_options(config: Mapping[str, Any], spec: str) -> dict[str, Any]:
@@ -253,5 +225,5 @@ def _hubert_options(config: Mapping[str, Any], spec: str) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"--model {spec}: the configuration is not that of torchaudio's wav2vec2_model "
-            f"({type(error).__name__}: {one_line(error)})"
+            f"({named_line(error)})"
         ) from error

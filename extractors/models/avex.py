@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from extractors.models.huggingface.model_folder import one_line
+import torch
+
+from extractors.models.black_box import Embed, MeasuredExtractor, measured_hop
+from extractors.models.huggingface.model_folder import named_line
 from extractors.models.interface import Extractor, ModelCard, Precision
+from extractors.models.torch_tools import LayerTap, probe_clip
 from extractors.models.weights import hash_state
 from featurestore.errors import DependencyMissing, ModelError
 from featurestore.names import suggest_name
-
-if TYPE_CHECKING:
-    import torch
-
-    from extractors.models.torch_tools import LayerTap
 
 
 class AvexSource:
@@ -45,8 +44,8 @@ class AvexSource:
             import avex
         except Exception as error:  # its own imports may fail in any way, torchaudio's library for one
             raise DependencyMissing(
-                f"--model {self.spec}: needs the avex package ({type(error).__name__}: "
-                f"{one_line(error, 100)}); pip install 'featurestore-audio[avex]'"
+                f"--model {self.spec}: needs the avex package ({named_line(error, 100)}); "
+                "pip install 'featurestore-audio[avex]'"
             ) from error
         self._avex = avex
         self._model_spec = avex.get_model_spec(self._name)
@@ -69,24 +68,18 @@ class AvexSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
-        from extractors.models.black_box import MeasuredExtractor
-
         # Anew rather than moved: avex's models remember the device they were made for.
         model = self._model if device == "cpu" else self._load_model(device)
-        return MeasuredExtractor(_Embed(model, self.card), self.card, device, precision)
+        return MeasuredExtractor(_embedding(model, self.card), self.card, device, precision)
 
     def _load_model(self, device: str) -> Any:
         try:
             return self._avex.load_model(self._name, device=device, return_features_only=True).eval()
         except Exception as error:
-            raise ModelError(
-                f"--model {self.spec}: avex cannot load it ({type(error).__name__}: {one_line(error)})"
-            ) from error
+            raise ModelError(f"--model {self.spec}: avex cannot load it ({named_line(error)})") from error
 
     def _load_checked(self) -> Any:
         """Load twice, and refuse parameters that no checkpoint set: avex does not check, they are random."""
-        import torch
-
         models = []
         for seed in (1, 2):
             with torch.random.fork_rng(devices=[]):
@@ -102,9 +95,6 @@ class AvexSource:
         return models[0]
 
     def _describe(self) -> ModelCard:
-        import torch
-
-        from extractors.models.black_box import measured_hop, probe_clip
 
         audio = self._model_spec.audio_config
         rate = 16_000 if audio is None else int(audio.sample_rate)
@@ -116,7 +106,7 @@ class AvexSource:
                 return as_frames(self._model(torch.from_numpy(probe_clip(n_samples)[None])))
 
         features = run(rate)
-        n_blocks = len(find_blocks(self._model, clip, features.shape[-1]))
+        n_blocks = len(find_blocks(self._model, clip, features.shape[-1])[0])
         return ModelCard(
             name=suggest_name(self._name),
             family="avex",
@@ -131,63 +121,34 @@ class AvexSource:
         )
 
 
-class _Embed:
-    """One model as a function from waveforms to frames of the layers asked for."""
+def _embedding(model: Any, card: ModelCard) -> Embed:
+    """A model as a function from waveforms to frames of the layers asked for."""
+    if card.n_layers == 1:
+        return lambda audio, layers: [as_frames(model(audio))] * len(layers)
+    clip = torch.from_numpy(probe_clip(card.sample_rate_hz)[None]).to(next(model.parameters()).device)
+    blocks, time_first = find_blocks(model, clip, card.n_features)
+    tap = LayerTap(blocks)
 
-    def __init__(self, model: Any, card: ModelCard) -> None:
-        import torch
-
-        from extractors.models.black_box import probe_clip
-        from extractors.models.torch_tools import LayerTap
-
-        self._model = model
-        self.tap: LayerTap | None = None
-        self._time_first = False
-        if card.n_layers > 1:
-            device = next(model.parameters()).device
-            clip = torch.from_numpy(probe_clip(card.sample_rate_hz)[None]).to(device)
-            blocks = find_blocks(model, clip, card.n_features)
-            self._time_first = blocks.time_first
-            self.tap = LayerTap(blocks.modules)
-
-    def __call__(self, audio: torch.Tensor, layers: Sequence[int]) -> Sequence[torch.Tensor]:
-        if self.tap is None:
-            return [as_frames(self._model(audio))] * len(layers)
+    def embed(audio: torch.Tensor, layers: Sequence[int]) -> Sequence[torch.Tensor]:
         found: list[torch.Tensor] = []
-        self.tap.run(
+        tap.run(
             layers,
-            lambda layer, states: found.append(states.transpose(0, 1) if self._time_first else states),
-            lambda: self._model(audio),
+            lambda layer, states: found.append(states.transpose(0, 1) if time_first else states),
+            lambda: model(audio),
         )
         return found
 
-
-class Blocks:
-    """A model's stack of blocks.
-
-    Attributes:
-        modules: in order; empty if the model has no such stack.
-        time_first: whether they hand on `[t, b, d]`.
-    """
-
-    def __init__(self, modules: Sequence[torch.nn.Module], *, time_first: bool) -> None:
-        self.modules = list(modules)
-        self.time_first = time_first
-
-    def __len__(self) -> int:
-        return len(self.modules)
+    return embed
 
 
-def find_blocks(model: torch.nn.Module, clip: torch.Tensor, width: int) -> Blocks:
-    """The longest list of modules that hand on states of this width.
+def find_blocks(model: torch.nn.Module, clip: torch.Tensor, width: int) -> tuple[list[torch.nn.Module], bool]:
+    """The longest list of modules that hand on states of this width, and whether those are `[t, b, d]`.
 
     Args:
         model: run once on `clip`.
         clip: one waveform `[1, n]`, long enough for several frames.
         width: of the model's features.
     """
-    import torch
-
     shapes: dict[int, tuple[int, ...]] = {}
 
     def note(module: torch.nn.Module, args: Any, out: Any) -> None:
@@ -203,13 +164,19 @@ def find_blocks(model: torch.nn.Module, clip: torch.Tensor, width: int) -> Block
     finally:
         for handle in handles:
             handle.remove()
-    best = Blocks([], time_first=False)
+    best: tuple[list[torch.nn.Module], bool] = ([], False)
     for blocks in lists:
         seen = {shapes.get(id(block), ()) for block in blocks}
         shape = seen.pop()
         # All alike, `[1, t, d]` or `[t, 1, d]` of the one clip.
-        if not seen and len(shape) == 3 and shape[2] == width and 1 in shape[:2] and len(blocks) > len(best):
-            best = Blocks(list(blocks), time_first=shape[0] != 1)
+        if (
+            not seen
+            and len(shape) == 3
+            and shape[2] == width
+            and 1 in shape[:2]
+            and len(blocks) > len(best[0])
+        ):
+            best = (list(blocks), shape[0] != 1)
     return best
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from extractors.forward.batch_budget import is_out_of_memory
 from extractors.models.arithmetic import arithmetic
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import count_frames
+from extractors.models.torch_tools import count_frames, is_out_of_memory, probe_clip
 
 # `[b, n]` on the model's device, layers wanted → frames of each of them, `[b, t, d]`.
 Embed = Callable[[torch.Tensor, Sequence[int]], Sequence[torch.Tensor]]
@@ -26,12 +26,6 @@ Embed = Callable[[torch.Tensor, Sequence[int]], Sequence[torch.Tensor]]
 _SAME = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 1e-2, "fp16": 1e-2}
 # What models raise for a clip too short for them.
 _TOO_SHORT = (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError)
-
-
-def probe_clip(n_samples: int, *, seed: int = 0) -> np.ndarray:
-    """Quiet noise `[n_samples]`, the same at every call: silence would send some models into 0/0."""
-    noise = np.random.default_rng(seed).standard_normal(n_samples)
-    return (0.1 * noise).astype(np.float32)
 
 
 class FrameCounter:
@@ -104,7 +98,7 @@ class MeasuredExtractor:
         embed: the function; frames of the layers asked for.
         card: its card.
         device: torch device it is on.
-        precision: see `SslExtractor`.
+        precision: see `Family.build`.
     """
 
     def __init__(self, embed: Embed, card: ModelCard, device: str, precision: Precision) -> None:
@@ -121,19 +115,14 @@ class MeasuredExtractor:
         groups: dict[int, list[int]] = defaultdict(list)
         for i, clip in enumerate(clips):
             groups[len(clip) if self.runs_together else -i].append(i)
-        # [layer][clip] → [t, d]
-        found: list[list[torch.Tensor | None]] = [[None] * len(clips) for _ in layers]
+        found: dict[int, list[torch.Tensor]] = {}  # clip → of each layer [t, d]
         for members in groups.values():
             states = self._run(np.stack([clips[i] for i in members]), layers)
-            for per_clip, state in zip(found, states, strict=True):
-                for row, i in enumerate(members):
-                    per_clip[i] = state[row]
-        for layer, per_clip in zip(layers, found, strict=True):
-            whole = [state for state in per_clip if state is not None]
-            batch = whole[0].new_zeros(len(clips), max(frames), whole[0].shape[-1])
-            for i, state in enumerate(whole):
-                batch[i, : len(state)] = state
-            on_layer(layer, batch, frames)
+            for row, i in enumerate(members):
+                found[i] = [state[row] for state in states]
+        for place, layer in enumerate(layers):
+            per_clip = [found[i][place] for i in range(len(clips))]
+            on_layer(layer, pad_sequence(per_clip, batch_first=True), frames)
 
     def _run(self, batch: np.ndarray, layers: Sequence[int]) -> Sequence[torch.Tensor]:
         # no_grad, not inference mode: foreign code may keep tensors and write to them later.

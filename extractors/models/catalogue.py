@@ -7,8 +7,8 @@ what could not be found there is None. `normalisation` is that of the published 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from extractors.models.interface import Domain, FineTuning, Normalisation
 
@@ -17,21 +17,30 @@ _LS960, _LL60K, _MIX94K = 960, 60_000, 94_000
 _UNISPEECH = "github.com/microsoft/UniSpeech/blob/main/LICENSE"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """One published model; see `ModelCard` for the fields."""
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a published model; its shape is (blocks, width), the rest see `ModelCard`."""
 
     model_id: str
     family: str
-    n_layers: int
-    n_features: int
-    domain: Domain
-    fine_tuning: FineTuning
+    shape: tuple[int, int]
     training_hours: int | None
-    licence: str | None
     source: str
-    normalisation: Normalisation | None = None
-    sample_rate_hz: int = 16_000
+    _: KW_ONLY
+    domain: Domain = "speech"
+    fine_tuning: FineTuning = "none"
+    normalisation: Normalisation | None = "zero-mean-unit-variance"
+    licence: str | None = "apache-2.0"
+
+    @property
+    def n_layers(self) -> int:
+        """Hidden states, the input of the first block included."""
+        return self.shape[0] + 1
+
+    @property
+    def n_features(self) -> int:
+        """Width of a hidden state."""
+        return self.shape[1]
 
     def card_fields(self) -> dict[str, Any]:
         """The fields of a `ModelCard` that only the catalogue knows."""
@@ -41,7 +50,7 @@ class ModelFacts:
 
 def facts_for(
     name: str, model_id: str | None, family: str, *, n_layers: int, n_features: int
-) -> ModelFacts | None:
+) -> Facts | None:
     """The catalogue's entry of a model, if it is in there.
 
     A hub id must match in full: another owner's model of the same name is another model. A folder without
@@ -54,115 +63,82 @@ def facts_for(
     return None
 
 
-def _speech(
-    model_id: str,
-    family: str,
-    shape: tuple[int, int],
-    hours: int | None,
-    source: str,
-    *,
-    tuned: Literal["none", "ASR"] = "none",
-    normalisation: Normalisation | None = "zero-mean-unit-variance",
-    licence: str | None = "apache-2.0",
-) -> ModelFacts:
-    """`shape` is (blocks, width)."""
-    return ModelFacts(
-        model_id=model_id,
-        family=family,
-        n_layers=shape[0] + 1,
-        n_features=shape[1],
-        domain="speech",
-        fine_tuning=tuned,
-        training_hours=hours,
-        licence=licence,
-        source=source,
-        normalisation=normalisation,
-    )
-
-
-def _whisper(size: str, shape: tuple[int, int], hours: int | None) -> ModelFacts:
+def _whisper(size: str, shape: tuple[int, int], hours: int | None) -> Facts:
     # Trained on transcripts from the start; the encoder is what stays of it here.
-    return _speech(
+    return Facts(
         f"openai/whisper-{size}", "whisper", shape, hours, "arXiv:2212.04356; card on the hub",
-        tuned="ASR", normalisation="none",
+        fine_tuning="ASR", normalisation="none",
     )  # fmt: skip
 
 
-def _aves(name: str, shape: tuple[int, int], hours: int, domain: Domain) -> ModelFacts:
-    return ModelFacts(
-        model_id=name,
-        family="hubert",
-        n_layers=shape[0] + 1,
-        n_features=shape[1],
-        domain=domain,
-        fine_tuning="none",
-        training_hours=hours,
+def _aves(name: str, shape: tuple[int, int], hours: int, domain: Domain) -> Facts:
+    return Facts(
+        name, "hubert", shape, hours, "arXiv:2210.14493; github.com/earthspecies/aves",
+        domain=domain, normalisation="none",
         licence="MIT",  # of the repository that publishes them
-        source="arXiv:2210.14493; github.com/earthspecies/aves",
-        normalisation="none",
-    )
+    )  # fmt: skip
 
 
 _BASE, _LARGE, _1B = (12, 768), (24, 1024), (48, 1280)
 _W2V2, _HUBERT, _WAVLM = "arXiv:2006.11477", "arXiv:2106.07447", "arXiv:2110.13900"
 _D2V, _SAT, _XLSR, _MMS = "arXiv:2202.03555", "arXiv:2110.05752", "arXiv:2111.09296", "arXiv:2305.13516"
 
-CATALOGUE: tuple[ModelFacts, ...] = (
+CATALOGUE: tuple[Facts, ...] = (
     # The seven of Sarkar & Magimai-Doss (ICASSP 2025); AVES-bio is below.
-    _speech("facebook/hubert-base-ls960", "hubert", _BASE, _LS960, _HUBERT),
-    _speech("facebook/wav2vec2-base", "wav2vec2", _BASE, _LS960, _W2V2),
-    _speech("facebook/wav2vec2-base-100h", "wav2vec2", _BASE, _LS960, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-base-960h", "wav2vec2", _BASE, _LS960, _W2V2, tuned="ASR"),
+    Facts("facebook/hubert-base-ls960", "hubert", _BASE, _LS960, _HUBERT),
+    Facts("facebook/wav2vec2-base", "wav2vec2", _BASE, _LS960, _W2V2),
+    Facts("facebook/wav2vec2-base-100h", "wav2vec2", _BASE, _LS960, _W2V2, fine_tuning="ASR"),
+    Facts("facebook/wav2vec2-base-960h", "wav2vec2", _BASE, _LS960, _W2V2, fine_tuning="ASR"),
     # WavLM base saw raw waveforms, large normalised ones (its author in microsoft/unilm#708).
-    _speech("microsoft/wavlm-base", "wavlm", _BASE, _LS960, _WAVLM, normalisation="none", licence=_UNISPEECH),
-    _speech(
+    Facts("microsoft/wavlm-base", "wavlm", _BASE, _LS960, _WAVLM, normalisation="none", licence=_UNISPEECH),
+    Facts(
         "patrickvonplaten/wavlm-libri-clean-100h-base", "wavlm", _BASE, _LS960, _WAVLM,
-        tuned="ASR", normalisation=None, licence=None,
+        fine_tuning="ASR", normalisation=None, licence=None,
     ),
     # HuBERT
-    _speech("facebook/hubert-large-ll60k", "hubert", _LARGE, _LL60K, _HUBERT),
-    _speech("facebook/hubert-large-ls960-ft", "hubert", _LARGE, _LL60K, _HUBERT, tuned="ASR"),
-    _speech("facebook/hubert-xlarge-ll60k", "hubert", _1B, _LL60K, _HUBERT),
-    _speech("facebook/hubert-xlarge-ls960-ft", "hubert", _1B, _LL60K, _HUBERT, tuned="ASR"),
+    Facts("facebook/hubert-large-ll60k", "hubert", _LARGE, _LL60K, _HUBERT),
+    Facts("facebook/hubert-large-ls960-ft", "hubert", _LARGE, _LL60K, _HUBERT, fine_tuning="ASR"),
+    Facts("facebook/hubert-xlarge-ll60k", "hubert", _1B, _LL60K, _HUBERT),
+    Facts("facebook/hubert-xlarge-ls960-ft", "hubert", _1B, _LL60K, _HUBERT, fine_tuning="ASR"),
     # wav2vec 2.0
-    _speech("facebook/wav2vec2-large", "wav2vec2", _LARGE, _LS960, _W2V2),
-    _speech("facebook/wav2vec2-large-960h", "wav2vec2", _LARGE, _LS960, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-large-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2),
-    _speech("facebook/wav2vec2-large-960h-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-large-960h-lv60-self", "wav2vec2", _LARGE, _LL60K, _W2V2, tuned="ASR"),
-    _speech("facebook/wav2vec2-large-robust", "wav2vec2", _LARGE, None, "arXiv:2104.01027"),
+    Facts("facebook/wav2vec2-large", "wav2vec2", _LARGE, _LS960, _W2V2),
+    Facts("facebook/wav2vec2-large-960h", "wav2vec2", _LARGE, _LS960, _W2V2, fine_tuning="ASR"),
+    Facts("facebook/wav2vec2-large-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2),
+    Facts("facebook/wav2vec2-large-960h-lv60", "wav2vec2", _LARGE, _LL60K, _W2V2, fine_tuning="ASR"),
+    Facts("facebook/wav2vec2-large-960h-lv60-self", "wav2vec2", _LARGE, _LL60K, _W2V2, fine_tuning="ASR"),
+    Facts("facebook/wav2vec2-large-robust", "wav2vec2", _LARGE, None, "arXiv:2104.01027"),
     # XLSR-53, XLS-R, MMS
-    _speech("facebook/wav2vec2-large-xlsr-53", "wav2vec2", _LARGE, 56_000, "arXiv:2006.13979"),
-    _speech("facebook/wav2vec2-xls-r-300m", "wav2vec2", _LARGE, 436_000, _XLSR),
-    _speech("facebook/wav2vec2-xls-r-1b", "wav2vec2", _1B, 436_000, _XLSR),
-    _speech("facebook/wav2vec2-xls-r-2b", "wav2vec2", (48, 1920), 436_000, _XLSR),
-    _speech("facebook/mms-300m", "wav2vec2", _LARGE, 500_000, _MMS, licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b", "wav2vec2", _1B, 500_000, _MMS, licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b-fl102", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b-l1107", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
-    _speech("facebook/mms-1b-all", "wav2vec2", _1B, 500_000, _MMS, tuned="ASR", licence="cc-by-nc-4.0"),
+    Facts("facebook/wav2vec2-large-xlsr-53", "wav2vec2", _LARGE, 56_000, "arXiv:2006.13979"),
+    Facts("facebook/wav2vec2-xls-r-300m", "wav2vec2", _LARGE, 436_000, _XLSR),
+    Facts("facebook/wav2vec2-xls-r-1b", "wav2vec2", _1B, 436_000, _XLSR),
+    Facts("facebook/wav2vec2-xls-r-2b", "wav2vec2", (48, 1920), 436_000, _XLSR),
+    Facts("facebook/mms-300m", "wav2vec2", _LARGE, 500_000, _MMS, licence="cc-by-nc-4.0"),
+    Facts("facebook/mms-1b", "wav2vec2", _1B, 500_000, _MMS, licence="cc-by-nc-4.0"),
+    Facts("facebook/mms-1b-fl102", "wav2vec2", _1B, 500_000, _MMS, fine_tuning="ASR", licence="cc-by-nc-4.0"),
+    Facts("facebook/mms-1b-l1107", "wav2vec2", _1B, 500_000, _MMS, fine_tuning="ASR", licence="cc-by-nc-4.0"),
+    Facts("facebook/mms-1b-all", "wav2vec2", _1B, 500_000, _MMS, fine_tuning="ASR", licence="cc-by-nc-4.0"),
     # WavLM
-    _speech(
+    Facts(
         "microsoft/wavlm-base-plus", "wavlm", _BASE, _MIX94K, _WAVLM, normalisation="none", licence=_UNISPEECH
     ),
-    _speech("microsoft/wavlm-large", "wavlm", _LARGE, _MIX94K, _WAVLM, licence=_UNISPEECH),
+    Facts("microsoft/wavlm-large", "wavlm", _LARGE, _MIX94K, _WAVLM, licence=_UNISPEECH),
     # data2vec: large is pre-trained on Libri-Light (table 2 of the paper), whatever its tag on the hub says.
-    _speech("facebook/data2vec-audio-base", "data2vec-audio", _BASE, _LS960, _D2V),
-    _speech("facebook/data2vec-audio-base-960h", "data2vec-audio", _BASE, _LS960, _D2V, tuned="ASR"),
-    _speech("facebook/data2vec-audio-large", "data2vec-audio", _LARGE, _LL60K, _D2V),
-    _speech("facebook/data2vec-audio-large-960h", "data2vec-audio", _LARGE, _LL60K, _D2V, tuned="ASR"),
+    Facts("facebook/data2vec-audio-base", "data2vec-audio", _BASE, _LS960, _D2V),
+    Facts("facebook/data2vec-audio-base-960h", "data2vec-audio", _BASE, _LS960, _D2V, fine_tuning="ASR"),
+    Facts("facebook/data2vec-audio-large", "data2vec-audio", _LARGE, _LL60K, _D2V),
+    Facts("facebook/data2vec-audio-large-960h", "data2vec-audio", _LARGE, _LL60K, _D2V, fine_tuning="ASR"),
     # UniSpeech-SAT
-    _speech(
+    Facts(
         "microsoft/unispeech-sat-base", "unispeech-sat", _BASE, _LS960, _SAT,
         normalisation=None, licence=_UNISPEECH,
     ),
-    _speech(
+    Facts(
         "microsoft/unispeech-sat-base-plus", "unispeech-sat", _BASE, _MIX94K, _SAT,
         normalisation=None, licence=_UNISPEECH,
     ),
-    _speech("microsoft/unispeech-sat-large", "unispeech-sat", _LARGE, _MIX94K, _SAT, licence=_UNISPEECH),
+    Facts("microsoft/unispeech-sat-large", "unispeech-sat", _LARGE, _MIX94K, _SAT, licence=_UNISPEECH),
     # w2v-BERT 2.0
-    _speech(
+    Facts(
         "facebook/w2v-bert-2.0", "wav2vec2-bert", _LARGE, 4_500_000, "arXiv:2312.05187",
         normalisation="none", licence="mit",
     ),
@@ -180,17 +156,10 @@ CATALOGUE: tuple[ModelFacts, ...] = (
     _whisper("small.en", (12, 768), None),
     _whisper("medium.en", (24, 1024), None),
     # AST: ImageNet weights, then AudioSet's labels.
-    ModelFacts(
-        model_id="MIT/ast-finetuned-audioset-10-10-0.4593",
-        family="audio-spectrogram-transformer",
-        n_layers=13,
-        n_features=768,
-        domain="audio",
-        fine_tuning="classification",
-        training_hours=None,
+    Facts(
+        "MIT/ast-finetuned-audioset-10-10-0.4593", "audio-spectrogram-transformer", _BASE, None,
+        "arXiv:2104.01778", domain="audio", fine_tuning="classification", normalisation="none",
         licence="bsd-3-clause",
-        source="arXiv:2104.01778",
-        normalisation="none",
     ),
     # AVES and BirdAVES, trained on raw waveforms. "core" and "all" hold other sounds beside animals'.
     _aves("aves-base-core", _BASE, 153, "audio"),

@@ -11,9 +11,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 
 from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
 from extractors.models.logmel_mfcc import baseline_card, parse_rate
+from extractors.models.torch_tools import count_frames
 from featurestore.errors import DependencyMissing
 
 N_FEATURES = 22
@@ -65,10 +67,7 @@ class Catch22Extractor:
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
-        import torch
         from pycatch22 import catch22_all
-
-        from extractors.models.torch_tools import count_frames
 
         frames = count_frames(self, clips)
         values = [catch22_all(clip.astype(np.float64))["values"] for clip in clips]

@@ -13,16 +13,17 @@ import inspect
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from extractors.models.huggingface.model_folder import one_line
+import torch
+
+from extractors.models.black_box import MeasuredExtractor, measured_hop
+from extractors.models.huggingface.model_folder import named_line
 from extractors.models.interface import Extractor, ModelCard, Precision
+from extractors.models.torch_tools import probe_clip
 from extractors.models.weights import hash_state, hash_weights
 from featurestore.errors import ModelError
 from featurestore.names import suggest_name
-
-if TYPE_CHECKING:
-    import torch
 
 
 class HearSource:
@@ -59,8 +60,6 @@ class HearSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
-        from extractors.models.black_box import MeasuredExtractor
-
         model = self._model.to(device).eval()
 
         def embed(audio: torch.Tensor, layers: Sequence[int]) -> Sequence[torch.Tensor]:
@@ -73,8 +72,7 @@ class HearSource:
             module = importlib.import_module(name)
         except Exception as error:  # whatever its code raises
             raise ModelError(
-                f"--model {self.spec}: module {name} cannot be imported "
-                f"({type(error).__name__}: {one_line(error)})"
+                f"--model {self.spec}: module {name} cannot be imported ({named_line(error)})"
             ) from error
         lacking = [f for f in ("load_model", "get_timestamp_embeddings") if not hasattr(module, f)]
         if lacking:
@@ -82,7 +80,6 @@ class HearSource:
         return module
 
     def _load_model(self) -> Any:
-        import torch
 
         load = self._module.load_model
         needs_path = any(
@@ -92,9 +89,7 @@ class HearSource:
         try:
             model = load(self._weights) if self._weights or needs_path else load()
         except Exception as error:
-            raise ModelError(
-                f"--model {self.spec}: load_model failed ({type(error).__name__}: {one_line(error)})"
-            ) from error
+            raise ModelError(f"--model {self.spec}: load_model failed ({named_line(error)})") from error
         if not isinstance(model, torch.nn.Module):
             raise ModelError(
                 f"--model {self.spec}: load_model gave a {type(model).__name__}; expected a PyTorch model"
@@ -106,9 +101,6 @@ class HearSource:
         return model.to("cpu").eval()
 
     def _describe(self, module_name: str) -> ModelCard:
-        import torch
-
-        from extractors.models.black_box import measured_hop, probe_clip
 
         rate = int(self._model.sample_rate)
 
@@ -121,7 +113,7 @@ class HearSource:
         except Exception as error:
             raise ModelError(
                 f"--model {self.spec}: get_timestamp_embeddings failed on one second of noise "
-                f"({type(error).__name__}: {one_line(error)})"
+                f"({named_line(error)})"
             ) from error
         if frames.ndim != 3 or frames.shape[0] != 1 or frames.shape[1] < 1:
             raise ModelError(

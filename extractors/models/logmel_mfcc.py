@@ -7,17 +7,15 @@ Nyquist frequency, natural logarithm. The rate is 16 kHz unless one is given; wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from scipy.fft import dct
 
 from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
+from extractors.models.torch_tools import count_frames, pad_clips
 from featurestore.errors import ModelError
-
-if TYPE_CHECKING:
-    import torch
 
 SAMPLE_RATE_HZ = 16_000
 # Below, mel bands would share the bins of a 25 ms window; above, no recorder goes.
@@ -78,30 +76,17 @@ def baseline_card(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class MelFrames:
-    """The log-mel frames at one sample rate."""
+    """The log-mel frames at one sample rate: samples of a window, from one to the next, and of its FFT."""
 
-    sample_rate_hz: int
-
-    @cached_property
-    def window_samples(self) -> int:
-        """Samples of a window."""
-        return round(WINDOW_S * self.sample_rate_hz)
-
-    @cached_property
-    def hop_samples(self) -> int:
-        """Samples from one window to the next."""
-        return round(HOP_S * self.sample_rate_hz)
-
-    @cached_property
-    def fft_size(self) -> int:
-        """The next power of two."""
-        return 1 << (self.window_samples - 1).bit_length()
+    def __init__(self, sample_rate_hz: int) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.window_samples = round(WINDOW_S * sample_rate_hz)
+        self.hop_samples = round(HOP_S * sample_rate_hz)
+        self.fft_size = 1 << (self.window_samples - 1).bit_length()  # the next power of two
 
     def bank(self, device: torch.device) -> torch.Tensor:
         """Mel filters float32 `[bins, mels]`."""
-        import torch
         from transformers.audio_utils import mel_filter_bank
 
         bank = mel_filter_bank(
@@ -130,7 +115,6 @@ class _MelExtractor:
     """What both baselines share: filters and window on the device, clips in one array."""
 
     def __init__(self, card: ModelCard, mel: MelFrames, device: str) -> None:
-        import torch
 
         self.card = card
         self.mel = mel
@@ -140,8 +124,6 @@ class _MelExtractor:
 
     def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
         """`[b, n]` → `[b, t, mels]`, whole windows only."""
-        import torch
-
         # By strides: no frame holds padding unless it lies past the clip's end.
         windows = waveforms.unfold(1, self.mel.window_samples, self.mel.hop_samples) * self._window
         power = torch.fft.rfft(windows, n=self.mel.fft_size).abs().square()
@@ -153,7 +135,7 @@ class LogMelSource:
     """``logmel``: log-mel bands as the only layer."""
 
     def __init__(self, argument: str | None = None) -> None:
-        self._mel = MelFrames(sample_rate_hz=parse_rate("logmel", argument))
+        self._mel = MelFrames(parse_rate("logmel", argument))
         self.card = baseline_card(
             "logmel",
             self._mel.sample_rate_hz,
@@ -181,10 +163,6 @@ class LogMelExtractor(_MelExtractor):
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
-        import torch
-
-        from extractors.models.torch_tools import count_frames, pad_clips
-
         frames = count_frames(self, clips)
         with torch.inference_mode():
             x = torch.from_numpy(pad_clips(clips)).to(self.device)
@@ -202,7 +180,7 @@ class MfccSource:
     """
 
     def __init__(self, argument: str | None = None) -> None:
-        self._mel = MelFrames(sample_rate_hz=parse_rate("mfcc", argument))
+        self._mel = MelFrames(parse_rate("mfcc", argument))
         self.card = baseline_card(
             "mfcc",
             self._mel.sample_rate_hz,
@@ -230,9 +208,6 @@ class MfccExtractor(_MelExtractor):
     """MFCC statistics and duration."""
 
     def __init__(self, card: ModelCard, mel: MelFrames, device: str) -> None:
-        import torch
-        from scipy.fft import dct
-
         super().__init__(card, mel, device)
         basis = dct(np.eye(N_MELS), type=2, norm="ortho", axis=1)[:, :N_MFCC]  # [mels, coefficients]
         self._dct = torch.tensor(basis, dtype=torch.float32, device=self.device)
@@ -243,10 +218,6 @@ class MfccExtractor(_MelExtractor):
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
-        import torch
-
-        from extractors.models.torch_tools import count_frames, pad_clips
-
         frames = count_frames(self, clips)
         lengths = torch.tensor([len(c) for c in clips], device=self.device)
         counts = torch.tensor([self._n_windows(len(c)) for c in clips], device=self.device)
@@ -273,8 +244,6 @@ class MfccExtractor(_MelExtractor):
 
 def _delta(x: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Regression slope over time of `[b, t, d]`, each clip's end frames repeated beyond its own ends."""
-    import torch
-
     time = torch.arange(x.shape[1], device=x.device)
     out = torch.zeros_like(x)
     for k in range(1, DELTA_WIDTH + 1):

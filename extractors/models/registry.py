@@ -1,4 +1,4 @@
-"""From what a user writes after ``--model`` to a model.
+"""From what a user writes after ``--model`` to a model, found and then loaded.
 
 A built-in name with its argument (``mfcc``, ``logmel:44100``, ``untrained:ID``, ``hear:MODULE:WEIGHTS``),
 a name some installed package registers, a folder, or a hub id. A package registers its own extractor as an
@@ -11,18 +11,20 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
+from extractors.models.arithmetic import products_in
 from extractors.models.aves import AvesSource, is_aves
-from extractors.models.huggingface.model_folder import TransformersSource, from_folder, from_hub, one_line
-from extractors.models.interface import ModelSource
+from extractors.models.huggingface.model_folder import TransformersSource, from_hub, named_line, one_line
+from extractors.models.interface import Extractor, ModelSource, Precision
 from extractors.models.package_versions import refuse_earlier
-from extractors.models.untrained import split_seed
-from featurestore.errors import ModelError
+from extractors.models.weights import split_seed
+from featurestore.errors import ConfigError, ModelError
 
 ENTRY_POINT_GROUP = "featurestore.extractors"
 
@@ -62,6 +64,43 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
             )
         return source
     return _from_files(spec, spec, allow_pickle=allow_pickle)
+
+
+def load_model(
+    source: ModelSource, device: str, precision: Precision, *, compiled: bool, spec: str
+) -> Extractor:
+    """A model on its device, its blocks compiled if asked for.
+
+    Every block is compiled by itself, for any shape: the hooks between blocks stay as they are.
+
+    Args:
+        source: the model.
+        device: torch device.
+        precision: of its forward passes.
+        compiled: whether to compile.
+        spec: what the user wrote after ``--model``, for the message.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    import torch
+
+    from extractors.models.torch_tools import LayerTap
+
+    try:
+        with products_in(precision):  # some are run when loaded, to see what they do
+            extractor = source.load(device, precision)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"--model {spec}: does not fit the memory of {device} ({one_line(error)}); give another "
+            "--device, or several models one after the other"
+        ) from error
+    tap = getattr(extractor, "tap", None)
+    if compiled and isinstance(tap, LayerTap):
+        for block in tap.blocks:
+            # Not `block.compile()`, which takes the hooks in too, and one of them ends the forward.
+            block.forward = torch.compile(block.forward, dynamic=True)
+    return extractor
 
 
 def lasting_spec(spec: str) -> str:
@@ -122,7 +161,12 @@ def _from_files(
             f"--model {spec}: expected a model folder, a .torchaudio.pt file, a hub id, or one of "
             f"{', '.join(BUILT_IN)}"
         )
-    return from_folder(spec, path, seed=seed, allow_pickle=allow_pickle)
+    if not (path / "config.json").is_file():
+        raise ModelError(
+            f"--model {spec}: no config.json in this folder; expected a Hugging Face model folder, or one "
+            "with NAME.torchaudio.pt and NAME.torchaudio.model_config.json"
+        )
+    return TransformersSource(path, spec=spec, seed=seed, allow_pickle=allow_pickle)
 
 
 def _is_named(name: str) -> bool:
@@ -147,7 +191,36 @@ def _factory(name: str) -> Callable[[str | None], Any] | None:
             return point.load()  # type: ignore[no-any-return]
         except Exception as error:  # whatever the other package's code raises
             raise ModelError(
-                f"--model {name}: the extractor {point.value} cannot be imported "
-                f"({type(error).__name__}: {one_line(error)})"
+                f"--model {name}: the extractor {point.value} cannot be imported ({named_line(error)})"
             ) from error
     return None
+
+
+def check_compiler(device: str | None, sources: list[ModelSource]) -> None:
+    """Refuse to compile models without transformer blocks of ours to see; then compile something small.
+
+    Args:
+        device: to compile for; None: of another machine, which is not tried.
+        sources: what would be compiled.
+
+    Raises:
+        ConfigError: a model has none, or PyTorch cannot compile for this device here.
+    """
+    for source in sources:
+        if not isinstance(source, (TransformersSource, AvesSource)):
+            raise ConfigError(
+                f"--compile: {source.card.name} has no transformer blocks to compile; leave --compile out"
+            )
+    if device is None or not sources:
+        return
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's own modules are full of deprecations
+            torch.compile(lambda x: torch.sin(x) + 1)(torch.ones(3, device=device))
+    except Exception as error:  # whatever a compiler tool chain may raise
+        raise ConfigError(
+            f"--compile: PyTorch cannot compile for {device} here ({one_line(error)}); it needs a C++ "
+            "compiler (CPU) or Triton (CUDA); leave --compile out"
+        ) from error

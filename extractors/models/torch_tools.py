@@ -1,7 +1,8 @@
-"""What every PyTorch extractor shares: padding, and taking hidden states as blocks finish."""
+"""What every PyTorch extractor shares: padding, hidden states taken as blocks finish, lack of memory."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,6 +39,27 @@ def frame_mask(counts: Sequence[int], n_frames: int, device: torch.device) -> to
         return None
     valid = torch.tensor(list(counts), device=device)
     return torch.arange(n_frames, device=device) < valid[:, None]
+
+
+def probe_clip(n_samples: int, *, seed: int = 0) -> np.ndarray:
+    """Quiet noise `[n_samples]`, the same at every call: silence would send some models into 0/0."""
+    noise = np.random.default_rng(seed).standard_normal(n_samples)
+    return (0.1 * noise).astype(np.float32)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is what PyTorch, NumPy or Python raise when memory runs out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("not enough memory" in text or "DefaultCPUAllocator" in text)
+
+
+def free_caches() -> None:
+    """Give back what the failed pass left behind."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class _Enough(Exception):

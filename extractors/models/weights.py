@@ -1,22 +1,32 @@
-"""Which files hold a model's weights, and their hash."""
+"""A model's weights: files and their hash, or a seed.
+
+``untrained:MODEL`` is the architecture with seeded random weights: what a layer curve of a trained model is
+worth shows beside the same architecture untrained. Weights come from the architecture's own initialiser, on
+the CPU whatever the device, so a seed gives the same model everywhere. Versions of PyTorch and transformers
+are part of the fingerprint: either may change an initialiser.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ModelError
+from featurestore.outputs import put_file
 from featurestore.untrusted.document_shape import by_name, fields, text
 from featurestore.untrusted.documents import DocumentError, open_regular, read_json_document
 
 if TYPE_CHECKING:
     import torch
 
-_BLOCK_BYTES = 1 << 22
+_SEEDED = re.compile(r"(?:(\d{1,9}):)?(.+)", re.DOTALL)
 _INDEX = fields({"weight_map": by_name(text)})
 
 
@@ -86,20 +96,16 @@ def hash_weights(files: Sequence[Path]) -> str:
         stat = real.stat()
         identity = f"{real}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
         if identity not in cache:
-            cache[identity] = _hash_file(real)
+            with open_regular(real) as stream:
+                cache[identity] = hashlib.file_digest(stream, "sha256").hexdigest()
             changed = True
         combined.update(cache[identity].encode())
     if changed:
-        _write_cache(cache)
+        # A cache that cannot be written costs a second hash, nothing else.
+        with suppress(OSError):
+            _cache_file().parent.mkdir(parents=True, exist_ok=True)
+            put_file(json.dumps(cache).encode(), _cache_file())
     return combined.hexdigest()
-
-
-def _hash_file(file: Path) -> str:
-    hashed = hashlib.sha256()
-    with open_regular(file) as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            hashed.update(block)
-    return hashed.hexdigest()
 
 
 def _cache_file() -> Path:
@@ -116,18 +122,6 @@ def _read_cache() -> dict[str, str]:
     return content
 
 
-def _write_cache(cache: dict[str, str]) -> None:
-    file = _cache_file()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        temporary.write_text(json.dumps(cache))
-        temporary.replace(file)
-    except OSError:
-        # A cache that cannot be written costs a second hash, nothing else.
-        return
-
-
 def hash_state(state: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over named tensors, whatever file they came from."""
     import torch
@@ -138,3 +132,38 @@ def hash_state(state: Mapping[str, torch.Tensor]) -> str:
         hashed.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return hashed.hexdigest()
+
+
+def split_seed(argument: str) -> tuple[int, str]:
+    """``"3:facebook/wav2vec2-base"`` → ``(3, "facebook/wav2vec2-base")``; without a number the seed is 0."""
+    match = _SEEDED.fullmatch(argument)
+    if match is None:
+        return 0, argument
+    return int(match[1] or 0), match[2]
+
+
+def untrained_name(name: str, seed: int) -> str:
+    """Name of the model in the store, beside that of the trained one."""
+    return f"{name}-untrained" if seed == 0 else f"{name}-untrained-{seed}"
+
+
+def weights_fingerprint(files: Sequence[Path], seed: int | None) -> Mapping[str, Any]:
+    """What decides the weights: their files, or the seed and what initialises by it."""
+    if seed is None:
+        return {"weights_sha256": hash_weights(files)}
+    # Without the build (+cpu, +cu128): the CPU's generator is the same in all of them.
+    torch = version("torch").partition("+")[0]
+    return {"untrained": {"seed": seed, "torch": torch, "transformers": version("transformers")}}
+
+
+def random_model(config: Any, seed: int) -> Any:
+    """A transformers model of this configuration, float32, on the CPU.
+
+    The process's own random state is left as it was.
+    """
+    import torch
+    from transformers import AutoModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config, dtype=torch.float32)

@@ -1,1 +1,1 @@
-"""A run from its configuration to committed units: plan, engine, processes, checks."""
+"""A run from its configuration to committed units: plan, jobs, pipeline, workers, checks."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pandas as pd
 
 from extractors.audio.waveform import AudioPolicy, load_clip
-from extractors.run.key_plan import KeyPlan
-from extractors.run.run_plan import RunPlan
+from extractors.run.plan import KeyPlan, RunPlan
 from featurestore.audio.segment import AudioError
 from featurestore.errors import KeyNotFound
 from featurestore.manifest.audio_places import Location
-from featurestore.manifest.table import PLACE_COLUMNS
 from featurestore.store.key import read_key
 from featurestore.store.ledger import Record
 from featurestore.store.reader import Features
@@ -39,14 +36,6 @@ class CheckedKey:
     notes: list[str] = field(default_factory=list)
 
 
-def locations(table: pd.DataFrame) -> dict[str, Location]:
-    """Utterance id → path, start and end in seconds (NaN: open), channel (None: mean of all)."""
-    return {
-        str(i): (str(path), float(start), float(end), None if pd.isna(channel) else int(channel))
-        for i, path, start, end, channel in table[list(PLACE_COLUMNS)].itertuples(name=None)
-    }
-
-
 def check_key(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> CheckedKey:
     """Refuse a key that cannot be gone on with, changing nothing.
 
@@ -60,7 +49,7 @@ def check_key(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> CheckedKey:
         OtherAudio: an id comes with other audio than is embedded under it, and nobody asked for `--refresh`;
             or with audio that cannot be embedded in its place.
     """
-    config, request = plan.config, plan.request
+    config, request = plan.recipe.config, plan.request
     if config.overwrite:
         return CheckedKey()
     try:
@@ -81,7 +70,7 @@ def check_key(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> CheckedKey:
         sounds,
         look_at_all=config.refresh,
         planned=(plan.order, plan.ids) if manifest is run.manifest else None,
-        fails_alike=lambda place, status: not _usable_now(place, status, plan.policy),
+        fails_alike=lambda place, status: not _usable_now(place, status, plan.recipe.policy),
     )
     if not config.refresh:
         compared.require_same(info.path, WAYS_OUT)

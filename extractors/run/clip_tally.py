@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from extractors.audio.waveform import AudioPolicy, Clip
+from extractors.audio.waveform import AudioPolicy, PreparedClip
 from featurestore.audio.blocks import APART, FULL_SCALE
 from featurestore.printable import counted
 
@@ -20,50 +21,35 @@ class Heard:
     """What is counted of clips.
 
     Attributes:
-        above_nyquist: of every clip, see `Clip.above_nyquist`.
-        n_mixed: clips that are the mean of several channels that sound.
-        n_apart: those of them whose channels differ, see `APART`.
-        least_agreement: the lowest of them.
-        n_beyond: clips beyond `FULL_SCALE`.
-        peak: the largest.
+        above_nyquist: of every clip, see `PreparedClip.above_nyquist`.
+        agreements: of those that are the mean of several channels that sound, see `PreparedClip.agreement`.
+        peaks: of those beyond `FULL_SCALE`.
         n_repeated: clips that were repeated to the least length.
         rates: of the files.
     """
 
     above_nyquist: list[float] = field(default_factory=list)
-    n_mixed: int = 0
-    n_apart: int = 0
-    least_agreement: float = 1.0
-    n_beyond: int = 0
-    peak: float = 0.0
+    agreements: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
     n_repeated: int = 0
     rates: set[int] = field(default_factory=set)
 
-    def add(self, clip: Clip, policy: AudioPolicy) -> None:
+    def add(self, clip: PreparedClip, policy: AudioPolicy) -> None:
         """Count a clip."""
         n_samples = round(clip.duration_s * clip.rate_hz * policy.ratio(clip.rate_hz))
-        is_mixed = clip.agreement == clip.agreement
-        self.merge(
-            Heard(
-                above_nyquist=[clip.above_nyquist],
-                n_mixed=int(is_mixed),
-                n_apart=int(is_mixed and clip.agreement < APART),
-                least_agreement=clip.agreement if is_mixed else 1.0,
-                n_beyond=int(clip.peak > FULL_SCALE),
-                peak=clip.peak,
-                n_repeated=int(policy.short_policy == "repeat" and n_samples < policy.min_samples),
-                rates={clip.rate_hz},
-            )
-        )
+        self.above_nyquist.append(clip.above_nyquist)
+        if not math.isnan(clip.agreement):
+            self.agreements.append(clip.agreement)
+        if clip.peak > FULL_SCALE:
+            self.peaks.append(clip.peak)
+        self.n_repeated += int(policy.short_policy == "repeat" and n_samples < policy.min_samples)
+        self.rates.add(clip.rate_hz)
 
     def merge(self, other: Heard) -> None:
         """Count what was counted elsewhere."""
         self.above_nyquist += other.above_nyquist
-        self.n_mixed += other.n_mixed
-        self.n_apart += other.n_apart
-        self.least_agreement = min(self.least_agreement, other.least_agreement)
-        self.n_beyond += other.n_beyond
-        self.peak = max(self.peak, other.peak)
+        self.agreements += other.agreements
+        self.peaks += other.peaks
         self.n_repeated += other.n_repeated
         self.rates |= other.rates
 
@@ -76,16 +62,17 @@ class Heard:
                 f"--rate-policy expand over files at {', '.join(others)} and {last} Hz: the same sound has "
                 "another pitch and length at each rate, which can pass for a class; embed each rate alone"
             )
-        if self.n_apart:
+        n_apart = sum(agreement < APART for agreement in self.agreements)
+        if n_apart:
             notes.append(
-                f"channels differ in {self.n_apart:,} of {counted(self.n_mixed, 'clip')} that are their mean "
-                f"(correlation below {APART:g}, lowest {self.least_agreement:.2f}): that is "
+                f"channels differ in {n_apart:,} of {counted(len(self.agreements), 'clip')} that are their "
+                f"mean (correlation below {APART:g}, lowest {min(self.agreements):.2f}): that is "
                 "another sound than any of them; --channel 0 takes the first, --channel each all"
             )
-        if self.n_beyond:
+        if self.peaks:
             notes.append(
-                f"{counted(self.n_beyond, 'clip')} beyond full scale, up to {self.peak:,.6g} where 1 is full "
-                "scale: integers that were saved as fractions? Divide them (by 32,768 for 16 bits)"
+                f"{counted(len(self.peaks), 'clip')} beyond full scale, up to {max(self.peaks):,.6g} where 1 "
+                "is full scale: integers that were saved as fractions? Divide them (by 32,768 for 16 bits)"
             )
         if self.n_repeated:
             seconds = policy.min_samples / policy.sample_rate_hz
@@ -100,7 +87,7 @@ def energy_note(above_nyquist: Sequence[float], policy: AudioPolicy) -> list[str
     """A line on the energy above the model's Nyquist frequency; none where no file was recorded above it.
 
     Args:
-        above_nyquist: of every clip, see `Clip.above_nyquist`.
+        above_nyquist: of every clip, see `PreparedClip.above_nyquist`.
         policy: what was done to the clips.
     """
     shares = np.asarray(above_nyquist, dtype=np.float64)

@@ -9,20 +9,15 @@ from functools import partial
 
 import numpy as np
 
-from extractors.audio.durations import clip_table
-from extractors.audio.waveform import Clip, load_clips
+from extractors.audio.waveform import PreparedClip
 from extractors.config import ExtractConfig
-from extractors.forward.frame_buffer import frame_bound
+from extractors.forward.unit_result import frame_bound
 from extractors.run.audio_changes import check_key
-from extractors.run.key_job import Job
-from extractors.run.key_plan import KeyPlan
-from extractors.run.model_loading import load_model
-from extractors.run.run_plan import plan_all
+from extractors.run.key_job import KeyJob
+from extractors.run.plan import plan_run
 from featurestore.audio.segment import AudioError
-from featurestore.manifest.audio_places import Location
 from featurestore.store.plan import Unit
 from featurestore.store.preview import preview_key
-from featurestore.store.shares import parse_share
 from featurestore.store.sound_identity import Sounds
 
 # Batches that are measured: the dearest, the middle one, the cheapest.
@@ -93,82 +88,57 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
     Raises:
         UserError: as `extract_all` would.
     """
-    run = plan_all(configs)
+    run = plan_run(configs)
     out = []
     sounds = Sounds(n_threads=run.config.workers)
     for plan in run.keys:
+        config = plan.recipe.config
         checked = check_key(plan, run, sounds)
         preview = preview_key(
             run.storage,
             plan.request,
             run.manifest,
             plan.ids,
-            overwrite=plan.config.overwrite,
-            prune=plan.config.prune,
+            overwrite=config.overwrite,
+            prune=config.prune,
             again=checked.again,
         )
-        share = parse_share(plan.config.share) if plan.config.share else None
-        job = Job(
-            config=plan.config,
-            policy=plan.policy,
-            long_clips=plan.long_clips,
-            layers=plan.layers,
-            writer=preview.writer,
-            table=clip_table(
-                preview.writer.manifest, run.manifest, run.durations, plan.policy, plan.config.workers
-            ),
-            units=share.of(preview.pending) if share else preview.pending,
-            device=plan.device,
-        )
-        out.append(_estimate(plan, job, tuple(run.devices) or ("cpu",)))
+        job = KeyJob.of_plan(plan, run, preview.writer, preview.pending)
+        out.append(_estimate(job, tuple(run.devices) or ("cpu",)))
     return out
 
 
-def _estimate(plan: KeyPlan, job: Job, devices: tuple[str, ...]) -> Estimate:
-    config, info = plan.config, job.writer.info
+def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
+    frames = job.writer.info.frames
     notes = []
-    if config.cluster:
+    if job.config.cluster:
         notes.append("the time is that of one process on this machine's CPU; the cluster was not measured")
+    if frames is not None:
+        notes.append("frames are counted at their most")
     batches: list[_Batch] = []
     measured: list[_Measured] = []
     if job.units:
-        job.load(load_model(plan.source, plan.device, config))
+        job.load(job.recipe.load(job.device))
         batches = [b for unit in job.units for b in _batches(job, unit)]
         measured = _measure(job, batches)
-    n_layers = len(plan.layers)
-    rows = sum(u.n_rows for u in job.units)
-    n_clips = int((job.writer.ids != "").sum())
-    shape = info.shape
-    n_bytes = rows * n_layers * np.dtype(shape.dtype).itemsize * shape.n_functionals * shape.n_features
-    if info.frames is not None:
-        n_frames = sum(
-            frame_bound(job.model_s[i], plan.source.card, plan.policy)
-            for u in job.units
-            for i in job.ids(u)
-            if i
-        )
-        size = info.frames.n_features * np.dtype(info.frames.dtype).itemsize
-        n_bytes += n_layers * n_frames * size
-        notes.append("frames are counted at their most")
     samples = sum(b.n_samples for b in batches)
     padded = sum(b.n_padded for b in batches)
     forward_s = _fit([(m.batch.n_padded, m.forward_s) for m in measured], [b.n_padded for b in batches])
     decode_s = _fit([(m.batch.n_samples, m.decode_s) for m in measured], [b.n_samples for b in batches])
-    decode_s /= config.workers
-    flops = _total_flops(measured, batches)
+    decode_s /= job.config.workers
     return Estimate(
-        key=info.path,
+        key=job.path,
         devices=devices,
-        n_clips=n_clips,
+        n_clips=int((job.writer.ids != "").sum()),
         unreadable=tuple(str(i) for i in job.table.index[job.table["planned_s"].isna()]),
         n_to_do=sum(1 for u in job.units for i in job.ids(u) if i),
         n_units=len(job.units),
         n_batches=len(batches),
-        audio_s=samples / plan.policy.sample_rate_hz,
+        audio_s=samples / job.policy.sample_rate_hz,
         padding=padded / samples - 1 if samples else 0.0,
-        n_bytes=n_bytes,
-        n_objects=len(job.units) * n_layers * (2 if info.frames is not None else 1),
-        flops=flops or None,
+        n_bytes=_value_bytes(job),
+        n_objects=len(job.units) * len(job.layers) * (2 if frames is not None else 1),
+        flops=_total_flops(measured, batches) or None,
         seconds=max(forward_s, decode_s) / len(devices),
         decode_s=decode_s / len(devices),
         n_measured=len(measured),
@@ -176,12 +146,25 @@ def _estimate(plan: KeyPlan, job: Job, devices: tuple[str, ...]) -> Estimate:
     )
 
 
-def _batches(job: Job, unit: Unit) -> list[_Batch]:
+def _value_bytes(job: KeyJob) -> int:
+    """Bytes of all values of the units of a job."""
+    shape, frames = job.writer.info.shape, job.writer.info.frames
+    n_rows = sum(u.n_rows for u in job.units)
+    n_bytes = n_rows * np.dtype(shape.dtype).itemsize * shape.n_functionals * shape.n_features
+    if frames is not None:
+        card = job.recipe.source.card
+        ids = [i for u in job.units for i in job.ids(u) if i]
+        n_frames = sum(frame_bound(job.model_s[i], card, job.policy) for i in ids)
+        n_bytes += n_frames * frames.n_features * np.dtype(frames.dtype).itemsize
+    return len(job.layers) * n_bytes
+
+
+def _batches(job: KeyJob, unit: Unit) -> list[_Batch]:
     lengths = job.lengths(unit)
     return [_Batch(unit, rows, *_sizes(job, rows, [lengths[i] for i in rows])) for rows in job.batches(unit)]
 
 
-def _sizes(job: Job, rows: Sequence[int], lengths: Sequence[int]) -> tuple[int, int, int]:
+def _sizes(job: KeyJob, rows: Sequence[int], lengths: Sequence[int]) -> tuple[int, int, int]:
     """Samples the model sees of clips of these lengths together, without and with padding; the longest."""
     fixed = job.loaded.extractor.card.fixed_samples
     window = job.long_clips.window_samples
@@ -193,39 +176,30 @@ def _sizes(job: Job, rows: Sequence[int], lengths: Sequence[int]) -> tuple[int, 
     return sum(pieces), sum(fixed or n for n in pieces), fixed or max(pieces)
 
 
-def _load(job: Job, where: Location | None) -> Clip | AudioError | None:
-    return None if where is None else load_clips(*where, [job.policy])[job.policy]
-
-
-def _measure(job: Job, batches: Sequence[_Batch]) -> list[_Measured]:
-    by_cost = sorted(range(len(batches)), key=lambda i: batches[i].n_padded)
+def _measure(job: KeyJob, batches: Sequence[_Batch]) -> list[_Measured]:
+    by_cost = sorted(batches, key=lambda batch: batch.n_padded)
     places = np.linspace(0, len(by_cost) - 1, min(N_CALIBRATION, len(by_cost))).round().astype(int)
-    chosen = [batches[by_cost[p]] for p in places]
     measured = []
-    for i, batch in enumerate(chosen):
-        where = [job.audio_of(batch.unit)[row] for row in batch.rows]
+    for i, batch in enumerate(by_cost[p] for p in places):
+        where = job.audio_of(batch.unit)
         began = time.perf_counter()
-        loaded = [_load(job, w) for w in where]
+        clips = [place and job.clip(place) for place in where[batch.rows.start : batch.rows.stop]]
         decode_s = time.perf_counter() - began
-        lengths = [len(clip.samples) for clip in loaded if isinstance(clip, Clip)]
+        lengths = [len(clip.samples) for clip in clips if isinstance(clip, PreparedClip)]
         if not lengths:
             continue
-
-        forward = partial(_forward, job, batch, loaded)
-
+        forward = partial(_forward, job, batch, clips)
         if i == 0:
             forward()  # the first call of a model is slow
         forward_s = forward()
         # What could be read of the batch, not what was planned.
-        sizes = _sizes(job, batch.rows[: len(lengths)], lengths)
-        measured.append(
-            _Measured(_Batch(batch.unit, batch.rows, *sizes), forward_s, decode_s, _count_flops(forward))
-        )
+        read = _Batch(batch.unit, batch.rows, *_sizes(job, batch.rows[: len(lengths)], lengths))
+        measured.append(_Measured(read, forward_s, decode_s, _count_flops(forward)))
     job.failed.clear()
     return measured
 
 
-def _forward(job: Job, batch: _Batch, clips: Sequence[Clip | AudioError | None]) -> float:
+def _forward(job: KeyJob, batch: _Batch, clips: Sequence[PreparedClip | AudioError | None]) -> float:
     began = time.perf_counter()
     job.loaded.embed(batch.rows, clips, job.begin(batch.unit))
     return time.perf_counter() - began

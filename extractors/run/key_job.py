@@ -1,44 +1,71 @@
-"""One key of a run: the model, its rows, and what was done."""
+"""The job of one key in one process: which units, by which recipe, and what was done."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from extractors.audio.waveform import AudioPolicy, Clip
+from extractors.audio.headers import clip_table
+from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
-from extractors.forward.batch_budget import Budget, find_budget
+from extractors.forward.batching import Budget, find_budget
 from extractors.forward.embedder import Embedder
-from extractors.forward.windows import LongClips
+from extractors.forward.unit_result import STATUS_OK, UnitResult
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor
 from extractors.models.package_versions import later_note, versions_here
-from extractors.results import STATUS_OK, UnitResult
-from extractors.run.audio_changes import locations
 from extractors.run.clip_tally import Heard
+from extractors.run.plan import KeyPlan, RunPlan, resolve_device
+from extractors.run.recipe import Recipe
 from featurestore.audio.segment import AudioError
+from featurestore.backends.storage import open_storage
 from featurestore.fingerprint import canonical_json
-from featurestore.format.layer_arrays import FrameShape
 from featurestore.manifest.audio_places import Location, Places
+from featurestore.manifest.table import PLACE_COLUMNS, Manifest
 from featurestore.store.claims import Claims, Work
+from featurestore.store.key import KeyInfo
 from featurestore.store.plan import Unit
+from featurestore.store.row_index import read_ids
+from featurestore.store.shares import parse_share
 from featurestore.store.writer import KeyWriter
 
 # Clips remembered for a check afterwards.
 MAX_REMEMBERED = 1024
+_TABLE_COLUMNS = [*PLACE_COLUMNS, "model_s"]
 
 
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class KeyPart:
+    """Units of one key for another process, which makes a job of them.
+
+    Attributes:
+        config: of the run.
+        info: the key.
+        layers: layers to keep.
+        units: what is to be done.
+        table: by utterance id: path, start_s, end_s, channel, model_s, of the rows of these units.
+        device: torch device, or ``auto`` for what the worker has.
+    """
+
+    config: ExtractConfig
+    info: KeyInfo
+    layers: tuple[int, ...]
+    units: tuple[Unit, ...]
+    table: pd.DataFrame
+    device: str
+
+
+class KeyJob:
     """Embeds units of one key; its counts say afterwards what was done.
 
     Args:
-        config: of the run.
-        policy: how audio is prepared.
-        long_clips: how long clips are cut.
+        recipe: how values are made.
         layers: layers that are kept.
         writer: of the key.
         table: by utterance id: path, start_s, end_s, channel, model_s; at least of the rows of `units`.
@@ -49,27 +76,28 @@ class Job:
     def __init__(
         self,
         *,
-        config: ExtractConfig,
-        policy: AudioPolicy,
-        long_clips: LongClips,
+        recipe: Recipe,
         layers: Sequence[int],
         writer: KeyWriter,
         table: pd.DataFrame,
         units: Sequence[Unit],
         device: str,
     ) -> None:
-        self.config = config
-        self.policy = policy
-        self.long_clips = long_clips
+        self.recipe = recipe
+        self.config, self.policy, self.long_clips = recipe.config, recipe.policy, recipe.long_clips
         self.layers = list(layers)
         self.writer = writer
+        self.path = writer.info.path
         self.units = list(units)
         self.device = device
         self.table = table
         # Plain dicts: rows are looked up one by one.
-        self.where = locations(table)
+        self.where: dict[str, Location] = {
+            str(i): (str(path), float(start), float(end), None if pd.isna(channel) else int(channel))
+            for i, path, start, end, channel in table[list(PLACE_COLUMNS)].itertuples(name=None)
+        }
         self.model_s: dict[str, float] = dict(zip(table.index, table["model_s"], strict=True))
-        self.claims = Claims(writer.storage, writer.info.path)
+        self.claims = Claims(writer.storage, self.path)
         self.versions = {**versions_here(), "device": device}
         self.failed: dict[str, str] = {}
         self.audio_s = 0.0
@@ -81,6 +109,47 @@ class Job:
         self.n_rows_by_others = 0
         self.embedder: Embedder | None = None
         self._sample: list[str] = []
+
+    @classmethod
+    def of_plan(cls, plan: KeyPlan, run: RunPlan, writer: KeyWriter, pending: Sequence[Unit]) -> KeyJob:
+        """The job of a key that was planned here: this run's share of the units that are to be done."""
+        config, policy = plan.recipe.config, plan.recipe.policy
+        return cls(
+            recipe=plan.recipe,
+            layers=plan.request.layers,
+            writer=writer,
+            table=clip_table(writer.manifest, run.manifest, run.durations, policy, config.workers),
+            units=parse_share(config.share).of(pending) if config.share else pending,
+            device=run.device,
+        )
+
+    @classmethod
+    def of_part(cls, part: KeyPart, recipe: Recipe) -> KeyJob:
+        """The job of units that another process planned."""
+        storage = open_storage(part.config.store)
+        ids = np.asarray(read_ids(storage, part.info), dtype=object)
+        # Only the ids are needed to write units.
+        manifest = Manifest(table=part.table, source=part.info.path)
+        return cls(
+            recipe=recipe,
+            layers=part.layers,
+            writer=KeyWriter(storage, part.info, ids, manifest),
+            table=part.table,
+            units=part.units,
+            device=resolve_device(part.device),
+        )
+
+    def part(self, units: Sequence[Unit], device: str) -> KeyPart:
+        """Some of its units, for another process."""
+        ids = [i for unit in units for i in self.ids(unit) if i]
+        return KeyPart(
+            config=self.config,
+            info=self.writer.info,
+            layers=tuple(self.layers),
+            units=tuple(units),
+            table=self.table.loc[ids, _TABLE_COLUMNS],
+            device=device,
+        )
 
     def load(self, extractor: Extractor, budget: Budget | None = None) -> None:
         """Take the loaded model, and a batch budget found earlier or find one."""
@@ -115,6 +184,10 @@ class Job:
         """Where the audio of every row of a unit is."""
         return [self.where[i] if i else None for i in self.ids(unit)]
 
+    def clip(self, where: Location) -> PreparedClip | AudioError:
+        """The clip of a place, as this key has it."""
+        return load_clips(*where, [self.policy])[self.policy]
+
     def lengths(self, unit: Unit) -> list[int]:
         """Samples that every row of a unit is planned to have."""
         return [self.policy.model_samples(self.model_s.get(i, float("nan"))) for i in self.ids(unit)]
@@ -125,14 +198,15 @@ class Job:
 
     def begin(self, unit: Unit) -> UnitResult:
         """An empty result for a unit."""
-        return self._result(unit, self.ids(unit), self.writer.info.frames, self.failed)
+        return UnitResult(unit, self.ids(unit), self.layers, self.writer.info, self.failed)
 
     def blank(self, utterance: str) -> UnitResult:
         """An empty result for one utterance, to be compared and not to be written."""
-        return self._result(Unit(index=0, first_row=0, n_rows=1), [utterance], None, {})
+        unit = Unit(index=0, first_row=0, n_rows=1)
+        return UnitResult(unit, [utterance], self.layers, replace(self.writer.info, frames=None), {})
 
     def embed(
-        self, rows: Sequence[int], clips: Sequence[Clip | AudioError | None], result: UnitResult
+        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
     ) -> None:
         """Embed a batch into the result of its unit."""
         began = time.perf_counter()
@@ -140,7 +214,7 @@ class Job:
         self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
         for clip in clips:
-            if isinstance(clip, Clip):
+            if isinstance(clip, PreparedClip):
                 self.heard.add(clip, self.policy)
 
     def write(self, result: UnitResult) -> None:
@@ -164,7 +238,8 @@ class Job:
         if record is None:  # by somebody who took this worker for dead
             return
         self.n_bytes += sum(o.n_bytes for o in record.objects.values())
-        self._remember(i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK)
+        embedded = [i for i, s in zip(result.ids, result.status, strict=True) if s == STATUS_OK]
+        self._sample = draw(self.writer.info.fingerprint, [*self._sample, *embedded])[:MAX_REMEMBERED]
 
     def sample(self, n: int) -> list[str]:
         """Up to `n` utterances embedded by this job, drawn by the key's fingerprint: the same every time."""
@@ -186,25 +261,8 @@ class Job:
     def loaded(self) -> Embedder:
         """The model, once it is loaded."""
         if self.embedder is None:
-            raise RuntimeError(f"{self.writer.info.path}: the model is not loaded yet")
+            raise RuntimeError(f"{self.path}: the model is not loaded yet")
         return self.embedder
-
-    def _result(
-        self, unit: Unit, ids: list[str], frames: FrameShape | None, failed: dict[str, str]
-    ) -> UnitResult:
-        info = self.writer.info
-        return UnitResult(
-            unit,
-            ids,
-            self.layers,
-            n_functionals=len(info.functionals),
-            n_features=info.shape.n_features,
-            frames=frames,
-            failed=failed,
-        )
-
-    def _remember(self, utterances: Iterable[str]) -> None:
-        self._sample = draw(self.writer.info.fingerprint, [*self._sample, *utterances])[:MAX_REMEMBERED]
 
     def _count_as_done_by_others(self, unit: Unit) -> None:
         self.n_units_by_others += 1

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from extractors.audio.waveform import load_clips
 from extractors.results import SelfCheck
-from extractors.run.key_job import Job
+from extractors.run.key_job import KeyJob
 from featurestore.audio.segment import AudioError
 from featurestore.format import layer_arrays
 from featurestore.store.layer import open_array, read_row
@@ -35,7 +34,7 @@ def tolerance(precision: str, dtype: str, device: str) -> float:
     return allowed + (FLOAT16_ROUNDING if dtype == "float16" else 0.0)
 
 
-def selfcheck(job: Job, utterances: Sequence[str], *, most_s: float | None = None) -> SelfCheck:
+def selfcheck(job: KeyJob, utterances: Sequence[str], *, most_s: float | None = None) -> SelfCheck:
     """Embed utterances one by one, through the same loading, and compare with the store.
 
     Args:
@@ -82,16 +81,20 @@ def deviation(stored: np.ndarray, alone: np.ndarray) -> float:
     return float(np.abs(stored - alone).max()) / largest if largest else float(np.abs(stored).max())
 
 
-def choose(job: Job) -> list[str]:
-    """The clips to check after a run: as many as asked for; unasked a few, the cheapest first."""
+def check_after(job: KeyJob, run_s: float) -> SelfCheck | None:
+    """Check clips of a run of `run_s` seconds: as many as asked for; unasked a few, the cheapest first."""
     asked = job.config.selfcheck
     if asked is not None:
-        return job.sample(asked)
-    return sorted(job.sample(DEFAULT_CLIPS), key=lambda utterance: job.model_s[utterance])
+        chosen = job.sample(asked)
+    else:
+        chosen = sorted(job.sample(DEFAULT_CLIPS), key=lambda utterance: job.model_s[utterance])
+    if not chosen:
+        return None
+    return selfcheck(job, chosen, most_s=SHARE_OF_RUN * run_s if asked is None else None)
 
 
-def _alone(job: Job, utterance: str) -> dict[int, np.ndarray] | None:
-    clip = load_clips(*job.where[utterance], [job.policy])[job.policy]
+def _alone(job: KeyJob, utterance: str) -> dict[int, np.ndarray] | None:
+    clip = job.clip(job.where[utterance])
     if isinstance(clip, AudioError):
         return None
     result = job.blank(utterance)

@@ -21,7 +21,7 @@ from featurestore.printable import printable
 from studies.terminal.screen import Screen
 
 if TYPE_CHECKING:
-    from extractors.results import Progress as ExtractProgress
+    from extractors.results import ExtractProgress
     from probes.run.probing import ProbeProgress
 
 LOG_EVERY_S = 60.0

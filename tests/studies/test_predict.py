@@ -124,7 +124,7 @@ def test_a_store_needs_no_audio_and_gives_the_same_as_the_audio(world: World, tm
 def test_only_the_layers_that_are_needed_are_computed(world: World, tmp_path: Path) -> None:
     """The embeddings of one clip by hand: the store's own values, of the probe's layer."""
     from extractors import extract
-    from extractors.run.same_values import same_extraction
+    from extractors.run.reproduction import same_extraction
     from probes.saved.probe_files import read_probe
 
     card = read_probe(world.root / "p").card

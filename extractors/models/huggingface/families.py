@@ -30,7 +30,9 @@ class Family:
     Attributes:
         describe: from its full configuration and its preprocessor_config.json (empty if there is none) to
             the fields of a `ModelCard` that follow from them.
-        build: from a loaded model in eval mode, those two and the card to an extractor.
+        build: from a loaded model in eval mode, its preprocessor_config.json, its card, a torch device and
+            the precision to an extractor on that device. ``bf16`` and ``fp16`` run under autocast, ``tf32``
+            allows TF32 matrix products.
         keys: configuration keys that change hidden states; the rest is bookkeeping, heads and training.
         preprocessor_keys: the same of preprocessor_config.json.
         is_read: whether hidden states depend on a parameter of this name; a checkpoint may lack the others.

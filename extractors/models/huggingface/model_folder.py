@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from extractors.models.catalogue import facts_for
+from extractors.models.catalogue import Facts, facts_for
 from extractors.models.huggingface.architecture import (
     check_architecture,
     check_preprocessor,
@@ -18,7 +18,7 @@ from extractors.models.huggingface.architecture import (
 )
 from extractors.models.huggingface.families import FAMILIES, Family, find_family
 from extractors.models.interface import Extractor, ModelCard, Precision
-from extractors.models.weights import hash_weights, weight_files
+from extractors.models.weights import random_model, untrained_name, weight_files, weights_fingerprint
 from featurestore.errors import ModelError
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
@@ -57,8 +57,9 @@ class TransformersSource:
         self._folder = folder
         self._seed = seed
         self._raw = read_json(folder / "config.json", spec)
-        self._preprocessor = _read_optional_json(folder / "preprocessor_config.json", spec)
-        check_preprocessor(self._preprocessor or {}, f"--model {spec}: preprocessor_config.json")
+        front_end = folder / "preprocessor_config.json"
+        self._preprocessor = read_json(front_end, spec) if front_end.exists() else None
+        check_preprocessor(self._preprocessor or {}, f"--model {spec}: {front_end.name}")
         model_type = str(self._raw.get("model_type"))
         if model_type not in FAMILIES:
             raise ModelError(
@@ -91,13 +92,7 @@ class TransformersSource:
         }
         if front_end:
             content["preprocessor"] = front_end
-        if self._seed is None:
-            content["weights_sha256"] = hash_weights(self._files)
-        else:
-            from extractors.models.untrained import initialiser
-
-            content["untrained"] = initialiser(self._seed)
-        return content
+        return {**content, **weights_fingerprint(self._files, self._seed)}
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
@@ -106,8 +101,6 @@ class TransformersSource:
             if self._seed is None:
                 model = self._load_weights()
             else:
-                from extractors.models.untrained import random_model
-
                 model = random_model(self._config, self._seed)
             return self._family.build(model.eval(), self._preprocessor or {}, self.card, device, precision)
 
@@ -136,7 +129,12 @@ class TransformersSource:
         except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
             raise ModelError(f"--model {self.spec}: cannot be loaded ({one_line(error)})") from error
         lacking = [k for k in info["missing_keys"] if self._family.is_read(k)]
-        refuse_incomplete(self.spec, lacking, [str(k) for k in info["mismatched_keys"]])
+        which = sorted(lacking or map(str, info["mismatched_keys"]))
+        if which:
+            raise ModelError(
+                f"--model {self.spec}: the weights lack {len(which)} parameters of the architecture "
+                f"(first {which[0]!r}); they would be random, so the model is refused"
+            )
         return model
 
     def _describe(self) -> tuple[Any, Mapping[str, Any]]:
@@ -158,29 +156,21 @@ class TransformersSource:
         if "normalisation" not in common:
             common |= self._waveform_normalisation(facts)
         if self._seed is not None:
-            from extractors.models.untrained import untrained_name
-
             return ModelCard(name=untrained_name(name, self._seed), trained=False, **common)
         known = {} if facts is None else facts.card_fields()
         return ModelCard(name=name, **common, **known)
 
-    def _waveform_normalisation(self, facts: Any) -> dict[str, Any]:
+    def _waveform_normalisation(self, facts: Facts | None) -> dict[str, Any]:
         if self._preprocessor is not None:
-            normalise = bool(self._preprocessor.get("do_normalize", True))
-            return {
-                "normalisation": "zero-mean-unit-variance" if normalise else "none",
-                "normalisation_source": "preprocessor_config.json says "
-                f"do_normalize={str(normalise).lower()}",
-            }
-        if facts is not None and facts.normalisation is not None:
-            return {
-                "normalisation": facts.normalisation,
-                "normalisation_source": f"the catalogue's card of {facts.model_id}",
-            }
-        return {
-            "normalisation": "none",
-            "normalisation_source": "the folder has no preprocessor_config.json, so none is applied",
-        }
+            said = bool(self._preprocessor.get("do_normalize", True))
+            normalisation = "zero-mean-unit-variance" if said else "none"
+            source = f"preprocessor_config.json says do_normalize={str(said).lower()}"
+        elif facts is not None and facts.normalisation is not None:
+            normalisation, source = facts.normalisation, f"the catalogue's card of {facts.model_id}"
+        else:
+            normalisation = "none"
+            source = "the folder has no preprocessor_config.json, so none is applied"
+        return {"normalisation": normalisation, "normalisation_source": source}
 
 
 def architecture(model_type: str, raw: Mapping[str, Any], keys: Collection[str]) -> Any:
@@ -226,22 +216,6 @@ def refuse_other_weights(folder: Path, raw: Mapping[str, Any], spec: str) -> Non
         )
 
 
-def from_folder(
-    spec: str, path: Path, *, seed: int | None = None, allow_pickle: bool = False
-) -> TransformersSource:
-    """A folder on this machine.
-
-    Raises:
-        ModelError: it is not the folder of a supported model.
-    """
-    if not (path / "config.json").is_file():
-        raise ModelError(
-            f"--model {spec}: no config.json in this folder; expected a Hugging Face model folder, or one "
-            "with NAME.torchaudio.pt and NAME.torchaudio.model_config.json"
-        )
-    return TransformersSource(path, spec=spec, seed=seed, allow_pickle=allow_pickle)
-
-
 def from_hub(
     spec: str,
     model_id: str,
@@ -279,28 +253,19 @@ def _fetch(spec: str, model_id: str, patterns: Sequence[str], built_in: Sequence
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(
             f"--model {spec}: not a folder here, not one of {', '.join(built_in)}, and the hub gave no such "
-            f"model ({type(error).__name__}: {one_line(error, 160)}); check the id, or download it and give "
+            f"model ({named_line(error, 160)}); check the id, or download it and give "
             "its folder"
         ) from error
-
-
-def refuse_incomplete(spec: str, lacking: Sequence[str], mismatched: Sequence[str] = ()) -> None:
-    """Refuse weights that would leave parameters random.
-
-    Raises:
-        ModelError: there are such parameters.
-    """
-    if lacking or mismatched:
-        which = sorted(lacking or mismatched)
-        raise ModelError(
-            f"--model {spec}: the weights lack {len(which)} parameters of the architecture "
-            f"(first {which[0]!r}); they would be random, so the model is refused"
-        )
 
 
 def one_line(error: Exception, n_characters: int = 200) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split())[:n_characters]
+
+
+def named_line(error: Exception, n_characters: int = 200) -> str:
+    """An error's kind and its message without line breaks."""
+    return f"{type(error).__name__}: {one_line(error, n_characters)}"
 
 
 def read_json(file: Path, spec: str) -> dict[str, Any]:
@@ -316,7 +281,3 @@ def read_json(file: Path, spec: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"--model {spec}: {file.name} is not a JSON object")
     return content
-
-
-def _read_optional_json(file: Path, spec: str) -> dict[str, Any] | None:
-    return read_json(file, spec) if file.exists() else None

@@ -75,44 +75,21 @@ class PatchGrid:
         return WINDOW_SAMPLES + HOP_SAMPLES * (covered - 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MelScaling:
-    """How the log-mel spectrogram is scaled: (x − mean) / (2 std), as `ASTFeatureExtractor` does."""
-
-    mean: float = AUDIOSET_MEAN
-    std: float = AUDIOSET_STD
-    applied: bool = True
-
-    @classmethod
-    def of(cls, preprocessor: Mapping[str, Any]) -> MelScaling:
-        """From a preprocessor_config.json, or an empty mapping for the defaults."""
-        return cls(
-            mean=float(preprocessor.get("mean", AUDIOSET_MEAN)),
-            std=float(preprocessor.get("std", AUDIOSET_STD)),
-            applied=bool(preprocessor.get("do_normalize", True)),
-        )
-
-
 class AstExtractor:
-    """An `ASTModel`.
-
-    Args:
-        model: on its device and in eval mode.
-        scaling: of its spectrogram.
-        card: its card.
-        device: torch device it is on.
-        precision: see `SslExtractor`; the filter bank is always computed in float64.
-    """
+    """An `ASTModel`. See `Family.build`; the filter bank is always computed in float64."""
 
     def __init__(
-        self, model: Any, scaling: MelScaling, card: ModelCard, device: str, precision: Precision
+        self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
     ) -> None:
         self.card = card
-        self.model = model
+        self.model = model.to(device)
         self.device = torch.device(device)
         self.precision = precision
         self._grid = PatchGrid.of(model.config)
-        self._scaling = scaling
+        # The log-mel spectrogram is scaled to (x − mean) / (2 std), as `ASTFeatureExtractor` does.
+        self._mean = float(preprocessor.get("mean", AUDIOSET_MEAN))
+        self._std = float(preprocessor.get("std", AUDIOSET_STD))
+        self._is_scaled = bool(preprocessor.get("do_normalize", True))
         self._bank = KaldiFilterBank(n_mels=self._grid.n_mels, window="hann", scale=1.0, device=self.device)
         self.tap = LayerTap(model.layers)
 
@@ -144,9 +121,7 @@ class AstExtractor:
         padded = bands.new_zeros(len(clips), full, bands.shape[2])
         for i, n in enumerate(counts):
             padded[i, :n] = bands[i, :n]
-        if not self._scaling.applied:
-            return padded
-        return (padded - self._scaling.mean) / (2 * self._scaling.std)
+        return (padded - self._mean) / (2 * self._std) if self._is_scaled else padded
 
 
 def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -166,15 +141,9 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _build(
-    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
-) -> AstExtractor:
-    return AstExtractor(model.to(device), MelScaling.of(preprocessor), card, device, precision)
-
-
 FAMILY = Family(
     describe=_describe,
-    build=_build,
+    build=AstExtractor,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

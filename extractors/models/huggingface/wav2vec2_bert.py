@@ -43,18 +43,13 @@ _Bands = tuple[torch.Tensor, torch.Tensor]  # mean and variance `[mels]`
 
 
 class Wav2Vec2BertExtractor:
-    """A `Wav2Vec2BertModel`.
+    """A `Wav2Vec2BertModel`. See `Family.build`; the filter bank is always computed in float64."""
 
-    Args:
-        model: on its device and in eval mode.
-        card: its card.
-        device: torch device it is on.
-        precision: see `SslExtractor`; the filter bank is always computed in float64.
-    """
-
-    def __init__(self, model: Any, card: ModelCard, device: str, precision: Precision) -> None:
+    def __init__(
+        self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
+    ) -> None:
         self.card = card
-        self.model = model
+        self.model = model.to(device)
         self.device = torch.device(device)
         self.precision = precision
         self._bank = KaldiFilterBank(n_mels=N_MELS, window="povey", scale=2.0**15, device=self.device)
@@ -138,15 +133,9 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _build(
-    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
-) -> Wav2Vec2BertExtractor:
-    return Wav2Vec2BertExtractor(model.to(device), card, device, precision)
-
-
 FAMILY = Family(
     describe=_describe,
-    build=_build,
+    build=Wav2Vec2BertExtractor,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,19 +78,13 @@ class ClipGroupNorm(nn.Module):
 
 
 class SslExtractor:
-    """One model of the wav2vec family.
+    """A wav2vec 2.0, HuBERT, WavLM, data2vec-audio or UniSpeech-SAT model; see `Family.build`."""
 
-    Args:
-        model: a `Wav2Vec2Model`, `HubertModel`, `WavLMModel`, `Data2VecAudioModel` or `UniSpeechSatModel`,
-            on its device and in eval mode.
-        card: its card.
-        device: torch device it is on.
-        precision: ``bf16`` and ``fp16`` run under autocast; ``tf32`` allows TF32 matrix products.
-    """
-
-    def __init__(self, model: Any, card: ModelCard, device: str, precision: Precision) -> None:
+    def __init__(
+        self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
+    ) -> None:
         self.card = card
-        self.model = model
+        self.model = model.to(device)
         self.device = torch.device(device)
         self.precision = precision
         config = model.config
@@ -101,7 +96,7 @@ class SslExtractor:
         if config.model_type == "wavlm":
             for module in model.modules():
                 if type(module).__name__ == "WavLMAttention":
-                    module.torch_multi_head_self_attention = _WavLMAttention(module)
+                    module.torch_multi_head_self_attention = partial(_wavlm_attention, module)
 
     def n_frames(self, n_samples: int) -> int:
         """Frames the convolutions leave of `n_samples` samples."""
@@ -193,30 +188,25 @@ class SslExtractor:
         return (inputs[0] * self._mask[:, None, :], *inputs[1:])
 
 
-class _WavLMAttention:
+def _wavlm_attention(
+    module: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None, bias: torch.Tensor
+) -> tuple[torch.Tensor, None]:
     """WavLM's attention through scaled-dot-product attention.
 
     transformers asks for attention weights that nobody uses here, which forces the slow path; the result
     is the same to rounding.
     """
-
-    def __init__(self, module: Any) -> None:
-        # Not a submodule: only a reference, or the model would contain itself.
-        self._module = module
-
-    def __call__(
-        self, hidden: torch.Tensor, attention_mask: torch.Tensor | None, bias: torch.Tensor
-    ) -> tuple[torch.Tensor, None]:
-        m = self._module
-        b, t, width = hidden.shape
-        heads = m.num_heads
-        q, k, v = (p(hidden).view(b, t, heads, -1).transpose(1, 2) for p in (m.q_proj, m.k_proj, m.v_proj))
-        scores_bias = bias.view(b, heads, t, t).to(q.dtype)
-        if attention_mask is not None:
-            # [b, 1, 1, t]: frames past a clip's end are never attended to.
-            scores_bias = scores_bias.masked_fill(~attention_mask.bool()[:, None, None, :], -math.inf)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=scores_bias)
-        return m.out_proj(mixed.transpose(1, 2).reshape(b, t, width)), None
+    b, t, width = hidden.shape
+    heads = module.num_heads
+    q, k, v = (
+        p(hidden).view(b, t, heads, -1).transpose(1, 2) for p in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    scores_bias = bias.view(b, heads, t, t).to(q.dtype)
+    if attention_mask is not None:
+        # [b, 1, 1, t]: frames past a clip's end are never attended to.
+        scores_bias = scores_bias.masked_fill(~attention_mask.bool()[:, None, None, :], -math.inf)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=scores_bias)
+    return module.out_proj(mixed.transpose(1, 2).reshape(b, t, width)), None
 
 
 def receptive_samples(kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -237,15 +227,9 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _build(
-    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
-) -> SslExtractor:
-    return SslExtractor(model.to(device), card, device, precision)
-
-
 FAMILY = Family(
     describe=_describe,
-    build=_build,
+    build=SslExtractor,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

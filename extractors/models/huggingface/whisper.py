@@ -27,25 +27,19 @@ HOP_SAMPLES = 320
 
 
 class WhisperExtractor:
-    """A Whisper encoder.
-
-    Args:
-        encoder: `WhisperEncoder` on its device and in eval mode.
-        feature_extractor: `WhisperFeatureExtractor` with the model's number of mel bands.
-        card: its card.
-        device: torch device it is on.
-        precision: see `SslExtractor`.
-    """
+    """A Whisper encoder. See `Family.build`."""
 
     def __init__(
-        self, encoder: Any, feature_extractor: Any, card: ModelCard, device: str, precision: Precision
+        self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
     ) -> None:
+        from transformers import WhisperFeatureExtractor
+
         self.card = card
-        self.encoder = encoder
-        self.feature_extractor = feature_extractor
+        self.encoder = model.encoder.to(device)
+        self.feature_extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
         self.device = torch.device(device)
         self.precision = precision
-        self.tap = LayerTap(encoder.layers, last=encoder.layer_norm)
+        self.tap = LayerTap(self.encoder.layers, last=self.encoder.layer_norm)
 
     def n_frames(self, n_samples: int) -> int:
         """Encoder frames that cover `n_samples` samples of one window."""
@@ -85,18 +79,9 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _build(
-    model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
-) -> WhisperExtractor:
-    from transformers import WhisperFeatureExtractor
-
-    features = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
-    return WhisperExtractor(model.encoder.to(device), features, card, device, precision)
-
-
 FAMILY = Family(
     describe=_describe,
-    build=_build,
+    build=WhisperExtractor,
     keys=frozenset(
         {
             "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function",

@@ -13,7 +13,7 @@ import soxr
 
 from extractors import ExtractConfig, extract
 from extractors.audio.spill import scratch
-from extractors.audio.waveform import AudioPolicy, Clip, load_clip, load_clips
+from extractors.audio.waveform import AudioPolicy, PreparedClip, load_clip, load_clips
 from extractors.run.clip_tally import energy_note
 from featurestore import open_store
 from featurestore.errors import ConfigError, FingerprintMismatch
@@ -32,7 +32,7 @@ def save(folder: Path, samples: np.ndarray, rate: int, name: str = "a.wav") -> s
     return str(folder / name)
 
 
-def load(path: str, **changes: object) -> Clip:
+def load(path: str, **changes: object) -> PreparedClip:
     return load_clip(path, NAN, NAN, None, policy(**changes))
 
 

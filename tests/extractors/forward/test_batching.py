@@ -6,10 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.forward.batching import cut_batches, cut_windows, plan_batches
+from extractors.forward.batching import first_batch, plan_batches
+from extractors.forward.windows import cut_windows
 from featurestore.errors import ConfigError
 
 lengths = st.lists(st.integers(1, 10_000), max_size=60)
+
+
+def cut_batches(lengths: list[int], **limits: int) -> list[range]:
+    """One batch after the other, until no clip is left."""
+    batches: list[range] = []
+    start = 0
+    while start < len(lengths):
+        n = first_batch(lengths[start:], **limits)
+        batches.append(range(start, start + n))
+        start += n
+    return batches
 
 
 @given(lengths, st.integers(1, 40_000), st.integers(1, 20))

@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 from extractors import ExtractConfig, extract, find_model
 from extractors.audio.waveform import AudioPolicy
-from extractors.forward.frame_buffer import frame_bound, plan_frames
+from extractors.forward.unit_result import frame_bound, plan_frames
 from extractors.run.extraction import extract_all
 from featurestore import open_store
 from featurestore.backends.storage import LocalStorage, open_storage

@@ -225,7 +225,7 @@ def test_quantiles_of_a_clip_that_fits_no_disk_fail_it_alone(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("extractors.forward.window_pooling.scratch", full)
+    monkeypatch.setattr("extractors.forward.embedder.scratch", full)
     manifest = clips([6000, 40_000, 7000])
     summary = extract(config(manifest, tmp_path / "s", functionals=("q25",), batch_seconds=30.0))
     assert summary.failed == {

@@ -14,9 +14,9 @@ import torch
 from extractors import ExtractConfig, extract, find_model
 from extractors.models.arithmetic import arithmetic, products_in
 from extractors.run.audio_changes import CheckedKey
-from extractors.run.extraction import _open
-from extractors.run.remote_task import UnitsTask, do_units, part_of
-from extractors.run.run_plan import plan_all
+from extractors.run.extraction import open_job
+from extractors.run.plan import plan_run
+from extractors.run.worker import UnitsTask, do_units
 from tests.extractors.registered import Asked, register
 from tests.models import save_ssl
 
@@ -53,7 +53,7 @@ def test_a_cached_model_runs_in_the_precision_of_its_job(
     clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(tmp_path / "site", monkeypatch, asked="tests.extractors.registered:Asked")
-    jobs = {}
+    jobs, models = {}, {}  # type: ignore[var-annotated]
     for precision in ("fp32", "tf32", "bf16"):
         given = ExtractConfig(
             manifest=clips([6000] * 6),
@@ -65,13 +65,13 @@ def test_a_cached_model_runs_in_the_precision_of_its_job(
             unit_rows=2,
             device="cpu",
         )
-        plan = plan_all([given])
-        jobs[precision] = _open(plan.keys[0], plan, CheckedKey(), None)[0]
+        plan = plan_run([given])
+        jobs[precision] = open_job(plan.keys[0], plan, CheckedKey())[0]
     # As tasks of several runs reach one worker: all models are cached after the first three.
     for i in range(3):
         for precision, job in jobs.items():
             Asked.seen.clear()
-            do_units(UnitsTask(parts=(part_of(job, job.units[i : i + 1], "cpu"),)))
+            do_units(UnitsTask(parts=(job.part(job.units[i : i + 1], "cpu"),)), models)
             assert set(Asked.seen) == {ON if precision == "tf32" else OFF}, (precision, i)
 
 

@@ -18,7 +18,7 @@ from extractors import ExtractConfig, extract, find_model
 from extractors.models.huggingface.families import FAMILIES
 from extractors.models.registry import BUILT_IN, lasting_spec
 from extractors.models.weights import hash_weights
-from extractors.run.same_values import same_extraction
+from extractors.run.reproduction import same_extraction
 from featurestore import open_store
 from featurestore.errors import DependencyMissing, ModelError
 from tests.extractors.models.test_aves import Malicious

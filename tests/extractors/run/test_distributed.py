@@ -16,10 +16,10 @@ import safetensors.torch
 
 from extractors.config import ExtractConfig, configs_of
 from extractors.run.audio_changes import CheckedKey
-from extractors.run.device_processes import run_on_devices
-from extractors.run.extraction import _open, extract, extract_all
-from extractors.run.remote_task import UnitsTask, do_units, part_of
-from extractors.run.run_plan import plan_all
+from extractors.run.dispatch import run_on_devices
+from extractors.run.extraction import extract, extract_all, open_job
+from extractors.run.plan import plan_run
+from extractors.run.worker import LoadedModels, UnitsTask, do_units
 from featurestore.errors import ConfigError, FingerprintMismatch, ProcessLost
 from featurestore.format import row_arrays
 from tests.extractors.registered import register
@@ -92,7 +92,7 @@ def end_at_once(*_: object) -> None:
 
 @pytest.mark.slow
 def test_that_all_processes_are_lost_is_no_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extractors.run.device_processes._child", end_at_once)
+    monkeypatch.setattr("extractors.run.dispatch._child", end_at_once)
     task = SimpleNamespace(parts=[SimpleNamespace(device="cpu")])
     with pytest.raises(ProcessLost, match=r"lost \(cpu: signal 9\), most often for want of memory"):
         run_on_devices([task])  # type: ignore[list-item]
@@ -160,10 +160,11 @@ def test_a_worker_that_outlives_its_weights_refuses_other_ones(clips: Clips, tmp
         unit_rows=2,
         device="cpu",
     )
-    plan = plan_all([given])
-    job, _, _ = _open(plan.keys[0], plan, CheckedKey(), None)
-    do_units(UnitsTask(parts=(part_of(job, job.units[:1], "cpu"),)))
+    plan = plan_run([given])
+    job, _ = open_job(plan.keys[0], plan, CheckedKey())
+    models: LoadedModels = {}
+    do_units(UnitsTask(parts=(job.part(job.units[:1], "cpu"),)), models)
     weights = safetensors.torch.load_file(model / "model.safetensors")
     safetensors.torch.save_file({k: v + 1 for k, v in weights.items()}, model / "model.safetensors")
     with pytest.raises(FingerprintMismatch, match="made with other settings"):
-        do_units(UnitsTask(parts=(part_of(job, job.units[1:], "cpu"),)))
+        do_units(UnitsTask(parts=(job.part(job.units[1:], "cpu"),)), models)

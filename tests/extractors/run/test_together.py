@@ -11,7 +11,7 @@ import pytest
 
 import extractors.audio.waveform
 from extractors.config import ExtractConfig, configs_of
-from extractors.forward.batch_budget import Budget
+from extractors.forward.batching import Budget
 from extractors.forward.embedder import Embedder
 from extractors.run.extraction import extract, extract_all
 from featurestore import open_store
@@ -133,9 +133,9 @@ def test_other_errors_of_a_model_are_not_taken_for_a_lack_of_memory(
 
 def test_a_halved_budget_cuts_smaller_groups() -> None:
     budget = Budget(40)
-    assert [len(r) for r in budget.regroup([10] * 8)] == [4, 4]
+    assert budget.first([10] * 8) == 4
     budget.halve([10] * 4)
-    assert [len(r) for r in budget.regroup([10] * 8)] == [2] * 4
+    assert budget.first([10] * 8) == 2
     assert Budget(40, fixed_samples=100).n_samples == 400
 
 
@@ -166,13 +166,13 @@ def test_utterances_that_lie_elsewhere_for_another_key_are_read_there(clips: Cli
     manifest, store = clips([6000] * 4), tmp_path / "s"
     extract_all(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
     from extractors.run.audio_changes import check_key
-    from extractors.run.engine import _same_rows
-    from extractors.run.extraction import _open
-    from extractors.run.run_plan import plan_all
+    from extractors.run.extraction import open_job
+    from extractors.run.pipeline import _same_rows
+    from extractors.run.plan import plan_run
     from featurestore.store.sound_identity import Sounds
 
-    plan = plan_all(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
-    one, other = (_open(key, plan, check_key(key, plan, Sounds()), None)[0] for key in plan.keys)
+    plan = plan_run(configs_of(["logmel", "mfcc"], [], **options(manifest, store)))
+    one, other = (open_job(key, plan, check_key(key, plan, Sounds()))[0] for key in plan.keys)
     assert _same_rows([one, other]) == [[one, other]]
     path, *place = other.where["clip002"]
     other.where["clip002"] = (f"{path}.moved", *place)  # type: ignore[assignment]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from extractors.results import Progress
+from extractors.results import ExtractProgress
 from studies.terminal import progress
 from studies.terminal.console import print_failures, reasons
 
@@ -15,7 +15,7 @@ def tell(n_updates: int) -> None:
     with progress.extract_progress(quiet=False) as on_progress:
         assert on_progress is not None
         for i in range(n_updates):
-            on_progress(Progress(clips_done=i + 1, clips_total=9, failed=1, audio_s=2.0))
+            on_progress(ExtractProgress(clips_done=i + 1, clips_total=9, failed=1, audio_s=2.0))
 
 
 def test_short_work_says_nothing_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:

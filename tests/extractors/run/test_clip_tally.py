@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from extractors import ExtractConfig, extract
-from extractors.audio.durations import end_with_files
+from extractors.audio.headers import end_with_files
 from extractors.audio.waveform import AudioPolicy, load_clip
 from extractors.run.clip_tally import Heard
 from featurestore import open_store

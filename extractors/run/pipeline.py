@@ -1,4 +1,4 @@
-"""The run itself: decode → batches → hidden states → functionals → committed units.
+"""The pipeline of a process: decode → batches → hidden states → functionals → committed units.
 
 Decoding runs in threads ahead of the models, writing in a thread behind them. What is held at any time is
 bounded by a few batches and two units of each model, whatever the size of the corpus. Models whose keys
@@ -11,16 +11,16 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
-from extractors.audio.prefetch import SharedClips
-from extractors.audio.waveform import Prepared
-from extractors.results import Progress, UnitResult
-from extractors.run.key_job import Job
+from extractors.audio.waveform import AudioPolicy, ClipByPolicy, load_clips
+from extractors.forward.unit_result import UnitResult
+from extractors.results import ExtractProgress, OnProgress
+from extractors.run.key_job import KeyJob
 from featurestore.manifest.audio_places import Location
 from featurestore.store.claims import WAITING, Heartbeat, work_through
 from featurestore.store.plan import Unit
@@ -28,46 +28,42 @@ from featurestore.store.plan import Unit
 # Batches of every model whose clips are decoded ahead.
 BATCHES_AHEAD = 2
 
-OnProgress = Callable[[Progress], None]
-
 
 @dataclass(frozen=True)
 class _Step:
     """Neighbouring rows of one unit that go through one model together."""
 
-    job: Job
+    job: KeyJob
     unit: Unit
     rows: range  # positions within the unit
     is_last: bool
-    clips: list[Future[Prepared] | None]
+    clips: list[Future[ClipByPolicy] | None]
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, on_progress: OnProgress | None = None) -> None:
+def run_jobs(jobs: Sequence[KeyJob], on_progress: OnProgress | None = None) -> None:
     """Embed and commit the units of these jobs, together with whoever else works on them.
 
     Args:
         jobs: with their models loaded.
-        workers: decoding threads.
         on_progress: told after every batch.
     """
     for together in _same_rows(jobs):
-        _Run(together, jobs, workers, on_progress).run()
+        _Pipeline(together, jobs, on_progress).run()
 
 
-def _same_rows(jobs: Sequence[Job]) -> list[list[Job]]:
+def _same_rows(jobs: Sequence[KeyJob]) -> list[list[KeyJob]]:
     """Jobs in groups whose keys hold the same rows, of the same audio, in the same units."""
-    groups: list[list[Job]] = []
+    groups: list[list[KeyJob]] = []
     for job in jobs:
-        for group in groups:
-            if _alike(job, group[0]):
-                group.append(job)
-                break
-        else:
+        group = next((g for g in groups if _alike(job, g[0])), None)
+        if group is None:
             groups.append([job])
+        else:
+            group.append(job)
     return groups
 
 
-def _alike(a: Job, b: Job) -> bool:
+def _alike(a: KeyJob, b: KeyJob) -> bool:
     one, other = a.writer.info, b.writer.info
     return (
         one.shape.unit_rows == other.shape.unit_rows
@@ -83,19 +79,18 @@ def _same_place(a: Location, b: Location) -> bool:
     return all(x == y or (x != x and y != y) for x, y in zip(a, b, strict=True))
 
 
-class _Run:
-    def __init__(
-        self, jobs: Sequence[Job], of: Sequence[Job], workers: int, on_progress: OnProgress | None
-    ) -> None:
+class _Pipeline:
+    """Jobs that go through their units side by side, see `run_jobs`."""
+
+    def __init__(self, jobs: Sequence[KeyJob], of: Sequence[KeyJob], on_progress: OnProgress | None) -> None:
         self._jobs = jobs
         self._all = of
-        self._workers = workers
         self._on_progress = on_progress
         self._writes: deque[Future[None]] = deque()
 
     def run(self) -> None:
         with ExitStack() as stack:
-            decoders = stack.enter_context(ThreadPoolExecutor(self._workers))
+            decoders = stack.enter_context(ThreadPoolExecutor(self._jobs[0].config.workers))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
                 stack.enter_context(Heartbeat(job.claims))
@@ -107,7 +102,7 @@ class _Run:
                     job.claims.release_all()
 
     def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
-        results: dict[Job, UnitResult] = {}
+        results: dict[KeyJob, UnitResult] = {}
         for step in self._ahead(decoders):
             if step is WAITING:
                 self._finish_writes()
@@ -159,12 +154,48 @@ class _Run:
             for _, i, rows in heapq.merge(*streams):
                 yield _Step(jobs[i], unit, rows, rows.stop == unit.n_rows, clips.request(rows))
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> ExtractProgress:
         jobs = self._all
-        return Progress(
+        return ExtractProgress(
             clips_done=sum(job.n_clips for job in jobs),
             clips_total=sum(u.n_rows for job in jobs for u in job.units)
             - sum(job.n_rows_by_others for job in jobs),
             failed=sum(len(job.failed) for job in jobs),
             audio_s=sum(job.audio_s for job in jobs),
         )
+
+
+class SharedClips:
+    """Clips of one unit, each decoded once however many models want it.
+
+    A clip is let go when every model has asked for it; models that go through a unit side by side hold
+    a few batches, not the unit.
+
+    Args:
+        pool: where decoding runs.
+        where: row of the unit → its audio, or None for a row without an utterance.
+        policies: one for each model.
+    """
+
+    def __init__(
+        self, pool: Executor, where: Callable[[int], Location | None], policies: Sequence[AudioPolicy]
+    ) -> None:
+        self._pool = pool
+        self._where = where
+        self._policies = tuple(policies)
+        self._ahead: dict[int, tuple[Future[ClipByPolicy], int]] = {}  # row → clip, models still to ask
+
+    def request(self, rows: Sequence[int]) -> list[Future[ClipByPolicy] | None]:
+        """Start decoding for one of the models, or join what another has started."""
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: int) -> Future[ClipByPolicy] | None:
+        where = self._where(row)
+        if where is None:
+            return None
+        future, left = self._ahead.pop(row, (None, len(self._policies)))
+        if future is None:
+            future = self._pool.submit(load_clips, *where, self._policies)
+        if left > 1:
+            self._ahead[row] = (future, left - 1)
+        return future

@@ -1,26 +1,37 @@
-"""The configuration that makes the very same values again, of other audio."""
+"""The same key again: the call of `fs extract` that makes it, and the configuration for other audio."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from extractors.config import ExtractConfig
 from extractors.forward.functionals import parse_functionals
-from extractors.forward.windows import long_clips
 from extractors.models.registry import find_model, runs_code
-from extractors.run.key_plan import VALUE_OPTIONS, audio_policy, choose_functionals, fingerprint
+from extractors.presets import PRESETS, option_name
+from extractors.run.plan import KeyPlan
+from extractors.run.recipe import VALUE_OPTIONS, Recipe
+from featurestore.calls import Call, Slot, TableRecord, Word, option_words
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch
 from featurestore.fingerprint import diff
-from featurestore.untrusted.document_shape import fields, many, nothing_or, number, text, whole, yes_or_no
+from featurestore.untrusted.document_shape import fields as named
+from featurestore.untrusted.document_shape import many, nothing_or, number, text, whole, yes_or_no
 from featurestore.untrusted.documents import DocumentError
 
+# What names the key and is said anyway, and what decides only which machine does what, or how a key that is
+# there already is gone on with: an empty store has nothing to replace or to look at again.
+LEFT_OUT = {
+    *("manifest", "dataset", "model", "store"),
+    *("device", "cluster", "share", "workers", "batch_seconds", "selfcheck"),
+    *("overwrite", "refresh"),
+}
 # A configuration can differ everywhere; one line cannot hold it.
 SHOWN_DIFFERENCES = 3
 _TEXT = nothing_or(text)
 _NAMED = ("dtype", "precision", "normalisation", "short_policy", "rate_policy", "resample_quality", "preset")
-_GIVEN = fields(
+_GIVEN = named(
     {},
     {
         "model": text,
@@ -32,15 +43,35 @@ _GIVEN = fields(
         "compile": nothing_or(yes_or_no),
     },
 )
-_WANTED = fields(
+_WANTED = named(
     {},
     {
-        "input": fields({}, {"normalisation": _TEXT}),
+        "input": named({}, {"normalisation": _TEXT}),
         "functionals": nothing_or(many(text)),
         **dict.fromkeys(("dtype", "precision"), _TEXT),
         "compiled": nothing_or(yes_or_no),
     },
 )
+
+
+def extract_call(plan: KeyPlan, table: TableRecord) -> Call:
+    """The call that makes the key of `plan` from `table`, alone: several models of a run are a call each."""
+    config = plan.recipe.config
+    words: list[Word] = ["extract", "--manifest", Slot.TABLE, "--dataset", config.dataset]
+    # As it was named, in any folder: see `lasting_spec`.
+    model = str(plan.request.model_card["given"]["model"])
+    words += ["--model", model, "--store", Slot.STORE, *option_words(_options(config))]
+    return Call(words=tuple(words), table=table)
+
+
+def _options(config: ExtractConfig) -> Iterator[tuple[str, Any]]:
+    """Options that are not left as they are, with the values of the command line."""
+    by_preset = PRESETS[config.preset].options if config.preset else {}
+    for field in fields(ExtractConfig):
+        value = getattr(config, field.name)
+        if field.name in LEFT_OUT or value in (field.default, by_preset.get(field.name, field.default)):
+            continue
+        yield option_name(field.name), ",".join(value) if isinstance(value, tuple) else value
 
 
 def same_extraction(
@@ -77,23 +108,7 @@ def same_extraction(
         CorruptData: `wanted` or `given` is not what `fs extract` records.
         ConfigError: the model is code that `given` names, and `model` does not.
     """
-    try:
-        _WANTED(wanted, "extraction")
-        _GIVEN(given, "given")
-    except DocumentError as error:
-        raise CorruptData(f"{name}: not the record of an extraction: {error}") from error
-    audio = wanted.get("input", {})
-    # Keys without `given` (imported ones): what their fingerprint says by itself.
-    options = {
-        "functionals": wanted.get("functionals"),
-        "dtype": wanted.get("dtype"),
-        "precision": wanted.get("precision"),
-        "normalisation": audio.get("normalisation"),
-        "compile": wanted.get("compiled"),
-        **{k: v for k, v in given.items() if k in VALUE_OPTIONS},
-    }
-    functionals_made = options.pop("functionals")
-    options["functionals"] = parse_functionals(",".join(functionals_made)) if functionals_made else None
+    options = _recorded(wanted, given, name)
     spec = str(model or given.get("model", ""))
     if not model and runs_code(spec):
         # What names it came with the probe or the store, from whoever made that.
@@ -110,11 +125,32 @@ def same_extraction(
         layers=layers,
         **{k: v for k, v in {**options, **machine}.items() if v is not None},
     )
-    source = find_model(spec, allow_pickle=config.torch_weights)
-    policy = audio_policy(config, source)
-    windows = long_clips(source.card, config.window_s, config.overlap_s, config.preset)
-    functionals = choose_functionals(config.functionals, source)
-    made = fingerprint(config, source, policy, windows, functionals)
+    made = Recipe.of(config, find_model(spec, allow_pickle=config.torch_weights)).fingerprint()
+    _require_same(wanted, made, spec, name)
+    return config
+
+
+def _recorded(wanted: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options of `ExtractConfig` that decide values, as a key records them; see `same_extraction`."""
+    try:
+        _WANTED(wanted, "extraction")
+        _GIVEN(given, "given")
+    except DocumentError as error:
+        raise CorruptData(f"{name}: not the record of an extraction: {error}") from error
+    # Keys without `given` (imported ones): what their fingerprint says by itself.
+    options = {
+        "functionals": wanted.get("functionals"),
+        "dtype": wanted.get("dtype"),
+        "precision": wanted.get("precision"),
+        "normalisation": wanted.get("input", {}).get("normalisation"),
+        "compile": wanted.get("compiled"),
+        **{k: v for k, v in given.items() if k in VALUE_OPTIONS},
+    }
+    kept = options["functionals"]
+    return {**options, "functionals": parse_functionals(",".join(kept)) if kept else None}
+
+
+def _require_same(wanted: Mapping[str, Any], made: Mapping[str, Any], spec: str, name: str) -> None:
     # What both have says more than what only one has.
     differences = sorted(diff(wanted, made), key=lambda line: "(absent)" in line)
     if differences:
@@ -124,4 +160,3 @@ def same_extraction(
             f"--model {spec}: it would not make the embeddings that are wanted ({name}): {shown}"
             f"{f'; and {more} more' if more > 0 else ''}; give the model they were made with"
         )
-    return config
