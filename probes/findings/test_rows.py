@@ -68,7 +68,11 @@ def predicted_rows(predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRo
     of_row = passes.loc[known["fingerprint"]]
     utterance = known["utterance_id"].to_numpy(dtype=object)
     draw = of_row["split_seed"].to_numpy()
-    key = utterance if len(set(draw)) == 1 else np.array([f"{u}\t{d}" for u, d in zip(utterance, draw, strict=True)])
+    key = (
+        utterance
+        if len(set(draw)) == 1
+        else np.array([f"{u}\t{d}" for u, d in zip(utterance, draw, strict=True)])
+    )
     import pandas as pd
 
     row, keys = pd.factorize(np.asarray(key, dtype=object), sort=True)
@@ -94,7 +98,9 @@ def _passes(fits: pd.DataFrame) -> pd.DataFrame:
     split = parse_split(str(fits["split"].iloc[0]))
     inner = fits["fold"].astype(int) % split.n_inner
     names = pd.MultiIndex.from_arrays([fits["seed"], inner])
-    found = pd.DataFrame({"pass": pd.factorize(names, sort=True)[0], "split_seed": fits["split_seed"].to_numpy()})
+    found = pd.DataFrame(
+        {"pass": pd.factorize(names, sort=True)[0], "split_seed": fits["split_seed"].to_numpy()}
+    )
     found.index = pd.Index(fits["fingerprint"].to_numpy(), name="fingerprint")
     return found[~found.index.duplicated()]
 
