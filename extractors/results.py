@@ -10,11 +10,10 @@ import numpy as np
 
 from extractors.forward.frame_buffer import FrameCollector
 from featurestore.format.layer_arrays import FrameShape
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.audio_places import UNKNOWN, Places
 from featurestore.store.plan import Unit
 from featurestore.store.writer import UnitRows
-
-STATUS_OK = "ok"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from extractors.forward.window_pooling import Reduced, WindowJoiner
 from extractors.forward.windows import LongClips
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor, NormalisesOverTime, Precision
-from extractors.results import STATUS_OK, UnitResult
+from extractors.results import UnitResult
 from featurestore.audio.segment import AudioError
+from featurestore.format.row_arrays import STATUS_OK
 
 
 class Embedder:

@@ -17,12 +17,13 @@ from extractors.forward.windows import LongClips
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor
 from extractors.models.package_versions import later_note, versions_here
-from extractors.results import STATUS_OK, UnitResult
+from extractors.results import UnitResult
 from extractors.run.audio_changes import locations
 from extractors.run.clip_tally import Heard
 from featurestore.audio.segment import AudioError
 from featurestore.fingerprint import canonical_json
 from featurestore.format.layer_arrays import FrameShape
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.audio_places import Location, Places
 from featurestore.store.claims import Claims, Work
 from featurestore.store.plan import Unit

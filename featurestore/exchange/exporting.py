@@ -14,9 +14,10 @@ from typing import Any
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.interface import Format, Selection
 from featurestore.exchange.registry import get_format
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.printable import json_text
 from featurestore.store.key import find_keys
-from featurestore.store.reader import STATUS_OK, Store, open_store
+from featurestore.store.reader import Store, open_store
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
 MARKER = "_export.json"  # readers of Parquet folders skip names that begin so

@@ -36,10 +36,19 @@ from featurestore.format.decoding import (
 )
 from featurestore.format.encoding import array_in, chunk_of, chunks_of, document_of
 
+ID_ARRAY = "utterance_id"
+STATUS_ARRAY = "status"
 LEDGER_ARRAY = "ledger"
+SEALED_ARRAY = "ledger_sealed"
+CLAIMS_ARRAY = "claims"
+MANIFEST_ARRAY = "manifest"
+HISTORY_ARRAY = "history"
+# Statuses of a row: this one, or this beginning and why.
+STATUS_OK = "ok"
+FAILED = "failed: "
 ROW_ARRAYS: dict[str, tuple[str, Any]] = {
-    "utterance_id": ("string", ""),
-    "status": ("string", ""),
+    ID_ARRAY: ("string", ""),
+    STATUS_ARRAY: ("string", ""),
     "n_frames": ("int32", -1),
     "duration_s": ("float64", np.nan),
     "audio_hash": ("string", ""),

@@ -29,11 +29,11 @@ from featurestore.backends.storage import Storage
 from featurestore.errors import StoreError
 from featurestore.format import row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import CLAIMS_ARRAY
 from featurestore.store.plan import Unit
 
 T = TypeVar("T")
 
-CLAIMS_ARRAY = "claims"
 # Not a unit: who holds this puts the ledger together (`featurestore.store.published_rows`), or takes records
 # out of it.
 LEDGER_CLAIM = "ledger"

@@ -18,10 +18,10 @@ from featurestore.backends.storage import Storage
 from featurestore.calls import Call
 from featurestore.format import row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import HISTORY_ARRAY
 from featurestore.store.key import LISTERS, KeyInfo
 from featurestore.store.ledger import read_ledger
 
-HISTORY_ARRAY = "history"
 # The array has one length for good. Beyond it nothing is noted: no key is made by a thousand calls.
 MOST_CALLS = 1024
 # Of one call; a longer one is noted as one whose words are not kept.

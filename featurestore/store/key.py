@@ -16,8 +16,8 @@ from typing import Any
 
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound, NotPlain, UnknownFormat
-from featurestore.format import layer_arrays
-from featurestore.format import row_arrays as columns
+from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.row_arrays import LEDGER_ARRAY
 from featurestore.store.plan import Segment, Unit, units_of
 
 # Requests under way at once when a store is listed: a remote one answers each in milliseconds.
@@ -84,7 +84,7 @@ class KeyInfo:
     @property
     def row_arrays(self) -> list[str]:
         """Names of the arrays with one entry per row."""
-        return [*columns.ROW_ARRAYS, *([columns.FRAME_START] if self.frames else [])]
+        return [*row_arrays.ROW_ARRAYS, *([row_arrays.FRAME_START] if self.frames else [])]
 
     def is_growth_of(self, other: KeyInfo) -> bool:
         """Whether this is the other key with layers or segments more, and nothing else changed."""
@@ -313,7 +313,7 @@ def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
 
 def read_key_copy(storage: Storage, model: str, dataset: str) -> KeyInfo | None:
     """The attributes as they stand in the second place; None where they do not, or are damaged there."""
-    data = storage.get(f"{model}/{dataset}/{columns.LEDGER_ARRAY}/zarr.json")
+    data = storage.get(f"{model}/{dataset}/{LEDGER_ARRAY}/zarr.json")
     try:
         info = KeyInfo.from_attributes(model, dataset, attributes_of(data or b"")[COPY_NAME])
     except (CorruptData, UnknownFormat, KeyError, TypeError):

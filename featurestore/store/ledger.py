@@ -27,19 +27,15 @@ from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.fingerprint import canonical_json
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import FAILED, LEDGER_ARRAY, SEALED_ARRAY, STATUS_ARRAY, STATUS_OK
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import MOST_SECONDS
 from featurestore.store.claims import Claims, holding, holding_ledger
 from featurestore.store.key import MOST_LAYERS, MOST_UNIT_ROWS, read_key
 from featurestore.store.plan import Unit
 
-LEDGER_ARRAY = row_arrays.LEDGER_ARRAY
-SEALED_ARRAY = "ledger_sealed"
-STATUS_ARRAY = "status"
 # Records fetched at once: a remote store answers each in milliseconds.
 READERS = 16
-STATUS_OK = "ok"
-FAILED = "failed: "
 # Bounds of a record besides those of its key. Row numbers: those of Zarr's 64-bit indices and far from their
 # end. Bytes of an object: a terabyte.
 MOST_FIRST_ROW = 2**50

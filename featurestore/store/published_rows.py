@@ -13,10 +13,10 @@ import numpy as np
 from featurestore.backends.storage import Storage
 from featurestore.errors import KeyNotFound
 from featurestore.format import row_arrays
+from featurestore.format.row_arrays import ID_ARRAY
 from featurestore.store.claims import LEDGER_CLAIM, holding_ledger
 from featurestore.store.key import KeyInfo, read_key
 from featurestore.store.ledger import Record, is_complete, read_ledger, seal
-from featurestore.store.row_index import ID_ARRAY
 
 MOST_ROUNDS = 4
 

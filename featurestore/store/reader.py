@@ -21,17 +21,17 @@ from featurestore.errors import (
 )
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import ID_ARRAY, STATUS_OK
 from featurestore.layer_list import format_layers
 from featurestore.manifest.audio_places import Found, Places
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
 from featurestore.store.key import KeyInfo, contradiction, find_keys, list_keys, read_key
 from featurestore.store.layer import Layer
-from featurestore.store.ledger import STATUS_OK as STATUS_OK
 from featurestore.store.ledger import Record, is_complete, read_ledger
 from featurestore.store.plan import Unit
 from featurestore.store.published_rows import frame_starts
-from featurestore.store.row_index import ID_ARRAY, read_ids
+from featurestore.store.row_index import read_ids
 from featurestore.store.stored_manifest import read_stored_manifest
 
 if TYPE_CHECKING:

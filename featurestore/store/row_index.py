@@ -8,9 +8,8 @@ from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import row_arrays
+from featurestore.format.row_arrays import ID_ARRAY
 from featurestore.store.key import KeyInfo
-
-ID_ARRAY = "utterance_id"
 
 
 def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:

@@ -22,11 +22,11 @@ import pandas as pd
 
 from featurestore.audio.segment import AudioError, hash_clip
 from featurestore.errors import CorruptData, OtherAudio
+from featurestore.format.row_arrays import ID_ARRAY, STATUS_OK
 from featurestore.manifest.audio_places import Found, Location, Places
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
-from featurestore.store.reader import STATUS_OK, Features
-from featurestore.store.row_index import ID_ARRAY
+from featurestore.store.reader import Features
 
 Mask = npt.NDArray[np.bool_]
 Planned = tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]

@@ -13,11 +13,11 @@ from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import row_arrays
+from featurestore.format.row_arrays import MANIFEST_ARRAY
 from featurestore.manifest.table import CONTRACT_COLUMNS, PLACE_COLUMNS, Manifest, from_csv_text, to_csv_text
 from featurestore.printable import counted
 from featurestore.store.key import KeyInfo
 
-MANIFEST_ARRAY = "manifest"
 _NOT_TEXT = ("start_s", "end_s", "channel")
 
 

@@ -19,6 +19,7 @@ from featurestore.backends.storage import Storage
 from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, OtherAudio
 from featurestore.fingerprint import diff
 from featurestore.format import layer_arrays
+from featurestore.format.row_arrays import FAILED, ID_ARRAY
 from featurestore.layer_list import format_layers
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import Manifest
@@ -27,7 +28,6 @@ from featurestore.store import fast_shards
 from featurestore.store.claims import ClaimLost, clear_done_claims, holding_ledger
 from featurestore.store.key import MOST_FEATURES, MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo, read_key
 from featurestore.store.ledger import (
-    FAILED,
     Record,
     StoredObject,
     commit,
@@ -40,7 +40,7 @@ from featurestore.store.ledger import (
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
 from featurestore.store.published_rows import publish
 from featurestore.store.reader import Features
-from featurestore.store.row_index import ID_ARRAY, put_ids, read_ids
+from featurestore.store.row_index import put_ids, read_ids
 from featurestore.store.sound_identity import Comparison, Sounds, compare
 from featurestore.store.stored_manifest import (
     digest_of,

@@ -6,10 +6,8 @@ from typing import Any
 
 from featurestore.backends.storage import Storage
 from featurestore.format import layer_arrays, row_arrays
-from featurestore.store.claims import CLAIMS_ARRAY
+from featurestore.format.row_arrays import CLAIMS_ARRAY, LEDGER_ARRAY, MANIFEST_ARRAY, SEALED_ARRAY
 from featurestore.store.key import COPY_NAME, KeyInfo
-from featurestore.store.ledger import LEDGER_ARRAY, SEALED_ARRAY
-from featurestore.store.stored_manifest import MANIFEST_ARRAY
 
 
 def key_documents(info: KeyInfo) -> dict[str, bytes]:
@@ -63,7 +61,10 @@ def key_document(info: KeyInfo) -> bytes:
 
 def put_attributes(storage: Storage, info: KeyInfo) -> None:
     """Write the attributes of a key where they stand: their copy first, then the key's own document."""
-    storage.put(f"{info.path}/{LEDGER_ARRAY}/zarr.json", key_documents(info)[f"{LEDGER_ARRAY}/zarr.json"])
+    storage.put(
+        f"{info.path}/{LEDGER_ARRAY}/zarr.json",
+        key_documents(info)[f"{LEDGER_ARRAY}/zarr.json"],
+    )
     storage.put(f"{info.path}/zarr.json", key_document(info))
 
 

@@ -21,6 +21,7 @@ from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.row_arrays import FAILED, ID_ARRAY, STATUS_OK
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.key import (
     CHECKSUM,
@@ -32,9 +33,8 @@ from featurestore.store.key import (
     contradiction,
     read_key_copy,
 )
-from featurestore.store.ledger import FAILED, STATUS_OK, Record, read_sound_records
+from featurestore.store.ledger import Record, read_sound_records
 from featurestore.store.plan import Unit
-from featurestore.store.row_index import ID_ARRAY
 from featurestore.upkeep.shard_values import wrong_values
 
 

@@ -15,20 +15,19 @@ from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.format import row_arrays
 from featurestore.format.decoding import same_json
-from featurestore.printable import counted
-from featurestore.store.claims import (
+from featurestore.format.row_arrays import (
     CLAIMS_ARRAY,
-    LEDGER_CLAIM,
-    Claims,
-    Heartbeat,
-    holding_ledger,
-    live_claims,
+    HISTORY_ARRAY,
+    ID_ARRAY,
+    LEDGER_ARRAY,
+    MANIFEST_ARRAY,
+    SEALED_ARRAY,
 )
-from featurestore.store.history import HISTORY_ARRAY, give_up_entry, history_document
+from featurestore.printable import counted
+from featurestore.store.claims import LEDGER_CLAIM, Claims, Heartbeat, holding_ledger, live_claims
+from featurestore.store.history import give_up_entry, history_document
 from featurestore.store.key import KeyInfo, read_key
 from featurestore.store.ledger import (
-    LEDGER_ARRAY,
-    SEALED_ARRAY,
     Record,
     commit,
     entered_units,
@@ -41,8 +40,8 @@ from featurestore.store.ledger import (
     write_sealed,
 )
 from featurestore.store.published_rows import publish
-from featurestore.store.row_index import ID_ARRAY, put_ids, read_ids
-from featurestore.store.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
+from featurestore.store.row_index import put_ids, read_ids
+from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.store.zarr_documents import key_documents, put_attributes
 from featurestore.upkeep.key_report import Finding, KeyReport
 from featurestore.upkeep.reconstruction import told_records

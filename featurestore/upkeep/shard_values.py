@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from featurestore.format import layer_arrays
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.store.key import KeyInfo
-from featurestore.store.ledger import STATUS_OK
 
 
 def wrong_values(

@@ -26,14 +26,20 @@ from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json, same_json
-from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM, holding_ledger
-from featurestore.store.fast_shards import describe_shard
-from featurestore.store.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
-from featurestore.store.key import KeyInfo, attributes_of, read_key, read_key_copy
-from featurestore.store.ledger import (
+from featurestore.format.row_arrays import (
+    CLAIMS_ARRAY,
+    HISTORY_ARRAY,
+    ID_ARRAY,
     LEDGER_ARRAY,
+    MANIFEST_ARRAY,
     SEALED_ARRAY,
     STATUS_ARRAY,
+)
+from featurestore.store.claims import LEDGER_CLAIM, holding_ledger
+from featurestore.store.fast_shards import describe_shard
+from featurestore.store.history import history_document, history_objects, unreadable_entries
+from featurestore.store.key import KeyInfo, attributes_of, read_key, read_key_copy
+from featurestore.store.ledger import (
     Record,
     entered_units,
     is_complete,
@@ -46,8 +52,7 @@ from featurestore.store.ledger import (
 from featurestore.store.plan import Unit
 from featurestore.store.published_rows import columns_of, is_whole
 from featurestore.store.reader import Features
-from featurestore.store.row_index import ID_ARRAY
-from featurestore.store.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
+from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.store.zarr_documents import documents_before, key_document, key_documents, put_attributes
 from featurestore.upkeep.key_report import Finding, KeyReport, Kind
 from featurestore.upkeep.reconstruction import contradicted, restored_key
@@ -528,7 +533,10 @@ class _Checker:
                 if read_record(self.storage, self.info.path, unit.index) is None:
                     message = "its rows are shown as embedded, and their record is not there"
                     self._find(
-                        "missing", unit.index, row_arrays.entry_name(LEDGER_ARRAY, unit.index), message
+                        "missing",
+                        unit.index,
+                        row_arrays.entry_name(LEDGER_ARRAY, unit.index),
+                        message,
                     )
 
     def _shown_statuses(self) -> Iterator[np.ndarray]:
