@@ -21,9 +21,9 @@ from extractors.run.run_plan import plan_all
 from featurestore.audio.segment import AudioError
 from featurestore.manifest.audio_places import Location
 from featurestore.store.plan import Unit
-from featurestore.store.preview import preview_key
 from featurestore.store.shares import parse_share
 from featurestore.store.sound_identity import Sounds
+from featurestore.store.writer import preview_key
 
 # Batches that are measured: the dearest, the middle one, the cheapest.
 N_CALIBRATION = 3
@@ -98,7 +98,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
     sounds = Sounds(n_threads=run.config.workers)
     for plan in run.keys:
         checked = check_key(plan, run, sounds)
-        preview = preview_key(
+        writer, pending = preview_key(
             run.storage,
             plan.request,
             run.manifest,
@@ -113,11 +113,9 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
             policy=plan.policy,
             long_clips=plan.long_clips,
             layers=plan.layers,
-            writer=preview.writer,
-            table=clip_table(
-                preview.writer.manifest, run.manifest, run.durations, plan.policy, plan.config.workers
-            ),
-            units=share.of(preview.pending) if share else preview.pending,
+            writer=writer,
+            table=clip_table(writer.manifest, run.manifest, run.durations, plan.policy, plan.config.workers),
+            units=share.of(pending) if share else pending,
             device=plan.device,
         )
         out.append(_estimate(plan, job, tuple(run.devices) or ("cpu",)))

@@ -22,7 +22,7 @@ from extractors.audio.waveform import Prepared
 from extractors.results import Progress, UnitResult
 from extractors.run.key_job import Job
 from featurestore.manifest.audio_places import Location
-from featurestore.store.claims import WAITING, Heartbeat, work_through
+from featurestore.store.claims import WAITING, renewing, work_through
 from featurestore.store.plan import Unit
 
 # Batches of every model whose clips are decoded ahead.
@@ -98,13 +98,11 @@ class _Run:
             decoders = stack.enter_context(ThreadPoolExecutor(self._workers))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
-                stack.enter_context(Heartbeat(job.claims))
+                stack.enter_context(renewing(job.claims))
             try:
                 self._embed(decoders, writing)
             finally:
                 decoders.shutdown(wait=False, cancel_futures=True)
-                for job in self._jobs:
-                    job.claims.release_all()
 
     def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
         results: dict[Job, UnitResult] = {}

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from featurestore.format.layer_arrays import CodecName, DTypeName
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.names import check_name
-from featurestore.store.claims import Claims, Heartbeat, Work, work_through
+from featurestore.store.claims import Claims, Work, do_units
 from featurestore.store.history import record_call
 from featurestore.store.key import read_key
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
@@ -287,23 +286,13 @@ def _write(
         is_committed=lambda unit: writer.is_committed(unit, source.layers),
         on_done_by_others=lambda unit: progress.advance(unit.n_rows),
     )
-    with Heartbeat(claims):
-        try:
-            for claimed in work_through([work]):
-                if claimed is None:
-                    continue
-                unit, _ = claimed
-                # -1: a pruned row, which is nobody's.
-                rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
-                claims.persist(
-                    unit.index,
-                    partial(_write_unit, writer, unit, checked, rows, versions, claims),
-                    partial(writer.is_committed, unit, source.layers),
-                )
-                claims.release(unit.index)
-                progress.advance(unit.n_rows)
-        finally:
-            claims.release_all()
+
+    def write(unit: Unit) -> None:
+        # -1: a pruned row, which is nobody's.
+        rows = np.array([row_of.get(i, -1) for i in writer.ids[unit.first_row : unit.stop_row]])
+        _write_unit(writer, unit, checked, rows, versions, claims)
+
+    do_units(work, write, lambda unit: progress.advance(unit.n_rows))
     writer.finish()
     return KeyImport(
         model=request.model,

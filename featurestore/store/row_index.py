@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.backends.read_faults import raise_if_not_damage
+from featurestore.backends.read_faults import decoding
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import row_arrays
@@ -26,14 +26,8 @@ def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:
                 f"{storage.url}: {info.path}/{name} is missing; `fs verify --repair` puts it back"
             )
         found[name] = data
-    try:
+    with decoding(f"{storage.url}: {info.path}/{ID_ARRAY}", "`fs verify --repair` puts it back"):
         return row_arrays.decode_column(ID_ARRAY, info.n_rows, found)
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        reason = " ".join(str(error).split())[:200]
-        raise CorruptData(
-            f"{storage.url}: {info.path}/{ID_ARRAY} is damaged ({reason}); `fs verify --repair` puts it back"
-        ) from error
 
 
 def put_ids(storage: Storage, info: KeyInfo, ids: np.ndarray) -> None:

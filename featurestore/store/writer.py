@@ -7,8 +7,8 @@ import datetime
 import platform
 import socket
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -137,6 +137,16 @@ class UnitRows:
     frames: Mapping[int, np.ndarray] | None = None
     places: Places | None = None
 
+    def facts(self, ids: Sequence[str] | np.ndarray) -> dict[str, list[Any]]:
+        """The columns of a record, with these ids."""
+        return {
+            ID_ARRAY: [str(i) for i in ids],
+            "status": [str(s) for s in self.status],
+            "n_frames": [int(n) for n in self.n_frames],
+            "duration_s": [None if np.isnan(d) else float(d) for d in self.duration_s],
+            "audio_hash": [str(h) for h in self.audio_hash],
+        }
+
 
 class KeyWriter:
     """Writes units of one key.
@@ -214,26 +224,6 @@ class KeyWriter:
         planned = {u.index: u for u in info.units}.get(unit)
         return planned is not None and is_complete(record, planned, list(info.layers))
 
-    def withdraw(self, units: Collection[int], seen: Mapping[int, Record] | None = None) -> set[int]:
-        """Take the records of units away, so that these are done again.
-
-        Args:
-            units: which.
-            seen: the records that speak against them: a unit that holds other audio by now, or none, has
-                been done again by somebody and stays.
-
-        Returns:
-            The units taken away.
-        """
-        if seen is None:
-            return withdraw(self.storage, self.info.path, units)
-        return withdraw(
-            self.storage,
-            self.info.path,
-            units,
-            still=lambda unit, record: record is not None and record.rows == seen[unit].rows,
-        )
-
     def write_unit(
         self,
         unit: Unit,
@@ -264,46 +254,30 @@ class KeyWriter:
         if not is_held():
             raise ClaimLost
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
-        unit_ids = self.ids[unit.first_row : unit.stop_row]
-        facts: dict[str, list[Any]] = {
-            ID_ARRAY: [str(i) for i in unit_ids],
-            "status": [str(s) for s in rows.status],
-            "n_frames": [int(n) for n in rows.n_frames],
-            "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
-            "audio_hash": [str(h) for h in rows.audio_hash],
-        }
-        previous = found = read_record(self.storage, self.info.path, unit.index)
-        if previous is not None and not is_complete(previous, unit, []):
-            previous = None
+        facts = rows.facts(self.ids[unit.first_row : unit.stop_row])
+        found = read_record(self.storage, self.info.path, unit.index)
+        previous = found if is_complete(found, unit, []) else None
         places = rows.places
         failed: list[int] = []
         if previous is not None:
             places = _keep_pruned(previous, facts, places)
             failed = self._rows_that_stay_failed(previous, facts)
-        if found is not None and previous is None:
+        elif found is not None:
             # What a record names is never written over: readers and `fs verify` would take it for damage.
             withdraw_held(self.storage, self.info.path, {unit.index})
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
-        present = set(previous.layers) if previous is not None else set()
-        written = []
-        with ThreadPoolExecutor(WRITERS) as pool:
-            puts = []
-            for layer, values in layers:
-                if len(values) != unit.n_rows:
-                    raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
-                written.append(layer)
-                if layer not in present:
-                    puts.append(pool.submit(self._put_layer, unit, layer, values, rows, failed))
-            objects = {name: stored for put in puts for name, stored in put.result().items()}
-        if previous is not None:
-            objects = {**previous.objects, **objects}
-            written = sorted({*previous.layers, *written})
+        present = previous.layers if previous is not None else []
+        put = self._put_layers(unit, layers, rows, failed, present)
+        kept = previous.objects if previous is not None else {}
         record = Record(
             unit=unit.index,
             first_row=unit.first_row,
             n_rows=unit.n_rows,
-            layers=written,
-            objects=objects,
+            layers=sorted({*present, *put}),
+            objects={
+                **kept,
+                **{name: stored for objects in put.values() for name, stored in objects.items()},
+            },
             rows=facts,
             audio_s=round(audio_s, 3),
             elapsed_s=round(elapsed_s, 3),
@@ -343,6 +317,26 @@ class KeyWriter:
                     "kept; put its audio back, embed it again with --refresh, or leave it out with --prune"
                 )
         return stay
+
+    def _put_layers(
+        self,
+        unit: Unit,
+        layers: Iterable[tuple[int, np.ndarray]],
+        rows: UnitRows,
+        failed: Sequence[int],
+        present: Collection[int],
+    ) -> dict[int, dict[str, StoredObject]]:
+        """Layer → its objects, which are written; none for those that are `present`."""
+        puts: dict[int, Future[dict[str, StoredObject]] | None] = {}
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for layer, values in layers:
+                if len(values) != unit.n_rows:
+                    raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
+                is_new = layer not in present
+                puts[layer] = (
+                    pool.submit(self._put_layer, unit, layer, values, rows, failed) if is_new else None
+                )
+        return {layer: {} if put is None else put.result() for layer, put in puts.items()}
 
     def _put_layer(
         self, unit: Unit, layer: int, values: np.ndarray, rows: UnitRows, failed: Sequence[int]
@@ -419,41 +413,146 @@ def open_key(
     if compared is None:
         compared = compare(Features(storage, info), manifest, sounds or Sounds())
         compared.require_same(info.path, WAYS_OUT)
-    manifest = compared.manifest
-    notes: list[str] = list(compared.notes)
-    stored_ids = read_ids(storage, info)
-    stored_set = set(stored_ids.tolist()) - {""}
-    gone = sorted(stored_set - set(ordered_ids.tolist()))
-    new = [i for i in ordered_ids if i not in stored_set]
+    changes = _planned(storage, info, request, compared.manifest, ordered_ids, prune=prune)
     if again:
         # Before the manifest says where they are now: in between they are pending, and never mislabelled.
-        KeyWriter(storage, info, stored_ids, manifest).withdraw(again, seen=again)
-    if gone and prune:
-        _prune(storage, info, set(gone))
-        notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
-    elif gone:
-        manifest = with_rows_of(manifest, read_stored_manifest(storage, info), gone)
-        notes.append(
-            f"{len(gone)} utterances of {info.path} are not in the manifest (first {gone[0]!r}); "
-            "they are kept, --prune drops them"
+        # A unit that holds other audio by now, or none, has been done again by somebody and stays.
+        withdraw(
+            storage,
+            info.path,
+            again,
+            still=lambda unit, record: record is not None and record.rows == again[unit].rows,
         )
-    if new:
-        _grow(storage, info, np.array(new, dtype=object))
-    extra = sorted(set(request.layers) - set(info.layers))
-    if extra:
-        _add_layers(storage, info, extra)
-        notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
+    _carry_out(storage, info, changes)
+    notes = [*compared.notes, *changes.notes(info.path)]
     if request.codec != info.shape.codec:
         notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
     info = read_key(storage, request.model, request.dataset)
-    stored_ids = read_ids(storage, info)
-    stored, said = replace_manifest(storage, info, manifest)
-    if new:
-        others, how = len(ordered_ids) - len(new), "were there" if said or again else "unchanged"
-        notes.append(f"{len(new):,} new utterances appended to {info.path}; the other {others:,} {how}")
+    ids = read_ids(storage, info)
+    stored, said = replace_manifest(storage, info, changes.manifest)
+    if n_new := len(changes.new):
+        others, how = len(ordered_ids) - n_new, "were there" if said or again else "unchanged"
+        notes.append(f"{n_new:,} new utterances appended to {info.path}; the other {others:,} {how}")
     if said:
         notes.append(f"{manifest.source} replaces what was stored with {info.path}: {'; '.join(said)}")
-    return KeyWriter(storage, info, stored_ids, manifest, stored), notes
+    return KeyWriter(storage, info, ids, changes.manifest, stored), notes
+
+
+def preview_key(
+    storage: Storage,
+    request: KeyRequest,
+    manifest: Manifest,
+    ordered_ids: np.ndarray,
+    *,
+    overwrite: bool,
+    prune: bool,
+    again: Collection[int] = (),
+) -> tuple[KeyWriter, list[Unit]]:
+    """What `open_key` would open, with nothing written; `overwrite` is as if the key were not there.
+
+    Returns:
+        The writer, and the units that are not committed for all layers asked for.
+
+    Raises:
+        UserError: the key exists and cannot take what is wanted; see `check_request`.
+    """
+    try:
+        info = None if overwrite else read_key(storage, request.model, request.dataset)
+    except KeyNotFound:
+        info = None
+    if info is None:
+        info = request.to_info(len(ordered_ids))
+        return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest), info.units
+    check_request(storage, info, request, ordered_ids)
+    changes = _planned(storage, info, request, manifest, ordered_ids, prune=prune)
+    info, ids = changes.applied(info, read_ids(storage, info))
+    ledger = read_ledger(storage, info.path)
+    wanted = list(request.layers)
+    pending = [u for u in info.units if u.index in again or not is_complete(ledger.get(u.index), u, wanted)]
+    return KeyWriter(storage, info, ids, changes.manifest), pending
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Changes:
+    """What an extraction changes in a key that exists.
+
+    Attributes:
+        manifest: to be stored: the incoming one, with the rows of utterances that it lacks and that are kept.
+        kept: utterances that it lacks, sorted.
+        pruned: those of them that are dropped, sorted.
+        new: utterances to append, in the order of the plan.
+        layers: to add, sorted.
+    """
+
+    manifest: Manifest
+    kept: list[str]
+    pruned: list[str]
+    new: list[str]
+    layers: list[int]
+
+    def applied(self, info: KeyInfo, ids: np.ndarray) -> tuple[KeyInfo, np.ndarray]:
+        """A key and its ids `[n_rows]` after these changes, less those that somebody has made already."""
+        gone = set(self.pruned)
+        ids = np.array(["" if i in gone else i for i in ids], dtype=object)
+        known = set(ids.tolist())
+        new = [i for i in self.new if i not in known]
+        if new:
+            segment = next_segment(info.segments, len(new), info.shape.unit_rows)
+            gap = np.full(segment.first_row - len(ids), "", dtype=object)
+            ids = np.concatenate([ids, gap, np.array(new, dtype=object)])
+            info = dataclasses.replace(info, segments=(*info.segments, segment))
+        return dataclasses.replace(info, layers=tuple(sorted({*info.layers, *self.layers}))), ids
+
+    def notes(self, key: str) -> Iterator[str]:
+        """A line on each change that somebody may not expect."""
+        if self.pruned:
+            yield f"{len(self.pruned)} utterances pruned from {key} (first {self.pruned[0]!r})"
+        if self.kept:
+            yield (
+                f"{len(self.kept)} utterances of {key} are not in the manifest (first {self.kept[0]!r}); "
+                "they are kept, --prune drops them"
+            )
+        if self.layers:
+            yield f"layers {', '.join(map(str, self.layers))} added to {key}"
+
+
+def _planned(
+    storage: Storage,
+    info: KeyInfo,
+    request: KeyRequest,
+    manifest: Manifest,
+    ordered_ids: np.ndarray,
+    *,
+    prune: bool,
+) -> _Changes:
+    stored = set(read_ids(storage, info).tolist()) - {""}
+    gone = sorted(stored - set(ordered_ids.tolist()))
+    if gone and not prune:
+        manifest = with_rows_of(manifest, read_stored_manifest(storage, info), gone)
+    return _Changes(
+        manifest=manifest,
+        kept=[] if prune else gone,
+        pruned=gone if prune else [],
+        new=[i for i in ordered_ids if i not in stored],
+        layers=sorted(set(request.layers) - set(info.layers)),
+    )
+
+
+def _carry_out(storage: Storage, info: KeyInfo, changes: _Changes) -> None:
+    if not (changes.pruned or changes.new or changes.layers):
+        return
+    # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
+    with holding_ledger(storage, info.path):
+        info = read_key(storage, info.model, info.dataset)
+        stored_ids = read_ids(storage, info)
+        changed, ids = changes.applied(info, stored_ids)
+        # Ids first (a row without one is nobody's, and no reader shows it), then the arrays, then the
+        # attributes that make new units and layers part of the plan.
+        if not np.array_equal(ids, stored_ids):
+            put_ids(storage, changed, ids)
+        if changed != info:
+            put_documents(storage, changed)
+            storage.put(f"{changed.path}/zarr.json", key_document(changed))
 
 
 def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) -> None:
@@ -517,15 +616,6 @@ def check_request(
         )
 
 
-def _prune(storage: Storage, info: KeyInfo, gone: set[str]) -> None:
-    """Take the ids of rows away: without an id a row is nobody's, and no reader shows it."""
-    # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        ids = read_ids(storage, info)
-        put_ids(storage, info, np.array(["" if i in gone else i for i in ids], dtype=object))
-
-
 def delete_key(storage: Storage, model: str, dataset: str) -> None:
     """Remove a key and all its objects; its group document first, so that a torn removal shows as none.
 
@@ -560,32 +650,6 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
             storage.put(f"{info.path}/zarr.json", key_document(info), if_absent=True)
             return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
     return open_key(storage, request, manifest, ordered_ids)[0]
-
-
-def _grow(storage: Storage, info: KeyInfo, new_ids: np.ndarray) -> None:
-    """Append utterances, but those that another process has appended meanwhile."""
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        stored_ids = read_ids(storage, info)
-        known = set(stored_ids.tolist())
-        new_ids = np.array([i for i in new_ids if i not in known], dtype=object)
-        if not len(new_ids):
-            return
-        segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
-        grown = dataclasses.replace(info, segments=(*info.segments, segment))
-        gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
-        # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
-        put_ids(storage, grown, np.concatenate([stored_ids, gap, new_ids]))
-        put_documents(storage, grown)
-        storage.put(f"{grown.path}/zarr.json", key_document(grown))
-
-
-def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> None:
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
-        put_documents(storage, wider)
-        storage.put(f"{info.path}/zarr.json", key_document(wider))
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from featurestore.backends.storage import Storage
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.row_arrays import CLAIMS_ARRAY, LEDGER_ARRAY, MANIFEST_ARRAY, SEALED_ARRAY
-from featurestore.store.key import COPY_NAME, KeyInfo
+from featurestore.store.key import COPY_NAME, FORMAT, KeyInfo
 
 
 def key_documents(info: KeyInfo) -> dict[str, bytes]:
@@ -74,11 +75,14 @@ def put_documents(storage: Storage, info: KeyInfo) -> None:
         storage.put(f"{info.path}/{name}", document)
 
 
+def root_documents(models: Iterable[str]) -> dict[str, bytes]:
+    """``zarr.json`` of the groups above the keys of these models, by name below the root."""
+    attributes = {"zarr.json": {"feature_store": FORMAT}, **{f"{m}/zarr.json": {} for m in models}}
+    return {name: layer_arrays.group_document(of_group) for name, of_group in attributes.items()}
+
+
 def put_root_documents(storage: Storage, info: KeyInfo) -> None:
-    """The groups above a key, where they are not there yet."""
-    root = {
-        "feature_store": {"format": layer_arrays.FORMAT_NAME, "format_version": layer_arrays.FORMAT_VERSION}
-    }
-    for name, attributes in (("zarr.json", root), (f"{info.model}/zarr.json", {})):
+    """Write the groups above a key, where they are not there yet."""
+    for name, document in root_documents([info.model]).items():
         if storage.get(name) is None:
-            storage.put(name, layer_arrays.group_document(attributes), if_absent=True)
+            storage.put(name, document, if_absent=True)
