@@ -20,8 +20,7 @@ from extractors.run.model_loading import load_model
 from extractors.run.run_plan import plan_all
 from featurestore.audio.segment import AudioError
 from featurestore.manifest.audio_places import Location
-from featurestore.store.plan import Unit
-from featurestore.store.shares import parse_share
+from featurestore.store.plan import Unit, parse_share
 from featurestore.store.sound_identity import Sounds
 from featurestore.store.writer import preview_key
 

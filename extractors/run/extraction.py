@@ -20,7 +20,7 @@ from extractors.run.model_loading import load_model
 from extractors.run.run_plan import RunPlan, plan_all
 from extractors.run.selfcheck import SHARE_OF_RUN, choose, selfcheck
 from featurestore.store.history import record_call
-from featurestore.store.shares import parse_share
+from featurestore.store.plan import parse_share
 from featurestore.store.sound_identity import Sounds
 from featurestore.store.writer import delete_key, open_key
 

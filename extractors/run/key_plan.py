@@ -22,8 +22,8 @@ from featurestore.fingerprint import NUMERICS_VERSION
 from featurestore.format.layer_arrays import CodecName
 from featurestore.layer_list import parse_layers
 from featurestore.manifest.table import Manifest
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, order_rows
-from featurestore.store.writer import KeyRequest
 
 # Options of `ExtractConfig` that decide what is stored for a row and layer.
 VALUE_OPTIONS = (

@@ -29,9 +29,10 @@ from featurestore.backends.storage import open_storage
 from featurestore.fingerprint import digest
 from featurestore.manifest.table import PLACE_COLUMNS, Manifest
 from featurestore.store.key import KeyInfo
+from featurestore.store.key_request import check_same
 from featurestore.store.plan import Unit
-from featurestore.store.row_index import read_ids
-from featurestore.store.writer import KeyWriter, check_same
+from featurestore.store.row_columns import read_ids
+from featurestore.store.writer import KeyWriter
 
 TABLE_COLUMNS = [*PLACE_COLUMNS, "model_s"]
 

@@ -12,8 +12,8 @@ from featurestore.exchange.interface import Source, slices
 from featurestore.format.row_arrays import FAILED, STATUS_OK
 from featurestore.manifest.table import MOST_SECONDS
 from featurestore.store.key import MOST_UNIT_ROWS
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.ledger import MOST_FRAMES
-from featurestore.store.writer import KeyRequest
 
 
 class Progress:

@@ -25,8 +25,9 @@ from featurestore.names import check_name
 from featurestore.store.claims import Claims, Work, do_units
 from featurestore.store.history import record_call
 from featurestore.store.key import read_key
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
-from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
+from featurestore.store.writer import KeyWriter, UnitRows, delete_key, open_key, package_versions
 
 
 @dataclass(frozen=True, kw_only=True)

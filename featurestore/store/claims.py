@@ -35,7 +35,7 @@ from featurestore.store.plan import Unit
 
 T = TypeVar("T")
 
-# Not a unit: who holds this puts the ledger together (`featurestore.store.published_rows`), or takes records
+# Not a unit: who holds this puts the ledger together (`featurestore.store.row_columns`), or takes records
 # out of it.
 LEDGER_CLAIM = "ledger"
 RENEW_S = 10.0
@@ -318,29 +318,24 @@ def holding_ledger(storage: Storage, key: str) -> Iterator[Claims]:
 def clear_done_claims(storage: Storage, key: str, is_done: Callable[[int], bool]) -> None:
     """Remove claims that nobody needs any more: of the dead, and of units that are done.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        is_done: whether a unit is committed for all that anybody may want of it; asked after its claim was
-            read, since who does a unit again takes its record away before claiming it.
+    `is_done` says whether a unit is committed for all that anybody may want of it. It is asked after its
+    claim was read, since who does a unit again takes its record away before claiming it.
     """
     folder = f"{key}/{CLAIMS_ARRAY}/c"
-    for name in storage.children(folder):
-        unit = row_arrays.entry_number(name)
-        if unit is None:
-            continue
-        before = storage.get(f"{folder}/{name}")
+    for unit in row_arrays.entry_numbers(storage.children(folder)):
+        name = f"{folder}/{unit}"
+        before = storage.get(name)
         if before is None or not (_of_dead_process(before) or is_done(unit)):
             continue
-        if storage.get(f"{folder}/{name}") == before:
-            storage.delete(f"{folder}/{name}")
+        if storage.get(name) == before:
+            storage.delete(name)
 
 
 def live_claims(storage: Storage, key: str) -> set[int]:
     """Units of a key with a claim whose owner may be alive: on another machine nobody can tell."""
     folder = f"{key}/{CLAIMS_ARRAY}/c"
-    units = [row_arrays.entry_number(n) for n in storage.children(folder)]
-    return {u for u in units if u is not None and not _of_dead_process(storage.get(f"{folder}/{u}"))}
+    units = row_arrays.entry_numbers(storage.children(folder))
+    return {u for u in units if not _of_dead_process(storage.get(f"{folder}/{u}"))}
 
 
 def _of_dead_process(data: bytes | None) -> bool:

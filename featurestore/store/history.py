@@ -109,8 +109,7 @@ def _name(path: str, number: int) -> str:
 
 def _numbers(names: Iterable[str]) -> set[int]:
     """Of the entries among these names; what is named otherwise is none of ours."""
-    numbers = map(row_arrays.entry_number, names)
-    return {n for n in numbers if n is not None and n < MOST_CALLS}
+    return {n for n in row_arrays.entry_numbers(names) if n < MOST_CALLS}
 
 
 def _decode(data: bytes | None) -> Call:

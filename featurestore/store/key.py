@@ -80,6 +80,11 @@ class KeyInfo:
         return max((s.first_row + s.n_rows for s in self.segments), default=0)
 
     @property
+    def n_units(self) -> int:
+        """Units that the key's arrays have room for, unused ones between segments included."""
+        return -(-self.n_rows // self.shape.unit_rows)
+
+    @property
     def units(self) -> list[Unit]:
         """All units, in shard order."""
         return units_of(self.segments, self.shape.unit_rows)

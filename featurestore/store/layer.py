@@ -21,7 +21,7 @@ from featurestore.store import fast_shards
 from featurestore.store.key import KeyInfo
 from featurestore.store.ledger import StoredObject, read_record
 from featurestore.store.positions import as_position, as_positions
-from featurestore.store.row_index import read_ids
+from featurestore.store.row_columns import read_ids
 
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
@@ -242,7 +242,7 @@ class Layer:
             error = ValueError(f"more frames than the {shape.unit_frames} of a shard")
             raise damaged(self.storage, path, error)
         self._require_own(int(units[0]), layer_arrays.frames_chunk)
-        document = _frames_document(shape, -(-self.info.n_rows // self.info.shape.unit_rows))
+        document = _frames_document(shape, self.info.n_units)
         try:
             block = np.asarray(_open_as(self.storage, path, document)[begin:end], dtype=np.float32)
         except Exception as error:

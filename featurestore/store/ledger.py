@@ -313,8 +313,7 @@ def read_entries(storage: Storage, key: str) -> dict[int, Record]:
 
 def entered_units(storage: Storage, key: str) -> list[int]:
     """Units that have an entry of their own, in their order."""
-    numbers = map(row_arrays.entry_number, storage.children(f"{key}/{LEDGER_ARRAY}/c"))
-    return sorted(n for n in numbers if n is not None)
+    return row_arrays.entry_numbers(storage.children(f"{key}/{LEDGER_ARRAY}/c"))
 
 
 def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
@@ -334,10 +333,7 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
 def read_sealed(storage: Storage, key: str, lost: set[int] | None = None) -> dict[int, Record]:
     """The sealed records, each from the first copy in which it is sound.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        lost: takes up the units whose records are sound in no copy; None raises for them.
+    Where `lost` is given, it takes up the units whose records are sound in no copy.
 
     Raises:
         CorruptData: a record is sound in no copy, and `lost` is None.
@@ -379,17 +375,13 @@ def read_sealed_copy(
 ) -> dict[int, Record]:
     """One copy of the sealed records; none where there is no such object.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        copy: which.
-        damaged: takes up the units whose records cannot be read here; None raises for them.
+    Where `damaged` is given, it takes up the units whose records cannot be read here.
 
     Raises:
         CorruptData: its bytes are damaged.
     """
     folder = f"{key}/{SEALED_ARRAY}/c/{copy}"
-    places = [n for n in map(row_arrays.entry_number, storage.children(folder)) if n is not None]
+    places = row_arrays.entry_numbers(storage.children(folder))
     found = {n: data for n in places if (data := storage.get(f"{folder}/{n}")) is not None}
     records = {}
     with decoding(f"{storage.url}: sealed ledger {folder}", "run `fs verify --repair`"):
@@ -418,18 +410,13 @@ def withdraw(
 ) -> set[int]:
     """Take the records of units away, so that these are done again; waits for units that others work on.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        units: which.
-        still: asked with each unit and its record as it is by then (None: it has none, or a damaged one),
-            since somebody may have done the unit again: whether it is still to be taken away.
+    `still` is asked with each unit and its record as it is by then (None: it has none, or a damaged one):
+    whether it is still to be taken away, since somebody may have done it again.
 
     Returns:
         The units taken away.
     """
-    claims = Claims(storage, key)
-    with holding(claims, list(units)):
+    with holding(Claims(storage, key), list(units)):
         return withdraw_held(storage, key, units, still)
 
 
@@ -467,7 +454,7 @@ def _unpublish(storage: Storage, key: str, units: Collection[int]) -> None:
     except (KeyNotFound, CorruptData):
         return
     rows = [slice(u.first_row, u.stop_row) for u in info.units if u.index in units]
-    for name in row_arrays.column_objects(STATUS_ARRAY, info.n_rows):
+    for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, info.n_rows)):
         data = storage.get(f"{key}/{name}")
         if data is None or not rows:
             continue
@@ -475,16 +462,14 @@ def _unpublish(storage: Storage, key: str, units: Collection[int]) -> None:
             statuses = row_arrays.decode_column_object(STATUS_ARRAY, info.n_rows, name, data)
         except ValueError:
             continue  # damaged: it tells nothing
-        first = (row_arrays.entry_number(name.rsplit("/", 1)[-1]) or 0) * row_arrays.ROWS_PER_OBJECT
-        here = row_arrays.entry_name(STATUS_ARRAY, 0)
-        before = statuses.copy()
+        first, before = i * row_arrays.ROWS_PER_OBJECT, statuses.copy()
         for run in rows:
             statuses[max(0, run.start - first) : max(0, run.stop - first)] = ""
         if (statuses == before).all():
             continue
-        objects = row_arrays.encode_column(STATUS_ARRAY, statuses)
-        if here in objects:
-            storage.put(f"{key}/{name}", objects[here])
+        changed = list(row_arrays.encode_column(STATUS_ARRAY, statuses).values())
+        if changed:
+            storage.put(f"{key}/{name}", changed[0])
         else:
             storage.delete(f"{key}/{name}")
 

@@ -31,8 +31,7 @@ from featurestore.store.key import KeyInfo, find_keys, read_key, unit_objects
 from featurestore.store.layer import Layer
 from featurestore.store.ledger import Record, contradiction, is_complete, read_ledger
 from featurestore.store.plan import Unit
-from featurestore.store.published_rows import frame_starts
-from featurestore.store.row_index import read_ids
+from featurestore.store.row_columns import columns_of, read_ids
 from featurestore.store.stored_manifest import read_stored_manifest
 
 if TYPE_CHECKING:
@@ -230,26 +229,18 @@ class Features:
     def fact_columns(self) -> dict[str, np.ndarray]:
         """The columns of `facts`, each `[n]`, text as objects: what a million rows are compared by."""
         rows = self._committed_rows
-        ids = self.planned_ids[rows]
-        found: dict[str, np.ndarray] = {}
-        for name, (dtype, _) in row_arrays.ROW_ARRAYS.items():
-            parts = [self._ledger[u.index].column(name) for u in self.units]
-            kind = object if dtype == "string" else dtype
-            found[name] = np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
-        if ((ids != "") & (ids != found[ID_ARRAY])).any():
-            at = int(np.flatnonzero((ids != "") & (ids != found[ID_ARRAY]))[0])
+        ids, embedded = self.planned_ids[rows], self._embedded_ids
+        wrong = np.flatnonzero((ids != "") & (ids != embedded))
+        if len(wrong):
+            at = int(wrong[0])
             raise CorruptData(
                 f"{self.storage.url}: row {rows[at]} of {self.info.path} was embedded as utterance "
-                f"{found[ID_ARRAY][at]!r} and is listed as {ids[at]!r}; `fs verify --repair` mends it"
+                f"{embedded[at]!r} and is listed as {ids[at]!r}; `fs verify --repair` mends it"
             )
-        found[ID_ARRAY] = ids  # "" where the utterance was pruned since
-        if self.info.frames is not None:
-            starts = [frame_starts(self.info, self._ledger[u.index]) for u in self.units]
-            found[row_arrays.FRAME_START] = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
-        kept = ids != ""
-        return (
-            {"row": rows, **found} if kept.all() else {n: v[kept] for n, v in {"row": rows, **found}.items()}
-        )
+        facts = {name: values[rows] for name, values in columns_of(self.info, self._ledger).items()}
+        found = {"row": rows, ID_ARRAY: ids, **facts}
+        kept = ids != ""  # the others were pruned since
+        return found if kept.all() else {name: values[kept] for name, values in found.items()}
 
     @cached_property
     def planned_ids(self) -> np.ndarray:
@@ -260,7 +251,13 @@ class Features:
     def _committed_rows(self) -> np.ndarray:
         """Row of every committed utterance, and of those that were pruned since."""
         runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
-        return np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
+        return np.concatenate([np.zeros(0, dtype=np.int64), *runs])
+
+    @property
+    def _embedded_ids(self) -> np.ndarray:
+        """The utterance that each of `_committed_rows` was embedded as."""
+        parts = [self._ledger[u.index].column(ID_ARRAY) for u in self.units]
+        return np.concatenate([np.zeros(0, dtype=object), *parts])
 
     def misplaced(self) -> np.ndarray:
         """Positions in `facts` of rows that are listed at a place where their audio is not known to be.
@@ -308,7 +305,7 @@ class Features:
         pruned = self.planned_ids[self._committed_rows] == ""
         if not pruned.any():
             return
-        embedded = np.concatenate([self._ledger[u.index].column(ID_ARRAY) for u in self.units])[pruned]
+        embedded = self._embedded_ids[pruned]
         lost = (set(embedded) & set(self.manifest.table["utterance_id"])) - set(self.planned_ids)
         if lost:
             raise CorruptData(

@@ -13,7 +13,7 @@ from featurestore.store.key import COPY_NAME, FORMAT, KeyInfo
 
 def key_documents(info: KeyInfo) -> dict[str, bytes]:
     """``zarr.json`` of every array that the key's attributes call for, by key-relative name."""
-    rows, n_units = info.n_rows, n_units_of(info)
+    rows, n_units = info.n_rows, info.n_units
     documents = {
         LEDGER_ARRAY: _ledger_document(info, {COPY_NAME: info.to_attributes()}),
         SEALED_ARRAY: row_arrays.sealed_document(n_units),
@@ -28,17 +28,12 @@ def key_documents(info: KeyInfo) -> dict[str, bytes]:
     return {f"{name}/zarr.json": document for name, document in documents.items()}
 
 
-def n_units_of(info: KeyInfo) -> int:
-    """Units that the key's arrays have room for."""
-    return -(-info.n_rows // info.shape.unit_rows)
-
-
 def documents_before(info: KeyInfo) -> dict[str, list[bytes]]:
     """Documents as earlier versions wrote them, by key-relative name.
 
     The dimension of an array of one entry had no name, and the ledger no copy of the attributes.
     """
-    one_unit = [None] if n_units_of(info) == 1 else []
+    one_unit = [None] if info.n_units == 1 else []
     copy = {COPY_NAME: info.to_attributes()} if info.has_checksum else {}
     ledger = [_ledger_document(info, copy, dimension) for dimension in one_unit]
     if not info.has_checksum:
@@ -50,9 +45,7 @@ def documents_before(info: KeyInfo) -> dict[str, list[bytes]]:
 
 
 def _ledger_document(info: KeyInfo, attributes: dict[str, Any], dimension: str | None = "unit") -> bytes:
-    return row_arrays.text_document(
-        n_units_of(info), compress=False, dimension=dimension, attributes=attributes
-    )
+    return row_arrays.text_document(info.n_units, compress=False, dimension=dimension, attributes=attributes)
 
 
 def key_document(info: KeyInfo) -> bytes:

@@ -30,9 +30,8 @@ from featurestore.store.ledger import (
     withdraw_held,
 )
 from featurestore.store.plan import Unit
-from featurestore.store.published_rows import publish
 from featurestore.store.reader import Features
-from featurestore.store.row_index import put_ids, read_ids
+from featurestore.store.row_columns import publish, put_ids, read_ids
 from featurestore.store.stored_manifest import store_manifest
 from featurestore.store.zarr_documents import put_documents, put_root_documents
 from featurestore.upkeep.shard_values import wrong_values

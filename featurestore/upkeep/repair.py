@@ -40,8 +40,7 @@ from featurestore.store.ledger import (
     withdraw_held,
     write_sealed,
 )
-from featurestore.store.published_rows import publish
-from featurestore.store.row_index import put_ids, read_ids
+from featurestore.store.row_columns import publish, put_ids, read_ids
 from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.store.zarr_documents import key_documents, put_attributes
 from featurestore.upkeep.key_report import Finding, KeyReport

@@ -51,8 +51,8 @@ from featurestore.store.ledger import (
     read_sound_records,
 )
 from featurestore.store.plan import Unit
-from featurestore.store.published_rows import columns_of, is_whole
 from featurestore.store.reader import Features
+from featurestore.store.row_columns import columns_of, is_whole
 from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.store.zarr_documents import (
     documents_before,
@@ -80,17 +80,12 @@ def verify_key(
     dataset: str,
     *,
     repair: bool = False,
-    on_unit: Callable[[], None] | None = None,
+    on_unit: Callable[[], None] = lambda: None,
 ) -> KeyReport:
     """Read and check every committed object of a key.
 
-    Args:
-        storage: the root.
-        model: its name in the store.
-        dataset: its name in the store.
-        repair: withdraw damaged units so that the next extraction does exactly these again, restore
-            documents, and delete leftovers (foreign files stay).
-        on_unit: called after each unit, for progress.
+    To `repair` it is to withdraw damaged units, so that the next extraction does exactly these again, to
+    restore documents, and to delete leftovers (foreign files stay). `on_unit` is called after each unit.
 
     Raises:
         KeyNotFound: there is no such key.
@@ -105,7 +100,7 @@ def verify_key(
     return report
 
 
-def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None] | None) -> None:
+def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None]) -> None:
     model, dataset = report.key.split("/")
     strangers = _strangers(storage, report.key)
     if found := {name: what for name, what in strangers.items() if _is_ours(name.partition("/")[0])}:
@@ -219,7 +214,7 @@ class _Checker:
         self.present = {k: n for k, n in listed.items() if k not in self.strangers}
         self.expected: set[str] = {"zarr.json"}
 
-    def check(self, on_unit: Callable[[], None] | None) -> None:
+    def check(self, on_unit: Callable[[], None]) -> None:
         ids = self._of_key()
         ledger = self._ledger()
         self.report.n_units = len(self.units)
@@ -231,8 +226,7 @@ class _Checker:
                 if record is not None:
                     self.report.records[unit.index] = record
                     self.report.n_committed += is_complete(record, unit, [])
-                if on_unit:
-                    on_unit()
+                on_unit()
         self._places()
         self._columns(ledger)
         self._history()
@@ -279,7 +273,9 @@ class _Checker:
     def _documents(self) -> None:
         history = dict.fromkeys(history_objects(self.present)[:1], history_document())
         before = documents_before(self.info)
-        grown = self._documents_of_growth()
+        # Of what the key is about to become: who adds to it writes its attributes last.
+        copy = read_key_copy(self.storage, self.info.model, self.info.dataset)
+        grown = key_documents(copy) if copy is not None and copy.is_growth_of(self.info) else {}
         if not self.doubted:
             self._own_document()
         for name, document in (key_documents(self.info) | history).items():
@@ -294,11 +290,6 @@ class _Checker:
                 self.report.find("stale", name, message)
             elif not same_json(data, document):
                 self.report.find("changed", name, "not the document that the key's attributes call for")
-
-    def _documents_of_growth(self) -> dict[str, bytes]:
-        """Documents of what the key is about to become: who adds to it writes its attributes last."""
-        copy = read_key_copy(self.storage, self.info.model, self.info.dataset)
-        return key_documents(copy) if copy is not None and copy.is_growth_of(self.info) else {}
 
     def _own_document(self) -> None:
         """The key's own document: its attributes are known to be sound; what else there is of it."""

@@ -17,7 +17,8 @@ from featurestore.backends.storage import open_storage
 from featurestore.errors import UserError
 from featurestore.manifest.table import from_table
 from featurestore.store.claims import WAITING, Claims, Work, renewing, work_through
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.key_request import KeyRequest
+from featurestore.store.writer import UnitRows, open_key
 
 LAYERS = (0, 1, 2)
 N_FEATURES = 64

@@ -27,8 +27,9 @@ from featurestore.errors import CorruptData, KeyNotFound, StoreError
 from featurestore.manifest.table import Manifest, from_table
 from featurestore.store.claims import Claims, Work, renewing, work_through
 from featurestore.store.key import read_key
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.ledger import read_ledger
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.writer import UnitRows, open_key
 from featurestore.upkeep.key_copy import copy_key
 from featurestore.upkeep.verification import verify_key
 

@@ -14,7 +14,7 @@ from featurestore.backends.storage import LocalStorage, Storage
 from featurestore.errors import CorruptData, StoreError
 from featurestore.store.layer import Layer, open_array, read_row
 from featurestore.store.ledger import read_ledger
-from featurestore.store.row_index import read_ids
+from featurestore.store.row_columns import read_ids
 from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.upkeep.verification import verify_key
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from featurestore.backends.storage import Storage
 from featurestore.errors import ConfigError
 from featurestore.store.claims import EXPIRY_S, Claims, renewing
-from featurestore.store.plan import Segment, units_of
-from featurestore.store.shares import Share, parse_share, share_of_job_array
+from featurestore.store.plan import Segment, Share, parse_share, share_of_job_array, units_of
 
 
 class Clock:

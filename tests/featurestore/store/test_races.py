@@ -19,7 +19,7 @@ from featurestore.format import row_arrays
 from featurestore.store.claims import ClaimLost, Claims
 from featurestore.store.key import read_key
 from featurestore.store.ledger import Record, read_entry, read_ledger, seal, withdraw
-from featurestore.store.published_rows import publish
+from featurestore.store.row_columns import publish
 from featurestore.store.writer import KeyWriter, UnitRows, open_key
 from featurestore.upkeep.key_copy import _Copier, copy_key
 from featurestore.upkeep.repair import repair_key

@@ -14,7 +14,7 @@ from featurestore.backends.storage import LocalStorage, Storage, open_storage
 from featurestore.errors import CorruptData, OtherAudio
 from featurestore.manifest.table import Manifest
 from featurestore.store.ledger import read_entries, read_ledger, read_sealed, seal, withdraw
-from featurestore.store.published_rows import publish
+from featurestore.store.row_columns import publish
 from featurestore.store.writer import KeyWriter, UnitRows, open_key
 from featurestore.upkeep.verification import verify_key
 from tests.featurestore.scenario import LAYERS, N_ROWS, facts_of, manifest_of, request, values_of, write
@@ -255,7 +255,7 @@ def test_sealing_does_not_bring_back_what_was_withdrawn_meanwhile(filled: Storag
 
 
 def test_rows_listed_as_other_utterances_than_they_were_made_for_are_refused(filled: Storage) -> None:
-    from featurestore.store.row_index import put_ids, read_ids
+    from featurestore.store.row_columns import put_ids, read_ids
 
     writer = opened(filled)
     ids = read_ids(filled, writer.info)

@@ -13,7 +13,7 @@ from featurestore.errors import CorruptData, NotPlain
 from featurestore.format import layer_arrays
 from featurestore.store.key import read_key
 from featurestore.store.ledger import read_ledger
-from featurestore.store.row_index import put_ids, read_ids
+from featurestore.store.row_columns import put_ids, read_ids
 from featurestore.store.stored_manifest import store_manifest
 from featurestore.store.writer import open_key
 from featurestore.upkeep import verification
