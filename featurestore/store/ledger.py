@@ -405,7 +405,6 @@ def withdraw(
     storage: Storage,
     key: str,
     units: Collection[int],
-    *,
     still: Callable[[int, Record | None], bool] = lambda unit, record: True,
 ) -> set[int]:
     """Take the records of units away, so that these are done again; waits for units that others work on.

@@ -87,10 +87,11 @@ class UnitRows:
         }
 
 
+@dataclass(eq=False)
 class KeyWriter:
     """Writes units of one key.
 
-    Args:
+    Attributes:
         storage: the root.
         info: the key's attributes.
         ids: `[n_rows]` utterance id of every row, "" for rows no segment uses and for pruned ones.
@@ -98,19 +99,11 @@ class KeyWriter:
         stored_manifest: digest of the object that holds `manifest`; "" in a process that did not put it.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        info: KeyInfo,
-        ids: np.ndarray,
-        manifest: Manifest,
-        stored_manifest: str = "",
-    ) -> None:
-        self.storage = storage
-        self.info = info
-        self.ids = ids
-        self.manifest = manifest
-        self._stored_manifest = stored_manifest
+    storage: Storage
+    info: KeyInfo
+    ids: np.ndarray
+    manifest: Manifest
+    stored_manifest: str = ""
 
     def pending_units(self, layers: Sequence[int]) -> list[Unit]:
         """Units that are not committed for all of these layers."""
@@ -144,7 +137,7 @@ class KeyWriter:
             OtherAudio: the other process embedded other audio under the same ids.
         """
         info = read_key(self.storage, self.info.model, self.info.dataset)
-        is_ours = digest_of(self.storage.get(manifest_object(info))) == self._stored_manifest
+        is_ours = digest_of(self.storage.get(manifest_object(info))) == self.stored_manifest
         features = Features(self.storage, info, manifest=self.manifest if is_ours else None)
         if not len(features.misplaced()):
             return []
@@ -153,7 +146,7 @@ class KeyWriter:
             self.info.path,
             "another process embeds other audio under the same ids: give them another --dataset",
         )
-        self._stored_manifest = store_manifest(self.storage, info, compared.manifest)
+        self.stored_manifest = store_manifest(self.storage, info, compared.manifest)
         return compared.notes
 
     def _is_done(self, unit: int) -> bool:
@@ -194,20 +187,10 @@ class KeyWriter:
             raise ClaimLost
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
         facts = rows.facts(self.ids[unit.first_row : unit.stop_row])
-        found = read_record(self.storage, self.info.path, unit.index)
-        previous = found if is_complete(found, unit, []) else None
-        places = rows.places
-        failed: list[int] = []
-        if previous is not None:
-            places = _keep_pruned(previous, facts, places)
-            failed = self._rows_that_stay_failed(previous, facts)
-        elif found is not None:
-            # What a record names is never written over: readers and `fs verify` would take it for damage.
-            withdraw_held(self.storage, self.info.path, {unit.index})
+        previous, places, failed = self._extended(unit, facts, rows.places)
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
-        present = previous.layers if previous is not None else []
+        present, kept = ([], {}) if previous is None else (previous.layers, previous.objects)
         put = self._put_layers(unit, layers, rows, failed, present)
-        kept = previous.objects if previous is not None else {}
         record = Record(
             unit=unit.index,
             first_row=unit.first_row,
@@ -230,6 +213,19 @@ class KeyWriter:
             raise ClaimLost
         commit(self.storage, self.info.path, record)
         return record
+
+    def _extended(
+        self, unit: Unit, facts: dict[str, list[Any]], places: Places | None
+    ) -> tuple[Record | None, Places | None, list[int]]:
+        """The unit's record of other layers, the places of both, and rows that stay failed, as in `facts`."""
+        found = read_record(self.storage, self.info.path, unit.index)
+        if found is not None and not is_complete(found, unit, []):
+            # What a record names is never written over: readers and `fs verify` would take it for damage.
+            withdraw_held(self.storage, self.info.path, {unit.index})
+            found = None
+        if found is None:
+            return None, places, []
+        return found, _keep_pruned(found, facts, places), self._rows_that_stay_failed(found, facts)
 
     def _rows_that_stay_failed(self, previous: Record, facts: dict[str, list[Any]]) -> list[int]:
         """Rows that failed when the earlier layers were made and can be used now: `--refresh` is for them.
@@ -356,18 +352,11 @@ def open_key(
     if again:
         # Before the manifest says where they are now: in between they are pending, and never mislabelled.
         # A unit that holds other audio by now, or none, has been done again by somebody and stays.
-        withdraw(
-            storage,
-            info.path,
-            again,
-            still=lambda unit, record: record is not None and record.rows == again[unit].rows,
-        )
-    _carry_out(storage, info, changes)
+        withdraw(storage, info.path, again, lambda u, r: r is not None and r.rows == again[u].rows)
+    info, ids = _carry_out(storage, info, changes)
     notes = [*compared.notes, *changes.notes(info.path)]
     if request.codec != info.shape.codec:
         notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
-    info = read_key(storage, request.model, request.dataset)
-    ids = read_ids(storage, info)
     stored, said = replace_manifest(storage, info, changes.manifest)
     if n_new := len(changes.new):
         others, how = len(ordered_ids) - n_new, "were there" if said or again else "unchanged"
@@ -405,27 +394,28 @@ def preview_key(
     check_request(storage, info, request, ordered_ids)
     changes = planned_changes(storage, info, request, manifest, ordered_ids, prune=prune)
     info, ids = changes.applied(info, read_ids(storage, info))
-    ledger = read_ledger(storage, info.path)
-    wanted = list(request.layers)
-    pending = [u for u in info.units if u.index in again or not is_complete(ledger.get(u.index), u, wanted)]
-    return KeyWriter(storage, info, ids, changes.manifest), pending
+    writer = KeyWriter(storage, info, ids, changes.manifest)
+    pending = set(writer.pending_units(request.layers))
+    return writer, [u for u in info.units if u.index in again or u in pending]
 
 
-def _carry_out(storage: Storage, info: KeyInfo, changes: KeyChanges) -> None:
-    if not (changes.pruned or changes.new or changes.layers):
-        return
-    # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        stored_ids = read_ids(storage, info)
-        changed, ids = changes.applied(info, stored_ids)
-        # Ids first (a row without one is nobody's, and no reader shows it), then the arrays, then the
-        # attributes that make new units and layers part of the plan.
-        if not np.array_equal(ids, stored_ids):
-            put_ids(storage, changed, ids)
-        if changed != info:
-            put_documents(storage, changed)
-            storage.put(f"{changed.path}/zarr.json", key_document(changed))
+def _carry_out(storage: Storage, info: KeyInfo, changes: KeyChanges) -> tuple[KeyInfo, np.ndarray]:
+    """Make changes, but those that others have made meanwhile; the key and its ids `[n_rows]` after that."""
+    if changes.pruned or changes.new or changes.layers:
+        # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
+        with holding_ledger(storage, info.path):
+            info = read_key(storage, info.model, info.dataset)
+            stored_ids = read_ids(storage, info)
+            changed, ids = changes.applied(info, stored_ids)
+            # Ids first (a row without one is nobody's, and no reader shows it), then the arrays, then the
+            # attributes that make new units and layers part of the plan.
+            if not np.array_equal(ids, stored_ids):
+                put_ids(storage, changed, ids)
+            if changed != info:
+                put_documents(storage, changed)
+                storage.put(f"{changed.path}/zarr.json", key_document(changed))
+    info = read_key(storage, info.model, info.dataset)
+    return info, read_ids(storage, info)
 
 
 def delete_key(storage: Storage, model: str, dataset: str) -> None:

@@ -83,7 +83,7 @@ def copy_key(
     copier = _Copier(source, target, info, records)
     committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
     for unit in committed:
-        copier.check(records[unit.index], unit.index)
+        copier.check(records[unit.index])
     put_root_documents(target, info)
     put_documents(target, info)
     store_manifest(target, info, manifest)
@@ -120,25 +120,23 @@ class _Copier:
         self.claims = Claims(target, info.path)
         self.n_copied = self.n_by_others = self.n_withdrawn = self.n_bytes = 0
 
-    def check(self, record: Record, unit: int) -> None:
-        """Refuse a record of other objects, layers or rows than its unit's.
+    def check(self, record: Record) -> None:
+        """Refuse a record of other objects or layers than its unit's.
 
         Raises:
             CorruptData: what it names.
         """
         _ = record.places_of_rows
-        expected = unit_objects(self.info, record.layers, unit)
+        expected = unit_objects(self.info, record.layers, record.unit)
         others = sorted(set(record.objects) ^ expected)
-        if record.unit != unit:
-            problem = f"it is that of unit {record.unit}"
-        elif not set(record.layers) <= set(self.info.layers):
+        if not set(record.layers) <= set(self.info.layers):
             problem = f"it has layers {record.layers}, the key {list(self.info.layers)}"
         elif others:
             problem = f"it {'lacks' if others[0] in expected else 'names'} {others[0]!r}"
         else:
             return
         raise CorruptData(
-            f"{self.source.url}: the record of unit {unit} of {self.info.path} is none of this unit: "
+            f"{self.source.url}: the record of unit {record.unit} of {self.info.path} is none of this unit: "
             f"{problem}; {REMEDY}"
         )
 
@@ -162,7 +160,7 @@ class _Copier:
         key, index = self.info.path, unit.index
         while True:
             record = self.records[index]
-            self.check(record, index)
+            self.check(record)
             there = read_record(self.target, key, index)
             if there is not None and any(
                 there.objects.get(name, stored) != stored for name, stored in record.objects.items()

@@ -208,10 +208,9 @@ class _Checker:
         self.doubted = doubted
         self.report = report
         self.units = info.units
-        prefix = f"{info.path}/"
         self.strangers = strangers
-        listed = {k.removeprefix(prefix): n for k, n in storage.objects(info.path)}
-        self.present = {k: n for k, n in listed.items() if k not in self.strangers}
+        listed = {k.removeprefix(f"{info.path}/") for k, _ in storage.objects(info.path)}
+        self.present = listed - strangers.keys()
         self.expected: set[str] = {"zarr.json"}
 
     def check(self, on_unit: Callable[[], None]) -> None:
