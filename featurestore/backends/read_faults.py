@@ -92,12 +92,16 @@ def first_of(error: BaseException) -> BaseException:
     return error
 
 
-def _parts(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and all members of groups."""
-    if error is None:
-        return
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _parts(inner)
-    yield from _parts(error.__cause__)
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and all members of groups, each once."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop(0)
+        # Damage that is named again on the way out is raised from what it was found in: a circle.
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        inner = found.exceptions if isinstance(found, BaseExceptionGroup) else ()
+        waiting = [*inner, found.__cause__, *waiting]

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -243,10 +244,8 @@ class Layer:
             raise damaged(self.storage, path, error)
         self._require_own(int(units[0]), layer_arrays.frames_chunk)
         document = _frames_document(shape, self.info.n_units)
-        try:
+        with _reading(self.storage, path):
             block = np.asarray(_open_as(self.storage, path, document)[begin:end], dtype=np.float32)
-        except Exception as error:
-            raise damaged(self.storage, path, error) from error
         parts = [block[s - begin : s - begin + n] for s, n in zip(starts, counts, strict=True)]
         joined = np.concatenate(parts)
         if np.isnan(joined).any():
@@ -312,15 +311,11 @@ class Layer:
         few = [p for p in pieces if p not in whole]
         if few:
             positions = np.concatenate([np.arange(p.start, p.stop) for p in few])
-            for piece in few:
-                self._require_own(
-                    int(rows[piece.start]) // self.info.shape.unit_rows, layer_arrays.layer_chunk
-                )
-            try:
+            for unit in rows[[p.start for p in few]] // self.info.shape.unit_rows:
+                self._require_own(int(unit), layer_arrays.layer_chunk)
+            with _reading(self.storage, self.path):
                 array = _open_as(self.storage, self.path, _layer_document(self.info.shape, self.info.n_rows))
                 out[positions] = array.oindex[rows[positions]]
-            except Exception as error:
-                raise damaged(self.storage, self.path, error) from error
             # Zarr reads a shard that is not there as NaN: rows that are ok never hold one.
             if np.isnan(out[positions[ok[positions]], 0, 0]).any():
                 raise self._no_values(self.path)
@@ -380,12 +375,10 @@ class Layer:
             raise self._not_as_recorded(unit, name, FileNotFoundError("the shard is missing"))
         if not self._objects[name].matches(fast_shards.describe_shard(data, shape.n_chunks)):
             raise self._not_as_recorded(unit, name, ValueError("not the size and checksum of its record"))
-        try:
+        with _reading(self.storage, key):
             fast_shards.decode_layer_into(shape, data, n_rows, block)
-            if not contiguous:
-                out[...] = block[local]
-        except Exception as error:
-            raise damaged(self.storage, key, error) from error
+        if not contiguous:
+            out[...] = block[local]
 
     def _scatter(self, unit: int, name: str, n_rows: int, out: np.ndarray) -> bool:
         """Read a shard of a folder straight into place; False where values need decoding."""
@@ -461,10 +454,8 @@ def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
     Raises:
         CorruptData: it is missing, or its document is damaged.
     """
-    try:
+    with _reading(storage, path):
         return zarr.open_array(storage.zarr_store(), path=path, mode="r", zarr_format=3)
-    except Exception as error:
-        raise damaged(storage, path, error) from error
 
 
 _layer_document = lru_cache(maxsize=16)(layer_arrays.layer_document)
@@ -494,13 +485,20 @@ def read_row(storage: Storage, array: ZarrArray[Any], row: int) -> np.ndarray:
         CorruptData: it is damaged or not there.
         StoreError: the store did not answer.
     """
-    try:
+    with _reading(storage, array.path):
         values = np.asarray(array[row], dtype=np.float32)
-    except Exception as error:
-        raise damaged(storage, array.path, error) from error
     if np.isnan(values).all():  # Zarr reads what is not there as fill value
         raise damaged(storage, array.path, ValueError(f"row {row} has no values"))
     return values
+
+
+@contextmanager
+def _reading(storage: Storage, path: str) -> Iterator[None]:
+    """Raise `damaged` in place of whatever is raised while a `with` block runs."""
+    try:
+        yield
+    except Exception as error:
+        raise damaged(storage, path, error) from error
 
 
 def damaged(storage: Storage, path: str, error: Exception) -> Exception:
@@ -509,8 +507,8 @@ def damaged(storage: Storage, path: str, error: Exception) -> Exception:
     if other is not None:
         return other
     inner = first_of(error)
-    reason = " ".join(str(inner).split())[:200]
+    said = " ".join(str(inner).split())[:200]
     return CorruptData(
-        f"{storage.url}: {path} cannot be read ({type(inner).__name__}: {reason}); "
+        f"{storage.url}: {path} cannot be read ({type(inner).__name__}: {said}); "
         "`fs verify` says what is damaged, `fs verify --repair` mends it"
     )

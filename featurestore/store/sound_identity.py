@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +84,11 @@ class Other:
         is_elsewhere: the incoming place is another than that of the embedding.
     """
 
-    ids: list[str]
+    ids: npt.NDArray[np.object_]
     rows: npt.NDArray[np.int64]
     bound: Places
     now: Places
-    why: list[str]
+    why: npt.NDArray[np.object_]
     is_lost: Mask
     is_elsewhere: Mask
 
@@ -97,16 +97,7 @@ class Other:
 
     def only(self, mask: Mask) -> Other:
         """The rows where `mask` is set."""
-        at = np.flatnonzero(mask)
-        return Other(
-            ids=[self.ids[i] for i in at],
-            rows=self.rows[at],
-            bound=self.bound[at],
-            now=self.now[at],
-            why=[self.why[i] for i in at],
-            is_lost=self.is_lost[at],
-            is_elsewhere=self.is_elsewhere[at],
-        )
+        return Other(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
     def text(self, i: int) -> str:
         """``'a': /x/a.wav 0-1 s, now /y/a.wav 0-1 s (other audio)``."""
@@ -200,11 +191,11 @@ def compare(
     for i in at:
         found.pop(rows.ids[i], None)
     other = Other(
-        ids=list(rows.ids[at]),
+        ids=rows.ids[at],
         rows=rows.rows[at],
         bound=rows.bound[at],
         now=rows.now[at],
-        why=[why[int(i)] for i in at],
+        why=np.array([why[int(i)] for i in at], dtype=object),
         is_lost=np.array([int(i) in lost for i in at], dtype=bool),
         is_elsewhere=~rows.stays[at],
     )

@@ -408,7 +408,7 @@ class _Checker:
             try:
                 now = read_record(self.storage, self.info.path, unit.index)
             except CorruptData:
-                return record, findings, n_bytes
+                now = record
             if now == record:
                 return record, findings, n_bytes
             record = now
@@ -451,7 +451,12 @@ class _Checker:
 
     def _lost_records(self, ledger: Mapping[int, Record]) -> None:
         """Units that the columns show and no record tells: statuses are emptied before one is taken away."""
-        shown = np.concatenate([np.zeros(0, dtype=object), *self._shown_statuses()])
+        n_rows = self.info.n_rows
+        shown = row_arrays.filled(STATUS_ARRAY, n_rows)
+        for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, n_rows)):
+            with contextlib.suppress(ValueError):  # not there, or damaged, which is said of it
+                part = row_arrays.decode_column_object(STATUS_ARRAY, n_rows, name, self._get(name) or b"")
+                shown[i * row_arrays.ROWS_PER_OBJECT :][: len(part)] = part
         for unit in self.units:
             if unit.index in ledger or (shown[unit.first_row : unit.stop_row] == "").all():
                 continue
@@ -460,15 +465,6 @@ class _Checker:
                     message = "its rows are shown as embedded, and their record is not there"
                     name = row_arrays.entry_name(LEDGER_ARRAY, unit.index)
                     self.report.find("missing", name, message, unit.index)
-
-    def _shown_statuses(self) -> Iterator[np.ndarray]:
-        for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, self.info.n_rows)):
-            data = self._get(name)
-            try:
-                yield row_arrays.decode_column_object(STATUS_ARRAY, self.info.n_rows, name, data or b"")
-            except ValueError:  # not there, or damaged, which is said of it
-                first = i * row_arrays.ROWS_PER_OBJECT
-                yield np.full(min(row_arrays.ROWS_PER_OBJECT, self.info.n_rows - first), "", dtype=object)
 
     def _history(self) -> None:
         names = history_objects(self.present)
@@ -496,9 +492,8 @@ class _Checker:
         for name, what in self.strangers.items():
             self.report.find("foreign", name, f"{what}, which is never followed; left alone")
         for u, names in torn.items():
-            record = read_sound_record(
-                self.storage, self.info.path, u
-            )  # committed since the ledger was read?
+            # Committed since the ledger was read?
+            record = read_sound_record(self.storage, self.info.path, u)
             for name in names:
                 if record is None or name not in record.objects:
                     message = "written and never committed; the next extraction replaces it"

@@ -29,7 +29,7 @@ from featurestore.store.history import record_call
 from featurestore.store.key import read_key
 from featurestore.store.ledger import read_ledger
 from featurestore.store.reader import Features
-from featurestore.store.writer import delete_key, open_key
+from featurestore.store.writer import delete_key, open_key, preview_key
 from featurestore.upkeep.verification import verify_key
 from tests.featurestore.scenario import (
     LAYERS,
@@ -170,6 +170,22 @@ def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
         np.testing.assert_array_equal(
             features.layer(k).dask()[20:26].compute(scheduler="sync"), features.layer(k).numpy()[20:26]
         )
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_preview_is_what_opening_then_gives_and_writes_nothing(filled: Storage, *, prune: bool) -> None:
+    table = manifest_of(N_ROWS + 5).table.iloc[3:].reset_index(drop=True)
+    manifest, ids = Manifest(table=table, source="m.csv"), table["utterance_id"].to_numpy(object)
+    wanted = request(layers=(*LAYERS, 9))
+    before = {name: filled.get(name) for name, _ in filled.objects("")}
+    preview, pending = preview_key(filled, wanted, manifest, ids, overwrite=False, prune=prune)
+    assert {name: filled.get(name) for name, _ in filled.objects("")} == before
+    opened, _ = open_key(filled, wanted, manifest, ids, prune=prune)
+    assert preview.info == opened.info
+    assert preview.ids.tolist() == opened.ids.tolist()
+    assert preview.manifest.table.equals(opened.manifest.table)
+    assert pending == opened.pending_units(wanted.layers) == opened.info.units
+    assert ("" in preview.ids[:3]) is prune
 
 
 def test_utterances_the_manifest_lacks_are_kept_or_pruned(filled: Storage) -> None:
