@@ -5,6 +5,7 @@ Nothing heavy is imported until a command runs, so that ``fs --help`` answers at
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -190,11 +191,11 @@ def extract(
     """
     from extractors.config import configs_of
     from extractors.forward.functionals import parse_functionals
-    from featurestore.store.shares import share_of_job_array
+    from featurestore.store.plan import share_of_job_array
     from studies.terminal.extraction import print_estimates, run_extraction
 
     # Here and nowhere else: what other commands embed in passing is theirs alone.
-    share = options.pop("share") or share_of_job_array()
+    share = options.pop("share") or share_of_job_array(os.environ)
     configs = configs_of(
         models,
         names,

@@ -9,7 +9,8 @@ import pandas as pd
 
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import from_table
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.key_request import KeyRequest
+from featurestore.store.writer import UnitRows, open_key
 
 # InfantMarmosetsVox has these many clips of each of its eleven call types.
 CLASS_SIZES = np.array([1283, 27977, 36582, 1408, 728, 686, 1676, 23, 293, 2064, 202])

@@ -28,10 +28,11 @@ from featurestore.backends.storage import open_storage
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import read_manifest
 from featurestore.store.key import read_key
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import Segment, order_rows, units_of
 from featurestore.store.reader import Features
 from featurestore.store.sound_identity import Sounds, compare
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.writer import UnitRows, open_key
 from probes.splits import Rows, make_splits
 
 RESULTS = Path(__file__).parent / "results" / "manifest.md"

@@ -29,8 +29,9 @@ from machine import describe
 from featurestore import open_store
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import from_table
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.writer import UnitRows, open_key
 
 N_FUNCTIONALS, N_FEATURES = 2, 768
 N_SPARSE = 1000

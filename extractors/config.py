@@ -22,7 +22,7 @@ from featurestore.compute.task_runners import check_cluster, decoding_threads
 from featurestore.errors import ConfigError
 from featurestore.format.layer_arrays import CodecName, DTypeName
 from featurestore.names import check_name
-from featurestore.store.shares import parse_share
+from featurestore.store.plan import parse_share
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from probes.saved.probe_files import ProbeCard, SavedProbe
 
 DATASET = "predicted"
-STATUS_OK = "ok"
 SUFFIXES = (".csv", ".parquet")
 # Columns of a prediction, before one for each class.
 COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
@@ -248,6 +247,7 @@ def _prefix(card: ProbeCard) -> str:
 def _predict(probe: SavedProbe, features: Features) -> Predictions:
     import numpy as np
 
+    from featurestore.format.row_arrays import STATUS_OK
     from featurestore.layer_list import format_layers
 
     card = probe.card

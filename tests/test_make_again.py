@@ -22,7 +22,7 @@ from extractors.run.plan import plan_run
 from extractors.run.reproduction import LEFT_OUT, extract_call
 from featurestore import open_store
 from featurestore.calls import Call, Slot, TableRecord
-from featurestore.store.history import HISTORY_ARRAY
+from featurestore.format.row_arrays import HISTORY_ARRAY
 from probes.report.again import Again, join, remark, without_repetition
 from probes.report.load import load_report_data
 from probes.report.run_info import run_info

@@ -21,11 +21,12 @@ from extractors.forward.functionals import (
     reduce_frames,
     select,
 )
-from extractors.forward.unit_result import STATUS_OK, UnitResult
+from extractors.forward.unit_result import UnitResult
 from extractors.forward.windows import ClipWindow, LongClips
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor, NormalisesOverTime, Precision
 from featurestore.audio.segment import AudioError
+from featurestore.format.row_arrays import STATUS_OK
 
 if TYPE_CHECKING:
     import torch

@@ -11,12 +11,12 @@ import numpy as np
 from extractors.audio.waveform import AudioPolicy
 from extractors.models.interface import ModelCard
 from featurestore.format.layer_arrays import DTypeName, FrameShape, room_for
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.audio_places import UNKNOWN, Places
 from featurestore.store.key import KeyInfo
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
 from featurestore.store.writer import UnitRows
 
-STATUS_OK = "ok"
 # Frames of one unit, all layers, are held in memory while it is embedded.
 TARGET_UNIT_BYTES = 512 * 1024 * 1024
 MIN_UNIT_ROWS = 8

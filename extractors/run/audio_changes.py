@@ -12,11 +12,12 @@ from featurestore.audio.segment import AudioError
 from featurestore.errors import KeyNotFound
 from featurestore.manifest.audio_places import Location
 from featurestore.store.key import read_key
+from featurestore.store.key_request import check_request
 from featurestore.store.ledger import Record
 from featurestore.store.reader import Features
 from featurestore.store.sound_identity import Comparison, Other, Sounds, compare
 from featurestore.store.stored_manifest import read_stored_manifest, with_rows_of
-from featurestore.store.writer import WAYS_OUT, check_request
+from featurestore.store.writer import WAYS_OUT
 
 CANNOT_REFRESH = "put the audio where the manifest names it, or leave these rows out of it and add --prune"
 

@@ -30,8 +30,8 @@ from extractors.run.worker import (
     do_units,
     do_units_on_cluster,
 )
-from featurestore.compute.safe_path import safe_path
 from featurestore.compute.dask_runner import TaskFailed
+from featurestore.compute.safe_path import safe_path
 from featurestore.compute.task_runners import Runner, open_runner, threads_per_worker
 from featurestore.errors import ProcessLost, UserError
 from featurestore.store.ledger import Record, read_ledger

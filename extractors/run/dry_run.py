@@ -17,8 +17,8 @@ from extractors.run.key_job import KeyJob
 from extractors.run.plan import plan_run
 from featurestore.audio.segment import AudioError
 from featurestore.store.plan import Unit
-from featurestore.store.preview import preview_key
 from featurestore.store.sound_identity import Sounds
+from featurestore.store.writer import preview_key
 
 # Batches that are measured: the dearest, the middle one, the cheapest.
 N_CALIBRATION = 3
@@ -94,7 +94,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
     for plan in run.keys:
         config = plan.recipe.config
         checked = check_key(plan, run, sounds)
-        preview = preview_key(
+        writer, pending = preview_key(
             run.storage,
             plan.request,
             run.manifest,
@@ -103,7 +103,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
             prune=config.prune,
             again=checked.again,
         )
-        job = KeyJob.of_plan(plan, run, preview.writer, preview.pending)
+        job = KeyJob.of_plan(plan, run, writer, pending)
         out.append(_estimate(job, tuple(run.devices) or ("cpu",)))
     return out
 

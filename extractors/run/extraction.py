@@ -17,7 +17,7 @@ from extractors.run.plan import KeyPlan, RunPlan, plan_run
 from extractors.run.reproduction import extract_call
 from extractors.run.selfcheck import check_after
 from featurestore.store.history import record_call
-from featurestore.store.shares import parse_share
+from featurestore.store.plan import parse_share
 from featurestore.store.sound_identity import Sounds
 from featurestore.store.writer import delete_key, open_key
 

@@ -16,7 +16,7 @@ from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
 from extractors.forward.batching import Budget, find_budget
 from extractors.forward.embedder import Embedder
-from extractors.forward.unit_result import STATUS_OK, UnitResult
+from extractors.forward.unit_result import UnitResult
 from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor
 from extractors.models.package_versions import later_note, versions_here
@@ -26,13 +26,13 @@ from extractors.run.recipe import Recipe
 from featurestore.audio.segment import AudioError
 from featurestore.backends.storage import open_storage
 from featurestore.fingerprint import canonical_json
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.audio_places import Location, Places
 from featurestore.manifest.table import PLACE_COLUMNS, Manifest
 from featurestore.store.claims import Claims, Work
 from featurestore.store.key import KeyInfo
-from featurestore.store.plan import Unit
-from featurestore.store.row_index import read_ids
-from featurestore.store.shares import parse_share
+from featurestore.store.plan import Unit, parse_share
+from featurestore.store.row_columns import read_ids
 from featurestore.store.writer import KeyWriter
 
 # Clips remembered for a check afterwards.

@@ -22,7 +22,7 @@ from extractors.forward.unit_result import UnitResult
 from extractors.results import ExtractProgress, OnProgress
 from extractors.run.key_job import KeyJob
 from featurestore.manifest.audio_places import Location
-from featurestore.store.claims import WAITING, Heartbeat, work_through
+from featurestore.store.claims import WAITING, renewing, work_through
 from featurestore.store.plan import Unit
 
 # Batches of every model whose clips are decoded ahead.
@@ -93,13 +93,11 @@ class _Pipeline:
             decoders = stack.enter_context(ThreadPoolExecutor(self._jobs[0].config.workers))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
-                stack.enter_context(Heartbeat(job.claims))
+                stack.enter_context(renewing(job.claims))
             try:
                 self._embed(decoders, writing)
             finally:
                 decoders.shutdown(wait=False, cancel_futures=True)
-                for job in self._jobs:
-                    job.claims.release_all()
 
     def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
         results: dict[KeyJob, UnitResult] = {}

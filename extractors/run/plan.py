@@ -22,8 +22,8 @@ from featurestore.format.layer_arrays import CodecName
 from featurestore.layer_list import parse_layers
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.printable import counted
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, order_rows
-from featurestore.store.writer import KeyRequest
 
 # What the models of one run have in common.
 _SHARED = ("manifest", "store", "channel", "clip_to_file", "workers", "device", "cluster")

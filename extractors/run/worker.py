@@ -20,7 +20,7 @@ from extractors.run.recipe import Recipe
 from extractors.run.selfcheck import SHARE_OF_RUN, selfcheck
 from featurestore.audio.decoder_noise import hush_decoders
 from featurestore.fingerprint import digest
-from featurestore.store.writer import check_same
+from featurestore.store.key_request import check_same
 
 
 @dataclass(frozen=True, kw_only=True)

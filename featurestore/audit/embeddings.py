@@ -12,8 +12,8 @@ from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.audit.clips import robust_z
 from featurestore.audit.findings import Example, Finding, listed
 from featurestore.duplicates.near_embeddings import Similar, similar_pairs
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.printable import counted
-from featurestore.store.ledger import STATUS_OK
 
 if TYPE_CHECKING:
     from featurestore.store.layer import Layer

@@ -6,9 +6,13 @@ fault must never pass for damage, which `fs verify --repair` would mend by doing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from featurestore.errors import CorruptData, StoreError
+
+T = TypeVar("T")
 
 # Answers about a name, not failures to answer.
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -44,6 +48,38 @@ def raise_if_not_damage(error: BaseException) -> None:
         raise other from error
 
 
+@contextmanager
+def decoding(what: str, remedy: str) -> Iterator[None]:
+    """Take every exception over stored bytes for damage to `what`, unless it is none.
+
+    Raises:
+        CorruptData: with why, in brief, and the remedy.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise_if_not_damage(error)
+        raise CorruptData(f"{what} is damaged ({brief(error)}); {remedy}") from error
+
+
+def if_sound(decode: Callable[[], T]) -> T | None:
+    """What a decoder makes of stored bytes; None where these are damaged, whatever it raises over them.
+
+    Raises:
+        Exception: see `not_damage`.
+    """
+    try:
+        return decode()
+    except Exception as error:
+        raise_if_not_damage(error)
+        return None
+
+
+def brief(error: BaseException, n_characters: int = 200) -> str:
+    """An error on one line; the name of its kind where it says nothing."""
+    return " ".join(str(error).split())[:n_characters] or type(error).__name__
+
+
 def damage_in(error: BaseException) -> CorruptData | None:
     """Damage that was named where it was found, however deep in groups."""
     return next((e for e in _parts(error) if isinstance(e, CorruptData)), None)
@@ -56,12 +92,16 @@ def first_of(error: BaseException) -> BaseException:
     return error
 
 
-def _parts(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception, what it was raised from, and all members of groups."""
-    if error is None:
-        return
-    yield error
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _parts(inner)
-    yield from _parts(error.__cause__)
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and all members of groups, each once."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop(0)
+        # Damage that is named again on the way out is raised from what it was found in: a circle.
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        inner = found.exceptions if isinstance(found, BaseExceptionGroup) else ()
+        waiting = [*inner, found.__cause__, *waiting]

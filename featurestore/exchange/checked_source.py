@@ -7,13 +7,11 @@ import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.exchange.interface import Advance, Source, slices
+from featurestore.format.row_arrays import FAILED, STATUS_OK
 from featurestore.manifest.table import MOST_SECONDS
 from featurestore.store.key import MOST_UNIT_ROWS
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.ledger import MOST_FRAMES
-from featurestore.store.reader import STATUS_OK
-from featurestore.store.writer import KeyRequest
-
-FAILED = "failed: "
 
 
 class CheckedSource:

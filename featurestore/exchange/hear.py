@@ -16,9 +16,9 @@ import pandas as pd
 
 from featurestore.exchange.interface import Advance, Format, Selection, row_blocks
 from featurestore.format.layer_arrays import layer_name
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.labels import is_multilabel, split_labels
 from featurestore.printable import json_text
-from featurestore.store.reader import STATUS_OK
 
 # The kit's names for the parts; rows without a part, beside rows that have one, are "unsplit".
 PARTS = {"train": "train", "val": "valid", "test": "test"}

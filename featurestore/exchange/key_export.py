@@ -13,10 +13,11 @@ from typing import Any
 from featurestore.errors import ConfigError, KeyNotFound, StoreError, one_line
 from featurestore.exchange.interface import Advance, Format, Selection, counter
 from featurestore.exchange.registry import get_format
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.outputs import files_in, written_whole
 from featurestore.printable import json_text
 from featurestore.store.chosen_keys import chosen_keys
-from featurestore.store.reader import STATUS_OK, Store, open_store
+from featurestore.store.reader import Store, open_store
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
 MARKER = "_export.json"  # readers of Parquet folders skip names that begin so

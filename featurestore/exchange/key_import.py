@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ from featurestore.format.layer_arrays import CodecName, DTypeName
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.names import check_name
-from featurestore.store.claims import Claims, Heartbeat, Work, work_through
+from featurestore.store.claims import Claims, Work, do_units
 from featurestore.store.history import record_call
 from featurestore.store.key import read_key
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
-from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, delete_key, open_key, package_versions
+from featurestore.store.writer import KeyWriter, UnitRows, delete_key, open_key, package_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,18 +332,7 @@ class _Units:
             is_committed=self._is_committed,
             on_done_by_others=lambda unit: self._advance(unit.n_rows),
         )
-        with Heartbeat(self._claims):
-            try:
-                for claimed in work_through([work]):
-                    if claimed is not None:
-                        unit, _ = claimed
-                        self._claims.persist(
-                            unit.index, partial(self._write, unit), partial(self._is_committed, unit)
-                        )
-                        self._claims.release(unit.index)
-                        self._advance(unit.n_rows)
-            finally:
-                self._claims.release_all()
+        do_units(work, self._write, lambda unit: self._advance(unit.n_rows))
 
     def _ids(self, unit: Unit) -> np.ndarray:
         return self._writer.ids[unit.first_row : unit.stop_row]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -36,10 +36,19 @@ from featurestore.format.decoding import (
 )
 from featurestore.format.encoding import array_in, chunk_of, chunks_of, document_of
 
+ID_ARRAY = "utterance_id"
+STATUS_ARRAY = "status"
 LEDGER_ARRAY = "ledger"
+SEALED_ARRAY = "ledger_sealed"
+CLAIMS_ARRAY = "claims"
+MANIFEST_ARRAY = "manifest"
+HISTORY_ARRAY = "history"
+# Statuses of a row: this one, or this beginning and why.
+STATUS_OK = "ok"
+FAILED = "failed: "
 ROW_ARRAYS: dict[str, tuple[str, Any]] = {
-    "utterance_id": ("string", ""),
-    "status": ("string", ""),
+    ID_ARRAY: ("string", ""),
+    STATUS_ARRAY: ("string", ""),
     "n_frames": ("int32", -1),
     "duration_s": ("float64", np.nan),
     "audio_hash": ("string", ""),
@@ -85,6 +94,11 @@ def entry_number(name: str) -> int | None:
     return int(name) if _NUMBER.fullmatch(name) else None
 
 
+def entry_numbers(names: Iterable[str]) -> list[int]:
+    """The numbers among these last parts of names, in their order; see `entry_number`."""
+    return sorted(n for n in map(entry_number, names) if n is not None)
+
+
 def column_document(array: str, n_rows: int) -> bytes:
     """``zarr.json`` of one of `ROW_TYPES`."""
     return document_of(_column(array, n_rows).store)
@@ -116,7 +130,7 @@ def decode_column(array: str, n_rows: int, objects: Mapping[str, bytes]) -> np.n
         ValueError: bytes do not match their checksum, or are no column of this length.
     """
     parts = {name: decode_column_object(array, n_rows, name, data) for name, data in objects.items()}
-    values = _filled(array, n_rows)
+    values = filled(array, n_rows)
     for i, name in enumerate(column_objects(array, n_rows)):
         if name in parts:
             values[i * ROWS_PER_OBJECT :][:ROWS_PER_OBJECT] = parts[name]
@@ -142,14 +156,15 @@ def decode_column_object(array: str, n_rows: int, name: str, data: bytes) -> np.
             found[i * ROWS_PER_CHUNK] = texts_in(content, ROWS_PER_CHUNK)
         else:
             found[i * ROWS_PER_CHUNK] = numbers_in(content, ROWS_PER_CHUNK, np.dtype(ROW_TYPES[array][0]))
-    values = _filled(array, n_here)
+    values = filled(array, n_here)
     for first, part in found.items():
         rows = values[first : first + ROWS_PER_CHUNK]
         rows[:] = part[: len(rows)]
     return values
 
 
-def _filled(array: str, n_rows: int) -> np.ndarray:
+def filled(array: str, n_rows: int) -> np.ndarray:
+    """A column of fill values `[n_rows]`, texts as objects."""
     dtype, fill = ROW_TYPES[array]
     return np.full(n_rows, fill, dtype=object if dtype == "string" else dtype)
 

@@ -23,18 +23,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from featurestore.backends.storage import Storage
 from featurestore.errors import StoreError
 from featurestore.format import row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import CLAIMS_ARRAY
 from featurestore.store.plan import Unit
 
 T = TypeVar("T")
 
-CLAIMS_ARRAY = "claims"
-# Not a unit: who holds this puts the ledger together (`featurestore.store.published_rows`), or takes records
+# Not a unit: who holds this puts the ledger together (`featurestore.store.row_columns`), or takes records
 # out of it.
 LEDGER_CLAIM = "ledger"
 RENEW_S = 10.0
@@ -55,14 +56,6 @@ class ClaimLost(Exception):
 
 
 @dataclass
-class _Seen:
-    """What a waiter last saw of somebody's claim, and when by its own clock."""
-
-    text: str
-    at: float
-
-
-@dataclass
 class Claims:
     """This worker's view of the claims of one key.
 
@@ -76,7 +69,8 @@ class Claims:
     key: str
     clock: Callable[[], float] = time.monotonic
     worker: str = field(default_factory=lambda: secrets.token_hex(8))
-    _seen: dict[int | str, _Seen] = field(default_factory=dict)
+    # Unit → what was last seen of somebody's claim, and when by this worker's clock.
+    _seen: dict[int | str, tuple[bytes, float]] = field(default_factory=dict)
     _held: dict[int | str, int] = field(default_factory=dict)  # unit → renewals
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,15 +84,14 @@ class Claims:
             data = self.storage.get(name)
             if data is not None:
                 break  # else it was let go of in between, and is free for whoever is first
-        text = _decode(data)
-        if data is None or not self._is_dead(unit, text):
+        if data is None or not self._is_dead(unit, data):
             return False
         # Taken over by writing a claim of one's own; of two that do so at once the last one stays, and
         # both read it back.
         self.storage.put(name, self._encode(0))
-        current = _decode(self.storage.get(name))
-        if _owner(current) != self.worker:
-            self._seen[unit] = _Seen(current, self.clock())
+        current = self.storage.get(name)
+        if _claim(current).get("worker") != self.worker:
+            self._seen[unit] = (current or b"", self.clock())
             return False
         return self._hold(unit)
 
@@ -109,7 +102,7 @@ class Claims:
 
     def holds(self, unit: int | str) -> bool:
         """Whether the unit is still this worker's: to be asked just before what only its owner may do."""
-        return _owner(_decode(self.storage.get(self._name(unit)))) == self.worker
+        return _claim(self.storage.get(self._name(unit))).get("worker") == self.worker
 
     def persist(self, unit: int, do: Callable[[], T], is_committed: Callable[[], bool]) -> T | None:
         """Do what only the owner of a unit may do, again where the claim was lost meanwhile.
@@ -167,14 +160,14 @@ class Claims:
         self._seen.pop(unit, None)
         return True
 
-    def _is_dead(self, unit: int | str, text: str) -> bool:
-        if _of_dead_process(text):
+    def _is_dead(self, unit: int | str, claim: bytes) -> bool:
+        if _of_dead_process(claim):
             return True
-        seen = self._seen.get(unit)
-        if seen is None or seen.text != text:
-            self._seen[unit] = _Seen(text, self.clock())
+        seen, at = self._seen.get(unit, (None, 0.0))
+        if seen != claim:
+            self._seen[unit] = (claim, self.clock())
             return False
-        return self.clock() - seen.at > EXPIRY_S
+        return self.clock() - at > EXPIRY_S
 
     def _name(self, unit: int | str) -> str:
         return f"{self.key}/{row_arrays.entry_name(CLAIMS_ARRAY, unit)}"
@@ -243,30 +236,45 @@ def work_through(works: Sequence[Work]) -> Iterator[tuple[Unit, list[int]] | Non
                     left.setdefault(index, (unit, []))[1].append(position)
 
 
-class Heartbeat:
-    """Renews claims in a thread while a `with` block runs."""
+@contextlib.contextmanager
+def renewing(claims: Claims, every_s: float = RENEW_S) -> Iterator[None]:
+    """Renew claims in a thread while a `with` block runs, and give up at its end what is still held."""
+    stop = threading.Event()
 
-    def __init__(self, claims: Claims, every_s: float = RENEW_S) -> None:
-        self._claims = claims
-        self._every_s = every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True, name="claims")
+    def beat() -> None:
+        while not stop.wait(every_s):
+            # A claim not renewed costs at most a unit done twice; the run itself will meet the error.
+            with contextlib.suppress(StoreError):
+                claims.renew()
 
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
+    thread = threading.Thread(target=beat, daemon=True, name="claims")
+    thread.start()
+    try:
+        yield
+    finally:
+        claims.release_all()
+        stop.set()
+        thread.join()
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
-    def _beat(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self._claims.renew()
-            except StoreError:
-                # A claim not renewed costs at most a unit done twice; the run itself will meet the error.
+def do_units(
+    work: Work, do: Callable[[Unit], object], on_unit: Callable[[Unit], None] = lambda unit: None
+) -> None:
+    """Do the units of one key, each claimed, until all are committed by somebody.
+
+    Args:
+        work: what there is to do.
+        do: does and commits a unit; see `Claims.persist`.
+        on_unit: told of each unit that was claimed, once it is committed.
+    """
+    with renewing(work.claims):
+        for claimed in work_through([work]):
+            if claimed is WAITING:
                 continue
+            unit, _ = claimed
+            work.claims.persist(unit.index, partial(do, unit), partial(work.is_committed, unit))
+            work.claims.release(unit.index)
+            on_unit(unit)
 
 
 def _machine() -> str:
@@ -290,13 +298,10 @@ def holding(claims: Claims, units: Sequence[int | str], *, pause_s: float = WAIT
 
     Who holds several takes them in this order, and the ledger last: nobody waits in a circle.
     """
-    with Heartbeat(claims):
-        try:
-            for unit in sorted(units, key=lambda u: (isinstance(u, str), u)):
-                claims.wait_for(unit, pause_s)
-            yield
-        finally:
-            claims.release_all()
+    with renewing(claims):
+        for unit in sorted(units, key=lambda u: (isinstance(u, str), u)):
+            claims.wait_for(unit, pause_s)
+        yield
 
 
 @contextlib.contextmanager
@@ -313,33 +318,28 @@ def holding_ledger(storage: Storage, key: str) -> Iterator[Claims]:
 def clear_done_claims(storage: Storage, key: str, is_done: Callable[[int], bool]) -> None:
     """Remove claims that nobody needs any more: of the dead, and of units that are done.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        is_done: whether a unit is committed for all that anybody may want of it; asked after its claim was
-            read, since who does a unit again takes its record away before claiming it.
+    `is_done` says whether a unit is committed for all that anybody may want of it. It is asked after its
+    claim was read, since who does a unit again takes its record away before claiming it.
     """
     folder = f"{key}/{CLAIMS_ARRAY}/c"
-    for name in storage.children(folder):
-        unit = row_arrays.entry_number(name)
-        if unit is None:
+    for unit in row_arrays.entry_numbers(storage.children(folder)):
+        name = f"{folder}/{unit}"
+        before = storage.get(name)
+        if before is None or not (_of_dead_process(before) or is_done(unit)):
             continue
-        before = storage.get(f"{folder}/{name}")
-        if before is None or not (_of_dead_process(_decode(before)) or is_done(unit)):
-            continue
-        if storage.get(f"{folder}/{name}") == before:
-            storage.delete(f"{folder}/{name}")
+        if storage.get(name) == before:
+            storage.delete(name)
 
 
 def live_claims(storage: Storage, key: str) -> set[int]:
     """Units of a key with a claim whose owner may be alive: on another machine nobody can tell."""
     folder = f"{key}/{CLAIMS_ARRAY}/c"
-    units = [row_arrays.entry_number(n) for n in storage.children(folder)]
-    return {u for u in units if u is not None and not _of_dead_process(_decode(storage.get(f"{folder}/{u}")))}
+    units = row_arrays.entry_numbers(storage.children(folder))
+    return {u for u in units if not _of_dead_process(storage.get(f"{folder}/{u}"))}
 
 
-def _of_dead_process(text: str) -> bool:
-    claim = _claim(text)
+def _of_dead_process(data: bytes | None) -> bool:
+    claim = _claim(data)
     host, pid = claim.get("host"), claim.get("pid")
     # os.kill takes 0 and negative numbers for groups of processes, and C's int alone.
     if not isinstance(host, str) or type(pid) is not int or not 0 < pid < 2**31:
@@ -355,24 +355,11 @@ def _of_dead_process(text: str) -> bool:
     return False
 
 
-def _owner(text: str) -> str | None:
-    owner = _claim(text).get("worker")
-    return owner if isinstance(owner, str) else None
-
-
-def _claim(text: str) -> dict[str, Any]:
+def _claim(data: bytes | None) -> dict[str, Any]:
     """What a claim says; nothing where it is none."""
     try:
+        text = "" if data is None else row_arrays.decode_text(data, compress=False)
         claim = parsed_json(text) if len(text) <= MOST_CHARACTERS else None
     except ValueError:
         return {}
     return claim if isinstance(claim, dict) else {}
-
-
-def _decode(data: bytes | None) -> str:
-    if data is None:
-        return ""
-    try:
-        return row_arrays.decode_text(data, compress=False)
-    except ValueError:
-        return ""

@@ -32,26 +32,20 @@ def encode(shape: LayerShape, values: np.ndarray) -> bytes:
     """
     if not _LITTLE_ENDIAN or shape.codec == "small":
         return encode_layer(shape, values)
-    values = checked_values(shape, values)
-    n_stored = (
-        shape.unit_rows if shape.codec == "raw" else -(-len(values) // shape.chunk_rows) * shape.chunk_rows
-    )
-    step = shape.unit_rows if shape.codec == "raw" else shape.chunk_rows
-    n_chunks = n_stored // step
+    values = np.ascontiguousarray(checked_values(shape, values), dtype=shape.dtype)
+    step = _step(shape)
+    n_chunks = -(-len(values) // step)
     chunk_bytes = step * shape.row_bytes
     end = n_chunks * (chunk_bytes + CRC_BYTES)
     out = np.empty(end + (0 if shape.codec == "raw" else _index_bytes(shape)), dtype=np.uint8)
     chunks = out[:end].reshape(n_chunks, chunk_bytes + CRC_BYTES)
-    flat = np.ascontiguousarray(values, dtype=shape.dtype).view(np.uint8).reshape(-1)
+    flat = values.view(np.uint8).reshape(-1)
     whole = len(values) // step
     chunks[:whole, :chunk_bytes] = flat[: whole * chunk_bytes].reshape(whole, chunk_bytes)
     if whole < n_chunks:
-        last = np.full(step * shape.n_functionals * shape.n_features, np.nan, dtype=shape.dtype).view(
-            np.uint8
-        )
         rest = flat[whole * chunk_bytes :]
-        last[: len(rest)] = rest
-        chunks[whole, :chunk_bytes] = last
+        empty = np.full(chunk_bytes // values.itemsize, np.nan, dtype=shape.dtype).view(np.uint8)
+        chunks[whole, :chunk_bytes] = np.concatenate([rest, empty[len(rest) :]])
     for chunk in chunks:
         chunk[chunk_bytes:] = _crc(chunk[:chunk_bytes])
     if shape.codec == "fast":
@@ -174,6 +168,11 @@ def finish_scatter(shape: LayerShape, n_rows: int, out: np.ndarray, buffers: lis
     return True
 
 
+def _step(shape: LayerShape) -> int:
+    """Rows of what one checksum stands behind: of an inner chunk, or of a shard without any."""
+    return shape.unit_rows if shape.codec == "raw" else shape.chunk_rows
+
+
 def _index_bytes(shape: LayerShape) -> int:
     return shape.unit_rows // shape.chunk_rows * 16 + CRC_BYTES
 
@@ -188,38 +187,25 @@ def _expected_index(shape: LayerShape, n_chunks: int) -> np.ndarray:
 def decode_layer_into(shape: LayerShape, data: bytes, n_rows: int, out: np.ndarray) -> None:
     """Copy the first `n_rows` rows of a shard into `out` `[n_rows, functionals, features]`.
 
-    The caller has checked the object's checksum; this reads the shard as one strided block instead of
-    chunk by chunk, at the speed of memory. Anything but the plain shards this package writes goes through
-    Zarr.
+    The caller has checked the object's checksum; this copies plain values, at the speed of memory. Anything
+    but the shards that this package writes goes through Zarr.
 
     Raises:
         ValueError: the bytes are not a shard of this shape.
     """
-    row = (shape.n_functionals, shape.n_features)
-    plain = np.dtype(shape.dtype).newbyteorder("<")
+    step, n_chunks = _step(shape), -(-n_rows // _step(shape))
+    stored = step * shape.row_bytes + CRC_BYTES
     if shape.codec == "raw":
-        if len(data) != shape.unit_rows * shape.row_bytes + CRC_BYTES:
+        if len(data) != stored:
             raise ValueError(f"{len(data)} bytes, {shape.unit_rows} rows of {shape.row_bytes} expected")
-        out[...] = np.frombuffer(data, plain, count=n_rows * row[0] * row[1]).reshape(n_rows, *row)
-        return
-    chunk_rows = shape.chunk_rows
-    n_chunks = -(-n_rows // chunk_rows)
-    stored = chunk_rows * shape.row_bytes + CRC_BYTES
-    offset = max(0, len(data) - _index_bytes(shape))
-    index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=offset)
-    expected = _expected_index(shape, n_chunks)
-    if shape.codec != "fast" or len(data) < n_chunks * stored or (index != expected).any():
-        out[...] = decode_layer(shape, data)[:n_rows]
-        return
-    # [chunk, bytes of values] without each chunk's checksum → [chunk, row, functional, feature]
-    chunks = np.frombuffer(data, np.uint8, count=n_chunks * stored).reshape(n_chunks, stored)
-    values = np.lib.stride_tricks.as_strided(
-        chunks[:, :-CRC_BYTES].view(plain),
-        shape=(n_chunks, chunk_rows, *row),
-        strides=(stored, shape.row_bytes, row[1] * plain.itemsize, plain.itemsize),
-        writeable=False,
-    )
-    whole = n_rows // chunk_rows
-    out[: whole * chunk_rows].reshape(whole, chunk_rows, *row)[...] = values[:whole]
-    if whole < n_chunks:
-        out[whole * chunk_rows :] = values[whole, : n_rows - whole * chunk_rows]
+    else:
+        offset = max(0, len(data) - _index_bytes(shape))
+        index = np.frombuffer(data, "<u8", count=2 * n_chunks, offset=offset)
+        is_plain = shape.codec == "fast" and len(data) >= n_chunks * stored
+        if not is_plain or (index != _expected_index(shape, n_chunks)).any():
+            out[...] = decode_layer(shape, data)[:n_rows]
+            return
+    plain = np.dtype(shape.dtype).newbyteorder("<")
+    for i in range(n_chunks):
+        rows = out[i * step : (i + 1) * step]
+        rows[...] = np.frombuffer(data, plain, count=rows.size, offset=i * stored).reshape(rows.shape)

@@ -10,7 +10,6 @@ array, leave the key as it is. Keys of earlier versions have no such array.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,16 +17,15 @@ from featurestore.backends.storage import Storage
 from featurestore.calls import Call
 from featurestore.format import row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import HISTORY_ARRAY
 from featurestore.store.key import LISTERS, KeyInfo
 from featurestore.store.ledger import read_ledger
 
-HISTORY_ARRAY = "history"
 # The array has one length for good. Beyond it nothing is noted: no key is made by a thousand calls.
 MOST_CALLS = 1024
 # Of one call; a longer one is noted as one whose words are not kept.
 MOST_CHARACTERS = 2**18
 _LOST = Call(words=())
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 
 
 def record_call(storage: Storage, info: KeyInfo, call: Call) -> None:
@@ -111,7 +109,7 @@ def _name(path: str, number: int) -> str:
 
 def _numbers(names: Iterable[str]) -> set[int]:
     """Of the entries among these names; what is named otherwise is none of ours."""
-    return {int(n) for n in names if _NUMBER.fullmatch(n) and int(n) < MOST_CALLS}
+    return {n for n in row_arrays.entry_numbers(names) if n < MOST_CALLS}
 
 
 def _decode(data: bytes | None) -> Call:

@@ -16,15 +16,18 @@ from typing import Any
 
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound, NotPlain, UnknownFormat
-from featurestore.format import layer_arrays
-from featurestore.format import row_arrays as columns
+from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.row_arrays import LEDGER_ARRAY
 from featurestore.store.plan import Segment, Unit, units_of
 
 # Requests under way at once when a store is listed: a remote one answers each in milliseconds.
 LISTERS = 64
+# Of a folder that cannot be listed, in place of a dataset's name.
+UNLISTED = "…"
 # Where the copy of the attributes stands among those of the ledger's document.
 COPY_NAME = "key"
 CHECKSUM = "sha256"
+FORMAT = {"format": layer_arrays.FORMAT_NAME, "format_version": layer_arrays.FORMAT_VERSION}
 # Far beyond any model or corpus; what a document says beyond them would be allocated, or looped over.
 MOST_ROWS = 2**26
 MOST_UNITS = 2**20
@@ -77,6 +80,11 @@ class KeyInfo:
         return max((s.first_row + s.n_rows for s in self.segments), default=0)
 
     @property
+    def n_units(self) -> int:
+        """Units that the key's arrays have room for, unused ones between segments included."""
+        return -(-self.n_rows // self.shape.unit_rows)
+
+    @property
     def units(self) -> list[Unit]:
         """All units, in shard order."""
         return units_of(self.segments, self.shape.unit_rows)
@@ -84,7 +92,7 @@ class KeyInfo:
     @property
     def row_arrays(self) -> list[str]:
         """Names of the arrays with one entry per row."""
-        return [*columns.ROW_ARRAYS, *([columns.FRAME_START] if self.frames else [])]
+        return [*row_arrays.ROW_ARRAYS, *([row_arrays.FRAME_START] if self.frames else [])]
 
     def is_growth_of(self, other: KeyInfo) -> bool:
         """Whether this is the other key with layers or segments more, and nothing else changed."""
@@ -110,10 +118,7 @@ class KeyInfo:
 
     def _plain_attributes(self) -> dict[str, Any]:
         return {
-            "feature_store": {
-                "format": layer_arrays.FORMAT_NAME,
-                "format_version": layer_arrays.FORMAT_VERSION,
-            },
+            "feature_store": FORMAT,
             "fingerprint": dict(self.fingerprint),
             "functionals": list(self.functionals),
             "layers": list(self.layers),
@@ -313,7 +318,7 @@ def read_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
 
 def read_key_copy(storage: Storage, model: str, dataset: str) -> KeyInfo | None:
     """The attributes as they stand in the second place; None where they do not, or are damaged there."""
-    data = storage.get(f"{model}/{dataset}/{columns.LEDGER_ARRAY}/zarr.json")
+    data = storage.get(f"{model}/{dataset}/{LEDGER_ARRAY}/zarr.json")
     try:
         info = KeyInfo.from_attributes(model, dataset, attributes_of(data or b"")[COPY_NAME])
     except (CorruptData, UnknownFormat, KeyError, TypeError):
@@ -342,27 +347,9 @@ def key_names(storage: Storage) -> tuple[list[tuple[str, str]], dict[tuple[str, 
     Returns:
         The pairs, and (model, "…") → why the folder of a model is not looked into.
     """
-    with ThreadPoolExecutor(LISTERS) as pool:
-        names, unlisted = _candidates(storage, pool)
-        there = pool.map(lambda name: _is_key(storage, *name), names)
-        return sorted(name for name, is_key in zip(names, there, strict=True) if is_key), unlisted
-
-
-def _is_key(storage: Storage, model: str, dataset: str) -> bool:
-    try:
-        return storage.get(f"{model}/{dataset}/zarr.json") is not None
-    except NotPlain:
-        return True  # it is one, or stands for one
-
-
-def list_keys(storage: Storage) -> list[tuple[str, str]]:
-    """All *(model, dataset)* pairs that can be read, sorted. A key exists once its group document does."""
-    return [(k.model, k.dataset) for k in read_keys(storage)]
-
-
-def read_keys(storage: Storage) -> list[KeyInfo]:
-    """Attributes of all keys that can be read, sorted by name; see `find_keys`."""
-    return find_keys(storage)[0]
+    keys, unreadable = find_keys(storage)
+    unlisted = {name: why for name, why in unreadable.items() if name[1] == UNLISTED}
+    return sorted([*((k.model, k.dataset) for k in keys), *(unreadable.keys() - unlisted)]), unlisted
 
 
 def find_keys(storage: Storage) -> tuple[list[KeyInfo], dict[tuple[str, str], str]]:
@@ -370,20 +357,8 @@ def find_keys(storage: Storage) -> tuple[list[KeyInfo], dict[tuple[str, str], st
 
     Returns:
         The keys, and *(model, dataset)* → why it cannot be read, of those that cannot: one of them must not
-        keep anybody from the others.
+        keep anybody from the others. (model, "…") stands for a folder that cannot be looked into.
     """
-    with ThreadPoolExecutor(LISTERS) as pool:
-        names, unreadable = _candidates(storage, pool)
-        found = list(pool.map(lambda name: _read_if_key(storage, *name), names))
-    sound = [k for k in found if isinstance(k, KeyInfo)]
-    unreadable |= {n: k for n, k in zip(names, found, strict=True) if isinstance(k, str)}
-    return sorted(sound, key=lambda k: (k.model, k.dataset)), dict(sorted(unreadable.items()))
-
-
-def _candidates(
-    storage: Storage, pool: ThreadPoolExecutor
-) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
-    """Names of what may be keys, and (model, "…") → why the folder of a model is not looked into."""
 
     def listed(model: str) -> list[str] | str:
         try:
@@ -392,9 +367,14 @@ def _candidates(
             return str(error)
 
     models = [m for m in storage.children("") if m != "zarr.json"]
-    datasets = list(zip(models, pool.map(listed, models), strict=True))
-    names = [(m, d) for m, ds in datasets if not isinstance(ds, str) for d in ds if d != "zarr.json"]
-    return names, {(m, "…"): why for m, why in datasets if isinstance(why, str)}
+    with ThreadPoolExecutor(LISTERS) as pool:
+        datasets = list(zip(models, pool.map(listed, models), strict=True))
+        names = [(m, d) for m, ds in datasets if not isinstance(ds, str) for d in ds if d != "zarr.json"]
+        found = list(pool.map(lambda name: _read_if_key(storage, *name), names))
+    unreadable = {(m, UNLISTED): why for m, why in datasets if isinstance(why, str)}
+    unreadable |= {n: k for n, k in zip(names, found, strict=True) if isinstance(k, str)}
+    sound = [k for k in found if isinstance(k, KeyInfo)]
+    return sorted(sound, key=lambda k: (k.model, k.dataset)), dict(sorted(unreadable.items()))
 
 
 def _read_if_key(storage: Storage, model: str, dataset: str) -> KeyInfo | str | None:
@@ -404,20 +384,3 @@ def _read_if_key(storage: Storage, model: str, dataset: str) -> KeyInfo | str | 
         return None
     except (CorruptData, NotPlain, UnknownFormat) as error:
         return str(error)
-
-
-def contradiction(info: KeyInfo, recorded: Mapping[int, tuple[int, int]]) -> str | None:
-    """Where the records of a key were made under another plan than its document tells; None where nowhere.
-
-    Args:
-        info: the attributes.
-        recorded: unit → first row and number of rows, as its record has them.
-    """
-    planned = {u.index: (u.first_row, u.n_rows) for u in info.units}
-    for unit, rows in recorded.items():
-        if planned.get(unit) != rows:
-            first, n_rows = rows
-            there = planned.get(unit)
-            plan = "no such unit" if there is None else f"rows {there[0]}–{sum(there) - 1}"
-            return f"unit {unit} is recorded with rows {first}–{first + n_rows - 1}, and its plan has {plan}"
-    return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from featurestore.store import fast_shards
 from featurestore.store.key import KeyInfo
 from featurestore.store.ledger import StoredObject, read_record
 from featurestore.store.positions import as_position, as_positions
-from featurestore.store.row_index import read_ids
+from featurestore.store.row_columns import read_ids
 
 if TYPE_CHECKING:
     from dask.array import Array as DaskArray
@@ -51,7 +52,7 @@ class Layer:
         n_frames: int `[n]`, valid frames of every row; 0 where failed.
         frame_start: int64 `[n]`, where the frames of every row begin in the frame array; None in keys
             without frames.
-        objects: unit → size and checksum of this layer's shard, from the ledger.
+        objects: size and checksum of every shard of this layer and of its frames, by name, from the ledger.
     """
 
     def __init__(
@@ -63,8 +64,7 @@ class Layer:
         ok: np.ndarray,
         n_frames: np.ndarray,
         frame_start: np.ndarray | None,
-        objects: Mapping[int, StoredObject],
-        frame_objects: Mapping[int, StoredObject] | None = None,
+        objects: Mapping[str, StoredObject],
     ) -> None:
         self.storage = storage
         self.info = info
@@ -73,8 +73,7 @@ class Layer:
         self.n_frames = n_frames
         self._frame_start = frame_start
         self._ok = ok
-        self._objects = dict(objects)
-        self._frame_objects = dict(frame_objects or {})
+        self._objects = objects
         # Shards that are read in parts and are known to be those of their records.
         self._known: set[str] = set()
 
@@ -243,19 +242,14 @@ class Layer:
         if (starts + counts > (units + 1) * shape.unit_frames).any():  # there begin other utterances' frames
             error = ValueError(f"more frames than the {shape.unit_frames} of a shard")
             raise damaged(self.storage, path, error)
-        self._require_own(int(units[0]), is_frames=True)
-        document = _frames_document(shape, -(-self.info.n_rows // self.info.shape.unit_rows))
-        try:
+        self._require_own(int(units[0]), layer_arrays.frames_chunk)
+        document = _frames_document(shape, self.info.n_units)
+        with _reading(self.storage, path):
             block = np.asarray(_open_as(self.storage, path, document)[begin:end], dtype=np.float32)
-        except Exception as error:
-            raise damaged(self.storage, path, error) from error
         parts = [block[s - begin : s - begin + n] for s, n in zip(starts, counts, strict=True)]
         joined = np.concatenate(parts)
         if np.isnan(joined).any():
-            raise CorruptData(
-                f"{self.storage.url}: {path} has no values for rows recorded as complete; "
-                "`fs verify` says which, `fs verify --repair` mends them"
-            )
+            raise self._no_values(path)
         return joined
 
     def iter_batches(
@@ -317,36 +311,36 @@ class Layer:
         few = [p for p in pieces if p not in whole]
         if few:
             positions = np.concatenate([np.arange(p.start, p.stop) for p in few])
-            for piece in few:
-                self._require_own(int(rows[piece.start]) // self.info.shape.unit_rows)
-            try:
+            for unit in rows[[p.start for p in few]] // self.info.shape.unit_rows:
+                self._require_own(int(unit), layer_arrays.layer_chunk)
+            with _reading(self.storage, self.path):
                 array = _open_as(self.storage, self.path, _layer_document(self.info.shape, self.info.n_rows))
                 out[positions] = array.oindex[rows[positions]]
-            except Exception as error:
-                raise damaged(self.storage, self.path, error) from error
             # Zarr reads a shard that is not there as NaN: rows that are ok never hold one.
             if np.isnan(out[positions[ok[positions]], 0, 0]).any():
-                raise CorruptData(
-                    f"{self.storage.url}: {self.path} has no values for rows recorded as complete; "
-                    "`fs verify` says which, `fs verify --repair` mends them"
-                )
+                raise self._no_values(self.path)
         return out
 
-    def _require_own(self, unit: int, *, is_frames: bool = False) -> None:
+    def _no_values(self, path: str) -> CorruptData:
+        return CorruptData(
+            f"{self.storage.url}: {path} has no values for rows recorded as complete; "
+            "`fs verify` says which, `fs verify --repair` mends them"
+        )
+
+    def _require_own(self, unit: int, chunk: Callable[[int, int], str]) -> None:
         """Refuse a shard in another's place, which is sound by itself: for one that is read in parts.
 
         In folders alone. Of a remote object as many parts would have to be fetched as it has chunks.
         """
-        name = (layer_arrays.frames_chunk if is_frames else layer_arrays.layer_chunk)(self.layer, unit)
-        recorded = (self._frame_objects if is_frames else self._objects).get(unit)
+        name = chunk(self.layer, unit)
+        recorded = self._objects.get(name)
         if name in self._known or recorded is None or not recorded.sums:
             return
         if isinstance(self.storage, LocalStorage):
             read = partial(self.storage.read_parts, f"{self.info.path}/{name}")
             found = fast_shards.sums_of(read, self.info.shard_chunks(name))
             if found not in (None, recorded.sums):  # one that is not there is said where it is read
-                error = ValueError("not the checksums of its record")
-                raise self._not_as_recorded(unit, error, is_frames=is_frames)
+                raise self._not_as_recorded(unit, name, ValueError("not the checksums of its record"))
         self._known.add(name)
 
     @cached_property
@@ -366,48 +360,43 @@ class Layer:
         """Fetch one shard, check it against its record, and copy these of its rows into `out`."""
         shape = self.info.shape
         unit = int(rows[0]) // shape.unit_rows
-        key = f"{self.info.path}/{layer_arrays.layer_chunk(self.layer, unit)}"
+        name = layer_arrays.layer_chunk(self.layer, unit)
+        key = f"{self.info.path}/{name}"
         local = rows - unit * shape.unit_rows
         n_rows = int(local[-1]) + 1
         contiguous = n_rows == len(local)
         block = out if contiguous else _placed_empty((n_rows, *self.shape[1:]))
-        if isinstance(self.storage, LocalStorage) and self._scatter(key, unit, n_rows, block):
+        if isinstance(self.storage, LocalStorage) and self._scatter(unit, name, n_rows, block):
             if not contiguous:
                 out[...] = block[local]
             return
         data = self.storage.get(key)
         if data is None:
-            raise self._not_as_recorded(unit, FileNotFoundError("the shard is missing"))
-        if not self._objects[unit].matches(fast_shards.describe_shard(data, shape.n_chunks)):
-            raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
-        try:
+            raise self._not_as_recorded(unit, name, FileNotFoundError("the shard is missing"))
+        if not self._objects[name].matches(fast_shards.describe_shard(data, shape.n_chunks)):
+            raise self._not_as_recorded(unit, name, ValueError("not the size and checksum of its record"))
+        with _reading(self.storage, key):
             fast_shards.decode_layer_into(shape, data, n_rows, block)
-            if not contiguous:
-                out[...] = block[local]
-        except Exception as error:
-            raise damaged(self.storage, key, error) from error
+        if not contiguous:
+            out[...] = block[local]
 
-    def _scatter(self, key: str, unit: int, n_rows: int, out: np.ndarray) -> bool:
+    def _scatter(self, unit: int, name: str, n_rows: int, out: np.ndarray) -> bool:
         """Read a shard of a folder straight into place; False where values need decoding."""
         assert isinstance(self.storage, LocalStorage)
-        buffers = fast_shards.scatter_plan(self.info.shape, n_rows, out)
-        if buffers is None or sum(b.nbytes for b in buffers) != self._objects[unit].n_bytes:
+        buffers, recorded = fast_shards.scatter_plan(self.info.shape, n_rows, out), self._objects[name]
+        if buffers is None or sum(b.nbytes for b in buffers) != recorded.n_bytes:
             return False
-        size = self.storage.read_into(key, buffers)
+        size = self.storage.read_into(f"{self.info.path}/{name}", buffers)
         if size is None:
-            raise self._not_as_recorded(unit, FileNotFoundError("the shard is missing"))
-        if size != self._objects[unit].n_bytes or not self._objects[unit].matches(
-            fast_shards.describe_pieces(buffers)
-        ):
-            raise self._not_as_recorded(unit, ValueError("not the size and checksum of its record"))
+            raise self._not_as_recorded(unit, name, FileNotFoundError("the shard is missing"))
+        if size != recorded.n_bytes or not recorded.matches(fast_shards.describe_pieces(buffers)):
+            raise self._not_as_recorded(unit, name, ValueError("not the size and checksum of its record"))
         return fast_shards.finish_scatter(self.info.shape, n_rows, out, buffers)
 
-    def _not_as_recorded(self, unit: int, error: Exception, *, is_frames: bool = False) -> Exception:
+    def _not_as_recorded(self, unit: int, name: str, error: Exception) -> Exception:
         """Damage, or a unit that somebody has done again since this layer was opened."""
-        name = (layer_arrays.frames_chunk if is_frames else layer_arrays.layer_chunk)(self.layer, unit)
-        recorded = (self._frame_objects if is_frames else self._objects)[unit]
         now = read_record(self.storage, self.info.path, unit)
-        if now is None or now.objects.get(name) != recorded:
+        if now is None or now.objects.get(name) != self._objects[name]:
             return StoreError(
                 f"{self.storage.url}: unit {unit} of {self.info.path} is being embedded again, or was, since "
                 "it was opened; open it again"
@@ -465,10 +454,8 @@ def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
     Raises:
         CorruptData: it is missing, or its document is damaged.
     """
-    try:
+    with _reading(storage, path):
         return zarr.open_array(storage.zarr_store(), path=path, mode="r", zarr_format=3)
-    except Exception as error:
-        raise damaged(storage, path, error) from error
 
 
 _layer_document = lru_cache(maxsize=16)(layer_arrays.layer_document)
@@ -498,13 +485,20 @@ def read_row(storage: Storage, array: ZarrArray[Any], row: int) -> np.ndarray:
         CorruptData: it is damaged or not there.
         StoreError: the store did not answer.
     """
-    try:
+    with _reading(storage, array.path):
         values = np.asarray(array[row], dtype=np.float32)
-    except Exception as error:
-        raise damaged(storage, array.path, error) from error
     if np.isnan(values).all():  # Zarr reads what is not there as fill value
         raise damaged(storage, array.path, ValueError(f"row {row} has no values"))
     return values
+
+
+@contextmanager
+def _reading(storage: Storage, path: str) -> Iterator[None]:
+    """Raise `damaged` in place of whatever is raised while a `with` block runs."""
+    try:
+        yield
+    except Exception as error:
+        raise damaged(storage, path, error) from error
 
 
 def damaged(storage: Storage, path: str, error: Exception) -> Exception:
@@ -513,8 +507,8 @@ def damaged(storage: Storage, path: str, error: Exception) -> Exception:
     if other is not None:
         return other
     inner = first_of(error)
-    reason = " ".join(str(inner).split())[:200]
+    said = " ".join(str(inner).split())[:200]
     return CorruptData(
-        f"{storage.url}: {path} cannot be read ({type(inner).__name__}: {reason}); "
+        f"{storage.url}: {path} cannot be read ({type(inner).__name__}: {said}); "
         "`fs verify` says what is damaged, `fs verify --repair` mends it"
     )

@@ -21,25 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.backends.read_faults import raise_if_not_damage
+from featurestore.backends.read_faults import decoding
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.fingerprint import canonical_json
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import FAILED, LEDGER_ARRAY, SEALED_ARRAY, STATUS_ARRAY, STATUS_OK
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import MOST_SECONDS
 from featurestore.store.claims import Claims, holding, holding_ledger
-from featurestore.store.key import MOST_LAYERS, MOST_UNIT_ROWS, read_key
+from featurestore.store.key import MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo, read_key
 from featurestore.store.plan import Unit
 
-LEDGER_ARRAY = row_arrays.LEDGER_ARRAY
-SEALED_ARRAY = "ledger_sealed"
-STATUS_ARRAY = "status"
 # Records fetched at once: a remote store answers each in milliseconds.
-READERS = 16
-STATUS_OK = "ok"
-FAILED = "failed: "
+RECORD_READERS = 16
 # Bounds of a record besides those of its key. Row numbers: those of Zarr's 64-bit indices and far from their
 # end. Bytes of an object: a terabyte.
 MOST_FIRST_ROW = 2**50
@@ -128,15 +124,12 @@ class Record:
             CorruptData: what the record says of it is none.
         """
         try:
-            return self._read_places()
+            return Places.unknown(self.n_rows) if self.places is None else Places.from_json(self.places)
         except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise CorruptData(
                 f"ledger record of unit {self.unit}: its places are damaged ({error}); "
                 "run `fs verify --repair`"
             ) from error
-
-    def _read_places(self) -> Places:
-        return Places.unknown(self.n_rows) if self.places is None else Places.from_json(self.places)
 
     def to_json(self) -> str:
         """Canonical JSON text; without a field that earlier versions do not know where it says nothing."""
@@ -276,6 +269,14 @@ def read_record(storage: Storage, key: str, unit: int) -> Record | None:
     return record if record is not None else read_sealed(storage, key).get(unit)
 
 
+def read_sound_record(storage: Storage, key: str, unit: int) -> Record | None:
+    """The record of one unit, or None where it has none that can be read."""
+    try:
+        return read_record(storage, key, unit)
+    except CorruptData:
+        return None
+
+
 def read_ledger(storage: Storage, key: str) -> dict[int, Record]:
     """All committed units of a key: one listing, then the records side by side.
 
@@ -305,15 +306,14 @@ def read_sound_records(storage: Storage, key: str) -> dict[int, Record]:
 def read_entries(storage: Storage, key: str) -> dict[int, Record]:
     """Records of units that are not sealed, or were written again since."""
     units = entered_units(storage, key)
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(RECORD_READERS) as pool:
         records = pool.map(lambda unit: read_entry(storage, key, unit), units)
         return {unit: record for unit, record in zip(units, records, strict=True) if record is not None}
 
 
 def entered_units(storage: Storage, key: str) -> list[int]:
     """Units that have an entry of their own, in their order."""
-    numbers = map(row_arrays.entry_number, storage.children(f"{key}/{LEDGER_ARRAY}/c"))
-    return sorted(n for n in numbers if n is not None)
+    return row_arrays.entry_numbers(storage.children(f"{key}/{LEDGER_ARRAY}/c"))
 
 
 def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
@@ -326,22 +326,14 @@ def read_entry(storage: Storage, key: str, unit: int) -> Record | None:
     data = storage.get(name)
     if data is None:
         return None
-    try:
+    with decoding(f"{storage.url}: ledger record {name}", "run `fs verify --repair`"):
         return Record.from_json(row_arrays.decode_text(data, compress=False), unit)
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        raise CorruptData(
-            f"{storage.url}: ledger record {name} is damaged ({error}); run `fs verify --repair`"
-        ) from error
 
 
 def read_sealed(storage: Storage, key: str, lost: set[int] | None = None) -> dict[int, Record]:
     """The sealed records, each from the first copy in which it is sound.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        lost: takes up the units whose records are sound in no copy; None raises for them.
+    Where `lost` is given, it takes up the units whose records are sound in no copy.
 
     Raises:
         CorruptData: a record is sound in no copy, and `lost` is None.
@@ -383,24 +375,17 @@ def read_sealed_copy(
 ) -> dict[int, Record]:
     """One copy of the sealed records; none where there is no such object.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        copy: which.
-        damaged: takes up the units whose records cannot be read here; None raises for them.
+    Where `damaged` is given, it takes up the units whose records cannot be read here.
 
     Raises:
         CorruptData: its bytes are damaged.
     """
     folder = f"{key}/{SEALED_ARRAY}/c/{copy}"
-    places = [n for n in map(row_arrays.entry_number, storage.children(folder)) if n is not None]
-    found = {n: storage.get(f"{folder}/{n}") for n in places}
-    try:
-        texts = row_arrays.decode_sealed(
-            copy, {place: d for place, d in found.items() if d is not None}, damaged
-        )
-        records = {}
-        for unit, text in enumerate(texts):
+    places = row_arrays.entry_numbers(storage.children(folder))
+    found = {n: data for n in places if (data := storage.get(f"{folder}/{n}")) is not None}
+    records = {}
+    with decoding(f"{storage.url}: sealed ledger {folder}", "run `fs verify --repair`"):
+        for unit, text in enumerate(row_arrays.decode_sealed(copy, found, damaged)):
             try:
                 if text:
                     records[unit] = Record.from_json(text, unit)
@@ -408,12 +393,7 @@ def read_sealed_copy(
                 if damaged is None:
                     raise
                 damaged.add(unit)
-        return records
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        raise CorruptData(
-            f"{storage.url}: sealed ledger {folder} is damaged ({error}); run `fs verify --repair`"
-        ) from error
+    return records
 
 
 def commit(storage: Storage, key: str, record: Record) -> None:
@@ -425,23 +405,17 @@ def withdraw(
     storage: Storage,
     key: str,
     units: Collection[int],
-    *,
     still: Callable[[int, Record | None], bool] = lambda unit, record: True,
 ) -> set[int]:
     """Take the records of units away, so that these are done again; waits for units that others work on.
 
-    Args:
-        storage: the root.
-        key: ``model/dataset``.
-        units: which.
-        still: asked with each unit and its record as it is by then (None: it has none, or a damaged one),
-            since somebody may have done the unit again: whether it is still to be taken away.
+    `still` is asked with each unit and its record as it is by then (None: it has none, or a damaged one):
+    whether it is still to be taken away, since somebody may have done it again.
 
     Returns:
         The units taken away.
     """
-    claims = Claims(storage, key)
-    with holding(claims, list(units)):
+    with holding(Claims(storage, key), list(units)):
         return withdraw_held(storage, key, units, still)
 
 
@@ -479,7 +453,7 @@ def _unpublish(storage: Storage, key: str, units: Collection[int]) -> None:
     except (KeyNotFound, CorruptData):
         return
     rows = [slice(u.first_row, u.stop_row) for u in info.units if u.index in units]
-    for name in row_arrays.column_objects(STATUS_ARRAY, info.n_rows):
+    for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, info.n_rows)):
         data = storage.get(f"{key}/{name}")
         if data is None or not rows:
             continue
@@ -487,16 +461,14 @@ def _unpublish(storage: Storage, key: str, units: Collection[int]) -> None:
             statuses = row_arrays.decode_column_object(STATUS_ARRAY, info.n_rows, name, data)
         except ValueError:
             continue  # damaged: it tells nothing
-        first = (row_arrays.entry_number(name.rsplit("/", 1)[-1]) or 0) * row_arrays.ROWS_PER_OBJECT
-        here = row_arrays.entry_name(STATUS_ARRAY, 0)
-        before = statuses.copy()
+        first, before = i * row_arrays.ROWS_PER_OBJECT, statuses.copy()
         for run in rows:
             statuses[max(0, run.start - first) : max(0, run.stop - first)] = ""
         if (statuses == before).all():
             continue
-        objects = row_arrays.encode_column(STATUS_ARRAY, statuses)
-        if here in objects:
-            storage.put(f"{key}/{name}", objects[here])
+        changed = list(row_arrays.encode_column(STATUS_ARRAY, statuses).values())
+        if changed:
+            storage.put(f"{key}/{name}", changed[0])
         else:
             storage.delete(f"{key}/{name}")
 
@@ -532,7 +504,7 @@ def seal(storage: Storage, key: str, records: Mapping[int, Record]) -> None:
             claims.release(unit)
 
     entries = entered_units(storage, key)
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(RECORD_READERS) as pool:
         list(pool.map(drop, (u for u in entries if u in records)))
 
 
@@ -561,6 +533,18 @@ def write_sealed(storage: Storage, key: str, records: Mapping[int, Record]) -> N
 
 def _encode(record: Record) -> bytes:
     return row_arrays.encode_text(record.to_json(), compress=False)
+
+
+def contradiction(info: KeyInfo, records: Mapping[int, Record]) -> str | None:
+    """Where the records of a key were made under another plan than its document tells; None where nowhere."""
+    planned = {u.index: u for u in info.units}
+    for unit, record in records.items():
+        there = planned.get(unit)
+        if not (there and is_complete(record, there, [])):
+            plan = "no such unit" if there is None else f"rows {there.first_row}–{there.stop_row - 1}"
+            rows = f"{record.first_row}–{record.first_row + record.n_rows - 1}"
+            return f"unit {unit} is recorded with rows {rows}, and its plan has {plan}"
+    return None
 
 
 def is_complete(record: Record | None, unit: Unit, layers: list[int]) -> bool:

@@ -1,4 +1,4 @@
-"""Pure planning: durations → order → units. Integers in, integers out, no I/O.
+"""Pure planning: durations → order → units → shares of them for job arrays. Integers in and out, no I/O.
 
 A *unit* is a run of rows extracted, written, committed and resumed together, and exactly one shard of
 every array of a key. Rows are ordered by duration once, longest first: batches cut from neighbouring
@@ -7,7 +7,7 @@ rows then hold clips of nearly one length, and the largest batch, with the peak 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,3 +76,49 @@ def next_segment(segments: Sequence[Segment], n_rows: int, unit_rows: int) -> Se
     """Where `n_rows` further rows go: after the last segment, on the next shard boundary."""
     end = max((s.first_row + s.n_rows for s in segments), default=0)
     return Segment(first_row=-(-end // unit_rows) * unit_rows, n_rows=n_rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Part `index` (from 1) of `count`: every count-th unit, so that long and short clips spread evenly."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def of(self, units: Sequence[Unit]) -> list[Unit]:
+        """The units of this share. Shares 1/n … n/n are disjoint and cover all."""
+        return [u for u in units if u.index % self.count == self.index - 1]
+
+
+def parse_share(text: str) -> Share:
+    """``"2/8"`` → part 2 of 8.
+
+    Raises:
+        ConfigError: not of that form, or outside 1 … n.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal()) or not 1 <= int(index) <= int(count):
+        raise ConfigError(f"--share: expected i/n with i from 1 to n, such as 2/8, got {text!r}")
+    return Share(index=int(index), count=int(count))
+
+
+def share_of_job_array(environment: Mapping[str, str]) -> Share | None:
+    """A task's share of a SLURM job array, from its environment; None outside one.
+
+    Reads SLURM_ARRAY_TASK_ID, _MIN, _STEP and _COUNT. An array with gaps (``--array=1,4,9``) has no even
+    shares; dynamic claims divide its work.
+    """
+    try:
+        task = int(environment["SLURM_ARRAY_TASK_ID"])
+        first = int(environment["SLURM_ARRAY_TASK_MIN"])
+        count = int(environment["SLURM_ARRAY_TASK_COUNT"])
+        step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
+        last = int(environment["SLURM_ARRAY_TASK_MAX"])
+    except (KeyError, ValueError):
+        return None
+    if count < 2 or step < 1 or (last - first) != (count - 1) * step or (task - first) % step:
+        return None
+    return Share(index=(task - first) // step + 1, count=count)

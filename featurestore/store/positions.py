@@ -26,7 +26,8 @@ def as_positions(rows: Any, n: int) -> IntArray:
     given = np.asarray(rows)
     if given.dtype == bool:
         if given.shape != (n,):
-            raise IndexError(f"expected a mask of {n} rows, got {_length(given)}")
+            length = len(given) if given.ndim == 1 else f"shape {given.shape}"
+            raise IndexError(f"expected a mask of {n} rows, got one of {length}")
         return np.flatnonzero(given)
     if given.size == 0:
         return np.zeros(0, dtype=np.int64)
@@ -59,7 +60,3 @@ def as_position(row: Any, n: int) -> int:
     if not -n <= position < n:
         raise IndexError(f"position {position} is out of range, there are {n} rows")
     return position % n
-
-
-def _length(mask: npt.NDArray[np.generic]) -> str:
-    return f"one of {len(mask)}" if mask.ndim == 1 else f"one of shape {mask.shape}"

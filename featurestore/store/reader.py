@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,17 +22,16 @@ from featurestore.errors import (
 )
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json
+from featurestore.format.row_arrays import ID_ARRAY, STATUS_OK
 from featurestore.layer_list import format_layers
 from featurestore.manifest.audio_places import Found, Places
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
-from featurestore.store.key import KeyInfo, contradiction, find_keys, list_keys, read_key
+from featurestore.store.key import KeyInfo, find_keys, read_key, unit_objects
 from featurestore.store.layer import Layer
-from featurestore.store.ledger import STATUS_OK as STATUS_OK
-from featurestore.store.ledger import Record, is_complete, read_ledger
+from featurestore.store.ledger import Record, contradiction, is_complete, read_ledger
 from featurestore.store.plan import Unit
-from featurestore.store.published_rows import frame_starts
-from featurestore.store.row_index import ID_ARRAY, read_ids
+from featurestore.store.row_columns import columns_of, read_ids
 from featurestore.store.stored_manifest import read_stored_manifest
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Store:
 
     def keys(self) -> list[tuple[str, str]]:
         """All *(model, dataset)* pairs that can be read, sorted; see `unreadable_keys`."""
-        return list_keys(self.storage)
+        return [(k.model, k.dataset) for k in find_keys(self.storage)[0]]
 
     def unreadable_keys(self) -> dict[tuple[str, str], str]:
         """*(model, dataset)* → why its document cannot be read, of the keys that `keys` leaves out."""
@@ -108,20 +108,16 @@ def _with_its_ledger(storage: Storage, info: KeyInfo) -> tuple[KeyInfo, dict[int
         CorruptData: the records were made under another plan: rows would be left out, or be others'.
     """
     ledger = read_ledger(storage, info.path)
-    said = _contradiction(info, ledger)
+    said = contradiction(info, ledger)
     if said is not None:
         # Another process may have appended utterances since the key's document was read.
         info = read_key(storage, info.model, info.dataset)
-        said = _contradiction(info, ledger)
+        said = contradiction(info, ledger)
     if said is not None:
         raise CorruptData(
             f"{storage.url}: {info.path} contradicts itself: {said}; `fs verify --repair` mends it"
         )
     return info, ledger
-
-
-def _contradiction(info: KeyInfo, ledger: Mapping[int, Record]) -> str | None:
-    return contradiction(info, {u: (r.first_row, r.n_rows) for u, r in ledger.items()})
 
 
 class Features:
@@ -133,8 +129,6 @@ class Features:
     Args:
         storage: the root.
         info: the key's attributes.
-        selected: positions to keep of all committed rows; None for all. See `select`.
-        ledger: records to go by; None reads them.
         manifest: that is stored with the key; None reads it.
     """
 
@@ -142,20 +136,14 @@ class Features:
         self,
         storage: Storage,
         info: KeyInfo,
-        selected: np.ndarray | None = None,
-        ledger: Mapping[int, Record] | None = None,
         manifest: Manifest | None = None,
     ) -> None:
         self.storage = storage
-        self.info = info
-        self._selected = selected
+        self.info, self._ledger = _with_its_ledger(storage, info)
+        # Positions of the rows of `index` among those of `facts`; None for all. See `select`.
+        self._selected: np.ndarray | None = None
         self._manifest = manifest
-        if ledger is None:
-            self.info, self._ledger = _with_its_ledger(storage, info)
-        else:
-            self._ledger = dict(ledger)
-        info = self.info
-        self.units: list[Unit] = [u for u in info.units if is_complete(self._ledger.get(u.index), u, [])]
+        self.units: list[Unit] = [u for u in self.info.units if is_complete(self._ledger.get(u.index), u, [])]
 
     def __repr__(self) -> str:
         return f"Features({self.info.path!r}, layers={self.layers}, rows={len(self.index)})"
@@ -241,26 +229,18 @@ class Features:
     def fact_columns(self) -> dict[str, np.ndarray]:
         """The columns of `facts`, each `[n]`, text as objects: what a million rows are compared by."""
         rows = self._committed_rows
-        ids = self.planned_ids[rows]
-        found: dict[str, np.ndarray] = {}
-        for name, (dtype, _) in row_arrays.ROW_ARRAYS.items():
-            parts = [self._ledger[u.index].column(name) for u in self.units]
-            kind = object if dtype == "string" else dtype
-            found[name] = np.concatenate(parts) if parts else np.zeros(0, dtype=kind)
-        if ((ids != "") & (ids != found[ID_ARRAY])).any():
-            at = int(np.flatnonzero((ids != "") & (ids != found[ID_ARRAY]))[0])
+        ids, embedded = self.planned_ids[rows], self._embedded_ids
+        wrong = np.flatnonzero((ids != "") & (ids != embedded))
+        if len(wrong):
+            at = int(wrong[0])
             raise CorruptData(
                 f"{self.storage.url}: row {rows[at]} of {self.info.path} was embedded as utterance "
-                f"{found[ID_ARRAY][at]!r} and is listed as {ids[at]!r}; `fs verify --repair` mends it"
+                f"{embedded[at]!r} and is listed as {ids[at]!r}; `fs verify --repair` mends it"
             )
-        found[ID_ARRAY] = ids  # "" where the utterance was pruned since
-        if self.info.frames is not None:
-            starts = [frame_starts(self.info, self._ledger[u.index]) for u in self.units]
-            found[row_arrays.FRAME_START] = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
-        kept = ids != ""
-        return (
-            {"row": rows, **found} if kept.all() else {n: v[kept] for n, v in {"row": rows, **found}.items()}
-        )
+        facts = {name: values[rows] for name, values in columns_of(self.info, self._ledger).items()}
+        found = {"row": rows, ID_ARRAY: ids, **facts}
+        kept = ids != ""  # the others were pruned since
+        return found if kept.all() else {name: values[kept] for name, values in found.items()}
 
     @cached_property
     def planned_ids(self) -> np.ndarray:
@@ -271,7 +251,13 @@ class Features:
     def _committed_rows(self) -> np.ndarray:
         """Row of every committed utterance, and of those that were pruned since."""
         runs = [np.arange(u.first_row, u.stop_row) for u in self.units]
-        return np.concatenate(runs) if runs else np.zeros(0, dtype=np.int64)
+        return np.concatenate([np.zeros(0, dtype=np.int64), *runs])
+
+    @property
+    def _embedded_ids(self) -> np.ndarray:
+        """The utterance that each of `_committed_rows` was embedded as."""
+        parts = [self._ledger[u.index].column(ID_ARRAY) for u in self.units]
+        return np.concatenate([np.zeros(0, dtype=object), *parts])
 
     def misplaced(self) -> np.ndarray:
         """Positions in `facts` of rows that are listed at a place where their audio is not known to be.
@@ -319,7 +305,7 @@ class Features:
         pruned = self.planned_ids[self._committed_rows] == ""
         if not pruned.any():
             return
-        embedded = np.concatenate([self._ledger[u.index].column(ID_ARRAY) for u in self.units])[pruned]
+        embedded = self._embedded_ids[pruned]
         lost = (set(embedded) & set(self.manifest.table["utterance_id"])) - set(self.planned_ids)
         if lost:
             raise CorruptData(
@@ -393,7 +379,10 @@ class Features:
         if ok_only:
             keep &= (index["status"] == STATUS_OK).to_numpy()
         before = np.arange(len(index)) if self._selected is None else self._selected
-        return Features(self.storage, self.info, before[keep], self._ledger, self.manifest)
+        selection = copy.copy(self)
+        selection._selected = before[keep]
+        del selection.__dict__["index"]  # all else that was computed is of the whole key
+        return selection
 
     def layer(self, layer: int) -> Layer:
         """One layer, aligned with `index`.
@@ -415,19 +404,21 @@ class Features:
         at = slice(None) if self._selected is None else self._selected
         facts = {name: values[at] for name, values in self.fact_columns.items()}
         ok = np.asarray(facts["status"] == STATUS_OK, dtype=bool)
-        rows, n_frames = facts["row"], facts["n_frames"]
-        starts = facts[row_arrays.FRAME_START] if self.info.frames is not None else None
         objects = {
-            u.index: self._ledger[u.index].objects[layer_arrays.layer_chunk(layer, u.index)]
+            name: stored
             for u in self.units
+            for name in unit_objects(self.info, [layer], u.index)
+            if (stored := self._ledger[u.index].objects.get(name)) is not None
         }
-        frames = {
-            u.index: self._ledger[u.index].objects.get(layer_arrays.frames_chunk(layer, u.index))
-            for u in (self.units if starts is not None else ())
-        }
-        known = {u: o for u, o in frames.items() if o is not None}
         return Layer(
-            self.storage, self.info, layer, rows, ok, np.where(ok, n_frames, 0), starts, objects, known
+            self.storage,
+            self.info,
+            layer,
+            rows=facts["row"],
+            ok=ok,
+            n_frames=np.where(ok, facts["n_frames"], 0),
+            frame_start=facts.get(row_arrays.FRAME_START),
+            objects=objects,
         )
 
     def to_xarray(self) -> xarray.Dataset:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +22,16 @@ import pandas as pd
 
 from featurestore.audio.segment import AudioError, hash_clip
 from featurestore.errors import CorruptData, OtherAudio
+from featurestore.format.row_arrays import ID_ARRAY, STATUS_OK
 from featurestore.manifest.audio_places import Found, Location, Places
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
-from featurestore.store.reader import STATUS_OK, Features
-from featurestore.store.row_index import ID_ARRAY
+from featurestore.store.reader import Features
 
 Mask = npt.NDArray[np.bool_]
 Planned = tuple[npt.NDArray[np.int64], npt.NDArray[np.object_]]
 # Examples of an error; one line has no room for more.
-SHOWN = 2
+SHOWN_IDS = 2
 
 
 @dataclass(kw_only=True)
@@ -84,11 +84,11 @@ class Other:
         is_elsewhere: the incoming place is another than that of the embedding.
     """
 
-    ids: list[str]
+    ids: npt.NDArray[np.object_]
     rows: npt.NDArray[np.int64]
     bound: Places
     now: Places
-    why: list[str]
+    why: npt.NDArray[np.object_]
     is_lost: Mask
     is_elsewhere: Mask
 
@@ -97,16 +97,7 @@ class Other:
 
     def only(self, mask: Mask) -> Other:
         """The rows where `mask` is set."""
-        at = np.flatnonzero(mask)
-        return Other(
-            ids=[self.ids[i] for i in at],
-            rows=self.rows[at],
-            bound=self.bound[at],
-            now=self.now[at],
-            why=[self.why[i] for i in at],
-            is_lost=self.is_lost[at],
-            is_elsewhere=self.is_elsewhere[at],
-        )
+        return Other(**{f.name: getattr(self, f.name)[mask] for f in fields(self)})
 
     def text(self, i: int) -> str:
         """``'a': /x/a.wav 0-1 s, now /y/a.wav 0-1 s (other audio)``."""
@@ -145,8 +136,8 @@ class Comparison:
         other = self.other
         if not len(other):
             return
-        shown = "; ".join(other.text(i) for i in range(min(SHOWN, len(other))))
-        more = f"; and {len(other) - SHOWN:,} more" if len(other) > SHOWN else ""
+        shown = "; ".join(other.text(i) for i in range(min(SHOWN_IDS, len(other))))
+        more = f"; and {len(other) - SHOWN_IDS:,} more" if len(other) > SHOWN_IDS else ""
         raise OtherAudio(
             f"{self.manifest.source}: {counted(len(other), 'utterance')} of {key} would stand for other "
             f"audio than was embedded: {shown}{more}; nothing was changed; {self._on_ids()}{ways_out}"
@@ -188,24 +179,11 @@ def compare(
         fails_alike: of a clip that failed: whether the audio at a place fails with this status too. None:
             clips that failed hold nothing that could be mixed up, and are taken as they come.
     """
-    rows = _Rows.of(features, manifest, planned)
+    rows = _Rows(features, manifest, planned)
     trusted, found = rows.trusted(features)
     taken = rows.moved_out_of_reach() & ~trusted if without_audio else np.zeros(len(rows.ids), dtype=bool)
     look = np.flatnonzero((~trusted | look_at_all) & ~taken)
-    why: dict[int, str] = {}
-    lost: set[int] = set()
-    embedded = look[rows.ok[look]]
-    for i, heard in zip(embedded, sounds.hashes(rows.now[embedded], list(rows.ids[embedded])), strict=True):
-        if isinstance(heard, AudioError):
-            why[i] = f"which cannot be compared: {heard}"
-            lost.add(i)
-        elif not rows.hashes[i]:
-            why[i] = "what it was embedded from is not recorded"
-        elif heard != rows.hashes[i]:
-            why[i] = "other audio"
-    for i in look[~rows.ok[look]]:
-        if fails_alike is not None and not fails_alike(rows.now.location(i), rows.status[i]):
-            why[i] = "it failed then and can be used now"
+    why, lost = rows.objections(look, sounds, fails_alike)
     accepted = [int(i) for i in look if i not in why and not trusted[i]]
     for i in accepted:
         found[rows.ids[i]] = str(Found(rows.hashes[i], int(rows.now.n_bytes[i]), int(rows.now.mtime_ns[i])))
@@ -213,11 +191,11 @@ def compare(
     for i in at:
         found.pop(rows.ids[i], None)
     other = Other(
-        ids=list(rows.ids[at]),
+        ids=rows.ids[at],
         rows=rows.rows[at],
         bound=rows.bound[at],
         now=rows.now[at],
-        why=[why[int(i)] for i in at],
+        why=np.array([why[int(i)] for i in at], dtype=object),
         is_lost=np.array([int(i) in lost for i in at], dtype=bool),
         is_elsewhere=~rows.stays[at],
     )
@@ -229,21 +207,10 @@ def compare(
     )
 
 
-@dataclass
 class _Rows:
     """Committed rows `[n]` that the incoming manifest has too."""
 
-    ids: npt.NDArray[np.object_]
-    rows: npt.NDArray[np.int64]
-    status: npt.NDArray[np.object_]
-    ok: Mask
-    hashes: npt.NDArray[np.object_]
-    bound: Places
-    now: Places
-    stays: Mask  # at the place of the embedding, or where it was listed before
-
-    @classmethod
-    def of(cls, features: Features, manifest: Manifest, planned: Planned | None) -> _Rows:
+    def __init__(self, features: Features, manifest: Manifest, planned: Planned | None) -> None:
         facts = features.fact_columns
         ids = facts[ID_ARRAY]
         if planned is not None and np.array_equal(planned[1], ids):
@@ -251,19 +218,39 @@ class _Rows:
         else:
             at = positions(manifest.table, ids)
         there = slice(None) if (at >= 0).all() else np.flatnonzero(at >= 0)
-        now = Places.of_table(manifest.table, look_at_files=True)[at[there]]
-        bound = features.bound_places[there]
-        status = facts["status"][there]
-        return cls(
-            ids=ids[there],
-            rows=facts["row"][there],
-            status=status,
-            ok=np.asarray(status == STATUS_OK, dtype=bool),
-            hashes=facts["audio_hash"][there],
-            bound=bound,
-            now=now,
-            stays=bound.same_stretch(now),
-        )
+        self.ids = ids[there]
+        self.rows = facts["row"][there]
+        self.status = facts["status"][there]
+        self.ok = np.asarray(self.status == STATUS_OK, dtype=bool)
+        self.hashes = facts["audio_hash"][there]
+        self.bound = features.bound_places[there]
+        self.now = Places.of_table(manifest.table, look_at_files=True)[at[there]]
+        # At the place of the embedding, or where it was listed before.
+        self.stays = self.bound.same_stretch(self.now)
+
+    def objections(
+        self,
+        look: npt.NDArray[np.int64],
+        sounds: Sounds,
+        fails_alike: Callable[[Location, str], bool] | None,
+    ) -> tuple[dict[int, str], set[int]]:
+        """What the audio of these rows says against them, and those whose audio cannot be read."""
+        why: dict[int, str] = {}
+        lost: set[int] = set()
+        embedded = look[self.ok[look]]
+        heard_of = sounds.hashes(self.now[embedded], list(self.ids[embedded]))
+        for i, heard in zip(embedded.tolist(), heard_of, strict=True):
+            if isinstance(heard, AudioError):
+                why[i] = f"which cannot be compared: {heard}"
+                lost.add(i)
+            elif not self.hashes[i]:
+                why[i] = "what it was embedded from is not recorded"
+            elif heard != self.hashes[i]:
+                why[i] = "other audio"
+        for i in look[~self.ok[look]].tolist():
+            if fails_alike is not None and not fails_alike(self.now.location(i), self.status[i]):
+                why[i] = "it failed then and can be used now"
+        return why, lost
 
     def moved_out_of_reach(self) -> Mask:
         """Rows whose file is not at hand, and has the name, times and channel of what was embedded."""

@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from featurestore.backends.read_faults import raise_if_not_damage
+from featurestore.backends.read_faults import decoding
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import row_arrays
+from featurestore.format.row_arrays import MANIFEST_ARRAY
 from featurestore.manifest.table import CONTRACT_COLUMNS, PLACE_COLUMNS, Manifest, from_csv_text, to_csv_text
 from featurestore.printable import counted
 from featurestore.store.key import KeyInfo
 
-MANIFEST_ARRAY = "manifest"
 _NOT_TEXT = ("start_s", "end_s", "channel")
 
 
@@ -69,14 +69,8 @@ def read_stored_manifest(storage: Storage, info: KeyInfo) -> Manifest:
 
 
 def _parse(storage: Storage, info: KeyInfo, data: bytes) -> Manifest:
-    try:
+    with decoding(f"{storage.url}: {manifest_object(info)}", "`fs manifest attach` puts it back"):
         return from_csv_text(row_arrays.decode_text(data), source=f"{storage.url}/{info.path}")
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        reason = " ".join(str(error).split())[:200]
-        raise CorruptData(
-            f"{storage.url}: {manifest_object(info)} is damaged ({reason}); `fs manifest attach` puts it back"
-        ) from error
 
 
 def with_rows_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:

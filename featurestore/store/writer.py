@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import platform
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from featurestore.backends.storage import Storage
-from featurestore.errors import ConfigError, FingerprintMismatch, KeyNotFound, OtherAudio
-from featurestore.fingerprint import diff
+from featurestore.errors import ConfigError, KeyNotFound, OtherAudio
 from featurestore.format import layer_arrays
+from featurestore.format.row_arrays import FAILED, ID_ARRAY
 from featurestore.layer_list import format_layers
 from featurestore.manifest.audio_places import Places
 from featurestore.manifest.table import Manifest
 from featurestore.names import check_name, object_parts
 from featurestore.store import fast_shards
 from featurestore.store.claims import ClaimLost, clear_done_claims, holding_ledger
-from featurestore.store.key import MOST_FEATURES, MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo, read_key
+from featurestore.store.key import KeyInfo, read_key
+from featurestore.store.key_request import KeyChanges, KeyRequest, check_request, planned_changes
 from featurestore.store.ledger import (
-    FAILED,
     Record,
     StoredObject,
     commit,
@@ -37,18 +36,15 @@ from featurestore.store.ledger import (
     withdraw,
     withdraw_held,
 )
-from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit, next_segment
-from featurestore.store.published_rows import publish
+from featurestore.store.plan import Unit
 from featurestore.store.reader import Features
-from featurestore.store.row_index import ID_ARRAY, put_ids, read_ids
+from featurestore.store.row_columns import publish, put_ids, read_ids
 from featurestore.store.sound_identity import Comparison, Sounds, compare
 from featurestore.store.stored_manifest import (
     digest_of,
     manifest_object,
-    read_stored_manifest,
     replace_manifest,
     store_manifest,
-    with_rows_of,
 )
 from featurestore.store.zarr_documents import key_document, put_documents, put_root_documents
 
@@ -57,63 +53,6 @@ WRITERS = 4
 DELETERS = 16
 # How an utterance whose id stands for other audio can be embedded all the same.
 WAYS_OUT = "give each sound an id of its own, choose another --dataset, or embed these again with --refresh"
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyRequest:
-    """What an extraction wants a key to be; see `KeyInfo` for the fields they share.
-
-    Attributes:
-        frame_bounds: in keys that keep frames, the most frames that each row can have, int64 `[n]` in the
-            order of the plan; None where that is not known before.
-    """
-
-    model: str
-    dataset: str
-    fingerprint: Mapping[str, Any]
-    functionals: tuple[str, ...]
-    layers: tuple[int, ...]
-    n_features: int
-    dtype: layer_arrays.DTypeName = "float32"
-    codec: layer_arrays.CodecName = "fast"
-    unit_rows: int = DEFAULT_UNIT_ROWS
-    frames: layer_arrays.FrameShape | None = None
-    frame_bounds: np.ndarray | None = None
-    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    model_card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_name(self.model, "model")
-        check_name(self.dataset, "dataset")
-        # What a reader would refuse is not written.
-        if not 1 <= self.unit_rows <= MOST_UNIT_ROWS:
-            raise ConfigError(f"expected from 1 to {MOST_UNIT_ROWS:,} rows a unit, got {self.unit_rows}")
-        if self.n_features > MOST_FEATURES or max(self.layers, default=0) >= MOST_LAYERS:
-            raise ConfigError(
-                f"expected at most {MOST_FEATURES:,} features and layers below {MOST_LAYERS}, got "
-                f"{self.n_features} and layer {max(self.layers, default=0)}"
-            )
-
-    def to_info(self, n_rows: int) -> KeyInfo:
-        """The key as it is made for so many utterances."""
-        return KeyInfo(
-            model=self.model,
-            dataset=self.dataset,
-            fingerprint=self.fingerprint,
-            functionals=self.functionals,
-            layers=tuple(sorted(self.layers)),
-            shape=layer_arrays.LayerShape(
-                n_functionals=len(self.functionals),
-                n_features=self.n_features,
-                unit_rows=self.unit_rows,
-                dtype=self.dtype,
-                codec=self.codec,
-            ),
-            segments=(next_segment((), n_rows, self.unit_rows),),
-            frames=self.frames,
-            versions=self.versions,
-            model_card=self.model_card,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +76,22 @@ class UnitRows:
     frames: Mapping[int, np.ndarray] | None = None
     places: Places | None = None
 
+    def facts(self, ids: Sequence[str] | np.ndarray) -> dict[str, list[Any]]:
+        """The columns of a record, with these ids."""
+        return {
+            ID_ARRAY: [str(i) for i in ids],
+            "status": [str(s) for s in self.status],
+            "n_frames": [int(n) for n in self.n_frames],
+            "duration_s": [None if np.isnan(d) else float(d) for d in self.duration_s],
+            "audio_hash": [str(h) for h in self.audio_hash],
+        }
 
+
+@dataclass(eq=False)
 class KeyWriter:
     """Writes units of one key.
 
-    Args:
+    Attributes:
         storage: the root.
         info: the key's attributes.
         ids: `[n_rows]` utterance id of every row, "" for rows no segment uses and for pruned ones.
@@ -149,19 +99,11 @@ class KeyWriter:
         stored_manifest: digest of the object that holds `manifest`; "" in a process that did not put it.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        info: KeyInfo,
-        ids: np.ndarray,
-        manifest: Manifest,
-        stored_manifest: str = "",
-    ) -> None:
-        self.storage = storage
-        self.info = info
-        self.ids = ids
-        self.manifest = manifest
-        self._stored_manifest = stored_manifest
+    storage: Storage
+    info: KeyInfo
+    ids: np.ndarray
+    manifest: Manifest
+    stored_manifest: str = ""
 
     def pending_units(self, layers: Sequence[int]) -> list[Unit]:
         """Units that are not committed for all of these layers."""
@@ -195,7 +137,7 @@ class KeyWriter:
             OtherAudio: the other process embedded other audio under the same ids.
         """
         info = read_key(self.storage, self.info.model, self.info.dataset)
-        is_ours = digest_of(self.storage.get(manifest_object(info))) == self._stored_manifest
+        is_ours = digest_of(self.storage.get(manifest_object(info))) == self.stored_manifest
         features = Features(self.storage, info, manifest=self.manifest if is_ours else None)
         if not len(features.misplaced()):
             return []
@@ -204,7 +146,7 @@ class KeyWriter:
             self.info.path,
             "another process embeds other audio under the same ids: give them another --dataset",
         )
-        self._stored_manifest = store_manifest(self.storage, info, compared.manifest)
+        self.stored_manifest = store_manifest(self.storage, info, compared.manifest)
         return compared.notes
 
     def _is_done(self, unit: int) -> bool:
@@ -213,26 +155,6 @@ class KeyWriter:
         record = read_record(self.storage, info.path, unit)
         planned = {u.index: u for u in info.units}.get(unit)
         return planned is not None and is_complete(record, planned, list(info.layers))
-
-    def withdraw(self, units: Collection[int], seen: Mapping[int, Record] | None = None) -> set[int]:
-        """Take the records of units away, so that these are done again.
-
-        Args:
-            units: which.
-            seen: the records that speak against them: a unit that holds other audio by now, or none, has
-                been done again by somebody and stays.
-
-        Returns:
-            The units taken away.
-        """
-        if seen is None:
-            return withdraw(self.storage, self.info.path, units)
-        return withdraw(
-            self.storage,
-            self.info.path,
-            units,
-            still=lambda unit, record: record is not None and record.rows == seen[unit].rows,
-        )
 
     def write_unit(
         self,
@@ -264,46 +186,20 @@ class KeyWriter:
         if not is_held():
             raise ClaimLost
         started = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=elapsed_s)
-        unit_ids = self.ids[unit.first_row : unit.stop_row]
-        facts: dict[str, list[Any]] = {
-            ID_ARRAY: [str(i) for i in unit_ids],
-            "status": [str(s) for s in rows.status],
-            "n_frames": [int(n) for n in rows.n_frames],
-            "duration_s": [None if np.isnan(d) else float(d) for d in rows.duration_s],
-            "audio_hash": [str(h) for h in rows.audio_hash],
-        }
-        previous = found = read_record(self.storage, self.info.path, unit.index)
-        if previous is not None and not is_complete(previous, unit, []):
-            previous = None
-        places = rows.places
-        failed: list[int] = []
-        if previous is not None:
-            places = _keep_pruned(previous, facts, places)
-            failed = self._rows_that_stay_failed(previous, facts)
-        if found is not None and previous is None:
-            # What a record names is never written over: readers and `fs verify` would take it for damage.
-            withdraw_held(self.storage, self.info.path, {unit.index})
+        facts = rows.facts(self.ids[unit.first_row : unit.stop_row])
+        previous, places, failed = self._extended(unit, facts, rows.places)
         # What is committed is not written again: extending a unit by layers leaves its other shards alone.
-        present = set(previous.layers) if previous is not None else set()
-        written = []
-        with ThreadPoolExecutor(WRITERS) as pool:
-            puts = []
-            for layer, values in layers:
-                if len(values) != unit.n_rows:
-                    raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
-                written.append(layer)
-                if layer not in present:
-                    puts.append(pool.submit(self._put_layer, unit, layer, values, rows, failed))
-            objects = {name: stored for put in puts for name, stored in put.result().items()}
-        if previous is not None:
-            objects = {**previous.objects, **objects}
-            written = sorted({*previous.layers, *written})
+        present, kept = ([], {}) if previous is None else (previous.layers, previous.objects)
+        put = self._put_layers(unit, layers, rows, failed, present)
         record = Record(
             unit=unit.index,
             first_row=unit.first_row,
             n_rows=unit.n_rows,
-            layers=written,
-            objects=objects,
+            layers=sorted({*present, *put}),
+            objects={
+                **kept,
+                **{name: stored for objects in put.values() for name, stored in objects.items()},
+            },
             rows=facts,
             audio_s=round(audio_s, 3),
             elapsed_s=round(elapsed_s, 3),
@@ -317,6 +213,19 @@ class KeyWriter:
             raise ClaimLost
         commit(self.storage, self.info.path, record)
         return record
+
+    def _extended(
+        self, unit: Unit, facts: dict[str, list[Any]], places: Places | None
+    ) -> tuple[Record | None, Places | None, list[int]]:
+        """The unit's record of other layers, the places of both, and rows that stay failed, as in `facts`."""
+        found = read_record(self.storage, self.info.path, unit.index)
+        if found is not None and not is_complete(found, unit, []):
+            # What a record names is never written over: readers and `fs verify` would take it for damage.
+            withdraw_held(self.storage, self.info.path, {unit.index})
+            found = None
+        if found is None:
+            return None, places, []
+        return found, _keep_pruned(found, facts, places), self._rows_that_stay_failed(found, facts)
 
     def _rows_that_stay_failed(self, previous: Record, facts: dict[str, list[Any]]) -> list[int]:
         """Rows that failed when the earlier layers were made and can be used now: `--refresh` is for them.
@@ -343,6 +252,26 @@ class KeyWriter:
                     "kept; put its audio back, embed it again with --refresh, or leave it out with --prune"
                 )
         return stay
+
+    def _put_layers(
+        self,
+        unit: Unit,
+        layers: Iterable[tuple[int, np.ndarray]],
+        rows: UnitRows,
+        failed: Sequence[int],
+        present: Collection[int],
+    ) -> dict[int, dict[str, StoredObject]]:
+        """Layer → its objects, which are written; none for those that are `present`."""
+        puts: dict[int, Future[dict[str, StoredObject]] | None] = {}
+        with ThreadPoolExecutor(WRITERS) as pool:
+            for layer, values in layers:
+                if len(values) != unit.n_rows:
+                    raise ValueError(f"unit {unit.index}: expected {unit.n_rows} rows, got {len(values)}")
+                is_new = layer not in present
+                puts[layer] = (
+                    pool.submit(self._put_layer, unit, layer, values, rows, failed) if is_new else None
+                )
+        return {layer: {} if put is None else put.result() for layer, put in puts.items()}
 
     def _put_layer(
         self, unit: Unit, layer: int, values: np.ndarray, rows: UnitRows, failed: Sequence[int]
@@ -419,111 +348,74 @@ def open_key(
     if compared is None:
         compared = compare(Features(storage, info), manifest, sounds or Sounds())
         compared.require_same(info.path, WAYS_OUT)
-    manifest = compared.manifest
-    notes: list[str] = list(compared.notes)
-    stored_ids = read_ids(storage, info)
-    stored_set = set(stored_ids.tolist()) - {""}
-    gone = sorted(stored_set - set(ordered_ids.tolist()))
-    new = [i for i in ordered_ids if i not in stored_set]
+    changes = planned_changes(storage, info, request, compared.manifest, ordered_ids, prune=prune)
     if again:
         # Before the manifest says where they are now: in between they are pending, and never mislabelled.
-        KeyWriter(storage, info, stored_ids, manifest).withdraw(again, seen=again)
-    if gone and prune:
-        _prune(storage, info, set(gone))
-        notes.append(f"{len(gone)} utterances pruned from {info.path} (first {gone[0]!r})")
-    elif gone:
-        manifest = with_rows_of(manifest, read_stored_manifest(storage, info), gone)
-        notes.append(
-            f"{len(gone)} utterances of {info.path} are not in the manifest (first {gone[0]!r}); "
-            "they are kept, --prune drops them"
-        )
-    if new:
-        _grow(storage, info, np.array(new, dtype=object))
-    extra = sorted(set(request.layers) - set(info.layers))
-    if extra:
-        _add_layers(storage, info, extra)
-        notes.append(f"layers {', '.join(map(str, extra))} added to {info.path}")
+        # A unit that holds other audio by now, or none, has been done again by somebody and stays.
+        withdraw(storage, info.path, again, lambda u, r: r is not None and r.rows == again[u].rows)
+    info, ids = _carry_out(storage, info, changes)
+    notes = [*compared.notes, *changes.notes(info.path)]
     if request.codec != info.shape.codec:
         notes.append(f"{info.path} keeps its codec {info.shape.codec!r}")
-    info = read_key(storage, request.model, request.dataset)
-    stored_ids = read_ids(storage, info)
-    stored, said = replace_manifest(storage, info, manifest)
-    if new:
-        others, how = len(ordered_ids) - len(new), "were there" if said or again else "unchanged"
-        notes.append(f"{len(new):,} new utterances appended to {info.path}; the other {others:,} {how}")
+    stored, said = replace_manifest(storage, info, changes.manifest)
+    if n_new := len(changes.new):
+        others, how = len(ordered_ids) - n_new, "were there" if said or again else "unchanged"
+        notes.append(f"{n_new:,} new utterances appended to {info.path}; the other {others:,} {how}")
     if said:
         notes.append(f"{manifest.source} replaces what was stored with {info.path}: {'; '.join(said)}")
-    return KeyWriter(storage, info, stored_ids, manifest, stored), notes
+    return KeyWriter(storage, info, ids, changes.manifest, stored), notes
 
 
-def check_same(storage: Storage, info: KeyInfo, fingerprint: Mapping[str, Any]) -> None:
-    """Refuse to mix embeddings made with different settings.
+def preview_key(
+    storage: Storage,
+    request: KeyRequest,
+    manifest: Manifest,
+    ordered_ids: np.ndarray,
+    *,
+    overwrite: bool,
+    prune: bool,
+    again: Collection[int] = (),
+) -> tuple[KeyWriter, list[Unit]]:
+    """What `open_key` would open, with nothing written; `overwrite` is as if the key were not there.
 
-    Raises:
-        FingerprintMismatch: with every value that differs, stored and requested.
-    """
-    differences = diff(info.fingerprint, fingerprint)
-    if differences:
-        shown = "; ".join(differences[:6])
-        more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
-        raise FingerprintMismatch(
-            f"{storage.url}: key {info.path} was made with other settings: {shown}{more}; "
-            "give another --name or --dataset, or replace it with --overwrite"
-        )
-
-
-def check_request(
-    storage: Storage, info: KeyInfo, request: KeyRequest, ordered_ids: Sequence[str] | np.ndarray
-) -> None:
-    """Refuse what a key that exists cannot take, before it is touched.
-
-    Args:
-        storage: the root.
-        info: the key.
-        request: what an extraction wants of it.
-        ordered_ids: `[n]` ids in the order of the plan.
+    Returns:
+        The writer, and the units that are not committed for all layers asked for.
 
     Raises:
-        FingerprintMismatch: it was made with other settings.
-        ConfigError: it keeps no frames, or in another dtype, or has no room for those of new utterances.
+        UserError: the key exists and cannot take what is wanted; see `check_request`.
     """
-    check_same(storage, info, request.fingerprint)
-    if request.frames is None:
-        return
-    advice = "give another --name or --dataset, or replace it with --overwrite"
-    if info.frames is None:
-        raise ConfigError(f"key {info.path} was made without --frames; {advice}")
-    if info.frames.dtype != request.frames.dtype:
-        raise ConfigError(
-            f"key {info.path} holds frames in {info.frames.dtype}, not {request.frames.dtype}; {advice}"
-        )
-    if request.frame_bounds is None:
-        return
-    stored = set(read_ids(storage, info).tolist())
-    is_new = np.array([i not in stored for i in ordered_ids], dtype=bool)
-    bounds = request.frame_bounds[is_new]
-    # New rows begin a unit of their own, in the order of the plan.
-    needed = max(
-        (
-            int(bounds[i : i + info.shape.unit_rows].sum())
-            for i in range(0, len(bounds), info.shape.unit_rows)
-        ),
-        default=0,
-    )
-    if needed > info.frames.unit_frames:
-        raise ConfigError(
-            f"key {info.path} has room for {info.frames.unit_frames} frames a unit, and new clips need up to "
-            f"{needed}: they are longer than those it was planned for; {advice}"
-        )
+    try:
+        info = None if overwrite else read_key(storage, request.model, request.dataset)
+    except KeyNotFound:
+        info = None
+    if info is None:
+        info = request.to_info(len(ordered_ids))
+        return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest), info.units
+    check_request(storage, info, request, ordered_ids)
+    changes = planned_changes(storage, info, request, manifest, ordered_ids, prune=prune)
+    info, ids = changes.applied(info, read_ids(storage, info))
+    writer = KeyWriter(storage, info, ids, changes.manifest)
+    pending = set(writer.pending_units(request.layers))
+    return writer, [u for u in info.units if u.index in again or u in pending]
 
 
-def _prune(storage: Storage, info: KeyInfo, gone: set[str]) -> None:
-    """Take the ids of rows away: without an id a row is nobody's, and no reader shows it."""
-    # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        ids = read_ids(storage, info)
-        put_ids(storage, info, np.array(["" if i in gone else i for i in ids], dtype=object))
+def _carry_out(storage: Storage, info: KeyInfo, changes: KeyChanges) -> tuple[KeyInfo, np.ndarray]:
+    """Make changes, but those that others have made meanwhile; the key and its ids `[n_rows]` after that."""
+    if changes.pruned or changes.new or changes.layers:
+        # The ids of all rows are written whole: of two that change them at once, one would lose the other's.
+        with holding_ledger(storage, info.path):
+            info = read_key(storage, info.model, info.dataset)
+            stored_ids = read_ids(storage, info)
+            changed, ids = changes.applied(info, stored_ids)
+            # Ids first (a row without one is nobody's, and no reader shows it), then the arrays, then the
+            # attributes that make new units and layers part of the plan.
+            if not np.array_equal(ids, stored_ids):
+                put_ids(storage, changed, ids)
+            if changed != info:
+                put_documents(storage, changed)
+                storage.put(f"{changed.path}/zarr.json", key_document(changed))
+    info = read_key(storage, info.model, info.dataset)
+    return info, read_ids(storage, info)
 
 
 def delete_key(storage: Storage, model: str, dataset: str) -> None:
@@ -560,32 +452,6 @@ def _create(storage: Storage, request: KeyRequest, manifest: Manifest, ordered_i
             storage.put(f"{info.path}/zarr.json", key_document(info), if_absent=True)
             return KeyWriter(storage, info, np.asarray(ordered_ids, dtype=object), manifest, stored)
     return open_key(storage, request, manifest, ordered_ids)[0]
-
-
-def _grow(storage: Storage, info: KeyInfo, new_ids: np.ndarray) -> None:
-    """Append utterances, but those that another process has appended meanwhile."""
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        stored_ids = read_ids(storage, info)
-        known = set(stored_ids.tolist())
-        new_ids = np.array([i for i in new_ids if i not in known], dtype=object)
-        if not len(new_ids):
-            return
-        segment = next_segment(info.segments, len(new_ids), info.shape.unit_rows)
-        grown = dataclasses.replace(info, segments=(*info.segments, segment))
-        gap = np.full(segment.first_row - len(stored_ids), "", dtype=object)
-        # Ids first, then the longer arrays, then the attributes that make the new units part of the plan.
-        put_ids(storage, grown, np.concatenate([stored_ids, gap, new_ids]))
-        put_documents(storage, grown)
-        storage.put(f"{grown.path}/zarr.json", key_document(grown))
-
-
-def _add_layers(storage: Storage, info: KeyInfo, extra: list[int]) -> None:
-    with holding_ledger(storage, info.path):
-        info = read_key(storage, info.model, info.dataset)
-        wider = dataclasses.replace(info, layers=tuple(sorted({*info.layers, *extra})))
-        put_documents(storage, wider)
-        storage.put(f"{info.path}/zarr.json", key_document(wider))
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

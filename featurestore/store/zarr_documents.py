@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from featurestore.backends.storage import Storage
 from featurestore.format import layer_arrays, row_arrays
-from featurestore.store.claims import CLAIMS_ARRAY
-from featurestore.store.key import COPY_NAME, KeyInfo
-from featurestore.store.ledger import LEDGER_ARRAY, SEALED_ARRAY
-from featurestore.store.stored_manifest import MANIFEST_ARRAY
+from featurestore.format.row_arrays import CLAIMS_ARRAY, LEDGER_ARRAY, MANIFEST_ARRAY, SEALED_ARRAY
+from featurestore.store.key import COPY_NAME, FORMAT, KeyInfo
 
 
 def key_documents(info: KeyInfo) -> dict[str, bytes]:
     """``zarr.json`` of every array that the key's attributes call for, by key-relative name."""
-    rows, n_units = info.n_rows, n_units_of(info)
+    rows, n_units = info.n_rows, info.n_units
     documents = {
         LEDGER_ARRAY: _ledger_document(info, {COPY_NAME: info.to_attributes()}),
         SEALED_ARRAY: row_arrays.sealed_document(n_units),
@@ -29,17 +28,12 @@ def key_documents(info: KeyInfo) -> dict[str, bytes]:
     return {f"{name}/zarr.json": document for name, document in documents.items()}
 
 
-def n_units_of(info: KeyInfo) -> int:
-    """Units that the key's arrays have room for."""
-    return -(-info.n_rows // info.shape.unit_rows)
-
-
 def documents_before(info: KeyInfo) -> dict[str, list[bytes]]:
     """Documents as earlier versions wrote them, by key-relative name.
 
     The dimension of an array of one entry had no name, and the ledger no copy of the attributes.
     """
-    one_unit = [None] if n_units_of(info) == 1 else []
+    one_unit = [None] if info.n_units == 1 else []
     copy = {COPY_NAME: info.to_attributes()} if info.has_checksum else {}
     ledger = [_ledger_document(info, copy, dimension) for dimension in one_unit]
     if not info.has_checksum:
@@ -51,9 +45,7 @@ def documents_before(info: KeyInfo) -> dict[str, list[bytes]]:
 
 
 def _ledger_document(info: KeyInfo, attributes: dict[str, Any], dimension: str | None = "unit") -> bytes:
-    return row_arrays.text_document(
-        n_units_of(info), compress=False, dimension=dimension, attributes=attributes
-    )
+    return row_arrays.text_document(info.n_units, compress=False, dimension=dimension, attributes=attributes)
 
 
 def key_document(info: KeyInfo) -> bytes:
@@ -63,7 +55,10 @@ def key_document(info: KeyInfo) -> bytes:
 
 def put_attributes(storage: Storage, info: KeyInfo) -> None:
     """Write the attributes of a key where they stand: their copy first, then the key's own document."""
-    storage.put(f"{info.path}/{LEDGER_ARRAY}/zarr.json", key_documents(info)[f"{LEDGER_ARRAY}/zarr.json"])
+    storage.put(
+        f"{info.path}/{LEDGER_ARRAY}/zarr.json",
+        key_documents(info)[f"{LEDGER_ARRAY}/zarr.json"],
+    )
     storage.put(f"{info.path}/zarr.json", key_document(info))
 
 
@@ -73,11 +68,14 @@ def put_documents(storage: Storage, info: KeyInfo) -> None:
         storage.put(f"{info.path}/{name}", document)
 
 
+def root_documents(models: Iterable[str]) -> dict[str, bytes]:
+    """``zarr.json`` of the groups above the keys of these models, by name below the root."""
+    attributes = {"zarr.json": {"feature_store": FORMAT}, **{f"{m}/zarr.json": {} for m in models}}
+    return {name: layer_arrays.group_document(of_group) for name, of_group in attributes.items()}
+
+
 def put_root_documents(storage: Storage, info: KeyInfo) -> None:
-    """The groups above a key, where they are not there yet."""
-    root = {
-        "feature_store": {"format": layer_arrays.FORMAT_NAME, "format_version": layer_arrays.FORMAT_VERSION}
-    }
-    for name, attributes in (("zarr.json", root), (f"{info.model}/zarr.json", {})):
+    """Write the groups above a key, where they are not there yet."""
+    for name, document in root_documents([info.model]).items():
         if storage.get(name) is None:
-            storage.put(name, layer_arrays.group_document(attributes), if_absent=True)
+            storage.put(name, document, if_absent=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurestore.audio.segment import AudioError
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.audio_places import Places
-from featurestore.store.reader import STATUS_OK, Features
+from featurestore.store.reader import Features
 from featurestore.store.sound_identity import Sounds
 
 # Rows hashed before a progress bar moves.

@@ -13,12 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from featurestore.backends.read_faults import raise_if_not_damage
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, StoreError
 from featurestore.format import layer_arrays
 from featurestore.names import check_name
-from featurestore.store.claims import ClaimLost, Claims, Heartbeat, Work, work_through
+from featurestore.store.claims import ClaimLost, Claims, Work, do_units
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.history import copy_history
 from featurestore.store.key import KeyInfo, read_key, unit_objects
@@ -31,9 +30,8 @@ from featurestore.store.ledger import (
     withdraw_held,
 )
 from featurestore.store.plan import Unit
-from featurestore.store.published_rows import publish
 from featurestore.store.reader import Features
-from featurestore.store.row_index import put_ids, read_ids
+from featurestore.store.row_columns import publish, put_ids, read_ids
 from featurestore.store.stored_manifest import store_manifest
 from featurestore.store.zarr_documents import put_documents, put_root_documents
 from featurestore.upkeep.shard_values import wrong_values
@@ -59,7 +57,7 @@ def copy_key(
     model: str,
     dataset: str,
     *,
-    on_unit: Callable[[], None] | None = None,
+    on_unit: Callable[[], None] = lambda: None,
 ) -> CopySummary:
     """Copy one key. Run again after an interruption, it copies what is missing.
 
@@ -85,7 +83,7 @@ def copy_key(
     copier = _Copier(source, target, info, records)
     committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
     for unit in committed:
-        copier.check(records[unit.index], unit.index)
+        copier.check(records[unit.index])
     put_root_documents(target, info)
     put_documents(target, info)
     store_manifest(target, info, manifest)
@@ -94,9 +92,8 @@ def copy_key(
     copy_history(source, target, info.path)
     held = read_ledger(target, info.path)
     wanted = [u for u in committed if not _covers(held.get(u.index), records[u.index])]
-    if on_unit:
-        for _ in range(len(info.units) - len(wanted)):
-            on_unit()
+    for _ in range(len(info.units) - len(wanted)):
+        on_unit()
     copier.copy(wanted, on_unit)
     group = layer_arrays.group_document(info.to_attributes())
     if not target.put(name, group, if_absent=True) and read_key(target, model, dataset) != info:
@@ -123,62 +120,47 @@ class _Copier:
         self.claims = Claims(target, info.path)
         self.n_copied = self.n_by_others = self.n_withdrawn = self.n_bytes = 0
 
-    def check(self, record: Record, unit: int) -> None:
-        """Refuse a record of other objects, layers or rows than its unit's.
+    def check(self, record: Record) -> None:
+        """Refuse a record of other objects or layers than its unit's.
 
         Raises:
             CorruptData: what it names.
         """
         _ = record.places_of_rows
-        expected = unit_objects(self.info, record.layers, unit)
+        expected = unit_objects(self.info, record.layers, record.unit)
         others = sorted(set(record.objects) ^ expected)
-        if record.unit != unit:
-            problem = f"it is that of unit {record.unit}"
-        elif not set(record.layers) <= set(self.info.layers):
+        if not set(record.layers) <= set(self.info.layers):
             problem = f"it has layers {record.layers}, the key {list(self.info.layers)}"
         elif others:
             problem = f"it {'lacks' if others[0] in expected else 'names'} {others[0]!r}"
         else:
             return
         raise CorruptData(
-            f"{self.source.url}: the record of unit {unit} of {self.info.path} is none of this unit: "
+            f"{self.source.url}: the record of unit {record.unit} of {self.info.path} is none of this unit: "
             f"{problem}; {REMEDY}"
         )
 
-    def copy(self, units: Sequence[Unit], on_unit: Callable[[], None] | None) -> None:
+    def copy(self, units: Sequence[Unit], on_unit: Callable[[], None]) -> None:
         def is_committed(unit: Unit) -> bool:
             there = read_record(self.target, self.info.path, unit.index)
             return _covers(there, self.records[unit.index])
 
         def done_by_others(unit: Unit) -> None:
             self.n_by_others += 1
-            if on_unit:
-                on_unit()
+            on_unit()
 
         work = Work(
             claims=self.claims, units=units, is_committed=is_committed, on_done_by_others=done_by_others
         )
-        with Heartbeat(self.claims), ThreadPoolExecutor(COPIERS) as pool:
-            try:
-                for claimed in work_through([work]):
-                    if claimed is None:
-                        continue
-                    unit, _ = claimed
-                    self.claims.persist(
-                        unit.index, partial(self._unit, unit, pool), partial(is_committed, unit)
-                    )
-                    self.claims.release(unit.index)
-                    if on_unit:
-                        on_unit()
-            finally:
-                self.claims.release_all()
+        with ThreadPoolExecutor(COPIERS) as pool:
+            do_units(work, partial(self._unit, pool), lambda unit: on_unit())
 
-    def _unit(self, unit: Unit, pool: ThreadPoolExecutor) -> None:
+    def _unit(self, pool: ThreadPoolExecutor, unit: Unit) -> None:
         """Copy and commit one unit as it is by now."""
         key, index = self.info.path, unit.index
         while True:
             record = self.records[index]
-            self.check(record, index)
+            self.check(record)
             there = read_record(self.target, key, index)
             if there is not None and any(
                 there.objects.get(name, stored) != stored for name, stored in record.objects.items()
@@ -216,13 +198,8 @@ class _Copier:
         ):
             return None
         rows = slice(record.first_row, record.first_row + record.n_rows)
-        try:
-            complaint = wrong_values(self.info, name, data, record.rows, self.ids[rows] != "")
-        except Exception as error:  # whatever a decoder may raise
-            raise_if_not_damage(error)
-            complaint = " ".join(str(error).split())[:160] or type(error).__name__
-        if complaint:
-            raise CorruptData(f"{self.source.url}: {self.info.path}/{name}: {complaint}; {REMEDY}")
+        if said := wrong_values(self.info, name, data, record.rows, self.ids[rows] != ""):
+            raise CorruptData(f"{self.source.url}: {self.info.path}/{name}: {said[1]}; {REMEDY}")
         self.target.put(f"{self.info.path}/{name}", data)
         return len(data)
 

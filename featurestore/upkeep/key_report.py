@@ -33,6 +33,14 @@ class Finding:
     message: str
     remedy: str = ""
 
+    @classmethod
+    def of(
+        cls, key: str, kind: Kind, name: str, message: str, unit: int | None = None, remedy: str = ""
+    ) -> Finding:
+        """A finding about the object of a key that has this name below it; "" is the key itself."""
+        object_ = f"{key}/{name}" if name else key
+        return cls(kind=kind, key=key, unit=unit, object=object_, message=message, remedy=remedy)
+
     @property
     def is_damage(self) -> bool:
         """Whether committed values are affected."""
@@ -66,6 +74,14 @@ class KeyReport:
     repaired: list[str] = field(default_factory=list)
     unrepaired: list[str] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict, repr=False)
+
+    def find(self, kind: Kind, name: str, message: str, unit: int | None = None, remedy: str = "") -> None:
+        """Add a finding about an object of the key; see `Finding.of`."""
+        self.findings.append(Finding.of(self.key, kind, name, message, unit, remedy))
+
+    def give_up(self, what: str, why: str) -> None:
+        """Say what `repair` could do nothing about."""
+        self.unrepaired.append(f"not repaired: {what}; {why}")
 
     @property
     def is_intact(self) -> bool:

@@ -67,25 +67,14 @@ def attach_manifest(
     """
     sounds = sounds or Sounds()
     prepared = [_prepare(Features(storage, info), manifest, sounds, without_audio) for info in infos]
+    table = describe_table(manifest.source, len(manifest))
+    more = ["--without-audio"] if without_audio else []
     for info, (new, _) in zip(infos, prepared, strict=True):
         store_manifest(storage, info, new)
-        record_call(storage, info, attach_call(info, manifest, without_audio=without_audio))
+        options = ["--model", info.model, "--dataset", info.dataset, *more]
+        call = Call(words=("manifest", "attach", Slot.STORE, Slot.TABLE, *options), table=table)
+        record_call(storage, info, call)
     return [attached for _, attached in prepared]
-
-
-def attach_call(info: KeyInfo, manifest: Manifest, *, without_audio: bool = False) -> Call:
-    """The `fs manifest attach` that does this to one key."""
-    options = [
-        "--model",
-        info.model,
-        "--dataset",
-        info.dataset,
-        *(["--without-audio"] if without_audio else []),
-    ]
-    return Call(
-        words=("manifest", "attach", Slot.STORE, Slot.TABLE, *options),
-        table=describe_table(manifest.source, len(manifest)),
-    )
 
 
 def _prepare(

@@ -13,14 +13,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from featurestore.backends.read_faults import raise_if_not_damage
+from featurestore.backends.read_faults import if_sound
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.row_arrays import FAILED, ID_ARRAY, STATUS_OK
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.key import (
     CHECKSUM,
@@ -29,12 +31,11 @@ from featurestore.store.key import (
     MOST_UNIT_ROWS,
     KeyInfo,
     attributes_of,
-    contradiction,
     read_key_copy,
+    unit_objects,
 )
-from featurestore.store.ledger import FAILED, STATUS_OK, Record, read_sound_records
+from featurestore.store.ledger import Record, contradiction, read_sound_records
 from featurestore.store.plan import Unit
-from featurestore.store.row_index import ID_ARRAY
 from featurestore.upkeep.shard_values import wrong_values
 
 
@@ -45,8 +46,7 @@ def contradicted(storage: Storage, info: KeyInfo) -> str | None:
     two minds, the values themselves.
     """
     records = read_sound_records(storage, info.path)
-    said = contradiction(info, {u: (r.first_row, r.n_rows) for u, r in records.items()})
-    if said is not None:
+    if (said := contradiction(info, records)) is not None:
         return said
     votes = Counter(_layer_shapes(storage, info.path).values())
     votes[info.shape] += 1
@@ -69,10 +69,9 @@ def restored_key(storage: Storage, model: str, dataset: str) -> KeyInfo:
     """
     path = f"{model}/{dataset}"
     records = read_sound_records(storage, path)
-    rows = {u: (r.first_row, r.n_rows) for u, r in records.items()}
     copy = read_key_copy(storage, model, dataset)
     shapes = Counter(_layer_shapes(storage, path).values())
-    if copy is not None and contradiction(copy, rows) is None:
+    if copy is not None and contradiction(copy, records) is None:
         usual = shapes.most_common(1)
         if not usual or usual[0][0] == copy.shape or usual[0][1] == 1:
             return copy
@@ -112,8 +111,7 @@ def _from_arrays(storage: Storage, model: str, dataset: str, records: Mapping[in
     info = KeyInfo.from_attributes(model, dataset, attributes)
     if info.shape != shape:
         raise CorruptData(f"{path}: its functionals cannot be told")
-    rows = {u: (r.first_row, r.n_rows) for u, r in records.items()}
-    if (said := contradiction(info, rows)) is not None:
+    if (said := contradiction(info, records)) is not None:
         raise CorruptData(f"{path}: {said}")
     return info
 
@@ -122,35 +120,32 @@ def _layer_shapes(storage: Storage, path: str) -> dict[int, layer_arrays.LayerSh
     """Layer → the shape that its document tells, of those that can be read."""
     layers = {name: layer_arrays.parse_layer_name(name) for name in storage.children(path)}
     documents = {k: storage.get(f"{path}/{name}/zarr.json") for name, k in layers.items() if k is not None}
-    found = {k: _layer_shape(document) for k, document in documents.items()}
+    found = {k: if_sound(partial(_layer_shape, document)) for k, document in documents.items()}
     return {k: shape for k, shape in sorted(found.items()) if shape is not None}
 
 
 def _layer_shape(document: bytes | None) -> layer_arrays.LayerShape | None:
-    try:
-        told = json.loads(document or b"")
-        _, n_functionals, n_features = told["shape"]
-        unit_rows = told["chunk_grid"]["configuration"]["chunk_shape"][0]
-        codec = told["codecs"][0]
-        is_sharded = codec["name"] == "sharding_indexed"
-        chunk_rows = codec["configuration"]["chunk_shape"][0] if is_sharded else 0
-        bounds = ((n_functionals, MOST_FUNCTIONALS), (n_features, MOST_FEATURES), (unit_rows, MOST_UNIT_ROWS))
-        if not all(0 < n <= most for n, most in bounds):
-            return None
-        names = [c["name"] for c in codec["configuration"]["codecs"]] if is_sharded else []
-        shape = layer_arrays.LayerShape(
-            n_functionals=n_functionals,
-            n_features=n_features,
-            unit_rows=unit_rows,
-            dtype=told["data_type"],
-            codec=("small" if "blosc" in names else "fast") if is_sharded else "raw",
-            chunk_rows=chunk_rows,
-        )
-        # The document that such a shape has, or it tells something else besides.
-        return shape if json.loads(layer_arrays.layer_document(shape, told["shape"][0])) == told else None
-    except Exception as error:  # whatever comes of a damaged document
-        raise_if_not_damage(error)
+    """The shape of a layer's document; whatever comes of a damaged one is raised."""
+    told = json.loads(document or b"")
+    _, n_functionals, n_features = told["shape"]
+    unit_rows = told["chunk_grid"]["configuration"]["chunk_shape"][0]
+    codec = told["codecs"][0]
+    is_sharded = codec["name"] == "sharding_indexed"
+    chunk_rows = codec["configuration"]["chunk_shape"][0] if is_sharded else 0
+    bounds = ((n_functionals, MOST_FUNCTIONALS), (n_features, MOST_FEATURES), (unit_rows, MOST_UNIT_ROWS))
+    if not all(0 < n <= most for n, most in bounds):
         return None
+    names = [c["name"] for c in codec["configuration"]["codecs"]] if is_sharded else []
+    shape = layer_arrays.LayerShape(
+        n_functionals=n_functionals,
+        n_features=n_features,
+        unit_rows=unit_rows,
+        dtype=told["data_type"],
+        codec=("small" if "blosc" in names else "fast") if is_sharded else "raw",
+        chunk_rows=chunk_rows,
+    )
+    # The document that such a shape has, or it tells something else besides.
+    return shape if json.loads(layer_arrays.layer_document(shape, told["shape"][0])) == told else None
 
 
 def _frames(storage: Storage, path: str) -> dict[str, Any] | None:
@@ -202,11 +197,8 @@ def _ids(storage: Storage, path: str) -> np.ndarray:
         if row_arrays.entry_number(name) is not None and data is not None:
             objects[row_arrays.entry_name(ID_ARRAY, name)] = data
     n_rows = row_arrays.ROWS_PER_OBJECT * len(objects)
-    try:
-        return row_arrays.decode_column(ID_ARRAY, n_rows, objects)
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        return np.zeros(0, dtype=object)
+    ids = if_sound(lambda: row_arrays.decode_column(ID_ARRAY, n_rows, objects))
+    return np.zeros(0, dtype=object) if ids is None else ids
 
 
 def _is_of(
@@ -222,12 +214,7 @@ def _is_of(
 
 
 def _decodes(shape: layer_arrays.LayerShape, data: bytes) -> bool:
-    try:
-        layer_arrays.decode_layer(shape, data)
-    except Exception as error:  # whatever a decoder may raise over bytes of another shape
-        raise_if_not_damage(error)
-        return False
-    return True
+    return if_sound(lambda: layer_arrays.decode_layer(shape, data)) is not None
 
 
 def _text(shape: layer_arrays.LayerShape) -> str:
@@ -248,11 +235,10 @@ def told_records(storage: Storage, info: KeyInfo, units: Sequence[Unit]) -> dict
     for name in row_arrays.ROW_ARRAYS if units else ():
         objects = {o: storage.get(f"{info.path}/{o}") for o in row_arrays.column_objects(name, info.n_rows)}
         sound = {o: data for o, data in objects.items() if data is not None}
-        try:
-            shown[name] = row_arrays.decode_column(name, info.n_rows, sound)
-        except Exception as error:  # whatever a decoder may raise over damaged bytes
-            raise_if_not_damage(error)
+        values = if_sound(partial(row_arrays.decode_column, name, info.n_rows, sound))
+        if values is None:
             return {}
+        shown[name] = values
     told = {}
     for unit in units:
         parts = {name: values[unit.first_row : unit.stop_row].tolist() for name, values in shown.items()}
@@ -271,14 +257,12 @@ def _told_record(
     owned = np.array([bool(i) for i in rows[ID_ARRAY]])
     layers, objects = [], {}
     for layer in info.layers:
-        names = [layer_arrays.layer_chunk(layer, unit.index)]
-        if info.frames is not None:
-            names.append(layer_arrays.frames_chunk(layer, unit.index))
+        names = unit_objects(info, [layer], unit.index)
         found = {name: storage.get(f"{info.path}/{name}") for name in names}
         if None in found.values():
             continue  # a layer that was not complete for this unit
         for name, data in found.items():
-            if data is None or _complaint(info, name, data, rows, owned) is not None:
+            if data is None or wrong_values(info, name, data, rows, owned) is not None:
                 return None
             objects[name] = describe_shard(data, info.shard_chunks(name))
         layers.append(layer)
@@ -294,13 +278,3 @@ def _told_record(
         rows=rows,
         audio_s=round(audio_s, 3),
     )
-
-
-def _complaint(
-    info: KeyInfo, name: str, data: bytes, rows: Mapping[str, Sequence[Any]], owned: np.ndarray
-) -> str | None:
-    try:
-        return wrong_values(info, name, data, rows, owned)
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        return str(error) or "cannot be decoded"

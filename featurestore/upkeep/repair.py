@@ -15,20 +15,19 @@ from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.format import row_arrays
 from featurestore.format.decoding import same_json
-from featurestore.printable import counted
-from featurestore.store.claims import (
+from featurestore.format.row_arrays import (
     CLAIMS_ARRAY,
-    LEDGER_CLAIM,
-    Claims,
-    Heartbeat,
-    holding_ledger,
-    live_claims,
+    HISTORY_ARRAY,
+    ID_ARRAY,
+    LEDGER_ARRAY,
+    MANIFEST_ARRAY,
+    SEALED_ARRAY,
 )
-from featurestore.store.history import HISTORY_ARRAY, give_up_entry, history_document
+from featurestore.printable import counted
+from featurestore.store.claims import LEDGER_CLAIM, Claims, holding_ledger, live_claims, renewing
+from featurestore.store.history import give_up_entry, history_document
 from featurestore.store.key import KeyInfo, read_key
 from featurestore.store.ledger import (
-    LEDGER_ARRAY,
-    SEALED_ARRAY,
     Record,
     commit,
     entered_units,
@@ -37,12 +36,12 @@ from featurestore.store.ledger import (
     read_record,
     read_sealed,
     read_sealed_if_sound,
+    read_sound_record,
     withdraw_held,
     write_sealed,
 )
-from featurestore.store.published_rows import publish
-from featurestore.store.row_index import ID_ARRAY, put_ids, read_ids
-from featurestore.store.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
+from featurestore.store.row_columns import publish, put_ids, read_ids
+from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.store.zarr_documents import key_documents, put_attributes
 from featurestore.upkeep.key_report import Finding, KeyReport
 from featurestore.upkeep.reconstruction import told_records
@@ -81,9 +80,9 @@ class _Repair:
             elif name.endswith("zarr.json"):
                 continue  # restored already
             elif finding.is_damage and finding.remedy:
-                self._give_up(finding.object, finding.remedy)
+                self.report.give_up(finding.object, finding.remedy)
             elif finding.is_damage and name == row_arrays.entry_name(MANIFEST_ARRAY, 0):
-                self._give_up(finding.object, "`fs manifest attach` puts it back")
+                self.report.give_up(finding.object, "`fs manifest attach` puts it back")
             elif finding.is_damage and name.startswith(f"{HISTORY_ARRAY}/"):
                 give_up_entry(self.storage, finding.object)
                 self.report.repaired.append(f"marked as lost: {finding.object}; no value depends on it")
@@ -93,19 +92,16 @@ class _Repair:
                 arrays.add(name.split("/")[0])
         if SEALED_ARRAY in arrays:
             self._mend_sealed()
-        with Heartbeat(self.claims):
-            try:
-                self._withdraw(broken)
-                for unit, findings in litter.items():
-                    self._clear(unit, findings)
-            finally:
-                self.claims.release_all()
+        with renewing(self.claims):
+            self._withdraw(broken)
+            for unit, findings in litter.items():
+                self._clear(unit, findings)
         if ID_ARRAY in arrays:
-            self._restore_ids(
-                is_wrong=any(
-                    f.kind == "wrong" and self._name(f).startswith(ID_ARRAY) for f in self.report.findings
-                )
+            is_wrong = any(
+                f.kind == "wrong" and self._name(f).startswith(ID_ARRAY) for f in self.report.findings
             )
+            with holding_ledger(self.storage, self.info.path):  # who prunes or grows holds it, too
+                self._restore_ids(is_wrong=is_wrong)
         rest = sorted(arrays - {SEALED_ARRAY, ID_ARRAY})
         if rest:
             self.report.repaired.append(f"written again from the ledger: {', '.join(rest)}")
@@ -113,9 +109,6 @@ class _Repair:
 
     def _name(self, finding: Finding) -> str:
         return finding.object.removeprefix(f"{self.info.path}/")
-
-    def _give_up(self, what: str, why: str) -> None:
-        self.report.unrepaired.append(f"not repaired: {what}; {why}")
 
     def _restore_documents(self) -> None:
         """Write documents as the attributes call for them, unless a run has made them right meanwhile.
@@ -150,7 +143,7 @@ class _Repair:
             if self.claims.take(u):
                 mine.append(u)
             else:
-                self._give_up(f"unit {u}", "it is in work; verify again when that is done")
+                self.report.give_up(f"unit {u}", "it is in work; verify again when that is done")
         self._tell(mine)
 
         def still(unit: int, record: Record | None) -> bool:
@@ -170,14 +163,7 @@ class _Repair:
 
     def _tell(self, units: Iterable[int]) -> None:
         """Commit again what has lost its record and is all there: for who holds the claims of the units."""
-        lacking = set()
-        for u in units:
-            try:
-                is_lost = read_record(self.storage, self.info.path, u) is None
-            except CorruptData:
-                is_lost = True
-            if is_lost:
-                lacking.add(u)
+        lacking = {u for u in units if read_sound_record(self.storage, self.info.path, u) is None}
         wanted = [u for u in self.info.units if u.index in lacking]
         for u, record in told_records(self.storage, self.info, wanted).items():
             if self.claims.holds(u):
@@ -244,10 +230,6 @@ class _Repair:
 
     def _restore_ids(self, *, is_wrong: bool) -> None:
         """Ids of committed units from their records; units to be done get the utterances that are left."""
-        with holding_ledger(self.storage, self.info.path):  # who prunes or grows holds it, too
-            self._restore_held_ids(is_wrong=is_wrong)
-
-    def _restore_held_ids(self, *, is_wrong: bool) -> None:
         storage, info = self.storage, self.info
         if not is_wrong:
             with contextlib.suppress(CorruptData):
@@ -257,7 +239,7 @@ class _Repair:
             wanted = set(read_stored_manifest(storage, info).table["utterance_id"])
         except CorruptData:
             advice = "it needs the manifest, `fs manifest attach` puts it back"
-            self._give_up(f"{info.path}/{ID_ARRAY}", advice)
+            self.report.give_up(f"{info.path}/{ID_ARRAY}", advice)
             return
         ledger = read_ledger(storage, info.path)
         ids = np.full(info.n_rows, "", dtype=object)

@@ -18,22 +18,28 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
-from featurestore.backends.read_faults import raise_if_not_damage
+from featurestore.backends.read_faults import brief, if_sound, raise_if_not_damage
 from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json, same_json
-from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM, holding_ledger
-from featurestore.store.fast_shards import describe_shard
-from featurestore.store.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
-from featurestore.store.key import KeyInfo, attributes_of, read_key, read_key_copy
-from featurestore.store.ledger import (
+from featurestore.format.row_arrays import (
+    CLAIMS_ARRAY,
+    HISTORY_ARRAY,
+    ID_ARRAY,
     LEDGER_ARRAY,
+    MANIFEST_ARRAY,
     SEALED_ARRAY,
     STATUS_ARRAY,
+)
+from featurestore.store.claims import LEDGER_CLAIM, holding_ledger
+from featurestore.store.history import history_document, history_objects, unreadable_entries
+from featurestore.store.key import KeyInfo, attributes_of, read_key, read_key_copy
+from featurestore.store.ledger import (
     Record,
     entered_units,
     is_complete,
@@ -41,19 +47,26 @@ from featurestore.store.ledger import (
     read_ledger,
     read_record,
     read_sealed_copy,
+    read_sound_record,
     read_sound_records,
 )
 from featurestore.store.plan import Unit
-from featurestore.store.published_rows import columns_of, is_whole
 from featurestore.store.reader import Features
-from featurestore.store.row_index import ID_ARRAY
-from featurestore.store.stored_manifest import MANIFEST_ARRAY, read_stored_manifest
-from featurestore.store.zarr_documents import documents_before, key_document, key_documents, put_attributes
+from featurestore.store.row_columns import columns_of, is_whole
+from featurestore.store.stored_manifest import read_stored_manifest
+from featurestore.store.zarr_documents import (
+    documents_before,
+    key_document,
+    key_documents,
+    put_attributes,
+    root_documents,
+)
 from featurestore.upkeep.key_report import Finding, KeyReport, Kind
 from featurestore.upkeep.reconstruction import contradicted, restored_key
-from featurestore.upkeep.shard_values import wrong_values
+from featurestore.upkeep.shard_values import MOST_CHARACTERS, wrong_unit
 
-READERS = 4
+# Units looked at at once.
+CHECKERS = 4
 SHOWN_ROWS = 8
 # Looks at what seems damaged in what others may be writing, and the pause between them.
 LOOKS = 3
@@ -67,17 +80,12 @@ def verify_key(
     dataset: str,
     *,
     repair: bool = False,
-    on_unit: Callable[[], None] | None = None,
+    on_unit: Callable[[], None] = lambda: None,
 ) -> KeyReport:
     """Read and check every committed object of a key.
 
-    Args:
-        storage: the root.
-        model: its name in the store.
-        dataset: its name in the store.
-        repair: withdraw damaged units so that the next extraction does exactly these again, restore
-            documents, and delete leftovers (foreign files stay).
-        on_unit: called after each unit, for progress.
+    To `repair` it is to withdraw damaged units, so that the next extraction does exactly these again, to
+    restore documents, and to delete leftovers (foreign files stay). `on_unit` is called after each unit.
 
     Raises:
         KeyNotFound: there is no such key.
@@ -86,14 +94,13 @@ def verify_key(
     try:
         _verify(storage, report, repair=repair, on_unit=on_unit)
     except NotPlain as error:  # a folder in a file's place, which no listing tells from others
-        finding = Finding(kind="damaged", key=report.key, unit=None, object=report.key, message=str(error))
-        report.findings.append(finding)
+        report.find("damaged", "", str(error))
         if repair:
-            report.unrepaired.append(f"not repaired: {finding.object}; {OWN_FILE}")
+            report.give_up(report.key, OWN_FILE)
     return report
 
 
-def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None] | None) -> None:
+def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Callable[[], None]) -> None:
     model, dataset = report.key.split("/")
     strangers = _strangers(storage, report.key)
     if found := {name: what for name, what in strangers.items() if _is_ours(name.partition("/")[0])}:
@@ -101,17 +108,12 @@ def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Calla
         return
     info, problem = _read_and_compare(storage, model, dataset)
     if problem is not None:
-        finding = Finding(
-            kind="damaged", key=report.key, unit=None, object=f"{report.key}/zarr.json", message=problem
-        )
-        report.findings.append(finding)
+        report.find("damaged", "zarr.json", problem)
+        document = f"{report.key}/zarr.json"
         try:
             info = restored_key(storage, model, dataset)
         except CorruptData as error:
-            lost = (
-                f"not repaired: {finding.object}; it cannot be restored ({error}): extract with --overwrite"
-            )
-            report.unrepaired.append(lost)
+            report.give_up(document, f"it cannot be restored ({error}): extract with --overwrite")
             return
         if repair:
             with holding_ledger(storage, report.key):  # whoever adds to it holds it too
@@ -121,7 +123,7 @@ def _verify(storage: Storage, report: KeyReport, *, repair: bool, on_unit: Calla
                 else:
                     put_attributes(storage, info)
             info = dataclasses.replace(info, has_checksum=True)
-            report.repaired.append(f"restored {finding.object}")
+            report.repaired.append(f"restored {document}")
     assert info is not None
     checker = _Checker(storage, info, report, strangers, doubted=problem is not None)
     checker.check(on_unit)
@@ -159,11 +161,9 @@ def _block(storage: Storage, report: KeyReport, found: Mapping[str, str], *, rep
     """Say what is in the way: nothing is read through it, and so no value of the key is checked."""
     for name, what in found.items():
         message = f"{what}, where a file or folder of the key belongs; no value was checked" if name else what
-        object_ = f"{report.key}/{name}".rstrip("/")
-        finding = Finding(kind="damaged", key=report.key, unit=None, object=object_, message=message)
-        report.findings.append(finding)
+        report.find("damaged", name, message)
         if repair:
-            report.unrepaired.append(f"not repaired: {finding.object}; {OWN_FILE}")
+            report.give_up(report.findings[-1].object, OWN_FILE)
     with contextlib.suppress(StoreError):
         features = Features(storage, read_key(storage, *report.key.split("/")))
         report.n_units, report.n_committed = len(features.info.units), len(features.units)
@@ -172,9 +172,7 @@ def _block(storage: Storage, report: KeyReport, found: Mapping[str, str], *, rep
 def _read_and_compare(storage: Storage, model: str, dataset: str) -> tuple[KeyInfo | None, str | None]:
     """The attributes of a key as its document tells them, and what is wrong with that document."""
     info, problem = None, None
-    for look in range(LOOKS):
-        if look:
-            time.sleep(LOOK_AGAIN_S)  # who grows a key writes its arrays first and commits units last
+    for _ in _looks():  # who grows a key writes its arrays first and commits units last
         try:
             info = read_key(storage, model, dataset)
         except CorruptData as error:
@@ -184,6 +182,14 @@ def _read_and_compare(storage: Storage, model: str, dataset: str) -> tuple[KeyIn
         if problem is None:
             break
     return info, problem
+
+
+def _looks(most: int = LOOKS) -> Iterator[int]:
+    """Numbers of the looks at what others may be writing, each after a pause."""
+    for look in range(most):
+        if look:
+            time.sleep(LOOK_AGAIN_S)
+        yield look
 
 
 class _Checker:
@@ -202,17 +208,16 @@ class _Checker:
         self.doubted = doubted
         self.report = report
         self.units = info.units
-        prefix = f"{info.path}/"
         self.strangers = strangers
-        listed = {k.removeprefix(prefix): n for k, n in storage.objects(info.path)}
-        self.present = {k: n for k, n in listed.items() if k not in self.strangers}
+        listed = {k.removeprefix(f"{info.path}/") for k, _ in storage.objects(info.path)}
+        self.present = listed - strangers.keys()
         self.expected: set[str] = {"zarr.json"}
 
-    def check(self, on_unit: Callable[[], None] | None) -> None:
+    def check(self, on_unit: Callable[[], None]) -> None:
         ids = self._of_key()
         ledger = self._ledger()
         self.report.n_units = len(self.units)
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(CHECKERS) as pool:
             looked = pool.map(lambda u: self._unit(u, ledger.get(u.index), ids), self.units)
             for unit, (record, findings, n_bytes) in zip(self.units, looked, strict=True):
                 self.report.findings += findings
@@ -220,8 +225,7 @@ class _Checker:
                 if record is not None:
                     self.report.records[unit.index] = record
                     self.report.n_committed += is_complete(record, unit, [])
-                if on_unit:
-                    on_unit()
+                on_unit()
         self._places()
         self._columns(ledger)
         self._history()
@@ -231,9 +235,8 @@ class _Checker:
         """Check documents, manifest and ids, which who grows a key writes before its attributes."""
         before = self.report.findings
         # Where the key's own document is damaged nothing is read again that could be newer.
-        for look in range(1 if self.doubted else LOOKS):
+        for look in _looks(1 if self.doubted else LOOKS):
             if look:
-                time.sleep(LOOK_AGAIN_S)
                 with contextlib.suppress(CorruptData):
                     self.info = read_key(self.storage, self.info.model, self.info.dataset)
                     self.units = self.info.units
@@ -247,9 +250,7 @@ class _Checker:
 
     def _places(self) -> None:
         """Rows that the manifest lists where nobody has found their audio."""
-        for look in range(LOOKS):
-            if look:
-                time.sleep(LOOK_AGAIN_S)  # who embeds again what moved writes units first, the manifest then
+        for _ in _looks():  # who embeds again what moved writes units first, the manifest then
             try:
                 features = Features(self.storage, self.info)
                 misplaced = features.misplaced().tolist()
@@ -261,17 +262,9 @@ class _Checker:
         said = [features.misplacement(row) for row in misplaced[:SHOWN_ROWS]]
         if len(misplaced) > SHOWN_ROWS:
             said.append(f"and {len(misplaced) - SHOWN_ROWS:,} utterances more")
+        remedy = "`fs extract` with its manifest compares the audio, --refresh embeds it again"
         for message in said:
-            finding = self._finding("wrong", None, name, message)
-            remedy = "`fs extract` with its manifest compares the audio, --refresh embeds it again"
-            self.report.findings.append(dataclasses.replace(finding, remedy=remedy))
-
-    def _find(self, kind: Kind, unit: int | None, name: str, message: str) -> None:
-        self.report.findings.append(self._finding(kind, unit, name, message))
-
-    def _finding(self, kind: Kind, unit: int | None, name: str, message: str) -> Finding:
-        path = self.info.path
-        return Finding(kind=kind, key=path, unit=unit, object=f"{path}/{name}", message=message)
+            self.report.find("wrong", name, message, remedy=remedy)
 
     def _get(self, name: str) -> bytes | None:
         return self.storage.get(f"{self.info.path}/{name}")
@@ -279,7 +272,9 @@ class _Checker:
     def _documents(self) -> None:
         history = dict.fromkeys(history_objects(self.present)[:1], history_document())
         before = documents_before(self.info)
-        grown = self._documents_of_growth()
+        # Of what the key is about to become: who adds to it writes its attributes last.
+        copy = read_key_copy(self.storage, self.info.model, self.info.dataset)
+        grown = key_documents(copy) if copy is not None and copy.is_growth_of(self.info) else {}
         if not self.doubted:
             self._own_document()
         for name, document in (key_documents(self.info) | history).items():
@@ -288,17 +283,12 @@ class _Checker:
             if data is not None and any(same_json(data, earlier) for earlier in before.get(name, ())):
                 continue  # what that means for the whole key is said of its own
             if data is None:
-                self._find("missing", None, name, "the array's document is not there")
+                self.report.find("missing", name, "the array's document is not there")
             elif name in grown and same_json(data, grown[name]):
                 message = "of a run that adds to the key, and is at it or was killed; the next one ends it"
-                self._find("stale", None, name, message)
+                self.report.find("stale", name, message)
             elif not same_json(data, document):
-                self._find("changed", None, name, "not the document that the key's attributes call for")
-
-    def _documents_of_growth(self) -> dict[str, bytes]:
-        """Documents of what the key is about to become: who adds to it writes its attributes last."""
-        copy = read_key_copy(self.storage, self.info.model, self.info.dataset)
-        return key_documents(copy) if copy is not None and copy.is_growth_of(self.info) else {}
+                self.report.find("changed", name, "not the document that the key's attributes call for")
 
     def _own_document(self) -> None:
         """The key's own document: its attributes are known to be sound; what else there is of it."""
@@ -310,9 +300,9 @@ class _Checker:
         wanted = json.loads(key_document(self.info))
         if not self.info.has_checksum:
             message = "its attributes have no checksum, as earlier versions wrote them; --repair adds it"
-            self._find("stale", None, "zarr.json", message)
+            self.report.find("stale", "zarr.json", message)
         elif any(told.get(name) != value for name, value in wanted.items() if name != "attributes"):
-            self._find("changed", None, "zarr.json", "not the document of a Zarr group")
+            self.report.find("changed", "zarr.json", "not the document of a Zarr group")
 
     def _manifest(self) -> set[str] | None:
         name = row_arrays.entry_name(MANIFEST_ARRAY, 0)
@@ -320,7 +310,7 @@ class _Checker:
         try:
             return set(read_stored_manifest(self.storage, self.info).table["utterance_id"])
         except CorruptData as error:
-            self._find("damaged", None, name, f"the stored manifest cannot be read ({error})")
+            self.report.find("damaged", name, f"the stored manifest cannot be read ({error})")
             return None
 
     def _ids(self, manifest_ids: set[str] | None) -> np.ndarray | None:
@@ -331,21 +321,21 @@ class _Checker:
             self.expected.add(name)
             data = self._get(name)
             if data is None:
-                self._find("missing", None, name, "the rows' ids are not there")
+                self.report.find("missing", name, "the rows' ids are not there")
                 sound = False
                 continue
             try:
                 found[name] = row_arrays.decode_column_object(ID_ARRAY, self.info.n_rows, name, data)
             except Exception as error:
                 raise_if_not_damage(error)
-                self._find("damaged", None, name, f"ids cannot be decoded ({_brief(error)})")
+                self.report.find("damaged", name, f"ids cannot be decoded ({brief(error, MOST_CHARACTERS)})")
                 sound = False
         if not sound:
             return None
         ids = np.concatenate(list(found.values())) if found else np.zeros(0, dtype=object)
         named, counts = np.unique(ids[ids != ""].astype(str), return_counts=True)
         for i in named[counts > 1]:
-            self._find("wrong", None, next(iter(found)), f"id {str(i)!r} stands twice")
+            self.report.find("wrong", next(iter(found)), f"id {str(i)!r} stands twice")
         if manifest_ids is not None and set(named.tolist()) != manifest_ids:
             self._compare_ids(ids, manifest_ids)
         return ids
@@ -358,18 +348,14 @@ class _Checker:
         planned = {i for u in self.units if u.index not in records for i in ids[u.first_row : u.stop_row]}
         name = row_arrays.entry_name(MANIFEST_ARRAY, 0)
         for i in sorted(set(ids) - {""} - manifest_ids):
-            finding = self._finding("wrong", None, name, f"the manifest lacks utterance {i!r}")
-            if i in planned:
-                finding = dataclasses.replace(
-                    finding, remedy="`fs extract` as before lists it, --prune leaves it out"
-                )
-            elif i not in embedded:
-                message = f"{i!r} is in no record and not in the manifest"
-                finding = self._finding("wrong", None, ID_ARRAY, message)
-            self.report.findings.append(finding)
+            if i in planned or i in embedded:
+                remedy = "`fs extract` as before lists it, --prune leaves it out" if i in planned else ""
+                self.report.find("wrong", name, f"the manifest lacks utterance {i!r}", remedy=remedy)
+            else:
+                self.report.find("wrong", ID_ARRAY, f"{i!r} is in no record and not in the manifest")
         for i in sorted((manifest_ids & embedded) - set(ids)):
             message = f"no row is that of utterance {i!r}, which was embedded and is in the manifest"
-            self._find("wrong", None, ID_ARRAY, message)
+            self.report.find("wrong", ID_ARRAY, message)
 
     def _ledger(self) -> dict[int, Record]:
         """Every record that can be read; entries before sealed ones, as readers do."""
@@ -383,7 +369,7 @@ class _Checker:
             try:
                 record = read_entry(self.storage, self.info.path, unit)
             except CorruptData as error:
-                self._find("damaged", unit, name, _brief(error))
+                self.report.find("damaged", name, brief(error, MOST_CHARACTERS), unit)
                 continue
             if record is not None:
                 records[unit] = record
@@ -400,12 +386,12 @@ class _Checker:
                 copies.append(read_sealed_copy(self.storage, self.info.path, copy))
             except CorruptData as error:
                 for name in names:
-                    self._find("damaged", None, name, _brief(error))
+                    self.report.find("damaged", name, brief(error, MOST_CHARACTERS))
                 continue
             found = copies[-1] or found
         if len(copies) > 1 and any(c != copies[0] for c in copies):
             message = "its copies differ, as when a writer was killed between them; the next run writes both"
-            self._find("stale", None, SEALED_ARRAY, message)
+            self.report.find("stale", SEALED_ARRAY, message)
         return found
 
     def _unit(
@@ -413,83 +399,27 @@ class _Checker:
     ) -> tuple[Record | None, list[Finding], int]:
         """The record of one unit, findings that contradict it as it stands by then, and bytes read."""
         for _ in range(LOOKS):
-            findings, n_bytes = self._look_at(unit, record, ids)
+            if record is None:
+                return None, [], 0
+            self.expected |= set(record.objects)
+            findings, n_bytes = wrong_unit(self.storage, self.info, unit, record, ids)
             if not findings:
                 return record, findings, n_bytes
             try:
                 now = read_record(self.storage, self.info.path, unit.index)
             except CorruptData:
-                return record, findings, n_bytes
+                now = record
             if now == record:
                 return record, findings, n_bytes
             record = now
         # Done again each time that it was looked at: in work, and nothing can be said of it.
         return None, [], n_bytes
 
-    def _look_at(
-        self, unit: Unit, record: Record | None, ids: np.ndarray | None
-    ) -> tuple[list[Finding], int]:
-        """Findings in one unit, and bytes read; every object is read once."""
-        findings: list[Finding] = []
-        if record is None:
-            return findings, 0
-        u = unit.index
-        if not is_complete(record, unit, []):
-            message = (
-                f"record of rows {record.first_row}+{record.n_rows}, planned {unit.first_row}+{unit.n_rows}"
-            )
-            finding = self._finding("wrong", None, row_arrays.entry_name(LEDGER_ARRAY, u), message)
-            remedy = "nothing recorded is given up for a plan that it contradicts: extract with --overwrite"
-            findings.append(dataclasses.replace(finding, remedy=remedy))
-            return findings, 0
-        self.expected |= set(record.objects)
-        try:
-            _ = record.places_of_rows
-        except CorruptData as error:
-            findings.append(
-                self._finding("damaged", u, row_arrays.entry_name(LEDGER_ARRAY, u), _brief(error))
-            )
-        owned = np.ones(unit.n_rows, dtype=bool)
-        if ids is not None:
-            part = ids[unit.first_row : unit.stop_row]
-            owned = part != ""
-            if ((part != "") & (part != record.column(ID_ARRAY))).any():
-                # What was embedded is what the record says.
-                name = row_arrays.column_objects(ID_ARRAY, unit.first_row + 1)[-1]
-                message = f"lists other utterances than unit {u} was made for"
-                findings.append(self._finding("wrong", None, name, message))
-        wanted = {layer_arrays.layer_chunk(k, u) for k in record.layers}
-        if self.info.frames is not None:
-            wanted |= {layer_arrays.frames_chunk(k, u) for k in record.layers}
-        for name in sorted(wanted - set(record.objects)):
-            findings.append(self._finding("wrong", u, name, "the unit's record does not name it"))
-        n_bytes = 0
-        for name, recorded in record.objects.items():
-            data = self._get(name)
-            if data is None:
-                findings.append(self._finding("missing", u, name, "recorded, and not there"))
-                continue
-            n_bytes += len(data)
-            found = describe_shard(data, self.info.shard_chunks(name))
-            if not recorded.matches(found):
-                findings.append(self._finding("changed", u, name, f"recorded {recorded}, found {found}"))
-                continue
-            try:
-                complaint = wrong_values(self.info, name, data, record.rows, owned)
-            except Exception as error:  # whatever a decoder may raise
-                raise_if_not_damage(error)
-                findings.append(self._finding("damaged", u, name, _brief(error)))
-                continue
-            if complaint:
-                findings.append(self._finding("wrong", u, name, complaint))
-        return findings, n_bytes
-
     def _columns(self, ledger: Mapping[int, Record]) -> None:
         """What plain Zarr readers see of the rows: written at the end of a run, it may lag, and not lie."""
         before = self.report.findings
-        for look in range(LOOKS):
+        for look in _looks():
             if look:
-                time.sleep(LOOK_AGAIN_S)
                 try:
                     ledger = read_ledger(self.storage, self.info.path)
                 except CorruptData:
@@ -510,41 +440,37 @@ class _Checker:
                 data = self._get(name)
                 if data == wanted.get(name):
                     continue
-                if data is not None and not _decodes(array, self.info.n_rows, name, data):
-                    self._find("damaged", None, name, "cannot be decoded")
+                decoded = partial(row_arrays.decode_column_object, array, self.info.n_rows, name, data or b"")
+                if data is not None and if_sound(decoded) is None:
+                    self.report.find("damaged", name, "cannot be decoded")
                 elif sealed and is_whole(self.info, ledger):
                     kind: Kind = "missing" if data is None else "wrong"
-                    self._find(kind, None, name, "not what the ledger says")
+                    self.report.find(kind, name, "not what the ledger says")
                 else:
-                    self._find("stale", None, name, "behind the ledger; the end of the next run writes it")
+                    self.report.find("stale", name, "behind the ledger; the end of the next run writes it")
 
     def _lost_records(self, ledger: Mapping[int, Record]) -> None:
         """Units that the columns show and no record tells: statuses are emptied before one is taken away."""
-        shown = np.concatenate([np.zeros(0, dtype=object), *self._shown_statuses()])
+        n_rows = self.info.n_rows
+        shown = row_arrays.filled(STATUS_ARRAY, n_rows)
+        for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, n_rows)):
+            with contextlib.suppress(ValueError):  # not there, or damaged, which is said of it
+                part = row_arrays.decode_column_object(STATUS_ARRAY, n_rows, name, self._get(name) or b"")
+                shown[i * row_arrays.ROWS_PER_OBJECT :][: len(part)] = part
         for unit in self.units:
             if unit.index in ledger or (shown[unit.first_row : unit.stop_row] == "").all():
                 continue
             with contextlib.suppress(CorruptData):  # then it is there, and that is said of it
                 if read_record(self.storage, self.info.path, unit.index) is None:
                     message = "its rows are shown as embedded, and their record is not there"
-                    self._find(
-                        "missing", unit.index, row_arrays.entry_name(LEDGER_ARRAY, unit.index), message
-                    )
-
-    def _shown_statuses(self) -> Iterator[np.ndarray]:
-        for i, name in enumerate(row_arrays.column_objects(STATUS_ARRAY, self.info.n_rows)):
-            data = self._get(name)
-            try:
-                yield row_arrays.decode_column_object(STATUS_ARRAY, self.info.n_rows, name, data or b"")
-            except ValueError:  # not there, or damaged, which is said of it
-                first = i * row_arrays.ROWS_PER_OBJECT
-                yield np.full(min(row_arrays.ROWS_PER_OBJECT, self.info.n_rows - first), "", dtype=object)
+                    name = row_arrays.entry_name(LEDGER_ARRAY, unit.index)
+                    self.report.find("missing", name, message, unit.index)
 
     def _history(self) -> None:
         names = history_objects(self.present)
         self.expected |= {*names, f"{HISTORY_ARRAY}/zarr.json"}
         for name in unreadable_entries(self.storage, self.info.path, names):
-            self._find("damaged", None, name, "the record of a call that made or changed this key is lost")
+            self.report.find("damaged", name, "the record of a call that made or changed this key is lost")
 
     def _others(self) -> None:
         """Objects that no document, record or plan names."""
@@ -556,44 +482,28 @@ class _Checker:
             unit = row_arrays.entry_number(index)
             ours = layer_arrays.parse_layer_name(array.replace("frames_", "layer_")) is not None
             if name.rsplit("/", 1)[-1].endswith(PARTIAL_SUFFIX) and "/." in f"/{name}":
-                self._find("leftover", None, name, "temporary file of a writer that was killed")
+                self.report.find("leftover", name, "temporary file of a writer that was killed")
             elif array == CLAIMS_ARRAY and (unit is not None or index == LEDGER_CLAIM):
-                self._find("leftover", unit, name, "claim of a unit; a dead worker's expires by itself")
+                self.report.find("leftover", name, "claim of a unit; a dead worker's expires by itself", unit)
             elif ours and rest.startswith("c/") and unit is not None:
                 torn.setdefault(unit, []).append(name)
             else:
-                self._find("foreign", None, name, "not part of the format; left alone")
+                self.report.find("foreign", name, "not part of the format; left alone")
         for name, what in self.strangers.items():
-            self._find("foreign", None, name, f"{what}, which is never followed; left alone")
+            self.report.find("foreign", name, f"{what}, which is never followed; left alone")
         for u, names in torn.items():
-            try:  # committed since the ledger was read?
-                record = read_record(self.storage, self.info.path, u)
-            except CorruptData:
-                record = None
+            # Committed since the ledger was read?
+            record = read_sound_record(self.storage, self.info.path, u)
             for name in names:
                 if record is None or name not in record.objects:
                     message = "written and never committed; the next extraction replaces it"
-                    self._find("torn", u if u in units else None, name, message)
-
-
-def _decodes(array: str, n_rows: int, name: str, data: bytes) -> bool:
-    try:
-        row_arrays.decode_column_object(array, n_rows, name, data)
-    except Exception as error:  # whatever a decoder may raise over damaged bytes
-        raise_if_not_damage(error)
-        return False
-    return True
+                    self.report.find("torn", name, message, u if u in units else None)
 
 
 def verify_root(storage: Storage, models: list[str], *, repair: bool = False) -> list[Finding]:
     """Damage in the documents above all keys, which `repair` restores."""
-    root = {
-        "feature_store": {"format": layer_arrays.FORMAT_NAME, "format_version": layer_arrays.FORMAT_VERSION}
-    }
-    wanted = {"zarr.json": root, **{f"{m}/zarr.json": {} for m in sorted(set(models))}}
     findings = []
-    for name, attributes in wanted.items():
-        document = layer_arrays.group_document(attributes)
+    for name, document in root_documents(sorted(set(models))).items():
         data = storage.get(name)
         if data is not None and same_json(data, document):
             continue
@@ -612,7 +522,3 @@ def foreign_objects(storage: Storage, keys: list[tuple[str, str]]) -> Iterator[s
     for name, _ in storage.objects(""):
         if name not in documents and not name.startswith(prefixes):
             yield name
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -16,10 +16,10 @@ import pandas as pd
 
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json, digest_columns
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.untrusted.document_shape import many, text
 from featurestore.untrusted.documents import DocumentError
 from probes.leakage.alike_clips import likeness
-from probes.questions.labelled_rows import STATUS_OK
 from probes.results.fit_tables import ALIKE
 from probes.results.results_folder import read_parquet, write_parquet
 

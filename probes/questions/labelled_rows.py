@@ -14,6 +14,7 @@ import pandas as pd
 from featurestore import open_store
 from featurestore.errors import LabelError, StoreError, did_you_mean
 from featurestore.fingerprint import digest, digest_columns
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.labels import is_multilabel
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from probes.classifiers.multilabel import class_names, indicator, rarest_label
@@ -23,8 +24,6 @@ from probes.splits import GROUP, IntArray, Rows, Split, TextArray, make_split, p
 
 if TYPE_CHECKING:
     from featurestore.store.reader import Features
-
-STATUS_OK = "ok"
 
 
 @dataclass(frozen=True, kw_only=True)

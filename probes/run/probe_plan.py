@@ -13,6 +13,7 @@ from featurestore import open_store
 from featurestore.backends.storage import Storage, open_storage
 from featurestore.errors import ConfigError, CorruptData, KeyNotFound, LabelError, did_you_mean
 from featurestore.fingerprint import digest as fingerprint_digest
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.layer_list import format_layers, parse_layers
 from featurestore.manifest.labels import class_sizes, doubtful_classes, doubtful_spellings
 from featurestore.printable import counted
@@ -26,7 +27,7 @@ from probes.classifiers.multilabel import check_classifier, class_names, indicat
 from probes.classifiers.registry import get_classifier
 from probes.questions.controls import BY_GROUP, check_groups, check_portions
 from probes.questions.groups import advice, is_group, require_other_groups
-from probes.questions.labelled_rows import STATUS_OK, Labelled, labelled, unknown_label
+from probes.questions.labelled_rows import Labelled, labelled, unknown_label
 from probes.questions.tasks import ProbeConfig, ProbeTask
 from probes.splits import GROUP, KINDS, PATH, Split, default_split, iter_splits, parse_split
 from probes.splits.missing_parts import class_sentences

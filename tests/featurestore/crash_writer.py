@@ -16,8 +16,9 @@ import pandas as pd
 from featurestore.backends.storage import open_storage
 from featurestore.errors import UserError
 from featurestore.manifest.table import from_table
-from featurestore.store.claims import WAITING, Claims, Heartbeat, Work, work_through
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.claims import WAITING, Claims, Work, renewing, work_through
+from featurestore.store.key_request import KeyRequest
+from featurestore.store.writer import UnitRows, open_key
 
 LAYERS = (0, 1, 2)
 N_FEATURES = 64
@@ -45,7 +46,7 @@ def main(url: str, n_rows: int, unit_rows: int, pause_s: float) -> None:
     storage = open_storage(url)
     writer, _ = open_key(storage, request, manifest, manifest.table["utterance_id"].to_numpy(object))
     claims = Claims(storage, writer.info.path)
-    with Heartbeat(claims, every_s=0.2):
+    with renewing(claims, every_s=0.2):
         work = Work(
             claims=claims,
             units=writer.pending_units(LAYERS),

@@ -9,8 +9,9 @@ import pandas as pd
 
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import from_table
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.reader import Features, open_store
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.writer import UnitRows, open_key
 
 
 def key(folder: Path, values: np.ndarray) -> Features:

@@ -10,7 +10,8 @@ import pandas as pd
 from featurestore import open_store
 from featurestore.backends.storage import Storage
 from featurestore.manifest.table import Manifest, from_table
-from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, open_key
+from featurestore.store.key_request import KeyRequest
+from featurestore.store.writer import KeyWriter, UnitRows, open_key
 
 N_ROWS, UNIT_ROWS, N_FEATURES = 23, 8, 6
 LAYERS = (0, 1, 3)

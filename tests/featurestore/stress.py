@@ -25,10 +25,11 @@ from featurestore.audit import AuditConfig, run_audit
 from featurestore.backends.storage import open_storage
 from featurestore.errors import CorruptData, KeyNotFound, StoreError
 from featurestore.manifest.table import Manifest, from_table
-from featurestore.store.claims import Claims, Heartbeat, Work, work_through
+from featurestore.store.claims import Claims, Work, renewing, work_through
 from featurestore.store.key import read_key
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.ledger import read_ledger
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.writer import UnitRows, open_key
 from featurestore.upkeep.key_copy import copy_key
 from featurestore.upkeep.verification import verify_key
 
@@ -74,7 +75,7 @@ def extract(url: str, n_rows: int, layers: tuple[int, ...], seed: int) -> None:
         units=writer.pending_units(layers),
         is_committed=lambda u: writer.is_committed(u, layers),
     )
-    with Heartbeat(claims, every_s=0.2):
+    with renewing(claims, every_s=0.2):
         for claimed in work_through([work]):
             if claimed is None:
                 continue

@@ -11,7 +11,8 @@ import pytest
 
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import from_table
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.key_request import KeyRequest
+from featurestore.store.writer import UnitRows, open_key
 
 N_ROWS = 240
 N_FEATURES = 6

@@ -19,7 +19,7 @@ from extractors.run.extraction import extract_all
 from featurestore import open_store
 from featurestore.backends.storage import LocalStorage, open_storage
 from featurestore.errors import ConfigError, CorruptData
-from featurestore.store.key import list_keys, read_key
+from featurestore.store.key import find_keys, read_key
 from featurestore.store.layer import Layer
 from featurestore.upkeep.verification import verify_key
 from tests.conftest import write_clips
@@ -214,7 +214,7 @@ def test_frames_that_a_later_model_cannot_take_change_no_key(tmp_path: Path) -> 
     first = dataclasses.replace(config(tmp_path), model=str(tmp_path / "other"))
     with pytest.raises(ConfigError, match="made without --frames"):
         extract_all([first, config(tmp_path)])
-    assert [m for m, _ in list_keys(open_storage(tmp_path / "store"))] == ["tiny"]
+    assert [k.model for k in find_keys(open_storage(tmp_path / "store"))[0]] == ["tiny"]
 
 
 @given(st.integers(1, 700_000), st.sampled_from([8000, 16_000, 22_050, 44_100]))

@@ -26,11 +26,12 @@ from extractors.run.extraction import extract_all
 from featurestore import open_store
 from featurestore.backends.storage import Storage, open_storage
 from featurestore.errors import CorruptData, OtherAudio, UserError
+from featurestore.format.row_arrays import MANIFEST_ARRAY
 from featurestore.manifest.table import write_manifest
 from featurestore.store.key import read_key
 from featurestore.store.ledger import Record, read_ledger, write_sealed
 from featurestore.store.sound_identity import Sounds
-from featurestore.store.stored_manifest import MANIFEST_ARRAY, read_stored_manifest, store_manifest
+from featurestore.store.stored_manifest import read_stored_manifest, store_manifest
 from featurestore.upkeep.verification import verify_key
 
 RATE = 16_000

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from featurestore import open_store
-from featurestore.backends.read_faults import not_damage
+from featurestore.backends.read_faults import damage_in, not_damage
 from featurestore.backends.storage import LocalStorage, Storage
 from featurestore.errors import CorruptData, StoreError
 from featurestore.store.layer import Layer, open_array, read_row
 from featurestore.store.ledger import read_ledger
-from featurestore.store.row_index import read_ids
+from featurestore.store.row_columns import read_ids
 from featurestore.store.stored_manifest import read_stored_manifest
 from featurestore.upkeep.verification import verify_key
 
@@ -42,6 +42,16 @@ def test_an_outage_stays_one_in_groups_and_as_a_cause(wrap: Callable[[Exception]
         assert not isinstance(other, CorruptData)
     for error in (ValueError("checksum"), CorruptData("bytes"), FileNotFoundError("x"), RuntimeError("zstd")):
         assert not_damage(wrap(error)) is None
+
+
+@pytest.mark.parametrize("wrap", GROUPS)
+def test_damage_that_was_named_again_on_the_way_out_is_looked_at_once(
+    wrap: Callable[[Exception], Exception],
+) -> None:
+    damage = CorruptData("bytes")
+    damage.__cause__ = wrap(damage)
+    assert not_damage(damage) is None
+    assert damage_in(wrap(damage)) is damage
 
 
 class Raising:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import Manifest, from_table, to_text
+from featurestore.store.key_request import KeyRequest
 from featurestore.store.reader import Features, open_store
-from featurestore.store.writer import KeyRequest, KeyWriter, UnitRows, open_key
+from featurestore.store.writer import KeyWriter, UnitRows, open_key
 from featurestore.upkeep.verification import verify_key
 
 FUNCTIONALS = ("mean", "std")

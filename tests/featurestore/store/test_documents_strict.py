@@ -24,10 +24,11 @@ from featurestore.errors import CorruptData, ManifestError
 from featurestore.exchange import export, format_names, import_
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import NOT_STORED, parsed_json
+from featurestore.format.row_arrays import CLAIMS_ARRAY, HISTORY_ARRAY
 from featurestore.manifest.table import from_csv_text, from_table, to_csv_text
 from featurestore.store import fast_shards
-from featurestore.store.claims import CLAIMS_ARRAY, Claims, clear_done_claims, live_claims
-from featurestore.store.history import HISTORY_ARRAY, MOST_CHARACTERS, read_history, record_call
+from featurestore.store.claims import Claims, clear_done_claims, live_claims
+from featurestore.store.history import MOST_CHARACTERS, read_history, record_call
 from featurestore.store.ledger import Record
 from featurestore.store.reader import Features
 from featurestore.store.stored_manifest import manifest_object, read_stored_manifest

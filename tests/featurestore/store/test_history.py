@@ -15,8 +15,9 @@ from featurestore.backends.storage import MemoryStorage, Storage
 from featurestore.calls import BESIDE_SUFFIX, Call, Slot, TableRecord, describe_table, option_words
 from featurestore.corpora.conversion import ManifestRequest, make_manifest
 from featurestore.errors import ConfigError
+from featurestore.format.row_arrays import HISTORY_ARRAY
 from featurestore.manifest.table import read_manifest, write_manifest
-from featurestore.store.history import HISTORY_ARRAY, MOST_CALLS, read_histories, read_history, record_call
+from featurestore.store.history import MOST_CALLS, read_histories, read_history, record_call
 from featurestore.store.key import read_key
 from featurestore.store.writer import KeyWriter, delete_key, open_key
 from featurestore.upkeep.key_copy import copy_key

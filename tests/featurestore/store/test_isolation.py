@@ -23,8 +23,9 @@ import cli
 from featurestore.backends.storage import LocalStorage
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.row_arrays import HISTORY_ARRAY
 from featurestore.store import fast_shards
-from featurestore.store.history import HISTORY_ARRAY, history_document, read_history
+from featurestore.store.history import history_document, read_history
 from featurestore.store.key import read_key, unit_objects
 from featurestore.store.layer import open_array
 from featurestore.store.ledger import Record, read_ledger
@@ -203,7 +204,10 @@ def test_nothing_of_a_key_is_put_before_it_is_decoded(
 
 def test_a_damaged_entry_of_a_history_is_copied_as_lost(store: LocalStorage, target: LocalStorage) -> None:
     store.put(f"{KEY}/{HISTORY_ARRAY}/zarr.json", history_document())
-    store.put(f"{KEY}/{HISTORY_ARRAY}/c/0", row_arrays.encode_text(json.dumps({"words": ["extract", "x"]})))
+    store.put(
+        f"{KEY}/{HISTORY_ARRAY}/c/0",
+        row_arrays.encode_text(json.dumps({"words": ["extract", "x"]})),
+    )
     store.put(f"{KEY}/{HISTORY_ARRAY}/c/1", b"raw bytes of somebody")
     store.put(f"{KEY}/{HISTORY_ARRAY}/c/2", row_arrays.encode_text(json.dumps({"words": ["rm", "/"]})))
     copy_key(store, target, "tiny", "calls")

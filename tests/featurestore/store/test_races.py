@@ -19,7 +19,7 @@ from featurestore.format import row_arrays
 from featurestore.store.claims import ClaimLost, Claims
 from featurestore.store.key import read_key
 from featurestore.store.ledger import Record, read_entry, read_ledger, seal, withdraw
-from featurestore.store.published_rows import publish
+from featurestore.store.row_columns import publish
 from featurestore.store.writer import KeyWriter, UnitRows, open_key
 from featurestore.upkeep.key_copy import _Copier, copy_key
 from featurestore.upkeep.repair import repair_key
@@ -138,7 +138,7 @@ def test_a_damaged_unit_that_was_done_again_meanwhile_is_not_withdrawn(filled: S
     report = verify_key(filled, "tiny", "calls")
     assert [f.kind for f in report.findings] == ["missing"]
     writer = opened(filled)
-    writer.withdraw({1})
+    withdraw(writer.storage, writer.info.path, {1})
     write_unit(writer, 1, elapsed_s=0.7)
     again = read_ledger(filled, KEY)[1]
     repair_key(filled, writer.info, report)
@@ -344,7 +344,7 @@ def test_a_unit_done_again_from_other_audio_is_never_damage(tmp_path: Path) -> N
 
     def redo() -> None:
         unit = writer.info.units[0]
-        writer.withdraw({0})
+        withdraw(writer.storage, writer.info.path, {0})
         layers = [(k, values_of(k + 50)[:8]) for k in WIDER]
         writer.write_unit(unit, layers, of_other_audio(8), audio_s=1.0, elapsed_s=0.1, versions={})
 
@@ -368,7 +368,7 @@ def test_what_a_record_names_is_never_written_over(filled: Storage) -> None:
 
     if not isinstance(filled, LocalStorage):
         pytest.skip("folders only")
-    writer.withdraw({0})
+    withdraw(writer.storage, writer.info.path, {0})
     writer.storage = Watched(filled.root)
     write_unit(writer, 0, of_other_audio(8))
     assert seen == [False] * len(WIDER)
@@ -463,7 +463,7 @@ def test_a_reader_of_a_unit_that_is_done_again_is_told_so(storage: Storage) -> N
     writer = opened(storage, codec="small")  # compressed, so that other values have another size
     write(writer, VALUES)
     layer = open_store(storage.url).features("tiny", "calls").layer(1)
-    writer.withdraw({1})
+    withdraw(writer.storage, writer.info.path, {1})
     unit = writer.info.units[1]
     layers = [(k, values_of(k + 50)[:8]) for k in LAYERS]
     writer.write_unit(unit, layers, of_other_audio(8), audio_s=1.0, elapsed_s=0.1, versions={})
@@ -484,7 +484,7 @@ def test_a_unit_that_is_done_again_while_it_is_copied_is_copied_as_it_is_then(tm
     write(writer, VALUES)
 
     def redo() -> None:
-        writer.withdraw({1})
+        withdraw(writer.storage, writer.info.path, {1})
         layers = [(k, values_of(k + 50)[:8]) for k in LAYERS]
         unit = writer.info.units[1]
         writer.write_unit(unit, layers, of_other_audio(8), audio_s=1.0, elapsed_s=0.1, versions={})
@@ -522,6 +522,6 @@ def test_an_older_copy_does_not_replace_a_wider_record(filled: Storage, tmp_path
     copy_key(filled, target, "tiny", "calls")
     assert read_ledger(target, KEY)[1].layers == list(WIDER)
     late = _Copier(filled, target, writer.info, dict(before))  # has read the source before the others
-    late.copy(writer.info.units, None)
+    late.copy(writer.info.units, lambda: None)
     assert late.n_copied == 0
     assert read_ledger(target, KEY)[1].layers == list(WIDER)

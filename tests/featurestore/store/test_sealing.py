@@ -13,8 +13,8 @@ from featurestore import open_store
 from featurestore.backends.storage import LocalStorage, Storage, open_storage
 from featurestore.errors import CorruptData, OtherAudio
 from featurestore.manifest.table import Manifest
-from featurestore.store.ledger import read_entries, read_ledger, read_sealed, seal
-from featurestore.store.published_rows import publish
+from featurestore.store.ledger import read_entries, read_ledger, read_sealed, seal, withdraw
+from featurestore.store.row_columns import publish
 from featurestore.store.writer import KeyWriter, UnitRows, open_key
 from featurestore.upkeep.verification import verify_key
 from tests.featurestore.scenario import LAYERS, N_ROWS, facts_of, manifest_of, request, values_of, write
@@ -148,7 +148,7 @@ def test_growing_a_sealed_key_shows_new_rows_when_they_are_committed(filled: Sto
 
 def test_withdrawing_a_unit_of_a_sealed_key_takes_only_that(filled: Storage) -> None:
     writer = opened(filled)
-    writer.withdraw({1})
+    withdraw(writer.storage, writer.info.path, {1})
     features = open_store(filled.url).features("tiny", "calls")
     assert features.index["row"].tolist() == [*range(8), *range(16, N_ROWS)]
     assert [u.index for u in writer.pending_units(LAYERS)] == [1]
@@ -249,13 +249,13 @@ def test_layers_are_added_to_a_unit_with_pruned_rows(filled: Storage) -> None:
 def test_sealing_does_not_bring_back_what_was_withdrawn_meanwhile(filled: Storage) -> None:
     writer = opened(filled)
     before = read_ledger(filled, KEY)
-    writer.withdraw({1})
+    withdraw(writer.storage, writer.info.path, {1})
     seal(filled, KEY, before)
     assert set(read_ledger(filled, KEY)) == {0, 2}
 
 
 def test_rows_listed_as_other_utterances_than_they_were_made_for_are_refused(filled: Storage) -> None:
-    from featurestore.store.row_index import put_ids, read_ids
+    from featurestore.store.row_columns import put_ids, read_ids
 
     writer = opened(filled)
     ids = read_ids(filled, writer.info)

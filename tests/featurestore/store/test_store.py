@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from featurestore.errors import (
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.manifest.table import Manifest
 from featurestore.store.history import record_call
+from featurestore.store.key import read_key
 from featurestore.store.ledger import read_ledger
-from featurestore.store.writer import delete_key, open_key
+from featurestore.store.reader import Features
+from featurestore.store.writer import delete_key, open_key, preview_key
 from featurestore.upkeep.verification import verify_key
 from tests.featurestore.scenario import (
     LAYERS,
@@ -58,6 +61,37 @@ def test_values_and_index_come_back(filled: Storage) -> None:
         np.testing.assert_array_equal(layer.zarr[:], values_of(k))
         np.testing.assert_array_equal(layer.dask()[3:19, 1].compute(scheduler="sync"), values_of(k)[3:19, 1])
         assert layer.dask().chunks[0] == (8, 8, 7)
+
+
+class Counting(LocalStorage):
+    """Counts how often each object is fetched."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.fetched: Counter[str] = Counter()
+
+    def get(self, key: str) -> bytes | None:
+        self.fetched[key] += 1
+        return super().get(key)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_one_opening_reads_ledger_ids_and_manifest_once(tmp_path: Path, *, sealed: bool) -> None:
+    storage = Counting(tmp_path / "s")
+    manifest = manifest_of(N_ROWS)
+    writer, _ = open_key(storage, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    write(writer, {k: values_of(k) for k in LAYERS}, None if sealed else [0, 2])
+    storage.fetched.clear()
+    features = Features(storage, read_key(storage, "tiny", "calls"))
+    features.layer(3).numpy()
+    assert not len(features.misplaced())
+    for selection in (features, features.select(labels={"kind": "k1"}), features.select(ids="f003").select()):
+        selection.layer(3).numpy()
+        assert len(selection.index) == len(selection.rows)
+    shared = {name: n for name, n in storage.fetched.items() if "layer_" not in name}
+    ledger = ["ledger_sealed/c/0/0"] if sealed else ["ledger/c/0", "ledger/c/2"]
+    wanted = ["zarr.json", *ledger, "utterance_id/c/0", "manifest/c/0"]
+    assert shared == {f"tiny/calls/{name}": 1 for name in wanted}
 
 
 def test_plain_zarr_reads_a_local_store(tmp_path: Path) -> None:
@@ -136,6 +170,22 @@ def test_new_utterances_are_appended_as_new_units(filled: Storage) -> None:
         np.testing.assert_array_equal(
             features.layer(k).dask()[20:26].compute(scheduler="sync"), features.layer(k).numpy()[20:26]
         )
+
+
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_preview_is_what_opening_then_gives_and_writes_nothing(filled: Storage, *, prune: bool) -> None:
+    table = manifest_of(N_ROWS + 5).table.iloc[3:].reset_index(drop=True)
+    manifest, ids = Manifest(table=table, source="m.csv"), table["utterance_id"].to_numpy(object)
+    wanted = request(layers=(*LAYERS, 9))
+    before = {name: filled.get(name) for name, _ in filled.objects("")}
+    preview, pending = preview_key(filled, wanted, manifest, ids, overwrite=False, prune=prune)
+    assert {name: filled.get(name) for name, _ in filled.objects("")} == before
+    opened, _ = open_key(filled, wanted, manifest, ids, prune=prune)
+    assert preview.info == opened.info
+    assert preview.ids.tolist() == opened.ids.tolist()
+    assert preview.manifest.table.equals(opened.manifest.table)
+    assert pending == opened.pending_units(wanted.layers) == opened.info.units
+    assert ("" in preview.ids[:3]) is prune
 
 
 def test_utterances_the_manifest_lacks_are_kept_or_pruned(filled: Storage) -> None:

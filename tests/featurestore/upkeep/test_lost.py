@@ -13,9 +13,9 @@ from featurestore.errors import CorruptData, NotPlain
 from featurestore.format import layer_arrays
 from featurestore.store.key import read_key
 from featurestore.store.ledger import read_ledger
-from featurestore.store.row_index import put_ids, read_ids
+from featurestore.store.row_columns import put_ids, read_ids
 from featurestore.store.stored_manifest import store_manifest
-from featurestore.store.writer import _prune, open_key
+from featurestore.store.writer import open_key
 from featurestore.upkeep import verification
 from featurestore.upkeep.key_copy import copy_key
 from featurestore.upkeep.verification import verify_key
@@ -118,8 +118,8 @@ def test_an_id_that_nobody_was_embedded_under_is_the_ids_fault(store: MemoryStor
 
 @pytest.mark.parametrize("prune", [True, False])
 def test_who_was_killed_while_pruning_runs_it_again(store: MemoryStorage, *, prune: bool) -> None:
-    info = read_key(store, "tiny", "calls")
-    _prune(store, info, {"f020", "f022"})
+    ids = read_ids(store, read_key(store, "tiny", "calls")).tolist()
+    with_ids(store, {ids.index("f020"): "", ids.index("f022"): ""})
     manifest = manifest_of(N_ROWS - 3)
     ids = manifest.table["utterance_id"].to_numpy(object)
     open_key(store, request(), manifest, ids, prune=prune)[0].finish()

@@ -11,7 +11,7 @@ from featurestore.backends.storage import LocalStorage, Storage
 from featurestore.errors import CorruptData
 from featurestore.format import layer_arrays
 from featurestore.store.claims import Claims
-from featurestore.store.ledger import read_ledger, write_sealed
+from featurestore.store.ledger import read_ledger, withdraw, write_sealed
 from featurestore.store.writer import open_key
 from featurestore.upkeep import verification
 from featurestore.upkeep.key_report import Finding
@@ -120,7 +120,7 @@ def test_values_that_contradict_their_status_are_wrong(filled: Storage) -> None:
     values = values_of(0)[:8].copy()
     values[3, 0, 2] = np.inf
     layers = [(k, values) for k in LAYERS]
-    writer.withdraw({0})
+    withdraw(writer.storage, writer.info.path, {0})
     writer.write_unit(writer.info.units[0], layers, facts_of(8), audio_s=1, elapsed_s=1, versions={})
     assert {(f.kind, f.unit) for f in damage(filled)} == {("wrong", 0)}
     assert "1 rows with status ok hold values that are not finite" in damage(filled)[0].message

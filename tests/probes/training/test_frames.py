@@ -18,7 +18,8 @@ from featurestore.backends.storage import open_storage
 from featurestore.errors import ConfigError
 from featurestore.format.layer_arrays import FrameShape
 from featurestore.manifest.table import from_table
-from featurestore.store.writer import KeyRequest, UnitRows, open_key
+from featurestore.store.key_request import KeyRequest
+from featurestore.store.writer import UnitRows, open_key
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.classifiers.registry import Bundle, Fit, expand_grid, get_classifier
 from probes.run import memory_plan

@@ -1,7 +1,8 @@
-"""What plain Zarr readers see of the rows: columns written from the ledger, which stays the truth.
+"""The columns of a key's rows: the ids, which are the plan, and the facts that plain Zarr readers see.
 
-`open_store` reads the ledger and never these arrays but the ids. They are brought up to date at the end of
-every run; in between they show less than there is, never anything else.
+Ids are written before any unit. The other columns are written from the ledger, which stays the truth:
+`open_store` reads the ledger and never them. They are brought up to date at the end of every run; in between
+they show less than there is, never anything else.
 """
 
 from __future__ import annotations
@@ -10,15 +11,43 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from featurestore.backends.read_faults import decoding
 from featurestore.backends.storage import Storage
-from featurestore.errors import KeyNotFound
+from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.format import row_arrays
+from featurestore.format.row_arrays import ID_ARRAY
 from featurestore.store.claims import LEDGER_CLAIM, holding_ledger
 from featurestore.store.key import KeyInfo, read_key
 from featurestore.store.ledger import Record, is_complete, read_ledger, seal
-from featurestore.store.row_index import ID_ARRAY
 
 MOST_ROUNDS = 4
+
+
+def read_ids(storage: Storage, info: KeyInfo) -> np.ndarray:
+    """`[n_rows]` utterance ids in row order, "" for rows no segment uses and for pruned ones.
+
+    Raises:
+        CorruptData: they are missing or damaged.
+    """
+    found = {}
+    for name in row_arrays.column_objects(ID_ARRAY, info.n_rows):
+        data = storage.get(f"{info.path}/{name}")
+        if data is None:
+            raise CorruptData(
+                f"{storage.url}: {info.path}/{name} is missing; `fs verify --repair` puts it back"
+            )
+        found[name] = data
+    with decoding(f"{storage.url}: {info.path}/{ID_ARRAY}", "`fs verify --repair` puts it back"):
+        return row_arrays.decode_column(ID_ARRAY, info.n_rows, found)
+
+
+def put_ids(storage: Storage, info: KeyInfo, ids: np.ndarray) -> None:
+    """Write the ids of all rows `[n_rows]`; each object in one atomic operation."""
+    encoded = row_arrays.encode_column(ID_ARRAY, np.asarray(ids, dtype=object))
+    for name in row_arrays.column_objects(ID_ARRAY, info.n_rows):
+        # All rows of an object pruned: an explicit empty one, so that its absence always means damage.
+        data = encoded.get(name) or row_arrays.empty_object(ID_ARRAY)
+        storage.put(f"{info.path}/{name}", data)
 
 
 def publish(storage: Storage, info: KeyInfo) -> None:
@@ -64,24 +93,16 @@ def is_whole(info: KeyInfo, ledger: Mapping[int, Record]) -> bool:
 def columns_of(info: KeyInfo, ledger: Mapping[int, Record]) -> dict[str, np.ndarray]:
     """Every column but the ids `[n_rows]`, fill value where nothing is committed."""
     committed = [(u, ledger[u.index]) for u in info.units if is_complete(ledger.get(u.index), u, [])]
-    out = {}
-    for name in info.row_arrays:
-        if name == ID_ARRAY:
-            continue
-        dtype, fill = row_arrays.ROW_TYPES[name]
-        values = np.full(info.n_rows, fill, dtype=object if dtype == "string" else dtype)
+    columns = {name: row_arrays.filled(name, info.n_rows) for name in info.row_arrays if name != ID_ARRAY}
+    for name, values in columns.items():
         for unit, record in committed:
-            rows = slice(unit.first_row, unit.stop_row)
-            values[rows] = (
-                frame_starts(info, record) if name == row_arrays.FRAME_START else record.column(name)
-            )
-        out[name] = values
-    return out
+            values[unit.first_row : unit.stop_row] = _column(info, record, name)
+    return columns
 
 
-def frame_starts(info: KeyInfo, record: Record) -> np.ndarray:
-    """Where the frames of each row of a unit begin in the frame arrays, int64 `[n_rows]`."""
-    if info.frames is None:
-        raise ValueError(f"{info.path} holds no frames")
+def _column(info: KeyInfo, record: Record, name: str) -> np.ndarray:
+    if name != row_arrays.FRAME_START or info.frames is None:
+        return record.column(name)
+    # The frames of a unit stand one after the other from the beginning of its shard.
     counts = record.column("n_frames").astype(np.int64)
     return np.cumsum(counts) - counts + record.unit * info.frames.unit_frames
