@@ -11,9 +11,21 @@ from typing import Any
 
 import click
 
-from studies.terminal.command import Command, Group
+from studies.terminal.command import Group
+from studies.terminal.corpora import Corpora
 
 EXIT_DAMAGED = 1
+PATH = click.Path(path_type=Path)
+
+
+def _quiet(command: Any) -> Any:
+    return click.option("--quiet", "-q", is_flag=True, help="No progress bar.")(command)
+
+
+def _of_keys(command: Any) -> Any:
+    """Options that choose keys of a store, either of which may be left out."""
+    command = click.option("--dataset", help="Only this dataset.")(command)
+    return click.option("--model", help="Only this model.")(command)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,13 +40,7 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.option(
-    "--manifest",
-    "-m",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="CSV or Parquet table of utterances.",
-)
+@click.option("--manifest", "-m", required=True, type=PATH, help="CSV or Parquet table of utterances.")
 @click.option("--dataset", required=True, help="Name of the dataset in the store.")
 @click.option(
     "--model",
@@ -71,8 +77,7 @@ def main(debug: bool) -> None:
     help="auto, cpu, cuda, cuda:N; cuda:all or a list with commas: one process for each.",
 )
 @click.option(
-    "--cluster",
-    help="Spread units over local[:N] processes, tcp://host:port, or a dask-jobqueue YAML file.",
+    "--cluster", help="Spread units over local[:N] processes, tcp://host:port, or a dask-jobqueue YAML file."
 )
 @click.option(
     "--precision",
@@ -178,7 +183,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Print plan, size, arithmetic and time of the run; write nothing."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def extract(
     quiet: bool, dry_run: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any
 ) -> None:
@@ -256,9 +261,7 @@ def extract(
     show_default=True,
     help="Fits per layer, each with its own initial weights.",
 )
-@click.option(
-    "--grid", type=click.Path(path_type=Path), help="YAML or JSON file of settings to try, per classifier."
-)
+@click.option("--grid", type=PATH, help="YAML or JSON file of settings to try, per classifier.")
 @click.option(
     "--cluster", help="local[:N], tcp://host:port, or a dask-jobqueue YAML file; default: this process."
 )
@@ -267,10 +270,7 @@ def extract(
     help="Most a worker may hold, such as 1.5GB; larger layers are streamed; default: a share of the free.",
 )
 @click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of results; finished fits found there are kept.",
+    "--out", required=True, type=PATH, help="Folder of results; finished fits found there are kept."
 )
 @click.option(
     "--control",
@@ -280,7 +280,7 @@ def extract(
     "(description length of every layer); may be repeated.",
 )
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     """Train classifiers on stored layers and measure unweighted average recall (UAR).
 
@@ -302,8 +302,8 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
 
 
 @main.command(name="save-probe")
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the probe.")
+@click.argument("results", type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of the probe.")
 @click.option("--label", help="Label it predicts; needed if the results hold several.")
 @click.option("--dataset", help="Data set it was trained on; needed if the results hold several.")
 @click.option(
@@ -327,10 +327,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.option(
-    "--probe", "folder", required=True, type=click.Path(path_type=Path), help="Folder of `fs save-probe`."
-)
-@click.option("--manifest", type=click.Path(path_type=Path), help="New audio to label (CSV or Parquet).")
+@click.option("--probe", "folder", required=True, type=PATH, help="Folder of `fs save-probe`.")
+@click.option("--manifest", type=PATH, help="New audio to label (CSV or Parquet).")
 @click.option("--store", help="Label what this store holds already, instead of a manifest.")
 @click.option(
     "--model",
@@ -342,13 +340,13 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     "--out",
     default="predictions.csv",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="CSV or Parquet file: prediction and a probability for each class.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=int, help="Threads that decode audio.")
 @click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def predict(quiet: bool, **options: Any) -> None:
     """Label new audio with a saved probe.
 
@@ -366,8 +364,8 @@ def predict(quiet: bool, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
+@click.argument("results", type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of the report.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
@@ -383,11 +381,7 @@ def report(results: Path, out: Path, oracle: bool) -> None:
 
 @main.command()
 @click.option(
-    "--out",
-    default="demo_out",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for everything the demo writes.",
+    "--out", default="demo_out", show_default=True, type=PATH, help="Folder for everything the demo writes."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 def demo(out: Path, quiet: bool) -> None:
@@ -410,101 +404,15 @@ def demo(out: Path, quiet: bool) -> None:
     console.print_report_paths(result.report)
 
 
-class _Corpora(click.Group):
-    """One subcommand per corpus, made when it is asked for, each with that corpus's own options."""
-
-    command_class = Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        from featurestore.corpora.registry import corpus_names
-
-        return [*super().list_commands(ctx), *corpus_names()]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
-        from featurestore.corpora.registry import get_corpus
-
-        return _corpus_command(get_corpus(cmd_name))
-
-
-# Options of corpora that are no plain text.
-_CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
-    "label_column": {"multiple": True},
-    "columns": {"multiple": True, "metavar": "OURS=THEIRS"},
-    "words": {"is_flag": True},
-    "esc10": {"is_flag": True},
-    "sample_rate_hz": {"type": int},
-    "window_s": {"type": float},
-    "shift_s": {"type": float},
-}
-
-
-def _repeat(metavar: str) -> dict[str, Any]:
-    return {"multiple": True, "metavar": metavar}
-
-
-def _corpus_command(corpus: Any) -> click.Command:
-    own = [
-        click.Option([f"--{name.replace('_', '-')}"], help=sentence, **_CORPUS_OPTIONS.get(name, {}))
-        for name, sentence in corpus.options.items()
-    ]
-    groups = "; ".join(f"{name}: {meaning}" for name, meaning in corpus.groups.items())
-
-    def run(source: Path, out: Path, **options: Any) -> None:
-        from featurestore.corpora.make import ManifestRequest, make_manifest
-        from studies.terminal.console import print_manifest_report
-
-        given = {k: options.pop(k) for k in list(corpus.options) if k in options}
-        request = ManifestRequest(
-            corpus=corpus.name,
-            source=source,
-            out=out,
-            options={k: v for k, v in given.items() if v is not None and v != () and v is not False},
-            **options,
-        )
-        print_manifest_report(*make_manifest(request), out)
-
-    path = click.Path(path_type=Path)
-    common = [
-        click.Argument(["source"], type=path),
-        click.Option(["--out"], required=True, type=path, help="Manifest to write, .csv or .parquet."),
-        click.Option(["--allow-missing"], is_flag=True, help="Leave out rows whose audio is missing."),
-        click.Option(["--group"], help=f"What the group column holds, a label column, or none. {groups}"),
-    ]
-    tools = [
-        click.Option([*names], help=sentence, **settings)
-        for names, sentence, settings in (
-            (
-                ("--map", "mapping"),
-                "CSV (label,from,to) of classes to rename, merge or drop.",
-                {"type": path},
-            ),
-            (("--min-class-size",), "Drop labels of classes with fewer rows.", _repeat("COLUMN=N")),
-            (("--derive",), "New label column from what a pattern finds.", _repeat("NEW=COLUMN:REGEX")),
-            (("--explode",), "One 0/1 column per class of a column of label sets.", _repeat("COLUMN")),
-        )
-    ]
-    return Command(
-        corpus.name,
-        callback=run,
-        params=[*common, *own, *tools],
-        short_help=corpus.title,
-        help=f"{corpus.title}\n\nGet it from: {corpus.where}. Licence: {corpus.licence}.",
-    )
-
-
-@main.group(cls=_Corpora)
+@main.group(cls=Corpora)
 def manifest() -> None:
     """Make a manifest from a published corpus or from annotation files."""
 
 
 @manifest.command()
 @click.argument("store")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
+@click.argument("table", type=PATH)
+@_of_keys
 @click.option(
     "--without-audio",
     is_flag=True,
@@ -516,13 +424,13 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     An id stands for one stretch of sound: where the manifest names another file, other times or another
     channel than was embedded, the audio is compared, and other audio is refused.
     """
-    from studies.terminal.console import attach as run
+    from studies.terminal.operations import attach_labels
 
-    run(store, table, model, dataset, without_audio=without_audio)
+    attach_labels(store, table, model, dataset, without_audio=without_audio)
 
 
 @main.command()
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=PATH)
 @click.option("--store", help="Store whose embeddings of this manifest are looked at too.")
 @click.option("--model", help="Model in the store; may be left out where there is one.")
 @click.option("--dataset", help="Dataset in the store; may be left out where there is one.")
@@ -539,14 +447,14 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     help="How the model gets other rates, as of fs extract; default: the stored key's, else resample.",
 )
 @click.option("--workers", type=int, help="Threads that decode; default: one per core, at most 8.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON, CSV and text.")
+@click.option("--out", type=PATH, help="Folder for the page, JSON, CSV and text.")
 @click.option(
     "--group-copies",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="MANIFEST",
     help="Write the manifest anew with copies of one sound in one group.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def audit(
     layers: str | None, out: Path | None, group_copies: Path | None, quiet: bool, **options: Any
 ) -> None:
@@ -556,7 +464,7 @@ def audit(
     from featurestore.layer_list import parse_layers
     from featurestore.manifest.table import check_target
     from featurestore.outputs import check_file, check_folder
-    from studies.terminal.console import audit_corpus
+    from studies.terminal.operations import audit_corpus
 
     if group_copies is not None:
         check_target(group_copies)
@@ -576,32 +484,30 @@ def audit(
 @click.argument("store")
 def list_store(store: str) -> None:
     """List what a store holds: models, datasets, layers, utterances."""
-    from studies.terminal.console import print_keys
+    from studies.terminal.operations import list_keys
 
-    print_keys(store)
+    list_keys(store)
 
 
 @main.command()
 @click.argument("store")
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
+@_of_keys
 def info(store: str, model: str | None, dataset: str | None) -> None:
     """Show size, layers, settings and failures of the keys of a store."""
-    from studies.terminal.console import print_info
+    from studies.terminal.operations import show_keys
 
-    print_info(store, model, dataset)
+    show_keys(store, model, dataset)
 
 
 @main.command()
 @click.argument("store")
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
+@_of_keys
 @click.option("--repair", is_flag=True, help="Withdraw damaged units, restore documents, delete leftovers.")
 @click.option("--audio", is_flag=True, help="Also decode the audio: each row holds what its id stands for.")
 @click.option(
     "--workers", type=int, help="Threads that decode for --audio; default: one per core, at most 8."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def verify(store: str, workers: int | None, **options: Any) -> None:
     """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
 
@@ -610,23 +516,22 @@ def verify(store: str, workers: int | None, **options: Any) -> None:
     After --repair the same `fs extract` as before does again exactly what was damaged. With --audio it also
     exits with 1 when audio is other than was embedded, or is not there to be compared.
     """
-    from studies.terminal.console import verify_store
+    from studies.terminal.operations import verify_keys
 
     if workers is not None and workers < 1:
         raise click.BadParameter(f"expected at least 1, got {workers}", param_hint="--workers")
-    intact = verify_store(store, workers=workers, **options)
+    intact = verify_keys(store, workers=workers, **options)
     sys.exit(0 if intact else EXIT_DAMAGED)
 
 
 @main.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_of_keys
+@_quiet
 def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: bool) -> None:
     """Copy keys from one store to another, local or remote; checks them, and resumes."""
-    from studies.terminal.console import copy_keys
+    from studies.terminal.operations import copy_keys
 
     copy_keys(source, target, model, dataset, quiet=quiet)
 
@@ -638,14 +543,14 @@ def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: 
 @click.confirmation_option(prompt="Remove these embeddings for good?", help="Do not ask.")
 def rm(store: str, model: str, dataset: str) -> None:
     """Remove one key from a store."""
-    from studies.terminal.console import remove_keys
+    from studies.terminal.operations import remove_key
 
-    remove_keys(store, model, dataset)
+    remove_key(store, model, dataset)
 
 
 @main.command()
 @click.argument("store")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File (hdf5) or folder to write.")
+@click.option("--out", required=True, type=PATH, help="File (hdf5) or folder to write.")
 @click.option("--format", "format_", required=True, help="hdf5, parquet, npz (as in the study) or hear.")
 @click.option("--model", "models", multiple=True, help="Model to export; may be repeated; default: all.")
 @click.option(
@@ -653,7 +558,7 @@ def rm(store: str, model: str, dataset: str) -> None:
 )
 @click.option("--layers", help="Layers to export, such as 0-6,12; default: all.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def export(
     store: str,
     out: Path,
@@ -666,7 +571,7 @@ def export(
 ) -> None:
     """Write keys to files that other tools read: HDF5, Parquet, npz, or arrays for HEAR's kit."""
     from featurestore.layer_list import parse_layers
-    from studies.terminal.console import export_keys
+    from studies.terminal.operations import export_keys
 
     request = {
         "store_url": store,
@@ -681,17 +586,13 @@ def export(
 
 
 @main.command(name="import")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
 @click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
 @click.option("--format", "format_", required=True, help="hdf5, or npz as in the study.")
 @click.option("--model", help="Name of the model in the store; default: as in the file.")
 @click.option("--dataset", help="Name of the dataset in the store; default: as in the file.")
-@click.option(
-    "--manifest", type=click.Path(path_type=Path), help="Utterances and labels, where the file has none."
-)
-@click.option(
-    "--id-map", type=click.Path(path_type=Path), help="CSV from position or old id to utterance_id (npz)."
-)
+@click.option("--manifest", type=PATH, help="Utterances and labels, where the file has none.")
+@click.option("--id-map", type=PATH, help="CSV from position or old id to utterance_id (npz).")
 @click.option("--key", help="Which MODEL/DATASET of the file to read; default: all.")
 @click.option("--layers", help="Numbers of the layers in the file, such as 0-12 (npz).")
 @click.option("--functionals", help="Statistics in the file, such as mean,std (npz).")
@@ -703,11 +604,11 @@ def export(
 )
 @click.option("--unit-rows", type=int, help="Utterances that are committed together.")
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@_quiet
 def import_(source: Path, store: str, format_: str, quiet: bool, **options: Any) -> None:
     """Read embeddings from HDF5 or from the study's npz into a store; nothing is ever unpickled."""
     from featurestore.layer_list import parse_layers
-    from studies.terminal.console import import_keys
+    from studies.terminal.operations import import_keys
 
     layers, functionals = options.pop("layers"), options.pop("functionals")
     request = {

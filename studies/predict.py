@@ -182,21 +182,23 @@ def predict_store(
         KeyNotFound: the store has no such embeddings.
         FingerprintMismatch: they were made in another way than those the probe was trained on.
     """
+    from featurestore.store.chosen_keys import chosen_keys
     from featurestore.store.reader import open_store
     from probes.saved.probe_files import read_probe
 
     probe = read_probe(folder)
     name = model or probe.card.model
-    keys = open_store(store).keys()
-    datasets = [d for m, d in keys if m == name and dataset in (None, d)]
+    opened = open_store(store)
+    keys = chosen_keys(opened.storage, (name,), None if dataset is None else (dataset,))
+    datasets = [key.dataset for key in keys.infos]
     if not datasets:
-        held = ", ".join("/".join(key) for key in keys) or "nothing"
+        held = ", ".join("/".join(key) for key in keys.held) or "nothing"
         raise KeyNotFound(
             f"{store}: expected {name}/{dataset or '…'}, it holds {held}; give --model, --dataset"
         )
     if len(datasets) > 1:
         raise ConfigError(f"{store}: {name} has the data sets {', '.join(datasets)}; give --dataset")
-    features = open_store(store).features(name, datasets[0])
+    features = opened.features(name, datasets[0])
     probe.require(features.attrs["fingerprint"], f"{store}: {name}/{datasets[0]}")
     return _predict(probe, features)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from studies.terminal.command import say_error
 from studies.terminal.console import (
     format_bytes,
     format_duration,
@@ -12,7 +13,7 @@ from studies.terminal.console import (
     reasons,
 )
 from studies.terminal.progress import extract_progress
-from studies.terminal.screen import console, say_error
+from studies.terminal.screen import console
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
