@@ -12,7 +12,7 @@ from featurestore.errors import StoreError
 from featurestore.printable import printable
 from probes.classifiers.layer_combination import EACH
 from probes.report.scope import Scope, scope_of, with_baselines
-from probes.results.results_folder import OWN_MEASURES
+from probes.results.fit_tables import OWN_MEASURES
 from probes.splits import parse_split
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from featurestore.outputs import put_file
 from featurestore.printable import plain, printable
 from featurestore.spreadsheet import spreadsheet_csv
 from probes.classifiers.layer_combination import EACH
-from probes.results.results_folder import OWN_MEASURES
+from probes.results.fit_tables import OWN_MEASURES
 from probes.results.selectivity import wide
 
 if TYPE_CHECKING:

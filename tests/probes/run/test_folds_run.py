@@ -14,7 +14,7 @@ from featurestore.errors import ConfigError, LabelError
 from probes import ProbeConfig, metrics, read_predictions, read_results, run_probe
 from probes.report import load_report_data, write_report
 from probes.report.warn import warnings_of
-from probes.results.results_folder import COLUMNS
+from probes.results.fit_tables import FIT_COLUMNS
 from probes.results.selection import chosen_per_fold, pooled_score, summarise
 from probes.results.split_files import read_split
 
@@ -177,7 +177,7 @@ def test_nested_folds_through_to_the_page(store: str, tmp_path: Path) -> None:
 def fit(
     layer: int, fold: int, seed: int, val: float, test: float, split: str = "kfold:3"
 ) -> dict[str, object]:
-    row: dict[str, object] = dict.fromkeys(COLUMNS, 0)
+    row: dict[str, object] = dict.fromkeys(FIT_COLUMNS, 0)
     text = {"model": "m", "dataset": "d", "label": "l", "classifier": "mlp", "hparams": "a"}
     row.update(text, combine="each", layers=str(layer))
     row.update(split=split, layer=layer, fold=fold, seed=seed, uar_val=val, uar_test=test)
