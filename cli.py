@@ -88,11 +88,13 @@ def main(debug: bool) -> None:
 )
 @click.option(
     "--normalise",
+    "normalisation",
     type=click.Choice(["none", "peak", "zero-mean-unit-variance"]),
     help="Input normalisation; default: what the model was trained with.",
 )
 @click.option(
     "--short-clips",
+    "short_policy",
     type=click.Choice(["repeat", "none"]),
     help="Repeat clips below --min-samples, or leave them; default: repeat, for mfcc and catch22 none.",
 )
@@ -196,7 +198,6 @@ def extract(
     from extractors.config import configs_of
     from extractors.forward.functionals import parse_functionals
     from featurestore.store.shares import share_of_job_array
-    from studies.terminal.extraction import print_estimates, run_extraction
 
     # Here and nowhere else: what other commands embed in passing is theirs alone.
     share = options.pop("share") or share_of_job_array()
@@ -204,14 +205,17 @@ def extract(
         models,
         names,
         share=str(share) if share else None,
-        normalisation=options.pop("normalise"),
-        short_policy=options.pop("short_clips"),
         functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
         **{k: v for k, v in options.items() if v is not None},
     )
     if dry_run:
-        print_estimates(configs)
+        from extractors.run.dry_run import dry_run as estimates
+        from studies.terminal.console import print_estimates
+
+        print_estimates(estimates(configs))
         return
+    from studies.terminal.operations import run_extraction
+
     sys.exit(0 if run_extraction(configs, quiet=quiet) else EXIT_DAMAGED)
 
 
@@ -347,20 +351,19 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
 @click.option("--workers", type=int, help="Threads that decode audio.")
 @click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
 @_quiet
-def predict(quiet: bool, **options: Any) -> None:
+def predict(quiet: bool, out: Path, **options: Any) -> None:
     """Label new audio with a saved probe.
 
     Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
     with other weights is refused. Exit 1 when no clip could be labelled.
     """
-    from studies.predict import PredictRequest, run_predict
+    from studies.predict import run_predict
     from studies.terminal.console import print_predictions
     from studies.terminal.progress import extract_progress
 
-    request = PredictRequest(**options)
-    with extract_progress(quiet=quiet or request.manifest is None) as on_progress:
-        found = run_predict(request, on_progress)
-    sys.exit(0 if print_predictions(found, request.out) else EXIT_DAMAGED)
+    with extract_progress(quiet=quiet or options["manifest"] is None) as on_progress:
+        found = run_predict(out=out, on_progress=on_progress, **options)
+    sys.exit(0 if print_predictions(found, out) else EXIT_DAMAGED)
 
 
 @main.command()
@@ -386,22 +389,11 @@ def report(results: Path, out: Path, oracle: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 def demo(out: Path, quiet: bool) -> None:
     """Show the whole path, offline: synthetic calls, embeddings, probes, report."""
-    from functools import partial
-
     from featurestore.outputs import check_folder
-    from studies.demo import DemoView, run_demo
-    from studies.terminal import console, progress, screen
+    from studies.demo import run_demo
 
     check_folder(out)
-    view = DemoView(
-        say=screen.console().print,
-        extracting=partial(progress.extract_progress, quiet=quiet),
-        extracted=lambda summary: console.print_extract_summary(summary, str(out)),
-        probing=partial(progress.probe_progress, quiet=quiet),
-    )
-    result = run_demo(out, view)
-    console.print_tables(result.results)
-    console.print_report_paths(result.report)
+    run_demo(out, quiet=quiet)
 
 
 @main.group(cls=Corpora)
@@ -560,27 +552,20 @@ def rm(store: str, model: str, dataset: str) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @_quiet
 def export(
-    store: str,
-    out: Path,
-    format_: str,
-    models: tuple[str, ...],
-    datasets: tuple[str, ...],
-    layers: str | None,
-    overwrite: bool,
-    quiet: bool,
+    store: str, format_: str, models: tuple[str, ...], datasets: tuple[str, ...], quiet: bool, **options: Any
 ) -> None:
     """Write keys to files that other tools read: HDF5, Parquet, npz, or arrays for HEAR's kit."""
     from featurestore.layer_list import parse_layers
     from studies.terminal.operations import export_keys
 
+    layers = options.pop("layers")
     request = {
         "store_url": store,
-        "out": out,
         "format": format_,
         "models": models or None,
         "datasets": datasets or None,
         "layers": parse_layers(layers) if layers else None,
-        "overwrite": overwrite,
+        **options,
     }
     export_keys(request, quiet=quiet)
 

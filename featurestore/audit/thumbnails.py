@@ -1,10 +1,9 @@
-"""Small spectrograms as PNG, without a drawing library."""
+"""Small spectrograms as PNG."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
+import io
 
 import numpy as np
 import numpy.typing as npt
@@ -52,21 +51,13 @@ def _levels(x: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 
 
 def png(levels: npt.NDArray[np.uint8]) -> bytes:
-    """A palette PNG (ISO/IEC 15948) of levels `[height, width]`."""
-    height, width = levels.shape
+    """A palette PNG of levels `[height, width]`."""
+    from PIL import Image
+
     at = np.linspace(0, len(_STOPS) - 1, 256)
     palette = np.stack([np.interp(at, np.arange(len(_STOPS)), _STOPS[:, c]) for c in range(3)], axis=1)
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), levels], axis=1)  # filter type 0 before each row
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            _chunk(b"PLTE", palette.round().astype(np.uint8).tobytes()),
-            _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)),
-            _chunk(b"IEND", b""),
-        ]
-    )
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    image = Image.fromarray(levels)
+    image.putpalette(palette.round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=9)
+    return buffer.getvalue()

@@ -71,8 +71,8 @@ _OF_CONTROLS = ("control", "codelength_bits", "uniform_bits", "compression")
 #: Fits of controls (`probes.questions.controls`) are kept apart, with these columns too.
 CONTROL_COLUMNS = (*FIT_COLUMNS, *_OF_CONTROLS)
 # What tables of earlier versions have not.
-_LATER = (*_TEXTS, *MAP_COLUMNS, *OWN_MEASURES, "auroc_macro_test", "ece_test", "fit_s", "layer_weights")
-_LATER += ("majority_accuracy", "majority_uar")
+_LATER = {*_TEXTS, *MAP_COLUMNS, *OWN_MEASURES, "auroc_macro_test", "ece_test", "fit_s", "layer_weights"}
+_LATER |= {"majority_accuracy", "majority_uar"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData, StoreError
-from featurestore.outputs import put_file, writing
+from featurestore.outputs import make_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.untrusted.documents import DocumentError, read_json_document
 from featurestore.untrusted.parquet_tables import read_parquet_document
@@ -76,15 +75,8 @@ def prepare(out: Path) -> None:
         raise ConfigError(
             f"{out / RESULTS_NAME}: this table is not one of `fs probe` and would be lost; give another --out"
         )
-    try:
-        for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER):
-            folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise StoreError(
-            f"{out}: cannot write results here ({error.strerror}); choose another --out"
-        ) from error
+    for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER):
+        make_folder(folder, "results")
 
 
 def finished(out: Path, asked: Mapping[str, str]) -> set[str]:

@@ -42,7 +42,7 @@ class Plan:
         untrained: See `untrained_twins`.
         notes: Sentences about labels and splits that a reader of the scores has to know.
         replaced: Those of them that say which earlier answers no longer stand; see
-            `probes.results.stale_answers`.
+            `probes.results.split_files.replaced_sentences`.
     """
 
     tasks: list[ProbeTask]

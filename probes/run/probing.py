@@ -22,8 +22,7 @@ from probes.leakage.kinds import LeakageReport
 from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
-from probes.results.split_files import SplitFiles
-from probes.results.stale_answers import replaced_sentences
+from probes.results.split_files import SplitFiles, replaced_sentences
 from probes.run.probe_plan import Plan, keys_of, make_plan
 from probes.run.task_shares import bundles
 from probes.run.task_worker import run_task

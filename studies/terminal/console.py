@@ -19,7 +19,10 @@ from studies.terminal.command import say_error
 from studies.terminal.screen import console, error_console
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from extractors.results import ExtractSummary
+    from extractors.run.dry_run import Estimate
     from featurestore.audit import AuditReport
     from featurestore.corpora.interface import CorpusTable
     from featurestore.exchange import ExportSummary, ImportSummary
@@ -56,7 +59,9 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
-        alone = f"the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
+        # Of clips that all failed the model saw none.
+        seen = summary.forward_s and len(summary.failed) < done
+        alone = f"the model alone {done / summary.forward_s:.1f} clips/s" if seen else ""
         rate = f"{done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time"
         together = ""
         if summary.n_together > 1:  # the time is that of all models: it says nothing of this one
@@ -77,6 +82,43 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     print_failures(summary.failed)
 
 
+def print_estimates(estimates: Iterable[Estimate]) -> None:
+    """What a run would do and cost; the store is left as it is."""
+    out = console()
+    for e in estimates:
+        unreadable = f", {len(e.unreadable)} whose header cannot be read" if e.unreadable else ""
+        lines = [
+            f"{e.key}: {e.n_clips} clips, {e.n_to_do} to embed{unreadable}",
+            f"  {e.n_units} units, {e.n_batches} batches; {format_duration(e.audio_s)} of audio as the model "
+            f"sees it, {100 * e.padding:.1f} % padding",
+            f"  {format_bytes(e.n_bytes)} of values in {e.n_objects} files, before compression",
+        ]
+        if e.n_units:
+            work = f"{e.flops / 1e9:.4g} GFLOP, " if e.flops else ""
+            lines.append(
+                f"  {work}about {format_duration(e.seconds)} on {', '.join(e.devices)} "
+                f"(from {e.n_measured} batches measured; decoding alone {format_duration(e.decode_s)})"
+            )
+        if e.unreadable:
+            lines.append(f"  cannot be read: {e.unreadable[0]!r}{' …' if len(e.unreadable) > 1 else ''}")
+        for line in [*lines, *(f"  note: {note}" for note in e.notes)]:
+            out.print(line)
+
+
+def print_suspect(summary: ExtractSummary) -> None:
+    """One line on standard error: a clip alone gives other values than those stored."""
+    check = summary.selfcheck
+    assert check is not None
+    assert check.beyond is not None
+    utterance, layer, found = check.beyond
+    say_error(
+        f"error: {summary.key}: the self-check got other values than are stored for clip {utterance!r} at "
+        f"layer {layer}: {found:.2g} of its largest value, allowed {check.tolerance:.2g}; this key is "
+        "suspect: the model does not treat clips of a batch apart, or the audio changed meanwhile; embed it "
+        "again with --overwrite --batch-seconds 0.001"
+    )
+
+
 def print_failures(failed: dict[str, str]) -> None:
     """Failed clips by reason, most frequent first, each with an example."""
     out = console()
@@ -86,6 +128,12 @@ def print_failures(failed: dict[str, str]) -> None:
     if len(reasons) > MAX_REASONS:
         more = counted(len(reasons) - MAX_REASONS, "further reason")
         out.print(f"  and {more}; `fs info` lists them all")
+
+
+def failures(table: pd.DataFrame) -> dict[str, str]:
+    """Utterance id → reason, of the rows whose status says that they failed."""
+    rows = table[table["status"] != "ok"]
+    return dict(zip(rows["utterance_id"], rows["status"].str.removeprefix("failed: "), strict=True))
 
 
 def reasons(failed: Mapping[str, str]) -> str:
@@ -132,7 +180,7 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
 def print_tables(
     results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
-    """Layers × models for every question of a results folder; `only`: for some, named as `Question.name`."""
+    """Layers × models for every question of a results folder, or for those whose name is in `only`."""
     from probes.report.load import load_report_data
     from probes.report.tables import legend, terminal_tables
     from probes.report.warn import undertrained
@@ -184,8 +232,7 @@ def print_predictions(found: Predictions, path: Path) -> bool:
     shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
     more = f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
     out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled")
-    rows = table[~ok]
-    failed = dict(zip(rows["utterance_id"], rows["status"].str.removeprefix("failed: "), strict=True))
+    failed = failures(table)
     print_failures(failed)
     out.print(f"predictions: {path}")
     if ok.any():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +11,73 @@ from featurestore.printable import counted
 from featurestore.store.chosen_keys import ChosenKeys, chosen_keys, matching
 from featurestore.store.key import KeyInfo, key_names, read_key
 from featurestore.store.reader import Features, Store, open_store
-from studies.terminal.console import (
-    print_attached,
-    print_audio_proof,
-    print_audit,
-    print_copied,
-    print_export,
-    print_import,
-    print_info,
-    print_key_report,
-    print_keys,
-    print_left_out,
-)
-from studies.terminal.progress import counting, shares_done
-from studies.terminal.screen import console
+from studies.terminal import console, screen
+from studies.terminal.command import say_error
+from studies.terminal.progress import counting, extract_progress, shares_done
 
 if TYPE_CHECKING:
+    from extractors.config import ExtractConfig
+    from extractors.results import ExtractSummary
     from featurestore.audit import AuditConfig
+
+
+def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
+    """Extract with every model and print the summaries.
+
+    Returns:
+        False where nothing came of a key (see `failed_throughout`), or a key turned out suspect.
+    """
+    from extractors.run.extraction import extract_all
+
+    with extract_progress(quiet=quiet) as on_progress:
+        summaries = extract_all(configs, on_progress)
+    for summary in summaries:
+        console.print_extract_summary(summary, configs[0].store)
+    suspect = [s for s in summaries if s.selfcheck is not None and s.selfcheck.beyond is not None]
+    for summary in suspect:
+        console.print_suspect(summary)
+    lost = [line for s in summaries if (line := failed_throughout(s, configs[0].store))]
+    for line in lost:
+        say_error(f"error: {line}")
+    return not suspect and not lost
+
+
+def failed_throughout(summary: ExtractSummary, store: str) -> str | None:
+    """One line where nothing came of a key, with the reasons counted; None where something did.
+
+    That is where every clip that the run embedded failed. Where it had none to embed, what earlier runs left
+    decides: a run that only finds failures is no better for being the second.
+    """
+    if summary.n_embedded:
+        failed, n, when = summary.failed, summary.n_embedded, "of this run failed"
+    else:
+        failed, n = _failed_earlier(summary, store)
+        when = "in the store failed earlier, and there was no other to embed"
+    if not n or len(failed) < n:
+        return None
+    clips = "the only clip" if n == 1 else f"all {n:,} clips"
+    return (
+        f"{summary.key}: {clips} {when}: {console.reasons(failed)}; mend the audio, or how it is asked for, "
+        "and run again with --refresh"
+    )
+
+
+def _failed_earlier(summary: ExtractSummary, store: str) -> tuple[dict[str, str], int]:
+    """Utterance id → reason of the clips of a key that failed, and how many clips are committed."""
+    model, _, dataset = summary.key.partition("/")
+    facts = open_store(store).features(model, dataset).facts
+    return console.failures(facts), len(facts)
 
 
 def list_keys(url: str) -> None:
     """Say what a store holds, one line per key."""
-    print_keys(chosen_keys(open_store(url).storage))
+    console.print_keys(chosen_keys(open_store(url).storage))
 
 
 def show_keys(url: str, model: str | None, dataset: str | None) -> None:
     """Say what there is to know of the chosen keys."""
     store = open_store(url)
-    _each(_chosen(store, model, dataset), lambda key: print_info(Features(store.storage, key)))
+    _each(_chosen(store, model, dataset), lambda key: console.print_info(Features(store.storage, key)))
 
 
 def verify_keys(
@@ -64,7 +103,7 @@ def verify_keys(
     """
     from featurestore.upkeep.verification import foreign_objects, verify_key, verify_root
 
-    out, store = console(), open_store(url)
+    out, store = screen.console(), open_store(url)
     # Keys that cannot be read, too: it is these that this is for.
     names, unlisted = key_names(store.storage)
     asked = matching([*names, *unlisted], *_wanted(model, dataset))
@@ -83,7 +122,7 @@ def verify_keys(
         with counting(f"verifying {m}/{d}", _n_units(store, m, d), quiet=quiet) as step:
             report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
         intact &= report.is_mended if repair else report.is_intact
-        print_key_report(report)
+        console.print_key_report(report)
         if audio:
             intact &= _verify_audio(store, m, d, workers=workers, quiet=quiet)
     if model is None and dataset is None:
@@ -113,9 +152,9 @@ def _verify_audio(store: Store, model: str, dataset: str, *, workers: int | None
         with counting(f"comparing audio of {model}/{dataset}", steps, quiet=quiet) as step:
             proof = prove_audio(features, sounds, step)
     except CorruptData as error:
-        console().print(f"  audio: not compared: {error}")
+        screen.console().print(f"  audio: not compared: {error}")
         return False
-    print_audio_proof(proof)
+    console.print_audio_proof(proof)
     return not proof.other and not proof.unproved
 
 
@@ -129,7 +168,7 @@ def copy_keys(source: str, target: str, model: str | None, dataset: str | None, 
     def copy(key: KeyInfo) -> None:
         with counting(f"copying {key.path}", len(key.units), quiet=quiet) as step:
             done = copy_key(store.storage, to, key.model, key.dataset, on_unit=step)
-        print_copied(done, to.url)
+        console.print_copied(done, to.url)
 
     keys = _chosen(store, model, dataset)
     if failed := _each(keys, copy) + len(keys.unreadable):
@@ -146,7 +185,7 @@ def remove_key(url: str, model: str, dataset: str) -> None:
     if "zarr.json" not in store.storage.children(f"{model}/{dataset}"):
         read_key(store.storage, model, dataset)  # says so: a wrong name is an error, not a success
     delete_key(store.storage, model, dataset)
-    console().print(f"{model}/{dataset} removed from {store.url}")
+    screen.console().print(f"{model}/{dataset} removed from {store.url}")
 
 
 def attach_labels(
@@ -162,7 +201,7 @@ def attach_labels(
     table = read_manifest(manifest, check_files=False)
     infos = _chosen(store, model, dataset).infos
     for done in attach_manifest(store.storage, infos, table, sounds=Sounds(), without_audio=without_audio):
-        print_attached(done, table.label_columns)
+        console.print_attached(done, table.label_columns)
 
 
 def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
@@ -171,7 +210,7 @@ def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
 
     with shares_done("exporting", quiet=quiet) as progress:
         summary = export(**request, on_progress=progress)
-    print_export(summary)
+    console.print_export(summary)
 
 
 def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
@@ -180,7 +219,7 @@ def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
 
     with shares_done("importing", quiet=quiet) as progress:
         summary = import_(**request, on_progress=progress)
-    print_import(summary)
+    console.print_import(summary)
 
 
 def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None, *, quiet: bool) -> bool:
@@ -197,16 +236,16 @@ def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None, *,
 
     with shares_done("decoding", quiet=quiet) as progress:
         report = run_audit(config, progress)
-    print_audit(report)
+    console.print_audit(report)
     if out is not None:
         paths = write_audit(report, out)
-        console().print(f"page: {paths.html}   all of it: {paths.csv}")
+        screen.console().print(f"page: {paths.html}   all of it: {paths.csv}")
     if grouped is not None:
         assert report.copies is not None  # what `run_audit` made has them
         table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
         write_manifest(table, grouped)
         n = counted(table["group"].nunique(), "group")
-        console().print(f"{grouped}: {counted(len(table), 'utterance')} in {n}, copies together")
+        screen.console().print(f"{grouped}: {counted(len(table), 'utterance')} in {n}, copies together")
     return report.n_faults == 0
 
 
@@ -227,7 +266,7 @@ def _each(keys: ChosenKeys, do: Callable[[KeyInfo], None]) -> int:
             if len(keys.infos) == 1:
                 raise
             left_out.append(f"left out: {error}")
-    print_left_out(left_out)
+    console.print_left_out(left_out)
     return len(left_out)
 
 
@@ -243,7 +282,7 @@ def _chosen(store: Store, model: str | None, dataset: str | None) -> ChosenKeys:
         for why in keys.unreadable.values():
             raise CorruptData(why)
         raise _no_key(store, model, dataset)
-    print_left_out(keys.left_out)
+    console.print_left_out(keys.left_out)
     return keys
 
 

@@ -222,7 +222,7 @@ def test_figure_draws_every_fit_mean_and_reference(data: ReportData) -> None:
         figure = _draw(data, data.questions, legend=True)
     (ax,) = figure.axes
     (question,) = data.questions
-    styles = series_styles(data.models)
+    styles = series_styles(data)
     means = [
         line
         for line in ax.lines
