@@ -18,14 +18,12 @@ EXIT_DAMAGED = 1
 PATH = click.Path(path_type=Path)
 
 
-def _quiet(command: Any) -> Any:
-    return click.option("--quiet", "-q", is_flag=True, help="No progress bar.")(command)
-
-
-def _of_keys(command: Any) -> Any:
-    """Options that choose keys of a store, either of which may be left out."""
-    command = click.option("--dataset", help="Only this dataset.")(command)
-    return click.option("--model", help="Only this model.")(command)
+QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+ONLY_MODEL = click.option("--model", help="Only this model.")
+ONLY_DATASET = click.option("--dataset", help="Only this dataset.")
+NEW_STORE = click.option(
+    "--store", required=True, help="Folder or URL of the store; made if it does not exist."
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,7 +48,7 @@ def main(debug: bool) -> None:
     help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, untrained:MODEL, "
     "hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
 )
-@click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
+@NEW_STORE
 @click.option(
     "--name",
     "names",
@@ -185,7 +183,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Print plan, size, arithmetic and time of the run; write nothing."
 )
-@_quiet
+@QUIET
 def extract(
     quiet: bool, dry_run: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any
 ) -> None:
@@ -284,7 +282,7 @@ def extract(
     "(description length of every layer); may be repeated.",
 )
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-@_quiet
+@QUIET
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     """Train classifiers on stored layers and measure unweighted average recall (UAR).
 
@@ -350,7 +348,7 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=int, help="Threads that decode audio.")
 @click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
-@_quiet
+@QUIET
 def predict(quiet: bool, out: Path, **options: Any) -> None:
     """Label new audio with a saved probe.
 
@@ -404,7 +402,8 @@ def manifest() -> None:
 @manifest.command()
 @click.argument("store")
 @click.argument("table", type=PATH)
-@_of_keys
+@ONLY_MODEL
+@ONLY_DATASET
 @click.option(
     "--without-audio",
     is_flag=True,
@@ -446,7 +445,7 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     metavar="MANIFEST",
     help="Write the manifest anew with copies of one sound in one group.",
 )
-@_quiet
+@QUIET
 def audit(
     layers: str | None, out: Path | None, group_copies: Path | None, quiet: bool, **options: Any
 ) -> None:
@@ -483,7 +482,8 @@ def list_store(store: str) -> None:
 
 @main.command()
 @click.argument("store")
-@_of_keys
+@ONLY_MODEL
+@ONLY_DATASET
 def info(store: str, model: str | None, dataset: str | None) -> None:
     """Show size, layers, settings and failures of the keys of a store."""
     from studies.terminal.operations import show_keys
@@ -493,13 +493,14 @@ def info(store: str, model: str | None, dataset: str | None) -> None:
 
 @main.command()
 @click.argument("store")
-@_of_keys
+@ONLY_MODEL
+@ONLY_DATASET
 @click.option("--repair", is_flag=True, help="Withdraw damaged units, restore documents, delete leftovers.")
 @click.option("--audio", is_flag=True, help="Also decode the audio: each row holds what its id stands for.")
 @click.option(
     "--workers", type=int, help="Threads that decode for --audio; default: one per core, at most 8."
 )
-@_quiet
+@QUIET
 def verify(store: str, workers: int | None, **options: Any) -> None:
     """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
 
@@ -519,8 +520,9 @@ def verify(store: str, workers: int | None, **options: Any) -> None:
 @main.command()
 @click.argument("source")
 @click.argument("target")
-@_of_keys
-@_quiet
+@ONLY_MODEL
+@ONLY_DATASET
+@QUIET
 def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: bool) -> None:
     """Copy keys from one store to another, local or remote; checks them, and resumes."""
     from studies.terminal.operations import copy_keys
@@ -550,7 +552,7 @@ def rm(store: str, model: str, dataset: str) -> None:
 )
 @click.option("--layers", help="Layers to export, such as 0-6,12; default: all.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
-@_quiet
+@QUIET
 def export(
     store: str, format_: str, models: tuple[str, ...], datasets: tuple[str, ...], quiet: bool, **options: Any
 ) -> None:
@@ -572,7 +574,7 @@ def export(
 
 @main.command(name="import")
 @click.argument("source", type=PATH)
-@click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
+@NEW_STORE
 @click.option("--format", "format_", required=True, help="hdf5, or npz as in the study.")
 @click.option("--model", help="Name of the model in the store; default: as in the file.")
 @click.option("--dataset", help="Name of the dataset in the store; default: as in the file.")
@@ -589,7 +591,7 @@ def export(
 )
 @click.option("--unit-rows", type=int, help="Utterances that are committed together.")
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
-@_quiet
+@QUIET
 def import_(source: Path, store: str, format_: str, quiet: bool, **options: Any) -> None:
     """Read embeddings from HDF5 or from the study's npz into a store; nothing is ever unpickled."""
     from featurestore.layer_list import parse_layers
