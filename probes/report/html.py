@@ -57,10 +57,7 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
             {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
             for i, q in enumerate(data.questions)
         ],
-        legend=[
-            {"name": model, "series": style.index, "dashed": style.dashed}
-            for model, style in series_styles(data).items()
-        ],
+        legend=series_styles(data),
         warnings=warnings_of(data),
         run=run_info(data),
         combined=any(len(q.combined()) for q in data.questions),

@@ -178,11 +178,7 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _fits(path: Path) -> pd.DataFrame:
-    """A table of fits.
-
-    Raises:
-        CorruptData: it cannot be read, or is none.
-    """
+    """A table of fits; see `read_parquet`."""
     table = read_parquet(path, CONTROL_FITS if path.name == CONTROLS_NAME else FITS)
     if "layer_weights" in table:
         weights = table["layer_weights"]
@@ -314,11 +310,7 @@ def store_of(call: Mapping[str, Any]) -> str:
 
 
 def read_splits(out: Path) -> list[dict[str, Any]]:
-    """Descriptions of the splits in ``_run.json``; none where there is no such file.
-
-    Raises:
-        CorruptData: it cannot be read.
-    """
+    """Descriptions of the splits in `read_run`; none where there is no such file."""
     return list(read_run(out).get("splits", []))
 
 

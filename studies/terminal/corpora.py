@@ -46,8 +46,8 @@ _CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _repeat(metavar: str) -> dict[str, Any]:
-    return {"multiple": True, "metavar": metavar}
+def _repeated(name: str, metavar: str, sentence: str) -> click.Option:
+    return click.Option([name], multiple=True, metavar=metavar, help=sentence)
 
 
 def _corpus_command(corpus: Any) -> click.Command:
@@ -79,17 +79,12 @@ def _corpus_command(corpus: Any) -> click.Command:
         click.Option(["--group"], help=f"What the group column holds, a label column, or none. {groups}"),
     ]
     tools = [
-        click.Option([*names], help=sentence, **settings)
-        for names, sentence, settings in (
-            (
-                ("--map", "mapping"),
-                "CSV (label,from,to) of classes to rename, merge or drop.",
-                {"type": path},
-            ),
-            (("--min-class-size",), "Drop labels of classes with fewer rows.", _repeat("COLUMN=N")),
-            (("--derive",), "New label column from what a pattern finds.", _repeat("NEW=COLUMN:REGEX")),
-            (("--explode",), "One 0/1 column per class of a column of label sets.", _repeat("COLUMN")),
-        )
+        click.Option(
+            ["--map", "mapping"], type=path, help="CSV (label,from,to) of classes to rename, merge or drop."
+        ),
+        _repeated("--min-class-size", "COLUMN=N", "Drop labels of classes with fewer rows."),
+        _repeated("--derive", "NEW=COLUMN:REGEX", "New label column from what a pattern finds."),
+        _repeated("--explode", "COLUMN", "One 0/1 column per class of a column of label sets."),
     ]
     return Command(
         corpus.name,
