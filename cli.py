@@ -355,7 +355,7 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
     Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
     with other weights is refused. Exit 1 when no clip could be labelled.
     """
-    from studies.predict import run_predict
+    from studies.prediction import run_predict
     from studies.terminal.console import print_predictions
     from studies.terminal.progress import extract_progress
 

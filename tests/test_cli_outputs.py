@@ -290,7 +290,7 @@ def test_the_commands_of_a_report_can_be_run(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a process each, from an empty folder, as somebody would who pastes them."""
-    from probes.report.load import load_report_data
+    from probes.report.data import load_report_data
     from probes.report.run_info import run_info
 
     (tmp_path / "deep" / "er").mkdir(parents=True)

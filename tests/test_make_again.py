@@ -23,7 +23,7 @@ from extractors.run.run_plan import plan_all
 from featurestore import open_store
 from featurestore.calls import Call, Slot, TableRecord
 from featurestore.store.history import HISTORY_ARRAY
-from probes.report.load import load_report_data
+from probes.report.data import load_report_data
 from probes.report.reproduction import Reproduction, join, remark, without_repetition
 from probes.report.run_info import run_info
 from tests.conftest import write_clips

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from probes.report.load import ReportData, ReportedQuestion
+    from probes.report.data import ReportData, ReportedQuestion
 
 # Above this the counts in the matrix cannot be read; shades stay, counts are in the tooltips.
 MAX_CLASSES_WITH_NUMBERS = 16

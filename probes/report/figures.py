@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from probes.report.load import ReportData, ReportedQuestion
+    from probes.report.data import ReportData, ReportedQuestion
 
 # Okabe & Ito, "Color Universal Design" (2008), without yellow, which is faint on white.
 SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

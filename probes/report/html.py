@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.layer_list import format_layers
 from featurestore.printable import on_page
 from probes.classifiers.layer_combination import EACH
+from probes.report.caveats import warnings_of
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, SeriesStyle, panel_svg, series_styles
 from probes.report.run_info import run_info
@@ -27,13 +28,12 @@ from probes.report.tables import (
     training_gain,
     unlike,
 )
-from probes.report.warn import warnings_of
 from probes.report.weights import learned_weights
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from probes.report.load import ReportData, ReportedQuestion
+    from probes.report.data import ReportData, ReportedQuestion
 
 
 def render_page(data: ReportData, *, oracle: bool = False) -> str:

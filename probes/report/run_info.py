@@ -13,7 +13,7 @@ from probes.report.reproduction import Reproduction
 from probes.splits import KINDS, PARTS, held_out, parse_split
 
 if TYPE_CHECKING:
-    from probes.report.load import ReportData
+    from probes.report.data import ReportData
 
 PROTOCOL_PAPER = (
     "E. Sarkar and M. Magimai-Doss, “Comparing self-supervised learning models pre-trained on "

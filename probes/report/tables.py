@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from probes.report.load import ReportData, ReportedQuestion
+    from probes.report.data import ReportData, ReportedQuestion
 
 BEST_LAYER, BEST_MODEL, UNLIKE = "●", "◆", "≠"
 CSV_COLUMNS = [

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from markupsafe import Markup
 
+    from probes.report.data import ReportData, ReportedQuestion
     from probes.report.figures import SeriesStyle
-    from probes.report.load import ReportData, ReportedQuestion
 
 
 def learned_weights(data: ReportData, question: ReportedQuestion, prefix: str) -> dict[str, Any] | None:

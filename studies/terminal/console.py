@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from probes.report import ReportPaths
     from probes.run.probing import ProbeSummary
     from probes.saved.chosen_probe import SavedSummary
-    from studies.predict import Predictions
+    from studies.prediction import Predictions
 
 MAX_REASONS = 10
 MAX_UNPROVED_ROWS = 10
@@ -166,7 +166,7 @@ def _by_reason(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     """The tables of what was asked, and how much was fitted."""
-    from probes.report.load import QUESTION_KEYS
+    from probes.report.data import QUESTION_KEYS
 
     asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
     print_tables(summary.out, oracle=oracle, only=asked)
@@ -181,9 +181,9 @@ def print_tables(
     results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
     """Layers × models for every question of a results folder, or for those whose name is in `only`."""
-    from probes.report.load import load_report_data
+    from probes.report.caveats import undertrained
+    from probes.report.data import load_report_data
     from probes.report.tables import legend, terminal_tables
-    from probes.report.warn import undertrained
 
     out, data = console(), load_report_data(results)
     shown = [q for q in data.questions if only is None or q.name in only]

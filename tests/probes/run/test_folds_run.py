@@ -13,7 +13,7 @@ import pytest
 from featurestore.errors import ConfigError, LabelError
 from probes import ProbeConfig, metrics, read_predictions, read_results, run_probe
 from probes.report import load_report_data, write_report
-from probes.report.warn import warnings_of
+from probes.report.caveats import warnings_of
 from probes.results.fit_tables import FIT_COLUMNS
 from probes.results.selection import chosen_fits, pooled_score, summarise
 from probes.results.split_files import read_split

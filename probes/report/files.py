@@ -7,9 +7,9 @@ from pathlib import Path
 
 from featurestore.outputs import make_folder, put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv
+from probes.report.data import load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
-from probes.report.load import load_report_data
 from probes.report.tables import csv_table
 
 # Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.

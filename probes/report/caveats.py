@@ -16,7 +16,7 @@ from probes.results.selection import MAP
 from probes.splits.missing_parts import class_sentences
 
 if TYPE_CHECKING:
-    from probes.report.load import ReportData, ReportedQuestion
+    from probes.report.data import ReportData, ReportedQuestion
 
 # Points of UAR that one test clip may weigh before it is worth a warning: differences between
 # layers and models of the size of one clip are then as large as those people report.
