@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurestore.errors import DependencyMissing
 from featurestore.outputs import put_file
 from featurestore.printable import on_page, printable
 from probes.classifiers.layer_combination import COMBINATIONS
@@ -67,11 +66,7 @@ def series_styles(data: ReportData) -> dict[str, SeriesStyle]:
 
 
 def write_figures(data: ReportData, png: Path, svg: Path) -> None:
-    """Write the layer curves of all questions as PNG (200 dpi) and SVG; same data, same bytes.
-
-    Raises:
-        DependencyMissing: matplotlib is not installed.
-    """
+    """Write the layer curves of all questions as PNG (200 dpi) and SVG; same data, same bytes."""
     with drawing("path"):
         figure = _draw(data, data.questions, legend=True)
         for path, options in (
@@ -101,13 +96,8 @@ def drawing(font_type: str) -> Iterator[None]:
     Its own defaults, and none of a ``matplotlibrc``: matplotlib reads one that lies in the current folder, by
     which a figure would look, and run (LaTeX), as somebody else wants it.
     """
-    try:
-        from matplotlib import rc_context, rcParamsDefault
-    except ImportError as error:
-        raise DependencyMissing(
-            "the report's figures need matplotlib, which is not installed; "
-            "install it again: pip install featurestore-audio"
-        ) from error
+    from matplotlib import rc_context, rcParamsDefault
+
     # All but the backend, which figures of ours do not use; asking for it would choose one.
     defaults = {name: rcParamsDefault[name] for name in rcParamsDefault if name != "backend"}
     settings = {

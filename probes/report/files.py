@@ -34,7 +34,6 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
     Raises:
         ConfigError: `out_dir` holds a page that is no report, or tables or figures without a page of ours.
         StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
-        DependencyMissing: matplotlib is not installed.
     """
     data = load_report_data(results_dir)
     out = Path(out_dir)

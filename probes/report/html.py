@@ -40,9 +40,6 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
     """The page as text; with `oracle` also what test scores would choose.
 
     It needs no other file and makes no request.
-
-    Raises:
-        DependencyMissing: matplotlib is not installed.
     """
     from jinja2 import Environment, StrictUndefined
 
