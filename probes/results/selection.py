@@ -123,11 +123,9 @@ def answers(table: pd.DataFrame) -> pd.DataFrame:
 
 def ranked(found: pd.DataFrame) -> pd.DataFrame:
     """Answers of one question, best on validation first, combined layers after all single ones."""
-    single = found["combine"] == EACH
-    order = found.assign(combined=~single).sort_values(
-        ["combined", "score_val_mean", "model"], ascending=[True, False, True]
-    )
-    return order.drop(columns="combined")
+    by = ["combined", "score_val_mean", "model"]
+    ordered = found.assign(combined=found["combine"] != EACH).sort_values(by, ascending=[True, False, True])
+    return ordered.drop(columns="combined")
 
 
 def _most(layers: pd.Series[Any]) -> int | None:
