@@ -86,13 +86,11 @@ def main(debug: bool) -> None:
 )
 @click.option(
     "--normalise",
-    "normalisation",
     type=click.Choice(["none", "peak", "zero-mean-unit-variance"]),
     help="Input normalisation; default: what the model was trained with.",
 )
 @click.option(
     "--short-clips",
-    "short_policy",
     type=click.Choice(["repeat", "none"]),
     help="Repeat clips below --min-samples, or leave them; default: repeat, for mfcc and catch22 none.",
 )
@@ -203,6 +201,8 @@ def extract(
         models,
         names,
         share=str(share) if share else None,
+        normalisation=options.pop("normalise"),
+        short_policy=options.pop("short_clips"),
         functionals=parse_functionals(asked) if (asked := options.pop("functionals")) else None,
         **{k: v for k, v in options.items() if v is not None},
     )
