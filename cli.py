@@ -12,9 +12,19 @@ from typing import Any
 
 import click
 
-from studies.terminal.command import Command, Group
+from studies.terminal.command import Group
+from studies.terminal.corpora import Corpora
 
 EXIT_DAMAGED = 1
+PATH = click.Path(path_type=Path)
+
+
+QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+ONLY_MODEL = click.option("--model", help="Only this model.")
+ONLY_DATASET = click.option("--dataset", help="Only this dataset.")
+NEW_STORE = click.option(
+    "--store", required=True, help="Folder or URL of the store; made if it does not exist."
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,13 +39,7 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.option(
-    "--manifest",
-    "-m",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="CSV or Parquet table of utterances.",
-)
+@click.option("--manifest", "-m", required=True, type=PATH, help="CSV or Parquet table of utterances.")
 @click.option("--dataset", required=True, help="Name of the dataset in the store.")
 @click.option(
     "--model",
@@ -45,7 +49,7 @@ def main(debug: bool) -> None:
     help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, untrained:MODEL, "
     "hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
 )
-@click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
+@NEW_STORE
 @click.option(
     "--name",
     "names",
@@ -72,8 +76,7 @@ def main(debug: bool) -> None:
     help="auto, cpu, cuda, cuda:N; cuda:all or a list with commas: one process for each.",
 )
 @click.option(
-    "--cluster",
-    help="Spread units over local[:N] processes, tcp://host:port, or a dask-jobqueue YAML file.",
+    "--cluster", help="Spread units over local[:N] processes, tcp://host:port, or a dask-jobqueue YAML file."
 )
 @click.option(
     "--precision",
@@ -179,7 +182,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Print plan, size, arithmetic and time of the run; write nothing."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@QUIET
 def extract(
     quiet: bool, dry_run: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any
 ) -> None:
@@ -192,7 +195,6 @@ def extract(
     from extractors.config import configs_of
     from extractors.forward.functionals import parse_functionals
     from featurestore.store.plan import share_of_job_array
-    from studies.terminal.extraction import print_estimates, run_extraction
 
     # Here and nowhere else: what other commands embed in passing is theirs alone.
     share = options.pop("share") or share_of_job_array(os.environ)
@@ -206,8 +208,13 @@ def extract(
         **{k: v for k, v in options.items() if v is not None},
     )
     if dry_run:
-        print_estimates(configs)
+        from extractors.run.dry_run import dry_run as estimates
+        from studies.terminal.console import print_estimates
+
+        print_estimates(estimates(configs))
         return
+    from studies.terminal.operations import run_extraction
+
     sys.exit(0 if run_extraction(configs, quiet=quiet) else EXIT_DAMAGED)
 
 
@@ -257,9 +264,7 @@ def extract(
     show_default=True,
     help="Fits per layer, each with its own initial weights.",
 )
-@click.option(
-    "--grid", type=click.Path(path_type=Path), help="YAML or JSON file of settings to try, per classifier."
-)
+@click.option("--grid", type=PATH, help="YAML or JSON file of settings to try, per classifier.")
 @click.option(
     "--cluster", help="local[:N], tcp://host:port, or a dask-jobqueue YAML file; default: this process."
 )
@@ -268,10 +273,7 @@ def extract(
     help="Most a worker may hold, such as 1.5GB; larger layers are streamed; default: a share of the free.",
 )
 @click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of results; finished fits found there are kept.",
+    "--out", required=True, type=PATH, help="Folder of results; finished fits found there are kept."
 )
 @click.option(
     "--control",
@@ -281,7 +283,7 @@ def extract(
     "(description length of every layer); may be repeated.",
 )
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@QUIET
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
     """Train classifiers on stored layers and measure unweighted average recall (UAR).
 
@@ -303,8 +305,8 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
 
 
 @main.command(name="save-probe")
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the probe.")
+@click.argument("results", type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of the probe.")
 @click.option("--label", help="Label it predicts; needed if the results hold several.")
 @click.option("--dataset", help="Data set it was trained on; needed if the results hold several.")
 @click.option(
@@ -328,10 +330,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.option(
-    "--probe", "folder", required=True, type=click.Path(path_type=Path), help="Folder of `fs save-probe`."
-)
-@click.option("--manifest", type=click.Path(path_type=Path), help="New audio to label (CSV or Parquet).")
+@click.option("--probe", "folder", required=True, type=PATH, help="Folder of `fs save-probe`.")
+@click.option("--manifest", type=PATH, help="New audio to label (CSV or Parquet).")
 @click.option("--store", help="Label what this store holds already, instead of a manifest.")
 @click.option(
     "--model",
@@ -343,32 +343,31 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     "--out",
     default="predictions.csv",
     show_default=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="CSV or Parquet file: prediction and a probability for each class.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=int, help="Threads that decode audio.")
 @click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
-def predict(quiet: bool, **options: Any) -> None:
+@QUIET
+def predict(quiet: bool, out: Path, **options: Any) -> None:
     """Label new audio with a saved probe.
 
     Audio is embedded exactly as the probe's training data was, up to the probe's layer; an audio model
     with other weights is refused. Exit 1 when no clip could be labelled.
     """
-    from studies.predict import PredictRequest, run_predict
+    from studies.prediction import run_predict
     from studies.terminal.console import print_predictions
     from studies.terminal.progress import extract_progress
 
-    request = PredictRequest(**options)
-    with extract_progress(quiet=quiet or request.manifest is None) as on_progress:
-        found = run_predict(request, on_progress)
-    sys.exit(0 if print_predictions(found, request.out) else EXIT_DAMAGED)
+    with extract_progress(quiet=quiet or options["manifest"] is None) as on_progress:
+        found = run_predict(out=out, on_progress=on_progress, **options)
+    sys.exit(0 if print_predictions(found, out) else EXIT_DAMAGED)
 
 
 @main.command()
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the report.")
+@click.argument("results", type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of the report.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
@@ -384,128 +383,28 @@ def report(results: Path, out: Path, oracle: bool) -> None:
 
 @main.command()
 @click.option(
-    "--out",
-    default="demo_out",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for everything the demo writes.",
+    "--out", default="demo_out", show_default=True, type=PATH, help="Folder for everything the demo writes."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 def demo(out: Path, quiet: bool) -> None:
     """Show the whole path, offline: synthetic calls, embeddings, probes, report."""
-    from functools import partial
-
     from featurestore.outputs import check_folder
-    from studies.demo import DemoView, run_demo
-    from studies.terminal import console, progress, screen
+    from studies.demo import run_demo
 
     check_folder(out)
-    view = DemoView(
-        say=screen.console().print,
-        extracting=partial(progress.extract_progress, quiet=quiet),
-        extracted=lambda summary: console.print_extract_summary(summary, str(out)),
-        probing=partial(progress.probe_progress, quiet=quiet),
-    )
-    result = run_demo(out, view)
-    console.print_tables(result.results)
-    console.print_report_paths(result.report)
+    run_demo(out, quiet=quiet)
 
 
-class _Corpora(click.Group):
-    """One subcommand per corpus, made when it is asked for, each with that corpus's own options."""
-
-    command_class = Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        from featurestore.corpora.registry import corpus_names
-
-        return [*super().list_commands(ctx), *corpus_names()]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
-        from featurestore.corpora.registry import get_corpus
-
-        return _corpus_command(get_corpus(cmd_name))
-
-
-# Options of corpora that are no plain text.
-_CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
-    "label_column": {"multiple": True},
-    "columns": {"multiple": True, "metavar": "OURS=THEIRS"},
-    "words": {"is_flag": True},
-    "esc10": {"is_flag": True},
-    "sample_rate_hz": {"type": int},
-    "window_s": {"type": float},
-    "shift_s": {"type": float},
-}
-
-
-def _repeat(metavar: str) -> dict[str, Any]:
-    return {"multiple": True, "metavar": metavar}
-
-
-def _corpus_command(corpus: Any) -> click.Command:
-    own = [
-        click.Option([f"--{name.replace('_', '-')}"], help=sentence, **_CORPUS_OPTIONS.get(name, {}))
-        for name, sentence in corpus.options.items()
-    ]
-    groups = "; ".join(f"{name}: {meaning}" for name, meaning in corpus.groups.items())
-
-    def run(source: Path, out: Path, **options: Any) -> None:
-        from featurestore.corpora.conversion import ManifestRequest, make_manifest
-        from studies.terminal.console import print_manifest_report
-
-        given = {k: options.pop(k) for k in list(corpus.options) if k in options}
-        request = ManifestRequest(
-            corpus=corpus.name,
-            source=source,
-            out=out,
-            options={k: v for k, v in given.items() if v is not None and v != () and v is not False},
-            **options,
-        )
-        print_manifest_report(*make_manifest(request), out)
-
-    path = click.Path(path_type=Path)
-    common = [
-        click.Argument(["source"], type=path),
-        click.Option(["--out"], required=True, type=path, help="Manifest to write, .csv or .parquet."),
-        click.Option(["--allow-missing"], is_flag=True, help="Leave out rows whose audio is missing."),
-        click.Option(["--group"], help=f"What the group column holds, a label column, or none. {groups}"),
-    ]
-    tools = [
-        click.Option([*names], help=sentence, **settings)
-        for names, sentence, settings in (
-            (
-                ("--map", "mapping"),
-                "CSV (label,from,to) of classes to rename, merge or drop.",
-                {"type": path},
-            ),
-            (("--min-class-size",), "Drop labels of classes with fewer rows.", _repeat("COLUMN=N")),
-            (("--derive",), "New label column from what a pattern finds.", _repeat("NEW=COLUMN:REGEX")),
-            (("--explode",), "One 0/1 column per class of a column of label sets.", _repeat("COLUMN")),
-        )
-    ]
-    return Command(
-        corpus.name,
-        callback=run,
-        params=[*common, *own, *tools],
-        short_help=corpus.title,
-        help=f"{corpus.title}\n\nGet it from: {corpus.where}. Licence: {corpus.licence}.",
-    )
-
-
-@main.group(cls=_Corpora)
+@main.group(cls=Corpora)
 def manifest() -> None:
     """Make a manifest from a published corpus or from annotation files."""
 
 
 @manifest.command()
 @click.argument("store")
-@click.argument("table", type=click.Path(path_type=Path))
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
+@click.argument("table", type=PATH)
+@ONLY_MODEL
+@ONLY_DATASET
 @click.option(
     "--without-audio",
     is_flag=True,
@@ -517,13 +416,13 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     An id stands for one stretch of sound: where the manifest names another file, other times or another
     channel than was embedded, the audio is compared, and other audio is refused.
     """
-    from studies.terminal.console import attach as run
+    from studies.terminal.operations import attach_labels
 
-    run(store, table, model, dataset, without_audio=without_audio)
+    attach_labels(store, table, model, dataset, without_audio=without_audio)
 
 
 @main.command()
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=PATH)
 @click.option("--store", help="Store whose embeddings of this manifest are looked at too.")
 @click.option("--model", help="Model in the store; may be left out where there is one.")
 @click.option("--dataset", help="Dataset in the store; may be left out where there is one.")
@@ -540,14 +439,14 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
     help="How the model gets other rates, as of fs extract; default: the stored key's, else resample.",
 )
 @click.option("--workers", type=int, help="Threads that decode; default: one per core, at most 8.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the page, JSON, CSV and text.")
+@click.option("--out", type=PATH, help="Folder for the page, JSON, CSV and text.")
 @click.option(
     "--group-copies",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="MANIFEST",
     help="Write the manifest anew with copies of one sound in one group.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@QUIET
 def audit(
     layers: str | None, out: Path | None, group_copies: Path | None, quiet: bool, **options: Any
 ) -> None:
@@ -557,7 +456,7 @@ def audit(
     from featurestore.layer_list import parse_layers
     from featurestore.manifest.table import check_target
     from featurestore.outputs import check_file, check_folder
-    from studies.terminal.console import audit_corpus
+    from studies.terminal.operations import audit_corpus
 
     if group_copies is not None:
         check_target(group_copies)
@@ -577,32 +476,32 @@ def audit(
 @click.argument("store")
 def list_store(store: str) -> None:
     """List what a store holds: models, datasets, layers, utterances."""
-    from studies.terminal.console import print_keys
+    from studies.terminal.operations import list_keys
 
-    print_keys(store)
+    list_keys(store)
 
 
 @main.command()
 @click.argument("store")
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
+@ONLY_MODEL
+@ONLY_DATASET
 def info(store: str, model: str | None, dataset: str | None) -> None:
     """Show size, layers, settings and failures of the keys of a store."""
-    from studies.terminal.console import print_info
+    from studies.terminal.operations import show_keys
 
-    print_info(store, model, dataset)
+    show_keys(store, model, dataset)
 
 
 @main.command()
 @click.argument("store")
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
+@ONLY_MODEL
+@ONLY_DATASET
 @click.option("--repair", is_flag=True, help="Withdraw damaged units, restore documents, delete leftovers.")
 @click.option("--audio", is_flag=True, help="Also decode the audio: each row holds what its id stands for.")
 @click.option(
     "--workers", type=int, help="Threads that decode for --audio; default: one per core, at most 8."
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@QUIET
 def verify(store: str, workers: int | None, **options: Any) -> None:
     """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
 
@@ -611,23 +510,23 @@ def verify(store: str, workers: int | None, **options: Any) -> None:
     After --repair the same `fs extract` as before does again exactly what was damaged. With --audio it also
     exits with 1 when audio is other than was embedded, or is not there to be compared.
     """
-    from studies.terminal.console import verify_store
+    from studies.terminal.operations import verify_keys
 
     if workers is not None and workers < 1:
         raise click.BadParameter(f"expected at least 1, got {workers}", param_hint="--workers")
-    intact = verify_store(store, workers=workers, **options)
+    intact = verify_keys(store, workers=workers, **options)
     sys.exit(0 if intact else EXIT_DAMAGED)
 
 
 @main.command()
 @click.argument("source")
 @click.argument("target")
-@click.option("--model", help="Only this model.")
-@click.option("--dataset", help="Only this dataset.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@ONLY_MODEL
+@ONLY_DATASET
+@QUIET
 def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: bool) -> None:
     """Copy keys from one store to another, local or remote; checks them, and resumes."""
-    from studies.terminal.console import copy_keys
+    from studies.terminal.operations import copy_keys
 
     copy_keys(source, target, model, dataset, quiet=quiet)
 
@@ -639,14 +538,14 @@ def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: 
 @click.confirmation_option(prompt="Remove these embeddings for good?", help="Do not ask.")
 def rm(store: str, model: str, dataset: str) -> None:
     """Remove one key from a store."""
-    from studies.terminal.console import remove_keys
+    from studies.terminal.operations import remove_key
 
-    remove_keys(store, model, dataset)
+    remove_key(store, model, dataset)
 
 
 @main.command()
 @click.argument("store")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File (hdf5) or folder to write.")
+@click.option("--out", required=True, type=PATH, help="File (hdf5) or folder to write.")
 @click.option("--format", "format_", required=True, help="hdf5, parquet, npz (as in the study) or hear.")
 @click.option("--model", "models", multiple=True, help="Model to export; may be repeated; default: all.")
 @click.option(
@@ -654,45 +553,34 @@ def rm(store: str, model: str, dataset: str) -> None:
 )
 @click.option("--layers", help="Layers to export, such as 0-6,12; default: all.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@QUIET
 def export(
-    store: str,
-    out: Path,
-    format_: str,
-    models: tuple[str, ...],
-    datasets: tuple[str, ...],
-    layers: str | None,
-    overwrite: bool,
-    quiet: bool,
+    store: str, format_: str, models: tuple[str, ...], datasets: tuple[str, ...], quiet: bool, **options: Any
 ) -> None:
     """Write keys to files that other tools read: HDF5, Parquet, npz, or arrays for HEAR's kit."""
     from featurestore.layer_list import parse_layers
-    from studies.terminal.console import export_keys
+    from studies.terminal.operations import export_keys
 
+    layers = options.pop("layers")
     request = {
         "store_url": store,
-        "out": out,
         "format": format_,
         "models": models or None,
         "datasets": datasets or None,
         "layers": parse_layers(layers) if layers else None,
-        "overwrite": overwrite,
+        **options,
     }
     export_keys(request, quiet=quiet)
 
 
 @main.command(name="import")
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--store", required=True, help="Folder or URL of the store; made if it does not exist.")
+@click.argument("source", type=PATH)
+@NEW_STORE
 @click.option("--format", "format_", required=True, help="hdf5, or npz as in the study.")
 @click.option("--model", help="Name of the model in the store; default: as in the file.")
 @click.option("--dataset", help="Name of the dataset in the store; default: as in the file.")
-@click.option(
-    "--manifest", type=click.Path(path_type=Path), help="Utterances and labels, where the file has none."
-)
-@click.option(
-    "--id-map", type=click.Path(path_type=Path), help="CSV from position or old id to utterance_id (npz)."
-)
+@click.option("--manifest", type=PATH, help="Utterances and labels, where the file has none.")
+@click.option("--id-map", type=PATH, help="CSV from position or old id to utterance_id (npz).")
 @click.option("--key", help="Which MODEL/DATASET of the file to read; default: all.")
 @click.option("--layers", help="Numbers of the layers in the file, such as 0-12 (npz).")
 @click.option("--functionals", help="Statistics in the file, such as mean,std (npz).")
@@ -704,11 +592,11 @@ def export(
 )
 @click.option("--unit-rows", type=int, help="Utterances that are committed together.")
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@QUIET
 def import_(source: Path, store: str, format_: str, quiet: bool, **options: Any) -> None:
     """Read embeddings from HDF5 or from the study's npz into a store; nothing is ever unpickled."""
     from featurestore.layer_list import parse_layers
-    from studies.terminal.console import import_keys
+    from studies.terminal.operations import import_keys
 
     layers, functionals = options.pop("layers"), options.pop("functionals")
     request = {

@@ -67,6 +67,22 @@ def require_replaceable(path: Path, mark: bytes | None, what: str) -> None:
         raise ConfigError(f"{path}: this is no {what} of ours and would be lost; choose another --out")
 
 
+def make_folder(out: Path, what: str) -> None:
+    """Make a folder, and make sure that it can be written.
+
+    Raises:
+        StoreError: it cannot; `what` was to be put there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"{out}: cannot write {what} here ({error.strerror}); choose another --out"
+        ) from error
+
+
 def columns_there(path: Path) -> list[str]:
     """Columns of a CSV or Parquet table that a command is about to replace; empty where it is no table."""
     import pandas as pd

@@ -6,15 +6,7 @@ a tiny HuBERT with seeded *untrained* weights. It shows what the tool does, not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from extractors.results import ExtractSummary
-    from probes.report import ReportPaths
 
 UNTRAINED_MODEL = "hubert-tiny-untrained"
 DATASET = "demo-calls"
@@ -23,51 +15,38 @@ N_SEEDS = 3
 WEIGHTS_SEED = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoResult:
-    """Where the demo left things."""
-
-    manifest: Path
-    store: Path
-    results: Path
-    report: ReportPaths
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoView:
-    """How a caller follows the demo: a line per step, and progress of the two long ones."""
-
-    say: Callable[[str], None]
-    extracting: Callable[[], AbstractContextManager[Any]]
-    extracted: Callable[[ExtractSummary], None]
-    probing: Callable[[], AbstractContextManager[Any]]
-
-
-def run_demo(out: Path, view: DemoView) -> DemoResult:
+def run_demo(out: Path, *, quiet: bool = False) -> None:
     """Write a corpus, embed it, probe both labels, write the report; all below `out`."""
     from extractors import ExtractConfig, extract
     from featurestore.corpora.synthetic import write_corpus
     from probes import ProbeConfig, run_probe
     from probes.report import write_report
+    from studies.terminal.console import print_extract_summary, print_report_paths, print_tables
+    from studies.terminal.progress import extract_progress, probe_progress
+    from studies.terminal.screen import console
 
-    view.say(f"1/4  a corpus of synthetic calls → {out / 'corpus'}")
+    def say(line: str) -> None:
+        console().print(line)
+
+    say(f"1/4  a corpus of synthetic calls → {out / 'corpus'}")
     manifest = write_corpus(out / "corpus")
     model = save_untrained_hubert(out / "models" / UNTRAINED_MODEL)
     store, results = out / "features.zarr", out / "results"
     for spec in ("logmel", str(model)):
-        view.say(f"2/4  embedding with {Path(spec).name} → {store}")
-        with view.extracting() as progress:
-            config = ExtractConfig(
-                manifest=manifest, dataset=DATASET, model=spec, store=str(store), unit_rows=256
-            )
+        say(f"2/4  embedding with {Path(spec).name} → {store}")
+        config = ExtractConfig(
+            manifest=manifest, dataset=DATASET, model=spec, store=str(store), unit_rows=256
+        )
+        with extract_progress(quiet=quiet) as progress:
             summary = extract(config, progress)
-        view.extracted(summary)
-    view.say(f"3/4  probing {' and '.join(LABELS)}, every layer, {N_SEEDS} seeds → {results}")
-    with view.probing() as progress:
-        run_probe(ProbeConfig(store=str(store), labels=LABELS, out=results, n_seeds=N_SEEDS), progress)
-    view.say(f"4/4  report → {out / 'report'}")
+        print_extract_summary(summary, str(out))
+    say(f"3/4  probing {' and '.join(LABELS)}, every layer, {N_SEEDS} seeds → {results}")
+    with probe_progress(quiet=quiet) as on_fit:
+        run_probe(ProbeConfig(store=str(store), labels=LABELS, out=results, n_seeds=N_SEEDS), on_fit)
+    say(f"4/4  report → {out / 'report'}")
     report = write_report(results, out / "report")
-    return DemoResult(manifest=manifest, store=store, results=results, report=report)
+    print_tables(results)
+    print_report_paths(report)
 
 
 def save_untrained_hubert(folder: Path) -> Path:

@@ -223,7 +223,7 @@ def test_usage_errors_exit_with_two() -> None:
 def test_an_unexpected_error_is_one_line_and_names_itself_a_bug(
     monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:
-    monkeypatch.setattr("studies.terminal.console.print_keys", lambda _: 1 / 0)
+    monkeypatch.setattr("studies.terminal.operations.list_keys", lambda _: 1 / 0)
     result = fs("ls", store)
     assert result.exit_code == 1
     assert "internal error: ZeroDivisionError" in result.stderr

@@ -127,13 +127,13 @@ def test_errors_name_what_was_given_on_one_line(world: World, tmp_path: Path, na
 
 WARNING = r"""
 import logging, sys, warnings
-import cli, studies.terminal.console
+import cli, studies.terminal.operations
 
 def warn(url):
     warnings.warn(f"odd {url}")
     logging.getLogger("some.library").warning("odder %s", url)
 
-studies.terminal.console.print_keys = warn
+studies.terminal.operations.list_keys = warn
 cli.main(["ls", "\x1b[31mred\nerror: b"])
 """
 

@@ -29,11 +29,11 @@ from featurestore.compute.batch_system import _read_cluster_file
 from featurestore.fingerprint import digest
 from featurestore.untrusted.tensor_files import read_tensor_header
 from probes.questions.grid_file import read_grid
-from probes.report.again import Again
-from probes.report.load import load_report_data
+from probes.report.caveats import warnings_of
+from probes.report.data import load_report_data
+from probes.report.reproduction import Reproduction
 from probes.report.run_info import run_info
 from probes.report.tables import csv_table, terminal_tables
-from probes.report.warn import warnings_of
 from probes.results import results_folder
 from probes.results.split_files import file_name, kept_split, read_split
 from probes.saved.probe_files import CONTENT_HASH, JSON_NAME, WEIGHTS_HASH, WEIGHTS_NAME, read_probe
@@ -197,7 +197,7 @@ def test_run_json(folder: Path, n: int) -> None:
         run = results_folder.read_run(folder)
         results_folder.answers_of(results_folder.read_results(folder).head(1), run.get("splits", []))
         shown = replace(data, run=run)
-        return run_info(shown), warnings_of(shown), Again(folder, run).report()
+        return run_info(shown), warnings_of(shown), Reproduction(folder, run).report()
 
     read()
     try:

@@ -23,8 +23,8 @@ from extractors.run.reproduction import LEFT_OUT, extract_call
 from featurestore import open_store
 from featurestore.calls import Call, Slot, TableRecord
 from featurestore.format.row_arrays import HISTORY_ARRAY
-from probes.report.again import Again, join, remark, without_repetition
-from probes.report.load import load_report_data
+from probes.report.data import load_report_data
+from probes.report.reproduction import Reproduction, join, remark, without_repetition
 from probes.report.run_info import run_info
 from tests.conftest import write_clips
 from tests.models import save_ssl
@@ -382,7 +382,7 @@ def test_names_in_the_empty_folder_are_each_for_one_thing() -> None:
 
     one, two = asked("a/-s", table("/a/m.csv", "1")), asked("s3://b/-s", table("/b/m.csv", "2"))
     grown = asked("a/../a/-s", table("/a/m.csv", "1"), table("/a/m.csv", "3"))
-    again = Again(Path("/home/report"), {"calls": [one, two, grown]})
+    again = Reproduction(Path("/home/report"), {"calls": [one, two, grown]})
     assert [again.store(c) for c in (one, two, grown)] == ["./-s", "./-s-2", "./-s"]
     remarks = [[line for b in again.before(c) for line in b.splitlines()] for c in again.calls]
     assert remarks[0] == [

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probes.report.load import ReportData, load_report_data
+    from probes.report.data import ReportData, load_report_data
+    from probes.report.files import ReportPaths, write_report
     from probes.report.tables import terminal_tables
-    from probes.report.write import ReportPaths, write_report
 
 __all__ = ["ReportData", "ReportPaths", "load_report_data", "terminal_tables", "write_report"]
 
 _HOMES = {
-    "ReportData": "load",
-    "ReportPaths": "write",
-    "load_report_data": "load",
+    "ReportData": "data",
+    "ReportPaths": "files",
+    "load_report_data": "data",
     "terminal_tables": "tables",
-    "write_report": "write",
+    "write_report": "files",
 }
 
 

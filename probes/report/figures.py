@@ -10,52 +10,63 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import DependencyMissing
+import numpy as np
+
 from featurestore.outputs import put_file
 from featurestore.printable import on_page, printable
-from probes.report.combined import draw_combined
+from probes.classifiers.layer_combination import COMBINATIONS
 from probes.report.tables import UNLIKE, extent
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from probes.report.load import Question, ReportData
+    from probes.report.data import ReportData, ReportedQuestion
 
 # Okabe & Ito, "Color Universal Design" (2008), without yellow, which is faint on white.
 SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, GRID, PAPER = "#1b1b19", "#6b6b66", "#e4e3de", "#fefefd"
 MAX_COLUMNS = 3
+# Width of a column of combined layers, in layers: its name has to fit below, whatever their number.
+COLUMN_LAYERS, COLUMN_SHARE = 1.2, 0.23
+DOTTED, DASHED = (0, (1, 2)), (0, (5, 2))
+LAYER_AXIS = "Layer (0 = input of the first block)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesStyle:
-    """How one model looks in every panel; both repeat after seven models."""
+    """How one model looks in every panel; colour and marker repeat after seven models.
+
+    Attributes:
+        dashed: It has one layer only wherever it is asked, which is no curve.
+    """
 
     colour: str
     marker: str
     index: int
+    dashed: bool
 
 
-def series_styles(models: Sequence[str]) -> dict[str, SeriesStyle]:
-    """Give each of `models` its colour and marker, in order."""
+def series_styles(data: ReportData) -> dict[str, SeriesStyle]:
+    """Give each model its colour and marker, in order."""
+    n_layers = [(m, len(q.layers_of(m))) for q in data.questions for m in q.models]
+    dashed = {m for m, n in n_layers if n == 1} - {m for m, n in n_layers if n > 1}
     return {
         model: SeriesStyle(
             colour=SERIES_COLOURS[i % len(SERIES_COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
             index=i % len(SERIES_COLOURS),
+            dashed=model in dashed,
         )
-        for i, model in enumerate(models)
+        for i, model in enumerate(data.models)
     }
 
 
 def write_figures(data: ReportData, png: Path, svg: Path) -> None:
-    """Write the layer curves of all questions as PNG (200 dpi) and SVG; same data, same bytes.
-
-    Raises:
-        DependencyMissing: matplotlib is not installed.
-    """
+    """Write the layer curves of all questions as PNG (200 dpi) and SVG; same data, same bytes."""
     with drawing("path"):
         figure = _draw(data, data.questions, legend=True)
         for path, options in (
@@ -67,7 +78,7 @@ def write_figures(data: ReportData, png: Path, svg: Path) -> None:
             put_file(buffer.getvalue(), path)
 
 
-def panel_svg(data: ReportData, question: Question, prefix: str) -> str:
+def panel_svg(data: ReportData, question: ReportedQuestion, prefix: str) -> Markup:
     """Draw one panel as an inline `<svg>` for a page: text stays text, colours are CSS variables.
 
     `prefix` keeps ids of several drawings on one page apart. The page has to define `--ink`,
@@ -75,9 +86,7 @@ def panel_svg(data: ReportData, question: Question, prefix: str) -> str:
     """
     with drawing("none"):
         figure = _draw(data, [question], legend=False)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return inline_svg(buffer.getvalue(), prefix, f"Layer curve of {question.title}")
+        return inline_svg(figure, prefix, f"Layer curve of {question.title}")
 
 
 @contextmanager
@@ -87,13 +96,8 @@ def drawing(font_type: str) -> Iterator[None]:
     Its own defaults, and none of a ``matplotlibrc``: matplotlib reads one that lies in the current folder, by
     which a figure would look, and run (LaTeX), as somebody else wants it.
     """
-    try:
-        from matplotlib import rc_context, rcParamsDefault
-    except ImportError as error:
-        raise DependencyMissing(
-            "the report's figures need matplotlib, which is not installed; "
-            "install it again: pip install featurestore-audio"
-        ) from error
+    from matplotlib import rc_context, rcParamsDefault
+
     # All but the backend, which figures of ours do not use; asking for it would choose one.
     defaults = {name: rcParamsDefault[name] for name in rcParamsDefault if name != "backend"}
     settings = {
@@ -116,8 +120,7 @@ def drawing(font_type: str) -> Iterator[None]:
         yield
 
 
-def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _draw(data: ReportData, questions: Sequence[ReportedQuestion], *, legend: bool) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.text import Text
@@ -126,13 +129,12 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
     n_columns = min(len(questions), 2 if len(questions) == 4 else MAX_COLUMNS)
     n_rows = -(-len(questions) // n_columns)
     width, height = (4.3, 3.2) if legend else (4.3, 3.0)
-    styles = series_styles(data.models)
+    styles = series_styles(data)
     figure = Figure(
         figsize=(max(width * n_columns, 5.2 * legend), height * n_rows + 0.55 * legend),
         facecolor=PAPER,
         layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, wspace=0.04, hspace=0.05),
     )
-    FigureCanvasAgg(figure)
     axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     for ax, question in zip(axes.flat, questions, strict=False):
         _panel(ax, question, styles)
@@ -156,61 +158,29 @@ def _draw(data: ReportData, questions: Sequence[Question], *, legend: bool) -> F
     for row in axes:
         row[0].set_ylabel(f"Test {' or '.join(dict.fromkeys(q.metric for q in questions))} (%)")
     if legend:
-        _legend(figure, styles, data)
+        _legend(figure, styles)
     for text in figure.findobj(Text):
         # Control characters are no XML, and no glyphs either.
         text.set_text(on_page(text.get_text()))
     return figure
 
 
-def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None:
+def _panel(ax: Axes, question: ReportedQuestion, styles: dict[str, SeriesStyle]) -> None:
     several = [m for m in question.models if len(question.layers_of(m)) > 1]
     layers = sorted({k for m in several or question.models for k in question.layers_of(m)}) or [0]
-    span = (layers[0] - 0.4, layers[-1] + 0.4)
-    faint = 0.6 if len(several) > 4 else 1.0
-    ax.axhline(100 * question.chance, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
+    chance = 100 * question.chance
+    ax.axhline(chance, color=MUTED, linewidth=1.0, linestyle=DOTTED, zorder=1)
     for model in question.models:
-        rows = question.curve(model)
-        style = styles[model]
-        mean, spread = 100 * rows["score_test_mean"], 100 * rows["score_test_std"].fillna(0.0)
-        if rows.empty:
-            continue
-        if model not in several:
-            # One layer is no curve: a reference across all layers.
-            centre, half = float(mean.iloc[0]), float(spread.iloc[0])
-            ax.axhspan(centre - half, centre + half, color=style.colour, alpha=0.13, lw=0, zorder=1)
-            ax.axhline(centre, color=style.colour, linewidth=1.6, linestyle=(0, (5, 2)), zorder=2)
-            continue
-        x = rows["layer"].to_numpy()
-        ax.fill_between(
-            x, mean - spread, mean + spread, color=style.colour, alpha=0.15 * faint, lw=0, zorder=2
-        )
-        for seed in question.fits_of(model):
-            ax.plot(
-                seed["layer"],
-                100 * seed["score_test"],
-                color=style.colour,
-                lw=0.6,
-                alpha=0.4 * faint,
-                zorder=2,
-            )
-        ax.plot(x, mean, color=style.colour, lw=1.8, marker=style.marker, markersize=3.2, zorder=3)
-        best = rows[rows["best"]].iloc[0]
-        ax.plot(
-            [best["layer"]],
-            [100 * best["score_test_mean"]],
-            marker="o",
-            markersize=10,
-            markerfacecolor="none",
-            markeredgecolor=style.colour,
-            markeredgewidth=1.8,
-            zorder=4,
-        )
+        if model in several:
+            _curve(ax, question, model, styles[model], faint=0.6 if len(several) > 4 else 1.0)
+        else:
+            _reference(ax, question.curve(model), styles[model])
     single = any(question.layers_of(m) for m in question.models)
-    right, columns = draw_combined(ax, question, styles, span[1], len(layers) * single, GRID)
+    left, right = layers[0] - 0.4, layers[-1] + 0.4
+    end, columns = _combined(ax, question, styles, right, len(layers) * single)
     ax.annotate(
-        f"chance {100 * question.chance:.1f} %",
-        (1, 100 * question.chance),
+        f"chance {chance:.1f} %",
+        (1, chance),
         xycoords=("axes fraction", "data"),
         xytext=(-3, -3),
         textcoords="offset points",
@@ -219,43 +189,112 @@ def _panel(ax: Axes, question: Question, styles: dict[str, SeriesStyle]) -> None
         fontsize=8,
         color=MUTED,
     )
-    ax.set_xlim(span[0] if single else span[1], right)
-    step = max(1, -(-len(layers) // 13))
-    ticks = [(float(k), str(k)) for k in layers[::step]] if single else []
-    ax.set_xticks([x for x, _ in ticks + columns], [name for _, name in ticks + columns])
-    ax.set_xlabel("Layer (0 = input of the first block)" if several else "Layer" if single else "")
-    ax.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
-    ax.set_axisbelow(True)
+    ax.set_xlim(left if single else right, end)
+    ticks = [*(([(float(k), str(k)) for k in thinned(layers)]) if single else []), *columns]
+    ax.set_xticks([x for x, _ in ticks], [name for _, name in ticks])
+    ax.set_xlabel(LAYER_AXIS if several else "Layer" if single else "")
     ax.tick_params(length=3, width=0.8)
     ax.tick_params(axis="y", labelleft=True)
+    bare(ax)
+
+
+def _curve(ax: Axes, question: ReportedQuestion, model: str, style: SeriesStyle, *, faint: float) -> None:
+    """Mean test score of a model by layer, its spread, every fit, and a ring around the chosen layer."""
+    rows = question.curve(model)
+    x, mean = rows["layer"].to_numpy(), 100 * rows["score_test_mean"]
+    spread = 100 * rows["score_test_std"].fillna(0.0)
+    ax.fill_between(x, mean - spread, mean + spread, color=style.colour, alpha=0.15 * faint, lw=0, zorder=2)
+    for fits in question.fits_of(model):
+        scores = 100 * fits["score_test"]
+        ax.plot(fits["layer"], scores, color=style.colour, lw=0.6, alpha=0.4 * faint, zorder=2)
+    ax.plot(x, mean, color=style.colour, lw=1.8, marker=style.marker, markersize=3.2, zorder=3)
+    best = rows[rows["best"]].iloc[0]
+    ring: dict[str, Any] = {"mfc": "none", "mec": style.colour, "mew": 1.8}
+    ax.plot([best["layer"]], [100 * best["score_test_mean"]], marker="o", markersize=10, zorder=4, **ring)
+
+
+def _reference(ax: Axes, rows: pd.DataFrame, style: SeriesStyle) -> None:
+    """The score of a model with one layer, which is no curve: a line across all layers."""
+    if rows.empty:
+        return
+    mean, spread = 100 * rows["score_test_mean"].iloc[0], 100 * rows["score_test_std"].fillna(0.0).iloc[0]
+    ax.axhspan(mean - spread, mean + spread, color=style.colour, alpha=0.13, lw=0, zorder=1)
+    ax.axhline(mean, color=style.colour, linewidth=1.6, linestyle=DASHED, zorder=2)
+
+
+def _combined(
+    ax: Axes, question: ReportedQuestion, styles: dict[str, SeriesStyle], right: float, n_layers: int
+) -> tuple[float, list[tuple[float, str]]]:
+    """Mean and spread of probes of several layers at once: columns right of the curves, never on them.
+
+    Args:
+        ax: The panel.
+        question: Its question.
+        styles: Of the models.
+        right: Where the curves end.
+        n_layers: Layers the curves span; 0 where there are none.
+
+    Returns:
+        Where the panel ends, and places and names of the columns, one per way to combine layers.
+    """
+    rows = question.combined()
+    ways = [name for name in COMBINATIONS if (rows["combine"] == name).any()]
+    width = max(COLUMN_LAYERS, COLUMN_SHARE * n_layers)
+    if ways and n_layers:
+        ax.axvline(right, color=GRID, linewidth=0.8, zorder=1)
+    centres = [right + (i + 0.5) * width for i in range(len(ways))]
+    for centre, way in zip(centres, ways, strict=True):
+        of_way = rows[rows["combine"] == way]
+        places = centre + width * 0.6 * (np.arange(len(of_way)) + 0.5 - len(of_way) / 2) / max(len(of_way), 2)
+        for x, (_, row) in zip(places, of_way.iterrows(), strict=True):
+            style, spread = styles[row["model"]], row["score_test_std"]
+            ax.errorbar(
+                [x],
+                [100 * row["score_test_mean"]],
+                yerr=None if np.isnan(spread) else [100 * spread],
+                color=style.colour,
+                marker=style.marker,
+                markersize=5,
+                elinewidth=1.2,
+                capsize=2,
+                zorder=3,
+            )
+    return right + len(ways) * width, list(zip(centres, ways, strict=True))
+
+
+def thinned(layers: Sequence[int]) -> Sequence[int]:
+    """At most 13 of `layers`: more numbers do not fit below a panel."""
+    return layers[:: max(1, -(-len(layers) // 13))]
+
+
+def bare(ax: Axes) -> None:
+    """Lines of a grid across, and no frame but the line below."""
+    ax.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
+    ax.set_axisbelow(True)
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.tick_params(axis="y", length=0)
 
 
-def _limits(questions: Sequence[Question]) -> tuple[float, float]:
+def _limits(questions: Sequence[ReportedQuestion]) -> tuple[float, float]:
     """Lowest and highest score in % over all panels, chance included, with a margin."""
     low = min(100 * q.chance for q in questions)
-    high = low
-    for q in questions:
-        low = min(low, 100 * float(q.fits["score_test"].min()))
-        high = max(high, 100 * float(q.fits["score_test"].max()))
+    scores = [q.fits["score_test"] for q in questions]
+    low, high = min(low, *(100 * s.min() for s in scores)), max(low, *(100 * s.max() for s in scores))
     margin = 0.07 * max(high - low, 5.0)
     # More room below: the chance level is written under its line.
     return low - 1.6 * margin, min(high + margin, 103.0)
 
 
-def _legend(figure: Figure, styles: dict[str, SeriesStyle], data: ReportData) -> None:
+def _legend(figure: Figure, styles: dict[str, SeriesStyle]) -> None:
     from matplotlib.lines import Line2D
 
-    curves = {m for q in data.questions for m in q.models if len(q.layers_of(m)) > 1}
-    handles: list[Any] = []
-    alone = {m for q in data.questions for m in q.models if len(q.layers_of(m)) == 1}
-    for model, s in styles.items():
-        if model not in alone - curves:
-            handles.append(Line2D([], [], color=s.colour, lw=1.8, marker=s.marker, markersize=4))
-        else:
-            handles.append(Line2D([], [], color=s.colour, lw=1.6, linestyle=(0, (5, 2))))
+    handles: list[Any] = [
+        Line2D([], [], color=s.colour, lw=1.6, linestyle=DASHED)
+        if s.dashed
+        else Line2D([], [], color=s.colour, lw=1.8, marker=s.marker, markersize=4)
+        for s in styles.values()
+    ]
     handles.append(Line2D([], [], lw=0, marker="o", markersize=9, mfc="none", mec=MUTED, mew=1.8))
     labels = [*styles, "layer chosen on validation"]
     legend = figure.legend(
@@ -273,17 +312,13 @@ def _legend(figure: Figure, styles: dict[str, SeriesStyle], data: ReportData) ->
         text.set_text(printable(label))
 
 
-def markup(svg: str) -> Any:
-    """An `<svg>` of ours as text that a template does not escape."""
-    from markupsafe import Markup
+def inline_svg(figure: Figure, prefix: str, title: str) -> Markup:
+    """A drawing as an `<svg>` for a page, which a template does not escape; see `panel_svg`."""
+    from markupsafe import Markup, escape
 
-    return Markup(svg)  # matplotlib escapes the text in it
-
-
-def inline_svg(svg: str, prefix: str, title: str) -> str:
-    """A drawing as an `<svg>` for a page; see `panel_svg`."""
-    from markupsafe import escape
-
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*</defs>", "", svg)
@@ -298,4 +333,4 @@ def inline_svg(svg: str, prefix: str, title: str) -> str:
     variables |= {c: f"--series-{i}" for i, c in enumerate(SERIES_COLOURS)}
     for colour, name in variables.items():
         svg = svg.replace(f": {colour}", f": var({name})")
-    return svg
+    return Markup(svg)  # matplotlib escapes the text in it

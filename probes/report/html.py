@@ -9,37 +9,37 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layer_list import format_layers
-from featurestore.outputs import put_file
 from featurestore.printable import on_page
 from probes.classifiers.layer_combination import EACH
+from probes.report.caveats import warnings_of
 from probes.report.details import details_of
-from probes.report.figures import SERIES_COLOURS, markup, panel_svg, series_styles
+from probes.report.figures import SERIES_COLOURS, SeriesStyle, panel_svg, series_styles
 from probes.report.run_info import run_info
-from probes.report.tables import UNLIKE, extent, percent, place_of, spread_of, training_gain, unlike
-from probes.report.warn import warnings_of
+from probes.report.tables import (
+    UNLIKE,
+    controls_table,
+    extent,
+    percent,
+    place_of,
+    spread_of,
+    training_gain,
+    unlike,
+)
 from probes.report.weights import learned_weights
-from probes.results.selectivity import wide
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from probes.report.load import Question, ReportData
-
-
-def write_page(data: ReportData, path: Path, *, oracle: bool = False) -> None:
-    """Write the page to `path`; it needs no other file and makes no request."""
-    put_file(render_page(data, oracle=oracle).encode(), path)
+    from probes.report.data import ReportData, ReportedQuestion
 
 
 def render_page(data: ReportData, *, oracle: bool = False) -> str:
     """The page as text; with `oracle` also what test scores would choose.
 
-    Raises:
-        DependencyMissing: matplotlib is not installed.
+    It needs no other file and makes no request.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -54,10 +54,10 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
             {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
             for i, q in enumerate(data.questions)
         ],
-        legend=_legend(data),
+        legend=series_styles(data),
         warnings=warnings_of(data),
         run=run_info(data),
-        combined=bool(sum(len(q.combined()) for q in data.questions)),
+        combined=any(len(q.combined()) for q in data.questions),
         n_colours=len(SERIES_COLOURS),
     )
 
@@ -84,20 +84,10 @@ def _metrics(data: ReportData) -> str:
     return _and(list(dict.fromkeys(named[q.metric] for q in data.questions)))
 
 
-def _legend(data: ReportData) -> list[dict[str, Any]]:
-    curves = {m for q in data.questions for m in q.models if len(q.layers_of(m)) > 1}
-    alone = {m for q in data.questions for m in q.models if len(q.layers_of(m)) == 1}
-    return [
-        {"name": model, "series": style.index, "dashed": model in alone - curves}
-        for model, style in series_styles(data.models).items()
-    ]
-
-
-def _question(data: ReportData, question: Question, index: int) -> dict[str, Any]:
+def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[str, Any]:
     answer = question.answer
-    styles = series_styles(data.models)
-    rows = [_row(row, styles[row["model"]].index, question) for row in question.rows()]
-    best = [_ranked(row, styles, question) for row in _records(question.answers)]
+    styles = series_styles(data)
+    rows = [_row(row, styles[row["model"]], question) for row in question.rows()]
     return {
         "id": f"q{index + 1}",
         "label": question.label,
@@ -107,7 +97,7 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "title": question.title,
         "metric": question.metric,
         "score": f"{100 * answer['score_test_mean']:.1f}",
-        "std": _std(answer["score_test_std"]),
+        "std": _percent(answer["score_test_std"]),
         "spread": spread_of(question),
         "folds": _folds(data, question),
         "model": answer["model"],
@@ -120,22 +110,24 @@ def _question(data: ReportData, question: Question, index: int) -> dict[str, Any
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",
         "hparams": _settings(answer["hparams"]) + _of_several(answer),
-        "best": best,
+        "best": [_ranked(row, styles[row["model"]], question) for _, row in question.answers.iterrows()],
         "rows": rows,
         "retrieval": any(row["r_precision"]["text"] for row in rows),
-        "svg": markup(panel_svg(data, question, f"q{index + 1}")),
+        "svg": panel_svg(data, question, f"q{index + 1}"),
         "details": details_of(data, question),
-        "controls": _controls(question),
+        "controls": dict(zip(("heads", "lines"), controls_table(question.controls), strict=True))
+        if len(question.controls)
+        else None,
         "gain": training_gain(data, question),
-        "majority": _percent_or_nothing(question.majority[1]),
-        "majority_score": _percent_or_nothing(question.majority[0]),
+        "majority": _percent(question.majority[1]),
+        "majority_score": _percent(question.majority[0]),
         "scope": str(question.scope),
         "extent": extent(question),
         "unlike": unlike(question),
     }
 
 
-def _folds(data: ReportData, question: Question) -> str:
+def _folds(data: ReportData, question: ReportedQuestion) -> str:
     """What else there is to say of the answer where the split has folds."""
     if question.n_splits < 2:
         return ""
@@ -148,14 +140,7 @@ def _folds(data: ReportData, question: Question) -> str:
     return text
 
 
-def _controls(question: Question) -> dict[str, Any] | None:
-    if question.controls.empty:
-        return None
-    heads, lines = wide(question.controls)
-    return {"heads": heads, "lines": lines}
-
-
-def _oracle(question: Question) -> str:
+def _oracle(question: ReportedQuestion) -> str:
     """What test itself prefers of the model of the answer."""
     answer, rows = question.answer, question.oracle
     same = (rows["model"] == answer["model"]) & (rows["combine"] == answer["combine"])
@@ -166,16 +151,12 @@ def _oracle(question: Question) -> str:
     )
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
-
-
-def _ranked(row: Mapping[str, Any], styles: Mapping[str, Any], question: Question) -> dict[str, Any]:
+def _ranked(row: pd.Series[Any], style: SeriesStyle, question: ReportedQuestion) -> dict[str, Any]:
     """A line of the table of models."""
     several = row["combine"] != EACH or len(question.layers_of(row["model"])) > 1
     return {
         "model": row["model"],
-        "series": styles[row["model"]].index,
+        "series": style.index,
         "place": place_of(row).replace("-", "–") if several else "only",
         "summary": percent(row["score_test_mean"], row["score_test_std"]),
         "n_test": f"{round(row['n_test']):,}",
@@ -191,17 +172,16 @@ def _place(row: pd.Series[Any]) -> str:
     return f"{row['combine']} of layers {layers}"
 
 
-def _row(row: Mapping[str, Any], series: int, question: Question) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], style: SeriesStyle, question: ReportedQuestion) -> dict[str, Any]:
     """Cells of the per-layer table: text to read, and full values to sort by."""
 
     def score(name: str) -> dict[str, str]:
         value = float(row[name])
-        shown = "" if math.isnan(value) else f"{100 * value:.1f}"
-        return {"text": shown, "sort": "" if math.isnan(value) else repr(value)}
+        return {"text": _percent(value), "sort": "" if math.isnan(value) else repr(value)}
 
     return {
         "model": row["model"],
-        "series": series,
+        "series": style.index,
         "place": place_of(row).replace("-", "–"),
         "order": int(row["layer"]) if row["combine"] == EACH else "",
         "test": score("score_test_mean"),
@@ -218,7 +198,6 @@ def _row(row: Mapping[str, Any], series: int, question: Question) -> dict[str, A
         "hparams": _settings(row["hparams"]) + _of_several(row),
         "best_layer": bool(row["best"]) and row["combine"] == EACH,
         "best_model": bool(row["best_model"]),
-        "summary": percent(row["score_test_mean"], row["score_test_std"]),
     }
 
 
@@ -229,25 +208,13 @@ def _of_several(row: Mapping[str, Any] | pd.Series[Any]) -> str:
 
 def _settings(hparams: str) -> str:
     """Canonical JSON as words that wrap: `hidden 128-64-32, learning_rate 0.001`."""
-    try:
-        settings = json.loads(hparams)
-    except ValueError:
-        return hparams
-    if not isinstance(settings, dict):
-        return hparams
-    words = []
-    for name, value in settings.items():
-        shown = "-".join(map(str, value)) if isinstance(value, list) else str(value)
-        words.append(f"{name} {shown}")
+    settings = json.loads(hparams)
+    words = [f"{k} {'-'.join(map(str, v)) if isinstance(v, list) else v}" for k, v in settings.items()]
     return ", ".join(words) or "none"
 
 
-def _percent_or_nothing(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def _std(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.1f}"
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else percent(value)
 
 
 def _and(names: list[str]) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import UserError
 from featurestore.printable import shell_words
-from probes.report.again import Again
-from probes.splits import KINDS, held_out, parse_split
+from probes.report.reproduction import Reproduction
+from probes.splits import KINDS, PARTS, held_out, parse_split
 
 if TYPE_CHECKING:
-    from probes.report.load import ReportData
+    from probes.report.data import ReportData
 
-PARTS = ("train", "val", "test")
-PROTOCOL = (
+PROTOCOL_PAPER = (
     "E. Sarkar and M. Magimai-Doss, “Comparing self-supervised learning models pre-trained on "
     "human speech and animal vocalizations for bioacoustics processing”, ICASSP 2025"
 )
@@ -82,50 +81,49 @@ def _splits(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _split(split: Mapping[str, Any], models: list[str]) -> dict[str, Any]:
-    parts = [split["parts"][part] for part in PARTS]
-    classes = sorted({name for part in parts for name in part["per_class"]})
-    groups = [len(part["groups"]) for part in parts]
     shared, n_test = shared_groups(split)
-    text = f"{_how(split['split'])}; split seed {split['split_seed']}."
+    text = ""
     if n_test:
         who = f"{shared} of the {n_test} groups" if shared else f"None of the {n_test} groups"
-        text += f" {who} in the test part occur{'' if shared > 1 else 's'} in training too."
-    totals = [{"name": "All clips", "counts": [part["rows"] for part in parts]}]
-    if any(groups):
-        totals.append({"name": "Groups", "counts": groups})
-    return {
-        "title": f"{split['label']} · {split['dataset']} · split: {split['split']}",
-        "models": ", ".join(dict.fromkeys(models)),
-        "text": text,
-        "parts": PARTS,
-        "rows": [
-            {"name": name, "counts": [part["per_class"].get(name, 0) for part in parts]} for name in classes
-        ],
-        "totals": totals,
-    }
+        text = f" {who} in the test part occur{'' if shared > 1 else 's'} in training too."
+    return _counts(split, models, text, {part: split["parts"][part] for part in PARTS})
 
 
 def _folds(found: Sequence[tuple[Mapping[str, Any], list[str]]]) -> dict[str, Any]:
     split = found[0][0]
     spec = parse_split(split["split"])
     tests = {spec.outer(s["fold"]): s["parts"]["test"] for s, _ in found}
-    numbers = sorted(tests)
-    shown = numbers[:SHOWN_FOLDS]
-    classes = sorted({name for part in tests.values() for name in part["per_class"]})
-    text = f"{_how(split['split'])}; split seed {split['split_seed']}. Test clips of each fold"
-    text += f", the first {SHOWN_FOLDS} of {len(numbers)}." if len(numbers) > SHOWN_FOLDS else "."
+    shown = {f"fold {i}": tests[i] for i in sorted(tests)[:SHOWN_FOLDS]}
+    text = " Test clips of each fold"
+    text += f", the first {SHOWN_FOLDS} of {len(tests)}." if len(tests) > SHOWN_FOLDS else "."
     if spec.n_inner > 1:
         text += f" Each is tested {spec.n_inner} times, with other validation clips."
-    totals = [{"name": "All clips", "counts": [tests[i]["rows"] for i in shown]}]
-    if any(tests[i]["groups"] for i in shown):
-        totals.append({"name": "Groups", "counts": [len(tests[i]["groups"]) for i in shown]})
+    classes = {name for part in tests.values() for name in part["per_class"]}
+    return _counts(split, [m for _, models in found for m in models], text, shown, classes)
+
+
+def _counts(
+    split: Mapping[str, Any],
+    models: Sequence[str],
+    text: str,
+    parts: Mapping[str, Mapping[str, Any]],
+    classes: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """A table of how many rows of each class are in each of `parts`; `classes`: those of all folds."""
+    if classes is None:
+        classes = {name for part in parts.values() for name in part["per_class"]}
+    totals = [{"name": "All clips", "counts": [part["rows"] for part in parts.values()]}]
+    groups = [len(part["groups"]) for part in parts.values()]
+    if any(groups):
+        totals.append({"name": "Groups", "counts": groups})
     return {
         "title": f"{split['label']} · {split['dataset']} · split: {split['split']}",
-        "models": ", ".join(dict.fromkeys(m for _, models in found for m in models)),
-        "text": text,
-        "parts": [f"fold {i}" for i in shown],
+        "models": ", ".join(dict.fromkeys(models)),
+        "text": f"{_how(split['split'])}; split seed {split['split_seed']}.{text}",
+        "parts": list(parts),
         "rows": [
-            {"name": name, "counts": [tests[i]["per_class"].get(name, 0) for i in shown]} for name in classes
+            {"name": name, "counts": [part["per_class"].get(name, 0) for part in parts.values()]}
+            for name in sorted(classes)
         ],
         "totals": totals,
     }
@@ -140,20 +138,20 @@ def _how(text: str) -> str:
 
 def _commands(data: ReportData) -> list[str]:
     """The calls that make all of it again in an empty folder, in their order, that of the report last."""
-    again = Again(data.path, data.run)
-    lines = [line for call in again.calls for line in (*again.before(call), _command(call, again))]
-    return [*lines, again.report()]
+    made = Reproduction(data.path, data.run)
+    lines = [line for call in made.calls for line in (*made.before(call), _command(call, made))]
+    return [*lines, made.report()]
 
 
-def _command(call: Mapping[str, Any], again: Again) -> str:
-    config, options = {**call["config"], "store": again.store(call)}, []
+def _command(call: Mapping[str, Any], made: Reproduction) -> str:
+    config, options = {**call["config"], "store": made.store(call)}, []
     for option, name in OPTIONS.items():
         value = config.get(name)
         items = value if isinstance(value, list) else [value]
         options += [(option, str(item)) for item in items if item is not None]
-    lines, grid = again.grid(call)
+    lines, grid = made.grid(call)
     options += [("--grid", grid)] if grid else []
-    options.append(("--out", again.results))
+    options.append(("--out", made.results))
     lines.append(" \\\n  ".join(["fs probe", *map(shell_words, options)]))
     if not call.get("finished", True):
         lines.insert(0, "# was interrupted, or failed")
@@ -166,7 +164,7 @@ def _cite(data: ReportData, versions: Mapping[str, Any]) -> str:
     version = versions.get("featurestore-audio", "(version not recorded)")
     return (
         f"To cite: the models and data sets by their own papers, featurestore-audio {version} "
-        f"(results {digest}), and for the protocol {PROTOCOL}."
+        f"(results {digest}), and for the protocol {PROTOCOL_PAPER}."
     )
 
 

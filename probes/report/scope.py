@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import UserError
 from featurestore.printable import counted
 from probes.splits import KINDS, held_out, parse_split
 
@@ -54,20 +53,12 @@ def scope_of(fits: pd.DataFrame, answers: pd.DataFrame, splits: Sequence[Mapping
         if (s["model"], s["dataset"], s["label"], s["split"])
         == (model, first["dataset"], first["label"], text)
     ]
-    (words, grouped), n, n_tested = _held_out(text), 0, 0
-    if grouped:
+    n = n_tested = 0
+    if KINDS[parse_split(text).kind].grouped:
         n = len({g for parts in described for part in parts.values() for g in part["groups"]})
         n_tested = len({g for parts in described for g in parts["test"]["groups"]})
     other = frozenset(_of_other_clips(fits, model))
-    return Scope(held_out=words, n_groups=n, n_groups_tested=n_tested, other_clips=other)
-
-
-def _held_out(text: str) -> tuple[str, bool]:
-    """In words, and whether that is whole groups."""
-    try:
-        return held_out(text), KINDS[parse_split(text).kind].grouped
-    except UserError:
-        return f"split by {text}", False  # of another version
+    return Scope(held_out=held_out(text), n_groups=n, n_groups_tested=n_tested, other_clips=other)
 
 
 def _of_other_clips(fits: pd.DataFrame, reference: str) -> set[str]:

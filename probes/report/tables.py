@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.outputs import put_file
 from featurestore.printable import plain, printable
-from featurestore.spreadsheet import spreadsheet_csv
 from probes.classifiers.layer_combination import EACH
-from probes.results.results_folder import OWN_MEASURES
-from probes.results.selectivity import wide
+from probes.questions.controls import MDL, OTHER_LABELS
+from probes.results.fit_tables import OWN_MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
     from rich.text import Text
 
-    from probes.report.load import Question, ReportData
+    from probes.report.data import ReportData, ReportedQuestion
 
 BEST_LAYER, BEST_MODEL, UNLIKE = "●", "◆", "≠"
 CSV_COLUMNS = [
@@ -80,69 +77,82 @@ def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
         if gain:
             tables[-1].caption = Text.assemble(tables[-1].caption or "", f" {printable(gain)}", style="dim")
         if len(question.controls):
-            tables.append(_controls_table(question))
+            table = _titled(f"controls · {question.title}; {question.scope}")
+            heads, lines = controls_table(question.controls)
+            for i, head in enumerate(heads):
+                table.add_column(plain(head), justify="right" if i else "left")
+            for line in lines:
+                table.add_row(*map(plain, line))
+            tables.append(table)
     return tables
 
 
-def _controls_table(question: Question) -> Table:
-    """Scores on control labels, selectivity, and the online code, layer by layer."""
+def _titled(title: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    heads, lines = wide(question.controls)
-    table = Table(
-        title=Text(f"controls · {question.title}; {question.scope}", style="bold"),
+    # Text, never markup: names come from data and may hold brackets.
+    return Table(
+        title=Text(title, style="bold"),
         title_justify="left",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for i, head in enumerate(heads):
-        table.add_column(plain(head), justify="left" if i == 0 else "right")
-    for line in lines:
-        table.add_row(*map(plain, line))
-    return table
+
+
+def controls_table(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """`ReportedQuestion.controls` as a table to read: heads, and rows of text.
+
+    Columns of a control are left out where it was not fitted.
+    """
+    shown = [c for c in OTHER_LABELS if (rows["control"] == c).any()]
+    heads = ["model", "layer"]
+    for name in shown:
+        heads += [f"{name}: train", f"{name}: test", "selectivity"]
+    has_code = bool((rows["control"] == MDL).any())
+    if has_code:
+        heads += ["code, bits", "compression"]
+    lines = []
+    for (model, _, layers), found in rows.groupby(["model", "combine", "layers"], sort=False):
+        by_control = {str(r["control"]): r for r in found.to_dict("records")}
+        line = [str(model), str(layers)]
+        for name in shown:
+            row = by_control.get(name)
+            names = ("control_train", "control_test", "selectivity")
+            line += [f"{100 * row[n]:.1f}" for n in names] if row else [""] * 3
+        if has_code:
+            code = by_control.get(MDL)
+            line += [f"{code['codelength_bits']:,.0f}", f"{code['compression']:.2f}"] if code else ["", ""]
+        lines.append(line)
+    return heads, lines
 
 
 def csv_table(data: ReportData) -> pd.DataFrame:
     """One row per question, model and layer; scores as fractions, columns `CSV_COLUMNS`."""
     import pandas as pd
 
-    return pd.concat([_csv_rows(q) for q in data.questions], ignore_index=True)[CSV_COLUMNS]
+    found = []
+    for question in data.questions:
+        scope, rows = question.scope, question.summary
+        known = {"n_groups_all": scope.n_groups, "n_groups_tested": scope.n_groups_tested}
+        rows = rows.assign(
+            held_out=scope.held_out,
+            same_clips=[model not in scope.other_clips for model in rows["model"]],
+            n_test=rows["n_test"].round().astype("Int64"),
+            **{name: pd.array([n or None] * len(rows), dtype="Int64") for name, n in known.items()},
+        )
+        found.append(rows)
+    return pd.concat(found, ignore_index=True)[CSV_COLUMNS]
 
 
-def _csv_rows(question: Question) -> pd.DataFrame:
-    import pandas as pd
-
-    scope, rows = question.scope, question.summary
-    known = {"n_groups_all": scope.n_groups, "n_groups_tested": scope.n_groups_tested}
-    return rows.assign(
-        held_out=scope.held_out,
-        same_clips=[model not in scope.other_clips for model in rows["model"]],
-        n_test=rows["n_test"].round().astype("Int64"),
-        **{name: pd.array([n or None] * len(rows), dtype="Int64") for name, n in known.items()},
-    )
-
-
-def write_csv(data: ReportData, path: Path) -> None:
-    """Write `csv_table` in full precision."""
-    put_file(spreadsheet_csv(csv_table(data)).encode(), path)
-
-
-def _terminal_table(question: Question, *, oracle: bool) -> Table:
-    from rich import box
-    from rich.table import Table
+def _terminal_table(question: ReportedQuestion, *, oracle: bool) -> Table:
     from rich.text import Text
 
-    # Text, never markup: names come from data and may hold brackets.
-    table = Table(
-        title=Text(question.title, style="bold"),
-        caption=Text(_caption(question), style="dim"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = _titled(question.title)
+    scores = f"Test {question.metric} in %, {spread_of(question)}"
+    table.caption = Text(f"{scores}; {extent(question)}; {baselines(question)}.", style="dim")
     table.add_column("layer", justify="right", style="dim")
     cells: dict[tuple[str, str], Text] = {}
     for row in question.rows():
@@ -174,14 +184,14 @@ def _terminal_table(question: Question, *, oracle: bool) -> Table:
     return table
 
 
-def tested(question: Question, model: str) -> str:
+def tested(question: ReportedQuestion, model: str) -> str:
     """How many clips the scores of a model are of, such as ``221``."""
     n = question.answers.loc[question.answers["model"] == model, "n_test"]
     counts = sorted({round(float(count)) for count in n})
     return " or ".join(f"{count:,}" for count in counts)
 
 
-def unlike(question: Question) -> str:
+def unlike(question: ReportedQuestion) -> str:
     """A sentence where the scores of a question are not all of the same clips; "" where they are."""
     models = sorted(question.scope.other_clips)
     if not models:
@@ -195,26 +205,27 @@ def unlike(question: Question) -> str:
     )
 
 
-def _chosen(question: Question, model: str) -> Text:
+def _chosen(question: ReportedQuestion, model: str) -> Text:
     """The answer of a model where the layer was chosen anew in every fold."""
     from rich.text import Text
 
-    rows = question.answers[(question.answers["model"] == model) & (question.answers["combine"] == EACH)]
-    if rows.empty:
-        return Text("")
-    row = rows.iloc[0]
-    text = f"{percent(row['score_test_mean'], row['score_test_std'])} ({row['layers']})"
-    return Text.assemble((f"{BEST_MODEL} {text}", "bold green")) if row["best_model"] else Text(text)
+    for row in _of_model(question.answers, model):
+        text = f"{percent(row['score_test_mean'], row['score_test_std'])} ({row['layers']})"
+        return Text(f"{BEST_MODEL} {text}", style="bold green") if row["best_model"] else Text(text)
+    return Text("")
 
 
-def _oracle(question: Question, model: str) -> Text:
+def _oracle(question: ReportedQuestion, model: str) -> Text:
     from rich.text import Text
 
-    rows = question.oracle[(question.oracle["model"] == model) & (question.oracle["combine"] == EACH)]
-    if rows.empty:
-        return Text("")
-    row = rows.iloc[0]
-    return Text(f"{percent(row['oracle_test'])} ({row['oracle_layers']})", style="dim")
+    for row in _of_model(question.oracle, model):
+        return Text(f"{percent(row['oracle_test'])} ({row['oracle_layers']})", style="dim")
+    return Text("")
+
+
+def _of_model(table: pd.DataFrame, model: str) -> list[dict[Any, Any]]:
+    """Rows of a table of answers that are about a single layer of a model: one, or none."""
+    return table[(table["model"] == model) & (table["combine"] == EACH)].to_dict("records")
 
 
 def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
@@ -223,11 +234,7 @@ def place_of(row: Mapping[Any, Any] | pd.Series[Any]) -> str:
     return layers if row["combine"] == EACH else f"{row['combine']} {layers}"
 
 
-def _caption(question: Question) -> str:
-    return f"Test {question.metric} in %, {spread_of(question)}; {extent(question)}; {baselines(question)}."
-
-
-def extent(question: Question) -> str:
+def extent(question: ReportedQuestion) -> str:
     """What is held out, and how many clips the answer is of: ``bird held out: 4 groups; 221 test clips``."""
     n = tested(question, str(question.answer["model"]))
     clips = f"{n} test clip{'s' * (n != '1')}"
@@ -245,7 +252,7 @@ def legend(data: ReportData, *, oracle: bool = False) -> str:
     return text
 
 
-def training_gain(data: ReportData, question: Question) -> str:
+def training_gain(data: ReportData, question: ReportedQuestion) -> str:
     """What trained models score above their untrained twins, each at its own chosen layer; "" without."""
     rows = question.answers[question.answers["combine"] == EACH].set_index("model")["score_test_mean"]
     found = []
@@ -260,7 +267,7 @@ def training_gain(data: ReportData, question: Question) -> str:
     return "Trained against untrained: " + " ".join(found) if found else ""
 
 
-def baselines(question: Question) -> str:
+def baselines(question: ReportedQuestion) -> str:
     """What takes no probe: chance, and always the most frequent class."""
     text = f"chance {100 * question.chance:.1f}"
     known = zip((question.metric, "accuracy"), question.majority, strict=True)
@@ -268,7 +275,7 @@ def baselines(question: Question) -> str:
     return f"{text} (always the most frequent class: {', '.join(shown)})" if shown else text
 
 
-def spread_of(question: Question) -> str:
+def spread_of(question: ReportedQuestion) -> str:
     """What the mean and the spread of a question's scores are taken over."""
     n_fits = sorted({int(n) for n in question.summary["n_fits"]})
     shown = str(n_fits[0]) if len(n_fits) == 1 else f"{n_fits[0]} to {n_fits[-1]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,17 @@ import numpy as np
 
 from featurestore.layer_list import parse_layers
 from probes.classifiers.layer_combination import WEIGHTED
-from probes.report.figures import GRID, MUTED, drawing, inline_svg, markup, series_styles
+from probes.report.figures import DOTTED, LAYER_AXIS, MUTED, bare, drawing, inline_svg, series_styles, thinned
 
 if TYPE_CHECKING:
     import pandas as pd
+    from markupsafe import Markup
 
+    from probes.report.data import ReportData, ReportedQuestion
     from probes.report.figures import SeriesStyle
-    from probes.report.load import Question, ReportData
 
 
-def learned_weights(data: ReportData, question: Question, prefix: str) -> dict[str, Any] | None:
+def learned_weights(data: ReportData, question: ReportedQuestion, prefix: str) -> dict[str, Any] | None:
     """Mean and range of the learned weights over the fits of the chosen setting, per model.
 
     Returns:
@@ -39,9 +39,9 @@ def learned_weights(data: ReportData, question: Question, prefix: str) -> dict[s
     if not found:
         return None
     layers = sorted({k for row, _ in found for k in parse_layers(row["layers"])})
-    styles = series_styles(data.models)
+    styles = series_styles(data)
     return {
-        "svg": markup(_draw(found, styles, prefix, question.title)),
+        "svg": _draw(found, styles, prefix, question.title),
         "layers": layers,
         "rows": [_row(row, values, layers, styles[row["model"]].index) for row, values in found],
     }
@@ -60,33 +60,24 @@ def _row(row: pd.Series[Any], values: np.ndarray, layers: list[int], series: int
 
 def _draw(
     found: list[tuple[pd.Series[Any], np.ndarray]], styles: dict[str, SeriesStyle], prefix: str, title: str
-) -> str:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+) -> Markup:
     from matplotlib.figure import Figure
 
     with drawing("none"):
         figure = Figure(figsize=(4.3, 2.2), layout="constrained")
-        FigureCanvasAgg(figure)
         ax = figure.subplots()
         for row, values in found:
             layers, style = parse_layers(row["layers"]), styles[row["model"]]
             values = 100 * values
-            ax.axhline(100 / len(layers), color=MUTED, lw=1.0, linestyle=(0, (1, 2)), zorder=1)
+            ax.axhline(100 / len(layers), color=MUTED, lw=1.0, linestyle=DOTTED, zorder=1)
             low, high = values.min(axis=0), values.max(axis=0)
             ax.fill_between(layers, low, high, color=style.colour, alpha=0.15, lw=0)
             ax.plot(
                 layers, values.mean(axis=0), color=style.colour, lw=1.8, marker=style.marker, markersize=3.2
             )
-        ticks = sorted({k for row, _ in found for k in parse_layers(row["layers"])})
-        ax.set_xticks(ticks[:: max(1, -(-len(ticks) // 13))])
+        ax.set_xticks(thinned(sorted({k for row, _ in found for k in parse_layers(row["layers"])})))
         ax.set_ylim(bottom=0)
         ax.set_ylabel("Weight (%)")
-        ax.set_xlabel("Layer (0 = input of the first block)")
-        ax.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
-        ax.set_axisbelow(True)
-        for side in ("top", "right", "left"):
-            ax.spines[side].set_visible(False)
-        ax.tick_params(axis="y", length=0)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return inline_svg(buffer.getvalue(), prefix, f"Learned weights of layers, {title}")
+        ax.set_xlabel(LAYER_AXIS)
+        bare(ax)
+        return inline_svg(figure, prefix, f"Learned weights of layers, {title}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,22 +21,58 @@ MOST_LAYERS = 10_000
 # Shares are means of shares, which may be past 1 by rounding.
 _ROUNDING = 1e-6
 _NAMES = ("model", "dataset", "label", "classifier", "split", "hparams", "fingerprint")
-# Fits of controls have no `layer_weights`, which are read here as "".
 _TEXTS = ("combine", "layers", "data", "clips")
-_SHARES = (
-    *(f"{score}_{part}" for score in ("uar", "map") for part in ("train", "val", "test")),
+_NUMBERED = ("split_seed", "fold", "seed")
+_COUNTS = ("n_train", "n_val", "n_test", "n_classes", "n_epochs", "best_epoch")
+# Scores of single classifiers, empty elsewhere.
+MAP_COLUMNS = ("map_train", "map_val", "map_test")
+OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
+FIT_COLUMNS = (
+    "model",
+    "dataset",
+    "label",
+    "layer",
+    "classifier",
+    "split",
+    "seed",
+    "hparams",
+    "uar_train",
+    "uar_val",
+    "uar_test",
     "accuracy_test",
     "f1_macro_test",
     "auroc_macro_test",
     "ece_test",
     "chance",
     "majority_accuracy",
+    *_COUNTS,
+    "fit_s",
+    "split_seed",
+    "fold",
+    "finished_at",
+    "fingerprint",
+    # how `layers` (text such as 0-12) were looked at; `layer` is empty where several were combined
+    "combine",
+    "layers",
+    # JSON list in the order of `layers`, where they were learned; "" elsewhere
+    "layer_weights",
+    # of label sets only, which have no UAR
+    *MAP_COLUMNS,
+    # of retrieval only: mean over test rows, and over classes; see `probes.classifiers.retrieval`
+    *OWN_MEASURES,
+    # digest of embeddings, labels and split; "" in rows of earlier versions
+    "data",
+    # UAR of always saying the most frequent class of training
     "majority_uar",
-    "r_precision_test",
-    "r_precision_macro_test",
+    # digest of what the split is drawn from: ids, labels, groups; "" in rows of earlier versions
+    "clips",
 )
-_CODE = ("codelength_bits", "uniform_bits", "compression")
-_COUNTS = ("n_train", "n_val", "n_test", "n_classes", "n_epochs", "best_epoch")
+_OF_CONTROLS = ("control", "codelength_bits", "uniform_bits", "compression")
+#: Fits of controls (`probes.questions.controls`) are kept apart, with these columns too.
+CONTROL_COLUMNS = (*FIT_COLUMNS, *_OF_CONTROLS)
+# What tables of earlier versions have not.
+_LATER = {*_TEXTS, *MAP_COLUMNS, *OWN_MEASURES, "auroc_macro_test", "ece_test", "fit_s", "layer_weights"}
+_LATER |= {"majority_accuracy", "majority_uar"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,50 +93,25 @@ class Columns:
 
 
 _KINDS = {
+    **dict.fromkeys(CONTROL_COLUMNS, NUMBER),
     **dict.fromkeys((*_NAMES, *_TEXTS, "finished_at", "control"), TEXT),
-    **dict.fromkeys(("split_seed", "fold", "seed"), WHOLE),
-    **dict.fromkeys(("layer", *_SHARES, *_COUNTS, "fit_s", *_CODE), NUMBER),
+    **dict.fromkeys(_NUMBERED, WHOLE),
 }
+del _KINDS["layer_weights"]  # fits of controls have none, which are read here as ""
+_SCORES = [c for c in FIT_COLUMNS if _KINDS.get(c) == NUMBER and c not in (*_COUNTS, "layer", "fit_s")]
 _RANGES = {
-    **dict.fromkeys(("split_seed", "fold", "seed"), (0, INT_MAX)),
-    **dict.fromkeys(_SHARES, (-_ROUNDING, 1 + _ROUNDING)),
-    **dict.fromkeys(_COUNTS, (0, INT_MAX)),
+    **dict.fromkeys(_SCORES, (-_ROUNDING, 1 + _ROUNDING)),
+    **dict.fromkeys((*_NUMBERED, *_COUNTS), (0, INT_MAX)),
     "layer": (0, MOST_LAYERS),
     "fit_s": (0, np.finfo(float).max),
 }
-_FILLED = (*_NAMES, "split_seed", "fold", "seed", *_TEXTS)
-#: Of fits; what earlier versions had not need not be there.
 FITS = Columns(
     kinds=_KINDS,
-    required=(
-        *_NAMES,
-        "split_seed",
-        "fold",
-        "seed",
-        "layer",
-        "uar_train",
-        "uar_val",
-        "uar_test",
-        "accuracy_test",
-        "f1_macro_test",
-        "chance",
-        *_COUNTS,
-        "finished_at",
-    ),
-    filled=_FILLED,
+    required=tuple(c for c in FIT_COLUMNS if c not in _LATER),
+    filled=(*_NAMES, *_NUMBERED, *_TEXTS),
     ranges=_RANGES,
 )
-CONTROL_FITS = Columns(
-    kinds={
-        **_KINDS,
-        "control": TEXT,
-        **dict.fromkeys(("codelength_bits", "uniform_bits", "compression"), NUMBER),
-    },
-    required=(*FITS.required, "control", "codelength_bits", "uniform_bits", "compression"),
-    filled=(*_FILLED, "control"),
-    ranges=_RANGES,
-)
-_OF_ROWS = ("fingerprint", "target", "prediction")
+CONTROL_FITS = replace(FITS, required=(*FITS.required, *_OF_CONTROLS), filled=(*FITS.filled, "control"))
 #: Of pairs of clips that sound alike, see `probes.leakage.alike_table`.
 ALIKE = Columns(
     kinds={"first": TEXT, "second": TEXT}, required=("first", "second"), filled=("first", "second")
@@ -111,12 +122,11 @@ SPLIT_ROWS = Columns(
     required=("utterance_id",),
     filled=("utterance_id", "label", "group"),
 )
-#: Of predictions, and of counts of them.
+_OF_PREDICTIONS = ("fingerprint", "target", "prediction")
 PREDICTIONS = Columns(
-    kinds={**dict.fromkeys((*_OF_ROWS, "utterance_id", "group"), TEXT), "count": WHOLE},
-    required=_OF_ROWS,
-    filled=(*_OF_ROWS, "utterance_id", "group", "count"),
-    ranges={"count": (0, INT_MAX)},
+    kinds=dict.fromkeys((*_OF_PREDICTIONS, "utterance_id", "group"), TEXT),
+    required=_OF_PREDICTIONS,
+    filled=(*_OF_PREDICTIONS, "utterance_id", "group"),
 )
 
 

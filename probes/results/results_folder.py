@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.errors import ConfigError, CorruptData, StoreError
-from featurestore.outputs import put_file, writing
+from featurestore.outputs import make_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.untrusted.documents import DocumentError, read_json_document
 from featurestore.untrusted.parquet_tables import read_parquet_document
 from probes.classifiers.layer_combination import EACH
-from probes.results.fit_tables import CONTROL_FITS, FITS, PREDICTIONS, Columns, check_columns
+from probes.results.fit_tables import (
+    CONTROL_COLUMNS,
+    CONTROL_FITS,
+    FIT_COLUMNS,
+    FITS,
+    MAP_COLUMNS,
+    OWN_MEASURES,
+    PREDICTIONS,
+    Columns,
+    check_columns,
+)
 from probes.results.run_document import CALLS, RUN
 
 RESULTS_NAME = "results.parquet"
@@ -34,10 +43,7 @@ RUN_NAME = "_run.json"
 CONTROLS_NAME = "_controls.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
-CONFUSION_FOLDER = "_confusion"
-BESIDE_TASKS = (PREDICTIONS_FOLDER, CONFUSION_FOLDER)
 AGAIN = "delete it and run the same `fs probe` again"
-CONFUSION_COLUMNS = ("fingerprint", "target", "prediction", "count")
 
 #: What a fit answers. A later answer to the same question about other data replaces the earlier.
 IDENTITY = (
@@ -56,56 +62,6 @@ IDENTITY = (
 )
 # One fold; all but the last name a draw.
 SPLIT = ("model", "dataset", "label", "split", "split_seed", "fold")
-SCORES = ("uar_train", "uar_val", "uar_test")
-# Scores of single classifiers, empty elsewhere.
-MAP_COLUMNS = ("map_train", "map_val", "map_test")
-OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
-COLUMNS = (
-    "model",
-    "dataset",
-    "label",
-    "layer",
-    "classifier",
-    "split",
-    "seed",
-    "hparams",
-    *SCORES,
-    "accuracy_test",
-    "f1_macro_test",
-    "auroc_macro_test",
-    "ece_test",
-    "chance",
-    "majority_accuracy",
-    "n_train",
-    "n_val",
-    "n_test",
-    "n_classes",
-    "n_epochs",
-    "best_epoch",
-    "fit_s",
-    "split_seed",
-    "fold",
-    "finished_at",
-    "fingerprint",
-    # how `layers` (text such as 0-12) were looked at; `layer` is empty where several were combined
-    "combine",
-    "layers",
-    # JSON list in the order of `layers`, where they were learned; "" elsewhere
-    "layer_weights",
-    # of label sets only, which have no UAR
-    *MAP_COLUMNS,
-    # of retrieval only: mean over test rows, and over classes; see `probes.classifiers.retrieval`
-    *OWN_MEASURES,
-    # digest of embeddings, labels and split; "" in rows of earlier versions
-    "data",
-    # UAR of always saying the most frequent class of training
-    "majority_uar",
-    # digest of what the split is drawn from: ids, labels, groups; "" in rows of earlier versions
-    "clips",
-)
-_SINCE = ("majority_accuracy", "majority_uar")  # of single labels; NaN in rows of earlier versions
-#: Fits of controls (`probes.questions.controls`) are kept apart, with these columns too.
-CONTROL_COLUMNS = (*COLUMNS, "control", "codelength_bits", "uniform_bits", "compression")
 
 
 def prepare(out: Path) -> None:
@@ -119,15 +75,8 @@ def prepare(out: Path) -> None:
         raise ConfigError(
             f"{out / RESULTS_NAME}: this table is not one of `fs probe` and would be lost; give another --out"
         )
-    try:
-        for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER, out / CONFUSION_FOLDER):
-            folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise StoreError(
-            f"{out}: cannot write results here ({error.strerror}); choose another --out"
-        ) from error
+    for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER):
+        make_folder(folder, "results")
 
 
 def finished(out: Path, asked: Mapping[str, str]) -> set[str]:
@@ -141,7 +90,7 @@ def finished(out: Path, asked: Mapping[str, str]) -> set[str]:
     """
     done: set[str] = set()
     # A damaged file that was deleted is thereby asked for again.
-    whole = set.intersection(*({p.name for p in (out / f).iterdir()} for f in BESIDE_TASKS))
+    whole = {p.name for p in (out / PREDICTIONS_FOLDER).iterdir()}
     for path in _task_files(out):
         if path.name in whole:
             rows = _fits(path)[["fingerprint", "clips"]].itertuples(index=False)
@@ -155,13 +104,11 @@ def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predicti
     Args:
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
-        rows: One mapping of `COLUMNS` per fit, or of `CONTROL_COLUMNS`.
+        rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`.
         predictions: Columns fingerprint, utterance_id, group, target, prediction.
     """
     write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
-    counts = predictions.groupby(list(CONFUSION_COLUMNS[:-1]), sort=True).size()
-    write_parquet(counts.rename("count").reset_index(), out / CONFUSION_FOLDER / f"{fingerprint}.parquet")
-    columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else COLUMNS
+    columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else FIT_COLUMNS
     table = _with_places(pd.DataFrame(rows, columns=list(columns)))
     write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
 
@@ -179,7 +126,7 @@ def consolidate(out: Path) -> pd.DataFrame:
     controls = _latest([t for t in tables if "control" in t], (*IDENTITY, "control"))
     if controls is not None:
         write_parquet(controls, out / CONTROLS_NAME)
-    return pd.DataFrame(columns=list(COLUMNS)) if ordinary is None else ordinary
+    return pd.DataFrame(columns=list(FIT_COLUMNS)) if ordinary is None else ordinary
 
 
 def answers_of(table: pd.DataFrame, splits: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
@@ -231,11 +178,7 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def _fits(path: Path) -> pd.DataFrame:
-    """A table of fits.
-
-    Raises:
-        CorruptData: it cannot be read, or is none.
-    """
+    """A table of fits; see `read_parquet`."""
     table = read_parquet(path, CONTROL_FITS if path.name == CONTROLS_NAME else FITS)
     if "layer_weights" in table:
         weights = table["layer_weights"]
@@ -246,36 +189,22 @@ def _fits(path: Path) -> pd.DataFrame:
 def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     """A table with whole numbers or nothing as `layer`, and columns that older tables lack."""
     table = table.copy()
+    since = (*MAP_COLUMNS, *OWN_MEASURES, "majority_accuracy", "majority_uar")  # of single labels
     for name in ("data", "clips"):
         if name not in table:
             table[name] = ""
     table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")
     if "combine" not in table:
         table = table.assign(combine=EACH, layers=table["layer"].astype(str), layer_weights="")
-    return table.assign(
-        **{name: float("nan") for name in (*MAP_COLUMNS, *OWN_MEASURES, *_SINCE) if name not in table}
-    )
-
-
-def read_confusion(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
-    """Confusion matrices of the fits in `table`, on test: fingerprint, target, prediction, count.
-
-    Cells without a count are left out.
-    """
-    return _parts(Path(out) / CONFUSION_FOLDER, table, CONFUSION_COLUMNS)
+    return table.assign(**{name: float("nan") for name in since if name not in table})
 
 
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
     """Test predictions of the fits in `table` (rows of `read_results`)."""
     columns = ("fingerprint", "utterance_id", "group", "target", "prediction")
-    return _parts(Path(out) / PREDICTIONS_FOLDER, table, columns)
-
-
-def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """What the files of a folder hold of the fits in `table`."""
     wanted = set(table["fingerprint"])
     parts: dict[Path, pd.DataFrame] = {}
-    for path in sorted(folder.glob("[!.]*.parquet")):
+    for path in sorted((Path(out) / PREDICTIONS_FOLDER).glob("[!.]*.parquet")):
         part = read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", wanted))
         if len(part):
             parts[path] = part
@@ -285,7 +214,7 @@ def _parts(folder: Path, table: pd.DataFrame, columns: Sequence[str]) -> pd.Data
     held = pd.Series([f for part in parts.values() for f in part["fingerprint"].unique()], dtype=object)
     if held.duplicated().any():
         seen: set[str] = set()
-        for path in sorted(parts, key=lambda p: _finished_at(folder.parent, p.name), reverse=True):
+        for path in sorted(parts, key=lambda p: _finished_at(Path(out), p.name), reverse=True):
             parts[path] = parts[path][~parts[path]["fingerprint"].isin(seen)]
             seen.update(parts[path]["fingerprint"])
     return pd.concat(parts.values(), ignore_index=True)
@@ -380,17 +309,8 @@ def store_of(call: Mapping[str, Any]) -> str:
     return store if "://" in store else str(Path(call.get("cwd", "")) / store)
 
 
-def read_untrained(out: Path) -> dict[str, list[str]]:
-    """Models with random weights and their trained twins, as ``_run.json`` says; see `run.probe_plan`."""
-    return dict(read_run(out).get("untrained", {}))
-
-
 def read_splits(out: Path) -> list[dict[str, Any]]:
-    """Descriptions of the splits in ``_run.json``; none where there is no such file.
-
-    Raises:
-        CorruptData: it cannot be read.
-    """
+    """Descriptions of the splits in `read_run`; none where there is no such file."""
     return list(read_run(out).get("splits", []))
 
 

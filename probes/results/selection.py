@@ -28,6 +28,16 @@ UAR, MAP = "UAR", "mAP"
 BASELINES = ("chance", "majority_uar", "majority_accuracy")
 # A test fold of one draw: within one, seeds and inner folds are averaged.
 OUTER = ("split_seed", "outer")
+# What a control shares with its probe: all but the labels. Then what is averaged of it.
+_SAME_FIT = (*CURVE, "layers", "hparams", "seed", "split_seed", "fold")
+_MEANS = (
+    "control_train",
+    "control_test",
+    "selectivity",
+    "codelength_bits",
+    "uniform_bits",
+    "compression",
+)
 
 
 def scored(table: pd.DataFrame) -> pd.DataFrame:
@@ -113,11 +123,9 @@ def answers(table: pd.DataFrame) -> pd.DataFrame:
 
 def ranked(found: pd.DataFrame) -> pd.DataFrame:
     """Answers of one question, best on validation first, combined layers after all single ones."""
-    single = found["combine"] == EACH
-    order = found.assign(combined=~single).sort_values(
-        ["combined", "score_val_mean", "model"], ascending=[True, False, True]
-    )
-    return order.drop(columns="combined")
+    by = ["combined", "score_val_mean", "model"]
+    ordered = found.assign(combined=found["combine"] != EACH).sort_values(by, ascending=[True, False, True])
+    return ordered.drop(columns="combined")
 
 
 def _most(layers: pd.Series[Any]) -> int | None:
@@ -148,20 +156,34 @@ def oracle(table: pd.DataFrame) -> pd.DataFrame:
     return best.rename(columns=columns)[[*CURVE, *columns.values()]]
 
 
-def chosen_per_fold(table: pd.DataFrame) -> pd.DataFrame:
-    """`chosen_fits` in short.
+def control_summary(table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
+    """One row per curve, layer and control, of the settings that validation chose *on the labels*.
+
+    A control chooses nothing: it is compared with the very fits that the layer curve shows.
+
+    Args:
+        table: `probes.results.results_folder.read_results`.
+        controls: `probes.results.results_folder.read_controls`.
 
     Returns:
-        One row per model, data set, label, classifier, split and test fold (of curves with several
-        folds): columns `CURVE`, split_seed, fold, layers, hparams, layer, `score_val`, `score_test` (means
-        over seeds and inner folds).
+        Columns `CURVE`, layer, layers, control, n_fits, and means over seeds, then folds, of control_train
+        and control_test (UAR), selectivity (test UAR on the labels minus control_test),
+        codelength_bits, uniform_bits and compression (of "mdl" only; NaN elsewhere).
     """
-    by = [*CURVE, *OUTER]
-    columns = {name: (name, "first") for name in ("layers", "hparams", "layer")}
-    columns |= {name: (name, "mean") for name in ("score_val", "score_test")}
-    out = chosen_fits(table).groupby(by, sort=True).agg(**columns).reset_index()
-    several = out.groupby(list(CURVE))["outer"].transform("nunique") > 1
-    return out[several].rename(columns={"outer": "fold"}).reset_index(drop=True)
+    keys = list(_SAME_FIT)
+    chosen = chosen_settings(table)[[*keys, "outer", "score_test"]]
+    own = controls[[*keys, "layer", "control", "uar_train", "uar_test", *_MEANS[3:]]]
+    joined = own.merge(chosen, on=keys, how="inner")
+    joined = joined.rename(columns={"uar_train": "control_train", "uar_test": "control_test"})
+    joined["selectivity"] = joined["score_test"] - joined["control_test"]
+    joined = joined.sort_values([*CURVE, *PLACE, "control"], kind="stable")
+    by = [*CURVE, "layers", "control"]
+    per_fold = joined.groupby([*by, *OUTER], sort=False)[list(_MEANS)].mean()
+    out = per_fold.groupby(by, sort=False).mean()
+    grouped = joined.groupby(by, sort=False)
+    out.insert(0, "n_fits", grouped.size())
+    out.insert(0, "layer", grouped["layer"].first())
+    return out.reset_index()
 
 
 def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:

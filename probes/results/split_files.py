@@ -1,4 +1,4 @@
-"""Who trained, who chose and who was tested: the splits of a results folder, row by row.
+"""Who trained, who chose and who was tested: the splits of a results folder, row by row, and what changed.
 
 ``_splits/<name>.parquet`` holds one split of one label, all its folds: ``utterance_id``, ``label``, ``group``
 (as the split took them), and a column for each fold (``0``, ``1``, …) with ``train``, ``val``, ``test``, or
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,19 +17,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import ConfigError, CorruptData
+from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.layer_list import format_layers
 from featurestore.printable import counted
 from probes.results.fit_tables import SPLIT_ROWS
-from probes.results.results_folder import read_parquet, write_parquet
+from probes.results.results_folder import answers_of, read_parquet, read_results, read_splits, write_parquet
 from probes.splits import PARTS, Split, group_name, parse_split
 
 if TYPE_CHECKING:
     from probes.questions.labelled_rows import Labelled
+    from probes.questions.tasks import ProbeTask
 
 SPLITS_FOLDER = "_splits"
 _NAMED_BY = ("model", "dataset", "label", "split", "split_seed")
 # Files of earlier versions have the first and the folds only.
 _ID, _LABEL, _GROUP = "utterance_id", "label", "group"
+_QUESTION = ["label", "dataset", "split"]
+# What tells an answer that is asked for again; with the layers.
+_FIELDS = ("model", "dataset", "label", "classifier", "split", "split_seed", "combine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +172,7 @@ def _content(described: Mapping[str, Any]) -> tuple[str, str]:
     return str(described.get("digest", "")), str(described.get("clips", ""))
 
 
-def file_name(described: Mapping[str, Any]) -> str:
+def file_name(described: Mapping[str, Any] | pd.Series) -> str:
     """File of a split, by what ``_run.json`` or a row of the results says of it."""
     # A row of a table has numbers of NumPy's kind, which are no JSON.
     named = [int(described[k]) if k == "split_seed" else str(described[k]) for k in _NAMED_BY]
@@ -188,7 +193,8 @@ def read_split(out: str | Path, described: Mapping[str, Any] | pd.Series | Named
         ConfigError: the folder has no such split, or one of these names is missing.
         CorruptData: its file cannot be read.
     """
-    described = _mapping(described)
+    if not isinstance(described, (Mapping, pd.Series)):
+        described = described._asdict()
     lacking = [name for name in (*_NAMED_BY, "fold") if name not in described]
     if lacking:
         raise ConfigError(
@@ -207,7 +213,75 @@ def read_split(out: str | Path, described: Mapping[str, Any] | pd.Series | Named
     return pd.DataFrame({"utterance_id": table["utterance_id"], "part": table[column].astype("str")})
 
 
-def _mapping(row: Any) -> Mapping[str, Any]:
-    if isinstance(row, pd.Series):
-        return {str(k): v for k, v in row.items()}
-    return row._asdict() if hasattr(row, "_asdict") else row  # type: ignore[no-any-return]
+def replaced_sentences(
+    out: Path,
+    described: Sequence[Mapping[str, Any]],
+    changes: Mapping[str, SplitChange],
+    tasks: Sequence[ProbeTask],
+) -> list[str]:
+    """One sentence for each question whose answers in a folder are about other data than it is now.
+
+    Args:
+        out: Results folder, as it was before this call.
+        described: The splits of this call.
+        changes: Of their rows, by `probes.results.split_files.file_name`.
+        tasks: What is asked now: it takes the place of what was answered.
+    """
+    try:
+        table = read_results(out)
+    except (StoreError, CorruptData):
+        return []  # no answers yet, or a table that is made again
+    stale = table[~answers_of(table, described)]
+    if stale.empty:
+        return []
+    asked = {
+        (*(getattr(task, name) for name in _FIELDS), format_layers(task.layers))
+        for task in tasks
+        if not task.control
+    }
+    again = [tuple(row) in asked for row in stale[[*_FIELDS, "layers"]].itertuples(index=False)]
+    stale = stale.assign(again=again)
+    extraction = _changed_extractions(read_splits(out), described)
+    sentences = []
+    for (label, dataset, split), rows in stale.groupby(_QUESTION, sort=False):
+        names = {
+            file_name({"model": m, "dataset": dataset, "label": label, "split": split, "split_seed": seed}): m
+            for m, seed in rows[["model", "split_seed"]].drop_duplicates().itertuples(index=False)
+        }
+        why = dict.fromkeys(
+            changes[name].words(str(split), str(label), embeddings=(model, dataset) in extraction)
+            for name, model in names.items()
+            if name in changes
+        )
+        reason = " / ".join(why) or "the data changed"
+        models = " and ".join(sorted(set(names.values())))
+        sentences.append(f"{label} · {dataset} · split: {split}: {reason} since; {_fate(rows, models)}")
+    return sentences
+
+
+def _fate(rows: pd.DataFrame, models: str) -> str:
+    """What becomes of the answers: those that are asked again are replaced, the others are left out."""
+    left, n_again = rows[~rows["again"]], int(rows["again"].sum())
+    if left.empty:
+        return f"{counted(n_again, 'answer')} of {models} {_is(n_again)} replaced"
+    what = " and ".join(sorted(set(left["classifier"])))
+    gone = (
+        f"{counted(len(left), 'answer')} ({what}) that this call does not ask again {_is(len(left))} left out"
+    )
+    return f"{counted(n_again, 'answer')} of {models} {_is(n_again)} replaced, {gone}" if n_again else gone
+
+
+def _is(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
+def _changed_extractions(
+    earlier: Sequence[Mapping[str, Any]], described: Sequence[Mapping[str, Any]]
+) -> set[tuple[Any, ...]]:
+    """Models and data sets whose embeddings are made with other settings than they were."""
+    now = {(s["model"], s["dataset"]): s.get("extraction") for s in described}
+    return {
+        key
+        for s in earlier
+        if (key := (s["model"], s["dataset"])) in now and s.get("extraction") not in (None, now[key])
+    }

@@ -17,7 +17,7 @@ from featurestore.format.row_arrays import STATUS_OK
 from featurestore.layer_list import format_layers, parse_layers
 from featurestore.manifest.labels import class_sizes, doubtful_classes, doubtful_spellings
 from featurestore.printable import counted
-from featurestore.store.key import KeyInfo, find_keys
+from featurestore.store.chosen_keys import ChosenKeys, chosen_keys
 from featurestore.store.reader import Features
 from probes import metrics
 from probes.classifiers.attention import FramePooling
@@ -43,7 +43,7 @@ class Plan:
         untrained: See `untrained_twins`.
         notes: Sentences about labels and splits that a reader of the scores has to know.
         replaced: Those of them that say which earlier answers no longer stand; see
-            `probes.results.stale_answers`.
+            `probes.results.split_files.replaced_sentences`.
     """
 
     tasks: list[ProbeTask]
@@ -53,63 +53,42 @@ class Plan:
     replaced: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChosenKeys:
-    """Keys that a configuration asks for.
-
-    Attributes:
-        infos: their attributes, sorted by name.
-        left_out: a sentence for each that was asked for by no name of its own and cannot be read.
-    """
-
-    infos: tuple[KeyInfo, ...]
-    left_out: tuple[str, ...] = ()
-
-
-def chosen_keys(config: ProbeConfig) -> ChosenKeys:
-    """Attributes of the keys that a configuration asks for.
+def keys_of(config: ProbeConfig) -> ChosenKeys:
+    """The keys that a configuration asks for.
 
     Raises:
         StoreError: there is no store.
         KeyNotFound: the store is empty, or has none of them.
         CorruptData: none of those with a name that was asked for can be read.
     """
-    held, unreadable = find_keys(open_store(config.store).storage)
-    names = [(k.model, k.dataset) for k in held]
-    if not held and not unreadable:
+    storage = open_store(config.store).storage
+    keys = chosen_keys(storage, config.models or None, config.datasets or None)
+    if not keys.known:
         raise KeyNotFound(f"{config.store}: the store is empty; fill it with `fs extract`")
     for at, what, asked in ((0, "model", config.models), (1, "dataset", config.datasets)):
-        known = sorted({n[at] for n in (*names, *unreadable)})
+        known = sorted({n[at] for n in keys.known})
         for name in asked:
             if name not in known:
                 hint = did_you_mean(name, known)
                 raise KeyNotFound(
                     f"{what} {name!r}: {config.store} does not hold it, it holds {', '.join(known)}{hint}"
                 )
-            damaged = [why for n, why in unreadable.items() if n[at] == name and _is_asked(config, *n)]
-            if damaged and not any(n[at] == name for n in names if _is_asked(config, *n)):
+            damaged = [why for n, why in keys.unreadable.items() if n[at] == name]
+            if damaged and not any(n[at] == name for n in keys.names):
                 raise CorruptData(damaged[0])
-    chosen = tuple(k for k in held if _is_asked(config, k.model, k.dataset))
-    damaged = [why for n, why in unreadable.items() if _is_asked(config, *n)]
-    if not chosen and damaged:
-        raise CorruptData(damaged[0])
-    if not chosen:
-        have = ", ".join(f"{k.model}/{k.dataset}" for k in held)
+    if not keys.infos and keys.unreadable:
+        raise CorruptData(next(iter(keys.unreadable.values())))
+    if not keys.infos:
+        have = ", ".join(f"{m}/{d}" for m, d in keys.held)
         raise KeyNotFound(
             f"{config.store}: none of the models asked for has one of the datasets, it holds {have}"
         )
-    return ChosenKeys(infos=chosen, left_out=tuple(f"left out: {why}" for why in damaged))
-
-
-def _is_asked(config: ProbeConfig, model: str, dataset: str) -> bool:
-    return (not config.models or model in config.models) and (
-        not config.datasets or dataset in config.datasets
-    )
+    return keys
 
 
 def make_plan(config: ProbeConfig, keys: ChosenKeys | None = None) -> Plan:
-    """Check a configuration against its store and list its tasks; `keys` as `chosen_keys` gave them."""
-    keys = keys or chosen_keys(config)
+    """Check a configuration against its store and list its tasks; `keys` as `keys_of` gave them."""
+    keys = keys or keys_of(config)
     features, left_out = _readable(open_storage(config.store), keys)
     layers = _select_layers(features, config.layers)
     for label in config.labels:

@@ -14,6 +14,7 @@ from featurestore.backends.storage import MemoryStorage, open_storage
 from featurestore.compute.memory import parse_bytes
 from featurestore.compute.subprocess_call import call_apart
 from featurestore.compute.task_runners import open_runner
+from featurestore.store.chosen_keys import ChosenKeys
 from featurestore.store.history import read_histories
 from featurestore.store.key import KeyInfo
 from probes.leakage.check import check_splits
@@ -21,9 +22,8 @@ from probes.leakage.kinds import LeakageReport
 from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
-from probes.results.split_files import SplitFiles
-from probes.results.stale_answers import replaced_sentences
-from probes.run.probe_plan import ChosenKeys, Plan, chosen_keys, make_plan
+from probes.results.split_files import SplitFiles, replaced_sentences
+from probes.run.probe_plan import Plan, keys_of, make_plan
 from probes.run.task_shares import bundles
 from probes.run.task_worker import run_task
 
@@ -116,7 +116,7 @@ def run_probe(
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
     started = time.perf_counter()
-    keys = chosen_keys(config)
+    keys = keys_of(config)
     large = _is_large(config.store, keys.infos)
     plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)
     asked = {t.question(f): t.clips for t in plan.tasks for f in t.fits}

@@ -19,7 +19,7 @@ from probes.classifiers.multilabel import THRESHOLD, cells_of, learnable
 from probes.questions.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.questions.labelled_rows import Question, layer_matrix, question_of
 from probes.questions.tasks import Fit, ProbeTask
-from probes.results.results_folder import OWN_MEASURES
+from probes.results.fit_tables import OWN_MEASURES
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -99,7 +99,7 @@ class Group(click.Group):
         except UserError as error:
             if debug:
                 raise
-            _say(f"error: {error}")
+            say_error(f"error: {error}")
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt as stop:
             how, code = ("interrupted", EXIT_INTERRUPTED)
@@ -122,10 +122,10 @@ class Group(click.Group):
                 raise
             if isinstance(error, OSError) and error.errno in _DISK_FULL:
                 where = f"{error.filename}: " if error.filename else ""
-                _say(f"error: {where}{error.strerror}; free some and run the same command again")
+                say_error(f"error: {where}{error.strerror}; free some and run the same command again")
                 ctx.exit(EXIT_USER)
             reason = " ".join(str(error).split())
-            _say(f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)")
+            say_error(f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)")
             ctx.exit(EXIT_INTERNAL)
 
     def _say_usage(self, error: click.UsageError) -> None:
@@ -134,7 +134,7 @@ class Group(click.Group):
             return
         message = " ".join(error.format_message().split()).rstrip(".")
         of = error.ctx.command_path if error.ctx is not None else self.name
-        _say(f"error: {message[:1].lower()}{message[1:]}; `{of} --help` lists what there is")
+        say_error(f"error: {message[:1].lower()}{message[1:]}; `{of} --help` lists what there is")
 
 
 class Terminated(KeyboardInterrupt):
@@ -163,6 +163,7 @@ def _heeding_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _say(line: str) -> None:
+def say_error(line: str) -> None:
+    """One line in red on standard error."""
     # Whatever a message repeats of a command line: a secret in a URL is in no log.
     click.secho(printable(hide_urls(line)), fg="red", err=True)

@@ -1,38 +1,46 @@
-"""How progress and summaries look in a terminal."""
+"""How summaries look in a terminal; nothing here changes anything."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.cells import cell_len
 
-from featurestore.errors import CorruptData, NotPlain
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
-from studies.terminal.progress import counting, shares_done
-from studies.terminal.screen import console, error_console, say_error
+from studies.terminal.command import say_error
+from studies.terminal.screen import console, error_console
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from extractors.results import ExtractSummary
-    from featurestore.audit import AuditConfig
+    from extractors.run.dry_run import Estimate
+    from featurestore.audit import AuditReport
     from featurestore.corpora.interface import CorpusTable
+    from featurestore.exchange import ExportSummary, ImportSummary
     from featurestore.manifest.labels import LabelReport
-    from featurestore.store.reader import Store
+    from featurestore.store.chosen_keys import ChosenKeys
+    from featurestore.store.reader import Features
+    from featurestore.upkeep.audio_proof import AudioProof
+    from featurestore.upkeep.key_copy import CopySummary
+    from featurestore.upkeep.key_report import KeyReport
+    from featurestore.upkeep.new_labels import Attached
     from probes.leakage.kinds import LeakageReport
     from probes.report import ReportPaths
     from probes.run.probing import ProbeSummary
     from probes.saved.chosen_probe import SavedSummary
-    from studies.predict import Predictions
+    from studies.prediction import Predictions
 
 MAX_REASONS = 10
-SHOWN_ROWS = 10
+MAX_UNPROVED_ROWS = 10
 # Of an error, which is one line.
 MAX_REASONS_IN_LINE = 3
 _NUMBER = re.compile(r"(\d+(?:[.,]\d+)*)")
@@ -41,8 +49,7 @@ _NUMBER = re.compile(r"(\d+(?:[.,]\d+)*)")
 def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     """What a run did: clips, failures with reasons, audio, rate, bytes."""
     out = console()
-    for note in summary.notes:
-        out.print(f"note: {note}")
+    print_remarks(summary.notes)
     done = summary.n_embedded
     skipped = f", {summary.n_skipped} already in the store" if summary.n_skipped else ""
     out.print(
@@ -52,7 +59,9 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     )
     if done:
         took = max(summary.elapsed_s, 1e-9)
-        alone = f"the model alone {done / summary.forward_s:.1f} clips/s" if summary.forward_s else ""
+        # Of clips that all failed the model saw none.
+        seen = summary.forward_s and len(summary.failed) < done
+        alone = f"the model alone {done / summary.forward_s:.1f} clips/s" if seen else ""
         rate = f"{done / took:.1f} clips/s, {summary.audio_s / took:.1f}× real time"
         together = ""
         if summary.n_together > 1:  # the time is that of all models: it says nothing of this one
@@ -73,10 +82,47 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     print_failures(summary.failed)
 
 
+def print_estimates(estimates: Iterable[Estimate]) -> None:
+    """What a run would do and cost; the store is left as it is."""
+    out = console()
+    for e in estimates:
+        unreadable = f", {len(e.unreadable)} whose header cannot be read" if e.unreadable else ""
+        lines = [
+            f"{e.key}: {e.n_clips} clips, {e.n_to_do} to embed{unreadable}",
+            f"  {e.n_units} units, {e.n_batches} batches; {format_duration(e.audio_s)} of audio as the model "
+            f"sees it, {100 * e.padding:.1f} % padding",
+            f"  {format_bytes(e.n_bytes)} of values in {e.n_objects} files, before compression",
+        ]
+        if e.n_units:
+            work = f"{e.flops / 1e9:.4g} GFLOP, " if e.flops else ""
+            lines.append(
+                f"  {work}about {format_duration(e.seconds)} on {', '.join(e.devices)} "
+                f"(from {e.n_measured} batches measured; decoding alone {format_duration(e.decode_s)})"
+            )
+        if e.unreadable:
+            lines.append(f"  cannot be read: {e.unreadable[0]!r}{' …' if len(e.unreadable) > 1 else ''}")
+        for line in [*lines, *(f"  note: {note}" for note in e.notes)]:
+            out.print(line)
+
+
+def print_suspect(summary: ExtractSummary) -> None:
+    """One line on standard error: a clip alone gives other values than those stored."""
+    check = summary.selfcheck
+    assert check is not None
+    assert check.beyond is not None
+    utterance, layer, found = check.beyond
+    say_error(
+        f"error: {summary.key}: the self-check got other values than are stored for clip {utterance!r} at "
+        f"layer {layer}: {found:.2g} of its largest value, allowed {check.tolerance:.2g}; this key is "
+        "suspect: the model does not treat clips of a batch apart, or the audio changed meanwhile; embed it "
+        "again with --overwrite --batch-seconds 0.001"
+    )
+
+
 def print_failures(failed: dict[str, str]) -> None:
     """Failed clips by reason, most frequent first, each with an example."""
     out = console()
-    reasons = _alike(failed)
+    reasons = _by_reason(failed)
     for reason, ids in reasons[:MAX_REASONS]:
         out.print(f"  failed: {len(ids):,} × {reason} (e.g. {ids[0]!r})")
     if len(reasons) > MAX_REASONS:
@@ -84,15 +130,21 @@ def print_failures(failed: dict[str, str]) -> None:
         out.print(f"  and {more}; `fs info` lists them all")
 
 
+def failures(table: pd.DataFrame) -> dict[str, str]:
+    """Utterance id → reason, of the rows whose status says that they failed."""
+    rows = table[table["status"] != "ok"]
+    return dict(zip(rows["utterance_id"], rows["status"].str.removeprefix("failed: "), strict=True))
+
+
 def reasons(failed: Mapping[str, str]) -> str:
     """Why clips failed, counted, within one line: ``3 × no samples in the file, 1 × too short: …``."""
-    found = _alike(failed)
+    found = _by_reason(failed)
     shown = ", ".join(f"{len(ids)} × {reason}" for reason, ids in found[:MAX_REASONS_IN_LINE])
     more = len(found) - MAX_REASONS_IN_LINE
     return shown + (f", and {counted(more, 'further reason')}" if more > 0 else "")
 
 
-def _alike(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+def _by_reason(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     """Reasons with the ids that failed for them, most frequent first; numbers that differ are left out.
 
     ``cut short: 5 of 9 samples …`` and ``cut short: 7 of 9 samples …`` are ``cut short: … of 9 samples …``.
@@ -114,7 +166,7 @@ def _alike(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     """The tables of what was asked, and how much was fitted."""
-    from probes.report.load import QUESTION_KEYS
+    from probes.report.data import QUESTION_KEYS
 
     asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
     print_tables(summary.out, oracle=oracle, only=asked)
@@ -128,10 +180,10 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
 def print_tables(
     results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
-    """Layers × models for every question of a results folder; `only`: for some, named as `Question.name`."""
-    from probes.report.load import load_report_data
+    """Layers × models for every question of a results folder, or for those whose name is in `only`."""
+    from probes.report.caveats import undertrained
+    from probes.report.data import load_report_data
     from probes.report.tables import legend, terminal_tables
-    from probes.report.warn import undertrained
 
     out, data = console(), load_report_data(results)
     shown = [q for q in data.questions if only is None or q.name in only]
@@ -180,8 +232,7 @@ def print_predictions(found: Predictions, path: Path) -> bool:
     shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
     more = f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
     out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled")
-    rows = table[~ok]
-    failed = dict(zip(rows["utterance_id"], rows["status"].str.removeprefix("failed: "), strict=True))
+    failed = failures(table)
     print_failures(failed)
     out.print(f"predictions: {path}")
     if ok.any():
@@ -209,21 +260,16 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
             f"missing: {len(found.missing)} audio files (first {found.missing[0]!r}), "
             f"{counted(found.n_rows_lost, 'row')} left out",
         )
-    for note in found.notes:
-        screen.print(f"note: {note}")
+    print_remarks(found.notes)
     for report in reports:
         for line in str(report).split("\n"):
             screen.print(line)
 
 
-def print_keys(url: str) -> None:
+def print_keys(keys: ChosenKeys) -> None:
     """One line per key."""
-    from featurestore.store.key import find_keys
-    from featurestore.store.reader import open_store
-
-    keys, unreadable = find_keys(open_store(url).storage)
     lines = [("model", "dataset", "layers", "functionals", "features", "rows", "dtype")]
-    for key in keys:
+    for key in keys.infos:
         names = (printable(key.model), printable(key.dataset), format_layers(key.layers))
         rows = sum(s.n_rows for s in key.segments)
         functionals = printable(",".join(key.functionals))
@@ -235,293 +281,120 @@ def print_keys(url: str) -> None:
         gaps = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
         cells = [g + c if i in right else c + g for i, (c, g) in enumerate(zip(line, gaps, strict=True))]
         click.echo(printable("  ".join(cells).rstrip()))
-    print_left_out(unreadable)
+    print_left_out(keys.left_out)
 
 
-def print_left_out(unreadable: Mapping[tuple[str, str], str]) -> None:
+def print_left_out(sentences: Iterable[str]) -> None:
     """Keys that cannot be read and were left out, on standard error."""
-    for why in unreadable.values():
-        error_console().print(f"left out: {why}", style="yellow")
+    for sentence in sentences:
+        error_console().print(sentence, style="yellow")
 
 
-def print_info(url: str, model: str | None, dataset: str | None) -> None:
-    """Size, completeness, settings and failures of each key."""
+def print_info(features: Features) -> None:
+    """Size, completeness, settings and failures of a key."""
     from extractors.models.package_versions import NOT_COMPARED
     from featurestore.fingerprint import flatten
-    from featurestore.store.reader import open_store
 
+    out, info, records = console(), features.info, features.ledger.values()
+    shape = info.shape
+    planned = sum(s.n_rows for s in info.segments)
+    failed = {i: why for r in records for i, why in r.failed.items()}
+    hosts = ", ".join(sorted({r.host for r in records}))
+    out.print(plain(info.path, style="bold"))
+    facts = {
+        "utterances": f"{len(features.rows)} of {planned} committed, {len(failed)} failed",
+        "units": f"{len(features.units)} of {len(info.units)}, {shape.unit_rows} rows each",
+        "layers": f"{format_layers(features.layers)}, each {shape.n_functionals} × {shape.n_features}",
+        "frames": "not kept" if info.frames is None else f"kept in {info.frames.dtype}",
+        "labels": ", ".join(features.label_columns) or "none",
+        "size": format_bytes(sum(o.n_bytes for r in records for o in r.objects.values())),
+        "audio": format_duration(sum(r.audio_s for r in records)),
+        "work": f"{format_duration(sum(r.elapsed_s for r in records))} on {hosts or '-'}",
+        **{k: str(v) for k, v in flatten(info.fingerprint).items() if not k.startswith("model.config")},
+        **{f"made with {k}": v for k, v in info.versions.items() if k != NOT_COMPARED},
+    }
+    versions = (info.versions, *(r.versions for r in records))
+    later = sorted({v[NOT_COMPARED] for v in versions if NOT_COMPARED in v})
+    if later:
+        facts["values not compared with"] = "; ".join(later)
+    for name, value in facts.items():
+        out.print(f"  {name + ':':32} {value}")
+    print_failures(failed)
+
+
+def print_key_report(report: KeyReport) -> None:
+    """What a verification found in a key, and what was mended."""
     out = console()
-    store = open_store(url)
-
-    def show(m: str, d: str) -> None:
-        features = store.features(m, d)
-        records = features.ledger.values()
-        planned = sum(s.n_rows for s in features.info.segments)
-        failed = {i: why for r in records for i, why in r.failed.items()}
-        shape, settings = features.info.shape, flatten(features.info.fingerprint)
-        hosts = ", ".join(sorted({r.host for r in records}))
-        out.print(plain(f"{m}/{d}", style="bold"))
-        facts = {
-            "utterances": f"{len(features.rows)} of {planned} committed, {len(failed)} failed",
-            "units": f"{len(features.units)} of {len(features.info.units)}, {shape.unit_rows} rows each",
-            "layers": f"{format_layers(features.layers)}, each {shape.n_functionals} × {shape.n_features}",
-            "frames": "not kept" if features.info.frames is None else f"kept in {features.info.frames.dtype}",
-            "labels": ", ".join(features.label_columns) or "none",
-            "size": format_bytes(sum(o.n_bytes for r in records for o in r.objects.values())),
-            "audio": format_duration(sum(r.audio_s for r in records)),
-            "work": f"{format_duration(sum(r.elapsed_s for r in records))} on {hosts or '-'}",
-            **{k: str(v) for k, v in settings.items() if not k.startswith("model.config")},
-            **{f"made with {k}": v for k, v in features.info.versions.items() if k != NOT_COMPARED},
-        }
-        later = {
-            v[NOT_COMPARED]
-            for v in (features.info.versions, *(r.versions for r in records))
-            if NOT_COMPARED in v
-        }
-        if later:
-            facts["values not compared with"] = "; ".join(sorted(later))
-        for name, value in facts.items():
-            out.print(f"  {name + ':':32} {value}")
-        print_failures(failed)
-
-    _each(store, chosen_keys(store, model, dataset), show)
+    damage = sum(f.is_damage for f in report.findings)
+    pending = report.n_units - report.n_committed
+    state = "intact" if report.is_intact else f"{damage} damaged"
+    out.print(
+        f"{report.key}: {state}; {report.n_committed} of {report.n_units} units committed"
+        f"{f', {pending} pending' if pending else ''}, {format_bytes(report.n_bytes)} checked",
+    )
+    for line in (*report.findings, *report.repaired, *report.unrepaired):
+        out.print(f"  {line}")
 
 
-def _each(
-    store: Store, keys: Sequence[tuple[str, str]], do: Callable[[str, str], None]
-) -> list[tuple[str, str]]:
-    """Do something with each key, and name those whose records are damaged: the others are not kept from it.
-
-    Returns:
-        The keys named.
-
-    Raises:
-        CorruptData: there is no other key.
-    """
-    failed: dict[tuple[str, str], str] = {}
-    for m, d in keys:
-        try:
-            do(m, d)
-        except CorruptData as error:
-            if len(keys) == 1:
-                raise
-            failed[m, d] = str(error)
-    print_left_out(failed)
-    return list(failed)
-
-
-def verify_store(
-    url: str,
-    model: str | None,
-    dataset: str | None,
-    *,
-    repair: bool,
-    quiet: bool,
-    audio: bool = False,
-    workers: int | None = None,
-) -> bool:
-    """Check every key, print what was found; True if nothing is damaged (any more, with `repair`).
-
-    Args:
-        url: of the store.
-        model: only this.
-        dataset: only this.
-        repair: mend what can be.
-        quiet: no progress bar.
-        audio: also compare the audio with what was embedded; True only if all of it could be.
-        workers: threads that decode.
-    """
-    from featurestore.store.key import key_names
-    from featurestore.store.reader import open_store
-    from featurestore.upkeep.verification import foreign_objects, verify_key, verify_root
-
+def print_audio_proof(proof: AudioProof) -> None:
+    """How many rows hold what their ids stand for, and the first of those that do not."""
     out = console()
-    store = open_store(url)
-    # Keys that cannot be read, too: it is these that this is for.
-    names, unlisted = key_names(store.storage)
-    keys = _of(store, [*names, *unlisted], model, dataset)
-    above = verify_root(store.storage, [m for m, _ in keys], repair=repair)
-    for finding in above:
-        out.print(f"{finding}")
-    intact = repair or not above
-    for (m, _), why in unlisted.items():
-        if model in (None, m):
-            out.print(f"damaged: {m}: {why}")
-            intact = False
-    keys = [name for name in keys if name not in unlisted]
-    for m, d in keys:
-        with counting(f"verifying {m}/{d}", _n_units(store, m, d), quiet=quiet) as step:
-            report = verify_key(store.storage, m, d, repair=repair, on_unit=step)
-        intact &= report.is_mended if repair else report.is_intact
-        damage = sum(f.is_damage for f in report.findings)
-        pending = report.n_units - report.n_committed
-        state = "intact" if report.is_intact else f"{damage} damaged"
-        out.print(
-            f"{report.key}: {state}; {report.n_committed} of {report.n_units} units committed"
-            f"{f', {pending} pending' if pending else ''}, {format_bytes(report.n_bytes)} checked",
-        )
-        for finding in report.findings:
-            out.print(f"  {finding}")
-        for line in (*report.repaired, *report.unrepaired):
-            out.print(f"  {line}")
-        if audio:
-            intact &= _prove_audio(store, m, d, workers=workers, quiet=quiet)
-    if model is None and dataset is None:
-        for name in foreign_objects(store.storage, keys):
-            out.print(f"  foreign: {name}: not part of the store; left alone")
-    return intact
-
-
-def _n_units(store: Store, model: str, dataset: str) -> int:
-    """Units of a key's plan; 0 where its document cannot be read."""
-    from featurestore.store.key import read_key
-
-    try:
-        return len(read_key(store.storage, model, dataset).units)
-    except (CorruptData, NotPlain):
-        return 0
-
-
-def _prove_audio(store: Store, model: str, dataset: str, *, workers: int | None, quiet: bool) -> bool:
-    """Compare the audio of one key with what was embedded and say what came of it."""
-    from featurestore.compute.task_runners import decoding_threads
-    from featurestore.store.sound_identity import Sounds
-    from featurestore.upkeep.audio_proof import STEP_ROWS, prove_audio
-
-    features = store.features(model, dataset)
-    sounds = Sounds(n_threads=workers or decoding_threads())
-    try:
-        steps = -(-len(features.facts) // STEP_ROWS)
-        with counting(f"comparing audio of {model}/{dataset}", steps, quiet=quiet) as step:
-            proof = prove_audio(features, sounds, step)
-    except CorruptData as error:
-        console().print(f"  audio: not compared: {error}")
-        return False
-    console().print(
+    out.print(
         f"  audio: {proof.n_proved:,} rows hold what their ids stand for, {len(proof.other):,} do not, "
         f"{len(proof.unproved):,} could not be compared; {proof.n_failed:,} failed and hold nothing",
     )
-    for line in (*proof.other, *proof.unproved)[:SHOWN_ROWS]:
-        console().print(f"    {line}")
-    more = len(proof.other) + len(proof.unproved) - SHOWN_ROWS
-    if more > 0:
-        console().print(f"    and {more:,} more")
-    return not proof.other and not proof.unproved
+    lines = [*proof.other, *proof.unproved]
+    for line in lines[:MAX_UNPROVED_ROWS]:
+        out.print(f"    {line}")
+    if len(lines) > MAX_UNPROVED_ROWS:
+        out.print(f"    and {len(lines) - MAX_UNPROVED_ROWS:,} more")
 
 
-def copy_keys(source: str, target: str, model: str | None, dataset: str | None, *, quiet: bool) -> None:
-    """Copy the chosen keys and say what was copied."""
-    from featurestore.backends.storage import open_storage
-    from featurestore.store.reader import open_store
-    from featurestore.upkeep.key_copy import copy_key
-
-    store = open_store(source)
-    to = open_storage(target)
-
-    def copy(m: str, d: str) -> None:
-        with counting(f"copying {m}/{d}", _n_units(store, m, d), quiet=quiet) as step:
-            done = copy_key(store.storage, to, m, d, on_unit=step)
-        pending = f", {done.n_pending} not extracted yet" if done.n_pending else ""
-        console().print(
-            f"{done.key}: {counted(done.n_copied, 'unit')} copied, {done.n_present} were there{pending}; "
-            f"{format_bytes(done.n_bytes)} written to {to.url}",
-        )
-
-    keys, left_out = _choose(store, model, dataset)
-    if failed := len(_each(store, keys, copy)) + len(left_out):
-        n_keys = len(keys) + len(left_out)
-        raise CorruptData(f"{counted(failed, 'key')} of {n_keys} could not be copied, see above")
+def print_copied(done: CopySummary, url: str) -> None:
+    """What was copied of a key."""
+    pending = f", {done.n_pending} not extracted yet" if done.n_pending else ""
+    console().print(
+        f"{done.key}: {counted(done.n_copied, 'unit')} copied, {done.n_present} were there{pending}; "
+        f"{format_bytes(done.n_bytes)} written to {url}",
+    )
 
 
-def remove_keys(url: str, model: str, dataset: str) -> None:
-    """Remove one key."""
-    from featurestore.store.key import read_key
-    from featurestore.store.reader import open_store
-    from featurestore.store.writer import delete_key
-
-    store = open_store(url)
-    # A key that cannot be read can be removed all the same.
-    if "zarr.json" not in store.storage.children(f"{model}/{dataset}"):
-        read_key(store.storage, model, dataset)  # says so: a wrong name is an error, not a success
-    delete_key(store.storage, model, dataset)
-    console().print(f"{model}/{dataset} removed from {store.url}")
+def print_attached(done: Attached, labels: Sequence[str]) -> None:
+    """What became of the labels of a key."""
+    print_remarks(done.notes)
+    # Nothing to compare with where the manifest before was damaged.
+    changed = [] if done.changes is None else done.changes or ["nothing changed"]
+    names = ", ".join(labels) or "none"
+    said = "; ".join([f"labels {names} attached to {counted(done.n_rows, 'utterance')}", *changed])
+    console().print(f"{done.key}: {said}")
 
 
-def attach(url: str, manifest: Path, model: str | None, dataset: str | None, *, without_audio: bool) -> None:
-    """Replace the labels stored with the chosen keys."""
-    from featurestore.manifest.table import read_manifest
-    from featurestore.store.key import read_key
-    from featurestore.store.reader import open_store
-    from featurestore.store.sound_identity import Sounds
-    from featurestore.upkeep.new_labels import attach_manifest
-
-    store = open_store(url)
-    # The audio may long be elsewhere: labels need none.
-    table = read_manifest(manifest, check_files=False)
-    infos = [read_key(store.storage, m, d) for m, d in chosen_keys(store, model, dataset)]
-    for done in attach_manifest(store.storage, infos, table, sounds=Sounds(), without_audio=without_audio):
-        _print_notes(done.notes)
-        labels = ", ".join(table.label_columns) or "none"
-        # Nothing to compare with where the manifest before was damaged.
-        changed = [] if done.changes is None else done.changes or ["nothing changed"]
-        said = "; ".join([f"labels {labels} attached to {counted(done.n_rows, 'utterance')}", *changed])
-        console().print(f"{done.key}: {said}")
-
-
-def export_keys(request: dict[str, Any], *, quiet: bool) -> None:
-    """Write keys to files of other tools and say what was written."""
-    from featurestore.exchange import export
-
-    with shares_done("exporting", quiet=quiet) as progress:
-        summary = export(**request, on_progress=progress)
-    _print_notes(summary.notes)
+def print_export(summary: ExportSummary) -> None:
+    """What was written to files of other tools."""
+    print_remarks(summary.notes)
     keys = ", ".join(f"{k.model}/{k.dataset}" for k in summary.keys)
     console().print(f"{keys} written to {summary.out}, {format_bytes(summary.n_bytes)}")
 
 
-def import_keys(request: dict[str, Any], *, quiet: bool) -> None:
-    """Read a file of another tool into a store and say what was read."""
-    from featurestore.exchange import import_
-
-    with shares_done("importing", quiet=quiet) as progress:
-        summary = import_(**request, on_progress=progress)
-    _print_notes(summary.notes)
-    console().print(
-        f"{', '.join(f'{k.model}/{k.dataset}' for k in summary.keys)} imported into {summary.store}",
-    )
+def print_import(summary: ImportSummary) -> None:
+    """What was read from a file of another tool."""
+    print_remarks(summary.notes)
+    keys = ", ".join(f"{k.model}/{k.dataset}" for k in summary.keys)
+    console().print(f"{keys} imported into {summary.store}")
 
 
-def _print_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        console().print(f"note: {note}")
+def print_audit(report: AuditReport) -> None:
+    """What is wrong with a corpus."""
+    from featurestore.audit import audit_text
 
-
-def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None = None, *, quiet: bool) -> bool:
-    """Audit a manifest, print what was found, write the page; True if there is no fault.
-
-    Args:
-        config: What to audit.
-        out: Folder of the page.
-        grouped: Manifest to write in which copies share a group.
-        quiet: No progress bar.
-    """
-    from featurestore.audit import audit_text, run_audit, with_copies_grouped, write_audit
-    from featurestore.manifest.table import read_manifest, write_manifest
-
-    with shares_done("decoding", quiet=quiet) as progress:
-        report = run_audit(config, progress)
     for part in audit_text(report):
         console().print(part)
-    if out is not None:
-        paths = write_audit(report, out)
-        console().print(f"page: {paths.html}   all of it: {paths.csv}")
-    if grouped is not None:
-        assert report.copies is not None  # what `run_audit` made has them
-        table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
-        write_manifest(table, grouped)
-        n = counted(table["group"].nunique(), "group")
-        console().print(f"{grouped}: {counted(len(table), 'utterance')} in {n}, copies together")
-    return report.n_faults == 0
+
+
+def print_remarks(notes: Iterable[str]) -> None:
+    """Notes about what was done."""
+    for note in notes:
+        console().print(f"note: {note}")
 
 
 def print_leakage(reports: Sequence[LeakageReport]) -> None:
@@ -542,43 +415,6 @@ def print_notes(notes: Sequence[str]) -> None:
     err = error_console()
     for note in notes:
         err.print(f"note: {note}", style="yellow")
-
-
-def chosen_keys(store: Store, model: str | None, dataset: str | None) -> list[tuple[str, str]]:
-    """Keys of this model and dataset, either of which may be left open; those that cannot be read are named.
-
-    Raises:
-        KeyNotFound: there is none.
-        CorruptData: there is one, and it cannot be read.
-    """
-    return _choose(store, model, dataset)[0]
-
-
-def _choose(
-    store: Store, model: str | None, dataset: str | None
-) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
-    """`chosen_keys`, and those that were named, with the reason."""
-    from featurestore.store.key import find_keys
-
-    keys, unreadable = find_keys(store.storage)
-    sound = [(k.model, k.dataset) for k in keys]
-    chosen = _of(store, [*sound, *unreadable], model, dataset)
-    left_out = {name: unreadable[name] for name in chosen if name in unreadable}
-    if len(left_out) == len(chosen):
-        raise CorruptData(next(iter(left_out.values())))
-    print_left_out(left_out)
-    return [name for name in chosen if name not in left_out], left_out
-
-
-def _of(
-    store: Store, keys: Iterable[tuple[str, str]], model: str | None, dataset: str | None
-) -> list[tuple[str, str]]:
-    from featurestore.errors import KeyNotFound
-
-    chosen = [(m, d) for m, d in keys if model in (None, m) and dataset in (None, d)]
-    if not chosen:
-        raise KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
-    return chosen
 
 
 def format_bytes(n: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.progress import (
     BarColumn,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from probes.run.probing import ProbeProgress
 
 LOG_EVERY_S = 60.0
+F = TypeVar("F", bound=Callable[..., None])
 
 
 class _Bar(Progress):
@@ -64,15 +65,13 @@ class _Bar(Progress):
         self.console.print(", ".join(p for p in parts if p), soft_wrap=True)
 
 
-@contextlib.contextmanager
-def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], None] | None]:
-    """A progress bar with rate and time left, on standard error."""
-    if quiet:
-        yield None
-        return
-    with _Bar() as bar:
-        task = bar.add_task("embedding", total=None, rate="")
+Following = contextlib.AbstractContextManager[F | None]
 
+
+def extract_progress(*, quiet: bool) -> Following[Callable[[ExtractProgress], None]]:
+    """A progress bar with rate and time left, on standard error."""
+
+    def follow(bar: _Bar, task: TaskID) -> Callable[[ExtractProgress], None]:
         def update(progress: ExtractProgress) -> None:
             started = bar.tasks[0].start_time
             elapsed = max(1e-9, bar.get_time() - started) if started is not None else 1e-9
@@ -81,17 +80,15 @@ def extract_progress(*, quiet: bool) -> Iterator[Callable[[ExtractProgress], Non
                 rate += f", {progress.failed} failed"
             bar.update(task, total=progress.clips_total, completed=progress.clips_done, rate=rate)
 
-        yield update
+        return update
+
+    return _following("embedding", follow, quiet=quiet)
 
 
-@contextlib.contextmanager
-def probe_progress(*, quiet: bool) -> Iterator[Callable[[ProbeProgress], None] | None]:
+def probe_progress(*, quiet: bool) -> Following[Callable[[ProbeProgress], None]]:
     """A progress bar with fits done, the best UAR so far of each model, and time left."""
-    if quiet:
-        yield None
-        return
-    with _Bar() as bar:
-        task = bar.add_task("probing", total=None, rate="")
+
+    def follow(bar: _Bar, task: TaskID) -> Callable[[ProbeProgress], None]:
         announced = False
 
         def update(progress: ProbeProgress) -> None:
@@ -103,26 +100,34 @@ def probe_progress(*, quiet: bool) -> Iterator[Callable[[ProbeProgress], None] |
             rate = f"best validation UAR %: {printable(best)}" if best else ""
             bar.update(task, total=progress.n_fits, completed=progress.n_fits_done, rate=rate)
 
-        yield update
+        return update
+
+    return _following("probing", follow, quiet=quiet)
 
 
 @contextlib.contextmanager
 def counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """Progress of work that tells each step."""
-    if quiet:
-        yield lambda: None
-        return
-    with _Bar() as bar:
-        task = bar.add_task(printable(what), total=total, rate="")
-        yield lambda: bar.advance(task)
+    with _following(what, lambda bar, task: lambda: bar.advance(task), quiet=quiet, total=total) as step:
+        yield step or (lambda: None)
+
+
+def shares_done(what: str, *, quiet: bool) -> Following[Callable[[int, int], None]]:
+    """Progress of work that tells how much is done, and of how much."""
+    return _following(
+        what,
+        lambda bar, task: lambda done, total: bar.update(task, completed=done, total=total),
+        quiet=quiet,
+    )
 
 
 @contextlib.contextmanager
-def shares_done(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Progress of work that tells how much is done, and of how much."""
+def _following(
+    what: str, follow: Callable[[_Bar, TaskID], F], *, quiet: bool, total: int | None = None
+) -> Iterator[F | None]:
+    """What work calls to move a bar; None where nothing is shown."""
     if quiet:
         yield None
         return
     with _Bar() as bar:
-        task = bar.add_task(printable(what), total=None, rate="")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield follow(bar, bar.add_task(printable(what), total=total, rate=""))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from featurestore.printable import on_page, plain, printable
+from featurestore.printable import on_page, plain
 
 PLAIN_WIDTH = 200
 
@@ -46,8 +45,3 @@ def console() -> Screen:
 def error_console() -> Screen:
     """Standard error, never wrapped."""
     return Screen(stderr=True, soft_wrap=True)
-
-
-def say_error(line: str) -> None:
-    """One line in red on standard error."""
-    click.secho(printable(line), fg="red", err=True)

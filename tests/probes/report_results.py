@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from probes import metrics
-from probes.results import results_folder
+from probes.results import fit_tables, results_folder
 
 CLASSES = ("<script>alert(1)</script>", "ñeñe, Phee", "trill & 'peep' \"x\"", "$x_1$")
 MODELS = {"logmel": (0,), "_tiny<b>": (0, 1, 2), "other": (0, 1, 2)}
@@ -43,7 +43,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                 worse = 0.05 * SETTINGS.index(hparams)
                 rows.append(
                     {
-                        **dict.fromkeys(results_folder.COLUMNS, 0.0),
+                        **dict.fromkeys(fit_tables.FIT_COLUMNS, 0.0),
                         "model": model,
                         "dataset": "demo",
                         "label": LABEL,
@@ -51,7 +51,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                         "layers": str(layer),
                         "combine": "each",
                         **dict.fromkeys(("layer_weights", "data", "clips"), ""),
-                        **dict.fromkeys(results_folder.OWN_MEASURES, float("nan")),
+                        **dict.fromkeys(fit_tables.OWN_MEASURES, float("nan")),
                         "classifier": "mlp",
                         "split": "group",
                         "seed": seed,

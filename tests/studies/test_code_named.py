@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import write_clips
 from tests.extractors import hear_tiny
-from tests.studies.test_predict import fs, good, one_line
+from tests.studies.test_prediction import fs, good, one_line
 
 NOTE = "\nfrom pathlib import Path\nPath({mark!r}).write_text('imported')\n"
 CLASSIFIER = "from sklearn.linear_model import LogisticRegression as Named\n"

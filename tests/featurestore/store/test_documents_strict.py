@@ -500,7 +500,7 @@ def test_rows_that_are_ok_and_no_numbers_are_not_exported(made: Features, tmp_pa
 
 
 def test_rows_that_are_ok_and_no_numbers_are_damage_and_predict_nothing(made: Features) -> None:
-    from studies.predict import _predict
+    from studies.prediction import _predict
 
     report = verify_key(made.storage, "m", "d")
     found = [(f.kind, f.unit) for f in report.findings if f.is_damage]

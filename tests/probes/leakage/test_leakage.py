@@ -16,7 +16,7 @@ from extractors import ExtractConfig, extract
 from probes import ProbeConfig, run_probe
 from probes.leakage.kinds import LeakageReport, find_leaks, sentences
 from probes.report import load_report_data
-from probes.report.warn import warnings_of
+from probes.report.caveats import warnings_of
 from probes.splits import Split
 
 RATE_HZ = 16_000

@@ -20,7 +20,7 @@ from probes.classifiers.registry import Bundle, get_classifier
 from probes.questions.controls import PORTIONS, portions
 from probes.questions.labelled_rows import labelled
 from probes.results.results_folder import read_controls
-from probes.results.selectivity import control_summary
+from probes.results.selection import control_summary
 from probes.run.probe_plan import make_plan
 from probes.splits import make_split
 from probes.training.mlp import Standardiser

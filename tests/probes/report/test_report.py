@@ -13,9 +13,9 @@ from rich.console import Console
 
 from featurestore.errors import CorruptData, StoreError
 from probes.report import load_report_data, terminal_tables, write_report
+from probes.report.data import ReportData
 from probes.report.figures import SERIES_COLOURS, _draw, drawing, panel_svg, series_styles
 from probes.report.html import render_page
-from probes.report.load import ReportData
 from probes.results.results_folder import RUN_NAME, read_results
 
 
@@ -222,7 +222,7 @@ def test_figure_draws_every_fit_mean_and_reference(data: ReportData) -> None:
         figure = _draw(data, data.questions, legend=True)
     (ax,) = figure.axes
     (question,) = data.questions
-    styles = series_styles(data.models)
+    styles = series_styles(data)
     means = [
         line
         for line in ax.lines

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import balanced_accuracy_score
 
 from featurestore import open_store
-from probes import ProbeConfig, read_predictions, read_results, run_probe
+from probes import ProbeConfig, read_results, run_probe
 from probes.questions.labelled_rows import labelled
 from probes.report import load_report_data, terminal_tables, write_report
 from probes.report.tables import legend
-from probes.results.results_folder import COLUMNS, read_confusion
+from probes.results.fit_tables import FIT_COLUMNS
 from probes.results.selection import answers, chosen_fits, oracle, summarise
 from probes.splits import iter_splits
 
@@ -26,7 +26,7 @@ C_VALUES = (0.001, 1.0)
 
 
 def fit(layer: int, fold: int, hparams: str, val: float, test: float, **more: object) -> dict[str, object]:
-    row: dict[str, object] = dict.fromkeys(COLUMNS, 0)
+    row: dict[str, object] = dict.fromkeys(FIT_COLUMNS, 0)
     text = {"model": "m", "dataset": "d", "label": "l", "classifier": "mlp", "combine": "each"}
     row.update(text, split="kfold:3", layer=layer, layers=str(layer), fold=fold, hparams=hparams)
     row.update(uar_val=val, uar_test=test, fingerprint=f"{layer}{fold}{hparams}", **more)
@@ -138,14 +138,3 @@ def test_the_oracle_is_shown_only_when_asked_for(store: str, tmp_path: Path) -> 
     assert f"Oracle: {100 * top['oracle_test']:.1f} %" in page
     # the record of the run is as JSON as before
     assert json.loads((tmp_path / "_run.json").read_text())["config"]["split"] == "kfold:3"
-
-
-def test_confusion_matrices_in_the_folder_are_scikit_learns(store: str, tmp_path: Path) -> None:
-    run_probe(ProbeConfig(store=store, labels=("call",), out=tmp_path, classifiers=("lda",), split="random"))
-    table = read_results(tmp_path)
-    predictions, counts = read_predictions(tmp_path, table), read_confusion(tmp_path, table)
-    names = sorted(set(predictions["target"]))
-    for fingerprint, own in predictions.groupby("fingerprint"):
-        cells = counts[counts["fingerprint"] == fingerprint].set_index(["target", "prediction"])["count"]
-        shown = [[cells.get((t, p), 0) for p in names] for t in names]
-        assert shown == confusion_matrix(own["target"], own["prediction"], labels=names).tolist()

@@ -13,9 +13,9 @@ import pytest
 from featurestore.errors import ConfigError, LabelError
 from probes import ProbeConfig, metrics, read_predictions, read_results, run_probe
 from probes.report import load_report_data, write_report
-from probes.report.warn import warnings_of
-from probes.results.results_folder import COLUMNS
-from probes.results.selection import chosen_per_fold, pooled_score, summarise
+from probes.report.caveats import warnings_of
+from probes.results.fit_tables import FIT_COLUMNS
+from probes.results.selection import chosen_fits, pooled_score, summarise
 from probes.results.split_files import read_split
 
 Write = Callable[..., None]
@@ -164,8 +164,7 @@ def test_nested_folds_through_to_the_page(store: str, tmp_path: Path) -> None:
     run_probe(config(store, tmp_path / "r", "nested:3x2", "lda", layers="1-2"))
     results = read_results(tmp_path / "r")
     assert sorted(results["fold"].unique()) == list(range(6))
-    per_fold = chosen_per_fold(results)
-    assert per_fold["fold"].tolist() == [0, 1, 2]
+    assert sorted(set(chosen_fits(results)["outer"])) == [0, 1, 2]
     page = write_report(tmp_path / "r", tmp_path / "report").html.read_text(encoding="utf-8")
     assert "Layer and settings were chosen anew in every fold" in page
     assert "Each is tested 2 times" in page
@@ -177,7 +176,7 @@ def test_nested_folds_through_to_the_page(store: str, tmp_path: Path) -> None:
 def fit(
     layer: int, fold: int, seed: int, val: float, test: float, split: str = "kfold:3"
 ) -> dict[str, object]:
-    row: dict[str, object] = dict.fromkeys(COLUMNS, 0)
+    row: dict[str, object] = dict.fromkeys(FIT_COLUMNS, 0)
     text = {"model": "m", "dataset": "d", "label": "l", "classifier": "mlp", "hparams": "a"}
     row.update(text, combine="each", layers=str(layer))
     row.update(split=split, layer=layer, fold=fold, seed=seed, uar_val=val, uar_test=test)
@@ -202,13 +201,11 @@ def test_the_choice_in_a_fold_uses_that_folds_validation_only() -> None:
         fit(0, 1, 0, 0.1, 0.8), fit(1, 1, 0, 0.7, 0.3),
         fit(0, 2, 0, 0.5, 0.6), fit(1, 2, 0, 0.5, 0.2),
     ]  # fmt: skip
-    chosen = chosen_per_fold(pd.DataFrame(rows))
+    chosen = chosen_fits(pd.DataFrame(rows)).sort_values("outer")
     assert chosen["layer"].tolist() == [0, 1, 0]  # a tie goes to the lower layer
     assert chosen["score_test"].tolist() == [0.1, 0.3, 0.6]
-    assert chosen_per_fold(pd.DataFrame(rows[:2])).empty
     # inner folds of one test fold choose together
     nested = [dict(r, split="nested:2x3", fold=i // 2) for i, r in enumerate(rows)]
-    assert chosen_per_fold(pd.DataFrame([*nested, fit(0, 3, 0, 1, 1, "nested:2x3")]))["fold"].tolist() == [
-        0,
-        1,
-    ]
+    chosen = chosen_fits(pd.DataFrame([*nested, fit(0, 3, 0, 1, 1, "nested:2x3")]))
+    assert sorted(set(chosen["outer"])) == [0, 1]
+    assert (chosen.groupby("outer")["layer"].nunique() == 1).all()

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from extractors.results import ExtractProgress
+from extractors.results import ExtractProgress, ExtractSummary
 from studies.terminal import progress
-from studies.terminal.console import print_failures, reasons
+from studies.terminal.console import print_extract_summary, print_failures, reasons
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -47,3 +47,23 @@ def test_failures_that_differ_in_a_number_are_one_reason(capsys: pytest.CaptureF
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) == 3
     assert shown[0].endswith("21 × cut short: its header promises 9,000 frames, … are there (e.g. 'c1000')")
+
+
+def test_the_rate_of_a_model_that_saw_no_clip_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for failed, is_told in (({"a": "no such file"}, True), ({"a": "no such file", "b": "too short"}, False)):
+        summary = ExtractSummary(
+            key="m/d",
+            n_clips=2,
+            n_embedded=2,
+            failed=failed,
+            audio_s=1.0,
+            elapsed_s=2.0,
+            forward_s=0.001,
+            n_bytes=9,
+            layers=[0],
+            device="cpu",
+        )
+        print_extract_summary(summary, "s")
+        said = capsys.readouterr().out
+        assert "on cpu (1.0 clips/s, 0.5× real time" in said
+        assert ("the model alone" in said) is is_told

@@ -16,7 +16,7 @@ from probes.results.selection import MAP
 from probes.splits.missing_parts import class_sentences
 
 if TYPE_CHECKING:
-    from probes.report.load import Question, ReportData
+    from probes.report.data import ReportData, ReportedQuestion
 
 # Points of UAR that one test clip may weigh before it is worth a warning: differences between
 # layers and models of the size of one clip are then as large as those people report.
@@ -65,7 +65,7 @@ def _of_spread(data: ReportData) -> Iterator[str]:
         yield f"{question.title}: layers rest on {low} to {high} fits, so compare them with care."
 
 
-def _one_split(question: Question) -> bool:
+def _one_split(question: ReportedQuestion) -> bool:
     return len(question.fits[["split_seed", "fold"]].drop_duplicates()) == 1
 
 
@@ -125,7 +125,7 @@ def undertrained(data: ReportData) -> list[str]:
     return found
 
 
-def _of_support(data: ReportData, question: Question) -> Iterator[str]:
+def _of_support(data: ReportData, question: ReportedQuestion) -> Iterator[str]:
     table = data.predictions
     fits = question.answer_fits["fingerprint"]
     table = table[table["fingerprint"].isin(fits)]

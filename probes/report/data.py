@@ -12,7 +12,7 @@ from featurestore.errors import StoreError
 from featurestore.printable import printable
 from probes.classifiers.layer_combination import EACH
 from probes.report.scope import Scope, scope_of, with_baselines
-from probes.results.results_folder import OWN_MEASURES
+from probes.results.fit_tables import OWN_MEASURES
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test", *OWN_MEASURES)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class ReportedQuestion:
     """One label of one data set, asked by one classifier on one kind of split.
 
     Attributes:
@@ -37,7 +37,7 @@ class Question:
             only where no single layer was probed.
         answers_fits: The rows of the results table behind `answers`.
         oracle: `probes.results.selection.oracle`; shown only when asked for.
-        controls: `probes.results.selectivity.control_summary`; empty where no control was fitted.
+        controls: `probes.results.selection.control_summary`; empty where no control was fitted.
         scope: What is held out, and of how many clips the scores are.
     """
 
@@ -110,10 +110,9 @@ class Question:
         rows = self.summary[(self.summary["model"] == model) & (self.summary["combine"] == EACH)]
         return rows.assign(layer=rows["layer"].astype("int64")).sort_values("layer")
 
-    def combined(self, model: str | None = None) -> pd.DataFrame:
-        """Rows of the summary that look at several layers at once, of one model or of all."""
+    def combined(self) -> pd.DataFrame:
+        """Rows of the summary that look at several layers at once."""
         rows = self.summary[self.summary["combine"] != EACH]
-        rows = rows if model is None else rows[rows["model"] == model]
         return rows.sort_values(["model", "combine", "layers"])
 
     def rows(self) -> list[dict[str, Any]]:
@@ -156,7 +155,7 @@ class ReportData:
     """
 
     path: Path
-    questions: list[Question]
+    questions: list[ReportedQuestion]
     run: Mapping[str, Any]
 
     @property
@@ -205,36 +204,34 @@ def load_report_data(results_dir: str | Path) -> ReportData:
 
 def _questions(
     table: pd.DataFrame, control_fits: pd.DataFrame, splits: Sequence[Mapping[str, Any]]
-) -> list[Question]:
+) -> list[ReportedQuestion]:
     from probes.results import selection
-    from probes.results.selectivity import control_summary
 
     at = [*selection.CURVE, "layers"]
-    summary, fits = selection.summarise(table), selection.chosen_settings(table)
-    others = fits.groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
-    summary = summary.merge(others, on=at)
-    answers, answers_fits = selection.answers(table), selection.chosen_fits(table)
-    oracle, controls = selection.oracle(table), control_summary(table, control_fits)
+    tables = {
+        "fits": selection.chosen_settings(table),
+        "answers_fits": selection.chosen_fits(table),
+        "oracle": selection.oracle(table),
+        "controls": selection.control_summary(table, control_fits),
+    }
+    others = tables["fits"].groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
+    summary = selection.summarise(table).merge(others, on=at)
+    answers = selection.answers(table)
     questions = []
     for key, rows in summary.groupby(QUESTION_KEYS):
-        names = dict(zip(QUESTION_KEYS, map(str, key), strict=True))
+        names: dict[str, Any] = dict(zip(QUESTION_KEYS, map(str, key), strict=True))
+        own: dict[str, Any] = {name: _of_question(found, names) for name, found in tables.items()}
         found = _marked(_of_question(answers, names))
         answer = found[found["best_model"]].iloc[0]
         of_answer = (rows["model"] == answer["model"]) & (rows["combine"] == answer["combine"])
         questions.append(
-            Question(
-                dataset=names["dataset"],
-                label=names["label"],
-                classifier=names["classifier"],
-                split=names["split"],
+            ReportedQuestion(
+                **names,
+                **own,
                 chance=float(answer["chance"]),
                 summary=rows.assign(best_model=rows["best"] & of_answer).reset_index(drop=True),
                 answers=found,
-                fits=_of_question(fits, names),
-                answers_fits=_of_question(answers_fits, names),
-                oracle=_of_question(oracle, names),
-                controls=_of_question(controls, names),
-                scope=scope_of(_of_question(fits, names), found, splits),
+                scope=scope_of(own["fits"], found, splits),
             )
         )
     return questions

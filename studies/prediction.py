@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DATASET = "predicted"
 SUFFIXES = (".csv", ".parquet")
 # Columns of a prediction, before one for each class.
-COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
+PREDICTION_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class Predictions:
     """What was predicted.
 
     Attributes:
-        table: One row per utterance in the order of the manifest: `COLUMNS`, then ``p:CLASS`` for each
-            class (``score:CLASS``, and an empty `probability`, where scores are no probabilities). Rows
+        table: One row per utterance in the order of the manifest: `PREDICTION_COLUMNS`, then ``p:CLASS`` for
+            each class (``score:CLASS``, and an empty `probability`, where scores are no probabilities). Rows
             whose audio failed have a status that says why, and nothing else.
         probe: What predicted.
     """
@@ -42,67 +42,47 @@ class Predictions:
     probe: SavedProbe
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictRequest:
-    """A call of `fs predict`: either a manifest or a store.
+def run_predict(
+    folder: Path,
+    out: Path,
+    *,
+    manifest: Path | None = None,
+    store: str | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    on_progress: Callable[[ExtractProgress], None] | None = None,
+    **audio: Any,
+) -> Predictions:
+    """Label a manifest, or what a store holds, and write the table to `out`, a CSV or Parquet file.
 
-    Attributes:
+    Args:
         folder: A probe of `fs save-probe`.
+        out: File to write.
         manifest: New audio.
         store: What is embedded already.
         model: Where the audio model is (manifest), or its name (store).
         dataset: Data set of the store.
-        out: CSV or Parquet file to write.
-        device: For the audio model.
-        workers: Threads that decode audio.
-        torch_weights: Also read ``pytorch_model.bin``.
-    """
-
-    folder: Path
-    manifest: Path | None = None
-    store: str | None = None
-    model: str | None = None
-    dataset: str | None = None
-    out: Path = Path("predictions.csv")
-    device: str = "auto"
-    workers: int | None = None
-    torch_weights: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.manifest is None) == (self.store is None):
-            raise ConfigError("expected one of --manifest (new audio) and --store (embedded already)")
-        if self.manifest is not None and self.dataset is not None:
-            raise ConfigError("--dataset names a data set of --store; a manifest needs none")
-        if self.manifest is not None and self.out.resolve() == self.manifest.resolve():
-            raise ConfigError(f"--out {self.out}: this is the manifest and would be lost; choose another")
-
-
-def run_predict(
-    request: PredictRequest, on_progress: Callable[[ExtractProgress], None] | None = None
-) -> Predictions:
-    """Label what the request says and write its table.
+        on_progress: Told as clips are embedded.
+        audio: ``device``, ``workers`` and ``torch_weights`` of `predict_manifest`.
 
     Raises:
-        ConfigError: `out` is no place for it, or holds something else; before any work.
+        ConfigError: not one of `manifest` and `store`; `out` is no place for it, or holds something else;
+            before any work.
         UserError: see `predict_manifest` and `predict_store`.
     """
-    check_file(request.out)
-    _require_replaceable(request.out, request.folder)
-    if request.manifest is not None:
-        found = predict_manifest(
-            request.folder,
-            request.manifest,
-            model=request.model,
-            device=request.device,
-            workers=request.workers,
-            torch_weights=request.torch_weights,
-            on_progress=on_progress,
-        )
+    if (manifest is None) == (store is None):
+        raise ConfigError("expected one of --manifest (new audio) and --store (embedded already)")
+    if manifest is not None and dataset is not None:
+        raise ConfigError("--dataset names a data set of --store; a manifest needs none")
+    if manifest is not None and out.resolve() == manifest.resolve():
+        raise ConfigError(f"--out {out}: this is the manifest and would be lost; choose another")
+    check_file(out)
+    _require_replaceable(out, folder)
+    if manifest is not None:
+        found = predict_manifest(folder, manifest, model=model, on_progress=on_progress, **audio)
     else:
-        found = predict_store(
-            request.folder, str(request.store), model=request.model, dataset=request.dataset
-        )
-    write_predictions(found, request.out)
+        found = predict_store(folder, str(store), model=model, dataset=dataset)
+    write_predictions(found, out)
     return found
 
 
@@ -181,21 +161,23 @@ def predict_store(
         KeyNotFound: the store has no such embeddings.
         FingerprintMismatch: they were made in another way than those the probe was trained on.
     """
+    from featurestore.store.chosen_keys import chosen_keys
     from featurestore.store.reader import open_store
     from probes.saved.probe_files import read_probe
 
     probe = read_probe(folder)
     name = model or probe.card.model
-    keys = open_store(store).keys()
-    datasets = [d for m, d in keys if m == name and dataset in (None, d)]
+    opened = open_store(store)
+    keys = chosen_keys(opened.storage, (name,), None if dataset is None else (dataset,))
+    datasets = [key.dataset for key in keys.infos]
     if not datasets:
-        held = ", ".join("/".join(key) for key in keys) or "nothing"
+        held = ", ".join("/".join(key) for key in keys.held) or "nothing"
         raise KeyNotFound(
             f"{store}: expected {name}/{dataset or '…'}, it holds {held}; give --model, --dataset"
         )
     if len(datasets) > 1:
         raise ConfigError(f"{store}: {name} has the data sets {', '.join(datasets)}; give --dataset")
-    features = open_store(store).features(name, datasets[0])
+    features = opened.features(name, datasets[0])
     probe.require(features.attrs["fingerprint"], f"{store}: {name}/{datasets[0]}")
     return _predict(probe, features)
 
@@ -226,12 +208,12 @@ def _require_replaceable(out: Path, folder: Path) -> None:
     from probes.saved.probe_files import read_probe
 
     columns = columns_there(out)
-    if tuple(columns[: len(COLUMNS)]) != COLUMNS:
+    if tuple(columns[: len(PREDICTION_COLUMNS)]) != PREDICTION_COLUMNS:
         raise ConfigError(
             f"--out {out}: this file is no table of predictions and would be lost; choose another"
         )
     card = read_probe(folder).card
-    there, new = set(columns[len(COLUMNS) :]), {f"{_prefix(card)}:{c}" for c in card.classes}
+    there, new = set(columns[len(PREDICTION_COLUMNS) :]), {f"{_prefix(card)}:{c}" for c in card.classes}
     if there != new:
         odd = sorted(there ^ new)[0]
         raise ConfigError(
@@ -274,10 +256,8 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
     # The probability of one class; a set of labels has none of its own.
     single = card.probabilistic and not card.multilabel
     table["probability"] = scores.max(axis=1) if single else np.nan
-    columns: dict[str, Any] = {f"{prefix}:{c}": scores[:, i] for i, c in enumerate(card.classes)}
-    table = table.assign(**columns)
-    manifest = features.manifest.table["utterance_id"]
-    place = {name: i for i, name in enumerate(manifest)}
+    table = table.assign(**{f"{prefix}:{c}": scores[:, i] for i, c in enumerate(card.classes)})
+    place = {name: i for i, name in enumerate(features.manifest.table["utterance_id"])}
     return Predictions(
         table=table.sort_values("utterance_id", key=lambda c: c.map(place), ignore_index=True), probe=probe
     )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.errors import StoreError
-from featurestore.outputs import require_replaceable, writing
+from featurestore.outputs import make_folder, put_file, require_replaceable, writing
+from featurestore.spreadsheet import spreadsheet_csv
+from probes.report.data import load_report_data
 from probes.report.figures import write_figures
-from probes.report.html import write_page
-from probes.report.load import load_report_data
-from probes.report.tables import write_csv
+from probes.report.html import render_page
+from probes.report.tables import csv_table
 
 # Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.
-MARK = b"their own papers, featurestore-audio"
+PAGE_MARK = b"their own papers, featurestore-audio"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,32 +34,24 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
     Raises:
         ConfigError: `out_dir` holds a page that is no report, or tables or figures without a page of ours.
         StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
-        DependencyMissing: matplotlib is not installed.
     """
     data = load_report_data(results_dir)
     out = Path(out_dir)
     page = out / "index.html"
     paths = ReportPaths(html=page, csv=out / "layers.csv", png=out / "layers.png", svg=out / "layers.svg")
     _require_replaceable(paths)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise StoreError(
-            f"{out}: cannot write the report here ({error.strerror}); choose another --out"
-        ) from error
+    make_folder(out, "the report")
     with writing(out, "free some room and write the report again"):
         # The page first: it says whose the other files are.
-        write_page(data, paths.html, oracle=oracle)
-        write_csv(data, paths.csv)
+        put_file(render_page(data, oracle=oracle).encode(), paths.html)
+        put_file(spreadsheet_csv(csv_table(data)).encode(), paths.csv)
         write_figures(data, paths.png, paths.svg)
     return paths
 
 
 def _require_replaceable(paths: ReportPaths) -> None:
     """Refuse to write over a page that is no report, and over tables and figures where there is no page."""
-    require_replaceable(paths.html, MARK, "report")
+    require_replaceable(paths.html, PAGE_MARK, "report")
     if not paths.html.exists():
         for path in (paths.csv, paths.png, paths.svg):
             require_replaceable(path, None, "table or figure")

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import cli
 from featurestore import open_store
 from probes import answers, read_predictions, read_results
-from probes.results.results_folder import read_untrained
+from probes.results.results_folder import read_run
 from tests.conftest import write_clips
 from tests.models import save_ssl
 
@@ -209,7 +209,7 @@ def test_an_untrained_twin_is_known_by_its_fingerprint(world: World, tmp_path: P
     assert f"Trained against untrained: hubert {100 * table['hubert']:.1f}" in page
     # a later call about one of them does not forget whose twin it is
     good("probe", *asked, "--out", tmp_path / "r", "--model", "random")
-    assert read_untrained(tmp_path / "r") == {"random": ["hubert"]}
+    assert read_run(tmp_path / "r")["untrained"] == {"random": ["hubert"]}
 
 
 def test_a_prediction_of_which_nothing_came_exits_1_with_the_reasons_counted(

@@ -19,7 +19,7 @@ from probes.results.results_folder import calls_of, store_of
 LINE = 100
 
 
-class Again:
+class Reproduction:
     """The calls behind a results folder, one after the other, with the names they go by in an empty folder.
 
     Args:

@@ -1,0 +1,95 @@
+"""`fs manifest`: a command for each corpus, with that corpus's own options.
+
+Imports nothing heavy: `fs --help` needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from studies.terminal.command import Command
+
+
+class Corpora(click.Group):
+    """One subcommand per corpus, made when it is asked for, each with that corpus's own options."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See `click.Group.list_commands`."""
+        from featurestore.corpora.registry import corpus_names
+
+        return [*super().list_commands(ctx), *corpus_names()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See `click.Group.get_command`."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        from featurestore.corpora.registry import get_corpus
+
+        return _corpus_command(get_corpus(cmd_name))
+
+
+# Options of corpora that are no plain text.
+_CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
+    "label_column": {"multiple": True},
+    "columns": {"multiple": True, "metavar": "OURS=THEIRS"},
+    "words": {"is_flag": True},
+    "esc10": {"is_flag": True},
+    "sample_rate_hz": {"type": int},
+    "window_s": {"type": float},
+    "shift_s": {"type": float},
+}
+
+
+def _repeated(name: str, metavar: str, sentence: str) -> click.Option:
+    return click.Option([name], multiple=True, metavar=metavar, help=sentence)
+
+
+def _corpus_command(corpus: Any) -> click.Command:
+    own = [
+        click.Option([f"--{name.replace('_', '-')}"], help=sentence, **_CORPUS_OPTIONS.get(name, {}))
+        for name, sentence in corpus.options.items()
+    ]
+    groups = "; ".join(f"{name}: {meaning}" for name, meaning in corpus.groups.items())
+
+    def run(source: Path, out: Path, **options: Any) -> None:
+        from featurestore.corpora.conversion import ManifestRequest, make_manifest
+        from studies.terminal.console import print_manifest_report
+
+        given = {k: options.pop(k) for k in list(corpus.options) if k in options}
+        request = ManifestRequest(
+            corpus=corpus.name,
+            source=source,
+            out=out,
+            options={k: v for k, v in given.items() if v is not None and v != () and v is not False},
+            **options,
+        )
+        print_manifest_report(*make_manifest(request), out)
+
+    path = click.Path(path_type=Path)
+    common = [
+        click.Argument(["source"], type=path),
+        click.Option(["--out"], required=True, type=path, help="Manifest to write, .csv or .parquet."),
+        click.Option(["--allow-missing"], is_flag=True, help="Leave out rows whose audio is missing."),
+        click.Option(["--group"], help=f"What the group column holds, a label column, or none. {groups}"),
+    ]
+    tools = [
+        click.Option(
+            ["--map", "mapping"], type=path, help="CSV (label,from,to) of classes to rename, merge or drop."
+        ),
+        _repeated("--min-class-size", "COLUMN=N", "Drop labels of classes with fewer rows."),
+        _repeated("--derive", "NEW=COLUMN:REGEX", "New label column from what a pattern finds."),
+        _repeated("--explode", "COLUMN", "One 0/1 column per class of a column of label sets."),
+    ]
+    return Command(
+        corpus.name,
+        callback=run,
+        params=[*common, *own, *tools],
+        short_help=corpus.title,
+        help=f"{corpus.title}\n\nGet it from: {corpus.where}. Licence: {corpus.licence}.",
+    )
