@@ -6,13 +6,14 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from featurestore.store.reader import Features
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, Settings
+    from probes.classifiers.registry import Bundle, Fit, Settings
     from probes.training.autograd import Trained
     from probes.training.frames import FrameRows
 

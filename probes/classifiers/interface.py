@@ -6,13 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, did_you_mean
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Settings = Mapping[str, Any]
 
 

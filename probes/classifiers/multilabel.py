@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.errors import ConfigError
 from featurestore.manifest.labels import NOTHING, join_labels, split_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, Settings
+    from probes.classifiers.registry import Bundle, Fit, Settings
 
-TextArray = npt.NDArray[np.object_]
-IntArray = npt.NDArray[np.int64]
 #: A class is predicted where its sigmoid says at least this.
 THRESHOLD = 0.5
 CLASSIFIERS = ("mlp", "linear")

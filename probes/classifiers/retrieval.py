@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, IntArray, Settings
+    from probes.classifiers.registry import Bundle, Fit, Settings
 
 # Similarities held at a time: 64 MB.
 BLOCK_VALUES = 1 << 24

@@ -12,8 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError
-from probes.classifiers.interface import Bundle, Fit, FloatArray, Settings, require_known
+from probes.classifiers.interface import (
+    Bundle,
+    Fit,
+    Settings,
+    require_known,
+)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError
 from probes.classifiers.interface import require_float32
 
 if TYPE_CHECKING:
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, Fused, Settings
+    from probes.classifiers.registry import (
+        Bundle,
+        Fit,
+        Fused,
+        Settings,
+    )
 
 #: Rate of the layers' weights. Adam moves a number by about its rate per step: at the rate of the head
 #: (1e-3) a few hundred steps could not move the softmax away from equal weights.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probes.splits import IntArray
+from featurestore.arrays import IntArray
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from featurestore.arrays import TextArray
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json, digest_columns
 from featurestore.untrusted.document_shape import many, text
@@ -41,7 +41,7 @@ class Alike:
         complete: False where the audio was not at hand.
     """
 
-    ids: npt.NDArray[np.object_]
+    ids: TextArray
     notes: tuple[str, ...]
     complete: bool = True
 

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from featurestore import open_store
+from featurestore.arrays import IntArray
 from featurestore.fingerprint import digest_columns
 from probes.leakage.alike_table import Alike, find_alike
 from probes.leakage.kinds import Leak, LeakageReport, find_leaks
 from probes.questions.groups import is_group
 from probes.questions.labelled_rows import labelled
-from probes.splits import IntArray, Split, make_split
+from probes.splits import Split, make_split
 
 if TYPE_CHECKING:
     from probes.questions.labelled_rows import Labelled

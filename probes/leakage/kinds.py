@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.splits import IntArray, Split, parse_split
+from featurestore.arrays import IntArray
+from probes.splits import Split, parse_split
 
 if TYPE_CHECKING:
     import pandas as pd

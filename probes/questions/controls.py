@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits.interface import codes, generator
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from probes.questions.labelled_rows import Question
     from probes.splits import Rows, Split
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 SHUFFLED, BY_GROUP, MDL = "shuffled-labels", "group-labels", "mdl"
 CONTROLS = (SHUFFLED, BY_GROUP, MDL)

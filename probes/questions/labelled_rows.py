@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.errors import LabelError, StoreError, did_you_mean
 from featurestore.fingerprint import digest, digest_columns
 from featurestore.manifest.labels import is_multilabel
@@ -19,7 +19,13 @@ from featurestore.manifest.table import CONTRACT_COLUMNS
 from probes.classifiers.multilabel import class_names, indicator, rarest_label
 from probes.questions.groups import group_cells
 from probes.questions.tasks import ProbeTask, data_digest
-from probes.splits import GROUP, IntArray, Rows, Split, TextArray, make_split, parse_split
+from probes.splits import (
+    GROUP,
+    Rows,
+    Split,
+    make_split,
+    parse_split,
+)
 
 if TYPE_CHECKING:
     from featurestore.store.reader import Features
@@ -41,9 +47,9 @@ class Labelled:
 
     position: IntArray
     rows: Rows
-    audio_hash: npt.NDArray[np.object_]
+    audio_hash: TextArray
     key_fingerprint: object
-    sets: npt.NDArray[np.object_] | None = None
+    sets: TextArray | None = None
 
     def digest(self, split: Split) -> str:
         """See `probes.questions.tasks.data_digest`."""
@@ -190,7 +196,7 @@ def _question(
     return Question(labelled=found, split=drawn, classes=tuple(classes), y=y)
 
 
-def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]:
+def layer_matrix(task: ProbeTask, position: IntArray) -> FloatArray:
     """The given rows of a task's layer, in any order, functionals side by side: float32 `[n, F * D]`.
 
     Layers of a task that combines several stand side by side, in ascending order: `[n, L * F * D]`.
@@ -206,7 +212,7 @@ def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]
     return out
 
 
-def read_layer(features: Features, layer: int, position: IntArray, out: npt.NDArray[np.float32]) -> None:
+def read_layer(features: Features, layer: int, position: IntArray, out: FloatArray) -> None:
     """Read the given rows of one layer, in any order, into `out` `[n, F * D]`.
 
     Read lazily: shards without a wanted row are not touched, and one shard at a time is held

@@ -7,12 +7,13 @@ import json
 import numpy as np
 
 from featurestore import open_store
+from featurestore.arrays import IntArray
 from featurestore.compute.memory import format_size, resident_bytes, worker_bytes
 from featurestore.errors import ConfigError
 from featurestore.layer_list import format_layers
 from probes.classifiers.registry import classifier_for
 from probes.questions.tasks import ProbeTask
-from probes.training.streamed_vectors import IntArray, StreamedRows
+from probes.training.streamed_vectors import StreamedRows
 
 # What a fit holds beside the rows, in multiples of its first weights: these, two moments, the initial and the
 # best; and what all together need for activations and scores.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.layer_list import format_layers
 from probes import metrics
 from probes.classifiers.multilabel import THRESHOLD, cells_of, learnable
@@ -33,10 +34,10 @@ class TaskResult:
     """What a worker sends back; predictions as class positions, one row per fit."""
 
     rows: list[dict[str, Any]]
-    utterance_id: npt.NDArray[np.object_]
-    group: npt.NDArray[np.object_]
+    utterance_id: TextArray
+    group: TextArray
     classes: tuple[str, ...]
-    target: npt.NDArray[np.int64]
+    target: IntArray
     predicted: npt.NDArray[np.int32]
 
     def predictions(self) -> pd.DataFrame:
@@ -68,8 +69,8 @@ class Prepared:
 
     question: Question
     x: dict[str, Any]
-    y: dict[str, npt.NDArray[np.int64]]
-    trained: npt.NDArray[np.int64]
+    y: dict[str, IntArray]
+    trained: IntArray
     standardise: Standardiser
 
 
@@ -138,9 +139,7 @@ def _frames(
     return standardised_frames({name: streamed[where] for name, where in question.split.parts()})
 
 
-def fit_bundle(
-    task: ProbeTask, data: Prepared, rows: npt.NDArray[np.int64] | None = None
-) -> list[FittedProbe]:
+def fit_bundle(task: ProbeTask, data: Prepared, rows: IntArray | None = None) -> list[FittedProbe]:
     """All fits of a task, in its order, unscored; of some of the training rows only, if they are given."""
     from probes.classifiers.registry import Bundle, classifier_for, get_classifier
 
@@ -286,7 +285,7 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
     n_classes = len(data.trained)
     y = np.searchsorted(data.trained, data.y["train"])
 
-    def fit(rows: npt.NDArray[np.int64]) -> list[Callable[[npt.NDArray[np.int64]], Any]]:
+    def fit(rows: IntArray) -> list[Callable[[IntArray], Any]]:
         fitted = fit_bundle(task, data, rows)
         return [partial(_log_probabilities, probe, data.x["train"]) for probe in fitted]
 
@@ -313,9 +312,9 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
     )
 
 
-def _log_probabilities(fit: FittedProbe, x: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _log_probabilities(fit: FittedProbe, x: Any, rows: IntArray) -> FloatArray:
     # What underflows costs 126 bits, not infinitely many.
-    out: npt.NDArray[np.float32] = np.log(np.maximum(fit.scores(x[rows]), np.finfo(np.float32).tiny))
+    out: FloatArray = np.log(np.maximum(fit.scores(x[rows]), np.finfo(np.float32).tiny))
     return out
 
 
@@ -329,9 +328,7 @@ def _own_measures(fit: FittedProbe, data: Prepared) -> dict[str, float]:
     return measures
 
 
-def over_all(
-    scores: npt.NDArray[np.float32], trained: npt.NDArray[np.int64], n_classes: int
-) -> npt.NDArray[np.float32]:
+def over_all(scores: FloatArray, trained: IntArray, n_classes: int) -> FloatArray:
     """Scores `[n, C]` of all classes from those of the classes that were trained, the others last."""
     if len(trained) == n_classes:
         return scores
@@ -343,8 +340,8 @@ def over_all(
 
 def _test_metrics(
     data: Prepared,
-    guess: npt.NDArray[np.int64],
-    scores: npt.NDArray[np.float32],
+    guess: IntArray,
+    scores: FloatArray,
     probabilistic: bool,
 ) -> dict[str, float]:
     nan, y = float("nan"), data.y["test"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
+from featurestore.arrays import TextArray
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
@@ -26,7 +27,7 @@ from probes.run.probe_plan import Plan, make_plan
 from probes.run.task_worker import fit_bundle, over_all, prepare
 from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
 from probes.saved.stored_arrays import to_store
-from probes.splits import TextArray, make_splits
+from probes.splits import make_splits
 
 QUESTION = ("label", "dataset", "classifier", "split")
 KEPT_SCORES = ("uar_train", "uar_val", "uar_test", "map_train", "map_val", "map_test")

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.untrusted.document_shape import many, whole
 from probes.saved.sklearn_classes import MOST_WIDTH, is_savable, put_together
 
-FloatArray = npt.NDArray[np.float32]
 Scores = Callable[[FloatArray], FloatArray]
 CAN_BE_SAVED = "mlp, linear, logreg, svm, lda, centroid and knn with algorithm: brute"
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from probes.splits.interface import PARTS, IntArray, Rows, Split, SplitSpec, TextArray
+from probes.splits.interface import (
+    PARTS,
+    Rows,
+    Split,
+    SplitSpec,
+)
 from probes.splits.registry import (
     GROUP,
     KINDS,
@@ -25,11 +30,9 @@ __all__ = [
     "KINDS",
     "PARTS",
     "PATH",
-    "IntArray",
     "Rows",
     "Split",
     "SplitSpec",
-    "TextArray",
     "check_split",
     "default_split",
     "group_name",

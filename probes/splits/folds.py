@@ -12,6 +12,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from featurestore.arrays import IntArray
 from featurestore.errors import LabelError
 from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
 from probes.splits.interface import (
@@ -20,7 +21,6 @@ from probes.splits.interface import (
     TRAIN,
     VAL,
     Assigned,
-    IntArray,
     Rows,
     SplitSpec,
     codes,

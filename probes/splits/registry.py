@@ -13,9 +13,17 @@ from itertools import islice
 
 import numpy as np
 
+from featurestore.arrays import IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits import folds, single
-from probes.splits.interface import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
+from probes.splits.interface import (
+    PARTS,
+    Assigned,
+    Draw,
+    Rows,
+    Split,
+    SplitSpec,
+)
 
 FEW_GROUPS = 10
 NO_SPLIT = (float("inf"),)

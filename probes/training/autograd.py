@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 from probes.training.mlp import MLPConfig
 from probes.training.streamed_vectors import StreamedRows, in_pieces, shuffled_batches
 from probes.training.training_rows import macro_recall
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Inputs = tuple[Tensor, ...]
 
 # Rows scored at a time.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import StoreError
 from probes.training.autograd import Batch, Inputs
 from probes.training.standardise import Moments, Standardiser
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from featurestore.store.layer import Layer
     from featurestore.store.reader import Features
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 # Batches drawn together and sorted by length: enough that neighbours have nearly one length, few enough that
 # who meets whom in a batch stays random.

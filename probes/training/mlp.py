@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_weights
 from probes.training.standardise import STD_EPS, Standardiser
@@ -34,8 +34,6 @@ from probes.training.training_rows import TrainingRows, macro_recall, training_r
 
 __all__ = ["STD_EPS", "FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 PAPER_HIDDEN = (128, 64, 32)
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments

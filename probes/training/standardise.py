@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from featurestore.arrays import FloatArray
+
 Float64Array = npt.NDArray[np.float64]
 
 PIECE_ROWS = 1024  # taken to float64 at a time

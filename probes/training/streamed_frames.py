@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from featurestore.arrays import FloatArray, IntArray
 from probes.training.autograd import Batch, Inputs
-from probes.training.frames import FrameRows, IntArray, fill_frames, frame_counts
+from probes.training.frames import FrameRows, fill_frames, frame_counts
 from probes.training.standardise import Moments, Standardiser
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class StreamedFrames:
                 out += np.split(rows, np.flatnonzero(np.diff(piece)) + 1)
         return out
 
-    def _block(self, pieces: list[IntArray], values: npt.NDArray[np.float32]) -> tuple[IntArray, FrameRows]:
+    def _block(self, pieces: list[IntArray], values: FloatArray) -> tuple[IntArray, FrameRows]:
         rows = np.concatenate(pieces)
         lengths = self.lengths[rows]
         starts = np.cumsum(lengths) - lengths

@@ -16,12 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import StoreError
 from featurestore.store.layer import Layer
 from probes.training.standardise import Moments, Standardiser
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 
 # Rows picked from a unit when more of it is wanted than this share; else only their chunks are read.
 WHOLE_SHARE = 0.25

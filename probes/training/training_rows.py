@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from featurestore.arrays import FloatArray, IntArray
 from probes.training.fused_networks import Stack
 from probes.training.streamed_vectors import SCORE_ROWS, StreamedRows, shuffled_batches
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Scores = tuple[Sequence[float | None], Sequence[float | None]]
 
 
