@@ -28,6 +28,8 @@ import numpy.typing as npt
 
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
+from probes.classifiers.fused_mlp import Fused
+from probes.classifiers.registry import get_classifier
 from probes.splits.interface import codes, generator
 
 if TYPE_CHECKING:
@@ -56,8 +58,6 @@ def check_controls(controls: Sequence[str], classifiers: Sequence[str]) -> None:
     Raises:
         ConfigError: one line that says which.
     """
-    from probes.classifiers.registry import Fused, get_classifier
-
     for name in controls:
         if name not in CONTROLS:
             hint = did_you_mean(name, CONTROLS)

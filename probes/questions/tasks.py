@@ -16,8 +16,8 @@ from featurestore.compute.task_runners import check_cluster
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import canonical_json, digest, digest_items
 from featurestore.layer_list import format_layers, parse_layers
-from probes.classifiers.layer_combination import EACH, WEIGHTED, check_combinations
-from probes.classifiers.registry import expand_grid, get_classifier
+from probes.classifiers.layer_combination import EACH, WEIGHTED
+from probes.classifiers.registry import check_combinations, expand_grid, get_classifier
 from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
 from probes.questions.controls import check_controls
 from probes.splits import GROUP, Rows, Split, check_split, with_group
@@ -118,7 +118,7 @@ class ProbeConfig:
             return (self.split,)
         return tuple(with_group(self.split or GROUP, column) for column in self.groups)
 
-    def fits(self, combine: str = EACH) -> dict[str, list[Fit]]:
+    def fits(self, combine: str = EACH) -> dict[str, list[FitSpec]]:
         """Settings and seeds of every fit, by classifier."""
         out = {}
         for name in self.classifiers:
@@ -127,7 +127,7 @@ class ProbeConfig:
                 grid = {k: v for k, v in grid.items() if k != LAYER_LEARNING_RATE}
             settings = expand_grid(name, grid, combine)
             seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
-            out[name] = [Fit(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
+            out[name] = [FitSpec(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
         return out
 
     def to_json(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _recorded(classifier: str, settings: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, order=True)
-class Fit:
+class FitSpec:
     """One fit within a bundle: settings as canonical JSON, and the seed."""
 
     hparams: str
@@ -193,7 +193,7 @@ class ProbeTask:
     split_seed: int
     fold: int
     data: str
-    fits: tuple[Fit, ...]
+    fits: tuple[FitSpec, ...]
     combine: str = EACH
     control: str = ""
     source: str = ""
@@ -218,7 +218,7 @@ class ProbeTask:
             + (f", control {self.control}" if self.control else "")
         )
 
-    def question(self, fit: Fit) -> str:
+    def question(self, fit: FitSpec) -> str:
         """Fingerprint of one fit (sha256): the same question always has the same one.
 
         It holds nothing of the other fits, of where the store lies, or of how it was run.

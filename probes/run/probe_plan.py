@@ -20,10 +20,9 @@ from featurestore.store.key import KeyInfo, find_keys
 from featurestore.store.reader import Features
 from probes import metrics
 from probes.classifiers.attention import FramePooling
-from probes.classifiers.entry_points import source_of
 from probes.classifiers.layer_combination import EACH, check_layers
 from probes.classifiers.multilabel import check_classifier, class_names, indicator
-from probes.classifiers.registry import get_classifier
+from probes.classifiers.registry import get_classifier, source_of
 from probes.questions.controls import BY_GROUP, check_groups, check_portions
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import STATUS_OK, Labelled, labelled, unknown_label

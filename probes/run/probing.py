@@ -18,7 +18,7 @@ from featurestore.store.history import read_histories
 from featurestore.store.key import KeyInfo
 from probes.leakage.check import check_splits
 from probes.leakage.kinds import LeakageReport
-from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
+from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
 from probes.results.split_files import SplitFiles
@@ -219,7 +219,7 @@ def _run(
 
 
 def _without(task: ProbeTask, done: set[str]) -> ProbeTask:
-    fits: tuple[Fit, ...] = tuple(f for f in task.fits if task.question(f) not in done)
+    fits: tuple[FitSpec, ...] = tuple(f for f in task.fits if task.question(f) not in done)
     return replace(task, fits=fits)
 
 

@@ -19,13 +19,13 @@ from probes import metrics
 from probes.classifiers.multilabel import THRESHOLD, cells_of, learnable
 from probes.questions.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.questions.labelled_rows import Question, layer_matrix, question_of
-from probes.questions.tasks import Fit, ProbeTask
+from probes.questions.tasks import FitSpec, ProbeTask
 from probes.results.results_folder import OWN_MEASURES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from probes.classifiers.registry import Fit as FittedProbe
+    from probes.classifiers.interface import FittedProbe
     from probes.training.standardise import Standardiser
 
 
@@ -84,7 +84,8 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
     Raises:
         ConfigError: too little memory for the classifier.
     """
-    from probes.classifiers.registry import FRAMES, get_classifier, inputs_of
+    from probes.classifiers.interface import FRAMES, inputs_of
+    from probes.classifiers.registry import get_classifier
     from probes.run.memory_plan import streamed_parts
     from probes.training.standardise import Standardiser
     from probes.training.streamed_vectors import standardised
@@ -256,7 +257,7 @@ def _label_sets(task: ProbeTask, data: Prepared) -> TaskResult:
     )
 
 
-def _asked(task: ProbeTask, fit: Fit) -> dict[str, Any]:
+def _asked(task: ProbeTask, fit: FitSpec) -> dict[str, Any]:
     """What a row of the results says of the question."""
     return {
         "model": task.model,

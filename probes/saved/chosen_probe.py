@@ -19,7 +19,7 @@ from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
 from probes.classifiers.multilabel import THRESHOLD, cells_of
 from probes.questions.labelled_rows import labelled
-from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
+from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import answers, chosen_fits, ranked
 from probes.results.split_files import compare, kept_split, part_column, row_columns
@@ -179,7 +179,7 @@ def _asks(config: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     )
 
 
-def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, Fit]:
+def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, FitSpec]:
     """`_task_of` the first store that holds what was asked.
 
     Raises:
@@ -196,7 +196,7 @@ def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tup
     raise StoreError(f"{errors[0]} (if the store of {folder} has moved, give --store)") from errors[0]
 
 
-def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, Fit]:
+def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, FitSpec]:
     """The very question that a row of the results answers.
 
     Raises:
@@ -214,7 +214,7 @@ def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, 
         split=str(row["split"]),
         split_seed=int(row["split_seed"]),
     )
-    fit = Fit(hparams=str(row["hparams"]), seed=int(row["seed"]))
+    fit = FitSpec(hparams=str(row["hparams"]), seed=int(row["seed"]))
     plan = make_plan(config)
     for task in plan.tasks:
         if task.fold == row["fold"] and task.question(fit) == row["fingerprint"]:
@@ -243,7 +243,9 @@ def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) 
     return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
 
 
-def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[SavedProbe, TextArray, TextArray]:
+def _refit(
+    task: ProbeTask, fit: FitSpec, attributes: dict[str, Any]
+) -> tuple[SavedProbe, TextArray, TextArray]:
     """The probe, its predictions for the test rows, and their ids."""
     data = prepare(task)
     (fitted,) = fit_bundle(task, data)

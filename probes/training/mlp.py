@@ -28,12 +28,8 @@ from torch import Tensor
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_weights
-from probes.training.standardise import STD_EPS, Standardiser
 from probes.training.streamed_vectors import StreamedRows, in_pieces
-from probes.training.training_rows import TrainingRows, macro_recall, training_rows
-
-__all__ = ["STD_EPS", "FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
-
+from probes.training.training_rows import TrainingRows
 
 PAPER_HIDDEN = (128, 64, 32)
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
@@ -82,35 +78,9 @@ class MLPConfig:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not isinstance(self.class_weight, str):  # a list, as JSON and YAML give it
             object.__setattr__(self, "class_weight", tuple(self.class_weight))
-        for name, ok, expected in (
-            ("hidden", all(_is_int(h) and h > 0 for h in self.hidden), "positive whole numbers"),
-            ("learning_rate", _is_number(self.learning_rate) and self.learning_rate > 0, "a number above 0"),
-            (
-                "weight_decay",
-                _is_number(self.weight_decay) and self.weight_decay >= 0,
-                "a number of at least 0",
-            ),
-            ("dropout", _is_number(self.dropout) and 0 <= self.dropout < 1, "a number from 0 to below 1"),
-            (
-                "label_smoothing",
-                _is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1,
-                "a number from 0 to below 1",
-            ),
-            ("class_weight", _is_class_weight(self.class_weight), "none, balanced or weights"),
-            ("batch_size", _is_int(self.batch_size) and self.batch_size > 0, "a whole number of at least 1"),
-            ("max_epochs", _is_int(self.max_epochs) and self.max_epochs > 0, "a whole number of at least 1"),
-            ("patience", _is_int(self.patience) and self.patience > 0, "a whole number of at least 1"),
-            (
-                "lr_patience",
-                _is_int(self.lr_patience) and self.lr_patience >= 0,
-                "a whole number of at least 0",
-            ),
-            ("seed", _is_int(self.seed) and self.seed >= 0, "a whole number of at least 0"),
-            ("order_seed", _is_int(self.order_seed) and self.order_seed >= 0, "a whole number of at least 0"),
-            ("precision", self.precision in PRECISIONS, " or ".join(PRECISIONS)),
-        ):
-            if not ok:
-                got = getattr(self, name)
+        for name, (is_ok, expected) in _EXPECTED.items():
+            got = getattr(self, name)
+            if not is_ok(got):
                 raise ConfigError(f"probe setting {name}: expected {expected}, got {got!r}")
         # 0 and 0.0 are one setting: as two, they would be fitted twice and compete with each other.
         for name in ("learning_rate", "weight_decay", "dropout", "label_smoothing"):
@@ -224,7 +194,7 @@ def fit_mlps(
         stacks += [members[s::n_stacks] for s in range(n_stacks)]
     jobs = [[configs[i] for i in share] for share in stacks]
     side_by_side = min(n_threads, len(jobs))
-    data = training_rows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
+    data = TrainingRows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
     fitted = _fit_stacks(data, jobs, n_threads, on_epoch)
     out = {
         i: fit for share, fits in zip(stacks, fitted, strict=True) for i, fit in zip(share, fits, strict=True)
@@ -360,21 +330,29 @@ def _fit_stack(
 
 def _loss_tables(y: Tensor, n_classes: int, config: MLPConfig) -> tuple[Tensor, Tensor]:
     """Target distribution of each label `[C, C]` and weight of each class `[C]`."""
-    weights = torch.ones(n_classes)
-    if config.class_weight == "balanced":
-        counts = torch.bincount(y, minlength=n_classes)
-        weights = (len(y) / (n_classes * counts.clamp(min=1))).float()
-    elif config.class_weight != "none":
-        if len(config.class_weight) != n_classes:
-            raise ConfigError(
-                f"probe setting class_weight: expected {n_classes} weights, one per class, "
-                f"got {len(config.class_weight)}"
-            )
-        weights = torch.tensor(config.class_weight, dtype=torch.float32)
-    smoothing = config.label_smoothing
+    weights, smoothing = class_weights(config, y, n_classes), config.label_smoothing
     # torch.nn.CrossEntropyLoss weights each term of the smoothed target by its own class.
     targets = (1 - smoothing) * torch.diag(weights) + smoothing / n_classes * weights
     return targets, weights
+
+
+def class_weights(config: MLPConfig, y: Tensor, n_classes: int) -> Tensor:
+    """Weight of each class `[C]`, float32, of training rows of classes `y [n]`.
+
+    Raises:
+        ConfigError: not one weight per class.
+    """
+    if config.class_weight == "none":
+        return torch.ones(n_classes)
+    if config.class_weight == "balanced":
+        counts = torch.bincount(y, minlength=n_classes)
+        return (len(y) / (n_classes * counts.clamp(min=1))).float()
+    if len(config.class_weight) != n_classes:
+        raise ConfigError(
+            f"probe setting class_weight: expected {n_classes} weights, one per class, "
+            f"got {len(config.class_weight)}"
+        )
+    return torch.tensor(config.class_weight, dtype=torch.float32)
 
 
 def _is_class_weight(value: object) -> bool:
@@ -389,3 +367,22 @@ def _is_number(value: object) -> bool:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+_WIDTHS = (lambda v: all(_is_int(h) and h > 0 for h in v), "positive whole numbers")
+_ABOVE_0 = (lambda v: _is_number(v) and v > 0, "a number above 0")
+_FROM_0 = (lambda v: _is_number(v) and v >= 0, "a number of at least 0")
+_BELOW_1 = (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1")
+_WHOLE_FROM_1 = (lambda v: _is_int(v) and v > 0, "a whole number of at least 1")
+_WHOLE_FROM_0 = (lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
+# Settings of `MLPConfig`: which values can be, and what they are called.
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "hidden": _WIDTHS,
+    "learning_rate": _ABOVE_0,
+    "weight_decay": _FROM_0,
+    **dict.fromkeys(("dropout", "label_smoothing"), _BELOW_1),
+    "class_weight": (_is_class_weight, "none, balanced or weights"),
+    **dict.fromkeys(("batch_size", "max_epochs", "patience"), _WHOLE_FROM_1),
+    **dict.fromkeys(("lr_patience", "seed", "order_seed"), _WHOLE_FROM_0),
+    "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
+}

@@ -21,6 +21,7 @@ from featurestore.arrays import FloatArray, IntArray
 from probes.training.autograd import Batch, Inputs
 from probes.training.frames import FrameRows, fill_frames, frame_counts
 from probes.training.standardise import Moments, Standardiser
+from probes.training.streamed_vectors import packed, rows_by_unit
 
 if TYPE_CHECKING:
     from featurestore.store.layer import Layer
@@ -73,21 +74,11 @@ class StreamedFrames:
             asked for: all share one buffer.
         """
         pieces = self._pieces()
-        if order is not None:
-            pieces = [pieces[i] for i in torch.randperm(len(pieces), generator=order).tolist()]
         sizes = [int(self.lengths[piece].sum()) for piece in pieces]
-        room = max([self.block_frames, *sizes])
-        buffer = np.empty((min(room, sum(sizes)), self.n_features), dtype=np.float32)
-        held: list[IntArray] = []
-        n = 0
-        for piece, size in zip(pieces, sizes, strict=True):
-            if held and n + size > len(buffer):
-                yield self._block(held, buffer[:n])
-                held, n = [], 0
-            held.append(piece)
-            n += size
-        if held:
-            yield self._block(held, buffer[:n])
+        room = min(max([self.block_frames, *sizes]), sum(sizes))
+        buffer = np.empty((room, self.n_features), dtype=np.float32)
+        for held in packed(pieces, sizes, room, order):
+            yield self._block(held, buffer)
 
     def batches(self, y: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """See `probes.training.autograd.Feed`."""
@@ -103,21 +94,17 @@ class StreamedFrames:
 
     def _pieces(self) -> list[IntArray]:
         """Rows of this part by unit, ascending by position, cut so that several pieces meet in a block."""
-        by_place = np.argsort(self.position, kind="stable")
-        edges = [s.stop for s in self.source.shards]
-        cuts = np.searchsorted(self.position[by_place], edges)
         most = max(1, self.block_frames // PIECES_OF_BLOCK)
         out: list[IntArray] = []
-        for rows in np.split(by_place, cuts[:-1]):
-            if len(rows):
-                piece = np.cumsum(self.lengths[rows]) // most
-                out += np.split(rows, np.flatnonzero(np.diff(piece)) + 1)
+        for rows in rows_by_unit(self.position, self.source):
+            piece = np.cumsum(self.lengths[rows]) // most
+            out += np.split(rows, np.flatnonzero(np.diff(piece)) + 1)
         return out
 
     def _block(self, pieces: list[IntArray], values: FloatArray) -> tuple[IntArray, FrameRows]:
         rows = np.concatenate(pieces)
         lengths = self.lengths[rows]
-        starts = np.cumsum(lengths) - lengths
+        starts, values = np.cumsum(lengths) - lengths, values[: lengths.sum()]
         first = 0
         for piece in pieces:
             begin = starts[first : first + len(piece)]

@@ -8,7 +8,7 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,32 +73,20 @@ class StreamedRows:
             Rows of this part `[b]`, and their values float32 `[b, d]`. The values are valid until the next
             block is asked for: they share one buffer.
         """
-        block_rows = max(1, self.block_rows // share)
-        pieces = self._pieces(block_rows)
-        if order is not None:
-            pieces = [pieces[i] for i in torch.randperm(len(pieces), generator=order).tolist()]
-        buffer = np.empty((min(block_rows, len(self)), self.shape[1]), dtype=np.float32)
-        held: list[IntArray] = []
-        n = 0
-        for piece in pieces:
-            if n + len(piece) > len(buffer):
-                yield np.concatenate(held), buffer[:n]
-                held, n = [], 0
-            self._read(piece, buffer[n : n + len(piece)])
-            held.append(piece)
-            n += len(piece)
-        if held:
+        most = max(1, self.block_rows // share)
+        # A unit larger than a block comes in several pieces.
+        pieces = [
+            rows[i : i + most]
+            for rows in rows_by_unit(self.position, self.sources[0])
+            for i in range(0, len(rows), most)
+        ]
+        buffer = np.empty((min(most, len(self)), self.shape[1]), dtype=np.float32)
+        for held in packed(pieces, [len(piece) for piece in pieces], len(buffer), order):
+            n = 0
+            for piece in held:
+                self._read(piece, buffer[n : n + len(piece)])
+                n += len(piece)
             yield np.concatenate(held), buffer[:n]
-
-    def _pieces(self, block_rows: int) -> list[IntArray]:
-        """Rows of this part by unit; a unit larger than a block comes in several pieces."""
-        by_place = np.argsort(self.position, kind="stable")
-        edges = [s.stop for s in self.sources[0].shards]
-        cuts = np.searchsorted(self.position[by_place], edges)
-        out: list[IntArray] = []
-        for rows in np.split(by_place, cuts[:-1]):
-            out += [rows[i : i + block_rows] for i in range(0, len(rows), block_rows)]
-        return out
 
     def _read(self, rows: IntArray, out: FloatArray) -> None:
         """Values of rows of one unit, ascending by position, into `out` `[b, d]`."""
@@ -117,6 +105,38 @@ class StreamedRows:
             )
         if self.standardise is not None:
             self.standardise.inplace(out)
+
+
+def rows_by_unit(position: IntArray, source: Layer) -> list[IntArray]:
+    """Which of the rows at `position` lie in each unit that has any, ascending by position."""
+    by_place = np.argsort(position, kind="stable")
+    cuts = np.searchsorted(position[by_place], [s.stop for s in source.shards])
+    return [rows for rows in np.split(by_place, cuts[:-1]) if len(rows)]
+
+
+def packed(
+    pieces: Sequence[IntArray], sizes: Sequence[int], most: int, order: torch.Generator | None
+) -> Iterator[list[IntArray]]:
+    """Pieces whose sizes add up to `most` at the most, or one alone that is larger; each once.
+
+    Args:
+        pieces: In the order in which they lie.
+        sizes: Of each.
+        most: Size of a block.
+        order: Draws which pieces meet; None takes them as they lie.
+    """
+    n_pieces = len(pieces)
+    drawn = range(n_pieces) if order is None else torch.randperm(n_pieces, generator=order).tolist()
+    held: list[IntArray] = []
+    n = 0
+    for i in drawn:
+        if held and n + sizes[i] > most:
+            yield held
+            held, n = [], 0
+        held.append(pieces[i])
+        n += sizes[i]
+    if held:
+        yield held
 
 
 def standardised(parts: dict[str, StreamedRows]) -> tuple[dict[str, StreamedRows], Standardiser]:
@@ -153,12 +173,12 @@ def shuffled_batches(
         yield rest_x, rest_y
 
 
-def in_pieces(x: FloatArray | StreamedRows) -> Iterator[tuple[IntArray, FloatArray]]:
+def in_pieces(x: FloatArray | StreamedRows, share: int = 1) -> Iterator[tuple[IntArray, FloatArray]]:
     """Rows and values of a matrix or of what stands for one, in pieces fit for scoring."""
     if not isinstance(x, StreamedRows):
         yield np.arange(len(x)), x
         return
-    for rows, values in x.blocks():
+    for rows, values in x.blocks(share=share):
         for start in range(0, len(rows), SCORE_ROWS):
             part = slice(start, start + SCORE_ROWS)
             yield rows[part], values[part]

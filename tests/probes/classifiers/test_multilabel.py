@@ -17,8 +17,9 @@ import cli
 from featurestore import open_store
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, answers, read_predictions, read_results, run_probe
-from probes.classifiers.multilabel import cells_of, class_names, fit_sets, indicator, rarest_label
-from probes.classifiers.registry import Bundle
+from probes.classifiers.interface import Bundle
+from probes.classifiers.multilabel import cells_of, class_names, indicator, rarest_label
+from probes.classifiers.registry import get_classifier
 from probes.questions.labelled_rows import labelled
 from probes.report import write_report
 from probes.run.probe_plan import make_plan
@@ -115,7 +116,8 @@ def test_a_linear_probe_is_a_logistic_regression_per_class() -> None:
     y = (x @ rng.standard_normal((5, 3)) + rng.standard_normal((400, 3)) > 0.3).astype(np.int64)
     settings = {"hidden": (), "max_epochs": 800, "batch_size": 400, "learning_rate": 0.05, "lr_patience": 800}
     always = np.ones_like(y)  # mAP of it is not defined: the last epoch is kept, as scikit-learn's is
-    (fit,) = fit_sets(Bundle(x_train=x, y_train=y, x_val=x, y_val=always, n_classes=3, fits=((settings, 0),)))
+    bundle = Bundle(x_train=x, y_train=y, x_val=x, y_val=always, n_classes=3, fits=((settings, 0),))
+    (fit,) = get_classifier("linear").fit(bundle)
     assert fit.n_epochs == fit.best_epoch == 800
     p = fit.scores(x)
     for c in range(3):

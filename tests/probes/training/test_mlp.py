@@ -15,7 +15,8 @@ from torch import nn
 from featurestore.errors import ConfigError
 from probes.metrics import uar
 from probes.training import fused_networks
-from probes.training.mlp import MLPConfig, Standardiser, fit_mlps
+from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.standardise import Standardiser
 from probes.training.training_rows import macro_recall
 
 N, D, C = 420, 24, 5

@@ -18,7 +18,7 @@ from probes.run import memory_plan
 from probes.training.mlp import MLPConfig, fit_mlps
 from probes.training.standardise import Moments, Standardiser
 from probes.training.streamed_vectors import StreamedRows, shuffled_batches, standardised
-from probes.training.training_rows import training_rows
+from probes.training.training_rows import TrainingRows
 
 BLOCK = 100
 
@@ -105,8 +105,8 @@ def test_validation_in_blocks_equals_validation_in_memory(streamed: StreamedRows
     from probes.training.mlp import stack_of
 
     stack = stack_of([fit])
-    found = training_rows(streamed, y, streamed, y, 4, 2).validate(stack)
-    expected = training_rows(x, y, x, y, 4, 1).validate(stack)
+    found = TrainingRows(streamed, y, streamed, y, 4, 2).validate(stack)
+    expected = TrainingRows(x, y, x, y, 4, 1).validate(stack)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
     assert found[1] == pytest.approx(expected[1], abs=1e-12)
 
