@@ -13,7 +13,7 @@ class Fused:
     """MLP with settings of its own if wanted; some may be fixed."""
 
     seeded = True
-    streams = True  # rows may stay in the store, see `probes.training.streamed_vectors`
+    streams = True  # rows may stay in the store, see `probes.training.vectors`
 
     def __init__(self, name: str, fixed: Settings) -> None:
         self.name, self.fixed = name, fixed

@@ -14,12 +14,7 @@ import numpy as np
 
 from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError
-from probes.classifiers.interface import (
-    Bundle,
-    FittedProbe,
-    Settings,
-    require_known,
-)
+from probes.classifiers.interface import Bundle, FittedProbe, Settings, require_known
 
 
 @dataclass(frozen=True)

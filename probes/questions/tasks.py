@@ -20,7 +20,7 @@ from probes.classifiers.layer_combination import EACH, WEIGHTED
 from probes.classifiers.registry import check_combinations, expand_grid, get_classifier
 from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
 from probes.questions.controls import check_controls
-from probes.splits import GROUP, Rows, Split, check_split, with_group
+from probes.splits import GROUP, Rows, Split, parse_split, with_group
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
 # cached before is fitted again.
@@ -93,7 +93,7 @@ class ProbeConfig:
         if self.split_seed < 0:
             raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
         if self.split is not None:
-            check_split(self.split)
+            parse_split(self.split)
         assert self.splits  # checks them
         check_cluster(self.cluster)
         if self.memory is not None:
@@ -237,13 +237,8 @@ class ProbeTask:
         }
         if self.combine != EACH:
             asked |= {"combine": self.combine, "layers": list(self.layers)}
-        if self.source:
-            asked["source"] = self.source
-        if self.control:
-            asked["control"] = self.control
-        if self.groups:
-            asked["groups"] = self.groups
-        return digest(asked)
+        more = {"source": self.source, "control": self.control, "groups": self.groups}
+        return digest(asked | {name: value for name, value in more.items() if value})
 
     @property
     def fingerprint(self) -> str:
@@ -260,9 +255,7 @@ def data_digest(key_fingerprint: Any, audio_hash: Sequence[str], rows: Rows, spl
         rows: Ids and classes.
         split: Which row is in which part.
     """
-    part = np.full(len(rows), "", dtype=object)
-    for name, where in split.parts():
-        part[where] = name
+    part = split.part_of_rows(len(rows))
     ids = rows.utterance_id  # unique
     order = sorted(np.flatnonzero(part != "").tolist(), key=lambda row: str(ids[row]))
     lines = ([str(ids[r]), str(audio_hash[r]), str(rows.label[r]), str(part[r])] for r in order)

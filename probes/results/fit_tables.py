@@ -101,7 +101,7 @@ CONTROL_FITS = Columns(
     ranges=_RANGES,
 )
 _OF_ROWS = ("fingerprint", "target", "prediction")
-#: Of pairs of clips that sound alike, see `probes.leakage.alike_table`.
+#: Of pairs of clips that sound alike, see `probes.leakage.alike_clips`.
 ALIKE = Columns(
     kinds={"first": TEXT, "second": TEXT}, required=("first", "second"), filled=("first", "second")
 )

@@ -18,12 +18,13 @@ from featurestore.store.history import read_histories
 from featurestore.store.key import KeyInfo
 from probes.leakage.check import check_splits
 from probes.leakage.kinds import LeakageReport
+from probes.questions.labelled_rows import OpenKeys
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
 from probes.results.split_files import SplitFiles
 from probes.results.stale_answers import replaced_sentences
-from probes.run.probe_plan import ChosenKeys, Plan, chosen_keys, make_plan
+from probes.run.probe_plan import ChosenKeys, Plan, chosen_keys, make_plan, open_keys
 from probes.run.task_shares import bundles
 from probes.run.task_worker import run_task
 
@@ -153,7 +154,8 @@ def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[Le
     Raises:
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
-    plan = make_plan(config, keys)
+    opened = open_keys(config.store, keys)
+    plan = make_plan(config, opened)
     results_folder.prepare(config.out)
     first_layer: dict[tuple[str, str], int] = {}
     for task in plan.tasks:
@@ -162,7 +164,8 @@ def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[Le
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
     earlier = results_folder.read_splits(config.out)
     kept = SplitFiles(config.out, earlier)
-    reports = check_splits(config.store, plan.splits, first_layer, earlier, kept, config.out)
+    features = {(f.model, f.dataset): f for f in opened[0]}
+    reports = check_splits(features, plan.splits, first_layer, earlier, kept, config.out)
     replaced = replaced_sentences(config.out, plan.splits, kept.changes, plan.tasks)
     return replace(plan, notes=[*plan.notes, *replaced], replaced=replaced), reports
 
@@ -205,7 +208,8 @@ def _run(
 
         tell(None)
         memory = parse_bytes(config.memory) if config.memory else runner.memory_bytes
-        for task, result in runner.map_unordered(partial(run_task, memory_bytes=memory), tasks):
+        run = partial(run_task, memory_bytes=memory, keys=OpenKeys())
+        for task, result in runner.map_unordered(run, tasks):
             results_folder.write_task(config.out, task.fingerprint, result.rows, result.predictions())
             n_done += 1
             n_fits_done += len(task.fits)

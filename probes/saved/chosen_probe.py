@@ -18,7 +18,7 @@ from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
 from probes.classifiers.multilabel import THRESHOLD, cells_of
-from probes.questions.labelled_rows import labelled
+from probes.questions.labelled_rows import OpenKeys, labelled
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import answers, chosen_fits, ranked
@@ -86,8 +86,7 @@ def save_probe(
     _require_named(row, classifier, folder)
     _require_free(out, row)
     task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
-    features = open_store(task.store).features(task.model, task.dataset)
-    probe, guess, ids = _refit(task, fit, features.attrs)
+    probe, guess, ids = _refit(task, fit)
     recorded = results_folder.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")[
         "prediction"
     ]
@@ -243,11 +242,11 @@ def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) 
     return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
 
 
-def _refit(
-    task: ProbeTask, fit: FitSpec, attributes: dict[str, Any]
-) -> tuple[SavedProbe, TextArray, TextArray]:
+def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextArray]:
     """The probe, its predictions for the test rows, and their ids."""
-    data = prepare(task)
+    keys = OpenKeys()
+    attributes = keys.features(task).attrs
+    data = prepare(task, keys=keys)
     (fitted,) = fit_bundle(task, data)
     stored = to_store(fitted.model, task.classifier)
     names = np.array(data.question.classes, dtype=object)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from probes.splits.interface import (
-    PARTS,
-    Rows,
-    Split,
-    SplitSpec,
-)
+from probes.splits.interface import PARTS, Rows, Split, SplitSpec
 from probes.splits.registry import (
     GROUP,
     KINDS,
     PATH,
-    check_split,
     default_split,
     group_name,
     held_out,
@@ -33,7 +27,6 @@ __all__ = [
     "Rows",
     "Split",
     "SplitSpec",
-    "check_split",
     "default_split",
     "group_name",
     "held_out",

@@ -98,6 +98,13 @@ class Split:
         """``(name, positions)`` of train, val and test."""
         return (("train", self.train), ("val", self.val), ("test", self.test))
 
+    def part_of_rows(self, n: int) -> TextArray:
+        """Name of the part of each of the `n` rows that were split, "" where it is in none."""
+        part = np.full(n, "", dtype=object)
+        for name, where in self.parts():
+            part[where] = name
+        return part
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSpec:

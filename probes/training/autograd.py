@@ -24,8 +24,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from featurestore.arrays import FloatArray, IntArray
 from probes.metrics import mean_average_precision
 from probes.training.mlp import MLPConfig, class_weights
-from probes.training.streamed_vectors import StreamedRows, in_pieces
-from probes.training.training_rows import drawn_batches, macro_recall
+from probes.training.vectors import StreamedRows, drawn_batches, in_pieces, macro_recall
 
 Inputs = tuple[Tensor, ...]
 
@@ -148,7 +147,8 @@ def _train_together(
         logits = _logits([r.network for r in running], validation)
         scores = score(logits, y_validation)
         for run, own, value in zip(running, logits, scores, strict=True):
-            run.after_epoch(value, float(run.objective.loss(own, y_validation)))
+            loss = run.objective.total(own, y_validation) / run.objective.mass(y_validation)
+            run.after_epoch(value, float(loss))
         running = [r for r in running if not r.done]
     elapsed, n_epochs = time.perf_counter() - started, sum(run.trained.n_epochs for run in runs)
     for run in runs:
@@ -170,55 +170,37 @@ def _logits(networks: Sequence[nn.Module], feed: Feed) -> Tensor:
     return out
 
 
-class _Objective(Protocol):
-    """What is made small in training, and what chooses the epoch."""
-
-    def total(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Weighted sum of the losses of rows."""
-        ...
-
-    def mass(self, y: Tensor) -> Tensor | int:
-        """What the sum over rows with these targets is divided by."""
-        ...
-
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The mean over rows that are all there."""
-        return self.total(logits, y) / self.mass(y)
-
-    def score(self, logits: Tensor, y: Tensor) -> Sequence[float]:
-        """Of several networks `[K, n, C]` on the validation rows; the highest wins."""
-        ...
-
-
-class _OfClasses(_Objective):
-    """One class is right: cross-entropy, and UAR."""
+class _OfClasses:
+    """One class is right: cross-entropy of weighted rows, and UAR."""
 
     def __init__(self, config: MLPConfig, y: Tensor, n_classes: int) -> None:
-        self.weight = class_weights(config, y, n_classes)
-        self.smoothing = config.label_smoothing
+        self._weight, self._smoothing = class_weights(config, y, n_classes), config.label_smoothing
 
     def total(self, logits: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(logits, y, weight=self.weight, label_smoothing=self.smoothing, reduction="sum")
+        """Sum of the losses of rows."""
+        return cross_entropy(logits, y, self._weight, reduction="sum", label_smoothing=self._smoothing)
 
-    def mass(self, y: Tensor) -> Tensor:
-        return self.weight[y].sum()
+    def mass(self, y: Tensor) -> Tensor | int:
+        """What their sum is divided by."""
+        return self._weight[y].sum()
 
     def score(self, logits: Tensor, y: Tensor) -> list[float]:
+        """Of several networks `[K, n, C]` on the validation rows; the highest wins."""
         return macro_recall(logits.argmax(-1), y, logits.shape[-1])
 
 
-class _OfSets(_Objective):
+class _OfSets(_OfClasses):
     """Any number of classes is right: binary cross-entropy of each, and mean average precision."""
 
     def __init__(self, config: MLPConfig, y: Tensor) -> None:
         positive = y.sum(0)
         # "balanced": both answers to a class weigh alike in all, as scikit-learn's class_weight does.
-        self.weight = (len(y) - positive) / positive if config.class_weight == "balanced" else None
-        self.smoothing = config.label_smoothing
+        self._positive = (len(y) - positive) / positive if config.class_weight == "balanced" else None
+        self._smoothing = config.label_smoothing
 
     def total(self, logits: Tensor, y: Tensor) -> Tensor:
-        smooth = y * (1 - self.smoothing) + self.smoothing / 2
-        return binary_cross_entropy_with_logits(logits, smooth, pos_weight=self.weight, reduction="sum")
+        smooth = y * (1 - self._smoothing) + self._smoothing / 2
+        return binary_cross_entropy_with_logits(logits, smooth, pos_weight=self._positive, reduction="sum")
 
     def mass(self, y: Tensor) -> int:
         return y.numel()

@@ -28,8 +28,7 @@ from torch import Tensor
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_weights
-from probes.training.streamed_vectors import StreamedRows, in_pieces
-from probes.training.training_rows import TrainingRows
+from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 
 PAPER_HIDDEN = (128, 64, 32)
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments

@@ -18,7 +18,7 @@ from probes.classifiers.registry import classifier_for, expand_grid
 from probes.report import load_report_data
 from probes.report.html import render_page
 from probes.report.weights import learned_weights
-from probes.training.streamed_vectors import StreamedRows
+from probes.training.vectors import StreamedRows
 
 L, D, C = 4, 6, 3
 

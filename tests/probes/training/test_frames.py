@@ -24,8 +24,13 @@ from probes.classifiers.interface import Bundle, FittedProbe
 from probes.classifiers.registry import expand_grid, get_classifier
 from probes.run import memory_plan
 from probes.training import frames
-from probes.training.frames import FrameRows, read_frames, standardise_frames
-from probes.training.streamed_frames import standardised_frames, streamed_frames
+from probes.training.frames import (
+    FrameRows,
+    read_frames,
+    standardise_frames,
+    standardised_frames,
+    streamed_frames,
+)
 
 D, C = 8, 3
 CALLS = ("peep", "phee", "trill")

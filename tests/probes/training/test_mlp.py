@@ -17,7 +17,7 @@ from probes.metrics import uar
 from probes.training import fused_networks
 from probes.training.mlp import MLPConfig, fit_mlps
 from probes.training.standardise import Standardiser
-from probes.training.training_rows import macro_recall
+from probes.training.vectors import macro_recall
 
 N, D, C = 420, 24, 5
 
