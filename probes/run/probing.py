@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from featurestore.compute.subprocess_call import call_apart
 from featurestore.compute.task_runners import open_runner
 from featurestore.store.history import read_histories
 from featurestore.store.key import KeyInfo
+from featurestore.store.writer import package_versions
 from probes.leakage.check import check_splits
 from probes.leakage.kinds import LeakageReport
 from probes.questions.labelled_rows import OpenKeys
@@ -238,12 +238,8 @@ def _chance(plan: Plan) -> dict[str, float]:
 
 
 def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
-    versions = {}
-    for name in VERSIONS_OF:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed as a package"
+    found = package_versions(VERSIONS_OF)
+    versions = {name: found.get(name, "not installed as a package") for name in VERSIONS_OF}
     histories = read_histories(open_storage(config.store), (f"{t.model}/{t.dataset}" for t in plan.tasks))
     return {
         "config": config.to_json(),
