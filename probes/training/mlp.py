@@ -162,7 +162,6 @@ def fit_mlps(
     configs: Sequence[MLPConfig],
     *,
     fits_per_stack: int = FITS_PER_STACK,
-    on_epoch: Callable[[int], None] | None = None,
 ) -> list[FittedMLP]:
     """Train every configuration on the same rows; the result does not depend on the company.
 
@@ -175,8 +174,6 @@ def fit_mlps(
         n_classes: C; classes may be absent from some part.
         configs: The fits.
         fits_per_stack: Most networks trained at once.
-        on_epoch: Called after each epoch of a stack, in the thread that trains it, with the number
-            of its fits still training.
 
     Returns:
         One fitted network per configuration, in their order.
@@ -194,7 +191,7 @@ def fit_mlps(
     jobs = [[configs[i] for i in share] for share in stacks]
     side_by_side = min(n_threads, len(jobs))
     data = TrainingRows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
-    fitted = _fit_stacks(data, jobs, n_threads, on_epoch)
+    fitted = _fit_stacks(data, jobs, n_threads)
     out = {
         i: fit for share, fits in zip(stacks, fitted, strict=True) for i, fit in zip(share, fits, strict=True)
     }
@@ -202,10 +199,7 @@ def fit_mlps(
 
 
 def _fit_stacks(
-    data: TrainingRows,
-    jobs: Sequence[Sequence[MLPConfig]],
-    n_threads: int,
-    on_epoch: Callable[[int], None] | None,
+    data: TrainingRows, jobs: Sequence[Sequence[MLPConfig]], n_threads: int
 ) -> list[list[FittedMLP]]:
     """Train stacks side by side, one core each, rather than every operation on all cores.
 
@@ -214,7 +208,7 @@ def _fit_stacks(
     """
     stop = threading.Event()
     if n_threads == 1 or len(jobs) == 1:
-        return [_fit_stack(data, job, on_epoch, stop) for job in jobs]
+        return [_fit_stack(data, job, stop) for job in jobs]
     side_by_side = min(n_threads, len(jobs))
 
     def start() -> None:
@@ -223,7 +217,7 @@ def _fit_stacks(
     try:
         with ThreadPoolExecutor(side_by_side, initializer=start) as pool:
             try:
-                futures = [pool.submit(_fit_stack, data, job, on_epoch, stop) for job in jobs]
+                futures = [pool.submit(_fit_stack, data, job, stop) for job in jobs]
                 return [f.result() for f in futures]
             except BaseException:
                 stop.set()  # Ctrl-C must not wait for the last epoch
@@ -274,12 +268,7 @@ class _Progress:
                 self.learning_rate *= 0.1
 
 
-def _fit_stack(
-    data: TrainingRows,
-    configs: Sequence[MLPConfig],
-    on_epoch: Callable[[int], None] | None,
-    stop: threading.Event,
-) -> list[FittedMLP]:
+def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading.Event) -> list[FittedMLP]:
     started = time.perf_counter()
     shape = Shape((data.n_features, *configs[0].hidden, data.n_classes))
     initial = [initial_weights(shape, c.seed) for c in configs]
@@ -318,8 +307,6 @@ def _fit_stack(
             running = [running[k] for k in alive]
             if alive:
                 stack.keep(alive)
-        if on_epoch is not None:
-            on_epoch(len(running))
     elapsed = time.perf_counter() - started
     total_epochs = sum(f.n_epochs for f in fits)
     for f in fits:
