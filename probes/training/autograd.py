@@ -180,9 +180,9 @@ class _OfClasses:
         """Sum of the losses of rows."""
         return cross_entropy(logits, y, self._weight, reduction="sum", label_smoothing=self._smoothing)
 
-    def mass(self, y: Tensor) -> Tensor | int:
+    def mass(self, y: Tensor) -> float:
         """What their sum is divided by."""
-        return self._weight[y].sum()
+        return float(self._weight[y].sum())
 
     def score(self, logits: Tensor, y: Tensor) -> list[float]:
         """Of several networks `[K, n, C]` on the validation rows; the highest wins."""
@@ -202,8 +202,8 @@ class _OfSets(_OfClasses):
         smooth = y * (1 - self._smoothing) + self._smoothing / 2
         return binary_cross_entropy_with_logits(logits, smooth, pos_weight=self._positive, reduction="sum")
 
-    def mass(self, y: Tensor) -> int:
-        return y.numel()
+    def mass(self, y: Tensor) -> float:
+        return float(y.numel())
 
     def score(self, logits: Tensor, y: Tensor) -> list[float]:
         return [mean_average_precision(y.numpy(), own) for own in logits.numpy()]
