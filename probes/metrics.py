@@ -57,18 +57,6 @@ def f1_macro(targets: Labels, predictions: Labels) -> float:
     return float(score)
 
 
-def per_class(targets: Labels, predictions: Labels, classes: Sequence[Any]) -> list[dict[str, Any]]:
-    """`class`, `recall` (None where the class is absent) and `support` of every class, in order."""
-    y, guess = np.asarray(targets), np.asarray(predictions)
-    out = []
-    for c in classes:
-        of_class = y == c
-        support = int(of_class.sum())
-        recall = float((guess[of_class] == c).mean()) if support else None
-        out.append({"class": c, "recall": recall, "support": support})
-    return out
-
-
 def confusion(targets: Labels, predictions: Labels, classes: Sequence[Any]) -> npt.NDArray[np.int64]:
     """Counts `[C, C]`: row = target, column = prediction, both in the order of `classes`."""
     from sklearn.metrics import confusion_matrix

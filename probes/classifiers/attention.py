@@ -7,14 +7,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from featurestore.errors import ConfigError
+from probes.classifiers.interface import (
+    FRAMES,
+    Bundle,
+    FittedProbe,
+    Settings,
+    require_float32,
+    require_known,
+    widths,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
     from featurestore.store.reader import Features
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, Settings
-    from probes.training.autograd import Trained
+    from probes.training.autograd import Feed
     from probes.training.frames import FrameRows
+    from probes.training.mlp import MLPConfig
 
 ATTENTION, MULTIHEAD = "attention", "mha"
 DEFAULT_HEADS = 8
@@ -27,15 +36,13 @@ class FramePooling:
     """
 
     seeded = True
-    inputs = "frames"
+    inputs = FRAMES
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def complete(self, settings: Settings) -> dict[str, Any]:
-        """See `probes.classifiers.registry.Classifier`."""
-        from probes.classifiers.interface import require_float32
-        from probes.classifiers.registry import require_known, widths
+        """See `probes.classifiers.interface.Classifier`."""
         from probes.training.mlp import MLPConfig
 
         own = {"heads": DEFAULT_HEADS} if self.name == MULTIHEAD else {}
@@ -71,45 +78,21 @@ class FramePooling:
                 f"set heads in --grid to a divisor of {width}"
             )
 
-    def fit(self, bundle: Bundle) -> list[Fit]:
-        """See `probes.classifiers.registry.Classifier`; the rows are `probes.training.frames.FrameRows`."""
-        from probes.classifiers.registry import Fit
-        from probes.training.autograd import Job, train
-        from probes.training.mlp import MLPConfig
+    def fit(self, bundle: Bundle) -> list[FittedProbe]:
+        """See `probes.classifiers.interface.Classifier`; the rows are `probes.training.frames.FrameRows`."""
+        from probes.classifiers.trained_networks import fit_networks
 
-        x, x_val = cast("FrameRows", bundle.x_train), cast("FrameRows", bundle.x_val)
+        def frames(x: Any) -> Feed:
+            return cast("Feed", x)
 
-        def job(settings: Settings, seed: int) -> Job:
-            rest = {k: v for k, v in settings.items() if k != "heads"}
-            config = MLPConfig(**rest, seed=seed)
-            heads = int(settings.get("heads", 1))
-            return Job(
-                config=config,
-                make=partial(self._network, config, x.n_features, heads, bundle.n_classes),
-                rates={},
-            )
+        n_features = cast("FrameRows", bundle.x_train).n_features
+        return fit_networks(bundle, partial(self._network, n_features, bundle.n_classes), feed=frames)
 
-        jobs = [job(settings, seed) for settings, seed in bundle.fits]
-        return [
-            Fit(
-                scores=partial(_scores, t),
-                probabilistic=True,
-                n_epochs=t.n_epochs,
-                best_epoch=t.best_epoch,
-                fit_s=t.fit_s,
-                model=t.network,
-            )
-            for t in train(x, bundle.y_train, x_val, bundle.y_val, bundle.n_classes, jobs)
-        ]
+    def _network(self, n_features: int, n_classes: int, config: MLPConfig, settings: Settings) -> nn.Module:
+        from probes.classifiers.trained_networks import head_of
+        from probes.training.networks import AttentivePooling, MultiheadPooling
 
-    def _network(self, config: Any, n_features: int, heads: int, n_classes: int) -> nn.Module:
-        from probes.training.networks import AttentivePooling, MultiheadPooling, head
-
-        top = head((n_features, *config.hidden, n_classes), config.dropout, config.seed)
+        top = head_of(config, n_features, n_classes)
         if self.name == MULTIHEAD:
-            return MultiheadPooling(n_features, heads, top)
+            return MultiheadPooling(n_features, int(settings["heads"]), top)
         return AttentivePooling(n_features, top)
-
-
-def _scores(trained: Trained, x: FloatArray) -> FloatArray:
-    return trained.probabilities(cast("FrameRows", x))

@@ -14,12 +14,11 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurestore.errors import ConfigError
-
-if TYPE_CHECKING:
-    from probes.classifiers.registry import Classifier
+from probes.classifiers.interface import Classifier
+from probes.classifiers.sklearn_estimators import Estimator
 
 GROUP = "featurestore.classifiers"
 
@@ -45,17 +44,10 @@ def find_plugin(name: str) -> Classifier | None:
     return _load(found[0]) if found else None
 
 
-def source_of(name: str) -> str:
-    """What a plugin's name stands for, with the version of its package; "" for import paths.
-
-    Of our own classifiers, what the name alone does not say; see
-    `probes.classifiers.sklearn_estimators.Estimator`.
-    """
-    from probes.classifiers.registry import CLASSIFIERS, get_classifier
-
-    classifier = get_classifier(name)
-    found = () if name in CLASSIFIERS else _offered(tuple(sys.path)).get(name, ())
-    return _source(found[0]) if found else str(getattr(classifier, "source", ""))
+def plugin_source(name: str) -> str:
+    """What a plugin's name stands for, with the version of its package; "" where it is no plugin's."""
+    found = _offered(tuple(sys.path)).get(name)
+    return _source(found[0]) if found else ""
 
 
 # The path names what can be found, so that a package installed meanwhile by another path is seen.
@@ -69,8 +61,6 @@ def _offered(_path: tuple[str, ...]) -> dict[str, tuple[EntryPoint, ...]]:
 
 
 def _load(point: EntryPoint) -> Classifier:
-    from probes.classifiers.registry import Estimator
-
     what = f"classifier {point.name!r} of {_package(point)}"
     try:
         found: Any = point.load()

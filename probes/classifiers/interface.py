@@ -6,13 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, did_you_mean
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Settings = Mapping[str, Any]
 
 
@@ -40,8 +36,8 @@ class Bundle:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """One fitted probe.
+class FittedProbe:
+    """What a fit gives.
 
     Attributes:
         scores: From standardised rows `[n, d]` to class scores `[n, C]`; the largest wins.
@@ -64,6 +60,22 @@ class Fit:
     layer_weights: tuple[float, ...] = ()
     measure: Callable[[FloatArray, IntArray], Mapping[str, float]] | None = None
 
+    @classmethod
+    def of_network(cls, trained: Any, scores: Callable[[FloatArray], FloatArray], **more: Any) -> FittedProbe:
+        """Of a network that says how long it was trained and which epoch was kept; `more` are attributes."""
+        return cls(
+            scores=scores,
+            probabilistic=True,
+            n_epochs=trained.n_epochs,
+            best_epoch=trained.best_epoch,
+            fit_s=trained.fit_s,
+            **more,
+        )
+
+
+#: Its earlier name, by which classifiers of other packages import it.
+Fit = FittedProbe
+
 
 class Classifier(Protocol):
     """What a registry entry makes."""
@@ -81,7 +93,7 @@ class Classifier(Protocol):
         """
         ...
 
-    def fit(self, bundle: Bundle) -> list[Fit]:
+    def fit(self, bundle: Bundle) -> list[FittedProbe]:
         """Fit all of a bundle, in its order."""
         ...
 

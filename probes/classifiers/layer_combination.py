@@ -10,39 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from featurestore.errors import ConfigError, did_you_mean
+from featurestore.errors import ConfigError
 
 EACH, CONCAT, WEIGHTED = "each", "concat", "weighted"
 COMBINATIONS = (EACH, CONCAT, WEIGHTED)
-
-
-def check_combinations(combine: Sequence[str], classifiers: Sequence[str]) -> None:
-    """Refuse a combination that is unknown, or that a classifier cannot look at.
-
-    Raises:
-        ConfigError: one line that says which.
-    """
-    from probes.classifiers.registry import FRAMES, get_classifier, inputs_of, learns_weights
-
-    if not combine:
-        raise ConfigError(f"combine: expected at least one of {', '.join(COMBINATIONS)}")
-    for name in combine:
-        if name not in COMBINATIONS:
-            hint = did_you_mean(name, COMBINATIONS)
-            raise ConfigError(f"combine: expected {', '.join(COMBINATIONS)}, got {name!r}{hint}")
-    for classifier in classifiers:
-        found = get_classifier(classifier)
-        for name in combine:
-            if name != EACH and inputs_of(found) == FRAMES:
-                raise ConfigError(
-                    f"combine {name}: classifier {classifier} looks at the frames of one layer; leave out "
-                    f"--combine {name}, or ask for {classifier} in a command of its own"
-                )
-            if name == WEIGHTED and not learns_weights(found):
-                raise ConfigError(
-                    f"combine {name}: classifier {classifier} cannot learn weights of layers, mlp and linear "
-                    f"can; ask for {classifier} in a command of its own"
-                )
 
 
 def check_layers(combine: str, layers: Sequence[int], where: str, layers_asked: str | None) -> None:

@@ -7,104 +7,23 @@ nothing. Inputs are standardised by the training rows for all of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurestore.errors import ConfigError, did_you_mean
 from probes.classifiers.attention import ATTENTION, MULTIHEAD, FramePooling
-from probes.classifiers.entry_points import find_plugin, plugin_names
-from probes.classifiers.interface import (
-    FRAMES,
-    VECTORS,
-    Bundle,
-    Classifier,
-    Fit,
-    FloatArray,
-    IntArray,
-    Settings,
-    inputs_of,
-    require_known,
-    widths,
-)
-from probes.classifiers.layer_combination import EACH, WEIGHTED
+from probes.classifiers.entry_points import find_plugin, plugin_names, plugin_source
+from probes.classifiers.fused_mlp import Fused
+
+# Classifiers of other packages import what they are given, and what they give back, from here.
+from probes.classifiers.interface import FRAMES, Classifier, inputs_of
+from probes.classifiers.interface import Bundle as Bundle
+from probes.classifiers.interface import Fit as Fit
+from probes.classifiers.interface import Settings as Settings
+from probes.classifiers.layer_combination import COMBINATIONS, EACH, WEIGHTED
 from probes.classifiers.retrieval import Retrieval
 from probes.classifiers.sklearn_estimators import Estimator
-
-__all__ = [
-    "CLASSIFIERS",
-    "FRAMES",
-    "VECTORS",
-    "Bundle",
-    "Classifier",
-    "Estimator",
-    "Fit",
-    "FloatArray",
-    "Fused",
-    "IntArray",
-    "Settings",
-    "classifier_for",
-    "expand_grid",
-    "get_classifier",
-    "inputs_of",
-    "learns_weights",
-    "require_known",
-    "widths",
-]
-
-
-class Fused:
-    """MLP and linear softmax probes, all fits of a bundle trained together."""
-
-    seeded = True
-    streams = True  # rows may stay in the store, see `probes.training.streamed_vectors`
-
-    def __init__(self, name: str, fixed: Settings) -> None:
-        self.name, self.fixed = name, fixed
-
-    def complete(self, settings: Settings) -> dict[str, Any]:
-        """See `Classifier.complete`."""
-        from probes.training.mlp import MLPConfig
-
-        known = [f.name for f in fields(MLPConfig) if f.name not in ("seed", *self.fixed)]
-        require_known(settings, known, self.name)
-        values = {**self.fixed, **settings}
-        if "hidden" in values:
-            values["hidden"] = widths(values["hidden"])
-        try:
-            return MLPConfig(**values).hparams()
-        except TypeError as error:
-            raise ConfigError(f"classifier {self.name}: {error}") from error
-
-    def fit(self, bundle: Bundle) -> list[Fit]:
-        """See `Classifier.fit`."""
-        from probes.training.mlp import MLPConfig, fit_mlps
-
-        if bundle.y_train.ndim == 2:
-            from probes.classifiers.multilabel import fit_sets
-
-            return fit_sets(bundle)
-        configs = [MLPConfig(**settings, seed=seed) for settings, seed in bundle.fits]
-        fitted = fit_mlps(
-            bundle.x_train, bundle.y_train, bundle.x_val, bundle.y_val, bundle.n_classes, configs
-        )
-        return [
-            Fit(
-                scores=f.probabilities,
-                probabilistic=True,
-                n_epochs=f.n_epochs,
-                best_epoch=f.best_epoch,
-                fit_s=f.fit_s,
-                model=f,
-            )
-            for f in fitted
-        ]
-
-
-def learns_weights(classifier: Classifier) -> bool:
-    """Whether it can learn weights of layers with itself; see `probes.classifiers.layer_combination`."""
-    return isinstance(classifier, Fused)
-
+from probes.classifiers.weighted_sum import WeightedSumClassifier
 
 #: Classifiers by name; see `probes.classifiers.entry_points` for those of other packages. A name with a colon
 #: is an import path, ``package.module:Class``.
@@ -156,13 +75,20 @@ def get_classifier(name: str) -> Classifier:
 
 def classifier_for(name: str, combine: str = EACH) -> Classifier:
     """The classifier that looks at layers in this way; see `probes.classifiers.layer_combination`."""
-    from probes.classifiers.weighted_sum import WeightedSumClassifier
-
     found = get_classifier(name)
     if combine == WEIGHTED:
         assert isinstance(found, Fused)
         return WeightedSumClassifier(found)
     return found
+
+
+def source_of(name: str) -> str:
+    """What a plugin's name stands for, with the version of its package; "" for import paths.
+
+    Of our own classifiers, what the name alone does not say; see `Estimator`.
+    """
+    own = str(getattr(get_classifier(name), "source", ""))
+    return own if name in CLASSIFIERS else plugin_source(name) or own
 
 
 def expand_grid(name: str, grid: Mapping[str, Any], combine: str = EACH) -> list[dict[str, Any]]:
@@ -192,3 +118,30 @@ def expand_grid(name: str, grid: Mapping[str, Any], combine: str = EACH) -> list
         if settings not in out:
             out.append(settings)
     return out
+
+
+def check_combinations(combine: Sequence[str], classifiers: Sequence[str]) -> None:
+    """Refuse a combination that is unknown, or that a classifier cannot look at.
+
+    Raises:
+        ConfigError: one line that says which.
+    """
+    if not combine:
+        raise ConfigError(f"combine: expected at least one of {', '.join(COMBINATIONS)}")
+    for name in combine:
+        if name not in COMBINATIONS:
+            hint = did_you_mean(name, COMBINATIONS)
+            raise ConfigError(f"combine: expected {', '.join(COMBINATIONS)}, got {name!r}{hint}")
+    for classifier in classifiers:
+        found = get_classifier(classifier)
+        for name in combine:
+            if name != EACH and inputs_of(found) == FRAMES:
+                raise ConfigError(
+                    f"combine {name}: classifier {classifier} looks at the frames of one layer; leave out "
+                    f"--combine {name}, or ask for {classifier} in a command of its own"
+                )
+            if name == WEIGHTED and not isinstance(found, Fused):
+                raise ConfigError(
+                    f"combine {name}: classifier {classifier} cannot learn weights of layers, mlp and linear "
+                    f"can; ask for {classifier} in a command of its own"
+                )

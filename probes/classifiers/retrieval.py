@@ -15,15 +15,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
-
-if TYPE_CHECKING:
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, IntArray, Settings
+from probes.classifiers.interface import Bundle, FittedProbe, Settings
 
 # Similarities held at a time: 64 MB.
 BLOCK_VALUES = 1 << 24
@@ -36,18 +35,16 @@ class Retrieval:
     seeded = False
 
     def complete(self, settings: Settings) -> dict[str, Any]:
-        """See `probes.classifiers.registry.Classifier`."""
+        """See `probes.classifiers.interface.Classifier`."""
         if settings:
             raise ConfigError(f"classifier retrieval: it has no settings, got {next(iter(settings))!r}")
         return {}
 
-    def fit(self, bundle: Bundle) -> list[Fit]:
-        """See `probes.classifiers.registry.Classifier`."""
-        from probes.classifiers.registry import Fit
-
+    def fit(self, bundle: Bundle) -> list[FittedProbe]:
+        """See `probes.classifiers.interface.Classifier`."""
         started = time.perf_counter()
         references = unit_rows(bundle.x_train)
-        fit = Fit(
+        fit = FittedProbe(
             scores=partial(class_similarity, references, bundle.y_train, bundle.n_classes),
             probabilistic=False,
             measure=partial(_measures, references, bundle.y_train),

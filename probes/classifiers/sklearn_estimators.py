@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError
-from probes.classifiers.interface import Bundle, Fit, FloatArray, Settings, require_known
+from probes.classifiers.interface import Bundle, FittedProbe, Settings, require_known
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Estimator:
                 raise ConfigError(f"classifier {self._label()}: {error}") from error
         return {name: _spelt(value, usual[name]) for name, value in values.items()}
 
-    def fit(self, bundle: Bundle) -> list[Fit]:
+    def fit(self, bundle: Bundle) -> list[FittedProbe]:
         """See `Classifier.fit`."""
         from sklearn.exceptions import ConvergenceWarning
 
@@ -74,7 +75,7 @@ class Estimator:
             n_epochs = int(np.max(found)) if found is not None and np.size(found) else 0
             probabilistic = hasattr(estimator, "predict_proba") and not _by_distance(estimator)
             out.append(
-                Fit(
+                FittedProbe(
                     scores=partial(self._scores, settings, estimator, bundle.n_classes),
                     probabilistic=probabilistic,
                     n_epochs=n_epochs,

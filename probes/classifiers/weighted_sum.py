@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurestore.errors import ConfigError
-from probes.classifiers.interface import require_float32
-
-if TYPE_CHECKING:
-    from probes.classifiers.registry import Bundle, Fit, FloatArray, Fused, Settings
+from probes.classifiers.fused_mlp import Fused
+from probes.classifiers.interface import Bundle, FittedProbe, Settings, require_float32
 
 #: Rate of the layers' weights. Adam moves a number by about its rate per step: at the rate of the head
 #: (1e-3) a few hundred steps could not move the softmax away from equal weights.
@@ -32,7 +28,7 @@ class WeightedSumClassifier:
         self.top = top
 
     def complete(self, settings: Settings) -> dict[str, Any]:
-        """See `probes.classifiers.registry.Classifier`."""
+        """See `probes.classifiers.interface.Classifier`."""
         rate = settings.get(LAYER_LEARNING_RATE, DEFAULT_LAYER_LEARNING_RATE)
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
             raise ConfigError(f"probe setting {LAYER_LEARNING_RATE}: expected a number above 0, got {rate!r}")
@@ -41,49 +37,15 @@ class WeightedSumClassifier:
         require_float32(complete, "combine weighted")
         return {**complete, LAYER_LEARNING_RATE: rate}
 
-    def fit(self, bundle: Bundle) -> list[Fit]:
-        """See `probes.classifiers.registry.Classifier`."""
-        from probes.classifiers.registry import Fit
-        from probes.training.autograd import Job, MatrixFeed, Trained, train
-        from probes.training.mlp import MLPConfig
-        from probes.training.networks import WeightedSum, head
+    def fit(self, bundle: Bundle) -> list[FittedProbe]:
+        """See `probes.classifiers.interface.Classifier`."""
+        from probes.classifiers.trained_networks import fit_networks, head_of
+        from probes.training.networks import WeightedSum
 
-        n_features = bundle.x_train.shape[1] // bundle.n_layers
-
-        def job(settings: Settings, seed: int) -> Job:
-            rest = {k: v for k, v in settings.items() if k != LAYER_LEARNING_RATE}
-            config = MLPConfig(**rest, seed=seed)
-            sizes = (n_features, *config.hidden, bundle.n_classes)
-            return Job(
-                config=config,
-                make=lambda: WeightedSum(bundle.n_layers, head(sizes, config.dropout, seed)),
-                rates={"scores": float(settings[LAYER_LEARNING_RATE])},
-            )
-
-        trained: Sequence[Trained] = train(
-            MatrixFeed(bundle.x_train),
-            bundle.y_train,
-            MatrixFeed(bundle.x_val),
-            bundle.y_val,
-            bundle.n_classes,
-            [job(settings, seed) for settings, seed in bundle.fits],
+        n_layers, n_classes = bundle.n_layers, bundle.n_classes
+        n_features = bundle.x_train.shape[1] // n_layers
+        return fit_networks(
+            bundle,
+            lambda config, _: WeightedSum(n_layers, head_of(config, n_features, n_classes)),
+            rates={LAYER_LEARNING_RATE: "scores"},
         )
-
-        def scores(t: Trained, x: FloatArray) -> FloatArray:
-            return t.probabilities(MatrixFeed(x))
-
-        out = []
-        for t in trained:
-            assert isinstance(t.network, WeightedSum)
-            out.append(
-                Fit(
-                    scores=partial(scores, t),
-                    probabilistic=True,
-                    n_epochs=t.n_epochs,
-                    best_epoch=t.best_epoch,
-                    fit_s=t.fit_s,
-                    layer_weights=tuple(t.network.weights().tolist()),
-                    model=t.network,
-                )
-            )
-        return out

@@ -1,21 +1,36 @@
-"""Which rows of a key sound alike, by their embeddings and by their samples."""
+"""Which clips of a key sound alike, by their embeddings and by their samples: looked for once per data set.
+
+The results folder keeps them: ``_alike/<name>.parquet`` holds the pairs, ``first`` and ``second`` by
+utterance id; the name is a digest of everything they depend on, so that a file is either right or not asked
+for.
+"""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
-from probes.splits import IntArray
+from featurestore.arrays import IntArray, TextArray
+from featurestore.errors import CorruptData
+from featurestore.fingerprint import canonical_json, digest_columns
+from featurestore.format.row_arrays import STATUS_OK
+from featurestore.untrusted.document_shape import many, text
+from featurestore.untrusted.documents import DocumentError
+from probes.results.fit_tables import ALIKE
+from probes.results.results_folder import read_parquet, write_parquet
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from featurestore.store.reader import Features
 
+ALIKE_FOLDER = "_alike"
+# Raise it when pairs are looked for in another way, so that what was found before is not taken over.
+LOOKED_VERSION = 2
 # Audio that is listened to again before training. Of more, the clips are listened to whose embeddings
 # are nearest to another's; `fs audit` hears all. Two hours of 16 kHz take about fifteen seconds on two cores.
 LISTEN_AT_MOST_S = 7200.0
@@ -24,28 +39,62 @@ NOT_AT_HAND = "shifted and recoded copies were looked for in embeddings only (th
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likeness:
-    """Pairs of rows of a key that sound alike.
+class Alike:
+    """Pairs of clips of a key that sound alike.
 
     Attributes:
-        pairs: Positions in the key's index, first < second `[m, 2]`.
+        ids: Utterance ids, in the order of the key's index `[m, 2]`.
         notes: How they were looked for, and where not.
         complete: False where the audio was not at hand.
     """
 
-    pairs: IntArray
+    ids: TextArray
     notes: tuple[str, ...]
     complete: bool = True
 
 
-def likeness(features: Features, layer: int | None, position: IntArray) -> Likeness:
-    """Pairs among the rows at `position` (ascending) that nearly coincide in `layer` or as samples.
+def find_alike(features: Features, layer: int | None, out: Path) -> Alike:
+    """Pairs among the rows of a key whose audio was read.
+
+    Args:
+        features: The key.
+        layer: Layer to compare embeddings in.
+        out: Results folder, where an answer is taken from and kept; incomplete ones are not, for the audio
+            may be at hand next time.
+    """
+    path = out / ALIKE_FOLDER / f"{_digest(features, layer)}.parquet"
+    if path.is_file():
+        try:
+            table = read_parquet(path, ALIKE)
+            notes: Any = table.attrs.get("notes")
+            many(text)(notes, "notes")
+            return Alike(ids=table[["first", "second"]].to_numpy(dtype=object), notes=tuple(notes))
+        except (CorruptData, DocumentError):
+            pass  # looked for again, and then written over
+    alike = likeness(features, layer)
+    if alike.complete:
+        path.parent.mkdir(exist_ok=True)
+        table = pd.DataFrame(alike.ids, columns=["first", "second"], dtype=object)
+        table.attrs = {"notes": list(alike.notes)}
+        write_parquet(table, path)
+    return alike
+
+
+def _digest(features: Features, layer: int | None) -> str:
+    asked = [LOOKED_VERSION, features.model, features.dataset, features.attrs["fingerprint"], layer]
+    rows = (features.index[column] for column in ("utterance_id", "audio_hash", "status"))
+    return digest_columns(canonical_json(asked), rows)
+
+
+def likeness(features: Features, layer: int | None) -> Alike:
+    """Pairs among the rows with audio that nearly coincide in `layer` or as samples.
 
     Reading audio is left out where files are not at hand; of too much of it, those clips are read that
     the embedding finds nearest to another.
     """
     from featurestore.duplicates.near_embeddings import neighbours, similar_pairs
 
+    position = np.flatnonzero((features.index["status"] == STATUS_OK).to_numpy())
     found, notes = [np.zeros((0, 2), dtype=np.int64)], []
     if layer is not None:
         near = similar_pairs(features.layer(layer), position)
@@ -80,7 +129,9 @@ def likeness(features: Features, layer: int | None, position: IntArray) -> Liken
             notes.append(f"{lost:,} clips could not be read again to look for shifted and recoded copies")
         if left:
             notes.append(f"{left:,} pairs of clips look alike and were not listened to: they are too many")
-    return Likeness(pairs=np.unique(np.concatenate(found), axis=0), notes=tuple(notes), complete=at_hand)
+    ids = features.index["utterance_id"].to_numpy(dtype=object)
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return Alike(ids=ids[pairs], notes=tuple(notes), complete=at_hand)
 
 
 def _affordable(pairs: IntArray, seconds: np.ndarray) -> IntArray:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from featurestore import open_store
+from featurestore.arrays import IntArray
 from featurestore.fingerprint import digest_columns
-from probes.leakage.alike_table import Alike, find_alike
+from probes.leakage.alike_clips import Alike, find_alike
 from probes.leakage.kinds import Leak, LeakageReport, find_leaks
 from probes.questions.groups import is_group
 from probes.questions.labelled_rows import labelled
-from probes.splits import IntArray, Split, make_split
+from probes.splits import Split, make_split
 
 if TYPE_CHECKING:
+    from featurestore.store.reader import Features
     from probes.questions.labelled_rows import Labelled
     from probes.results.split_files import SplitFiles
 
@@ -27,12 +30,12 @@ COLUMNS = ["utterance_id", "path", "start_s", "end_s", "duration_s", "channel", 
 
 
 def check_splits(
-    store: str,
+    keys: Mapping[tuple[str, str], Features],
     described: Sequence[dict[str, Any]],
     layer_of: Mapping[tuple[str, str], int],
-    earlier: Sequence[Mapping[str, Any]] = (),
-    keep: SplitFiles | None = None,
-    out: Path | None = None,
+    earlier: Sequence[Mapping[str, Any]],
+    keep: SplitFiles,
+    out: Path,
 ) -> list[LeakageReport]:
     """Report on every split and put the report into its description, under "leakage".
 
@@ -40,54 +43,48 @@ def check_splits(
     model; what sounds alike is found once per data set, in the first model's layer.
 
     Args:
-        store: Path or URL of the feature store.
+        keys: By model and data set.
         described: Splits as ``_run.json`` keeps them; changed in place.
         layer_of: The layer to compare embeddings in, by model and data set.
         earlier: Splits of an earlier ``_run.json``; a report there on the same rows is taken over.
         keep: Where every split is written down as it is drawn.
-        out: Results folder, which keeps what sounds alike; see `probes.leakage.alike_table`.
+        out: Results folder, which keeps what sounds alike; see `probes.leakage.alike_clips`.
     """
     known = {r["leakage"]["of"]: r["leakage"] for r in earlier if r.get("leakage", {}).get("complete")}
-    opened = open_store(store)
     near: dict[str, Alike] = {}  # by data set
     reports: dict[tuple[Any, ...], LeakageReport] = {}
-    last: tuple[Any, Labelled, pd.DataFrame] | None = None
-    for record in described:
-        model, dataset, label, text = (record[k] for k in ("model", "dataset", "label", "split"))
-        key = (model, dataset, label, text)
-        if last is None or last[0] != key:
-            features = opened.features(model, dataset)
-            rows = labelled(features, label, text)
-            table = features.index.loc[rows.position, COLUMNS].reset_index(drop=True)
-            if rows.sets is None and is_group(rows.rows.label, table["group"].to_numpy(dtype=object)):
-                table["group"] = ""  # what is asked for: every class that is tested has to be in training too
-            last = (key, rows, table)
-        _, rows, table = last
-        split = make_split(text, rows.rows, record["split_seed"], record["fold"])
-        if keep is not None:
+    of_rows = itemgetter("model", "dataset", "label", "split")
+    for (model, dataset, label, text), folds in groupby(described, key=of_rows):
+        features = keys[model, dataset]
+        rows = labelled(features, label, text)
+        table = _compared(features, rows)
+        for record in folds:
+            split = make_split(text, rows.rows, record["split_seed"], record["fold"])
             keep.add(record, rows, split)
-        of = _digest(rows, table, split)
-        name = (dataset, label, text, record["fold"], of)
-        if name not in reports and of in known:
-            reports[name] = _from_json(known[of], dataset, label, text, record["fold"])
-        if name not in reports:
-            if dataset not in near:
-                layer = layer_of.get((model, dataset))
-                near[dataset] = find_alike(opened.features(model, dataset), layer, out)
-            found = near[dataset]
-            reports[name] = LeakageReport(
-                dataset=dataset,
-                label=label,
-                split=text,
-                fold=record["fold"],
-                leaks=find_leaks(table, split, _positions(found.ids, rows)),
-                notes=found.notes,
-                complete=found.complete,
-            )
-        record["leakage"] = {"of": of, **reports[name].to_json()}
-    if keep is not None:
-        keep.close()
+            of = _digest(rows, table, split)
+            which = {"dataset": dataset, "label": label, "split": text, "fold": record["fold"]}
+            name = (*which.values(), of)
+            if name not in reports and of in known:
+                reports[name] = _from_json(known[of], which)
+            if name not in reports:
+                if dataset not in near:
+                    near[dataset] = find_alike(features, layer_of.get((model, dataset)), out)
+                found = near[dataset]
+                leaks = find_leaks(table, split, _positions(found.ids, rows))
+                reports[name] = LeakageReport(
+                    **which, leaks=leaks, notes=found.notes, complete=found.complete
+                )
+            record["leakage"] = {"of": of, **reports[name].to_json()}
+    keep.close()
     return list(reports.values())
+
+
+def _compared(features: Features, rows: Labelled) -> pd.DataFrame:
+    """What `find_leaks` compares, of the rows that are split."""
+    table = features.index.loc[rows.position, COLUMNS].reset_index(drop=True)
+    if rows.sets is None and is_group(rows.rows.label, table["group"].to_numpy(dtype=object)):
+        table["group"] = ""  # what is asked for: every class that is tested has to be in training too
+    return table
 
 
 def _positions(pairs: np.ndarray, rows: Labelled) -> IntArray:
@@ -100,19 +97,14 @@ def _positions(pairs: np.ndarray, rows: Labelled) -> IntArray:
 
 def _digest(rows: Labelled, table: pd.DataFrame, split: Split) -> str:
     """What a report depends on: which row is where, in which part, of which group and file."""
-    part = np.full(len(table), "", dtype=object)
-    for name, where in split.parts():
-        part[where] = name
     order = rows.rows.by_id
-    columns = (part, *(table[c].to_numpy(dtype=object) for c in COLUMNS))
+    columns = (split.part_of_rows(len(table)), *(table[c].to_numpy(dtype=object) for c in COLUMNS))
     return digest_columns(str(CHECK_VERSION), (column[order] for column in columns))
 
 
-def _from_json(kept: Mapping[str, Any], dataset: str, label: str, split: str, fold: int) -> LeakageReport:
+def _from_json(kept: Mapping[str, Any], which: Mapping[str, Any]) -> LeakageReport:
     leaks = tuple(
         Leak(**{**leak, "parts": tuple(leak["parts"]), "examples": tuple(leak["examples"])})
         for leak in kept["leaks"]
     )
-    return LeakageReport(
-        dataset=dataset, label=label, split=split, fold=fold, leaks=leaks, notes=tuple(kept["notes"])
-    )
+    return LeakageReport(**which, leaks=leaks, notes=tuple(kept["notes"]))

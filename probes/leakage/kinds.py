@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probes.splits import IntArray, Split, parse_split
+from featurestore.arrays import IntArray
+from probes.splits import Split, parse_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,9 +89,7 @@ def find_leaks(table: pd.DataFrame, split: Split, near: IntArray) -> tuple[Leak,
         split: Positions in `table`.
         near: Pairs of positions in `table` that sound alike `[m, 2]`.
     """
-    part = np.full(len(table), "", dtype=object)
-    for name, where in split.parts():
-        part[where] = name
+    part = split.part_of_rows(len(table))
     names = table["utterance_id"].to_numpy(dtype=object)
     files = table["path"].astype(object).map(os.path.normpath).to_numpy(dtype=object)
     hashes = table["audio_hash"].to_numpy(dtype=object)

@@ -26,15 +26,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
+from probes.classifiers.fused_mlp import Fused
+from probes.classifiers.registry import get_classifier
 from probes.splits.interface import codes, generator
 
 if TYPE_CHECKING:
     from probes.questions.labelled_rows import Question
     from probes.splits import Rows, Split
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 SHUFFLED, BY_GROUP, MDL = "shuffled-labels", "group-labels", "mdl"
 CONTROLS = (SHUFFLED, BY_GROUP, MDL)
@@ -57,8 +58,6 @@ def check_controls(controls: Sequence[str], classifiers: Sequence[str]) -> None:
     Raises:
         ConfigError: one line that says which.
     """
-    from probes.classifiers.registry import Fused, get_classifier
-
     for name in controls:
         if name not in CONTROLS:
             hint = did_you_mean(name, CONTROLS)

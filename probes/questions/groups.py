@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from featurestore.arrays import TextArray
 from featurestore.errors import LabelError, did_you_mean
-from probes.splits import GROUP, KINDS, PATH, Rows, TextArray, group_name, own_names, parse_split
+from probes.splits import GROUP, KINDS, PATH, Rows, group_name, own_names, parse_split
 
 if TYPE_CHECKING:
     from featurestore.store.reader import Features

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.errors import LabelError, StoreError, did_you_mean
 from featurestore.fingerprint import digest, digest_columns
 from featurestore.format.row_arrays import STATUS_OK
@@ -20,10 +23,15 @@ from featurestore.manifest.table import CONTRACT_COLUMNS
 from probes.classifiers.multilabel import class_names, indicator, rarest_label
 from probes.questions.groups import group_cells
 from probes.questions.tasks import ProbeTask, data_digest
-from probes.splits import GROUP, IntArray, Rows, Split, TextArray, make_split, parse_split
+from probes.splits import GROUP, Rows, Split, make_split, parse_split
 
 if TYPE_CHECKING:
     from featurestore.store.reader import Features
+
+# Of a key with more rows (2 KB each) nothing is kept open: training would miss the memory.
+ROWS_KEPT_OPEN = 50_000
+QUESTIONS_KEPT = 4
+_KEPT_AS = "_featurestore_open_keys"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +48,9 @@ class Labelled:
 
     position: IntArray
     rows: Rows
-    audio_hash: npt.NDArray[np.object_]
+    audio_hash: TextArray
     key_fingerprint: object
-    sets: npt.NDArray[np.object_] | None = None
+    sets: TextArray | None = None
 
     def digest(self, split: Split) -> str:
         """See `probes.questions.tasks.data_digest`."""
@@ -148,64 +156,102 @@ class Question:
     y: IntArray
 
 
-def question_of(task: ProbeTask) -> Question:
-    """Rows, classes and split of a task, as they were when it was planned.
+class OpenKeys:
+    """Keys as one process reads them in one run: opened once, and what is asked of them remembered.
 
-    Raises:
-        StoreError: the store changed since.
+    Tasks of one key follow one another, and those of one label differ in layer and classifier only: the last
+    key and the last few questions are kept. A task's `data` and `clips` name the content exactly, so that
+    what is remembered cannot be stale. Sent to a Dask worker, it stands for the one that this keeps.
     """
-    return _question(
-        task.store,
-        task.model,
-        task.dataset,
-        task.label,
-        task.split,
-        task.split_seed,
-        task.fold,
-        task.data,
-        task.clips,
-    )
+
+    def __init__(self, run: str = "", *, sent: bool = False) -> None:
+        self._run, self._sent = run or uuid4().hex, sent
+        self._lock = RLock()  # a worker may have several threads
+        self._key: tuple[str, str, str] | None = None
+        self._features: Features | None = None
+        self._questions: dict[tuple[object, ...], Question] = {}
+
+    def __reduce__(self) -> tuple[Callable[..., OpenKeys], tuple[str]]:
+        return partial(OpenKeys, sent=True), (self._run,)
+
+    def of_this_process(self) -> OpenKeys:
+        """Itself, or in a Dask worker the one that it keeps, until it works for another run."""
+        if not self._sent:
+            return self
+        from distributed import get_worker
+
+        try:
+            worker = get_worker()
+        except ValueError:  # sent elsewhere
+            return self
+        kept = getattr(worker, _KEPT_AS, None)
+        if kept is None or kept._run != self._run:
+            kept = OpenKeys(self._run)
+            setattr(worker, _KEPT_AS, kept)
+        return kept
+
+    def features(self, task: ProbeTask) -> Features:
+        """The key of a task."""
+        key = task.store, task.model, task.dataset
+        with self._lock:
+            if self._features is None or self._key != key:
+                found = open_store(task.store).features(task.model, task.dataset)
+                if sum(u.n_rows for u in found.units) > ROWS_KEPT_OPEN:
+                    return found
+                self._key, self._features = key, found
+            return self._features
+
+    def question(self, task: ProbeTask) -> Question:
+        """Rows, classes and split of a task, as they were when it was planned.
+
+        Raises:
+            StoreError: the store changed since.
+        """
+        rows = task.store, task.model, task.dataset, task.label, task.split, task.clips
+        asked = rows, task.split_seed, task.fold, task.data
+        with self._lock:
+            if asked not in self._questions:
+                same = (q.labelled for of, q in self._questions.items() if of[0] == rows)
+                found = next(same, None) or labelled(self.features(task), task.label, task.split)
+                question = _question(task, found)
+                while len(self._questions) >= QUESTIONS_KEPT:
+                    del self._questions[next(iter(self._questions))]
+                self._questions[asked] = question
+            return self._questions[asked]
 
 
-# Tasks of one label differ in layer and classifier only. `data` and `clips` name the content exactly, so a
-# remembered answer cannot be stale.
-@lru_cache(maxsize=4)
-def _question(
-    store: str, model: str, dataset: str, label: str, split: str, seed: int, fold: int, data: str, clips: str
-) -> Question:
-    found = labelled(open_store(store).features(model, dataset), label, split)
-    drawn = make_split(split, found.rows, seed, fold)
-    if found.digest(drawn) != data or (clips and found.clips(split) != clips):
+def _question(task: ProbeTask, found: Labelled) -> Question:
+    drawn = make_split(task.split, found.rows, task.split_seed, task.fold)
+    if found.digest(drawn) != task.data or (task.clips and found.clips(task.split) != task.clips):
         raise StoreError(
-            f"{store}: {model}/{dataset} changed while it was probed; run the same command again"
+            f"{task.store}: {task.model}/{task.dataset} changed while it was probed; "
+            "run the same command again"
         )
     used = np.concatenate([where for _, where in drawn.parts()])
     if found.sets is not None:
         names = class_names(found.sets[used])
         return Question(labelled=found, split=drawn, classes=tuple(names), y=indicator(found.sets, names))
     classes = sorted(set(found.rows.label[used]))
-    code = {c: i for i, c in enumerate(classes)}
-    y = np.array([code.get(c, -1) for c in found.rows.label], dtype=np.int64)
+    y = pd.Index(classes, dtype=object).get_indexer(found.rows.label).astype(np.int64)
     return Question(labelled=found, split=drawn, classes=tuple(classes), y=y)
 
 
-def layer_matrix(task: ProbeTask, position: IntArray) -> npt.NDArray[np.float32]:
-    """The given rows of a task's layer, in any order, functionals side by side: float32 `[n, F * D]`.
+def layer_matrix(features: Features, layers: Sequence[int], position: IntArray) -> FloatArray:
+    """The given rows of a key, in any order, functionals side by side: float32 `[n, F * D]`.
 
-    Layers of a task that combines several stand side by side, in ascending order: `[n, L * F * D]`.
+    Several layers stand side by side, in the order given: `[n, L * F * D]`.
 
     Raises:
         StoreError: a row that should hold values does not.
     """
-    features = open_store(task.store).features(task.model, task.dataset)
     width = len(features.functionals) * features.info.shape.n_features
-    out = np.empty((len(position), len(task.layers) * width), dtype=np.float32)
-    for i, layer in enumerate(task.layers):
-        read_layer(features, layer, position, out[:, i * width : (i + 1) * width])
+    out = np.empty((len(position), len(layers) * width), dtype=np.float32)
+    for i, layer in enumerate(layers):
+        _read_layer(features, layer, position, out[:, i * width : (i + 1) * width])
     return out
 
 
-def read_layer(features: Features, layer: int, position: IntArray, out: npt.NDArray[np.float32]) -> None:
+def _read_layer(features: Features, layer: int, position: IntArray, out: FloatArray) -> None:
     """Read the given rows of one layer, in any order, into `out` `[n, F * D]`.
 
     Read lazily: shards without a wanted row are not touched, and one shard at a time is held

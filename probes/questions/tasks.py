@@ -16,11 +16,11 @@ from featurestore.compute.task_runners import check_cluster
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import canonical_json, digest, digest_items
 from featurestore.layer_list import format_layers, parse_layers
-from probes.classifiers.layer_combination import EACH, WEIGHTED, check_combinations
-from probes.classifiers.registry import expand_grid, get_classifier
+from probes.classifiers.layer_combination import EACH, WEIGHTED
+from probes.classifiers.registry import check_combinations, expand_grid, get_classifier
 from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
 from probes.questions.controls import check_controls
-from probes.splits import GROUP, Rows, Split, check_split, with_group
+from probes.splits import GROUP, Rows, Split, parse_split, with_group
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
 # cached before is fitted again.
@@ -93,7 +93,7 @@ class ProbeConfig:
         if self.split_seed < 0:
             raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
         if self.split is not None:
-            check_split(self.split)
+            parse_split(self.split)
         assert self.splits  # checks them
         check_cluster(self.cluster)
         if self.memory is not None:
@@ -118,7 +118,7 @@ class ProbeConfig:
             return (self.split,)
         return tuple(with_group(self.split or GROUP, column) for column in self.groups)
 
-    def fits(self, combine: str = EACH) -> dict[str, list[Fit]]:
+    def fits(self, combine: str = EACH) -> dict[str, list[FitSpec]]:
         """Settings and seeds of every fit, by classifier."""
         out = {}
         for name in self.classifiers:
@@ -127,7 +127,7 @@ class ProbeConfig:
                 grid = {k: v for k, v in grid.items() if k != LAYER_LEARNING_RATE}
             settings = expand_grid(name, grid, combine)
             seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
-            out[name] = [Fit(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
+            out[name] = [FitSpec(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
         return out
 
     def to_json(self) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _recorded(classifier: str, settings: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, order=True)
-class Fit:
+class FitSpec:
     """One fit within a bundle: settings as canonical JSON, and the seed."""
 
     hparams: str
@@ -193,7 +193,7 @@ class ProbeTask:
     split_seed: int
     fold: int
     data: str
-    fits: tuple[Fit, ...]
+    fits: tuple[FitSpec, ...]
     combine: str = EACH
     control: str = ""
     source: str = ""
@@ -218,7 +218,7 @@ class ProbeTask:
             + (f", control {self.control}" if self.control else "")
         )
 
-    def question(self, fit: Fit) -> str:
+    def question(self, fit: FitSpec) -> str:
         """Fingerprint of one fit (sha256): the same question always has the same one.
 
         It holds nothing of the other fits, of where the store lies, or of how it was run.
@@ -237,13 +237,8 @@ class ProbeTask:
         }
         if self.combine != EACH:
             asked |= {"combine": self.combine, "layers": list(self.layers)}
-        if self.source:
-            asked["source"] = self.source
-        if self.control:
-            asked["control"] = self.control
-        if self.groups:
-            asked["groups"] = self.groups
-        return digest(asked)
+        more = {"source": self.source, "control": self.control, "groups": self.groups}
+        return digest(asked | {name: value for name, value in more.items() if value})
 
     @property
     def fingerprint(self) -> str:
@@ -260,9 +255,7 @@ def data_digest(key_fingerprint: Any, audio_hash: Sequence[str], rows: Rows, spl
         rows: Ids and classes.
         split: Which row is in which part.
     """
-    part = np.full(len(rows), "", dtype=object)
-    for name, where in split.parts():
-        part[where] = name
+    part = split.part_of_rows(len(rows))
     ids = rows.utterance_id  # unique
     order = sorted(np.flatnonzero(part != "").tolist(), key=lambda row: str(ids[row]))
     lines = ([str(ids[r]), str(audio_hash[r]), str(rows.label[r]), str(part[r])] for r in order)

@@ -112,7 +112,7 @@ FITS = Columns(
     ranges=_RANGES,
 )
 CONTROL_FITS = replace(FITS, required=(*FITS.required, *_OF_CONTROLS), filled=(*FITS.filled, "control"))
-#: Of pairs of clips that sound alike, see `probes.leakage.alike_table`.
+#: Of pairs of clips that sound alike, see `probes.leakage.alike_clips`.
 ALIKE = Columns(
     kinds={"first": TEXT, "second": TEXT}, required=("first", "second"), filled=("first", "second")
 )

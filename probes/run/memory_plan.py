@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 
-from featurestore import open_store
+from featurestore.arrays import IntArray
 from featurestore.compute.memory import format_size, resident_bytes, worker_bytes
 from featurestore.errors import ConfigError
 from featurestore.layer_list import format_layers
+from featurestore.store.reader import Features
 from probes.classifiers.registry import classifier_for
 from probes.questions.tasks import ProbeTask
-from probes.training.streamed_vectors import IntArray, StreamedRows
+from probes.training.vectors import StreamedRows
 
 # What a fit holds beside the rows, in multiples of its first weights: these, two moments, the initial and the
 # best; and what all together need for activations and scores.
@@ -27,12 +28,18 @@ MOST_CLASSES = 100
 
 
 def streamed_parts(
-    task: ProbeTask, position: dict[str, IntArray], memory_bytes: int | None, *, may_stream: bool = True
+    task: ProbeTask,
+    features: Features,
+    position: dict[str, IntArray],
+    memory_bytes: int | None,
+    *,
+    may_stream: bool = True,
 ) -> dict[str, StreamedRows] | None:
     """The parts of a task as rows in the store; None where memory holds all of them.
 
     Args:
         task: What is asked.
+        features: Its key.
         position: Rows of the key's index, by part.
         memory_bytes: What this process may hold in all; None for a share of what is free.
         may_stream: False for label sets, which are fitted on rows in memory.
@@ -40,7 +47,6 @@ def streamed_parts(
     Raises:
         ConfigError: too little memory for the classifier.
     """
-    features = open_store(task.store).features(task.model, task.dataset)
     sources = tuple(features.layer(layer) for layer in task.layers)
     n_rows = sum(len(rows) for rows in position.values())
     n_features = sum(int(np.prod(s.shape[1:])) for s in sources)
@@ -49,25 +55,18 @@ def streamed_parts(
     fits = [json.loads(f.hparams).get("hidden", ()) for f in task.fits]
     weights = sum(4 * n_features * (h[0] if h else MOST_CLASSES) for h in fits)
     beside = WEIGHTS_OF_FIT * weights + min(ACTIVATION_BYTES, 4 * n_rows * n_features)
+    if may_stream and getattr(classifier_for(task.classifier, task.combine), "streams", False):
+        rows = block_rows(n_rows, n_features, memory, beside, where)
+        if rows is None:
+            return None
+        return {
+            name: StreamedRows(sources=sources, position=at, block_rows=rows) for name, at in position.items()
+        }
+    what, instead = f"classifier {task.classifier} on {where}", "a classifier that streams (mlp, linear)"
     if not may_stream:
-        must_fit(
-            n_rows,
-            n_features,
-            memory,
-            f"label sets of {where}",
-            beside,
-            other="one class at a time (--explode)",
-        )
-        return None
-    if not getattr(classifier_for(task.classifier, task.combine), "streams", False):
-        must_fit(n_rows, n_features, memory, f"classifier {task.classifier} on {where}", beside)
-        return None
-    rows = block_rows(n_rows, n_features, memory, beside, where)
-    if rows is None:
-        return None
-    return {
-        name: StreamedRows(sources=sources, position=at, block_rows=rows) for name, at in position.items()
-    }
+        what, instead = f"label sets of {where}", "one class at a time (--explode)"
+    _must_fit(n_rows, n_features, memory, what, beside, instead)
+    return None
 
 
 def block_rows(n_rows: int, n_features: int, memory_bytes: int, beside: int, what: str) -> int | None:
@@ -99,14 +98,7 @@ def block_rows(n_rows: int, n_features: int, memory_bytes: int, beside: int, wha
     return min(block // row_bytes, n_rows)
 
 
-def must_fit(
-    n_rows: int,
-    n_features: int,
-    memory_bytes: int,
-    what: str,
-    beside: int = 0,
-    other: str = "a classifier that streams (mlp, linear)",
-) -> None:
+def _must_fit(n_rows: int, n_features: int, memory_bytes: int, what: str, beside: int, instead: str) -> None:
     """Refuse a matrix that does not fit, for classifiers that need all rows at once.
 
     Raises:
@@ -117,5 +109,5 @@ def must_fit(
         raise ConfigError(
             f"memory: {what} needs all {n_rows} x {n_features} values at once, about {format_size(needed)}, "
             f"and a worker may use {format_size(memory_bytes)}; raise --memory, take fewer workers, or "
-            f"{other}"
+            f"{instead}"
         )

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from featurestore import open_store
-from featurestore.backends.storage import Storage, open_storage
+from featurestore.backends.storage import open_storage
 from featurestore.errors import ConfigError, CorruptData, KeyNotFound, LabelError, did_you_mean
 from featurestore.fingerprint import digest as fingerprint_digest
 from featurestore.format.row_arrays import STATUS_OK
@@ -21,10 +21,9 @@ from featurestore.store.chosen_keys import ChosenKeys, chosen_keys
 from featurestore.store.reader import Features
 from probes import metrics
 from probes.classifiers.attention import FramePooling
-from probes.classifiers.entry_points import source_of
 from probes.classifiers.layer_combination import EACH, check_layers
 from probes.classifiers.multilabel import check_classifier, class_names, indicator
-from probes.classifiers.registry import get_classifier
+from probes.classifiers.registry import get_classifier, source_of
 from probes.questions.controls import BY_GROUP, check_groups, check_portions
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
@@ -86,16 +85,15 @@ def keys_of(config: ProbeConfig) -> ChosenKeys:
     return keys
 
 
-def make_plan(config: ProbeConfig, keys: ChosenKeys | None = None) -> Plan:
-    """Check a configuration against its store and list its tasks; `keys` as `keys_of` gave them."""
-    keys = keys or keys_of(config)
-    features, left_out = _readable(open_storage(config.store), keys)
+def make_plan(config: ProbeConfig, opened: tuple[list[Features], list[str]] | None = None) -> Plan:
+    """Check a configuration against its store and list its tasks; `opened` is what `open_keys` gave."""
+    features, left_out = opened or open_keys(config.store, keys_of(config))
     layers = _select_layers(features, config.layers)
     for label in config.labels:
         known = sorted({name for f in features for name in f.label_columns})
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
-    plan = Plan(tasks=[], untrained=untrained_twins(features), notes=left_out)
+    plan = Plan(tasks=[], untrained=untrained_twins(features), notes=list(left_out))
     for f in features:
         plan.notes.extend(_pending_notes(f))
         _check_inputs(f, config)
@@ -170,13 +168,13 @@ def _plan_split(
     plan.splits.extend(described)
 
 
-def _readable(storage: Storage, keys: ChosenKeys) -> tuple[list[Features], list[str]]:
+def open_keys(store: str, keys: ChosenKeys) -> tuple[list[Features], list[str]]:
     """The keys whose records can be read, and a sentence for each of the others.
 
     Raises:
         CorruptData: there is no other.
     """
-    features, left_out = [], list(keys.left_out)
+    storage, features, left_out = open_storage(store), [], list(keys.left_out)
     damage: CorruptData | None = None
     for info in keys.infos:
         try:
@@ -253,17 +251,12 @@ def untrained_twins(features: Sequence[Features]) -> dict[str, list[str]]:
     for name, own in models.items():
         if "untrained" not in own:
             continue
-        same = [
+        twins[name] = sorted(
             other
             for other, found in models.items()
-            if "untrained" not in found and (found.get("family"), found.get("config")) == _architecture(own)
-        ]
-        twins[name] = sorted(same)
+            if "untrained" not in found and all(found.get(k) == own.get(k) for k in ("family", "config"))
+        )
     return twins
-
-
-def _architecture(model: Mapping[str, Any]) -> tuple[Any, Any]:
-    return model.get("family"), model.get("config")
 
 
 def _check_inputs(f: Features, config: ProbeConfig) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,15 @@ from featurestore.compute.task_runners import open_runner
 from featurestore.store.chosen_keys import ChosenKeys
 from featurestore.store.history import read_histories
 from featurestore.store.key import KeyInfo
+from featurestore.store.writer import package_versions
 from probes.leakage.check import check_splits
 from probes.leakage.kinds import LeakageReport
-from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
+from probes.questions.labelled_rows import OpenKeys
+from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
 from probes.results.split_files import SplitFiles, replaced_sentences
-from probes.run.probe_plan import Plan, keys_of, make_plan
+from probes.run.probe_plan import Plan, keys_of, make_plan, open_keys
 from probes.run.task_shares import bundles
 from probes.run.task_worker import run_task
 
@@ -153,7 +154,8 @@ def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[Le
     Raises:
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
-    plan = make_plan(config, keys)
+    opened = open_keys(config.store, keys)
+    plan = make_plan(config, opened)
     results_folder.prepare(config.out)
     first_layer: dict[tuple[str, str], int] = {}
     for task in plan.tasks:
@@ -162,7 +164,8 @@ def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[Le
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
     earlier = results_folder.read_splits(config.out)
     kept = SplitFiles(config.out, earlier)
-    reports = check_splits(config.store, plan.splits, first_layer, earlier, kept, config.out)
+    features = {(f.model, f.dataset): f for f in opened[0]}
+    reports = check_splits(features, plan.splits, first_layer, earlier, kept, config.out)
     replaced = replaced_sentences(config.out, plan.splits, kept.changes, plan.tasks)
     return replace(plan, notes=[*plan.notes, *replaced], replaced=replaced), reports
 
@@ -205,7 +208,8 @@ def _run(
 
         tell(None)
         memory = parse_bytes(config.memory) if config.memory else runner.memory_bytes
-        for task, result in runner.map_unordered(partial(run_task, memory_bytes=memory), tasks):
+        run = partial(run_task, memory_bytes=memory, keys=OpenKeys())
+        for task, result in runner.map_unordered(run, tasks):
             results_folder.write_task(config.out, task.fingerprint, result.rows, result.predictions())
             n_done += 1
             n_fits_done += len(task.fits)
@@ -219,7 +223,7 @@ def _run(
 
 
 def _without(task: ProbeTask, done: set[str]) -> ProbeTask:
-    fits: tuple[Fit, ...] = tuple(f for f in task.fits if task.question(f) not in done)
+    fits: tuple[FitSpec, ...] = tuple(f for f in task.fits if task.question(f) not in done)
     return replace(task, fits=fits)
 
 
@@ -234,12 +238,8 @@ def _chance(plan: Plan) -> dict[str, float]:
 
 
 def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
-    versions = {}
-    for name in VERSIONS_OF:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed as a package"
+    found = package_versions(VERSIONS_OF)
+    versions = {name: found.get(name, "not installed as a package") for name in VERSIONS_OF}
     histories = read_histories(open_storage(config.store), (f"{t.model}/{t.dataset}" for t in plan.tasks))
     return {
         "config": config.to_json(),

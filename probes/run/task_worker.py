@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.layer_list import format_layers
 from probes import metrics
+from probes.classifiers.interface import FRAMES, Bundle, FittedProbe, inputs_of
 from probes.classifiers.multilabel import THRESHOLD, cells_of, learnable
+from probes.classifiers.registry import classifier_for, get_classifier
 from probes.questions.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
-from probes.questions.labelled_rows import Question, layer_matrix, question_of
-from probes.questions.tasks import Fit, ProbeTask
+from probes.questions.labelled_rows import OpenKeys, Question, layer_matrix
+from probes.questions.tasks import FitSpec, ProbeTask
 from probes.results.fit_tables import OWN_MEASURES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from probes.classifiers.registry import Fit as FittedProbe
+    from featurestore.store.reader import Features
     from probes.training.standardise import Standardiser
 
 
@@ -33,10 +36,10 @@ class TaskResult:
     """What a worker sends back; predictions as class positions, one row per fit."""
 
     rows: list[dict[str, Any]]
-    utterance_id: npt.NDArray[np.object_]
-    group: npt.NDArray[np.object_]
+    utterance_id: TextArray
+    group: TextArray
     classes: tuple[str, ...]
-    target: npt.NDArray[np.int64]
+    target: IntArray
     predicted: npt.NDArray[np.int32]
 
     def predictions(self) -> pd.DataFrame:
@@ -68,61 +71,60 @@ class Prepared:
 
     question: Question
     x: dict[str, Any]
-    y: dict[str, npt.NDArray[np.int64]]
-    trained: npt.NDArray[np.int64]
+    y: dict[str, IntArray]
+    trained: IntArray
     standardise: Standardiser
 
 
-def prepare(task: ProbeTask, memory_bytes: int | None = None) -> Prepared:
+def prepare(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None) -> Prepared:
     """Read and standardise the rows of a task; where memory does not hold them, they stay in the store.
 
     Args:
         task: What is asked.
         memory_bytes: What this process may hold in all; None for a share of what is free.
+        keys: What this process has opened before.
 
     Raises:
         ConfigError: too little memory for the classifier.
     """
-    from probes.classifiers.registry import FRAMES, get_classifier, inputs_of
     from probes.run.memory_plan import streamed_parts
     from probes.training.standardise import Standardiser
-    from probes.training.streamed_vectors import standardised
+    from probes.training.vectors import standardised
 
-    question = question_of(task)
+    keys = keys or OpenKeys()
+    question = keys.question(task)
+    features = keys.features(task)
     where = dict(question.split.parts())
     label = control_labels(task.control, question) if task.control in OTHER_LABELS else question.y
     y = {name: label[rows] for name, rows in where.items()}
+    sets = question.labelled.sets is not None
+    trained = learnable(y["train"]) if sets else np.unique(y["train"])
     x: dict[str, Any]
     if inputs_of(get_classifier(task.classifier)) == FRAMES:
-        x, standardise = _frames(task, question, memory_bytes)
-        return Prepared(question=question, x=x, y=y, trained=np.unique(y["train"]), standardise=standardise)
+        x, standardise = _frames(task, features, question, memory_bytes)
+        return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
     position = {name: question.labelled.position[rows] for name, rows in where.items()}
-    sets = question.labelled.sets is not None
-    streams = streamed_parts(task, position, memory_bytes, may_stream=not sets)
+    streams = streamed_parts(task, features, position, memory_bytes, may_stream=not sets)
     if streams is not None:
         x, standardise = standardised(streams)
     else:
-        matrix = layer_matrix(task, np.concatenate(list(position.values())))
+        matrix = layer_matrix(features, task.layers, np.concatenate(list(position.values())))
         ends = np.cumsum([len(rows) for rows in position.values()])[:-1]
         x = dict(zip(position, np.split(matrix, ends), strict=True))
         standardise = Standardiser.fit(x["train"])
         for part in x.values():
             standardise.inplace(part)
-    trained = learnable(y["train"]) if sets else np.unique(y["train"])
     return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
 
 
 def _frames(
-    task: ProbeTask, question: Question, memory_bytes: int | None
+    task: ProbeTask, features: Features, question: Question, memory_bytes: int | None
 ) -> tuple[dict[str, Any], Standardiser]:
     """Standardised frames of each part; where memory does not hold them, they stay in the store."""
-    from featurestore import open_store
     from featurestore.compute.memory import worker_bytes
     from probes.run.memory_plan import ACTIVATION_BYTES, block_rows
-    from probes.training.frames import read_frames, standardise_frames
-    from probes.training.streamed_frames import standardised_frames, streamed_frames
+    from probes.training.frames import read_frames, standardise_frames, standardised_frames, streamed_frames
 
-    features = open_store(task.store).features(task.model, task.dataset)
     position = question.labelled.position
     (layer,) = task.layers
     n_frames = int(features.layer(layer).n_frames[position].sum())
@@ -138,34 +140,26 @@ def _frames(
     return standardised_frames({name: streamed[where] for name, where in question.split.parts()})
 
 
-def fit_bundle(
-    task: ProbeTask, data: Prepared, rows: npt.NDArray[np.int64] | None = None
-) -> list[FittedProbe]:
+def fit_bundle(task: ProbeTask, data: Prepared, rows: IntArray | None = None) -> list[FittedProbe]:
     """All fits of a task, in its order, unscored; of some of the training rows only, if they are given."""
-    from probes.classifiers.registry import Bundle, classifier_for, get_classifier
-
     # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
-    trained, y = data.trained, data.y
+    trained, x_val, y_val = data.trained, data.x["val"], data.y["val"]
+    x_train, y_train = data.x["train"], data.y["train"]
+    if rows is not None:
+        x_train, y_train = x_train[rows], y_train[rows]
     if data.question.labelled.sets is not None:
-        return get_classifier(task.classifier).fit(
-            Bundle(
-                x_train=data.x["train"],
-                y_train=y["train"][:, trained],
-                x_val=data.x["val"],
-                y_val=y["val"][:, trained],
-                n_classes=len(trained),
-                fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
-            )
-        )
-    can_be_right = np.isin(y["val"], trained)
-    if not can_be_right.any():
-        can_be_right[:] = True
-    y_val = np.searchsorted(trained, y["val"][can_be_right]).clip(max=len(trained) - 1)
+        y_train, y_val = y_train[:, trained], y_val[:, trained]
+    else:
+        can_be_right = np.isin(y_val, trained)
+        if can_be_right.any() and not can_be_right.all():
+            x_val, y_val = x_val[can_be_right], y_val[can_be_right]
+        y_train = np.searchsorted(trained, y_train)
+        y_val = np.searchsorted(trained, y_val).clip(max=len(trained) - 1)
     return classifier_for(task.classifier, task.combine).fit(
         Bundle(
-            x_train=data.x["train"] if rows is None else data.x["train"][rows],
-            y_train=np.searchsorted(trained, y["train"] if rows is None else y["train"][rows]),
-            x_val=data.x["val"] if can_be_right.all() else data.x["val"][can_be_right],
+            x_train=x_train,
+            y_train=y_train,
+            x_val=x_val,
             y_val=y_val,
             n_classes=len(trained),
             fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
@@ -174,30 +168,27 @@ def fit_bundle(
     )
 
 
-def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
-    """Fit one bundle; runs in a worker, which may hold `memory_bytes`, and opens the store itself."""
-    data = prepare(task, memory_bytes)
+def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None) -> TaskResult:
+    """Fit one bundle; runs in a worker, which may hold `memory_bytes`, with the keys that it has opened."""
+    data = prepare(task, memory_bytes, None if keys is None else keys.of_this_process())
     if task.control == MDL:
         return _online_code(task, data)
-    if data.question.labelled.sets is not None:
-        return _label_sets(task, data)
-    question, y_of = data.question, data.y
-    out_rows, predicted = [], []
+    question, sets = data.question, data.question.labelled.sets is not None
+    measures = _set_measures if sets else _class_measures
+    out, predicted = [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
         scores = {
             name: over_all(fit.scores(part), data.trained, len(question.classes))
             for name, part in data.x.items()
         }
-        guess = {name: s.argmax(axis=1) for name, s in scores.items()}
-        predicted.append(guess["test"].astype(np.int32))
-        out_rows.append(
+        measured, guess = measures(data, fit, scores)
+        predicted.append(guess)
+        out.append(
             {
                 **_asked(task, asked),
                 "layer_weights": json.dumps(list(fit.layer_weights)) if fit.layer_weights else "",
-                **{f"uar_{name}": metrics.uar(y, guess[name]) for name, y in y_of.items()},
-                **_test_metrics(data, guess["test"], scores["test"], fit.probabilistic),
-                **_own_measures(fit, data),
-                **{f"n_{name}": len(y) for name, y in y_of.items()},
+                **measured,
+                **{f"n_{name}": len(y) for name, y in data.y.items()},
                 "n_classes": len(question.classes),
                 "n_epochs": fit.n_epochs,
                 "best_epoch": fit.best_epoch,
@@ -205,59 +196,62 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None) -> TaskResult:
             }
         )
     rows, test = question.labelled.rows, question.split.test
+    classes, target, guesses = question.classes, data.y["test"], np.stack(predicted)
+    if sets:  # what was predicted is written as sets, which are what the columns then tell apart
+        cells = [cells_of(part, classes) for part in (target, *guesses)]
+        names, codes = np.unique(np.concatenate(cells).astype(str), return_inverse=True)
+        codes = codes.reshape(len(cells), len(test))
+        classes, target, guesses = tuple(names.tolist()), codes[0], codes[1:]
     return TaskResult(
-        rows=out_rows,
+        rows=out,
         utterance_id=rows.utterance_id[test],
         group=rows.group[test],
-        classes=question.classes,
-        target=y_of["test"],
-        predicted=np.stack(predicted),
+        classes=classes,
+        target=target,
+        predicted=guesses.astype(np.int32),
     )
 
 
-def _label_sets(task: ProbeTask, data: Prepared) -> TaskResult:
-    """`run_task` where labels are sets: mAP, no UAR."""
-    question, y_of = data.question, data.y
-    n_classes = len(question.classes)
-    rows, predicted = [], []
-    for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
-        scores = {part: over_all(fit.scores(x), data.trained, n_classes) for part, x in data.x.items()}
-        guess = (scores["test"] >= THRESHOLD).astype(np.int64)
-        predicted.append(cells_of(guess, question.classes))
-        test = y_of["test"]
-        mean_precision = {
-            f"map_{part}": metrics.mean_average_precision(y, scores[part]) for part, y in y_of.items()
-        }
-        rows.append(
-            {
-                **_asked(task, asked),
-                "layer_weights": "",
-                **mean_precision,
-                "accuracy_test": metrics.accuracy(test, guess),
-                "f1_macro_test": metrics.f1_macro_sets(test, guess),
-                "auroc_macro_test": metrics.auroc_macro(test, scores["test"]),
-                "chance": metrics.chance_precision(test),
-                **{f"n_{part}": len(y) for part, y in y_of.items()},
-                "n_classes": n_classes,
-                "n_epochs": fit.n_epochs,
-                "best_epoch": fit.best_epoch,
-                "fit_s": fit.fit_s,
-            }
-        )
-    known, test = question.labelled.rows, question.split.test
-    truth = cells_of(y_of["test"], question.classes)
-    names, codes = np.unique(np.concatenate([truth, *predicted]).astype(str), return_inverse=True)
-    return TaskResult(
-        rows=rows,
-        utterance_id=known.utterance_id[test],
-        group=known.group[test],
-        classes=tuple(names.tolist()),
-        target=codes[: len(test)],
-        predicted=codes[len(test) :].reshape(len(rows), len(test)).astype(np.int32),
-    )
+def _class_measures(
+    data: Prepared, fit: FittedProbe, scores: Mapping[str, FloatArray]
+) -> tuple[dict[str, float], IntArray]:
+    """Scores of one fit by column of the results, and its predictions for the test rows `[n]`."""
+    guess = {name: s.argmax(axis=1) for name, s in scores.items()}
+    y, y_train, of_test = data.y["test"], data.y["train"], scores["test"]
+    finite = bool(np.isfinite(of_test).all())  # not where a fit diverged
+    own = dict.fromkeys(OWN_MEASURES, float("nan"))
+    if fit.measure is not None:
+        among_trained = np.where(np.isin(y, data.trained), np.searchsorted(data.trained, y), -1)
+        own.update(fit.measure(data.x["test"], among_trained))
+    calibration = metrics.expected_calibration_error
+    return {
+        **{f"uar_{name}": metrics.uar(y, guess[name]) for name, y in data.y.items()},
+        "accuracy_test": metrics.accuracy(y, guess["test"]),
+        "f1_macro_test": metrics.f1_macro(y, guess["test"]),
+        "auroc_macro_test": metrics.auroc_macro(y, of_test) if finite else float("nan"),
+        "ece_test": calibration(y, of_test) if fit.probabilistic and finite else float("nan"),
+        "chance": metrics.chance_level(y, y_train),
+        "majority_accuracy": metrics.majority_accuracy(y_train, y),
+        "majority_uar": metrics.majority_uar(y_train, y),
+        **own,
+    }, guess["test"]
 
 
-def _asked(task: ProbeTask, fit: Fit) -> dict[str, Any]:
+def _set_measures(
+    data: Prepared, fit: FittedProbe, scores: Mapping[str, FloatArray]
+) -> tuple[dict[str, float], IntArray]:
+    """`_class_measures` where labels are sets, predictions 0 or 1 `[n, C]`: mAP, no UAR."""
+    test, guess = data.y["test"], (scores["test"] >= THRESHOLD).astype(np.int64)
+    return {
+        **{f"map_{part}": metrics.mean_average_precision(y, scores[part]) for part, y in data.y.items()},
+        "accuracy_test": metrics.accuracy(test, guess),
+        "f1_macro_test": metrics.f1_macro_sets(test, guess),
+        "auroc_macro_test": metrics.auroc_macro(test, scores["test"]),
+        "chance": metrics.chance_precision(test),
+    }, guess
+
+
+def _asked(task: ProbeTask, fit: FitSpec) -> dict[str, Any]:
     """What a row of the results says of the question."""
     return {
         "model": task.model,
@@ -286,7 +280,7 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
     n_classes = len(data.trained)
     y = np.searchsorted(data.trained, data.y["train"])
 
-    def fit(rows: npt.NDArray[np.int64]) -> list[Callable[[npt.NDArray[np.int64]], Any]]:
+    def fit(rows: IntArray) -> list[Callable[[IntArray], Any]]:
         fitted = fit_bundle(task, data, rows)
         return [partial(_log_probabilities, probe, data.x["train"]) for probe in fitted]
 
@@ -313,25 +307,13 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
     )
 
 
-def _log_probabilities(fit: FittedProbe, x: Any, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def _log_probabilities(fit: FittedProbe, x: Any, rows: IntArray) -> FloatArray:
     # What underflows costs 126 bits, not infinitely many.
-    out: npt.NDArray[np.float32] = np.log(np.maximum(fit.scores(x[rows]), np.finfo(np.float32).tiny))
+    out: FloatArray = np.log(np.maximum(fit.scores(x[rows]), np.finfo(np.float32).tiny))
     return out
 
 
-def _own_measures(fit: FittedProbe, data: Prepared) -> dict[str, float]:
-    """Scores that only this classifier has, on the test rows."""
-    measures = dict.fromkeys(OWN_MEASURES, float("nan"))
-    if fit.measure is not None:
-        y, trained = data.y["test"], data.trained
-        among_trained = np.where(np.isin(y, trained), np.searchsorted(trained, y), -1)
-        measures.update(fit.measure(data.x["test"], among_trained))
-    return measures
-
-
-def over_all(
-    scores: npt.NDArray[np.float32], trained: npt.NDArray[np.int64], n_classes: int
-) -> npt.NDArray[np.float32]:
+def over_all(scores: FloatArray, trained: IntArray, n_classes: int) -> FloatArray:
     """Scores `[n, C]` of all classes from those of the classes that were trained, the others last."""
     if len(trained) == n_classes:
         return scores
@@ -339,22 +321,3 @@ def over_all(
     out = np.full((len(scores), n_classes), lowest, dtype=np.float32)
     out[:, trained] = scores
     return out
-
-
-def _test_metrics(
-    data: Prepared,
-    guess: npt.NDArray[np.int64],
-    scores: npt.NDArray[np.float32],
-    probabilistic: bool,
-) -> dict[str, float]:
-    nan, y = float("nan"), data.y["test"]
-    finite = bool(np.isfinite(scores).all())  # not where a fit diverged
-    return {
-        "accuracy_test": metrics.accuracy(y, guess),
-        "f1_macro_test": metrics.f1_macro(y, guess),
-        "auroc_macro_test": metrics.auroc_macro(y, scores) if finite else nan,
-        "ece_test": metrics.expected_calibration_error(y, scores) if probabilistic and finite else nan,
-        "chance": metrics.chance_level(y, data.y["train"]),
-        "majority_accuracy": metrics.majority_accuracy(data.y["train"], y),
-        "majority_uar": metrics.majority_uar(data.y["train"], y),
-    }

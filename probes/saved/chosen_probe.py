@@ -13,12 +13,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore import open_store
+from featurestore.arrays import TextArray
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
 from probes.classifiers.multilabel import THRESHOLD, cells_of
-from probes.questions.labelled_rows import labelled
-from probes.questions.tasks import Fit, ProbeConfig, ProbeTask
+from probes.questions.labelled_rows import OpenKeys, labelled
+from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import answers, chosen_fits, ranked
 from probes.results.split_files import compare, kept_split, part_column, row_columns
@@ -26,7 +27,7 @@ from probes.run.probe_plan import Plan, make_plan
 from probes.run.task_worker import fit_bundle, over_all, prepare
 from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
 from probes.saved.stored_arrays import to_store
-from probes.splits import TextArray, make_splits
+from probes.splits import make_splits
 
 QUESTION = ("label", "dataset", "classifier", "split")
 KEPT_SCORES = ("uar_train", "uar_val", "uar_test", "map_train", "map_val", "map_test")
@@ -85,8 +86,7 @@ def save_probe(
     _require_named(row, classifier, folder)
     _require_free(out, row)
     task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
-    features = open_store(task.store).features(task.model, task.dataset)
-    probe, guess, ids = _refit(task, fit, features.attrs)
+    probe, guess, ids = _refit(task, fit)
     recorded = results_folder.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")[
         "prediction"
     ]
@@ -178,7 +178,7 @@ def _asks(config: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     )
 
 
-def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, Fit]:
+def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tuple[ProbeTask, FitSpec]:
     """`_task_of` the first store that holds what was asked.
 
     Raises:
@@ -195,7 +195,7 @@ def _task_found(row: dict[str, Any], stores: Sequence[str], folder: Path) -> tup
     raise StoreError(f"{errors[0]} (if the store of {folder} has moved, give --store)") from errors[0]
 
 
-def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, Fit]:
+def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, FitSpec]:
     """The very question that a row of the results answers.
 
     Raises:
@@ -213,7 +213,7 @@ def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, 
         split=str(row["split"]),
         split_seed=int(row["split_seed"]),
     )
-    fit = Fit(hparams=str(row["hparams"]), seed=int(row["seed"]))
+    fit = FitSpec(hparams=str(row["hparams"]), seed=int(row["seed"]))
     plan = make_plan(config)
     for task in plan.tasks:
         if task.fold == row["fold"] and task.question(fit) == row["fingerprint"]:
@@ -242,9 +242,11 @@ def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) 
     return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
 
 
-def _refit(task: ProbeTask, fit: Fit, attributes: dict[str, Any]) -> tuple[SavedProbe, TextArray, TextArray]:
+def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextArray]:
     """The probe, its predictions for the test rows, and their ids."""
-    data = prepare(task)
+    keys = OpenKeys()
+    attributes = keys.features(task).attrs
+    data = prepare(task, keys=keys)
     (fitted,) = fit_bundle(task, data)
     stored = to_store(fitted.model, task.classifier)
     names = np.array(data.question.classes, dtype=object)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray, TextArray
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file, writing
@@ -38,8 +39,6 @@ from featurestore.untrusted.tensor_files import TensorInfo, read_tensor_header
 from probes.classifiers.layer_combination import COMBINATIONS
 from probes.saved.sklearn_classes import MOST_WIDTH
 from probes.saved.stored_arrays import Scores, Stored, restore
-
-FloatArray = npt.NDArray[np.float32]
 
 FORMAT = "featurestore-audio probe"
 FORMAT_VERSION = 2  # 1 had no hashes
@@ -154,11 +153,11 @@ class SavedProbe:
             multilabel=self.card.multilabel,
         )
 
-    def predict(self, x: FloatArray) -> npt.NDArray[np.object_]:
+    def predict(self, x: FloatArray) -> TextArray:
         """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``."""
         return self.name(self.scores(x))
 
-    def name(self, scores: FloatArray) -> npt.NDArray[np.object_]:
+    def name(self, scores: FloatArray) -> TextArray:
         """Predictions `[n]` from `scores [n, C]`."""
         if not self.card.multilabel:
             classes = np.array(self.card.classes, dtype=object)

@@ -8,18 +8,18 @@ neighbours). Trees and ensembles keep objects and cannot be stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.untrusted.document_shape import many, whole
 from probes.saved.sklearn_classes import MOST_WIDTH, is_savable, put_together
 
-FloatArray = npt.NDArray[np.float32]
 Scores = Callable[[FloatArray], FloatArray]
 CAN_BE_SAVED = "mlp, linear, logreg, svm, lda, centroid and knn with algorithm: brute"
 
@@ -43,7 +43,7 @@ def to_store(model: Any, classifier: str) -> Stored:
     """Take a fitted classifier apart.
 
     Args:
-        model: `probes.classifiers.registry.Fit.model`.
+        model: `probes.classifiers.interface.FittedProbe.model`.
         classifier: Its name, for messages.
 
     Raises:
@@ -51,14 +51,13 @@ def to_store(model: Any, classifier: str) -> Stored:
     """
     from sklearn.base import BaseEstimator
 
-    from probes.classifiers.multilabel import SetNetwork
     from probes.training.mlp import FittedMLP
-    from probes.training.networks import WeightedSum
+    from probes.training.networks import Head, WeightedSum
 
     if isinstance(model, FittedMLP):
         return _store_network(model)
-    if isinstance(model, SetNetwork):
-        return _store_modules(model.network, model.sizes)
+    if isinstance(model, Head):
+        return _store_modules(model)
     if isinstance(model, WeightedSum):
         return _store_sum(model)
     if isinstance(model, BaseEstimator) and is_savable(model):
@@ -105,8 +104,8 @@ def _store_network(fit: Any) -> Stored:
     return Stored(kind="mlp", settings={"sizes": list(fit.shape.sizes)}, arrays=arrays)
 
 
-def _store_modules(network: Any, sizes: Sequence[int]) -> Stored:
-    """Of `probes.training.networks.head`: the same names as `_store_network` gives."""
+def _store_modules(network: Any) -> Stored:
+    """Of `probes.training.networks.Head`: the same names as `_store_network` gives."""
     from torch import nn
 
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -114,15 +113,12 @@ def _store_modules(network: Any, sizes: Sequence[int]) -> Stored:
         for i, module in enumerate(m for m in network if isinstance(m, kind)):
             for part, value in module.named_parameters():
                 arrays[f"{name}.{i}.{part}"] = value.detach().numpy()
-    return Stored(kind="mlp", settings={"sizes": list(sizes)}, arrays=arrays)
+    return Stored(kind="mlp", settings={"sizes": list(network.sizes)}, arrays=arrays)
 
 
 def _store_sum(network: Any) -> Stored:
     """The weights of the layers, and the head."""
-    from torch import nn
-
-    linear = [m for m in network.head if isinstance(m, nn.Linear)]
-    head = _store_modules(network.head, [linear[0].in_features, *(m.out_features for m in linear)])
+    head = _store_modules(network.head)
     layers = {"layers": network.weights().detach().numpy()}
     return Stored(kind="weighted", settings=head.settings, arrays={**head.arrays, **layers})
 

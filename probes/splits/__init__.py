@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from probes.splits.interface import PARTS, IntArray, Rows, Split, SplitSpec, TextArray
+from probes.splits.interface import PARTS, Rows, Split, SplitSpec
 from probes.splits.registry import (
     GROUP,
     KINDS,
     PATH,
-    check_split,
     default_split,
     group_name,
     held_out,
@@ -25,12 +24,9 @@ __all__ = [
     "KINDS",
     "PARTS",
     "PATH",
-    "IntArray",
     "Rows",
     "Split",
     "SplitSpec",
-    "TextArray",
-    "check_split",
     "default_split",
     "group_name",
     "held_out",

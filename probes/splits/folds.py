@@ -12,20 +12,10 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from featurestore.arrays import IntArray
 from featurestore.errors import LabelError
 from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
-from probes.splits.interface import (
-    LEFT_OUT,
-    TEST,
-    TRAIN,
-    VAL,
-    Assigned,
-    IntArray,
-    Rows,
-    SplitSpec,
-    codes,
-    groups_of,
-)
+from probes.splits.interface import LEFT_OUT, TEST, TRAIN, VAL, Assigned, Rows, SplitSpec, codes, groups_of
 from probes.splits.single import rank_in_class
 
 MAX_FOLDS = 500
@@ -34,22 +24,19 @@ INNER_SHARES = (7, 2)  # train and val, of what is not test
 
 def kfold(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
     """K folds; sizes of folds and of every class in them differ by one row at most."""
-    yield from _rotate(_deal_rows(rows, (seed,), spec, spec.n_folds), spec.n_folds)
+    yield from _rotate(_deal_rows(rows, seed, spec), spec.n_folds)
 
 
-def group_kfold(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
-    """K folds of whole groups, of nearly equal size."""
-    yield from _rotate(_deal_groups(rows, seed, spec, stratify=False), spec.n_folds)
-
-
-def stratified_group_kfold(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
-    """K folds of whole groups, with nearly equal shares of every class."""
-    yield from _rotate(_deal_groups(rows, seed, spec, stratify=True), spec.n_folds)
+def group_kfold(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool = False) -> Iterator[IntArray]:
+    """K folds of whole groups, of nearly equal size, or with nearly equal shares of every class."""
+    groups, group_of = groups_of(rows, spec, spec.n_folds)
+    outer = _deal_outer(group_counts(rows, group_of, len(groups)), seed, spec, stratify=stratify)
+    yield from _rotate(outer[group_of], spec.n_folds)
 
 
 def nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
     """K outer folds; inside each training part J inner folds, or one draw of 2/9 of every class."""
-    outer = _deal_rows(rows, (seed,), spec, spec.n_folds)
+    outer = _deal_rows(rows, seed, spec)
     for i in range(spec.n_folds):
         assigned = np.where(outer == i, TEST, TRAIN)
         inside = np.flatnonzero(outer != i)
@@ -65,14 +52,15 @@ def nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
             yield _with_val(assigned, inside[inner == j])
 
 
-def group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
-    """`nested` with whole groups throughout."""
-    yield from _group_nested(rows, seed, spec, stratify=False)
-
-
-def stratified_group_nested(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
-    """`group_nested` with nearly equal shares of every class."""
-    yield from _group_nested(rows, seed, spec, stratify=True)
+def group_nested(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool = False) -> Iterator[Assigned]:
+    """`nested` with whole groups throughout, or also with nearly equal shares of every class."""
+    # Two groups at least inside every training part, and one for each inner fold.
+    groups, group_of = groups_of(rows, spec, max(spec.n_folds, 3, spec.n_inner + 1))
+    counts = group_counts(rows, group_of, len(groups))
+    outer = _deal_outer(counts, seed, spec, stratify=stratify)
+    for i in range(spec.n_folds):
+        inside = _Inside(counts, outer == i, group_of, (seed, 1 + i), spec.n_inner, stratify=stratify)
+        yield from (partial(inside.part, j) for j in range(spec.n_inner))
 
 
 def leave_one_group_out(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
@@ -120,34 +108,22 @@ def _with_val(assigned: IntArray, val: IntArray) -> IntArray:
     return out
 
 
-def _deal_rows(rows: Rows, seed: tuple[int, ...], spec: SplitSpec, n_folds: int) -> IntArray:
+def _deal_rows(rows: Rows, seed: int, spec: SplitSpec) -> IntArray:
     """Fold of each row `[n]`: rows sorted by class, then by chance, are dealt out in turn."""
+    n_folds = spec.n_folds
     if len(rows) < n_folds:
         raise LabelError(
             f"{rows.what}: split {spec.text!r} needs at least {n_folds} rows, found {len(rows)}; "
             "ask for fewer folds"
         )
     fold = np.empty(len(rows), dtype=np.int64)
-    fold[np.lexsort((rows.draws(*seed), rows.classes[1]))] = np.arange(len(rows)) % n_folds
+    fold[np.lexsort((rows.draws(seed), rows.classes[1]))] = np.arange(len(rows)) % n_folds
     return fold
 
 
-def _deal_groups(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> IntArray:
-    groups, group_of = groups_of(rows, spec, spec.n_folds)
-    counts = group_counts(rows, group_of, len(groups))
-    shares = [1] * spec.n_folds
-    return deal_groups(counts, shares, (seed,), stratify=stratify, rotate=True)[group_of]
-
-
-def _group_nested(rows: Rows, seed: int, spec: SplitSpec, *, stratify: bool) -> Iterator[Assigned]:
-    # Two groups at least inside every training part, and one for each inner fold.
-    n = max(spec.n_folds, 3, spec.n_inner + 1)
-    groups, group_of = groups_of(rows, spec, n)
-    counts = group_counts(rows, group_of, len(groups))
-    outer = deal_groups(counts, [1] * spec.n_folds, (seed,), stratify=stratify, rotate=True)
-    for i in range(spec.n_folds):
-        inside = _Inside(counts, outer == i, group_of, (seed, 1 + i), spec.n_inner, stratify=stratify)
-        yield from (partial(inside.part, j) for j in range(spec.n_inner))
+def _deal_outer(counts: IntArray, seed: int, spec: SplitSpec, *, stratify: bool) -> IntArray:
+    """Fold of each group `[G]`."""
+    return deal_groups(counts, [1] * spec.n_folds, (seed,), stratify=stratify, rotate=True)
 
 
 class _Inside:

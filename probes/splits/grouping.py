@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probes.splits.interface import SHARES, IntArray, Rows, generator
+from featurestore.arrays import IntArray
+from probes.splits.interface import SHARES, Rows, generator
 
 CUT_CANDIDATES = 500
 DEAL_CANDIDATES = 50

@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import IntArray, TextArray
 from featurestore.errors import LabelError
 
-IntArray = npt.NDArray[np.int64]
-TextArray = npt.NDArray[np.object_]
-FloatArray = npt.NDArray[np.float64]
+#: A number for each row.
+Draws = npt.NDArray[np.float64]
 
 PARTS = ("train", "val", "test")
 SHARES = (0.7, 0.2, 0.1)  # train, val, test of the paper
@@ -65,7 +65,7 @@ class Rows:
         ids = pa.array(self.utterance_id, type=pa.large_string())
         return np.asarray(pc.sort_indices(ids)).astype(np.int64)
 
-    def draws(self, *seed: int) -> FloatArray:
+    def draws(self, *seed: int) -> Draws:
         """A uniform number for each row `[n]` that depends on ids and seed alone."""
         out = np.empty(len(self))
         out[self.by_id] = np.random.Generator(np.random.PCG64(_entropy(seed))).random(len(self))
@@ -97,6 +97,13 @@ class Split:
     def parts(self) -> tuple[tuple[str, IntArray], ...]:
         """``(name, positions)`` of train, val and test."""
         return (("train", self.train), ("val", self.val), ("test", self.test))
+
+    def part_of_rows(self, n: int) -> TextArray:
+        """Name of the part of each of the `n` rows that were split, "" where it is in none."""
+        part = np.full(n, "", dtype=object)
+        for name, where in self.parts():
+            part[where] = name
+        return part
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 
+from featurestore.arrays import IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.splits import folds, single
-from probes.splits.interface import PARTS, Assigned, Draw, IntArray, Rows, Split, SplitSpec
+from probes.splits.interface import PARTS, Draw, Rows, Split, SplitSpec
 
 FEW_GROUPS = 10
 NO_SPLIT = (float("inf"),)
@@ -53,7 +55,7 @@ KINDS: dict[str, Kind] = {
     "stratified-kfold": Kind(folds.kfold, "The same draw as kfold", "K", True),
     "group-kfold": Kind(folds.group_kfold, "K folds of whole groups", "K", True, True),
     "stratified-group-kfold": Kind(
-        folds.stratified_group_kfold,
+        partial(folds.group_kfold, stratify=True),
         "K folds of whole groups, near equal shares of every class",
         "K",
         True,
@@ -62,7 +64,7 @@ KINDS: dict[str, Kind] = {
     "nested": Kind(folds.nested, "K folds; validation is drawn inside each training part", "K or KxJ", True),
     "group-nested": Kind(folds.group_nested, "nested, with whole groups", "K or KxJ", True, True),
     "stratified-group-nested": Kind(
-        folds.stratified_group_nested,
+        partial(folds.group_nested, stratify=True),
         "nested, with whole groups and near equal shares of every class",
         "K or KxJ",
         True,
@@ -165,11 +167,6 @@ def _parse(text: str) -> SplitSpec:
     return SplitSpec(text=text, kind=name, n_folds=n_folds, n_inner=n_inner)
 
 
-def check_split(text: str) -> None:
-    """Raise a `ConfigError` that lists the known splits unless `text` is one."""
-    parse_split(text)
-
-
 def default_split(rows: Rows, seed: int = 0) -> str:
     """The manifest's own split if it has one, else by group if there are groups, else random.
 
@@ -210,31 +207,20 @@ def make_splits(text: str, rows: Rows, seed: int) -> list[Split]:
 
 def make_split(text: str, rows: Rows, seed: int, fold: int) -> Split:
     """The split number `fold` of `make_splits` without keeping the others."""
-    kind, draws = _draws(text, rows, seed)
-    return _drawn(next(islice(draws, fold, None)), rows, text, seed, fold, kind)
+    return next(iter_splits(text, rows, seed, fold))
 
 
-def iter_splits(text: str, rows: Rows, seed: int) -> Iterator[Split]:
-    """`make_splits`, one at a time."""
-    kind, draws = _draws(text, rows, seed)
-    for fold, assigned in enumerate(draws):
-        yield _drawn(assigned, rows, text, seed, fold, kind)
-
-
-def _draws(text: str, rows: Rows, seed: int) -> tuple[Kind, Iterator[Assigned]]:
+def iter_splits(text: str, rows: Rows, seed: int, first: int = 0) -> Iterator[Split]:
+    """`make_splits`, one at a time, from the split number `first`; those before it are not drawn."""
     spec = parse_split(text)
-    classes = rows.classes[0]
-    if len(classes) < 2:
+    if len(rows.classes[0]) < 2:
         only = f"only {rows.label[0]!r}" if len(rows) else "no labelled row"
         raise LabelError(f"{rows.what}: expected at least two classes, found {only}")
     kind = KINDS[spec.kind]
-    return kind, kind.draw(rows, seed, spec)
-
-
-def _drawn(assigned: Assigned, rows: Rows, text: str, seed: int, fold: int, kind: Kind) -> Split:
-    split = _split(rows, assigned() if callable(assigned) else assigned, text, seed, fold)
-    _require_trainable(split, rows, several=kind.several)
-    return split
+    for fold, assigned in enumerate(islice(kind.draw(rows, seed, spec), first, None), first):
+        split = _split(rows, assigned() if callable(assigned) else assigned, text, seed, fold)
+        _require_trainable(split, rows, several=kind.several)
+        yield split
 
 
 def _form(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from featurestore.arrays import IntArray
 from featurestore.errors import LabelError
 from probes.splits.grouping import cut_groups, deal_groups, group_counts
 from probes.splits.interface import (
@@ -15,8 +16,7 @@ from probes.splits.interface import (
     TEST,
     TRAIN,
     VAL,
-    FloatArray,
-    IntArray,
+    Draws,
     Rows,
     SplitSpec,
     groups_of,
@@ -51,7 +51,7 @@ def at_random(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]:
     yield np.where(rank < n_test, TEST, np.where(rank < n_test + n_val, VAL, TRAIN))
 
 
-def rank_in_class(class_of: IntArray, draws: FloatArray) -> tuple[IntArray, IntArray]:
+def rank_in_class(class_of: IntArray, draws: Draws) -> tuple[IntArray, IntArray]:
     """Each row's place within its class when sorted by draw, and the size of its class `[n]`."""
     order = np.lexsort((draws, class_of))
     sizes = np.bincount(class_of)

@@ -1,30 +1,31 @@
 """Training of networks that `fused_networks` does not know: plain autograd, all fits on the same batches.
 
 The recipe is that of `probes.training.mlp`: AdamW, learning rate cut on a plateau of the validation loss,
-early stop on validation UAR, weights of the best epoch kept. A batch is fetched once for all fits; each fit
-has its own weights, optimiser and noise, so its result does not depend on the company.
+early stop on the validation score, weights of the best epoch kept. A batch is fetched once for all fits; each
+fit has its own weights, optimiser and noise, so its result does not depend on the company.
+
+Targets are classes `[n]` or label sets, 0/1 matrices `[n, C]`. Classes are trained by cross-entropy and
+scored by UAR; label sets by binary cross-entropy, the mean over rows and classes, and mean average precision.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from featurestore.errors import ConfigError
-from probes.training.mlp import MLPConfig
-from probes.training.streamed_vectors import StreamedRows, in_pieces, shuffled_batches
-from probes.training.training_rows import macro_recall
+from featurestore.arrays import FloatArray, IntArray
+from probes.metrics import mean_average_precision
+from probes.training.mlp import MLPConfig, class_weights
+from probes.training.vectors import StreamedRows, drawn_batches, in_pieces, macro_recall
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
 Inputs = tuple[Tensor, ...]
 
 # Rows scored at a time.
@@ -49,14 +50,14 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Classes of one batch `[b]`, and the batch in pieces that fit into memory: inputs and classes."""
+    """Targets of one batch `[b]`, and the batch in pieces that fit into memory: inputs and targets."""
 
     y: Tensor
     pieces: Iterable[tuple[Inputs, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class NetworkSpec:
     """One fit.
 
     Attributes:
@@ -67,26 +68,32 @@ class Job:
 
     config: MLPConfig
     make: Callable[[], nn.Module]
-    rates: dict[str, float]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Trained:
-    """A network with the weights of its best epoch, and what happened on the way."""
+    """A network with the weights of its best epoch, and what happened on the way.
+
+    Attributes:
+        network: In evaluation mode.
+        of_sets: Its scores are of label sets.
+        n_epochs: Epochs trained.
+        best_epoch: The one that was kept, counted from 1.
+        fit_s: Its share of the seconds of all that were trained together.
+    """
 
     network: nn.Module
+    of_sets: bool
     n_epochs: int = 0
     best_epoch: int = 0
     fit_s: float = 0.0
 
     def probabilities(self, feed: Feed) -> FloatArray:
         """Class probabilities `[n, C]`."""
-        out: FloatArray = torch.softmax(self.logits(feed), dim=-1).numpy()
+        logits = _logits([self.network], feed)[0]
+        out: FloatArray = (torch.sigmoid(logits) if self.of_sets else torch.softmax(logits, dim=-1)).numpy()
         return out
-
-    def logits(self, feed: Feed) -> Tensor:
-        """Unnormalised class scores `[n, C]`."""
-        return _logits([self.network], feed)[0]
 
 
 def train(
@@ -95,65 +102,57 @@ def train(
     validation: Feed,
     y_validation: IntArray,
     n_classes: int,
-    jobs: Sequence[Job],
+    specs: Sequence[NetworkSpec],
 ) -> list[Trained]:
-    """Train every job; those that agree on batch size and order share their batches.
+    """Train every network; those that agree on batch size and order share their batches.
 
     Args:
         feed: Training rows.
-        y: Their classes `[n]`.
+        y: Their classes `[n]`, or their label sets `[n, C]`.
         validation: Validation rows.
-        y_validation: Their classes.
+        y_validation: Their classes or label sets.
         n_classes: C.
-        jobs: The fits.
+        specs: The fits.
 
     Returns:
-        One trained network per job, in their order.
+        One trained network per spec, in their order.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, job in enumerate(jobs):
-        groups.setdefault((job.config.batch_size, job.config.order_seed), []).append(i)
-    out: dict[int, Trained] = {}
-    for (batch_size, order_seed), members in groups.items():
-        runs = [_Run(jobs[i], y, n_classes) for i in members]
-        _train_together(
-            runs,
-            feed,
-            torch.from_numpy(y),
-            validation,
-            torch.from_numpy(y_validation),
-            batch_size,
-            order_seed,
-        )
-        out |= {i: run.trained for i, run in zip(members, runs, strict=True)}
-    return [out[i] for i in range(len(jobs))]
+    targets, of_validation = torch.from_numpy(y), torch.from_numpy(y_validation)
+    if y.ndim == 2:
+        targets, of_validation = targets.float(), of_validation.float()
+    runs = [_Training(spec, targets, n_classes) for spec in specs]
+    groups: dict[tuple[int, int], list[_Training]] = {}
+    for run in runs:
+        groups.setdefault((run.config.batch_size, run.config.order_seed), []).append(run)
+    for members in groups.values():
+        _train_together(members, feed, targets, validation, of_validation)
+    return [run.trained for run in runs]
 
 
 def _train_together(
-    runs: list[_Run],
-    feed: Feed,
-    y: Tensor,
-    validation: Feed,
-    y_validation: Tensor,
-    batch_size: int,
-    order_seed: int,
+    runs: list[_Training], feed: Feed, y: Tensor, validation: Feed, y_validation: Tensor
 ) -> None:
-    generator = torch.Generator().manual_seed(order_seed)
+    config, score, started = runs[0].config, runs[0].objective.score, time.perf_counter()
+    generator = torch.Generator().manual_seed(config.order_seed)
     running = list(runs)
     while running:
-        for batch in feed.batches(y, batch_size, generator):
+        for batch in feed.batches(y, config.batch_size, generator):
             for run in running:
                 run.begin(batch.y)
-            for inputs, labels in batch.pieces:
+            for inputs, targets in batch.pieces:
                 for run in running:
-                    run.learn(inputs, labels)
+                    run.learn(inputs, targets)
             for run in running:
-                run.step()
+                run.optimiser.step()
         logits = _logits([r.network for r in running], validation)
-        uars = macro_recall(logits.argmax(-1), y_validation, logits.shape[-1])
-        for run, scores, uar in zip(running, logits, uars, strict=True):
-            run.after_epoch(uar, run.loss(scores, y_validation))
+        scores = score(logits, y_validation)
+        for run, own, value in zip(running, logits, scores, strict=True):
+            loss = run.objective.total(own, y_validation) / run.objective.mass(y_validation)
+            run.after_epoch(value, float(loss))
         running = [r for r in running if not r.done]
+    elapsed, n_epochs = time.perf_counter() - started, sum(run.trained.n_epochs for run in runs)
+    for run in runs:
+        run.trained.fit_s = elapsed * run.trained.n_epochs / n_epochs
 
 
 def _logits(networks: Sequence[nn.Module], feed: Feed) -> Tensor:
@@ -171,85 +170,93 @@ def _logits(networks: Sequence[nn.Module], feed: Feed) -> Tensor:
     return out
 
 
-class _Run:
+class _OfClasses:
+    """One class is right: cross-entropy of weighted rows, and UAR."""
+
+    def __init__(self, config: MLPConfig, y: Tensor, n_classes: int) -> None:
+        self._weight, self._smoothing = class_weights(config, y, n_classes), config.label_smoothing
+
+    def total(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Sum of the losses of rows."""
+        return cross_entropy(logits, y, self._weight, reduction="sum", label_smoothing=self._smoothing)
+
+    def mass(self, y: Tensor) -> float:
+        """What their sum is divided by."""
+        return float(self._weight[y].sum())
+
+    def score(self, logits: Tensor, y: Tensor) -> list[float]:
+        """Of several networks `[K, n, C]` on the validation rows; the highest wins."""
+        return macro_recall(logits.argmax(-1), y, logits.shape[-1])
+
+
+class _OfSets(_OfClasses):
+    """Any number of classes is right: binary cross-entropy of each, and mean average precision."""
+
+    def __init__(self, config: MLPConfig, y: Tensor) -> None:
+        positive = y.sum(0)
+        # "balanced": both answers to a class weigh alike in all, as scikit-learn's class_weight does.
+        self._positive = (len(y) - positive) / positive if config.class_weight == "balanced" else None
+        self._smoothing = config.label_smoothing
+
+    def total(self, logits: Tensor, y: Tensor) -> Tensor:
+        smooth = y * (1 - self._smoothing) + self._smoothing / 2
+        return binary_cross_entropy_with_logits(logits, smooth, pos_weight=self._positive, reduction="sum")
+
+    def mass(self, y: Tensor) -> float:
+        return float(y.numel())
+
+    def score(self, logits: Tensor, y: Tensor) -> list[float]:
+        return [mean_average_precision(y.numpy(), own) for own in logits.numpy()]
+
+
+class _Training:
     """One fit while it is trained."""
 
-    def __init__(self, job: Job, y: IntArray, n_classes: int) -> None:
-        config = job.config
+    def __init__(self, spec: NetworkSpec, y: Tensor, n_classes: int) -> None:
+        self.config = config = spec.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.network = job.make()
-        self.config = config
-        own = {name: p for name, p in self.network.named_parameters() if name in job.rates}
+            self.network = spec.make()
+        own = {name: p for name, p in self.network.named_parameters() if name in spec.rates}
         others = [p for name, p in self.network.named_parameters() if name not in own]
         groups: list[dict[str, Any]] = [{"params": others}]
-        groups += [{"params": [p], "lr": job.rates[name], "weight_decay": 0.0} for name, p in own.items()]
+        groups += [{"params": [p], "lr": spec.rates[name], "weight_decay": 0.0} for name, p in own.items()]
         self.optimiser = torch.optim.AdamW(
             groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.schedule = ReduceLROnPlateau(self.optimiser, factor=0.1, patience=config.lr_patience)
-        self.class_weight = _class_weight(config, y, n_classes)
-        self.criterion = nn.CrossEntropyLoss(
-            weight=self.class_weight, label_smoothing=config.label_smoothing, reduction="sum"
-        )
-        self.trained = Trained(self.network)
-        self.best_uar = -1.0
+        of_sets = y.ndim == 2
+        self.objective = _OfSets(config, y) if of_sets else _OfClasses(config, y, n_classes)
+        self.trained = Trained(self.network, of_sets)
+        self.best_score = -1.0
         self.best: dict[str, Tensor] = {}
         self.done = False
-        self.started = time.perf_counter()
 
     def begin(self, y: Tensor) -> None:
-        """A batch with these classes comes, in pieces."""
+        """A batch with these targets comes, in pieces."""
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
-        self.mass = float(self.class_weight[y].sum())
+        self.mass = self.objective.mass(y)
 
     def learn(self, inputs: Inputs, y: Tensor) -> None:
         """Add the gradient of one piece of the batch."""
-        loss = self.criterion(self.network(*inputs), y) / self.mass
-        loss.backward()
+        loss = self.objective.total(self.network(*inputs), y) / self.mass
+        torch.autograd.backward(loss)
 
-    def step(self) -> None:
-        """Change the weights by the gradient of the whole batch."""
-        self.optimiser.step()
-
-    def loss(self, logits: Tensor, y: Tensor) -> float:
-        """The training criterion on given rows: a weighted mean."""
-        return float(self.criterion(logits, y) / self.class_weight[y].sum())
-
-    def after_epoch(self, uar: float, loss: float) -> None:
+    def after_epoch(self, score: float, loss: float) -> None:
         """Note the validation result; keep the weights if they are the best so far."""
         trained, config = self.trained, self.config
         trained.n_epochs += 1
         self.schedule.step(loss)
-        if uar > self.best_uar:
-            self.best_uar, trained.best_epoch = uar, trained.n_epochs
+        # Where no class stands both in and out of validation, mAP chooses nothing: the last epoch stays.
+        if np.isnan(score) or score > self.best_score:
+            self.best_score, trained.best_epoch = np.fmax(score, self.best_score), trained.n_epochs
             self.best = {name: p.clone() for name, p in self.network.state_dict().items()}
         late = trained.n_epochs - trained.best_epoch >= config.patience
         self.done = late or trained.n_epochs >= config.max_epochs
         if self.done:
             self.network.load_state_dict(self.best)
             self.network.eval()
-            trained.fit_s = time.perf_counter() - self.started
-
-
-def _class_weight(config: MLPConfig, y: IntArray, n_classes: int) -> Tensor:
-    """Weight of each class `[C]`, as `probes.training.mlp` has it.
-
-    Raises:
-        ConfigError: not one weight per class.
-    """
-    if config.class_weight == "none":
-        return torch.ones(n_classes)
-    if config.class_weight == "balanced":
-        counts = np.bincount(y, minlength=n_classes).clip(min=1)
-        return torch.from_numpy((len(y) / (n_classes * counts)).astype(np.float32))
-    if len(config.class_weight) != n_classes:
-        raise ConfigError(
-            f"probe setting class_weight: expected {n_classes} weights, one per class, "
-            f"got {len(config.class_weight)}"
-        )
-    return torch.tensor(config.class_weight, dtype=torch.float32)
 
 
 class MatrixFeed:
@@ -264,13 +271,8 @@ class MatrixFeed:
 
     def batches(self, y: Tensor, batch_size: int, order: torch.Generator) -> Iterator[Batch]:
         """See `Feed`."""
-        if isinstance(self.x, StreamedRows):
-            for values, labels in shuffled_batches(self.x, y, order, batch_size, share=1):
-                yield Batch(labels, [((values,), labels)])
-            return
-        x = torch.from_numpy(self.x)
-        for positions in torch.split(torch.randperm(len(y), generator=order), batch_size):
-            yield Batch(y[positions], [((x[positions],), y[positions])])
+        for values, targets in drawn_batches(self.x, y, order, batch_size):
+            yield Batch(targets, [((values,), targets)])
 
     def scoring(self) -> Iterator[tuple[Tensor, Inputs]]:
         """See `Feed`."""

@@ -22,20 +22,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_weights
-from probes.training.standardise import STD_EPS, Standardiser
-from probes.training.streamed_vectors import StreamedRows, in_pieces
-from probes.training.training_rows import TrainingRows, macro_recall, training_rows
-
-__all__ = ["STD_EPS", "FittedMLP", "MLPConfig", "Standardiser", "fit_mlps", "macro_recall"]
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
+from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 
 PAPER_HIDDEN = (128, 64, 32)
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
@@ -84,35 +77,9 @@ class MLPConfig:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not isinstance(self.class_weight, str):  # a list, as JSON and YAML give it
             object.__setattr__(self, "class_weight", tuple(self.class_weight))
-        for name, ok, expected in (
-            ("hidden", all(_is_int(h) and h > 0 for h in self.hidden), "positive whole numbers"),
-            ("learning_rate", _is_number(self.learning_rate) and self.learning_rate > 0, "a number above 0"),
-            (
-                "weight_decay",
-                _is_number(self.weight_decay) and self.weight_decay >= 0,
-                "a number of at least 0",
-            ),
-            ("dropout", _is_number(self.dropout) and 0 <= self.dropout < 1, "a number from 0 to below 1"),
-            (
-                "label_smoothing",
-                _is_number(self.label_smoothing) and 0 <= self.label_smoothing < 1,
-                "a number from 0 to below 1",
-            ),
-            ("class_weight", _is_class_weight(self.class_weight), "none, balanced or weights"),
-            ("batch_size", _is_int(self.batch_size) and self.batch_size > 0, "a whole number of at least 1"),
-            ("max_epochs", _is_int(self.max_epochs) and self.max_epochs > 0, "a whole number of at least 1"),
-            ("patience", _is_int(self.patience) and self.patience > 0, "a whole number of at least 1"),
-            (
-                "lr_patience",
-                _is_int(self.lr_patience) and self.lr_patience >= 0,
-                "a whole number of at least 0",
-            ),
-            ("seed", _is_int(self.seed) and self.seed >= 0, "a whole number of at least 0"),
-            ("order_seed", _is_int(self.order_seed) and self.order_seed >= 0, "a whole number of at least 0"),
-            ("precision", self.precision in PRECISIONS, " or ".join(PRECISIONS)),
-        ):
-            if not ok:
-                got = getattr(self, name)
+        for name, (is_ok, expected) in _EXPECTED.items():
+            got = getattr(self, name)
+            if not is_ok(got):
                 raise ConfigError(f"probe setting {name}: expected {expected}, got {got!r}")
         # 0 and 0.0 are one setting: as two, they would be fitted twice and compete with each other.
         for name in ("learning_rate", "weight_decay", "dropout", "label_smoothing"):
@@ -195,7 +162,6 @@ def fit_mlps(
     configs: Sequence[MLPConfig],
     *,
     fits_per_stack: int = FITS_PER_STACK,
-    on_epoch: Callable[[int], None] | None = None,
 ) -> list[FittedMLP]:
     """Train every configuration on the same rows; the result does not depend on the company.
 
@@ -208,8 +174,6 @@ def fit_mlps(
         n_classes: C; classes may be absent from some part.
         configs: The fits.
         fits_per_stack: Most networks trained at once.
-        on_epoch: Called after each epoch of a stack, in the thread that trains it, with the number
-            of its fits still training.
 
     Returns:
         One fitted network per configuration, in their order.
@@ -226,8 +190,8 @@ def fit_mlps(
         stacks += [members[s::n_stacks] for s in range(n_stacks)]
     jobs = [[configs[i] for i in share] for share in stacks]
     side_by_side = min(n_threads, len(jobs))
-    data = training_rows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
-    fitted = _fit_stacks(data, jobs, n_threads, on_epoch)
+    data = TrainingRows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
+    fitted = _fit_stacks(data, jobs, n_threads)
     out = {
         i: fit for share, fits in zip(stacks, fitted, strict=True) for i, fit in zip(share, fits, strict=True)
     }
@@ -235,10 +199,7 @@ def fit_mlps(
 
 
 def _fit_stacks(
-    data: TrainingRows,
-    jobs: Sequence[Sequence[MLPConfig]],
-    n_threads: int,
-    on_epoch: Callable[[int], None] | None,
+    data: TrainingRows, jobs: Sequence[Sequence[MLPConfig]], n_threads: int
 ) -> list[list[FittedMLP]]:
     """Train stacks side by side, one core each, rather than every operation on all cores.
 
@@ -247,7 +208,7 @@ def _fit_stacks(
     """
     stop = threading.Event()
     if n_threads == 1 or len(jobs) == 1:
-        return [_fit_stack(data, job, on_epoch, stop) for job in jobs]
+        return [_fit_stack(data, job, stop) for job in jobs]
     side_by_side = min(n_threads, len(jobs))
 
     def start() -> None:
@@ -256,7 +217,7 @@ def _fit_stacks(
     try:
         with ThreadPoolExecutor(side_by_side, initializer=start) as pool:
             try:
-                futures = [pool.submit(_fit_stack, data, job, on_epoch, stop) for job in jobs]
+                futures = [pool.submit(_fit_stack, data, job, stop) for job in jobs]
                 return [f.result() for f in futures]
             except BaseException:
                 stop.set()  # Ctrl-C must not wait for the last epoch
@@ -307,12 +268,7 @@ class _Progress:
                 self.learning_rate *= 0.1
 
 
-def _fit_stack(
-    data: TrainingRows,
-    configs: Sequence[MLPConfig],
-    on_epoch: Callable[[int], None] | None,
-    stop: threading.Event,
-) -> list[FittedMLP]:
+def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading.Event) -> list[FittedMLP]:
     started = time.perf_counter()
     shape = Shape((data.n_features, *configs[0].hidden, data.n_classes))
     initial = [initial_weights(shape, c.seed) for c in configs]
@@ -351,8 +307,6 @@ def _fit_stack(
             running = [running[k] for k in alive]
             if alive:
                 stack.keep(alive)
-        if on_epoch is not None:
-            on_epoch(len(running))
     elapsed = time.perf_counter() - started
     total_epochs = sum(f.n_epochs for f in fits)
     for f in fits:
@@ -362,21 +316,29 @@ def _fit_stack(
 
 def _loss_tables(y: Tensor, n_classes: int, config: MLPConfig) -> tuple[Tensor, Tensor]:
     """Target distribution of each label `[C, C]` and weight of each class `[C]`."""
-    weights = torch.ones(n_classes)
-    if config.class_weight == "balanced":
-        counts = torch.bincount(y, minlength=n_classes)
-        weights = (len(y) / (n_classes * counts.clamp(min=1))).float()
-    elif config.class_weight != "none":
-        if len(config.class_weight) != n_classes:
-            raise ConfigError(
-                f"probe setting class_weight: expected {n_classes} weights, one per class, "
-                f"got {len(config.class_weight)}"
-            )
-        weights = torch.tensor(config.class_weight, dtype=torch.float32)
-    smoothing = config.label_smoothing
+    weights, smoothing = class_weights(config, y, n_classes), config.label_smoothing
     # torch.nn.CrossEntropyLoss weights each term of the smoothed target by its own class.
     targets = (1 - smoothing) * torch.diag(weights) + smoothing / n_classes * weights
     return targets, weights
+
+
+def class_weights(config: MLPConfig, y: Tensor, n_classes: int) -> Tensor:
+    """Weight of each class `[C]`, float32, of training rows of classes `y [n]`.
+
+    Raises:
+        ConfigError: not one weight per class.
+    """
+    if config.class_weight == "none":
+        return torch.ones(n_classes)
+    if config.class_weight == "balanced":
+        counts = torch.bincount(y, minlength=n_classes)
+        return (len(y) / (n_classes * counts.clamp(min=1))).float()
+    if len(config.class_weight) != n_classes:
+        raise ConfigError(
+            f"probe setting class_weight: expected {n_classes} weights, one per class, "
+            f"got {len(config.class_weight)}"
+        )
+    return torch.tensor(config.class_weight, dtype=torch.float32)
 
 
 def _is_class_weight(value: object) -> bool:
@@ -391,3 +353,22 @@ def _is_number(value: object) -> bool:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+_WIDTHS = (lambda v: all(_is_int(h) and h > 0 for h in v), "positive whole numbers")
+_ABOVE_0 = (lambda v: _is_number(v) and v > 0, "a number above 0")
+_FROM_0 = (lambda v: _is_number(v) and v >= 0, "a number of at least 0")
+_BELOW_1 = (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1")
+_WHOLE_FROM_1 = (lambda v: _is_int(v) and v > 0, "a whole number of at least 1")
+_WHOLE_FROM_0 = (lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
+# Settings of `MLPConfig`: which values can be, and what they are called.
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "hidden": _WIDTHS,
+    "learning_rate": _ABOVE_0,
+    "weight_decay": _FROM_0,
+    **dict.fromkeys(("dropout", "label_smoothing"), _BELOW_1),
+    "class_weight": (_is_class_weight, "none, balanced or weights"),
+    **dict.fromkeys(("batch_size", "max_epochs", "patience"), _WHOLE_FROM_1),
+    **dict.fromkeys(("lr_patience", "seed", "order_seed"), _WHOLE_FROM_0),
+    "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
+}

@@ -30,7 +30,7 @@ class Dropout(nn.Module):
         return x * (noise < self.keep).to(x.dtype).div_(self.keep)
 
 
-def head(sizes: Sequence[int], dropout: float, seed: int) -> nn.Sequential:
+class Head(nn.Sequential):
     """Linear → LayerNorm → ReLU → dropout for each hidden layer, then Linear.
 
     Args:
@@ -38,10 +38,13 @@ def head(sizes: Sequence[int], dropout: float, seed: int) -> nn.Sequential:
         dropout: After each ReLU.
         seed: Of the dropout noise.
     """
-    layers: list[nn.Module] = []
-    for inputs, width in itertools.pairwise(sizes[:-1]):
-        layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout, seed)]
-    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+    def __init__(self, sizes: Sequence[int], dropout: float, seed: int) -> None:
+        layers: list[nn.Module] = []
+        for inputs, width in itertools.pairwise(sizes[:-1]):
+            layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU(), Dropout(dropout, seed)]
+        super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1]))
+        self.sizes = tuple(sizes)
 
 
 class WeightedSum(nn.Module):
@@ -50,7 +53,7 @@ class WeightedSum(nn.Module):
     The weights begin equal (SUPERB's featurizer, Yang et al. 2021).
     """
 
-    def __init__(self, n_layers: int, top: nn.Sequential) -> None:
+    def __init__(self, n_layers: int, top: Head) -> None:
         super().__init__()
         self.n_layers = n_layers
         self.scores = nn.Parameter(torch.zeros(n_layers))
@@ -75,7 +78,7 @@ class AttentivePooling(nn.Module):
     The query begins at zero, which is the mean over frames.
     """
 
-    def __init__(self, n_features: int, top: nn.Sequential) -> None:
+    def __init__(self, n_features: int, top: Head) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.zeros(n_features))
         self.head = top
@@ -96,7 +99,7 @@ class MultiheadPooling(nn.Module):
     and only the average is projected. That takes H/D of the products, a hundredth for 8 heads of 768.
     """
 
-    def __init__(self, n_features: int, n_heads: int, top: nn.Sequential) -> None:
+    def __init__(self, n_features: int, n_heads: int, top: Head) -> None:
         super().__init__()
         # 0.02 as BERT and ViT draw their tokens
         self.query = nn.Parameter(torch.randn(1, 1, n_features) * 0.02)

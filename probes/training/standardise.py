@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from featurestore.arrays import FloatArray
+
 Float64Array = npt.NDArray[np.float64]
 
 PIECE_ROWS = 1024  # taken to float64 at a time
@@ -35,6 +37,25 @@ class Standardiser:
         return cls.of(mean, np.sqrt(squares / max(1, len(x))))
 
     @classmethod
+    def of_pieces(cls, pieces: Iterable[FloatArray]) -> Standardiser:
+        """`fit` of rows that come in pieces `[b, d]`.
+
+        Pieces are joined by the pairwise update of Chan, Golub & LeVeque (1979), which loses nothing where
+        sums of squares would.
+        """
+        n_rows, mean, squares = 0, np.zeros(1), np.zeros(1)
+        for x in pieces:
+            for start in range(0, len(x), PIECE_ROWS):
+                piece = x[start : start + PIECE_ROWS].astype(np.float64)
+                n, own_mean = len(piece), piece.mean(axis=0)
+                piece -= own_mean
+                delta, total = own_mean - mean, n_rows + n
+                squares = squares + (piece**2).sum(axis=0) + delta**2 * (n_rows * n / total)
+                mean = mean + delta * (n / total)
+                n_rows = total
+        return cls.of(mean, np.sqrt(squares / max(1, n_rows)))
+
+    @classmethod
     def of(cls, mean: Float64Array, std: Float64Array) -> Standardiser:
         """Of the statistics `[d]` themselves."""
         # A constant feature has a std of rounding error only; dividing by it would turn the
@@ -52,32 +73,3 @@ class Standardiser:
         x -= self.mean
         x /= self.scale
         return x
-
-
-class Moments:
-    """Mean and variance of rows that come in pieces, in float64.
-
-    Pieces are joined by the pairwise update of Chan, Golub & LeVeque (1979), which loses nothing where
-    sums of squares would.
-    """
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean: Float64Array | float = 0.0
-        self.squares: Float64Array | float = 0.0
-
-    def update(self, x: FloatArray) -> None:
-        """Take in rows `[b, d]`, `PIECE_ROWS` at a time."""
-        for start in range(0, len(x), PIECE_ROWS):
-            piece = x[start : start + PIECE_ROWS].astype(np.float64)
-            n, mean = len(piece), piece.mean(axis=0)
-            piece -= mean
-            delta, total = mean - self.mean, self.n + n
-            self.squares = self.squares + (piece**2).sum(axis=0) + delta**2 * (self.n * n / total)
-            self.mean = self.mean + delta * (n / total)
-            self.n = total
-
-    def standardiser(self) -> Standardiser:
-        """Of all rows taken in."""
-        mean = np.atleast_1d(np.asarray(self.mean, dtype=np.float64))
-        return Standardiser.of(mean, np.sqrt(np.atleast_1d(np.asarray(self.squares)) / max(1, self.n)))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from featurestore.errors import ConfigError
-from probes.classifiers.registry import CLASSIFIERS, VECTORS, Bundle, expand_grid, get_classifier, inputs_of
+from probes.classifiers.interface import VECTORS, Bundle, inputs_of
+from probes.classifiers.registry import CLASSIFIERS, expand_grid, get_classifier
 
 SMALL = {
     "mlp": {"hidden": (16,), "batch_size": 16, "max_epochs": 10, "learning_rate": 0.01},

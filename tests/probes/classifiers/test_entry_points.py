@@ -10,8 +10,7 @@ from click.testing import CliRunner, Result
 
 import cli
 from probes import read_results
-from probes.classifiers.entry_points import source_of
-from probes.classifiers.registry import get_classifier
+from probes.classifiers.registry import get_classifier, source_of
 
 MODULE = """
 import numpy as np

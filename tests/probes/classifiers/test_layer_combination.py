@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 from featurestore import open_store
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, read_results, run_probe, summarise
-from probes.questions.tasks import Fit, ProbeTask
+from probes.questions.tasks import FitSpec, ProbeTask
 from probes.report import load_report_data, terminal_tables
 from probes.report.figures import _draw, drawing
 from probes.report.html import render_page
@@ -123,7 +123,7 @@ def test_the_fingerprint_of_a_single_layer_is_what_it_always_was() -> None:
         split_seed=1,
         fold=2,
         data="x",
-        fits=(Fit('{"a":1}', 3),),
+        fits=(FitSpec('{"a":1}', 3),),
     )
     # written down before layers could be combined: results of then are found again
     expected = "79f8750c101710ed31b2f37c1dff077a435dc7f2054b513794085a017ee46859"

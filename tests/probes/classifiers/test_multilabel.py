@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import cli
 from featurestore import open_store
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, answers, read_predictions, read_results, run_probe
-from probes.classifiers.multilabel import cells_of, class_names, fit_sets, indicator, rarest_label
-from probes.classifiers.registry import Bundle
+from probes.classifiers.interface import Bundle, FittedProbe, Settings
+from probes.classifiers.multilabel import cells_of, class_names, indicator, rarest_label
+from probes.classifiers.registry import get_classifier
 from probes.questions.labelled_rows import labelled
 from probes.report import write_report
 from probes.run.probe_plan import make_plan
@@ -115,12 +117,35 @@ def test_a_linear_probe_is_a_logistic_regression_per_class() -> None:
     y = (x @ rng.standard_normal((5, 3)) + rng.standard_normal((400, 3)) > 0.3).astype(np.int64)
     settings = {"hidden": (), "max_epochs": 800, "batch_size": 400, "learning_rate": 0.05, "lr_patience": 800}
     always = np.ones_like(y)  # mAP of it is not defined: the last epoch is kept, as scikit-learn's is
-    (fit,) = fit_sets(Bundle(x_train=x, y_train=y, x_val=x, y_val=always, n_classes=3, fits=((settings, 0),)))
+    bundle = Bundle(x_train=x, y_train=y, x_val=x, y_val=always, n_classes=3, fits=((settings, 0),))
+    (fit,) = get_classifier("linear").fit(bundle)
     assert fit.n_epochs == fit.best_epoch == 800
     p = fit.scores(x)
     for c in range(3):
         reference = LogisticRegression(C=np.inf).fit(x, y[:, c]).predict_proba(x)[:, 1]
         np.testing.assert_allclose(p[:, c], reference, atol=0.01)
+
+
+def test_fits_of_sets_that_train_together_equal_each_alone_and_share_the_time() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 5)).astype(np.float32)
+    y = (x @ rng.standard_normal((5, 3)) + rng.standard_normal((200, 3)) > 0.3).astype(np.int64)
+    settings = {"hidden": (8,), "max_epochs": 6, "patience": 2, "batch_size": 32, "dropout": 0.2}
+    fits = (({**settings, "learning_rate": 0.05}, 0), ({**settings, "batch_size": 16}, 1), (settings, 2))
+
+    def fitted(*asked: tuple[Settings, int]) -> list[FittedProbe]:
+        bundle = Bundle(
+            x_train=x[:150], y_train=y[:150], x_val=x[150:], y_val=y[150:], n_classes=3, fits=asked
+        )
+        return get_classifier("mlp").fit(bundle)
+
+    started = time.perf_counter()
+    together = fitted(*fits)
+    assert 0 < sum(probe.fit_s for probe in together) < time.perf_counter() - started
+    for probe, asked in zip(together, fits, strict=True):
+        (alone,) = fitted(asked)
+        assert (probe.n_epochs, probe.best_epoch) == (alone.n_epochs, alone.best_epoch)
+        np.testing.assert_allclose(probe.scores(x), alone.scores(x), atol=1e-6)
 
 
 def test_a_label_nobody_trained_is_never_predicted(

@@ -11,7 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, read_results, run_probe
 from probes.classifiers import retrieval
-from probes.classifiers.registry import Bundle, expand_grid, get_classifier
+from probes.classifiers.interface import Bundle
+from probes.classifiers.registry import expand_grid, get_classifier
 from probes.classifiers.retrieval import class_similarity, r_precision, unit_rows
 from probes.report import load_report_data
 from probes.report.html import render_page

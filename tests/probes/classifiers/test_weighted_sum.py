@@ -13,11 +13,12 @@ import torch
 from featurestore import open_store
 from featurestore.errors import ConfigError
 from probes import ProbeConfig, read_results, run_probe
-from probes.classifiers.registry import Bundle, Fit, classifier_for, expand_grid
+from probes.classifiers.interface import Bundle, FittedProbe
+from probes.classifiers.registry import classifier_for, expand_grid
 from probes.report import load_report_data
 from probes.report.html import render_page
 from probes.report.weights import learned_weights
-from probes.training.streamed_vectors import StreamedRows
+from probes.training.vectors import StreamedRows
 
 L, D, C = 4, 6, 3
 
@@ -36,7 +37,7 @@ def bundle(*fits: tuple[dict[str, Any], int]) -> Bundle:
     return Bundle(x_train=x, y_train=y, x_val=x_val, y_val=y_val, n_classes=C, fits=fits, n_layers=L)
 
 
-def fit(name: str, *fits: tuple[dict[str, Any], int]) -> list[Fit]:
+def fit(name: str, *fits: tuple[dict[str, Any], int]) -> list[FittedProbe]:
     complete = [(expand_grid(name, settings, "weighted")[0], seed) for settings, seed in fits]
     return classifier_for(name, "weighted").fit(bundle(*complete))
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-import probes.leakage.alike_table
+import probes.leakage.alike_clips
 from extractors import ExtractConfig, extract
 from probes import ProbeConfig, run_probe
 from probes.leakage.kinds import LeakageReport, find_leaks, sentences
@@ -205,8 +205,8 @@ def test_what_sounds_alike_is_looked_for_once_whatever_is_asked(
     """Another split needs another report, and no second hearing of the corpus."""
     probed(corpus(tmp_path / "audio", shifted), tmp_path)
     asked = []
-    real = probes.leakage.alike_table.likeness
-    monkeypatch.setattr("probes.leakage.alike_table.likeness", lambda *given: asked.append(1) or real(*given))
+    real = probes.leakage.alike_clips.likeness
+    monkeypatch.setattr("probes.leakage.alike_clips.likeness", lambda *given: asked.append(1) or real(*given))
     seen = probed_again(tmp_path, split="kfold:7")  # which parts the two
     found = {e for report in seen for leak in report.leaks for e in leak.examples}
     assert any("u06" in e and "u52" in e for e in found)

@@ -16,14 +16,15 @@ from sklearn.metrics import log_loss
 from featurestore import open_store
 from featurestore.errors import ConfigError, LabelError
 from probes import ProbeConfig, read_predictions, read_results, run_probe
-from probes.classifiers.registry import Bundle, get_classifier
+from probes.classifiers.interface import Bundle
+from probes.classifiers.registry import get_classifier
 from probes.questions.controls import PORTIONS, portions
 from probes.questions.labelled_rows import labelled
 from probes.results.results_folder import read_controls
 from probes.results.selection import control_summary
 from probes.run.probe_plan import make_plan
 from probes.splits import make_split
-from probes.training.mlp import Standardiser
+from probes.training.standardise import Standardiser
 
 Write = Callable[..., None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,30 @@ def test_planning_apart_gives_the_same_and_the_same_errors(
     pd.testing.assert_frame_equal(apart.table[columns], here.table[columns])
     with pytest.raises(LabelError, match="has no such label"):
         run_probe(config(store, tmp_path / "wrong", labels=("cal",)))
+
+
+def test_a_key_is_read_once_to_plan_and_once_by_a_worker(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import featurestore.store.reader as reader
+
+    read: Counter[tuple[str, str]] = Counter()
+
+    def counted(name: str) -> None:
+        real = getattr(reader, name)
+
+        def call(storage: Any, info: Any) -> Any:
+            read[name, info.path] += 1
+            return real(storage, info)
+
+        monkeypatch.setattr(reader, name, call)
+
+    for name in ("_with_its_ledger", "read_stored_manifest"):
+        counted(name)
+    asked = {"labels": ("call", "caller"), "classifiers": ("linear", "lda"), "split": "kfold:3"}
+    assert len(run_probe(config(store, tmp_path / "r", **asked)).table) > 24
+    assert {path for _, path in read} == {"model-a/calls", "model-bb/calls"}
+    assert set(read.values()) == {2}
 
 
 def test_the_keys_of_a_store_are_listed_once(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.fingerprint import digest, digest_items
-from probes.questions.tasks import Fit, ProbeTask
+from probes.questions.tasks import FitSpec, ProbeTask
 from probes.run.task_shares import MOST_FITS, bundles
 
 
@@ -22,7 +22,7 @@ def task(layer: int, n_fits: int) -> ProbeTask:
         split_seed=0,
         fold=0,
         data="0",
-        fits=tuple(Fit(hparams="{}", seed=i) for i in range(n_fits)),
+        fits=tuple(FitSpec(hparams="{}", seed=i) for i in range(n_fits)),
     )
 
 

@@ -21,11 +21,17 @@ from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
 from featurestore.store.writer import UnitRows, open_key
 from probes import ProbeConfig, read_predictions, read_results, run_probe
-from probes.classifiers.registry import Bundle, Fit, expand_grid, get_classifier
+from probes.classifiers.interface import Bundle, FittedProbe
+from probes.classifiers.registry import expand_grid, get_classifier
 from probes.run import memory_plan
 from probes.training import frames
-from probes.training.frames import FrameRows, read_frames, standardise_frames
-from probes.training.streamed_frames import standardised_frames, streamed_frames
+from probes.training.frames import (
+    FrameRows,
+    read_frames,
+    standardise_frames,
+    standardised_frames,
+    streamed_frames,
+)
 
 D, C = 8, 3
 CALLS = ("peep", "phee", "trill")
@@ -48,7 +54,7 @@ def ragged(parts: list[np.ndarray]) -> FrameRows:
     return FrameRows(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
 
 
-def fit(name: str, *fits: tuple[dict[str, Any], int]) -> list[Fit]:
+def fit(name: str, *fits: tuple[dict[str, Any], int]) -> list[FittedProbe]:
     (x, y), (x_val, y_val) = clips(90), clips(45, 1)
     complete = tuple((expand_grid(name, settings)[0], seed) for settings, seed in fits)
     bundle = Bundle(

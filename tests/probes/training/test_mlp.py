@@ -15,8 +15,10 @@ from torch import nn
 from featurestore.errors import ConfigError
 from probes.metrics import uar
 from probes.training import fused_networks
-from probes.training.mlp import MLPConfig, Standardiser, fit_mlps
-from probes.training.training_rows import macro_recall
+from probes.training.fused_networks import Stack
+from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.standardise import Standardiser
+from probes.training.vectors import Scores, TrainingRows, macro_recall
 
 N, D, C = 420, 24, 5
 
@@ -172,16 +174,17 @@ def test_stacks_trained_side_by_side_equal_one_after_another() -> None:
         np.testing.assert_allclose(a.logits(xv), b.logits(xv), atol=1e-4)
 
 
-def test_an_interrupt_stops_all_stacks_and_restores_the_threads() -> None:
+def test_an_interrupt_stops_all_stacks_and_restores_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, xv, yv = problem()
     torch.set_num_threads(2)
 
-    def interrupt(alive: int) -> None:
+    def interrupt(rows: TrainingRows, stack: Stack) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(TrainingRows, "validate", interrupt)
     configs = [MLPConfig(seed=s, max_epochs=100_000, patience=100_000) for s in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        fit_mlps(x, y, xv, yv, C, configs, on_epoch=interrupt)
+        fit_mlps(x, y, xv, yv, C, configs)
     assert torch.get_num_threads() == 2
 
 
@@ -194,15 +197,24 @@ def test_each_fit_equals_a_plain_pytorch_loop() -> None:
         assert fitted.val_loss == pytest.approx(losses, abs=1e-4)
 
 
-def test_early_stop_and_schedule_equal_the_plain_loop_while_others_go_on() -> None:
+def test_early_stop_and_schedule_equal_the_plain_loop_while_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, y, xv, yv = problem(3, n=200)
     short = {"patience": 2, "lr_patience": 1, "max_epochs": 12, "hidden": (8,), "batch_size": 16}
     configs = [MLPConfig(seed=s, learning_rate=r, **short) for s in (0, 1) for r in (1e-4, 3e-2)]
     alive: list[int] = []
-    fits = fit_mlps(x, y, xv, yv, C, configs, on_epoch=alive.append)
+    validate = TrainingRows.validate
+
+    def count(rows: TrainingRows, stack: Stack) -> Scores:
+        alive.append(len(stack))
+        return validate(rows, stack)
+
+    monkeypatch.setattr(TrainingRows, "validate", count)
+    fits = fit_mlps(x, y, xv, yv, C, configs)
     assert len({f.n_epochs for f in fits}) > 1, "the fits must stop at different epochs"
     assert sorted(alive, reverse=True) == alive
-    assert 0 < alive[-2] < len(configs)
+    assert alive[0] == len(configs) > alive[-1]
     for config, fit in zip(configs, fits, strict=True):
         logits, n_epochs, losses = plain_loop(x, y, xv, yv, config)
         assert fit.n_epochs == n_epochs

@@ -16,9 +16,8 @@ from featurestore.errors import ConfigError, UserError
 from probes import ProbeConfig, read_predictions, run_probe
 from probes.run import memory_plan
 from probes.training.mlp import MLPConfig, fit_mlps
-from probes.training.standardise import Moments, Standardiser
-from probes.training.streamed_vectors import StreamedRows, shuffled_batches, standardised
-from probes.training.training_rows import training_rows
+from probes.training.standardise import Standardiser
+from probes.training.vectors import StreamedRows, TrainingRows, shuffled_batches, standardised
 
 BLOCK = 100
 
@@ -61,10 +60,7 @@ def test_moments_of_pieces_equal_those_of_all_rows() -> None:
     x = (rng.standard_normal((3000, 7)) * [1, 1e-3, 1e3, 5, 1, 1, 0] + [0, 1e3, -5, 1e4, 0, 7, 0.1]).astype(
         "f4"
     )
-    moments = Moments()
-    for piece in np.split(x, [1, 700, 2500]):
-        moments.update(piece)
-    expected, found = Standardiser.fit(x), moments.standardiser()
+    expected, found = Standardiser.fit(x), Standardiser.of_pieces(np.split(x, [1, 700, 2500]))
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-6)
     assert found.scale[-1] == 1  # constant
@@ -105,8 +101,8 @@ def test_validation_in_blocks_equals_validation_in_memory(streamed: StreamedRows
     from probes.training.mlp import stack_of
 
     stack = stack_of([fit])
-    found = training_rows(streamed, y, streamed, y, 4, 2).validate(stack)
-    expected = training_rows(x, y, x, y, 4, 1).validate(stack)
+    found = TrainingRows(streamed, y, streamed, y, 4, 2).validate(stack)
+    expected = TrainingRows(x, y, x, y, 4, 1).validate(stack)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
     assert found[1] == pytest.approx(expected[1], abs=1e-12)
 

@@ -1,0 +1,48 @@
+"""MLP and linear softmax probes, all fits of a bundle trained together; of label sets too."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from featurestore.errors import ConfigError
+from probes.classifiers.interface import Bundle, FittedProbe, Settings, require_known, widths
+
+
+class Fused:
+    """MLP with settings of its own if wanted; some may be fixed."""
+
+    seeded = True
+    streams = True  # rows may stay in the store, see `probes.training.vectors`
+
+    def __init__(self, name: str, fixed: Settings) -> None:
+        self.name, self.fixed = name, fixed
+
+    def complete(self, settings: Settings) -> dict[str, Any]:
+        """See `Classifier.complete`."""
+        from probes.training.mlp import MLPConfig
+
+        known = [f.name for f in fields(MLPConfig) if f.name not in ("seed", *self.fixed)]
+        require_known(settings, known, self.name)
+        values = {**self.fixed, **settings}
+        if "hidden" in values:
+            values["hidden"] = widths(values["hidden"])
+        try:
+            return MLPConfig(**values).hparams()
+        except TypeError as error:
+            raise ConfigError(f"classifier {self.name}: {error}") from error
+
+    def fit(self, bundle: Bundle) -> list[FittedProbe]:
+        """See `Classifier.fit`; `y_train` and `y_val` may be label sets, 0/1 matrices `[n, C]`."""
+        from probes.training.mlp import MLPConfig, fit_mlps
+
+        if bundle.y_train.ndim == 2:
+            from probes.classifiers.trained_networks import fit_networks, head_of
+
+            n_features, n_classes = bundle.x_train.shape[1], bundle.n_classes
+            return fit_networks(bundle, lambda config, _: head_of(config, n_features, n_classes))
+        configs = [MLPConfig(**settings, seed=seed) for settings, seed in bundle.fits]
+        fitted = fit_mlps(
+            bundle.x_train, bundle.y_train, bundle.x_val, bundle.y_val, bundle.n_classes, configs
+        )
+        return [FittedProbe.of_network(f, f.probabilities, model=f) for f in fitted]
