@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 import zarr.storage
@@ -24,8 +24,11 @@ from featurestore.backends import contained_files
 from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
 
+T = TypeVar("T")
 PARTIAL_SUFFIX = ".partial"
 FOLDER_TRIES = 20
+# What one call of `preadv` takes on every system (IOV_MAX of limits.h).
+MOST_BUFFERS = 1024
 REMOTE_SCHEMES = ("s3", "gs", "az")
 
 
@@ -106,50 +109,20 @@ class LocalStorage:
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
-        return self._read(object_parts(key, self._root), key, None)
+        return self.read_range(key, None)
 
-    def _read(self, parts: list[str], key: str, byte_range: ByteRequest | None) -> bytes | None:
-        try:
-            file, size = contained_files.open_file(self._root, parts)
-            try:
-                start, stop = _span(byte_range, size)
-                data = os.pread(file, stop - start, start)
-                # The kernel moves 2 GB at a time at most, and a signal may end a read early.
-                while len(data) < stop - start:
-                    more = os.pread(file, stop - start - len(data), start + len(data))
-                    if not more:
-                        break
-                    data += more
-                return data
-            finally:
-                os.close(file)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except StoreError:
-            raise
-        except IsADirectoryError as error:
-            raise NotPlain(
-                f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
-            ) from error
-        except OSError as error:
-            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+    def read_range(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        """`get` of a part, as Zarr asks for it."""
+        return self._read(key, lambda file, size: _read_span(file, *_span(byte_range, size)))
 
     def read_parts(self, key: str, parts: Sequence[tuple[int, int]]) -> list[bytes] | None:
         """Bytes ``start:stop`` of an object, for each pair; None where there is no such object.
 
         A negative start counts from its end; what lies outside it is left out.
         """
-        try:
-            file, size = contained_files.open_file(self._root, object_parts(key, self._root))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
-        try:
-            spans = [slice(*pair).indices(size)[:2] for pair in parts]
-            return [os.pread(file, max(0, stop - start), start) for start, stop in spans]
-        except OSError as error:
-            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
-        finally:
-            os.close(file)
+        return self._read(
+            key, lambda file, size: [_read_span(file, *slice(*pair).indices(size)[:2]) for pair in parts]
+        )
 
     def read_into(self, key: str, buffers: Sequence[np.ndarray[Any, Any]]) -> int | None:
         """Read an object straight into buffers, one after the other.
@@ -162,29 +135,24 @@ class LocalStorage:
             The object's size in bytes, which may differ from that of the buffers; None where there is
             no such object.
         """
+        return self._read(key, lambda file, size: _fill(file, size, buffers))
+
+    def _read(self, key: str, take: Callable[[int, int], T]) -> T | None:
+        """What `take` makes of an object's descriptor and size; None where there is no such object."""
         try:
             file, size = contained_files.open_file(self._root, object_parts(key, self._root))
             try:
-                views: list[Any] = [memoryview(cast(Any, b)).cast("B") for b in buffers]
-                got = os.preadv(file, views, 0)
-                wanted = sum(b.nbytes for b in buffers)
-                while got < wanted:  # as in `_read`
-                    rest, skip = [], got
-                    for view in views:
-                        if skip < len(view):
-                            rest.append(view[skip:])
-                        skip = max(0, skip - len(view))
-                    more = os.preadv(file, rest, got)
-                    if not more:
-                        break
-                    got += more
-                return size
+                return take(file, size)
             finally:
                 os.close(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except StoreError:
             raise
+        except IsADirectoryError as error:
+            raise NotPlain(
+                f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
+            ) from error
         except OSError as error:
             raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
 
@@ -338,17 +306,37 @@ def _span(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
             raise TypeError(f"expected a range of bytes, got {wanted!r}")
 
 
-class _Reader(zarr.storage.LocalStore):
-    """Zarr's view of a `LocalStorage`: read-only, and nothing through a link."""
+def _read_span(file: int, start: int, stop: int) -> bytes:
+    """Bytes of an open file, fewer where it ends."""
+    data = os.pread(file, max(0, stop - start), start)
+    # The kernel moves 2 GB at a time at most, and a signal may end a read early.
+    while len(data) < stop - start and (more := os.pread(file, stop - start - len(data), start + len(data))):
+        data += more
+    return data
 
-    def __init__(self, storage: LocalStorage) -> None:
-        super().__init__(storage.root, read_only=True)
-        self._storage = storage
+
+def _fill(file: int, size: int, buffers: Sequence[np.ndarray[Any, Any]]) -> int:
+    """`LocalStorage.read_into` of an open file."""
+    views: list[Any] = [memoryview(cast(Any, b)).cast("B") for b in buffers]
+    at = 0
+    while views and (n := os.preadv(file, views[:MOST_BUFFERS], at)):  # often once, see `_read_span`
+        at += n
+        while views and n >= len(views[0]):
+            n -= len(views.pop(0))
+        if n:
+            views[0] = views[0][n:]
+    return size
+
+
+class ReadOnlyView:
+    """What Zarr's views of all roots share: they are read-only, and pickled by the root's URL."""
+
+    _storage: Storage
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Reader, (self._storage,)
+        return type(self), (self._storage,)
 
-    def with_read_only(self, read_only: bool = False) -> _Reader:
+    def with_read_only(self, read_only: bool = False) -> Self:
         """Read-only is all there is.
 
         Raises:
@@ -356,13 +344,26 @@ class _Reader(zarr.storage.LocalStore):
         """
         if not read_only:
             raise ValueError("a store is written through featurestore only")
-        return _Reader(self._storage)
+        view: Any = type(self)
+        made: Self = view(self._storage)
+        return made
+
+
+class _Reader(ReadOnlyView, zarr.storage.LocalStore):
+    """Zarr's view of a `LocalStorage`: read-only, and nothing through a link."""
+
+    _storage: LocalStorage
+    getsize = ZarrStore.getsize  # LocalStore's own looks through links
+
+    def __init__(self, storage: LocalStorage) -> None:
+        super().__init__(storage.root, read_only=True)
+        self._storage = storage
 
     def _bytes_of(
         self, key: str, prototype: BufferPrototype | None, byte_range: ByteRequest | None
     ) -> Buffer | None:
         try:
-            data = self._storage._read(object_parts(key, self._storage.url), key, byte_range)
+            data = self._storage.read_range(key, byte_range)
         except StoreError as error:
             if isinstance(error.__cause__, IsADirectoryError):
                 return None  # Zarr asks, and does not know
@@ -401,13 +402,6 @@ class _Reader(zarr.storage.LocalStore):
     async def exists(self, key: str) -> bool:
         """Whether there is such an object."""
         return await self.get(key, byte_range=RangeByteRequest(0, 0)) is not None
-
-    async def getsize(self, key: str) -> int:
-        """Its size in bytes."""
-        found = await self.get(key)
-        if found is None:
-            raise FileNotFoundError(key)
-        return len(found)
 
     async def list(self) -> AsyncIterator[str]:
         """Names of all objects."""
