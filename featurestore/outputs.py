@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurestore.errors import ConfigError, StoreError
@@ -14,6 +15,8 @@ from featurestore.errors import ConfigError, StoreError
 _REMOTE = ("s3", "gs", "az")
 # What the root, every group and every array of a Zarr store has.
 _ZARR_NAME = "zarr.json"
+PARTIAL_SUFFIX = ".partial"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def check_folder(out: Path) -> None:
@@ -97,24 +100,74 @@ def writing(place: Path, advice: str) -> Iterator[None]:
         raise StoreError(f"{place}: cannot be written ({reason}); {advice}") from error
 
 
-def put_file(data: bytes, path: Path) -> None:
+def _hidden_name(name: str) -> str:
+    """A name beside this one for what is not whole yet: with a leading dot it is read by nothing."""
+    return f".{name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
+
+
+def put_file(
+    data: bytes, path: str | os.PathLike[str], *, folder: int | None = None, if_absent: bool = False
+) -> bool:
     """Write a file that appears whole or not at all, and is on disk when this returns.
+
+    Args:
+        data: all of it.
+        path: where; what is there is replaced.
+        folder: descriptor of the folder that `path` is relative to.
+        if_absent: write nothing, and return False, where there is something.
 
     Raises:
         OSError: it could not be written; what was there before still is. See `writing`.
     """
-    # Hidden until whole: names with a leading dot are read by nothing.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    parent, name = os.path.split(path)
+    temporary = os.path.join(parent, _hidden_name(name))
     try:
         # Made by the system with the permissions that the user's umask leaves, which nobody has to ask for.
-        with temporary.open("xb") as file:
+        with open(os.open(temporary, _NEW, 0o666, dir_fd=folder), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if not if_absent:
+            os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
+            return True
+        try:
+            # link() fails where the name exists, on every POSIX file system, NFS included.
+            os.link(temporary, path, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            return False  # at that moment: it may be gone again by now
+        return True
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+
+
+@contextmanager
+def written_whole(path: Path, *, replace: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
+    """`put_file` for what writes to a path: a hidden place that takes the name `path` when all is on disk.
+
+    Args:
+        path: of a file, or of a folder of files.
+        replace: gives what stands at its first argument the name of its second.
+    """
+    partial = path.with_name(_hidden_name(path.name))
+    try:
+        yield partial
+        for file in files_in(partial):
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        replace(partial, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         raise
+
+
+def files_in(path: Path) -> list[Path]:
+    """All files below a folder; a file itself."""
+    return [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
 
 
 def _check_place(out: Path) -> None:

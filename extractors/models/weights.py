@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import ModelError
+from featurestore.outputs import put_file
 from featurestore.untrusted.document_shape import by_name, fields, text
 from featurestore.untrusted.documents import DocumentError, open_regular, read_json_document
 
@@ -120,9 +121,7 @@ def _write_cache(cache: dict[str, str]) -> None:
     file = _cache_file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        temporary.write_text(json.dumps(cache))
-        temporary.replace(file)
+        put_file(json.dumps(cache).encode(), file)
     except OSError:
         # A cache that cannot be written costs a second hash, nothing else.
         return

@@ -25,7 +25,6 @@ _FOLDER = _ROOT | os.O_NOFOLLOW
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Not waiting: the other end of a pipe may never come.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Number of the system call on every architecture that has these (since 2019 they are alike), its `struct
 # open_how` (flags, mode, resolve), and RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH: linux/openat2.h.
 _OPENAT2, _OPEN_HOW, _CONTAINED = 437, ctypes.c_uint64 * 3, 0x04 | 0x08
@@ -146,15 +145,6 @@ def open_file(root: str, parts: Sequence[str]) -> tuple[int, int]:
     os.close(file)
     refuse_other(found.st_mode, "/".join((root, *parts)))
     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-
-
-def create_file(folder: int, name: str) -> int:
-    """Descriptor of a new, empty file in an open folder.
-
-    Raises:
-        FileExistsError: something has that name.
-    """
-    return os.open(name, _NEW, 0o666, dir_fd=folder)
 
 
 def refuse_occupied(folder: int, name: str, path: str) -> None:

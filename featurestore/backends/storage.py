@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
@@ -23,9 +22,9 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from featurestore.backends import contained_files
 from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
+from featurestore.outputs import put_file
 
 T = TypeVar("T")
-PARTIAL_SUFFIX = ".partial"
 FOLDER_TRIES = 20
 # What one call of `preadv` takes on every system (IOV_MAX of limits.h).
 MOST_BUFFERS = 1024
@@ -178,31 +177,15 @@ class LocalStorage:
             ) from error
 
     def _put(self, parts: list[str], data: bytes, if_absent: bool) -> bool:
-        name = parts[-1]
-        temporary = f".{name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
         folder = contained_files.open_folder(self._root, parts[:-1], make=True)
         try:
-            contained_files.refuse_occupied(folder, name, "/".join((self._root, *parts)))
-            try:
-                with open(contained_files.create_file(folder, temporary), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if if_absent:
-                    try:
-                        # link() fails where the name exists, on every POSIX file system, NFS included.
-                        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-                    except FileExistsError:
-                        return False  # at that moment: it may be gone again by now
-                else:
-                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=folder)
-            contained_files.sync_folder(folder)
+            contained_files.refuse_occupied(folder, parts[-1], "/".join((self._root, *parts)))
+            is_put = put_file(data, parts[-1], folder=folder, if_absent=if_absent)
+            if is_put:
+                contained_files.sync_folder(folder)
+            return is_put
         finally:
             os.close(folder)
-        return True
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`; a link is removed itself, and folders left empty are."""

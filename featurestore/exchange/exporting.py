@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.interface import Format, Selection
 from featurestore.exchange.registry import get_format
+from featurestore.outputs import files_in, written_whole
 from featurestore.printable import json_text
 from featurestore.store.key import find_keys
 from featurestore.store.reader import STATUS_OK, Store, open_store
@@ -113,19 +113,14 @@ def export(
         if on_progress is not None:
             on_progress(done, total)
 
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with written_whole(target, replace=partial(_rename, overwrite=overwrite)) as place:
             if kind.is_folder:
-                partial.mkdir()
-                (partial / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
-            notes += kind.write(selections, partial, advance)
-            n_bytes = _sync(partial)
-            _rename(partial, target, overwrite)
-        except BaseException:
-            _remove(partial)
-            raise
+                place.mkdir()
+                (place / MARKER).write_text(_marker(kind, selections), encoding="utf-8")
+            notes += kind.write(selections, place, advance)
+            n_bytes = sum(f.stat().st_size for f in files_in(place))
     except StoreError:
         raise
     except OSError as error:
@@ -276,42 +271,22 @@ def _marker(kind: Format, selections: Sequence[Selection]) -> str:
     return json_text(content, indent=1) + "\n"
 
 
-def _sync(path: Path) -> int:
-    """Put everything below `path` on the disk; its size in bytes."""
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return sum(f.stat().st_size for f in files)
-
-
-def _rename(partial: Path, target: Path, overwrite: bool) -> None:
+def _rename(made: Path, target: Path, *, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(target):
         raise StoreError(f"{target} has appeared meanwhile; give another --out, or --overwrite")
-    if partial.is_dir() and target.is_dir():
+    if made.is_dir() and target.is_dir():
         # A folder cannot replace one that holds files, so the old one steps aside first.
-        aside = partial.with_suffix(".old")
+        aside = made.with_suffix(".old")
         target.rename(aside)
         try:
-            partial.rename(target)
+            made.rename(target)
         except OSError:
             aside.rename(target)
             raise
         shutil.rmtree(aside)
     else:
-        partial.replace(target)
+        made.replace(target)
 
 
 def _one_line(error: OSError) -> str:
     return " ".join((error.strerror or str(error)).split())[:200]
-
-
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
@@ -25,6 +24,7 @@ import pandas as pd
 
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import near_misses, not_in_seconds
+from featurestore.outputs import written_whole
 from featurestore.untrusted.text_table import (
     FIRST_ROW,
     OtherSeparatorError,
@@ -45,7 +45,7 @@ SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
 # Of a recording, 300 years; and of its channels.
 MOST_SECONDS = 1e10
-MOST_CHANNEL = 2**31 - 1
+HIGHEST_RECORDED_CHANNEL = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,19 +239,15 @@ def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """
     target = check_target(path)
     text = to_text(table)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix.lower() == ".csv":
-            text.to_csv(
-                temporary, index=False, encoding="utf-8", lineterminator="\n", quoting=_quoting_for(text)
-            )
-        else:
-            text.to_parquet(temporary, index=False)
-        temporary.replace(target)
+        with written_whole(target) as place:
+            if target.suffix.lower() == ".csv":
+                quoting = _quoting_for(text)
+                text.to_csv(place, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
+            else:
+                text.to_parquet(place, index=False)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise ManifestError(f"{target}: cannot be written ({error.strerror}); choose another name") from error
     return target
 

@@ -22,10 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from featurestore.backends.read_faults import raise_if_not_damage
-from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
+from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json, same_json
+from featurestore.outputs import PARTIAL_SUFFIX
 from featurestore.store.claims import CLAIMS_ARRAY, LEDGER_CLAIM, holding_ledger
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.history import HISTORY_ARRAY, history_document, history_objects, unreadable_entries
