@@ -39,7 +39,7 @@ def links(file: BinaryIO) -> list[Link]:
         if page[:4] != b"OggS" or len(page) < _HEADER:
             if at == start and not found:
                 return []
-            at = _next_page(file, at)
+            at = find(file, b"OggS\0", at + 1)
             if at < 0:
                 break
             continue
@@ -71,12 +71,7 @@ def after_id3(file: BinaryIO) -> int:
     return 10 + size + (10 if head[5] & 0x10 else 0)
 
 
-def _next_page(file: BinaryIO, at: int) -> int:
-    """Where the next page begins after bytes that are none; -1 where no other follows."""
-    return find(file, b"OggS\0", at + 1)
-
-
-def find(file: BinaryIO, wanted: bytes, at: int, stop: int | None = None) -> int:
+def find(file: BinaryIO, wanted: bytes, at: int) -> int:
     """The place of these bytes at or after `at`, as `bytes.find`."""
     file.seek(at)
     kept = b""
@@ -87,6 +82,4 @@ def find(file: BinaryIO, wanted: bytes, at: int, stop: int | None = None) -> int
             return at - len(kept) + place
         at += len(block)
         kept = text[-(len(wanted) - 1) :]
-        if stop is not None and at > stop:
-            break
     return -1
