@@ -138,43 +138,48 @@ class LocalStorage:
 
     def _read(self, key: str, take: Callable[[int, int], T]) -> T | None:
         """What `take` makes of an object's descriptor and size; None where there is no such object."""
-        try:
-            file, size = contained_files.open_file(self._root, object_parts(key, self._root))
+        parts = object_parts(key, self._root)
+        with self._told("read", parts):
+            try:
+                file, size = contained_files.open_file(self._root, parts)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except IsADirectoryError as error:
+                raise NotPlain(
+                    f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
+                ) from error
             try:
                 return take(file, size)
             finally:
                 os.close(file)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+
+    @contextlib.contextmanager
+    def _told(self, doing: str, parts: Sequence[str], advice: str = "") -> Iterator[None]:
+        """Turn what the system says of a place below the root into one line."""
+        try:
+            yield
         except StoreError:
             raise
-        except IsADirectoryError as error:
-            raise NotPlain(
-                f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
-            ) from error
         except OSError as error:
-            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+            path = "/".join((self._root, *parts))
+            raise StoreError(f"cannot {doing} {path}: {error.strerror}{advice}") from error
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Storage.put`; temporary file, fsync, rename, fsync of the folder."""
         parts = object_parts(key, self._root)
-        path = f"{self._root}/{key}"
-        try:
-            for _ in range(FOLDER_TRIES):
-                # Another process removes folders that are empty, and may have taken the temporary file for
-                # that of a killed writer.
-                with contextlib.suppress(FileNotFoundError):
-                    return self._put(parts, data, if_absent)
-            return self._put(parts, data, if_absent)
-        except (FileExistsError, NotADirectoryError):
-            raise StoreError(f"cannot write {path}: a file stands where a folder is needed") from None
-        except StoreError:
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}; nothing stored before is lost, "
-                "mend it and run the same command again"
-            ) from error
+        advice = "; nothing stored before is lost, mend it and run the same command again"
+        with self._told("write", parts, advice):
+            try:
+                for _ in range(FOLDER_TRIES):
+                    # Another process removes folders that are empty, and may have taken the temporary file
+                    # for that of a killed writer.
+                    with contextlib.suppress(FileNotFoundError):
+                        return self._put(parts, data, if_absent)
+                return self._put(parts, data, if_absent)
+            except (FileExistsError, NotADirectoryError):
+                raise StoreError(
+                    f"cannot write {self._root}/{key}: a file stands where a folder is needed"
+                ) from None
 
     def _put(self, parts: list[str], data: bytes, if_absent: bool) -> bool:
         folder = contained_files.open_folder(self._root, parts[:-1], make=True)
@@ -190,20 +195,17 @@ class LocalStorage:
     def delete(self, key: str) -> None:
         """See `Storage.delete`; a link is removed itself, and folders left empty are."""
         parts = object_parts(key, self._root)
-        try:
-            folder = contained_files.open_folder(self._root, parts[:-1])
+        with self._told("delete", parts):
             try:
-                os.unlink(parts[-1], dir_fd=folder)
-            finally:
-                os.close(folder)
-        except NotADirectoryError:
-            return
-        except FileNotFoundError:
-            pass
-        except StoreError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot delete {self._root}/{key}: {error.strerror}") from error
+                folder = contained_files.open_folder(self._root, parts[:-1])
+                try:
+                    os.unlink(parts[-1], dir_fd=folder)
+                finally:
+                    os.close(folder)
+            except NotADirectoryError:
+                return
+            except FileNotFoundError:
+                pass
         # A folder that is not empty, or that somebody else removes or fills just now, is none of ours.
         with contextlib.suppress(OSError):
             for depth in range(len(parts) - 1, 0, -1):
@@ -249,24 +251,16 @@ class LocalStorage:
     @contextlib.contextmanager
     def _listing(self, parts: list[str]) -> Iterator[int | None]:
         """A folder opened to be listed; None where there is no such folder."""
-        try:
-            folder = contained_files.open_listed(self._root, parts)
-        except (FileNotFoundError, NotADirectoryError):
-            yield None
-            return
-        except StoreError:
-            raise
-        except OSError as error:
-            raise self._cannot_list(parts, error) from error
-        try:
-            yield folder
-        except OSError as error:
-            raise self._cannot_list(parts, error) from error
-        finally:
-            os.close(folder)
-
-    def _cannot_list(self, parts: list[str], error: OSError) -> StoreError:
-        return StoreError(f"cannot list {'/'.join((self._root, *parts))}: {error.strerror}")
+        with self._told("list", parts):
+            try:
+                folder = contained_files.open_listed(self._root, parts)
+            except (FileNotFoundError, NotADirectoryError):
+                folder = None
+            try:
+                yield folder
+            finally:
+                if folder is not None:
+                    os.close(folder)
 
     def zarr_store(self) -> ZarrStore:
         """See `Storage.zarr_store`."""
@@ -342,17 +336,6 @@ class _Reader(ReadOnlyView, zarr.storage.LocalStore):
         super().__init__(storage.root, read_only=True)
         self._storage = storage
 
-    def _bytes_of(
-        self, key: str, prototype: BufferPrototype | None, byte_range: ByteRequest | None
-    ) -> Buffer | None:
-        try:
-            data = self._storage.read_range(key, byte_range)
-        except StoreError as error:
-            if isinstance(error.__cause__, IsADirectoryError):
-                return None  # Zarr asks, and does not know
-            raise
-        return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
-
     def get_sync(
         self,
         key: str,
@@ -361,7 +344,13 @@ class _Reader(ReadOnlyView, zarr.storage.LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """See `get`."""
-        return self._bytes_of(key, prototype, byte_range)
+        try:
+            data = self._storage.read_range(key, byte_range)
+        except StoreError as error:
+            if isinstance(error.__cause__, IsADirectoryError):
+                return None  # Zarr asks, and does not know
+            raise
+        return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
     async def get(
         self,
@@ -374,7 +363,7 @@ class _Reader(ReadOnlyView, zarr.storage.LocalStore):
         Raises:
             StoreError: it cannot be read, or a symbolic link is in the way.
         """
-        return await asyncio.to_thread(self._bytes_of, key, prototype, byte_range)
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
