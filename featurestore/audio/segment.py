@@ -144,17 +144,6 @@ def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float
     return min(last, frames)
 
 
-def decode(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:
-    """Mono float32 samples `[n]` of a segment and the file's rate, reading nothing outside it.
-
-    Raises:
-        AudioError: see `open_stretch` and `Stretch.blocks`.
-    """
-    with open_stretch(path, start_s, end_s, channel) as stretch:
-        blocks = list(stretch.blocks())
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), stretch.sample_rate_hz
-
-
 class SampleHash:
     """SHA-256 (first 32 hex digits) of decoded float32 samples and their rate, block by block."""
 
@@ -175,7 +164,7 @@ def hash_clip(path: str, start_s: float, end_s: float, channel: int | None) -> s
     """The hash of an utterance's samples, never holding more than a block of them.
 
     Raises:
-        AudioError: it cannot be used; see `decode`.
+        AudioError: it cannot be used; see `open_stretch` and `Stretch.blocks`.
     """
     silent = True
     with open_stretch(path, start_s, end_s, channel) as stretch:

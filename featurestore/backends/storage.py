@@ -22,13 +22,12 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from featurestore.backends import contained_files
 from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
-from featurestore.outputs import put_file
+from featurestore.outputs import REMOTE_SCHEMES, put_file
 
 T = TypeVar("T")
 FOLDER_TRIES = 20
 # What one call of `preadv` takes on every system (IOV_MAX of limits.h).
 MOST_BUFFERS = 1024
-REMOTE_SCHEMES = ("s3", "gs", "az")
 
 
 class Storage(Protocol):
