@@ -67,8 +67,12 @@ def after_id3(file: BinaryIO) -> int:
     head = file.read(10)
     if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) > 127:
         return 0
-    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]  # seven bits of each byte
-    return 10 + size + (10 if head[5] & 0x10 else 0)
+    return 10 + id3_bytes(head) + (10 if head[5] & 0x10 else 0)
+
+
+def id3_bytes(head: bytes) -> int:
+    """Bytes of an ID3v2 tag after the ten that these are, of which four say it: seven bits of each."""
+    return head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
 
 
 def find(file: BinaryIO, wanted: bytes, at: int) -> int:
