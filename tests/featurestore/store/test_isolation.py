@@ -491,7 +491,7 @@ def test_a_folder_that_becomes_a_link_while_it_is_read_leads_nowhere(tmp_path: P
 def test_a_file_is_opened_in_two_calls_however_deep_it_lies(
     store: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading a layer opens a shard of every unit: eight calls each cost more than a tenth of it."""
+    """Reading a layer opens a shard of every unit, and each open lets other threads in between."""
     if not contained_files._HAS_OPENAT2:
         pytest.skip("this system opens folder by folder")
     calls: list[object] = []
