@@ -12,7 +12,7 @@ from pathlib import Path
 
 from featurestore.errors import ConfigError, StoreError
 
-_REMOTE = ("s3", "gs", "az")
+REMOTE_SCHEMES = ("s3", "gs", "az")
 # What the root, every group and every array of a Zarr store has.
 _ZARR_NAME = "zarr.json"
 PARTIAL_SUFFIX = ".partial"
@@ -187,7 +187,7 @@ def files_in(path: Path) -> list[Path]:
 
 
 def _check_place(out: Path) -> None:
-    if str(out).split(":")[0] in _REMOTE:
+    if str(out).split(":")[0] in REMOTE_SCHEMES:
         raise ConfigError(f"--out {out}: expected a place on this machine; only stores can be remote")
     if out == Path():
         raise ConfigError("--out: expected a name, got an empty one or the folder you are in; choose another")

@@ -192,13 +192,22 @@ def mono_blocks(
     """
     with open_sound(path, end_s) as file:
         rate = file.samplerate
-        if channel is not None and channel >= file.channels:
-            raise SoundError(
-                f"has {counted(file.channels, 'channel')}, none numbered {channel} (they count from 0)"
-            )
+        require_channel(file, channel)
         first = 0 if math.isnan(start_s) else min(round(start_s * rate), file.frames)
         last = file.frames if math.isnan(end_s) else min(round(end_s * rate), file.frames)
         yield from read_mono(file, first, last - first, channel, agreement)
+
+
+def require_channel(file: Any, channel: int | None) -> None:
+    """Refuse a channel that an open file does not have.
+
+    Raises:
+        SoundError: it has none of this number.
+    """
+    if channel is not None and channel >= file.channels:
+        raise SoundError(
+            f"has {counted(file.channels, 'channel')}, none numbered {channel} (they count from 0)"
+        )
 
 
 def read_mono(

@@ -29,8 +29,8 @@ _FULL, _PAGE, _HEADERS = (1 << 31, 1 << 32), 4096, 128
 _TRAILER = 1 << 16
 # Bytes of a sample by AU encoding: μ-law, 8 to 32 bits, float, double, A-law.
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-_W64 = {"fmt ": b"fmt \xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"}
-_W64_DATA = b"data" + _W64["fmt "][4:]
+_W64_FORMAT = b"fmt \xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+_W64_DATA = b"data" + _W64_FORMAT[4:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +78,6 @@ def read_box(path: str) -> Box | None:
     except (OSError, ValueError, struct.error):
         pass
     return None
-
-
-def promised_frames(path: str) -> int | None:
-    """Frames that the header of a file promises; None where it does not say."""
-    box = read_box(path)
-    return None if box is None else box.n_frames
 
 
 def missing_part(path: str, n_frames: int, tolerance_s: float = 0.0, rate_hz: int = 1) -> str:
@@ -222,7 +216,7 @@ def _w64(file: BinaryIO, end: int) -> Box | None:
     tag = block = rate = 0
     while len(head := file.read(24)) == 24:
         size, at = struct.unpack("<Q", head[16:])[0], file.tell()
-        if head[:16] == _W64["fmt "]:
+        if head[:16] == _W64_FORMAT:
             tag, _channels, _hz, rate, block = struct.unpack("<HHIIH", file.read(14))
         elif head[:16] == _W64_DATA:
             n_bytes = None if size <= 24 or (is_open(size, 64) and size > end - at) else size - 24

@@ -43,10 +43,8 @@ class FlacStream:
 
     def with_length(self, n_frames: int) -> bytes:
         """Its first 26 bytes with another length in them."""
-        head = bytearray(self.head)
-        head[_TOTAL_AT] = (head[_TOTAL_AT] & 0xF0) | n_frames >> 32
-        head[_TOTAL_AT + 1 : _TOTAL_AT + 5] = struct.pack(">I", n_frames & 0xFFFFFFFF)
-        return bytes(head)
+        last = int.from_bytes(self.head[_TOTAL_AT:], "big") >> 36 << 36 | n_frames
+        return self.head[:_TOTAL_AT] + last.to_bytes(5, "big")
 
 
 def flac_streams(file: BinaryIO, *, depth: Depth) -> list[FlacStream]:
@@ -64,18 +62,15 @@ def flac_streams(file: BinaryIO, *, depth: Depth) -> list[FlacStream]:
     if depth == "segment" and not _is_one(file, starts[0]):
         return flac_streams(file, depth="entire")
     stops = [*starts[1:], os.fstat(file.fileno()).st_size]
-    found = []
-    for start, stop in zip(starts, stops, strict=True):
-        file.seek(start)
-        head = file.read(_TOTAL_AT + 5)
-        if len(head) < _TOTAL_AT + 5:
-            return []
-        found.append(FlacStream(start=start, stop=stop, n_frames=_total(head), head=head))
-    return found
+    found = [_stream(file, start, stop) for start, stop in zip(starts, stops, strict=True)]
+    return found if all(len(stream.head) == _TOTAL_AT + 5 for stream in found) else []
 
 
-def _total(head: bytes) -> int:
-    return (head[_TOTAL_AT] & 0x0F) << 32 | int(struct.unpack(">I", head[_TOTAL_AT + 1 :])[0])
+def _stream(file: BinaryIO, start: int, stop: int) -> FlacStream:
+    file.seek(start)
+    head = file.read(_TOTAL_AT + 5)
+    n_frames = int.from_bytes(head[_TOTAL_AT:], "big") & (1 << 36) - 1
+    return FlacStream(start=start, stop=stop, n_frames=n_frames, head=head)
 
 
 def _starts(file: BinaryIO, *, entire: bool) -> Iterator[int]:
@@ -96,11 +91,8 @@ def _starts(file: BinaryIO, *, entire: bool) -> Iterator[int]:
 
 def _is_one(file: BinaryIO, start: int) -> bool:
     """Whether frames far apart are numbered as those of one stream, up to the length that it says."""
-    stop = os.fstat(file.fileno()).st_size
-    file.seek(start)
-    head = file.read(_TOTAL_AT + 5)
-    stream = FlacStream(start=start, stop=stop, n_frames=_total(head), head=head)
-    if stop - start <= _PROBES * _PROBE or not stream.n_frames:
+    stream = _stream(file, start, os.fstat(file.fileno()).st_size)
+    if stream.stop - start <= _PROBES * _PROBE or not stream.n_frames:
         return False
     begins = [
         b for i in range(_PROBES) if (b := _begin_after(file, stream, (2 * i + 1) / (2 * _PROBES))) >= 0
@@ -166,9 +158,7 @@ def _frame(tail: bytes, at: int, block: int) -> tuple[int, int] | None:
         number = number << 6 | byte & 0x3F
     place = 5 + n_extra
     code, rate_code = head[2] >> 4, head[2] & 0x0F
-    n = {1: 192, **{c: 576 << c - 2 for c in range(2, 6)}, **{c: 256 << c - 8 for c in range(8, 16)}}.get(
-        code
-    )
+    n = _BLOCKS.get(code)
     if code == 6:
         n, place = head[place] + 1, place + 1
     elif code == 7:

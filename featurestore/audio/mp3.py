@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO
 
-from featurestore.audio.ogg import after_id3
+from featurestore.audio.ogg import after_id3, id3_bytes
 
 # kbit/s by bit rate index, for MPEG 1 and for MPEG 2 and 2.5, layer III.
 _KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
@@ -191,8 +191,8 @@ def _after_tag(file: BinaryIO, at: int, head: bytes, stop: int) -> int:
         at += 128
     elif head[:3] == b"ID3":
         file.seek(at)
-        size = file.read(10)[6:]
-        at += 10 + (size[0] << 21 | size[1] << 14 | size[2] << 7 | size[3] if len(size) == 4 else 0)
+        whole = file.read(10)
+        at += 10 + (id3_bytes(whole) if len(whole) == 10 else 0)
     else:
         at += 1
     return _first_frame(file, at, stop) if at < stop else -1

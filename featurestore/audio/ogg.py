@@ -39,7 +39,7 @@ def links(file: BinaryIO) -> list[Link]:
         if page[:4] != b"OggS" or len(page) < _HEADER:
             if at == start and not found:
                 return []
-            at = _next_page(file, at)
+            at = find(file, b"OggS\0", at + 1)
             if at < 0:
                 break
             continue
@@ -67,16 +67,15 @@ def after_id3(file: BinaryIO) -> int:
     head = file.read(10)
     if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) > 127:
         return 0
-    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]  # seven bits of each byte
-    return 10 + size + (10 if head[5] & 0x10 else 0)
+    return 10 + id3_bytes(head) + (10 if head[5] & 0x10 else 0)
 
 
-def _next_page(file: BinaryIO, at: int) -> int:
-    """Where the next page begins after bytes that are none; -1 where no other follows."""
-    return find(file, b"OggS\0", at + 1)
+def id3_bytes(head: bytes) -> int:
+    """Bytes of an ID3v2 tag after the ten that these are, of which four say it: seven bits of each."""
+    return head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
 
 
-def find(file: BinaryIO, wanted: bytes, at: int, stop: int | None = None) -> int:
+def find(file: BinaryIO, wanted: bytes, at: int) -> int:
     """The place of these bytes at or after `at`, as `bytes.find`."""
     file.seek(at)
     kept = b""
@@ -87,6 +86,4 @@ def find(file: BinaryIO, wanted: bytes, at: int, stop: int | None = None) -> int
             return at - len(kept) + place
         at += len(block)
         kept = text[-(len(wanted) - 1) :]
-        if stop is not None and at > stop:
-            break
     return -1

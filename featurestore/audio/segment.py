@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.audio.blocks import Agreement, SoundError, open_sound, read_mono
+from featurestore.audio.blocks import (
+    Agreement,
+    SoundError,
+    open_sound,
+    read_header,
+    read_mono,
+    require_channel,
+)
 from featurestore.audio.containers import missing_part
 from featurestore.manifest.audio_places import stamp_of
-from featurestore.printable import counted
 
 # Why a clip could not be used; its text becomes the row's status in the store.
 AudioError = SoundError
@@ -29,8 +35,8 @@ def header(path: str, *, entire: bool = False) -> tuple[int, int]:
     Raises:
         AudioError: the file cannot be opened as audio, or does not say how long it is.
     """
-    with open_sound(path, math.nan if entire else 0.0) as file:
-        return int(file.frames), int(file.samplerate)
+    found = read_header(path, entire=entire)
+    return found.n_frames, found.sample_rate_hz
 
 
 def channels(path: str) -> int:
@@ -39,8 +45,7 @@ def channels(path: str) -> int:
     Raises:
         AudioError: see `header`.
     """
-    with open_sound(path) as file:
-        return int(file.channels)
+    return read_header(path).n_channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +85,11 @@ class Stretch:
 
     @property
     def silence(self) -> str:
-        """What to say where all samples were zero."""
-        return silence(self.agreement)
-
-
-def silence(agreement: Agreement) -> str:
-    """Why all samples of a clip are zero, as far as its channels tell."""
-    if agreement.is_silent:
-        return "all samples are zero"
-    return f"all samples are zero: its {agreement.n_channels} channels cancel out in their mean; choose one"
+        """Why all samples were zero, as far as the channels tell."""
+        if self.agreement.is_silent:
+            return "all samples are zero"
+        n = self.agreement.n_channels
+        return f"all samples are zero: its {n} channels cancel out in their mean; choose one"
 
 
 @contextmanager
@@ -109,10 +110,7 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
         rate, frames = int(file.samplerate), int(file.frames)
         if frames == 0:
             raise AudioError(missing_part(path, 0) or "no samples in the file")
-        if channel is not None and channel >= file.channels:
-            raise AudioError(
-                f"has {counted(file.channels, 'channel')}, none numbered {channel} (they count from 0)"
-            )
+        require_channel(file, channel)
         first = 0 if math.isnan(start_s) else round(start_s * rate)
         last = _last_sample(path, frames, rate, start_s, end_s)
         if last <= first:
@@ -146,17 +144,6 @@ def _last_sample(path: str, frames: int, rate: int, start_s: float, end_s: float
     return min(last, frames)
 
 
-def decode(path: str, start_s: float, end_s: float, channel: int | None) -> tuple[np.ndarray, int]:
-    """Mono float32 samples `[n]` of a segment and the file's rate, reading nothing outside it.
-
-    Raises:
-        AudioError: see `open_stretch` and `Stretch.blocks`.
-    """
-    with open_stretch(path, start_s, end_s, channel) as stretch:
-        blocks = list(stretch.blocks())
-    return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)), stretch.sample_rate_hz
-
-
 class SampleHash:
     """SHA-256 (first 32 hex digits) of decoded float32 samples and their rate, block by block."""
 
@@ -177,7 +164,7 @@ def hash_clip(path: str, start_s: float, end_s: float, channel: int | None) -> s
     """The hash of an utterance's samples, never holding more than a block of them.
 
     Raises:
-        AudioError: it cannot be used; see `decode`.
+        AudioError: it cannot be used; see `open_stretch` and `Stretch.blocks`.
     """
     silent = True
     with open_stretch(path, start_s, end_s, channel) as stretch:

@@ -172,7 +172,7 @@ class Joined:
         return frame
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = False) -> np.ndarray:
-        """Up to so many frames `[n, channels]`; fewer at the end."""
+        """Up to so many frames `[n, channels]`, whatever `always_2d` says; fewer at the end."""
         blocks = []
         while frames > 0 and self._at < self.frames:
             k = int(np.searchsorted(self._stops, self._at, side="right"))
@@ -185,5 +185,4 @@ class Joined:
                 break
             self._at += wanted
             frames -= wanted
-        found = np.concatenate(blocks) if blocks else np.zeros((0, self.channels), dtype)
-        return found if always_2d or self.channels > 1 else found[:, 0]
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.channels), dtype)

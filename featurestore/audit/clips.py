@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.audio.blocks import APART, FULL_SCALE
+from featurestore.audio.segment import END_TOLERANCE_S
 from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity, listed
 from featurestore.printable import counted
 
@@ -26,7 +27,6 @@ DC_OF_RMS, DC_OF_FULL_SCALE = 0.1, 0.001
 # Receptive field and hop of the wav2vec family at 16 kHz: under 400 samples there is no frame, under
 # 720 only one and no standard deviation.
 NO_FRAME_S, ONE_FRAME_S = 0.025, 0.045
-END_TOLERANCE_S = 0.05  # as `fs extract`: a segment may end this much past the file
 LOST_OF_CLIP, LOST_OF_RATE = 0.5, 0.1
 OUTLIER = 8.0  # robust standard deviations of log duration and of level
 MIN_ROWS_FOR_OUTLIERS = 30

@@ -37,6 +37,7 @@ from featurestore.backends.remote_settings import (
     refuse_fork,
     retry_seconds,
 )
+from featurestore.backends.storage import ReadOnlyView
 from featurestore.errors import StoreError
 from featurestore.names import object_parts, prefix_parts
 
@@ -253,25 +254,14 @@ class ObjectStorage:
         )
 
 
-class _Reader(zarr.storage.ObjectStore[Any]):
-    """Zarr's view of an `ObjectStorage`: read-only, with our errors, and pickled by URL."""
+class _Reader(ReadOnlyView, zarr.storage.ObjectStore[Any]):
+    """Zarr's view of an `ObjectStorage`: read-only, with our errors."""
+
+    _storage: ObjectStorage
 
     def __init__(self, storage: ObjectStorage) -> None:
         super().__init__(storage._client(), read_only=True)
         self._storage = storage
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Reader, (self._storage,)
-
-    def with_read_only(self, read_only: bool = False) -> _Reader:
-        """Read-only is all there is.
-
-        Raises:
-            ValueError: something else is asked for.
-        """
-        if not read_only:
-            raise ValueError("a remote store is written through featurestore only")
-        return _Reader(self._storage)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

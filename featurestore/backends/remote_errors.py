@@ -16,6 +16,7 @@ KEPT = "nothing stored before is lost, run the same command again"
 # Where clients on EC2, ECS, GCE and Azure machines ask for a machine's own credentials.
 _METADATA_HOSTS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal", "fd00:ec2::254")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
+_DENIED_ERRORS = ("PermissionDeniedError", "UnauthenticatedError")
 _DENIED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 
 
@@ -71,7 +72,7 @@ def explain(
             f"there is no {service.bucket} {bucket!r} at {host}; make it, or mend the name "
             f"or {service.endpoint}"
         )
-    elif code in _DENIED or status in ("401", "403") or _is_denied(error):
+    elif code in _DENIED or status in ("401", "403") or type(error).__name__ in _DENIED_ERRORS:
         why = (
             f"access denied ({_said(status, code)}); check {service.keys}, and that they may list, read, "
             f"write and delete in {service.bucket} {bucket!r}"
@@ -87,10 +88,6 @@ def explain(
         first_line = hide_secrets(hide_credentials(" ".join(text.partition("\n")[0].split())))[:160]
         why = f"{first_line.rstrip('.')}; check {service.keys} and {service.endpoint}"
     return StoreError(f"{url}: {doing}: {why}; {KEPT}")
-
-
-def _is_denied(error: Exception) -> bool:
-    return type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
 
 
 def _code(text: str) -> str:

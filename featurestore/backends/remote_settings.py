@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from featurestore.errors import ConfigError, DependencyMissing, StoreError
@@ -268,25 +268,25 @@ def make_client(location: Location, *, retry_s: float, timeout_s: float, read_ti
     from obstore.store import AzureStore, GCSStore, S3Store
 
     options: dict[str, Any] = {
-        "connect_timeout": _seconds(CONNECT_TIMEOUT_S),
-        "timeout": _seconds(timeout_s),
+        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+        "timeout": timedelta(seconds=timeout_s),
     }
     if plain_http(location.service):
         options["allow_http"] = True
     if read_timeout_s is not None:
-        options["read_timeout"] = _seconds(read_timeout_s)
+        options["read_timeout"] = timedelta(seconds=read_timeout_s)
     common = {
         "prefix": location.prefix or None,
         "client_options": options,
         "retry_config": {
             "backoff": {
-                "init_backoff": _seconds(BACKOFF_S),
-                "max_backoff": _seconds(MAX_BACKOFF_S),
+                "init_backoff": timedelta(seconds=BACKOFF_S),
+                "max_backoff": timedelta(seconds=MAX_BACKOFF_S),
                 "base": 2,
             },
             # Never the limit: time is.
             "max_retries": 10_000,
-            "retry_timeout": _seconds(retry_s),
+            "retry_timeout": timedelta(seconds=retry_s),
         },
     }
     _pids.add(os.getpid())
@@ -296,7 +296,3 @@ def make_client(location: Location, *, retry_s: float, timeout_s: float, read_ti
     if location.scheme == "gs":
         return GCSStore(location.bucket, **common)
     return AzureStore(location.bucket, **common)
-
-
-def _seconds(value: float) -> datetime.timedelta:
-    return datetime.timedelta(seconds=value)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import numpy as np
 import zarr.storage
@@ -23,10 +22,12 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from featurestore.backends import contained_files
 from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
+from featurestore.outputs import REMOTE_SCHEMES, put_file
 
-PARTIAL_SUFFIX = ".partial"
+T = TypeVar("T")
 FOLDER_TRIES = 20
-REMOTE_SCHEMES = ("s3", "gs", "az")
+# What one call of `preadv` takes on every system (IOV_MAX of limits.h).
+MOST_BUFFERS = 1024
 
 
 class Storage(Protocol):
@@ -106,50 +107,20 @@ class LocalStorage:
 
     def get(self, key: str) -> bytes | None:
         """See `Storage.get`."""
-        return self._read(object_parts(key, self._root), key, None)
+        return self.read_range(key, None)
 
-    def _read(self, parts: list[str], key: str, byte_range: ByteRequest | None) -> bytes | None:
-        try:
-            file, size = contained_files.open_file(self._root, parts)
-            try:
-                start, stop = _span(byte_range, size)
-                data = os.pread(file, stop - start, start)
-                # The kernel moves 2 GB at a time at most, and a signal may end a read early.
-                while len(data) < stop - start:
-                    more = os.pread(file, stop - start - len(data), start + len(data))
-                    if not more:
-                        break
-                    data += more
-                return data
-            finally:
-                os.close(file)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except StoreError:
-            raise
-        except IsADirectoryError as error:
-            raise NotPlain(
-                f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
-            ) from error
-        except OSError as error:
-            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+    def read_range(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        """`get` of a part, as Zarr asks for it."""
+        return self._read(key, lambda file, size: _read_span(file, *_span(byte_range, size)))
 
     def read_parts(self, key: str, parts: Sequence[tuple[int, int]]) -> list[bytes] | None:
         """Bytes ``start:stop`` of an object, for each pair; None where there is no such object.
 
         A negative start counts from its end; what lies outside it is left out.
         """
-        try:
-            file, size = contained_files.open_file(self._root, object_parts(key, self._root))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
-        try:
-            spans = [slice(*pair).indices(size)[:2] for pair in parts]
-            return [os.pread(file, max(0, stop - start), start) for start, stop in spans]
-        except OSError as error:
-            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
-        finally:
-            os.close(file)
+        return self._read(
+            key, lambda file, size: [_read_span(file, *slice(*pair).indices(size)[:2]) for pair in parts]
+        )
 
     def read_into(self, key: str, buffers: Sequence[np.ndarray[Any, Any]]) -> int | None:
         """Read an object straight into buffers, one after the other.
@@ -162,97 +133,78 @@ class LocalStorage:
             The object's size in bytes, which may differ from that of the buffers; None where there is
             no such object.
         """
-        try:
-            file, size = contained_files.open_file(self._root, object_parts(key, self._root))
+        return self._read(key, lambda file, size: _fill(file, size, buffers))
+
+    def _read(self, key: str, take: Callable[[int, int], T]) -> T | None:
+        """What `take` makes of an object's descriptor and size; None where there is no such object."""
+        parts = object_parts(key, self._root)
+        with self._told("read", parts):
             try:
-                views: list[Any] = [memoryview(cast(Any, b)).cast("B") for b in buffers]
-                got = os.preadv(file, views, 0)
-                wanted = sum(b.nbytes for b in buffers)
-                while got < wanted:  # as in `_read`
-                    rest, skip = [], got
-                    for view in views:
-                        if skip < len(view):
-                            rest.append(view[skip:])
-                        skip = max(0, skip - len(view))
-                    more = os.preadv(file, rest, got)
-                    if not more:
-                        break
-                    got += more
-                return size
+                file, size = contained_files.open_file(self._root, parts)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except IsADirectoryError as error:
+                raise NotPlain(
+                    f"{self._root}/{key} is a folder, where a file of a store belongs: remove it"
+                ) from error
+            try:
+                return take(file, size)
             finally:
                 os.close(file)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+
+    @contextlib.contextmanager
+    def _told(self, doing: str, parts: Sequence[str], advice: str = "") -> Iterator[None]:
+        """Turn what the system says of a place below the root into one line."""
+        try:
+            yield
         except StoreError:
             raise
         except OSError as error:
-            raise StoreError(f"cannot read {self._root}/{key}: {error.strerror}") from error
+            path = "/".join((self._root, *parts))
+            raise StoreError(f"cannot {doing} {path}: {error.strerror}{advice}") from error
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Storage.put`; temporary file, fsync, rename, fsync of the folder."""
         parts = object_parts(key, self._root)
-        path = f"{self._root}/{key}"
-        try:
-            for _ in range(FOLDER_TRIES):
-                # Another process removes folders that are empty, and may have taken the temporary file for
-                # that of a killed writer.
-                with contextlib.suppress(FileNotFoundError):
-                    return self._put(parts, data, if_absent)
-            return self._put(parts, data, if_absent)
-        except (FileExistsError, NotADirectoryError):
-            raise StoreError(f"cannot write {path}: a file stands where a folder is needed") from None
-        except StoreError:
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}; nothing stored before is lost, "
-                "mend it and run the same command again"
-            ) from error
+        advice = "; nothing stored before is lost, mend it and run the same command again"
+        with self._told("write", parts, advice):
+            try:
+                for _ in range(FOLDER_TRIES):
+                    # Another process removes folders that are empty, and may have taken the temporary file
+                    # for that of a killed writer.
+                    with contextlib.suppress(FileNotFoundError):
+                        return self._put(parts, data, if_absent)
+                return self._put(parts, data, if_absent)
+            except (FileExistsError, NotADirectoryError):
+                raise StoreError(
+                    f"cannot write {self._root}/{key}: a file stands where a folder is needed"
+                ) from None
 
     def _put(self, parts: list[str], data: bytes, if_absent: bool) -> bool:
-        name = parts[-1]
-        temporary = f".{name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL_SUFFIX}"
         folder = contained_files.open_folder(self._root, parts[:-1], make=True)
         try:
-            contained_files.refuse_occupied(folder, name, "/".join((self._root, *parts)))
-            try:
-                with open(contained_files.create_file(folder, temporary), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if if_absent:
-                    try:
-                        # link() fails where the name exists, on every POSIX file system, NFS included.
-                        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-                    except FileExistsError:
-                        return False  # at that moment: it may be gone again by now
-                else:
-                    os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=folder)
-            contained_files.sync_folder(folder)
+            contained_files.refuse_occupied(folder, parts[-1], "/".join((self._root, *parts)))
+            is_put = put_file(data, parts[-1], folder=folder, if_absent=if_absent)
+            if is_put:
+                contained_files.sync_folder(folder)
+            return is_put
         finally:
             os.close(folder)
-        return True
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`; a link is removed itself, and folders left empty are."""
         parts = object_parts(key, self._root)
-        try:
-            folder = contained_files.open_folder(self._root, parts[:-1])
+        with self._told("delete", parts):
             try:
-                os.unlink(parts[-1], dir_fd=folder)
-            finally:
-                os.close(folder)
-        except NotADirectoryError:
-            return
-        except FileNotFoundError:
-            pass
-        except StoreError:
-            raise
-        except OSError as error:
-            raise StoreError(f"cannot delete {self._root}/{key}: {error.strerror}") from error
+                folder = contained_files.open_folder(self._root, parts[:-1])
+                try:
+                    os.unlink(parts[-1], dir_fd=folder)
+                finally:
+                    os.close(folder)
+            except NotADirectoryError:
+                return
+            except FileNotFoundError:
+                pass
         # A folder that is not empty, or that somebody else removes or fills just now, is none of ours.
         with contextlib.suppress(OSError):
             for depth in range(len(parts) - 1, 0, -1):
@@ -298,24 +250,16 @@ class LocalStorage:
     @contextlib.contextmanager
     def _listing(self, parts: list[str]) -> Iterator[int | None]:
         """A folder opened to be listed; None where there is no such folder."""
-        try:
-            folder = contained_files.open_listed(self._root, parts)
-        except (FileNotFoundError, NotADirectoryError):
-            yield None
-            return
-        except StoreError:
-            raise
-        except OSError as error:
-            raise self._cannot_list(parts, error) from error
-        try:
-            yield folder
-        except OSError as error:
-            raise self._cannot_list(parts, error) from error
-        finally:
-            os.close(folder)
-
-    def _cannot_list(self, parts: list[str], error: OSError) -> StoreError:
-        return StoreError(f"cannot list {'/'.join((self._root, *parts))}: {error.strerror}")
+        with self._told("list", parts):
+            try:
+                folder = contained_files.open_listed(self._root, parts)
+            except (FileNotFoundError, NotADirectoryError):
+                folder = None
+            try:
+                yield folder
+            finally:
+                if folder is not None:
+                    os.close(folder)
 
     def zarr_store(self) -> ZarrStore:
         """See `Storage.zarr_store`."""
@@ -338,17 +282,37 @@ def _span(wanted: ByteRequest | None, size: int) -> tuple[int, int]:
             raise TypeError(f"expected a range of bytes, got {wanted!r}")
 
 
-class _Reader(zarr.storage.LocalStore):
-    """Zarr's view of a `LocalStorage`: read-only, and nothing through a link."""
+def _read_span(file: int, start: int, stop: int) -> bytes:
+    """Bytes of an open file, fewer where it ends."""
+    data = os.pread(file, max(0, stop - start), start)
+    # The kernel moves 2 GB at a time at most, and a signal may end a read early.
+    while len(data) < stop - start and (more := os.pread(file, stop - start - len(data), start + len(data))):
+        data += more
+    return data
 
-    def __init__(self, storage: LocalStorage) -> None:
-        super().__init__(storage.root, read_only=True)
-        self._storage = storage
+
+def _fill(file: int, size: int, buffers: Sequence[np.ndarray[Any, Any]]) -> int:
+    """`LocalStorage.read_into` of an open file."""
+    views: list[Any] = [memoryview(cast(Any, b)).cast("B") for b in buffers]
+    at = 0
+    while views and (n := os.preadv(file, views[:MOST_BUFFERS], at)):  # often once, see `_read_span`
+        at += n
+        while views and n >= len(views[0]):
+            n -= len(views.pop(0))
+        if n:
+            views[0] = views[0][n:]
+    return size
+
+
+class ReadOnlyView:
+    """What Zarr's views of all roots share: they are read-only, and pickled by the root's URL."""
+
+    _storage: Storage
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Reader, (self._storage,)
+        return type(self), (self._storage,)
 
-    def with_read_only(self, read_only: bool = False) -> _Reader:
+    def with_read_only(self, read_only: bool = False) -> Self:
         """Read-only is all there is.
 
         Raises:
@@ -356,18 +320,20 @@ class _Reader(zarr.storage.LocalStore):
         """
         if not read_only:
             raise ValueError("a store is written through featurestore only")
-        return _Reader(self._storage)
+        view: Any = type(self)
+        made: Self = view(self._storage)
+        return made
 
-    def _bytes_of(
-        self, key: str, prototype: BufferPrototype | None, byte_range: ByteRequest | None
-    ) -> Buffer | None:
-        try:
-            data = self._storage._read(object_parts(key, self._storage.url), key, byte_range)
-        except StoreError as error:
-            if isinstance(error.__cause__, IsADirectoryError):
-                return None  # Zarr asks, and does not know
-            raise
-        return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
+
+class _Reader(ReadOnlyView, zarr.storage.LocalStore):
+    """Zarr's view of a `LocalStorage`: read-only, and nothing through a link."""
+
+    _storage: LocalStorage
+    getsize = ZarrStore.getsize  # LocalStore's own looks through links
+
+    def __init__(self, storage: LocalStorage) -> None:
+        super().__init__(storage.root, read_only=True)
+        self._storage = storage
 
     def get_sync(
         self,
@@ -377,7 +343,13 @@ class _Reader(zarr.storage.LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """See `get`."""
-        return self._bytes_of(key, prototype, byte_range)
+        try:
+            data = self._storage.read_range(key, byte_range)
+        except StoreError as error:
+            if isinstance(error.__cause__, IsADirectoryError):
+                return None  # Zarr asks, and does not know
+            raise
+        return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
     async def get(
         self,
@@ -390,7 +362,7 @@ class _Reader(zarr.storage.LocalStore):
         Raises:
             StoreError: it cannot be read, or a symbolic link is in the way.
         """
-        return await asyncio.to_thread(self._bytes_of, key, prototype, byte_range)
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -401,13 +373,6 @@ class _Reader(zarr.storage.LocalStore):
     async def exists(self, key: str) -> bool:
         """Whether there is such an object."""
         return await self.get(key, byte_range=RangeByteRequest(0, 0)) is not None
-
-    async def getsize(self, key: str) -> int:
-        """Its size in bytes."""
-        found = await self.get(key)
-        if found is None:
-            raise FileNotFoundError(key)
-        return len(found)
 
     async def list(self) -> AsyncIterator[str]:
         """Names of all objects."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from featurestore.errors import ManifestError, did_you_mean
 from featurestore.manifest.column_names import bare
-from featurestore.manifest.table import CONTRACT_COLUMNS, MOST_CHANNEL, RESERVED_COLUMNS
+from featurestore.manifest.table import CONTRACT_COLUMNS, HIGHEST_RECORDED_CHANNEL, RESERVED_COLUMNS
 from featurestore.printable import counted
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, mend_number, read_table
 
@@ -101,7 +101,7 @@ def channels(cells: pd.Series, path: Path, *, first: int, advice: str = "") -> p
     """
     given = cells.str.strip() != ""
     numbers = pd.to_numeric(cells.where(given), errors="coerce")
-    good = (numbers >= first) & (numbers <= MOST_CHANNEL) & (numbers % 1 == 0)
+    good = (numbers >= first) & (numbers <= HIGHEST_RECORDED_CHANNEL) & (numbers % 1 == 0)
     refuse_row(
         given & ~good,
         path,

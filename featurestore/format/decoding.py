@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import google_crc32c
@@ -126,12 +125,6 @@ def numbers_in(data: bytes, n: int, dtype: np.dtype[Any]) -> np.ndarray:
     if len(data) != n * dtype.itemsize:
         raise ValueError(f"expected {n} numbers of {dtype.itemsize} bytes, got {len(data)} bytes")
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
-
-
-def inner_chunks(data: bytes, n_chunks: int) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of every inner chunk that a shard stores; see `chunk_places`."""
-    for i, (start, stop) in chunk_places(data, n_chunks).items():
-        yield i, data[start:stop]
 
 
 def chunk_places(data: bytes, n_chunks: int) -> dict[int, tuple[int, int]]:

@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from featurestore.errors import ConfigError
 from featurestore.format.decoding import check_shard
-from featurestore.format.encoding import array_in, chunk_of, chunks_of, document_of, set_chunk
+from featurestore.format.encoding import decoded, document_of, encoded, sharding, template
 
 FORMAT_VERSION = 1
 FORMAT_NAME = "featurestore"
@@ -132,7 +132,7 @@ def frames_chunk(layer: int, unit: int) -> str:
 
 def frames_document(shape: FrameShape, n_units: int) -> bytes:
     """``zarr.json`` of a frame array of `n_units` units."""
-    return document_of(_frames(shape, n_units).store)
+    return document_of(_frames(shape, n_units))
 
 
 def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
@@ -145,14 +145,10 @@ def encode_frames(shape: FrameShape, values: np.ndarray) -> bytes:
         raise ConfigError(f"a unit of {len(values)} frames, room was planned for {shape.unit_frames}")
     if shape.dtype == "float16":
         values = to_half(values)
-    store = MemoryStore()
-    array = array_in(store, _frames(shape, 1))
-    if len(values):
-        array[: len(values)] = values
+    made = _frames(shape, 1)
+    objects = encoded(made, slice(len(values)), values) if len(values) else {}
     # A unit without a frame (all clips failed): one explicit chunk, so that there is an object to record.
-    if not chunks_of(store):
-        array[: shape.chunk_frames] = np.nan
-    return chunk_of(store, "c/0/0")
+    return (objects or encoded(made, slice(shape.chunk_frames), np.nan))["c/0/0"]
 
 
 def decode_frames(shape: FrameShape, data: bytes) -> np.ndarray:
@@ -163,10 +159,7 @@ def decode_frames(shape: FrameShape, data: bytes) -> np.ndarray:
     """
     row_bytes = shape.n_features * np.dtype(shape.dtype).itemsize
     check_shard(data, shape.n_chunks, shape.chunk_frames * row_bytes)
-    store = MemoryStore()
-    array = array_in(store, _frames(shape, 1))
-    set_chunk(store, "c/0/0", data)
-    return np.asarray(array[:])
+    return decoded(_frames(shape, 1), "c/0/0", data)
 
 
 def layer_name(layer: int) -> str:
@@ -187,14 +180,12 @@ def layer_chunk(layer: int, unit: int) -> str:
 
 def group_document(attributes: dict[str, Any]) -> bytes:
     """``zarr.json`` of a group with these attributes."""
-    store = MemoryStore()
-    zarr.create_group(store, attributes=attributes)
-    return document_of(store)
+    return document_of(zarr.create_group(MemoryStore(), attributes=attributes))
 
 
 def layer_document(shape: LayerShape, n_rows: int) -> bytes:
     """``zarr.json`` of a layer array with `n_rows` rows."""
-    return document_of(_layer(shape, n_rows).store)
+    return document_of(_layer(shape, n_rows))
 
 
 def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
@@ -208,10 +199,7 @@ def encode_layer(shape: LayerShape, values: np.ndarray) -> bytes:
         ConfigError: a finite value does not fit the stored dtype.
     """
     values = checked_values(shape, values)
-    store = MemoryStore()
-    array = array_in(store, _layer(shape, shape.unit_rows))
-    array[: len(values)] = values
-    return chunk_of(store, "c/0/0/0")
+    return encoded(_layer(shape, shape.unit_rows), slice(len(values)), values)["c/0/0/0"]
 
 
 def checked_values(shape: LayerShape, values: np.ndarray) -> np.ndarray:
@@ -236,10 +224,7 @@ def decode_layer(shape: LayerShape, data: bytes) -> np.ndarray:
     """
     rows = shape.chunk_rows if shape.n_chunks else shape.unit_rows
     check_shard(data, shape.n_chunks, rows * shape.row_bytes, compressed=shape.codec == "small")
-    store = MemoryStore()
-    array = array_in(store, _layer(shape, shape.unit_rows))
-    set_chunk(store, "c/0/0/0", data)
-    return np.asarray(array[:])
+    return decoded(_layer(shape, shape.unit_rows), "c/0/0/0", data)
 
 
 def to_half(values: np.ndarray) -> np.ndarray:
@@ -262,46 +247,34 @@ def to_half(values: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _layer(shape: LayerShape, n_rows: int) -> zarr.Array[Any]:
     row = (shape.n_functionals, shape.n_features)
-    itemsize = np.dtype(shape.dtype).itemsize if shape.codec == "small" else None
-    return zarr.create_array(
-        MemoryStore(),
-        shape=(n_rows, *row),
-        # The shard is the outer chunk of the grid; inner chunks carry the checksum that readers check.
-        chunks=(shape.unit_rows, *row),
+    is_raw = shape.codec == "raw"
+    # The shard is the outer chunk of the grid; inner chunks carry the checksum that readers check.
+    return template(
+        (n_rows, *row),
+        (shape.unit_rows, *row),
         dtype=shape.dtype,
         fill_value=np.nan,
-        serializer=BytesCodec() if shape.codec == "raw" else _sharding((shape.chunk_rows, *row), itemsize),
-        filters=None,
-        compressors=[Crc32cCodec()] if shape.codec == "raw" else None,
+        serializer=BytesCodec() if is_raw else sharding((shape.chunk_rows, *row), *_layer_codecs(shape)),
+        compressors=[Crc32cCodec()] if is_raw else None,
         dimension_names=("utterance", "functional", "feature"),
     )
 
 
+def _layer_codecs(shape: LayerShape) -> list[Any]:
+    if shape.codec != "small":
+        return [BytesCodec(), Crc32cCodec()]
+    size = np.dtype(shape.dtype).itemsize
+    blosc = BloscCodec(typesize=size, cname="zstd", clevel=5, shuffle="bitshuffle", blocksize=0)
+    return [BytesCodec(), blosc, Crc32cCodec()]
+
+
 @lru_cache(maxsize=16)
 def _frames(shape: FrameShape, n_units: int) -> zarr.Array[Any]:
-    return zarr.create_array(
-        MemoryStore(),
-        shape=(n_units * shape.unit_frames, shape.n_features),
-        chunks=(shape.unit_frames, shape.n_features),
+    return template(
+        (n_units * shape.unit_frames, shape.n_features),
+        (shape.unit_frames, shape.n_features),
         dtype=shape.dtype,
         fill_value=np.nan,
-        serializer=_sharding((shape.chunk_frames, shape.n_features)),
-        filters=None,
-        compressors=None,
+        serializer=sharding((shape.chunk_frames, shape.n_features), BytesCodec(), Crc32cCodec()),
         dimension_names=("frame", "feature"),
-    )
-
-
-def _sharding(chunk: tuple[int, ...], compressed_itemsize: int | None = None) -> ShardingCodec:
-    compressor = []
-    if compressed_itemsize is not None:
-        compressor = [
-            BloscCodec(
-                typesize=compressed_itemsize, cname="zstd", clevel=5, shuffle="bitshuffle", blocksize=0
-            )
-        ]
-    return ShardingCodec(
-        chunk_shape=chunk,
-        codecs=[BytesCodec(), *compressor, Crc32cCodec()],
-        index_codecs=[BytesCodec(), Crc32cCodec()],
     )

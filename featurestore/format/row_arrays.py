@@ -15,26 +15,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec, ZstdCodec
-from zarr.storage import MemoryStore
+from zarr.codecs import BytesCodec, Crc32cCodec, VLenUTF8Codec, ZstdCodec
 
 from featurestore.format.decoding import (
     FREE_BYTES,
     Allowance,
     chunk_places,
     decompressed,
-    inner_chunks,
     numbers_in,
     texts_in,
     without_checksum,
 )
-from featurestore.format.encoding import array_in, chunk_of, chunks_of, document_of
+from featurestore.format.encoding import document_of, encoded, sharding, template
 
 ID_ARRAY = "utterance_id"
 STATUS_ARRAY = "status"
@@ -71,16 +68,6 @@ _VALUE_CODECS = (ZstdCodec(level=3), Crc32cCodec())
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Shape, shard and inner chunk of a sharded array."""
-
-    shape: tuple[int, ...]
-    shard: tuple[int, ...]
-    chunk: tuple[int, ...]
-    dimensions: tuple[str, ...]
-
-
 def entry_name(array: str, index: int | str) -> str:
     """Object of one entry in an array of one entry per chunk (ledger, claims, manifest), below the key."""
     return f"{array}/c/{index}"
@@ -101,14 +88,13 @@ def entry_numbers(names: Iterable[str]) -> list[int]:
 
 def column_document(array: str, n_rows: int) -> bytes:
     """``zarr.json`` of one of `ROW_TYPES`."""
-    return document_of(_column(array, n_rows).store)
+    return document_of(_column(array, n_rows))
 
 
 def encode_column(array: str, values: np.ndarray) -> dict[str, bytes]:
     """The objects of a whole column `[n_rows]`, by name below the key; none where all is fill value."""
-    store = MemoryStore()
-    array_in(store, _column(array, len(values)), write_empty=False)[:] = values
-    return {f"{array}/{name}": data for name, data in chunks_of(store).items()}
+    objects = encoded(_column(array, len(values)), slice(None), values, write_empty=False)
+    return {f"{array}/{name}": data for name, data in objects.items()}
 
 
 def column_objects(array: str, n_rows: int) -> list[str]:
@@ -118,9 +104,7 @@ def column_objects(array: str, n_rows: int) -> list[str]:
 
 def empty_object(array: str) -> bytes:
     """An object of a column in which every row has the fill value."""
-    store = MemoryStore()
-    array_in(store, _column(array, ROWS_PER_CHUNK))[:] = ROW_TYPES[array][1]
-    return chunk_of(store, "c/0")
+    return encoded(_column(array, ROWS_PER_CHUNK), slice(None), ROW_TYPES[array][1])["c/0"]
 
 
 def decode_column(array: str, n_rows: int, objects: Mapping[str, bytes]) -> np.ndarray:
@@ -150,8 +134,8 @@ def decode_column_object(array: str, n_rows: int, name: str, data: bytes) -> np.
     allowance = Allowance(len(data), max(FREE_BYTES, FREE_BYTES_PER_ROW * n_here))
     is_text = ROW_TYPES[array][0] == "string"
     found: dict[int, np.ndarray] = {}
-    for i, chunk in inner_chunks(data, ROWS_PER_OBJECT // ROWS_PER_CHUNK):
-        content = decompressed(without_checksum(chunk), allowance)
+    for i, (start, stop) in chunk_places(data, ROWS_PER_OBJECT // ROWS_PER_CHUNK).items():
+        content = decompressed(without_checksum(data[start:stop]), allowance)
         if is_text:
             found[i * ROWS_PER_CHUNK] = texts_in(content, ROWS_PER_CHUNK)
         else:
@@ -171,17 +155,13 @@ def filled(array: str, n_rows: int) -> np.ndarray:
 
 def sealed_document(n_units: int) -> bytes:
     """``zarr.json`` of the sealed ledger."""
-    return document_of(_sealed(n_units).store)
+    return document_of(_sealed(n_units))
 
 
 def encode_sealed(texts: Sequence[str]) -> dict[str, bytes]:
     """The sealed ledger of these records `[n_units]`, "" where a unit has none, by name below its array."""
-    store = MemoryStore()
-    target = array_in(store, _sealed(len(texts)), write_empty=False)
-    row = np.array(texts, dtype=object)
-    for copy in range(SEALED_COPIES):
-        target[copy, :] = row
-    return chunks_of(store)
+    copies = np.array([texts] * SEALED_COPIES, dtype=object)
+    return encoded(_sealed(len(texts)), slice(None), copies, write_empty=False)
 
 
 def decode_sealed(copy: int, objects: Mapping[int, bytes], damaged: set[int] | None = None) -> list[str]:
@@ -239,7 +219,7 @@ def text_document(
             arrays of one entry.
         attributes: of the array.
     """
-    document = document_of(_texts(n_entries, compress=compress, dimension=dimension).store)
+    document = document_of(_texts(n_entries, compress=compress, dimension=dimension))
     if not attributes:
         return document
     # Not by Zarr, which would change those of the array that all documents are made by.
@@ -248,9 +228,7 @@ def text_document(
 
 def encode_text(value: str, *, compress: bool = True) -> bytes:
     """The chunk of an array of texts with one entry per chunk."""
-    store = MemoryStore()
-    array_in(store, _texts(1, compress=compress))[:] = np.array([value], dtype=object)
-    return chunk_of(store, "c/0")
+    return encoded(_texts(1, compress=compress), slice(None), np.array([value], dtype=object))["c/0"]
 
 
 def decode_text(data: bytes, *, compress: bool = True) -> str:
@@ -269,46 +247,37 @@ def decode_text(data: bytes, *, compress: bool = True) -> str:
 @lru_cache(maxsize=64)
 def _column(array: str, n_rows: int) -> zarr.Array[Any]:
     dtype, fill = ROW_TYPES[array]
-    grid = _Grid((n_rows,), (ROWS_PER_OBJECT,), (ROWS_PER_CHUNK,), ("utterance",))
-    return _sharded(grid, dtype, fill)
+    is_text = dtype == "string"
+    return template(
+        (n_rows,),
+        (ROWS_PER_OBJECT,),
+        dtype=str if is_text else dtype,
+        fill_value=fill,
+        serializer=sharding((ROWS_PER_CHUNK,), VLenUTF8Codec() if is_text else BytesCodec(), *_VALUE_CODECS),
+        dimension_names=("utterance",),
+    )
 
 
 @lru_cache(maxsize=16)
 def _sealed(n_units: int) -> zarr.Array[Any]:
-    shape = (SEALED_COPIES, n_units)
-    grid = _Grid(shape, (1, UNITS_PER_OBJECT), (1, UNITS_PER_CHUNK), ("copy", "unit"))
-    return _sharded(grid, "string", "")
-
-
-def _sharded(grid: _Grid, dtype: str, fill: Any) -> zarr.Array[Any]:
-    text = dtype == "string"
-    return zarr.create_array(
-        MemoryStore(),
-        shape=grid.shape,
-        chunks=grid.shard,
-        dtype=str if text else dtype,
-        fill_value=fill,
-        serializer=ShardingCodec(
-            chunk_shape=grid.chunk,
-            codecs=[VLenUTF8Codec() if text else BytesCodec(), *_VALUE_CODECS],
-            index_codecs=[BytesCodec(), Crc32cCodec()],
-        ),
-        filters=None,
-        compressors=None,
-        dimension_names=grid.dimensions,
+    return template(
+        (SEALED_COPIES, n_units),
+        (1, UNITS_PER_OBJECT),
+        dtype=str,
+        fill_value="",
+        serializer=sharding((1, UNITS_PER_CHUNK), VLenUTF8Codec(), *_VALUE_CODECS),
+        dimension_names=("copy", "unit"),
     )
 
 
 @lru_cache(maxsize=16)
 def _texts(n_entries: int, *, compress: bool, dimension: str | None = "unit") -> zarr.Array[Any]:
-    return zarr.create_array(
-        MemoryStore(),
-        shape=(n_entries,),
-        chunks=(1,),
+    return template(
+        (n_entries,),
+        (1,),
         dtype=str,
         fill_value="",
         serializer=VLenUTF8Codec(),
-        filters=None,
         compressors=list(_VALUE_CODECS) if compress else [Crc32cCodec()],
         dimension_names=(dimension,) if dimension else None,
     )

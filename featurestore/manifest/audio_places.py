@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.arrays import IntArray, TextArray
-from featurestore.manifest.table import MOST_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
+from featurestore.manifest.table import HIGHEST_RECORDED_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
 # Of a row whose place, or of a file whose size and time, nobody knows.
 UNKNOWN = -1
@@ -187,7 +187,7 @@ class Places:
             path=paths[of_row],
             start_s=_numbers(raw["start_s"], {int, float}, 0, MOST_SECONDS).astype(np.float64),
             end_s=np.where(end_s == OPEN, np.nan, end_s),
-            channel=_numbers(raw["channel"], {int}, MIX, MOST_CHANNEL),
+            channel=_numbers(raw["channel"], {int}, MIX, HIGHEST_RECORDED_CHANNEL),
             n_bytes=_numbers(raw["n_bytes"], {int}, UNKNOWN, LARGEST)[of_row],
             mtime_ns=_numbers(raw["mtime_ns"], {int}, -LARGEST, LARGEST)[of_row],
         )

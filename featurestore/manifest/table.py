@@ -47,7 +47,7 @@ SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
 # Of a recording, 300 years; and of its channels.
 MOST_SECONDS = 1e10
-MOST_CHANNEL = 2**31 - 1
+HIGHEST_RECORDED_CHANNEL = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)

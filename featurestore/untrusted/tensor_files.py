@@ -11,7 +11,7 @@ import os
 import struct
 from dataclasses import dataclass
 
-from featurestore.untrusted.document_shape import by_name, fields, many, one_of, text, whole
+from featurestore.untrusted.document_shape import anything, by_name, fields, many, one_of, text, whole
 from featurestore.untrusted.documents import DocumentError, open_regular, parse_json
 
 # Models of thousands of tensors have headers of some hundred kilobytes.
@@ -50,7 +50,7 @@ def read_tensor_header(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
         if n_header > min(size - 8, MOST_HEADER_BYTES):
             raise DocumentError(f"no safetensors file (a header of {n_header:,} bytes in a file of {size:,})")
         header = parse_json(file.read(n_header))
-    by_name(lambda value, where: None)(header, "header")
+    by_name(anything)(header, "header")
     by_name(text)(header.pop("__metadata__", {}), "__metadata__")
     found, places = {}, []
     for name, value in header.items():

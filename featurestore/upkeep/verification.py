@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 
 from featurestore.backends.read_faults import brief, if_sound, raise_if_not_damage
-from featurestore.backends.storage import PARTIAL_SUFFIX, Storage
+from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.decoding import parsed_json, same_json
@@ -36,6 +36,7 @@ from featurestore.format.row_arrays import (
     SEALED_ARRAY,
     STATUS_ARRAY,
 )
+from featurestore.outputs import PARTIAL_SUFFIX
 from featurestore.store.claims import LEDGER_CLAIM, holding_ledger
 from featurestore.store.history import history_document, history_objects, unreadable_entries
 from featurestore.store.key import KeyInfo, attributes_of, read_key, read_key_copy

@@ -10,8 +10,9 @@ import soxr
 from transformers import Wav2Vec2FeatureExtractor
 
 from extractors.audio.waveform import AudioPolicy, load_clip, normalise, prepare
-from featurestore.audio.segment import AudioError, decode
+from featurestore.audio.segment import AudioError
 from featurestore.errors import ConfigError
+from tests.featurestore.audio.decoded import decode
 
 POLICY = AudioPolicy(sample_rate_hz=16_000, normalisation="none")
 NAN = math.nan

@@ -17,9 +17,10 @@ from extractors.run.clip_tally import Heard
 from featurestore import open_store
 from featurestore.audio.blocks import Agreement
 from featurestore.audio.decoder_noise import HUSH
-from featurestore.audio.segment import AudioError, decode, hash_clip
+from featurestore.audio.segment import AudioError, hash_clip
 from featurestore.audit import AuditConfig, run_audit
 from featurestore.manifest.table import read_manifest
+from tests.featurestore.audio.decoded import decode
 
 NAN = math.nan
 RATE = 16_000

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from featurestore.audio.blocks import SoundError, mono_blocks, read_header
-from featurestore.audio.containers import missing_part, promised_frames
+from featurestore.audio.containers import missing_part, read_box
 
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (320_000, 2)).astype(np.float32)
 PLAIN = [("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAV", "ALAW"), ("WAVEX", "PCM_16"), ("RF64", "PCM_16")]
@@ -19,7 +19,9 @@ PLAIN += [("AIFF", "PCM_16"), ("AU", "ULAW"), ("AU", "PCM_24")]
 def test_headers_promise_what_was_written_and_a_cut_is_seen(tmp_path: Path, kind: str, subtype: str) -> None:
     path = tmp_path / "a.bin"
     soundfile.write(path, NOISE[:5000], 8000, format=kind, subtype=subtype)
-    assert promised_frames(str(path)) == 5000
+    box = read_box(str(path))
+    assert box is not None
+    assert box.n_frames == 5000
     assert missing_part(str(path), read_header(str(path)).n_frames) == ""
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
@@ -49,7 +51,8 @@ def test_headers_that_promise_nothing_are_left_alone(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", NOISE[:5000], 8000)
     (tmp_path / "text").write_text("RIFF of a guitar")
     for name in ("a.flac", "text", "nowhere"):
-        assert promised_frames(str(tmp_path / name)) is None
+        box = read_box(str(tmp_path / name))
+        assert box is None or box.n_frames is None
         assert missing_part(str(tmp_path / name), 0) == ""
 
 

@@ -15,7 +15,8 @@ import soundfile
 from featurestore.audio.blocks import read_header
 from featurestore.audio.flac import flac_streams
 from featurestore.audio.mp3 import runs
-from featurestore.audio.segment import AudioError, SampleHash, decode, hash_clip
+from featurestore.audio.segment import AudioError, SampleHash, hash_clip
+from tests.featurestore.audio.decoded import decode
 
 NAN = math.nan
 RATE = 16_000

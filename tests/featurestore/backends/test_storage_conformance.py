@@ -283,3 +283,12 @@ def test_a_temporary_file_that_is_cleared_away_is_written_again(
     assert len(cleared) == 2
     assert (storage.get("a/b"), storage.get("a/c")) == (b"one", b"two")
     assert list(tmp_path.rglob(".*.partial")) == []
+
+
+def test_an_object_is_read_into_more_buffers_than_the_system_takes_at_once(tmp_path: Path) -> None:
+    """A shard of a large unit: two buffers for each of its chunks."""
+    storage, data = LocalStorage(tmp_path), noise(5000)
+    storage.put("a", data)
+    buffers = [np.zeros(i % 4, np.uint8) for i in range(3000)]
+    assert storage.read_into("a", buffers) == 5000
+    assert b"".join(b.tobytes() for b in buffers) == data[: sum(b.nbytes for b in buffers)]

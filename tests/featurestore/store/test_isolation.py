@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import google_crc32c
@@ -20,8 +23,9 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 import cli
+from featurestore.backends import contained_files
 from featurestore.backends.storage import LocalStorage
-from featurestore.errors import ConfigError, CorruptData, StoreError
+from featurestore.errors import ConfigError, CorruptData, NotPlain, StoreError
 from featurestore.format import layer_arrays, row_arrays
 from featurestore.format.row_arrays import HISTORY_ARRAY
 from featurestore.store import fast_shards
@@ -281,6 +285,14 @@ def state(path: Path) -> object:
     return contents(path) if path.is_dir() else path.read_bytes()
 
 
+@pytest.fixture(params=["in one call", "folder by folder"])
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How paths are opened: by Linux at once, or where the kernel knows no such call."""
+    if request.param == "folder by folder":
+        monkeypatch.setattr(contained_files, "_OPENAT2", 9999)
+
+
+@pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize("name", PLACES)
 def test_nothing_is_reached_through_a_link(store: LocalStorage, target: LocalStorage, name: str) -> None:
     away = moved_out(store, name)
@@ -291,6 +303,7 @@ def test_nothing_is_reached_through_a_link(store: LocalStorage, target: LocalSto
         lambda: store.put(inside, b"x"),
         lambda: store.put(inside, b"x", if_absent=True),
         lambda: store.read_into(inside, [np.empty(4, np.uint8)]),
+        lambda: store.read_parts(inside, [(0, 4)]),
         lambda: store.zarr_store().get_sync(inside),  # type: ignore[attr-defined]
     ):
         with pytest.raises(StoreError, match=r"is a symbolic link to .*away; inside a store nothing"):
@@ -413,6 +426,87 @@ def test_a_file_whose_name_is_none_stops_a_removal_before_it_begins(store: Local
     assert contents(store.root) == before
 
 
+@pytest.mark.usefixtures("opened")
+def test_a_root_is_written_read_listed_and_emptied(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "new")
+    for name in ("zarr.json", "a/b/c/0", "a/b/1"):
+        assert storage.put(name, name.encode())
+        assert storage.put(name, b"late", if_absent=True) is False
+    assert dict(storage.objects("")) == {"zarr.json": 9, "a/b/c/0": 7, "a/b/1": 5}
+    assert [storage.get(name) for name in ("zarr.json", "a/b/c/0")] == [b"zarr.json", b"a/b/c/0"]
+    assert {storage.get(name) for name in ("none", "a/none/0", "zarr.json/0", "a/b/1/c/0")} == {None}
+    assert storage.children("a/b") == ["1", "c"]
+    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+        storage.put("a/b/1/c", b"x")
+    for name in ("zarr.json", "a/b/c/0", "a/b/1"):
+        storage.delete(name)
+    assert os.listdir(tmp_path / "new") == []
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_folder_in_the_place_of_a_file_is_named_by_all_that_read(store: LocalStorage) -> None:
+    for read in (
+        lambda: store.get(f"{KEY}/layer_01"),
+        lambda: store.read_into(f"{KEY}/layer_01", [np.empty(4, np.uint8)]),
+        lambda: store.read_parts(f"{KEY}/layer_01", [(0, 4)]),
+    ):
+        with pytest.raises(NotPlain, match="layer_01 is a folder, where a file of a store belongs"):
+            read()
+    assert sync(store.zarr_store().get(f"{KEY}/layer_01", default_buffer_prototype())) is None
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_folder_that_becomes_a_link_while_it_is_read_leads_nowhere(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    storage.put("a/b/c/0", b"mine")
+    inside, aside = storage.root / "a/b", storage.root / "a/aside"
+    (tmp_path / "away/c").mkdir(parents=True)
+    (tmp_path / "away/c/0").write_bytes(b"theirs")
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            inside.rename(aside)
+            with contextlib.suppress(FileExistsError):  # a writer was quicker
+                inside.symlink_to(tmp_path / "away")
+                inside.unlink()
+            shutil.rmtree(inside, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                aside.rename(inside)
+                continue
+            shutil.rmtree(aside)
+
+    found: set[bytes | None] = set()
+    with ThreadPoolExecutor(1) as pool:
+        swapping = pool.submit(swap)
+        for turn in range(1000):
+            with contextlib.suppress(StoreError):
+                found.add(storage.get("a/b/c/0"))
+            if turn % 10 == 0:
+                with contextlib.suppress(StoreError):
+                    storage.put("a/b/c/0", b"mine")
+        done.set()
+        swapping.result()
+    assert b"mine" in found
+    assert found <= {b"mine", None}
+    assert contents(tmp_path / "away") == {"c/0": hashlib.sha256(b"theirs").hexdigest()}
+
+
+def test_a_file_is_opened_in_two_calls_however_deep_it_lies(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a layer opens a shard of every unit, and each open lets other threads in between."""
+    if not contained_files._HAS_OPENAT2:
+        pytest.skip("this system opens folder by folder")
+    calls: list[object] = []
+    for module, name in ((os, "open"), (contained_files, "_syscall")):
+        whole = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _whole=whole, **k: calls.append(a) or _whole(*a, **k))
+    assert store.get(SHARD)
+    assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("opened")
 @pytest.mark.parametrize("name", [SHARD, f"{KEY}/zarr.json", f"{KEY}/ledger_sealed/c/0/0", "zarr.json"])
 def test_a_pipe_is_not_waited_for(store: LocalStorage, target: LocalStorage, name: str) -> None:
     (store.root / name).unlink()

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from featurestore import open_store
-from featurestore.backends.storage import PARTIAL_SUFFIX, LocalStorage, open_storage
+from featurestore.backends.storage import LocalStorage, open_storage
 from featurestore.manifest.table import write_manifest
+from featurestore.outputs import PARTIAL_SUFFIX
 from featurestore.upkeep.key_copy import copy_key
 from featurestore.upkeep.verification import verify_key
 from tests.featurestore import stress
