@@ -45,6 +45,7 @@ class Inspection:
         plane: First two principal components of one layer: utterance_id, x, y, label, group, dataset, model,
             layer; None for several layers.
         variance_shares: Shares of the variance that x and y of `plane` hold.
+        n_judged: Utterances that had votes, of which `suspects` are some.
         notes: What a reader has to know.
     """
 
@@ -55,6 +56,7 @@ class Inspection:
     suspects: pd.DataFrame | None
     plane: pd.DataFrame | None
     variance_shares: tuple[float, float] | None
+    n_judged: int
     notes: tuple[str, ...]
 
 
@@ -97,6 +99,7 @@ def inspect_store(
         suspects=closer.suspects(notes),
         plane=None if alone is None else closer.plane(),
         variance_shares=closer.variance_shares,
+        n_judged=closer.n_judged,
         notes=(*notes, *_lonely(rows)),
     )
     step(total, total)
@@ -104,13 +107,16 @@ def inspect_store(
 
 
 def _scope(sample: AlignedRows, rows: AlignedRows, config: InspectConfig) -> str:
-    drawn = ""
-    if len(sample) < len(rows):
-        drawn = f" of {len(rows):,}, drawn with seed {config.seed}"
-    names = {", ".join(f) for f in sample.functionals.values()}
-    functionals = names.pop() if len(names) == 1 else "all functionals"
+    """``calls: 5,000 of 61,920 utterances with a label 'call', drawn with seed 0; mean, std side by side``."""
+    some = len(sample) < len(rows)
+    number = (
+        f"{len(sample):,} of {counted(len(rows), 'utterance')}" if some else counted(len(rows), "utterance")
+    )
     label = f" with a label {config.label!r}" if config.label else ""
-    return f"{sample.dataset}: {counted(len(sample), 'utterance')}{drawn}{label}; {functionals} side by side"
+    drawn = f", drawn with seed {config.seed}" if some else ""
+    names = {", ".join(f) for f in sample.functionals.values()}
+    functionals = names.pop() if len(names) == 1 else "all stored functionals"
+    return f"{sample.dataset}: {number}{label}{drawn}; {functionals} side by side"
 
 
 def _held(sample: AlignedRows) -> list[LayerRows | Held]:
@@ -206,6 +212,7 @@ class _Closer:
         self._read: FloatArray | None = None
         self._found: Nearest | None = None
         self.variance_shares: tuple[float, float] | None = None
+        self.n_judged = 0
 
     def _values(self) -> FloatArray:
         assert self._layer is not None
@@ -261,6 +268,9 @@ class _Closer:
         if results is not None:
             answers, more = probe_votes(Path(results), rows, label, classes)
             notes += more
+        self.n_judged = int(np.any([v.n > 0 for v in (near, answers) if v is not None], axis=0).sum())
+        if not self.n_judged:
+            return None  # `_lonely` says why
         return self._named(suspects(rows, classes, near, answers))
 
     def plane(self) -> pd.DataFrame:

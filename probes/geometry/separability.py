@@ -89,7 +89,7 @@ def fisher_ratio(z: FloatArray, y: IntArray) -> float:
         between += size[c] * float(((centre - total / len(z)) ** 2).sum())
         within += float(((x - centre) ** 2).sum())
     if within > 0:
-        return between / within
+        return float(between / within)
     return float("inf") if between > 0 else float("nan")
 
 

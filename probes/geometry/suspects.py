@@ -131,7 +131,10 @@ def probe_votes(
     votes = Votes.counted(at[kept].astype(np.int64), y[kept].astype(np.int64), len(rows), len(classes))
     if (votes.n == 0).any():
         n = counted(int((votes.n == 0).sum()), "utterance")
-        notes.append(f"{n} of {len(rows):,} were in no test part and are judged without probes.")
+        notes.append(
+            f"{n} of {len(rows):,} were in no test part and are judged without probes; a split with folds, "
+            "such as group-kfold:5, tests them all."
+        )
     return votes, notes
 
 
@@ -143,7 +146,7 @@ def suspects(
     Mislabelled ones, where votes agree on another class, stand before hard ones, whose label gets few votes
     and no other class gets many. `margin` is the share of votes for the suggested class less that for the
     label, each less what is usual for its class; `all_agree` says that every answer of a probe, and most
-    neighbours, name the suggested class.
+    neighbours, name the suggested class, as far as there are any.
 
     Args:
         rows: Labelled utterances.
@@ -153,11 +156,7 @@ def suspects(
     """
     assert rows.label is not None
     y = class_codes(rows.label, classes)
-    sources = [v for v in (near, answers) if v is not None]
-    n_sources = sum((v.n > 0).astype(np.int64) for v in sources)
-    share = sum(v.share for v in sources) / np.maximum(n_sources, 1)[:, None]
-    judged = np.asarray(n_sources > 0)
-    suggested, margin, kind = judge(share, y, judged)
+    suggested, margin, kind = judge([v for v in (near, answers) if v is not None], y)
     listed = np.flatnonzero(kind != "")
     order = np.lexsort((rows.utterance_id[listed].astype(str), -margin[listed], kind[listed] == HARD))
     at = listed[order]
@@ -190,27 +189,36 @@ def suspects(
     return pd.DataFrame(table)[list(COLUMNS)]
 
 
-def judge(share: Float64Array, y: IntArray, judged: np.ndarray) -> tuple[IntArray, Float64Array, TextArray]:
+def judge(sources: Sequence[Votes], y: IntArray) -> tuple[IntArray, Float64Array, TextArray]:
     """Suggested class, margin and kind ("" where nothing is amiss) of each utterance `[n]`.
 
+    Each source is judged by what is usual for itself, and those that have votes for an utterance count alike.
+
     Args:
-        share: Of votes, for each class `[n, C]`.
+        sources: Votes of neighbours, of probes, or both.
         y: Labels, 0 to C - 1 `[n]`.
-        judged: Which have votes, bool `[n]`.
     """
-    n, n_classes = share.shape
+    n, n_classes = sources[0].share.shape
     every = np.arange(n)
-    own = share[every, y]
-    size = np.bincount(y[judged], minlength=n_classes)
-    usual = np.bincount(y[judged], weights=own[judged], minlength=n_classes) / np.maximum(size, 1)
-    # A class that nobody is labelled with, but a probe may have named, is never suggested.
-    beyond = np.where(size > 0, share - usual, -np.inf)
-    others = beyond.copy()
-    others[every, y] = -np.inf
-    suggested = others.argmax(axis=1).astype(np.int64)
-    theirs = share[every, suggested]
-    margin = others[every, suggested] - (own - usual[y])
+    share, usual = np.zeros((n, n_classes)), np.zeros((n, n_classes))
+    never = np.zeros((n, n_classes), dtype=bool)
+    for votes in sources:
+        has = votes.n > 0
+        size = np.bincount(y[has], minlength=n_classes)
+        own = np.bincount(y[has], weights=votes.share[every, y][has], minlength=n_classes)
+        share[has] += votes.share[has]
+        usual[has] += own / np.maximum(size, 1)
+        # Of a class of which nobody has votes it is not known what is usual.
+        never[has] |= size == 0
+    n_sources = np.maximum(sum((v.n > 0).astype(np.int64) for v in sources), 1)[:, None]
+    share, usual = share / n_sources, usual / n_sources
+    beyond = np.where(never, -np.inf, share - usual)
+    own_share, own_usual = share[every, y], usual[every, y]
+    beyond[every, y] = -np.inf
+    suggested = beyond.argmax(axis=1).astype(np.int64)
+    theirs = beyond[every, suggested]
+    judged = np.any([v.n > 0 for v in sources], axis=0) & np.isfinite(theirs)
     kind = np.full(n, "", dtype=object)
-    kind[judged & (own < HARD_SHARE * usual[y])] = HARD
-    kind[judged & (theirs > own) & (others[every, suggested] >= 0)] = MISLABELLED
-    return suggested, margin, kind
+    kind[judged & (own_share < HARD_SHARE * own_usual)] = HARD
+    kind[judged & (share[every, suggested] > own_share) & (theirs >= 0)] = MISLABELLED
+    return suggested, theirs - (own_share - own_usual), kind

@@ -158,7 +158,7 @@ def sentences(found: Inspection) -> list[str]:
         shares = f"{100 * x:.1f} % and {100 * y:.1f} % of the variance"
         lines.append(f"map.csv: two principal components, {shares}.")
     if found.suspects is not None:
-        lines += _suspects(found.suspects)
+        lines += _suspects(found.suspects, found.n_judged)
     return lines
 
 
@@ -175,13 +175,12 @@ def _most_alike(cka: pd.DataFrame) -> Iterable[str]:
         )
 
 
-def _suspects(table: pd.DataFrame) -> Iterable[str]:
+def _suspects(table: pd.DataFrame, n_judged: int) -> Iterable[str]:
     wrong = table[table["kind"] == "mislabelled"]
     yield (
-        f"{counted(len(wrong), 'utterance')} may be mislabelled, {len(table) - len(wrong):,} are hard; worst "
-        "first in suspects.csv. Listen before you change a label:"
-        if len(table)
-        else "No utterance is suspected of a wrong label."
+        f"Of {counted(n_judged, 'utterance')} judged {len(wrong):,} may be mislabelled and "
+        f"{len(table) - len(wrong):,} are hard; suspects.csv has the worst first. Where a layer hardly tells "
+        "the classes apart these are its errors, so listen before you change a label."
     )
     for line in wrong.head(MOST_SUSPECTS).to_dict("records"):
         votes = [
