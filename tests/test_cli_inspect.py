@@ -33,7 +33,7 @@ def test_layers_of_two_models_and_then_one_of_them(store: Path, tmp_path: Path) 
     one = ("--model", "logmel", "--neighbours", "3")
     result = fs("inspect", "--store", store, "--label", "kind", "--out", out, "-q", *one)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert "Of 36 utterances judged" in result.output
+    assert "Suspects: of 36 utterances" in result.output
     assert "the 3 nearest utterances of other groups (path)" in result.output
     assert len(pd.read_csv(out / "neighbours.csv")) == 36 * 3
     assert len(pd.read_csv(out / "map.csv")) == 36

@@ -26,6 +26,8 @@ from probes.splits import PATH
 HELD_SHARE = 0.4
 # One layer as read, standardised, scaled to unit length, and what is computed of it.
 COPIES_OF_LAYER = 4
+# Votes that name the label of fewer utterances are no evidence against a label.
+LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class Inspection:
             layer; None for several layers.
         variance_shares: Shares of the variance that x and y of `plane` hold.
         n_judged: Utterances that had votes, of which `suspects` are some.
+        agreement: Of how many of these votes name the label, see `probes.geometry.suspects.Judged`.
         notes: What a reader has to know.
     """
 
@@ -57,6 +60,7 @@ class Inspection:
     plane: pd.DataFrame | None
     variance_shares: tuple[float, float] | None
     n_judged: int
+    agreement: float
     notes: tuple[str, ...]
 
 
@@ -91,15 +95,18 @@ def inspect_store(
         geometry.append(_geometry(sample, layer, values.block(0, len(sample)), config))
     closer = _Closer(rows, alone, config)
     step(total - 1, total)
+    suspected = closer.suspects(notes)
+    plane = None if alone is None else closer.plane()
     found = Inspection(
         scope=_scope(sample, rows, config),
         cka=cka,
         geometry=pd.DataFrame(geometry),
         neighbours=closer.neighbours() if config.list_neighbours else None,
-        suspects=closer.suspects(notes),
-        plane=None if alone is None else closer.plane(),
+        suspects=suspected,
+        plane=plane,
         variance_shares=closer.variance_shares,
         n_judged=closer.n_judged,
+        agreement=closer.agreement,
         notes=(*notes, *_lonely(rows)),
     )
     step(total, total)
@@ -107,11 +114,9 @@ def inspect_store(
 
 
 def _scope(sample: AlignedRows, rows: AlignedRows, config: InspectConfig) -> str:
-    """``calls: 5,000 of 61,920 utterances with a label 'call', drawn with seed 0; mean, std side by side``."""
+    """``calls: 5,000 of 61,920 utterances with a label 'call', drawn with seed 0; mean side by side``."""
     some = len(sample) < len(rows)
-    number = (
-        f"{len(sample):,} of {counted(len(rows), 'utterance')}" if some else counted(len(rows), "utterance")
-    )
+    number = (f"{len(sample):,} of " if some else "") + counted(len(rows), "utterance")
     label = f" with a label {config.label!r}" if config.label else ""
     drawn = f", drawn with seed {config.seed}" if some else ""
     names = {", ".join(f) for f in sample.functionals.values()}
@@ -212,7 +217,7 @@ class _Closer:
         self._read: FloatArray | None = None
         self._found: Nearest | None = None
         self.variance_shares: tuple[float, float] | None = None
-        self.n_judged = 0
+        self.n_judged, self.agreement = 0, float("nan")
 
     def _values(self) -> FloatArray:
         assert self._layer is not None
@@ -268,10 +273,18 @@ class _Closer:
         if results is not None:
             answers, more = probe_votes(Path(results), rows, label, classes)
             notes += more
-        self.n_judged = int(np.any([v.n > 0 for v in (near, answers) if v is not None], axis=0).sum())
-        if not self.n_judged:
+        table, judged = suspects(rows, classes, near, answers)
+        self.n_judged, self.agreement = judged.n, judged.agreement
+        if not judged.n:
             return None  # `_lonely` says why
-        return self._named(suspects(rows, classes, near, answers))
+        if judged.agreement < LEAST_AGREEMENT:
+            notes.append(
+                f"No suspects: votes name the given {label} of {100 * judged.agreement:.0f} % of the "
+                "utterances only, so what they say elsewhere is no evidence against a label; choose another "
+                "layer."
+            )
+            return None
+        return self._named(table)
 
     def plane(self) -> pd.DataFrame:
         """First two principal components of standardised rows (scikit-learn, whose signs they have)."""

@@ -27,7 +27,7 @@ from probes.geometry.similarity import Float64Array
 if TYPE_CHECKING:
     from probes.geometry.aligned_rows import AlignedRows
 
-MISLABELLED, HARD = "mislabelled", "hard"
+OTHER_CLASS, HARD = "other-class", "hard"
 # An utterance is hard where its label gets less than this share of what its class gets on average.
 HARD_SHARE = 0.5
 COLUMNS = (
@@ -67,6 +67,25 @@ class Votes:
         count = np.bincount(row * n_classes + y, minlength=n_rows * n_classes).reshape(n_rows, n_classes)
         n = count.sum(axis=1)
         return cls(share=count / np.maximum(n, 1)[:, None], n=n.astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What votes say of utterances.
+
+    Attributes:
+        suggested: Class that gets most beyond what is usual, the label's own left out `[n]`.
+        margin: See `suspects` `[n]`.
+        kind: `OTHER_CLASS`, `HARD`, or "" where nothing is amiss `[n]`.
+        n: Utterances that have votes.
+        agreement: Share of these for whose label no class gets more votes, mean over classes; NaN for none.
+    """
+
+    suggested: IntArray
+    margin: Float64Array
+    kind: TextArray
+    n: int
+    agreement: float
 
 
 def class_codes(cells: TextArray, classes: Sequence[str]) -> IntArray:
@@ -140,11 +159,11 @@ def probe_votes(
 
 def suspects(
     rows: AlignedRows, classes: Sequence[str], near: Votes | None, answers: Votes | None
-) -> pd.DataFrame:
-    """Suspect utterances, worst first, with `COLUMNS`.
+) -> tuple[pd.DataFrame, Judged]:
+    """Suspect utterances, worst first, with `COLUMNS`; and what they come from.
 
-    Mislabelled ones, where votes agree on another class, stand before hard ones, whose label gets few votes
-    and no other class gets many. `margin` is the share of votes for the suggested class less that for the
+    Those whose votes agree on another class stand before hard ones, whose label gets few votes and no other
+    class gets many. `margin` is the share of votes for the suggested class less that for the
     label, each less what is usual for its class; `all_agree` says that every answer of a probe, and most
     neighbours, name the suggested class, as far as there are any.
 
@@ -156,7 +175,8 @@ def suspects(
     """
     assert rows.label is not None
     y = class_codes(rows.label, classes)
-    suggested, margin, kind = judge([v for v in (near, answers) if v is not None], y)
+    judged = judge([v for v in (near, answers) if v is not None], y)
+    suggested, margin, kind = judged.suggested, judged.margin, judged.kind
     listed = np.flatnonzero(kind != "")
     order = np.lexsort((rows.utterance_id[listed].astype(str), -margin[listed], kind[listed] == HARD))
     at = listed[order]
@@ -186,11 +206,11 @@ def suspects(
     by_answers = np.isnan(table["answers_suggested"]) | (table["answers_suggested"] == 1)
     by_neighbours = np.isnan(table["neighbours_suggested"]) | (table["neighbours_suggested"] > 0.5)
     table["all_agree"] = by_answers & by_neighbours
-    return pd.DataFrame(table)[list(COLUMNS)]
+    return pd.DataFrame(table)[list(COLUMNS)], judged
 
 
-def judge(sources: Sequence[Votes], y: IntArray) -> tuple[IntArray, Float64Array, TextArray]:
-    """Suggested class, margin and kind ("" where nothing is amiss) of each utterance `[n]`.
+def judge(sources: Sequence[Votes], y: IntArray) -> Judged:
+    """What votes say of each utterance.
 
     Each source is judged by what is usual for itself, and those that have votes for an utterance count alike.
 
@@ -217,8 +237,18 @@ def judge(sources: Sequence[Votes], y: IntArray) -> tuple[IntArray, Float64Array
     beyond[every, y] = -np.inf
     suggested = beyond.argmax(axis=1).astype(np.int64)
     theirs = beyond[every, suggested]
-    judged = np.any([v.n > 0 for v in sources], axis=0) & np.isfinite(theirs)
+    has_votes = np.any([v.n > 0 for v in sources], axis=0)
+    judged = has_votes & np.isfinite(theirs)
     kind = np.full(n, "", dtype=object)
     kind[judged & (own_share < HARD_SHARE * own_usual)] = HARD
-    kind[judged & (share[every, suggested] > own_share) & (theirs >= 0)] = MISLABELLED
-    return suggested, theirs - (own_share - own_usual), kind
+    kind[judged & (share[every, suggested] > own_share) & (theirs >= 0)] = OTHER_CLASS
+    of = y[has_votes]
+    named = np.bincount(of, weights=(own_share >= share.max(axis=1))[has_votes], minlength=n_classes)
+    size = np.bincount(of, minlength=n_classes)
+    return Judged(
+        suggested=suggested,
+        margin=theirs - (own_share - own_usual),
+        kind=kind,
+        n=int(has_votes.sum()),
+        agreement=float((named[size > 0] / size[size > 0]).mean()) if size.any() else float("nan"),
+    )

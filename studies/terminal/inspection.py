@@ -95,15 +95,16 @@ def cka_table(cka: pd.DataFrame) -> Table:
         title += ", some layers (all: cka.csv)"
     cells = cka[["model_a", "layer_a", "model_b", "layer_b", "cka"]].itertuples(index=False)
     value = {((a, k), (b, j)): v for a, k, b, j, v in cells}
-    short = {m: chr(ord("A") + i) for i, m in enumerate(models)} if len(models) > 1 else {models[0]: ""}
+    several = len(models) > 1
+    short = {m: chr(ord("A") + i) if i < 26 else f"M{i}:" for i, m in enumerate(models)} if several else {}
     table = _table(title)
+    table.collapse_padding = True
     table.add_column(plain("model · layer"))
     for model, layer in names:
-        table.add_column(plain(f"{short[model]}{layer}"), justify="right")
+        table.add_column(plain(f"{short.get(model, '')}{layer}"), justify="right")
     for name in names:
-        mark = f"{short[name[0]]} " if short[name[0]] else ""
         line = [_cka_cell(value[name, other]) for other in names]
-        table.add_row(plain(f"{mark}{name[0]} · {name[1]}"), *line)
+        table.add_row(plain(f"{short.get(name[0], '')} {name[0]} · {name[1]}".strip()), *line)
     return table
 
 
@@ -158,7 +159,7 @@ def sentences(found: Inspection) -> list[str]:
         shares = f"{100 * x:.1f} % and {100 * y:.1f} % of the variance"
         lines.append(f"map.csv: two principal components, {shares}.")
     if found.suspects is not None:
-        lines += _suspects(found.suspects, found.n_judged)
+        lines += _suspects(found.suspects, found)
     return lines
 
 
@@ -175,12 +176,15 @@ def _most_alike(cka: pd.DataFrame) -> Iterable[str]:
         )
 
 
-def _suspects(table: pd.DataFrame, n_judged: int) -> Iterable[str]:
-    wrong = table[table["kind"] == "mislabelled"]
+def _suspects(table: pd.DataFrame, found: Inspection) -> Iterable[str]:
+    wrong = table[table["kind"] == "other-class"]
     yield (
-        f"Of {counted(n_judged, 'utterance')} judged {len(wrong):,} may be mislabelled and "
-        f"{len(table) - len(wrong):,} are hard; suspects.csv has the worst first. Where a layer hardly tells "
-        "the classes apart these are its errors, so listen before you change a label."
+        f"Suspects: of {counted(found.n_judged, 'utterance')} votes agree on another class for "
+        f"{len(wrong):,}, and {len(table) - len(wrong):,} are hard."
+    )
+    yield (
+        f"Votes name the given label of {100 * found.agreement:.0f} % (mean over classes): the less, the "
+        "more suspects are errors of the layer. Listen before you change a label."
     )
     for line in wrong.head(MOST_SUSPECTS).to_dict("records"):
         votes = [

@@ -187,6 +187,16 @@ def test_suspects_by_neighbours_and_by_probes(
     assert any("8 utterances of 228 were in no test part" in note for note in later.notes)
 
 
+def test_a_layer_that_does_not_know_the_label_names_no_suspects(store: str) -> None:
+    # Nothing in the values is about the caller.
+    config = InspectConfig(store=store, models=("model-a",), layers="1", label="caller", group="path")
+    found = inspect_store(config)
+    assert found.n_judged == 238
+    assert found.agreement < 0.4
+    assert found.suspects is None
+    assert any("No suspects: votes name the given caller of" in note for note in found.notes)
+
+
 def test_where_the_label_is_the_group_it_is_said_that_nobody_is_judged(store: str) -> None:
     found = inspect_store(InspectConfig(store=store, models=("model-a",), layers="1", label="caller"))
     assert found.suspects is None

@@ -10,7 +10,7 @@ import pytest
 
 from probes.geometry.aligned_rows import AlignedRows
 from probes.geometry.nearest import codes_of, nearest_of_other_groups, standardised
-from probes.geometry.suspects import HARD, MISLABELLED, Votes, class_codes, judge, neighbour_votes, suspects
+from probes.geometry.suspects import HARD, OTHER_CLASS, Votes, class_codes, judge, neighbour_votes, suspects
 
 N_FEATURES = 32
 SWAPPED_SHARE = 0.03
@@ -77,7 +77,7 @@ def test_swapped_labels_stand_first(
     shares: list[float], least: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = plant(shares)
-    table = suspects(made.rows, made.classes, by_neighbours(made), None)
+    table = suspects(made.rows, made.classes, by_neighbours(made), None)[0]
     found = precision(table, made)
     with capsys.disabled():
         print(f"\nprecision at 50, {SWAPPED_SHARE:.0%} swapped, {len(shares)} classes: {found:.2f}")
@@ -100,8 +100,8 @@ def test_answers_of_probes_find_them_too_and_both_agree() -> None:
     noisy = rng.random(len(said)) < 0.1
     said[noisy] = rng.integers(0, 4, int(noisy.sum()))
     answers = Votes.counted(np.tile(np.arange(len(best)), 3), said, len(best), 4)
-    alone = suspects(made.rows, made.classes, None, answers)
-    both = suspects(made.rows, made.classes, by_neighbours(made), answers)
+    alone = suspects(made.rows, made.classes, None, answers)[0]
+    both = suspects(made.rows, made.classes, by_neighbours(made), answers)[0]
     assert precision(alone, made) > 0.7
     assert precision(both, made) > 0.9
     assert both["all_agree"].head(50).mean() > 0.6
@@ -113,8 +113,8 @@ def test_right_labels_of_classes_apart_are_left_alone() -> None:
     made = plant([0.2] * 5)
     rows = AlignedRows(**{**vars(made.rows), "label": made.truth})
     right = Planted(made.values, rows, made.swapped, made.truth, made.classes)
-    before = suspects(made.rows, made.classes, by_neighbours(made), None)
-    after = suspects(rows, made.classes, by_neighbours(right), None)
+    before = suspects(made.rows, made.classes, by_neighbours(made), None)[0]
+    after = suspects(rows, made.classes, by_neighbours(right), None)[0]
     assert len(after) < len(before) - 0.8 * len(made.swapped)
     assert len(after) < 0.03 * len(rows)
 
@@ -123,27 +123,30 @@ def test_a_class_that_is_hard_throughout_does_not_fill_the_list() -> None:
     # "hard" gets 4 of 10 votes as a rule and "easy" the rest: nothing to suspect; one of them gets none.
     share = np.array([[0.95, 0.05]] * 50 + [[0.6, 0.4]] * 50 + [[1.0, 0.0]])
     y = np.array([0] * 50 + [1] * 51)
-    suggested, margin, kind = judge([Votes(share=share, n=np.full(101, 10))], y)
-    assert (kind[:100] == "").all()
-    assert kind[100] == MISLABELLED
-    assert suggested[100] == 0
+    found = judge([Votes(share=share, n=np.full(101, 10))], y)
+    assert (found.kind[:100] == "").all()
+    assert found.kind[100] == OTHER_CLASS
+    assert found.suggested[100] == 0
+    # None of the hard class has most votes for its label, all of the other have.
+    assert (found.n, found.agreement) == (101, 0.5)
     usual = 50 * 0.4 / 51
-    assert margin[100] == pytest.approx((1 - 0.95) - (0 - usual))
+    assert found.margin[100] == pytest.approx((1 - 0.95) - (0 - usual))
 
 
 def test_hard_utterances_have_few_votes_for_their_label_and_for_any_other() -> None:
     share = np.array([[0.9, 0.05, 0.05]] * 20 + [[0.05, 0.9, 0.05]] * 20 + [[0.05, 0.05, 0.9]] * 20)
     share = np.concatenate([share, [[0.3, 0.4, 0.3]]])
     y = np.array([0] * 20 + [1] * 20 + [2] * 20 + [0])
-    _, _, kind = judge([Votes(share=share, n=np.full(61, 10))], y)
+    kind = judge([Votes(share=share, n=np.full(61, 10))], y).kind
     assert (kind[:60] == "").all()
     assert kind[60] == HARD
 
 
 def test_utterances_without_votes_are_not_judged() -> None:
     share = np.array([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10 + [[0.0, 0.0]])
-    _, _, kind = judge([Votes(share=share, n=np.array([5] * 20 + [0]))], np.array([0] * 10 + [1] * 10 + [0]))
-    assert (kind == "").all()
+    found = judge([Votes(share=share, n=np.array([5] * 20 + [0]))], np.array([0] * 10 + [1] * 10 + [0]))
+    assert (found.kind == "").all()
+    assert (found.n, found.agreement) == (20, 1.0)
 
 
 def test_where_the_label_is_the_group_neighbours_have_no_say() -> None:
@@ -151,4 +154,7 @@ def test_where_the_label_is_the_group_neighbours_have_no_say() -> None:
     rows = AlignedRows(**{**vars(made.rows), "group": made.rows.label})
     alone = Planted(made.values, rows, made.swapped, made.truth, made.classes)
     assert by_neighbours(alone).n.sum() == 0
-    assert len(suspects(rows, made.classes, by_neighbours(alone), None)) == 0
+    table, judged = suspects(rows, made.classes, by_neighbours(alone), None)
+    assert table.empty
+    assert judged.n == 0
+    assert np.isnan(judged.agreement)
