@@ -210,7 +210,13 @@ def _run(
         memory = parse_bytes(config.memory) if config.memory else runner.memory_bytes
         run = partial(run_task, memory_bytes=memory, keys=OpenKeys())
         for task, result in runner.map_unordered(run, tasks):
-            results_folder.write_task(config.out, task.fingerprint, result.rows, result.predictions())
+            results_folder.write_task(
+                config.out,
+                task.fingerprint,
+                result.rows,
+                result.predictions("test"),
+                result.predictions("val"),
+            )
             n_done += 1
             n_fits_done += len(task.fits)
             if not task.control:
