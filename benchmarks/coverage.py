@@ -558,6 +558,20 @@ def report(quick: bool, runs: int, processes: int, only: tuple[str, ...]) -> Ite
     yield f"\n{(time.monotonic() - began) / 60:.1f} minutes in {processes} processes."
 
 
+def digest(page: str) -> list[str]:
+    """Of the table of UAR: coverage, and in brackets how often an interval is given, by groups."""
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for line in page.split("## Other layouts")[0].splitlines():
+        if line.startswith("| crossed"):
+            _, _, imbalance, effect, _, uar, groups, given, covers = line.strip("| ").split(" | ")[:9]
+            cells.setdefault((imbalance, effect, uar), {})[groups] = f"{covers} ({given})"
+    heads = ["imbalance", "group effect", "UAR", *(f"{g} groups" for g in GROUPS)]
+    lines = ["| " + " | ".join(heads) + " |", "|--:" * len(heads) + "|"]
+    for key, by_groups in cells.items():
+        lines.append("| " + " | ".join([*key, *(by_groups.get(str(g), "") for g in GROUPS)]) + " |")
+    return lines
+
+
 def main() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # read by the processes that are started
@@ -567,7 +581,11 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="crossed,layouts,metrics,tests", help="tables to make")
     parser.add_argument("--record", action="store_true", help=f"keep what is printed in {RESULTS.name}")
+    parser.add_argument("--digest", action="store_true", help="the table of docs/statistics.md")
     arguments = parser.parse_args()
+    if arguments.digest:
+        print("\n".join(digest(RESULTS.read_text("utf-8"))))
+        return
     parts = []
     runs = 60 if arguments.quick else arguments.runs
     for part in report(arguments.quick, runs, arguments.processes, tuple(arguments.only.split(","))):

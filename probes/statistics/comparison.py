@@ -119,12 +119,12 @@ def compare_influences(a: Influence, b: Influence, level: float = 0.95) -> Compa
     difference = a.estimate - b.estimate
     by_group = a.by_group - b.by_group
     spread = difference_variance(by_group, a.counts)
-    reason = _no_spread(by_group, difference) or too_little(a, spread.df)
+    reason = _no_spread(a, by_group, difference) or too_little(a, spread.df)
     low = high = p = error = detectable = float("nan")
     if not reason:
         error = float(np.sqrt(spread.variance))
         low, high, p, detectable = _t_test(difference, error, spread.df, level)
-    elif a.n_groups >= 2 and not np.abs(by_group).any():
+    elif len(a.values) and a.n_groups >= 2 and not np.abs(by_group).any():
         # Alike throughout, or apart by the same in every group: then the flips of signs tell all.
         p = 1.0 if np.isclose(difference, 0, atol=1e-12) else min(1.0, 2.0 ** (1 - a.n_groups))
     return Comparison(
@@ -151,7 +151,9 @@ def _t_test(difference: float, error: float, df: float, level: float) -> tuple[f
     return max(difference - half, -1.0), min(difference + half, 1.0), p, detectable
 
 
-def _no_spread(by_group: FloatArray, difference: float) -> str:
+def _no_spread(a: Influence, by_group: FloatArray, difference: float) -> str:
+    if len(a.values) == 0:
+        return ""  # not defined, which `too_little` says
     if np.abs(by_group).max(initial=0) > 1e-12:
         return ""
     if np.isclose(difference, 0, atol=1e-12):

@@ -59,7 +59,7 @@ def make_design(target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any
     Raises:
         ConfigError: No rows, missing values, unequal lengths.
     """
-    y = np.asarray(target)
+    y = as_array(target)
     if y.ndim not in (1, 2) or len(y) == 0:
         raise ConfigError(
             f"target: expected one class a row [n], or 0/1 for each class [n, C]; got {y.shape}"
@@ -98,7 +98,7 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
     Raises:
         ConfigError: Unequal lengths, missing values, texts for numbers.
     """
-    guess = np.asarray(prediction)
+    guess = as_array(prediction)
     if guess.ndim == 1:
         guess = guess[None]
     if guess.ndim != 2 or guess.shape[1] != design.n_rows or len(guess) == 0:
@@ -137,6 +137,17 @@ def score_rows(design: Design, scores: npt.ArrayLike, what: str = "scores") -> F
         )
     check_present(what, out)
     return out
+
+
+def as_array(values: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Values as an array; NaN and None in a list of texts stay what they are; NumPy would spell them out."""
+    if hasattr(values, "dtype"):
+        return np.asarray(values)
+    try:
+        plain = np.asarray(values)
+    except ValueError:
+        raise ConfigError("expected arrays of one length in every row; got a ragged list") from None
+    return np.asarray(values, dtype=object) if plain.dtype.kind in "US" else plain
 
 
 def check_present(what: str, values: npt.NDArray[Any]) -> None:
@@ -208,7 +219,7 @@ def _zero_one(y: npt.NDArray[Any]) -> BoolArray:
 def _groups(group: npt.ArrayLike | None, n_rows: int) -> IntArray:
     if group is None:
         return np.arange(n_rows, dtype=np.int64)
-    names = np.asarray(group)
+    names = as_array(group)
     if names.shape != (n_rows,):
         raise ConfigError(f"group: expected {n_rows} rows as in target; got shape {names.shape}")
     check_present("group", names)

@@ -20,11 +20,12 @@ FEWEST_DF = 2.75
 
 def too_little(given: Influence, df: float) -> str:
     """Why no interval can be given, or "" where one can."""
-    groups = given.n_groups
-    if groups < FEWEST_GROUPS:
-        return f"{groups} groups were tested; an interval needs {FEWEST_GROUPS} at least"
     if len(given.values) == 0:
         return f"{given.metric} is not defined: no class occurs in some rows and not in others"
+    groups = given.n_groups
+    if groups < FEWEST_GROUPS:
+        were = "group was" if groups == 1 else "groups were"
+        return f"{groups} {were} tested; an interval needs {FEWEST_GROUPS} at least"
     spread = given.n_groups_of
     rows = given.counts.sum(axis=0)
     n_single = int((spread < 2).sum())

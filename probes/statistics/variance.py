@@ -47,6 +47,8 @@ def score_variance(values: FloatArray, by_group: FloatArray, counts: FloatArray)
         counts: Rows of each class in each group `[G, K]`.
     """
     k = len(values)
+    if k == 0:
+        return Variance(float("nan"), float("nan"))
     n = counts.sum(axis=0)
     mean = (values * n + 1) / (n + 2)  # Laplace; the weight of a class, never 0
     single = (counts > 0).sum(axis=0) < 2

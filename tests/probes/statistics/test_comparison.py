@@ -102,6 +102,13 @@ def test_models_that_are_alike() -> None:
     assert c.reason == "the two score alike in every group"
 
 
+def test_scores_that_are_not_defined() -> None:
+    target, scores = np.ones((20, 1), dtype=int), np.arange(20.0)[:, None]
+    c = compare("map", target, scores, -scores, np.arange(20) % 5)
+    assert np.isnan([c.difference, c.p, c.low, c.high]).all()
+    assert "not defined" in c.reason
+
+
 def test_the_same_difference_in_every_group() -> None:
     group = np.repeat(np.arange(6), 4)
     target = np.tile([0, 0, 1, 1], 6)

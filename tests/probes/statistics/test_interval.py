@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import expit, logit
@@ -102,7 +103,8 @@ def test_few_groups_give_none_and_say_so(n_groups: int) -> None:
     i = uar_interval(*table(*((f"g{k}", c, 10, 5 + k) for k in range(n_groups) for c in "ab")))
     assert given_none(i)
     assert i.n_groups == n_groups
-    assert i.reason == f"{n_groups} groups were tested; an interval needs 4 at least"
+    were = "group was" if n_groups == 1 else "groups were"
+    assert i.reason == f"{n_groups} {were} tested; an interval needs 4 at least"
     assert i.estimate == pytest.approx(0.5 + (n_groups - 1) / 20)
 
 
@@ -256,3 +258,21 @@ def test_scores_that_cannot_be() -> None:
         metric_interval("map", np.full((4, 2), 2), np.zeros((4, 2)))
     with pytest.raises(ConfigError, match="expected 2 names"):
         metric_interval("map", np.eye(4)[:, :2], np.zeros((4, 2)), classes=["a", "b", "c"])
+
+
+def test_a_score_that_is_not_defined() -> None:
+    i = metric_interval("map", np.ones((10, 1), dtype=int), np.ones((10, 1)), np.arange(10) % 5)
+    assert given_none(i)
+    assert np.isnan(i.estimate)
+    assert "not defined" in i.reason
+
+
+def test_kinds_of_arrays() -> None:
+    target, guess, group = table(*((f"g{k}", c, 6, 2 + k % 4) for k in range(8) for c in "ab"))
+    expected = uar_interval(target, guess, group)
+    for kind in ("object", "string", "category"):
+        series = [pd.Series(x).astype(kind) for x in (target, guess, group)]  # type: ignore[call-overload]
+        assert uar_interval(*series) == expected
+    assert uar_interval(list(target), list(guess), list(group)) == expected
+    positions = np.array([{"a": 0, "b": 1, "none": 2}[g] for g in guess])
+    assert uar_interval(target == "b", positions.astype(float), group) == expected
