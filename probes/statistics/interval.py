@@ -36,7 +36,7 @@ class Interval:
         level: Its nominal coverage.
         standard_error: Of the estimate, between groups; NaN where no interval is given.
         df: Degrees of freedom of the standard error.
-        assumed: Share of the variance that no group shows (classes without an error, or in one group only);
+        assumed: Share of the variance that no group shows (that of classes without an error);
             much of it makes the interval wider than its level says.
         n_rows: Rows that were tested.
         n_seeds: Seeds that the estimate is the mean of.

@@ -9,11 +9,6 @@ from probes.statistics.influence import Influence
 # Fewer were not tried: three groups give intervals over half of the scale. Cameron, Gelbach & Miller 2008
 # (Review of Economics and Statistics 90:414) try five at least.
 FEWEST_GROUPS = 4
-# Most rows of a class in a single group for which the spread of other classes may stand: of so few the chance
-# of each row outweighs what the group does.
-MOST_ROWS_OF_ONE_GROUP = 3
-# Largest share of such classes.
-MOST_OF_ONE_GROUP = 0.5
 # Four equal groups have 3. Below, what is assumed of rare classes outweighs what is seen.
 FEWEST_DF = 2.75
 
@@ -28,12 +23,13 @@ def too_little(given: Influence, df: float) -> str:
         return f"{groups} {were} tested; an interval needs {FEWEST_GROUPS} at least"
     spread = given.n_groups_of
     rows = given.counts.sum(axis=0)
-    n_single = int((spread < 2).sum())
-    if n_single > MOST_OF_ONE_GROUP * len(spread):
-        return f"{n_single} of {len(spread)} classes occur in one group only"
-    for k in np.flatnonzero((spread < 2) & (rows > MOST_ROWS_OF_ONE_GROUP)):
-        name = str(given.names[k])
-        return f"all {rows[k]:.0f} rows of {name!r} are of one group: how groups differ in it cannot be seen"
+    single = np.flatnonzero(spread < 2)
+    if len(single):
+        name, n = str(given.names[single[0]]), rows[single[0]]
+        more = f", and {len(single) - 1} classes more" if len(single) > 1 else ""
+        return (
+            f"{name!r} ({n:.0f} rows{more}) occurs in one group only: how groups differ in it cannot be seen"
+        )
     if not df >= FEWEST_DF:
         count = 1 + (df if df > 0 else 0)
         return (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.statistics.design import BoolArray, FloatArray
+from probes.statistics.design import FloatArray
 
 # Correlation of rows of one group that the degrees of freedom are worked out for. The variance does not
 # depend on it; between 0 and 0.5 the degrees of freedom hardly do (docs/statistics.md).
@@ -25,7 +25,7 @@ class Variance:
     Attributes:
         variance: Its value.
         df: Its degrees of freedom.
-        assumed: Share of it that no group shows: that of classes without an error, or in one group only.
+        assumed: Share of it that no group shows: that of classes without an error.
     """
 
     variance: float
@@ -36,10 +36,9 @@ class Variance:
 def score_variance(values: FloatArray, by_group: FloatArray, counts: FloatArray) -> Variance:
     """Variance of the mean of `values [K]`, scores between 0 and 1.
 
-    The influences of a group are summed over classes, so that what its classes share is counted. Two kinds of
-    class show no spread though they have one, and get that of independent rows: one without any error (or
-    hit), whose rows are thought to be two more, with the mean score; and one in a single group, whose rows
-    are as much alike as those of other classes are.
+    The influences of a group are summed over classes, so that what its classes share is counted. A class
+    without any error (or hit) shows no spread though it has one, and gets that of independent rows, two more
+    than there are, with the mean score.
 
     Args:
         values: Score of each class `[K]`.
@@ -51,40 +50,32 @@ def score_variance(values: FloatArray, by_group: FloatArray, counts: FloatArray)
         return Variance(float("nan"), float("nan"))
     n = counts.sum(axis=0)
     mean = (values * n + 1) / (n + 2)  # Laplace; the weight of a class, never 0
-    single = (counts > 0).sum(axis=0) < 2
     bound = (values <= 0) | (values >= 1)
     guess = (values * n + PRIOR_ROWS * mean.mean()) / (n + PRIOR_ROWS)
-    unseen = guess * (1 - guess) / (n + PRIOR_ROWS * bound)
-    alike = np.where(single, np.minimum(_design_effect(values, by_group, counts, ~single & ~bound), n), 1)
     seen = float((by_group.sum(axis=1) ** 2).sum())
-    assumed = float((unseen * alike)[single | bound].sum())
-    weight = np.where(single, 0, mean * (1 - mean))
-    return Variance((seen + assumed) / k**2, degrees_of_freedom(counts, weight), _share(assumed, seen))
+    assumed = float((guess * (1 - guess) / (n + PRIOR_ROWS))[bound].sum())
+    df = degrees_of_freedom(counts, mean * (1 - mean))
+    return Variance((seen + assumed) / k**2, df, _share(assumed, seen))
 
 
 def difference_variance(by_group: FloatArray, counts: FloatArray) -> Variance:
     """Variance of the mean over classes of paired differences, from differences of influences `[G, K]`.
 
-    A class in a single group, and one where the two never differ, get the variance of a row that the other
-    classes show; in the second case as if half a row more had differed as theirs do.
+    A class in which the two never differ gets the variance that half a row more would give which differs as
+    those of the other classes do.
     """
     k = counts.shape[1]
     n = counts.sum(axis=0)
     own = (by_group**2).sum(axis=0)  # [K]
-    single = (counts > 0).sum(axis=0) < 2
-    known = ~single & (own > 0)
+    known = own > 0
     seen = float((by_group.sum(axis=1) ** 2).sum())
     if not known.any():
         return Variance(0.0, float("nan"))
     of_row = float((own * n)[known].mean())
-    same = ~single & ~known
-    unseen = of_row * np.where(same, PRIOR_ROWS_PAIRED / (n + PRIOR_ROWS_PAIRED) ** 2, 1 / n)
-    assumed = float(unseen[single | same].sum())
-    weight = np.where(
-        single, 0, np.where(same, of_row * PRIOR_ROWS_PAIRED / (n + PRIOR_ROWS_PAIRED), own * n)
-    )
+    assumed = float((of_row * PRIOR_ROWS_PAIRED / (n + PRIOR_ROWS_PAIRED) ** 2)[~known].sum())
+    weight = np.where(known, own * n, of_row * PRIOR_ROWS_PAIRED / (n + PRIOR_ROWS_PAIRED))
     # A class that differs in few rows shows a spread that is mostly chance: half its own, half of all.
-    weight = np.where(single, 0, (weight + of_row) / 2)
+    weight = (weight + of_row) / 2
     return Variance((seen + assumed) / k**2, degrees_of_freedom(counts, weight), _share(assumed, seen))
 
 
@@ -134,9 +125,3 @@ def degrees_of_freedom(
 
 def _share(assumed: float, seen: float) -> float:
     return assumed / (assumed + seen) if assumed > 0 else 0.0
-
-
-def _design_effect(values: FloatArray, by_group: FloatArray, counts: FloatArray, known: BoolArray) -> float:
-    """How much larger the variance is than that of independent rows, where it shows; 1 at least."""
-    binomial = float((values * (1 - values) / np.maximum(counts.sum(axis=0), 1))[known].sum())
-    return max(1.0, float((by_group**2).sum(axis=0)[known].sum()) / binomial) if binomial > 0 else 1.0
