@@ -266,7 +266,8 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    record = dict(record)
+    models = {**earlier.get("models", {}), **record.get("models", {})}
+    record = {**record, "models": models} if models else dict(record)
     call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)
     same = [c for c in calls_of(earlier) if _asked(c) == asked]

@@ -255,5 +255,6 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
         "replaced": plan.replaced,
         "splits": plan.splits,
         "untrained": plan.untrained,
+        "models": plan.models,
         "keys": {path: [c.to_json() for c in calls] for path, calls in histories.items()},
     }

@@ -26,10 +26,9 @@ def too_little(given: Influence, df: float) -> str:
     single = np.flatnonzero(spread < 2)
     if len(single):
         name, n = str(given.names[single[0]]), rows[single[0]]
-        more = f", and {len(single) - 1} classes more" if len(single) > 1 else ""
-        return (
-            f"{name!r} ({n:.0f} rows{more}) occurs in one group only: how groups differ in it cannot be seen"
-        )
+        many = f"{len(single)} classes occur in one group only, such as {name!r}"
+        said = many if len(single) > 1 else f"{name!r} ({n:.0f} rows) occurs in one group only"
+        return f"{said}: how groups differ cannot be seen there"
     if not df >= FEWEST_DF:
         count = 1 + (df if df > 0 else 0)
         return (
