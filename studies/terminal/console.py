@@ -260,7 +260,7 @@ def print_predictions(found: Predictions, path: Path) -> bool:
 def print_report_paths(paths: ReportPaths) -> None:
     """Where the report was written, the page last."""
     out = console()
-    out.print(f"table: {paths.csv}   figure: {paths.png}, {paths.svg}")
+    out.print(f"tables: {paths.csv}, {paths.comparisons}   figure: {paths.png}, {paths.svg}")
     out.print(f"report: {paths.html.resolve()}")
 
 
