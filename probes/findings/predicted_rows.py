@@ -83,7 +83,7 @@ def predicted_rows(predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRo
 
 
 def _column(folds: list[tuple[int, pd.DataFrame]], several: bool) -> dict[str, TextArray]:
-    """The folds of one pass one after the other; `key` tells rows apart, also where there are several draws."""
+    """The folds of one pass, one after the other; `key` tells rows apart, those of several draws too."""
     names = ("utterance_id", "group", "target", "prediction")
     held = {name: np.concatenate([part[name].to_numpy(dtype=object) for _, part in folds]) for name in names}
     held["key"] = held["utterance_id"]
