@@ -107,7 +107,7 @@ def inspect_store(
         variance_shares=closer.variance_shares,
         n_judged=closer.n_judged,
         agreement=closer.agreement,
-        notes=(*notes, *_lonely(rows)),
+        notes=(*notes, *_on_groups(rows, is_default=config.group is None)),
     )
     step(total, total)
     return found
@@ -187,7 +187,7 @@ def _geometry(
     return line
 
 
-def _lonely(rows: AlignedRows) -> list[str]:
+def _on_groups(rows: AlignedRows, *, is_default: bool) -> list[str]:
     """Notes on classes that have no neighbour of theirs in another group, and on what groups are."""
     if rows.label is None:
         return []
@@ -195,9 +195,9 @@ def _lonely(rows: AlignedRows) -> list[str]:
     groups = pairs["label"].value_counts()
     n = int((groups < 2).sum())
     notes = []
-    if rows.grouped_by == PATH:
+    if rows.grouped_by == PATH and is_default:
         notes.append(
-            "Neighbours are of other audio files; where recordings were cut up, name them with --group."
+            "Neighbours are of other audio files; where one recording is in several, name it with --group."
         )
     if n:
         classes = counted(len(groups), "class", "classes")
@@ -276,7 +276,7 @@ class _Closer:
         table, judged = suspects(rows, classes, near, answers)
         self.n_judged, self.agreement = judged.n, judged.agreement
         if not judged.n:
-            return None  # `_lonely` says why
+            return None  # `_on_groups` says why
         if judged.agreement < LEAST_AGREEMENT:
             notes.append(
                 f"No suspects: votes name the given {label} of {100 * judged.agreement:.0f} % of the "
