@@ -65,7 +65,9 @@ def test_swapped_speakers_of_real_recordings_stand_first(
     hit = pd.read_csv(tmp_path / "out" / "suspects.csv")["utterance_id"].isin(names)
     with capsys.disabled():
         print(
-            f"\nfirst 50: {int(hit[:50].sum())}, first 90: {int(hit[:90].sum())}, list: {int(hit.sum())} of 90"
+            print(
+                f"\nof the first 50 {hit[:50].sum()}, of the first 90 {hit[:90].sum()}, in all {hit.sum()} of 90"
+            )
         )
         print(result.output)
     # At random 1.5 of 50 would be.

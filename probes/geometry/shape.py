@@ -139,8 +139,8 @@ def two_nn(x: FloatArray) -> float:
     distinct = np.unique(x, axis=0)
     if len(distinct) < LEAST_DISTINCT:
         return float("nan")
-    # Far from the origin float32 distances would lose their digits.
-    distinct = (distinct - distinct.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    # Far from the origin distances would lose their digits.
+    distinct -= distinct.mean(axis=0, dtype=np.float64).astype(np.float32)
     distance, _ = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(distinct).kneighbors()
     distance = distance[distance[:, 0] > 0].astype(np.float64)
     n = len(distance)
