@@ -63,13 +63,9 @@ def test_swapped_speakers_of_real_recordings_stand_first(
     assert result.exit_code == 0, (result.output, result.exception)
     names = set(table.loc[swapped, "utterance_id"])
     hit = pd.read_csv(tmp_path / "out" / "suspects.csv")["utterance_id"].isin(names)
+    found = f"of the first 50 {hit[:50].sum()}, of the first 90 {hit[:90].sum()}, in all {hit.sum()}"
     with capsys.disabled():
-        print(
-            print(
-                f"\nof the first 50 {hit[:50].sum()}, of the first 90 {hit[:90].sum()}, in all {hit.sum()} of 90"
-            )
-        )
-        print(result.output)
+        print(f"\n{found}\n{result.output}")
     # At random 1.5 of 50 would be.
     assert hit[:50].mean() > 0.8
     assert hit.sum() > 0.9 * len(names)

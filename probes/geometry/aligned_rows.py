@@ -122,7 +122,7 @@ def aligned_rows(config: InspectConfig) -> AlignedRows:
     keys, notes = _keys(config)
     n_ok, shared = _shared_ids(keys)
     if n_ok > len(shared):
-        notes.append(f"{n_ok - len(shared):,} utterances are not embedded by every model and are left out.")
+        notes.append(f"left out: {counted(n_ok - len(shared), 'utterance')} that not every model embedded")
     first = keys[0]
     place = pd.Index(first.index["utterance_id"]).get_indexer(pd.Index(shared))
     place = np.sort(place).astype(np.int64)  # as they lie in the store: read in runs
