@@ -183,7 +183,7 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
     """What the scores of one question say of its models, in sentences."""
     from probes.findings.sentences import headline
 
-    if sentences := headline(findings.model_comparisons):
+    if sentences := headline(findings.model_comparisons, str(question.answer["model"])):
         console().print(plain(question.title), style="bold")
         for sentence in sentences:
             console().print(f"  {printable(sentence)}")
