@@ -7,6 +7,7 @@ halves) counts once.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ QUESTION = (*CURVE, "split_seed", "curve")
 _FIT = ["outer", "layers", "hparams"]
 _FOLDS = ["outer", "fold"]
 CONFIDENCE = 0.95
-_NO_SEEDS = "(no seeds)"
+# A fit that was best in the last tenth of its epochs had too few.
+LATE_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class LastStep:
         high: Upper end.
         n_draws: Different draws of the share.
         n_seeds: Fits on all training rows; 0 where a seed changes nothing.
+        unsettled: Most fits of the share were best at the end of their epochs.
     """
 
     question: dict[str, Any]
@@ -55,6 +58,7 @@ class LastStep:
     high: float
     n_draws: int
     n_seeds: int
+    unsettled: bool = False
 
     @property
     def unit(self) -> str:
@@ -79,7 +83,8 @@ class LastStep:
             found = f"95 % interval {_points(-high)} to {_points(-low)} over {draws}"
             return f"{step} falls by {size:.1f} points ({found}): more {self.unit} like these would not help."
         found = f"95 % interval {_points(low)} to {_points(high)} over {draws}"
-        return f"{step} rises by {size:.1f} points ({found}): more {self.unit} would help."
+        epochs = ", or more epochs," if self.unsettled else ""
+        return f"{step} rises by {size:.1f} points ({found}): more {self.unit}{epochs} would help."
 
     def contents(self) -> str:
         """What the interval holds, and what it does not; "" where there is none."""
@@ -109,8 +114,8 @@ def learning_curves(results: str | os.PathLike[str]) -> pd.DataFrame:
         `QUESTION`, ``place`` (such as "layer 7"), ``group`` (what the groups are called), ``share`` (above 0
         to 1), ``n_draws`` (that differ), ``n_fits``, ``n_train_groups`` and ``n_train`` (clips; means over
         draws and folds), ``uar_mean``, ``uar_std`` (over draws and seeds, n-1; NaN for one), ``chance``,
-        ``lacking`` (share of draws that lack a class which all training rows have). Empty where no curve
-        was fitted.
+        ``lacking`` (share of draws that lack a class which all training rows have), ``unsettled`` (share of
+        fits that were best in the last tenth of their epochs). Empty where no curve was fitted.
 
     Raises:
         CorruptData: the table cannot be read.
@@ -120,8 +125,9 @@ def learning_curves(results: str | os.PathLike[str]) -> pd.DataFrame:
         for question, place, fits in _chosen(read_curve(results))
         for row in _points_of(fits)
     ]
-    columns = ("n_draws", "n_fits", "n_train_groups", "n_train", "uar_mean", "uar_std", "chance", "lacking")
-    return pd.DataFrame(rows, columns=[*QUESTION, "place", "group", "share", *columns])
+    sizes = ("n_draws", "n_fits", "n_train_groups", "n_train")
+    scores = ("uar_mean", "uar_std", "chance", "lacking", "unsettled")
+    return pd.DataFrame(rows, columns=[*QUESTION, "place", "group", "share", *sizes, *scores])
 
 
 def last_steps(results: str | os.PathLike[str]) -> list[LastStep]:
@@ -201,7 +207,31 @@ def _points_of(fits: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "uar_std": values.std(),
             "chance": chance.loc[share].mean(),
             "lacking": lacking[of_share.index].mean(),
+            "unsettled": _unsettled(of_share),
         }
+
+
+def _unsettled(fits: pd.DataFrame) -> float:
+    """Share of fits that were best at the end of their epochs; 0 where there are none."""
+    allowed = np.array([json.loads(text).get("max_epochs", np.inf) for text in fits["hparams"]], dtype=float)
+    return float((fits["best_epoch"].to_numpy(dtype=float) >= LATE_SHARE * allowed).mean())
+
+
+def unsettled_sentence(curve: pd.DataFrame) -> str:
+    """That most fits of some shares of one curve of `learning_curves` had too few epochs; "" where none.
+
+    With fewer rows an epoch has fewer steps: what looks like more data may be more training.
+    """
+    late = curve[curve["unsettled"] > 0.5]
+    if late.empty:
+        return ""
+    listed = ", ".join(percent(share) for share in late["share"])
+    unit = "groups" if curve["curve"].iloc[0] == GROUPS else "clips"
+    return (
+        f"at {listed} % most fits were best at the end of their epochs; a smaller share has fewer steps, "
+        f"so that a rise may come of more steps and not of more {unit}: try a larger max_epochs or a smaller "
+        "batch_size with --grid."
+    )
 
 
 def _last_step(question: dict[str, Any], place: str, fits: pd.DataFrame) -> LastStep | None:
@@ -222,6 +252,7 @@ def _last_step(question: dict[str, Any], place: str, fits: pd.DataFrame) -> Last
         high=high,
         n_draws=len(draws),
         n_seeds=len(full) if seeded else 0,
+        unsettled=_unsettled(fits[fits["share"] == share]) > 0.5,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from probes.questions.curve import GROUPS, percent
-from probes.results.learning_curves import QUESTION, LastStep, last_steps, learning_curves
+from probes.results.learning_curves import QUESTION, LastStep, last_steps, learning_curves, unsettled_sentence
 from studies.terminal.screen import console
 
 
@@ -76,4 +76,6 @@ def _print_curve(rows: pd.DataFrame, step: LastStep | None) -> None:
     out.print(table)
     if step is not None:
         out.print(step.sentence())
+    if late := unsettled_sentence(rows):
+        out.print(f"note: {late}", style="yellow")
     out.print()
