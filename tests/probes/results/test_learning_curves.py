@@ -18,24 +18,22 @@ from probes.results.results_folder import CURVE_NAME
 
 def fit(**given: Any) -> dict[str, Any]:
     """A row of ``_curve.parquet``."""
-    row: dict[str, Any] = {name: 0.5 for name in CURVE_COLUMNS}
+    row: dict[str, Any] = dict.fromkeys(CURVE_COLUMNS, 0.5)
+    # fmt: off
     row |= {
-        **{"model": "m", "dataset": "d", "label": "call", "classifier": "logreg", "split": "group"},
-        **{"combine": "each", "hparams": "{}", "layer": 3, "split_seed": 0, "fold": 0, "seed": 0},
-        **{"curve": "groups", "share": 1.0, "draw": 0, "n_train": 100, "n_val": 9, "n_test": 9},
-        **{"n_classes": 4, "n_train_groups": 10, "n_classes_trained": 4, "n_epochs": 0, "best_epoch": 0},
-        **{"finished_at": "2026", "data": "", "clips": "", "layer_weights": "", "chance": 0.25},
+        "model": "m", "dataset": "d", "label": "call", "classifier": "logreg", "split": "group",
+        "combine": "each", "hparams": "{}", "layer": 3, "split_seed": 0, "fold": 0, "seed": 0,
+        "curve": "groups", "share": 1.0, "draw": 0, "n_train": 100, "n_val": 9, "n_test": 9,
+        "n_classes": 4, "n_train_groups": 10, "n_classes_trained": 4, "n_epochs": 0, "best_epoch": 0,
+        "finished_at": "2026", "data": "", "clips": "", "layer_weights": "", "chance": 0.25,
     }
+    # fmt: on
     row |= given
     row["layers"] = str(row["layer"])
-    name = [
-        str(row[k]) for k in ("layers", "hparams", "split_seed", "fold", "seed", "curve", "share", "draw")
-    ]
-    return {
-        "trained": " ".join(name[3:4] + name[5:]),
-        "fingerprint": " ".join(name),
-        **{k: v for k, v in row.items() if k not in ("trained", "fingerprint") or k in given},
-    }
+    name = [str(row[k]) for k in ("fold", "curve", "share", "draw")]
+    more = [str(row[k]) for k in ("layers", "hparams", "split_seed", "seed")]
+    row["fingerprint"] = " ".join([*name, *more])
+    return {**row, "trained": given.get("trained", " ".join(name))}
 
 
 def folder(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -128,8 +126,8 @@ def test_sentences(tmp_path: Path) -> None:
         "interval 1.0 to 2.8 over 5 draws): more groups would help."
     )  # fmt: skip
     assert steps_of(tmp_path, 0.50, [0.60, 0.61, 0.59], curve="rows") == (
-        "call, m layer 3: from 70 to 100 % of the training clips UAR falls by 10.0 points (95 % interval 7.5 to "
-        "12.5 over 3 draws): more clips like these would not help."
+        "call, m layer 3: from 70 to 100 % of the training clips UAR falls by 10.0 points (95 % "
+        "interval 7.5 to 12.5 over 3 draws): more clips like these would not help."
     )
     assert steps_of(tmp_path, 0.60, [0.5, 0.65, 0.61, 0.62]) == (
         "call, m layer 3: from 70 to 100 % of the training groups UAR changes by 0.5 points (95 % "
