@@ -137,8 +137,7 @@ def _plan_split(
     for control in config.controls:
         check_groups(control, found.rows)
     require_other_groups(f, label, spec, found.rows, found.position)
-    grouped = BY_GROUP in config.controls or BY_GROUPS in config.curves
-    groups = found.group_digest() if grouped else ""
+    groups = found.group_digest() if {BY_GROUP, BY_GROUPS} & {*config.controls, *config.curves} else ""
     clips = found.clips(spec)
     fits = {combine: config.fits(combine) for combine in config.combine}
     sources = {name: source_of(name) for name in config.classifiers}
@@ -176,19 +175,40 @@ def _plan_split(
         ]
         plan.tasks.extend(of_fold_tasks)
         ordinary += [task for task in of_fold_tasks if not task.control]
+    if found.sets is None:
+        _require_measurable(described, f, found, spec)
+    name = f"{label} · {f.dataset} · split: {spec}"
+    _plan_curves(plan, config, ordinary, counts, groups, name)
+    plan.notes.extend(class_sentences(name, described, ("train", "test")))
+    plan.splits.extend(described)
+
+
+def _plan_curves(
+    plan: Plan,
+    config: ProbeConfig,
+    ordinary: Sequence[ProbeTask],
+    counts: Mapping[str, Sequence[int]],
+    groups: str,
+    name: str,
+) -> None:
+    """Add the learning curves of one label and split of one key to a plan.
+
+    Args:
+        plan: Where to.
+        config: What is asked.
+        ordinary: Its tasks on all training rows, of all folds.
+        counts: By curve, the training groups or rows of each fold.
+        groups: Digest of the groups.
+        name: What notes begin with.
+    """
+    shares = parse_shares(config.curve_shares)
     for curve, of_folds in counts.items():
-        shares = parse_shares(config.curve_shares)
         kept = distinct_shares(shares, of_folds)
         plan.tasks.extend(
             _on_shares(task, curve, kept, config.curve_draws or DRAWS, groups) for task in ordinary
         )
         if few := few_sentence(curve, shares, kept, of_folds):
-            plan.notes.append(f"{label} · {f.dataset} · split: {spec}: {few}")
-    if found.sets is None:
-        _require_measurable(described, f, found, spec)
-    name = f"{label} · {f.dataset} · split: {spec}"
-    plan.notes.extend(class_sentences(name, described, ("train", "test")))
-    plan.splits.extend(described)
+            plan.notes.append(f"{name}: {few}")
 
 
 def _on_shares(task: ProbeTask, curve: str, shares: Sequence[float], n_draws: int, groups: str) -> ProbeTask:

@@ -59,7 +59,7 @@ def test_intervals_are_those_of_scipy() -> None:
     assert interval(np.array([0.5, 0.5]), np.array([0.25, 0.25]), seeded=True) == (0.25, 0.25)
 
 
-@pytest.mark.parametrize(("n_draws", "n_seeds"), [(5, 1), (5, 5), (10, 3)])
+@pytest.mark.parametrize(("n_draws", "n_seeds"), [(5, 1), (5, 5), (5, 2)])
 def test_intervals_of_flat_curves_lie_beside_0_in_one_of_twenty(n_draws: int, n_seeds: int) -> None:
     """Fits whose spread is that of their seed, on all rows as on a share."""
     rng = np.random.default_rng(n_draws + n_seeds)
@@ -68,7 +68,8 @@ def test_intervals_of_flat_curves_lie_beside_0_in_one_of_twenty(n_draws: int, n_
         full, draws = rng.normal(0.7, 0.03, n_seeds), rng.normal(0.7, 0.03 / np.sqrt(n_seeds), n_draws)
         low, high = interval(full, draws, seeded=True)
         outside.append(low > 0 or high < 0)
-    assert 0.03 < np.mean(outside) < 0.08  # Welch's is a little narrow where one side has three values
+    # Of 4,000 the standard error is 0.0035; Welch's is a little narrow where one side has two values.
+    assert 0.04 < np.mean(outside) < (0.095 if n_seeds == 2 else 0.061)
     if n_seeds == 1:  # as the docstring says of intervals of the draws alone
         fits = ((rng.normal(0.7, 0.03, 1), rng.normal(0.7, 0.03, n_draws)) for _ in range(2000))
         ends = np.array([interval(*both, seeded=False) for both in fits])
