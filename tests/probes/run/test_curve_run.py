@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from math import comb
 from pathlib import Path
@@ -238,6 +241,30 @@ def test_an_interrupted_run_goes_on_and_its_curve_has_whole_draws_only(store: st
     assert 0 < done.n_fitted == len(whole) - len(part)
     pd.testing.assert_frame_equal(comparable(read_curve(tmp_path / "r")), comparable(whole))
     pd.testing.assert_frame_equal(learning_curves(tmp_path / "r"), learning_curves(tmp_path / "whole"))
+
+
+def test_a_killed_run_leaves_its_finished_tasks(store: str, tmp_path: Path) -> None:
+    """By SIGKILL: nothing is tidied up."""
+    script = f"""
+import os, signal
+from probes import ProbeConfig, run_probe
+
+def kill(progress):
+    if progress.n_done == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run_probe(ProbeConfig(store={store!r}, labels=("call",), models=("model-a",), classifiers=("logreg",),
+                      split="group", curves=("groups",), curve_draws=2, out={str(tmp_path / "r")!r}), kill)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list((tmp_path / "r" / TASKS_FOLDER).glob("*.parquet"))) == 4
+    again = run_probe(config(store, tmp_path / "r", split="group", curve_draws=2))
+    run_probe(config(store, tmp_path / "whole", split="group", curve_draws=2))
+    whole = read_curve(tmp_path / "whole")
+    # three ordinary fits and the curve of one of the three layers were finished
+    assert again.n_fitted == len(whole) * 2 // 3
+    pd.testing.assert_frame_equal(comparable(read_curve(tmp_path / "r")), comparable(whole))
 
 
 def test_a_run_on_local_workers_is_the_same(store: str, tmp_path: Path) -> None:
