@@ -19,6 +19,7 @@ from probes.questions.labelled_rows import OpenKeys, Question
 from probes.questions.tasks import FitSpec, ProbeTask
 from probes.run import task_worker
 from probes.run.task_worker import (
+    PartPredictions,
     Prepared,
     TaskResult,
     asked_of,
@@ -46,15 +47,9 @@ def run_curve(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys |
     for _, fits in itertools.groupby(by_rows, key=_rows_of):
         part = replace(task, fits=tuple(fits))
         out.update(zip(part.fits, _on_rows(part, question, x, y), strict=True))
-    nobody = np.empty(0, dtype=object)
-    return TaskResult(
-        rows=[out[fit] for fit in task.fits],
-        utterance_id=nobody,
-        group=nobody,
-        classes=question.classes,
-        target=np.empty(0, dtype=np.int64),
-        predicted=np.empty((len(out), 0), dtype=np.int32),
-    )
+    nobody, none = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
+    nothing = PartPredictions(nobody, nobody, none, np.empty((len(out), 0), dtype=np.int32))
+    return TaskResult(rows=[out[fit] for fit in task.fits], classes=question.classes, parts={"test": nothing})
 
 
 def _rows_of(fit: FitSpec) -> tuple[float, int]:
