@@ -282,6 +282,15 @@ def extract(
     help="Also fit what there is nothing to learn from: shuffled-labels, group-labels, or mdl "
     "(description length of every layer); may be repeated.",
 )
+@click.option(
+    "--curve",
+    "curves",
+    multiple=True,
+    help="Also fit on shares of the training data, drawn again and again: of its groups (how many more "
+    "animals?) or of its rows; may be repeated.",
+)
+@click.option("--curve-draws", type=int, help="Draws of each share below 100 %; default: 5.")
+@click.option("--curve-shares", help="Shares of a curve in percent; default: 10,20,30,50,70,100.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 @QUIET
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
@@ -302,6 +311,12 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
     with probe_progress(quiet=quiet) as on_progress:
         summary = run_probe(config, on_progress, on_leakage=print_leakage, on_notes=print_notes)
     print_probe_summary(summary, oracle=oracle)
+    if config.curves:
+        from studies.terminal.learning_curves import print_learning_curves
+
+        keys = ["model", "dataset", "label", "classifier", "split", "combine"]
+        asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
+        print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
 
 
 @main.command(name="save-probe")

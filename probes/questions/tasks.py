@@ -20,6 +20,7 @@ from probes.classifiers.layer_combination import EACH, WEIGHTED
 from probes.classifiers.registry import check_combinations, expand_grid, get_classifier
 from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
 from probes.questions.controls import check_controls
+from probes.questions.curve import check_curves
 from probes.splits import GROUP, Rows, Split, parse_split, with_group
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
@@ -52,6 +53,9 @@ class ProbeConfig:
             training on one split.
         n_seeds: Fits with seeds 0 … n_seeds-1.
         controls: What else to fit of every probe, see `probes.questions.controls`.
+        curves: Learning curves to fit of every probe, see `probes.questions.curve`.
+        curve_draws: Draws of each share of a curve; None for 5.
+        curve_shares: Percentages such as "10,30,100"; None for those of `probes.questions.curve`.
         cluster: Where to run, see `featurestore.compute.task_runners`.
         memory: What a worker may hold in all, such as "1.5GB"; None for its share of what is free. Layers
             that do not fit are streamed from the store.
@@ -71,13 +75,17 @@ class ProbeConfig:
     split_seed: int = 0
     n_seeds: int = 1
     controls: tuple[str, ...] = ()
+    curves: tuple[str, ...] = ()
+    curve_draws: int | None = None
+    curve_shares: str | None = None
     cluster: str | None = None
     memory: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
         object.__setattr__(self, "out", Path(self.out))
-        for name in ("labels", "models", "datasets", "classifiers", "combine", "groups", "controls"):
+        lists = ("labels", "models", "datasets", "classifiers", "combine", "groups", "controls", "curves")
+        for name in lists:
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigError(f"{name}: expected a list of names, got the text {value!r}")
@@ -88,6 +96,7 @@ class ProbeConfig:
             raise ConfigError("classifiers: expected at least one classifier")
         check_combinations(self.combine, self.classifiers)
         check_controls(self.controls, self.classifiers)
+        check_curves(self.curves, self.curve_shares, self.curve_draws)
         if not 1 <= self.n_seeds <= MAX_SEEDS:
             raise ConfigError(f"seeds: expected 1 to {MAX_SEEDS:,}, got {self.n_seeds}")
         if self.split_seed < 0:
@@ -153,10 +162,15 @@ def _recorded(classifier: str, settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, order=True)
 class FitSpec:
-    """One fit within a bundle: settings as canonical JSON, and the seed."""
+    """One fit within a bundle: settings as canonical JSON, and the seed.
+
+    Of a learning curve also the share of the training data, above 0 to 1, and the draw, from 0.
+    """
 
     hparams: str
     seed: int
+    share: float = 1.0
+    draw: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +191,11 @@ class ProbeTask:
         fits: What to fit.
         combine: See `probes.classifiers.layer_combination`.
         source: What the name of a plugin stands for; see `probes.classifiers.entry_points`.
-        groups: Digest of id and group of every row, where labels are drawn by group; "" elsewhere.
+        groups: Digest of id and group of every row, where labels or rows are drawn by group; "" elsewhere.
         clips: What the split is drawn from, see `probes.questions.labelled_rows.Labelled.clips`. No part of
             the question, whose data says which row is where; an answer that was found for other groups is
             found anew.
+        curve: What shares of the training data the fits have, see `probes.questions.curve`; "" where all.
     """
 
     store: str
@@ -199,6 +214,7 @@ class ProbeTask:
     source: str = ""
     groups: str = ""
     clips: str = ""
+    curve: str = ""
 
     @property
     def layer(self) -> int | None:
@@ -216,6 +232,7 @@ class ProbeTask:
             f"probe of {self.model}/{self.dataset} {self.place}, label {self.label}, "
             f"classifier {self.classifier}, split {self.split}"
             + (f", control {self.control}" if self.control else "")
+            + (f", curve {self.curve}" if self.curve else "")
         )
 
     def question(self, fit: FitSpec) -> str:
@@ -237,6 +254,8 @@ class ProbeTask:
         }
         if self.combine != EACH:
             asked |= {"combine": self.combine, "layers": list(self.layers)}
+        if self.curve:
+            asked |= {"curve": [self.curve, fit.share, fit.draw]}
         more = {"source": self.source, "control": self.control, "groups": self.groups}
         return digest(asked | {name: value for name, value in more.items() if value})
 

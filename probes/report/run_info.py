@@ -34,6 +34,9 @@ OPTIONS = {
     "--split-seed": "split_seed",
     "--seeds": "n_seeds",
     "--control": "controls",
+    "--curve": "curves",
+    "--curve-draws": "curve_draws",
+    "--curve-shares": "curve_shares",
 }
 
 

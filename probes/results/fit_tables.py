@@ -70,6 +70,10 @@ FIT_COLUMNS = (
 _OF_CONTROLS = ("control", "codelength_bits", "uniform_bits", "compression")
 #: Fits of controls (`probes.questions.controls`) are kept apart, with these columns too.
 CONTROL_COLUMNS = (*FIT_COLUMNS, *_OF_CONTROLS)
+_OF_CURVES = ("curve", "share", "draw", "n_train_groups", "n_classes_trained", "trained")
+#: Fits on shares of the training rows (`probes.questions.curve`) are kept apart, with these columns too;
+#: ``trained`` is a digest of the rows.
+CURVE_COLUMNS = (*FIT_COLUMNS, *_OF_CURVES)
 # What tables of earlier versions have not.
 _LATER = {*_TEXTS, *MAP_COLUMNS, *OWN_MEASURES, "auroc_macro_test", "ece_test", "fit_s", "layer_weights"}
 _LATER |= {"majority_accuracy", "majority_uar"}
@@ -93,9 +97,9 @@ class Columns:
 
 
 _KINDS = {
-    **dict.fromkeys(CONTROL_COLUMNS, NUMBER),
-    **dict.fromkeys((*_NAMES, *_TEXTS, "finished_at", "control"), TEXT),
-    **dict.fromkeys(_NUMBERED, WHOLE),
+    **dict.fromkeys((*CONTROL_COLUMNS, *_OF_CURVES), NUMBER),
+    **dict.fromkeys((*_NAMES, *_TEXTS, "finished_at", "control", "curve", "trained"), TEXT),
+    **dict.fromkeys((*_NUMBERED, "draw"), WHOLE),
 }
 del _KINDS["layer_weights"]  # fits of controls have none, which are read here as ""
 _SCORES = [c for c in FIT_COLUMNS if _KINDS.get(c) == NUMBER and c not in (*_COUNTS, "layer", "fit_s")]
@@ -104,6 +108,8 @@ _RANGES = {
     **dict.fromkeys((*_NUMBERED, *_COUNTS), (0, INT_MAX)),
     "layer": (0, MOST_LAYERS),
     "fit_s": (0, np.finfo(float).max),
+    "share": (0, 1),
+    **dict.fromkeys(("draw", "n_train_groups", "n_classes_trained"), (0, INT_MAX)),
 }
 FITS = Columns(
     kinds=_KINDS,
@@ -112,6 +118,7 @@ FITS = Columns(
     ranges=_RANGES,
 )
 CONTROL_FITS = replace(FITS, required=(*FITS.required, *_OF_CONTROLS), filled=(*FITS.filled, "control"))
+CURVE_FITS = replace(FITS, required=(*FITS.required, *_OF_CURVES), filled=(*FITS.filled, *_OF_CURVES))
 #: Of pairs of clips that sound alike, see `probes.leakage.alike_clips`.
 ALIKE = Columns(
     kinds={"first": TEXT, "second": TEXT}, required=("first", "second"), filled=("first", "second")
@@ -151,7 +158,7 @@ def check_columns(table: pd.DataFrame, columns: Columns) -> None:
                 raise DocumentError(
                     f"column {name!r}, row {int(odd.argmax())}: expected {low:g} to {high:g}, got {shown:g}"
                 )
-    if columns in (FITS, CONTROL_FITS):
+    if columns in (FITS, CONTROL_FITS, CURVE_FITS):
         _check_texts(table)
 
 

@@ -28,6 +28,8 @@ from probes.classifiers.layer_combination import EACH
 from probes.results.fit_tables import (
     CONTROL_COLUMNS,
     CONTROL_FITS,
+    CURVE_COLUMNS,
+    CURVE_FITS,
     FIT_COLUMNS,
     FITS,
     MAP_COLUMNS,
@@ -42,6 +44,7 @@ RESULTS_NAME = "results.parquet"
 # With an underscore, as the folders: so that reading the folder as Parquet reads the table alone.
 RUN_NAME = "_run.json"
 CONTROLS_NAME = "_controls.parquet"
+CURVE_NAME = "_curve.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
 # Of validation rows: who chose the layer. Earlier versions kept none.
@@ -114,31 +117,37 @@ def write_task(
     Args:
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
-        rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`.
+        rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`, or of `CURVE_COLUMNS`.
         predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows.
         validation: The same of validation rows; None where none are kept.
     """
     for folder, table in ((VALIDATION_FOLDER, validation), (PREDICTIONS_FOLDER, predictions)):
         if table is not None:
             write_parquet(table, out / folder / f"{fingerprint}.parquet")
-    columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else FIT_COLUMNS
+    columns: tuple[str, ...] = FIT_COLUMNS
+    for name, more in (("control", CONTROL_COLUMNS), ("curve", CURVE_COLUMNS)):
+        if any(row.get(name) for row in rows):
+            columns = more
     table = _with_places(pd.DataFrame(rows, columns=list(columns)))
     write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
 
 
 def consolidate(out: Path) -> pd.DataFrame:
-    """Rewrite ``results.parquet`` and ``_controls.parquet`` from the finished tasks; return the first.
+    """Rewrite ``results.parquet`` and the tables beside it from the finished tasks; return the first.
 
     The order of rows does not depend on the order in which tasks finished.
     """
     splits = read_splits(out)
     tables = [table[answers_of(table, splits)] for table in map(_fits, _task_files(out))]
-    ordinary = _latest([t for t in tables if "control" not in t], IDENTITY)
+    ordinary = _latest([t for t in tables if "control" not in t and "curve" not in t], IDENTITY)
     if ordinary is not None:
         write_parquet(ordinary, out / RESULTS_NAME)
     controls = _latest([t for t in tables if "control" in t], (*IDENTITY, "control"))
     if controls is not None:
         write_parquet(controls, out / CONTROLS_NAME)
+    curves = _latest([t for t in tables if "curve" in t], (*IDENTITY, "curve", "share", "draw"))
+    if curves is not None:
+        write_parquet(curves, out / CURVE_NAME)
     return pd.DataFrame(columns=list(FIT_COLUMNS)) if ordinary is None else ordinary
 
 
@@ -176,6 +185,12 @@ def read_controls(out: str | os.PathLike[str]) -> pd.DataFrame:
     return _fits(path) if path.is_file() else pd.DataFrame(columns=list(CONTROL_COLUMNS))
 
 
+def read_curve(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Fits of learning curves (`probes.questions.curve`) in a folder, with `CURVE_COLUMNS`; empty if none."""
+    path = Path(out) / CURVE_NAME
+    return _fits(path) if path.is_file() else pd.DataFrame(columns=list(CURVE_COLUMNS))
+
+
 def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
     """The results table of a folder.
 
@@ -192,7 +207,8 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _fits(path: Path) -> pd.DataFrame:
     """A table of fits; see `read_parquet`."""
-    table = read_parquet(path, CONTROL_FITS if path.name == CONTROLS_NAME else FITS)
+    columns = {CONTROLS_NAME: CONTROL_FITS, CURVE_NAME: CURVE_FITS}.get(path.name, FITS)
+    table = read_parquet(path, columns)
     if "layer_weights" in table:
         weights = table["layer_weights"]
         table["layer_weights"] = weights.where(weights.map(lambda w: isinstance(w, str)), "").astype("str")

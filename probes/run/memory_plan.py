@@ -48,7 +48,8 @@ def streamed_parts(
         ConfigError: too little memory for the classifier.
     """
     sources = tuple(features.layer(layer) for layer in task.layers)
-    n_rows = sum(len(rows) for rows in position.values())
+    # Shares of a learning curve are standardised each by its own rows: in a copy.
+    n_rows = sum(len(rows) for rows in position.values()) * (2 if task.curve else 1)
     n_features = sum(int(np.prod(s.shape[1:])) for s in sources)
     memory = memory_bytes or worker_bytes()
     where = f"{task.model}/{task.dataset} layer {format_layers(task.layers)}"

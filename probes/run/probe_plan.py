@@ -25,9 +25,17 @@ from probes.classifiers.layer_combination import EACH, check_layers
 from probes.classifiers.multilabel import check_classifier, class_names, indicator
 from probes.classifiers.registry import get_classifier, source_of
 from probes.questions.controls import BY_GROUP, check_groups, check_portions
+from probes.questions.curve import (
+    DRAWS,
+    distinct_shares,
+    few_sentence,
+    n_drawn_from,
+    parse_shares,
+)
+from probes.questions.curve import GROUPS as BY_GROUPS
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
-from probes.questions.tasks import ProbeConfig, ProbeTask
+from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.splits import GROUP, KINDS, PATH, Split, default_split, iter_splits, parse_split
 from probes.splits.missing_parts import class_sentences
 
@@ -133,16 +141,20 @@ def _plan_split(
     for control in config.controls:
         check_groups(control, found.rows)
     require_other_groups(f, label, spec, found.rows, found.position)
-    groups = found.group_digest() if BY_GROUP in config.controls else ""
+    groups = found.group_digest() if {BY_GROUP, BY_GROUPS} & {*config.controls, *config.curves} else ""
     clips = found.clips(spec)
     fits = {combine: config.fits(combine) for combine in config.combine}
     sources = {name: source_of(name) for name in config.classifiers}
     described: list[dict[str, Any]] = []
+    ordinary: list[ProbeTask] = []
+    counts: dict[str, list[int]] = {curve: [] for curve in config.curves}
     for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
         check_portions(config.controls, found.rows, len(split.train))
         digest = found.digest(split)
         described.append({**_describe(f, label, found, split, fold, digest), "clips": clips})
-        plan.tasks.extend(
+        for curve, of_fold in counts.items():
+            of_fold.append(n_drawn_from(curve, found.rows, split))
+        of_fold_tasks = [
             ProbeTask(
                 store=config.store,
                 model=f.model,
@@ -164,12 +176,54 @@ def _plan_split(
             for control in ("", *config.controls)
             for combine, at in looks
             for classifier in config.classifiers
-        )
+        ]
+        plan.tasks.extend(of_fold_tasks)
+        ordinary += [task for task in of_fold_tasks if not task.control]
     if found.sets is None:
         _require_measurable(described, f, found, spec)
     name = f"{label} · {f.dataset} · split: {spec}"
+    _plan_curves(plan, config, ordinary, counts, groups, name)
     plan.notes.extend(class_sentences(name, described, ("train", "test")))
     plan.splits.extend(described)
+
+
+def _plan_curves(
+    plan: Plan,
+    config: ProbeConfig,
+    ordinary: Sequence[ProbeTask],
+    counts: Mapping[str, Sequence[int]],
+    groups: str,
+    name: str,
+) -> None:
+    """Add the learning curves of one label and split of one key to a plan.
+
+    Args:
+        plan: Where to.
+        config: What is asked.
+        ordinary: Its tasks on all training rows, of all folds.
+        counts: By curve, the training groups or rows of each fold.
+        groups: Digest of the groups.
+        name: What notes begin with.
+    """
+    shares = parse_shares(config.curve_shares)
+    for curve, of_folds in counts.items():
+        kept = distinct_shares(shares, of_folds)
+        plan.tasks.extend(
+            _on_shares(task, curve, kept, config.curve_draws or DRAWS, groups) for task in ordinary
+        )
+        if few := few_sentence(curve, shares, kept, of_folds):
+            plan.notes.append(f"{name}: {few}")
+
+
+def _on_shares(task: ProbeTask, curve: str, shares: Sequence[float], n_draws: int, groups: str) -> ProbeTask:
+    """A task with its fits on every share of every draw; all training rows are one draw."""
+    fits: tuple[FitSpec, ...] = tuple(
+        replace(fit, share=share, draw=draw)
+        for share in shares
+        for draw in range(n_draws if share < 1 else 1)
+        for fit in task.fits
+    )
+    return replace(task, fits=fits, curve=curve, groups=groups if curve == BY_GROUPS else "")
 
 
 def open_keys(store: str, keys: ChosenKeys) -> tuple[list[Features], list[str]]:
@@ -315,6 +369,11 @@ def _check_sets(config: ProbeConfig, what: str) -> None:
     """Refuse what cannot be fitted on sets of labels."""
     if config.controls:
         raise ConfigError(f"{what} holds sets of labels: controls are for single labels; leave out --control")
+    if config.curves:
+        raise ConfigError(
+            f"{what} holds sets of labels: learning curves are for single labels; leave out --curve, or take "
+            "one class at a time (--explode)"
+        )
     for combine in config.combine:
         for name, fits in config.fits(combine).items():
             check_classifier(name, combine, [json.loads(fit.hparams) for fit in fits], what)

@@ -24,9 +24,9 @@ from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
 from probes.results.split_files import SplitFiles, replaced_sentences
+from probes.run.curve_worker import run_task
 from probes.run.probe_plan import Plan, keys_of, make_plan, open_keys
 from probes.run.task_shares import bundles
-from probes.run.task_worker import run_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +219,7 @@ def _run(
             )
             n_done += 1
             n_fits_done += len(task.fits)
-            if not task.control:
+            if not task.control and not task.curve:
                 top = max(float(row["map_val" if "map_val" in row else "uar_val"]) for row in result.rows)
                 best[task.model] = max(top, best.get(task.model, 0.0))
             tell(task)

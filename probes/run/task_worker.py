@@ -97,9 +97,32 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | N
     Raises:
         ConfigError: too little memory for the classifier.
     """
+    from probes.training.parts import standardised_parts
+
+    question, x, y = read_parts(task, memory_bytes, keys)
+    sets = question.labelled.sets is not None
+    trained = learnable(y["train"]) if sets else np.unique(y["train"])
+    x, standardise = standardised_parts(x)
+    return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
+
+
+def read_parts(
+    task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None
+) -> tuple[Question, dict[str, Any], dict[str, IntArray]]:
+    """The question of a task, and the rows of each part as they are stored, with their classes.
+
+    Args:
+        task: What is asked.
+        memory_bytes: What this process may hold in all; None for a share of what is free.
+        keys: What this process has opened before.
+
+    Returns:
+        The question, X (see `probes.training.parts`) and y of each part.
+
+    Raises:
+        ConfigError: too little memory for the classifier.
+    """
     from probes.run.memory_plan import streamed_parts
-    from probes.training.standardise import Standardiser
-    from probes.training.vectors import standardised
 
     keys = keys or OpenKeys()
     question = keys.question(task)
@@ -107,47 +130,38 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | N
     where = dict(question.split.parts())
     label = control_labels(task.control, question) if task.control in OTHER_LABELS else question.y
     y = {name: label[rows] for name, rows in where.items()}
-    sets = question.labelled.sets is not None
-    trained = learnable(y["train"]) if sets else np.unique(y["train"])
-    x: dict[str, Any]
     if inputs_of(get_classifier(task.classifier)) == FRAMES:
-        x, standardise = _frames(task, features, question, memory_bytes)
-        return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
+        return question, _frames(task, features, question, memory_bytes), y
     position = {name: question.labelled.position[rows] for name, rows in where.items()}
+    sets = question.labelled.sets is not None
     streams = streamed_parts(task, features, position, memory_bytes, may_stream=not sets)
     if streams is not None:
-        x, standardise = standardised(streams)
-    else:
-        matrix = layer_matrix(features, task.layers, np.concatenate(list(position.values())))
-        ends = np.cumsum([len(rows) for rows in position.values()])[:-1]
-        x = dict(zip(position, np.split(matrix, ends), strict=True))
-        standardise = Standardiser.fit(x["train"])
-        for part in x.values():
-            standardise.inplace(part)
-    return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
+        return question, dict(streams), y
+    matrix = layer_matrix(features, task.layers, np.concatenate(list(position.values())))
+    ends = np.cumsum([len(rows) for rows in position.values()])[:-1]
+    return question, dict(zip(position, np.split(matrix, ends), strict=True)), y
 
 
 def _frames(
     task: ProbeTask, features: Features, question: Question, memory_bytes: int | None
-) -> tuple[dict[str, Any], Standardiser]:
-    """Standardised frames of each part; where memory does not hold them, they stay in the store."""
+) -> dict[str, Any]:
+    """Frames of each part; where memory does not hold them, they stay in the store."""
     from featurestore.compute.memory import worker_bytes
     from probes.run.memory_plan import ACTIVATION_BYTES, block_rows
-    from probes.training.frames import read_frames, standardise_frames, standardised_frames, streamed_frames
+    from probes.training.frames import read_frames, streamed_frames
 
     position = question.labelled.position
     (layer,) = task.layers
-    n_frames = int(features.layer(layer).n_frames[position].sum())
+    n_frames = int(features.layer(layer).n_frames[position].sum()) * (2 if task.curve else 1)
     what = f"classifier {task.classifier} on the frames of {task.model}/{task.dataset} {task.place}"
     width = features.info.shape.n_features
     memory = memory_bytes or worker_bytes()
     block = block_rows(n_frames, width, memory, min(ACTIVATION_BYTES, 4 * n_frames * width), what)
     if block is None:
         rows = read_frames(features, layer, position)
-        held = {name: rows[where] for name, where in question.split.parts()}
-        return held, standardise_frames(held)
+        return {name: rows[where] for name, where in question.split.parts()}
     streamed = streamed_frames(features, layer, position, block)
-    return standardised_frames({name: streamed[where] for name, where in question.split.parts()})
+    return {name: streamed[where] for name, where in question.split.parts()}
 
 
 def fit_bundle(task: ProbeTask, data: Prepared, rows: IntArray | None = None) -> list[FittedProbe]:
@@ -184,7 +198,7 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
     if task.control == MDL:
         return _online_code(task, data)
     question, sets = data.question, data.question.labelled.sets is not None
-    measures = _set_measures if sets else _class_measures
+    measures = _set_measures if sets else class_measures
     out, predicted = [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
         scores = {
@@ -195,7 +209,7 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
         predicted.append(guess)
         out.append(
             {
-                **_asked(task, asked),
+                **asked_of(task, asked),
                 "layer_weights": json.dumps(list(fit.layer_weights)) if fit.layer_weights else "",
                 **measured,
                 **{f"n_{name}": len(y) for name, y in data.y.items()},
@@ -229,7 +243,7 @@ def _of_part(question: Question, part: str, target: IntArray, guesses: IntArray)
     )
 
 
-def _class_measures(
+def class_measures(
     data: Prepared, fit: FittedProbe, scores: Mapping[str, FloatArray]
 ) -> tuple[dict[str, float], dict[str, IntArray]]:
     """Scores of one fit by column of the results, and its predictions for test and validation rows `[n]`."""
@@ -257,7 +271,7 @@ def _class_measures(
 def _set_measures(
     data: Prepared, fit: FittedProbe, scores: Mapping[str, FloatArray]
 ) -> tuple[dict[str, float], dict[str, IntArray]]:
-    """`_class_measures` where labels are sets, predictions of test rows 0 or 1 `[n, C]`: mAP, no UAR."""
+    """`class_measures` where labels are sets, predictions of test rows 0 or 1 `[n, C]`: mAP, no UAR."""
     test, guess = data.y["test"], (scores["test"] >= THRESHOLD).astype(np.int64)
     return {
         **{f"map_{part}": metrics.mean_average_precision(y, scores[part]) for part, y in data.y.items()},
@@ -268,7 +282,7 @@ def _set_measures(
     }, {"test": guess}
 
 
-def _asked(task: ProbeTask, fit: FitSpec) -> dict[str, Any]:
+def asked_of(task: ProbeTask, fit: FitSpec) -> dict[str, Any]:
     """What a row of the results says of the question."""
     return {
         "model": task.model,
@@ -305,7 +319,7 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
     seconds = (time.perf_counter() - started) / len(task.fits)
     rows = [
         {
-            **_asked(task, asked),
+            **asked_of(task, asked),
             **code_columns(b, len(y), n_classes),
             **{f"n_{name}": len(of_part) for name, of_part in data.y.items()},
             "n_classes": len(data.question.classes),

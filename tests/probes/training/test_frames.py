@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from featurestore.store.writer import UnitRows, open_key
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.classifiers.interface import Bundle, FittedProbe
 from probes.classifiers.registry import expand_grid, get_classifier
+from probes.results.results_folder import read_curve
 from probes.run import memory_plan
 from probes.training import frames
 from probes.training.frames import (
@@ -301,6 +303,34 @@ def test_a_run_over_frames(
     truth = table.set_index("utterance_id")["call"]
     assert (truth.loc[predictions["utterance_id"]].to_numpy() == predictions["target"]).all()
     assert run_probe(config).n_fitted == 0
+
+
+def test_a_curve_over_frames(
+    framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All training rows are the ordinary fit, in memory and streamed, also after other shares were fitted."""
+    config = ProbeConfig(
+        store=framed[0],
+        labels=("call",),
+        out=tmp_path / "held",
+        layers="1",
+        classifiers=("attention",),
+        grid={"attention": {"learning_rate": 0.05, "batch_size": 16, "max_epochs": 4}},
+        curves=("groups",),
+        curve_draws=1,
+        curve_shares="30,60",
+    )
+    for name in ("held", "streamed"):
+        run_probe(replace(config, out=tmp_path / name))
+        curve = read_curve(tmp_path / name)
+        assert curve["share"].tolist() == [0.3, 0.6, 1.0]
+        assert curve["n_train_groups"].is_monotonic_increasing
+        whole, ordinary = curve.iloc[-1], read_results(tmp_path / name).iloc[0]
+        for score in ("uar_val", "uar_test", "auroc_macro_test", "ece_test", "n_train"):
+            assert whole[score] == pytest.approx(ordinary[score], abs=1e-4)
+        monkeypatch.setattr(memory_plan, "block_rows", lambda *_: 400)
 
 
 @pytest.mark.parametrize(
