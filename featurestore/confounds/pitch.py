@@ -28,8 +28,8 @@ FEWEST_SAMPLES = 64
 class Pitch:
     """The F0 of a sound: median over the voiced ones of its loud frames.
 
-    Frames of 40 ms every 10 ms (a shorter sound is one frame), pitches from three periods in a frame (75 Hz) to
-    a quarter of the sample rate. A frame is voiced where its normalised autocorrelation has a maximum
+    Frames of 40 ms every 10 ms (a shorter sound is one frame), pitches from three periods in a frame (75 Hz)
+    to a quarter of the sample rate. A frame is voiced where its normalised autocorrelation has a maximum
     of 0.45 or more; of several the strongest counts, higher pitches being preferred by 0.01 per octave.
 
     Args:
@@ -56,7 +56,11 @@ class Pitch:
         f0, power = np.concatenate(self._found, axis=1)
         loud = f0[(power >= LOUD_SHARE * power.max()) & (power > 0)]
         voiced = loud[~np.isnan(loud)]
-        return float(np.median(voiced)) if len(voiced) and len(voiced) >= VOICED_SHARE * len(loud) else float("nan")
+        return (
+            float(np.median(voiced))
+            if len(voiced) and len(voiced) >= VOICED_SHARE * len(loud)
+            else float("nan")
+        )
 
 
 def frame_pitches(frames: Floats, rate_hz: int) -> Floats:

@@ -40,10 +40,10 @@ class RecordedAt:
 def recorded_at(path: str, start_s: float = 0.0) -> RecordedAt:
     """Read date and time off a file's name, and add where in the file the clip begins.
 
-    Known are ``20240131_235900`` (also with ``-``, ``T`` or nothing between) and ``2024-01-31T23-59-00`` anywhere in the
-    name, as the clock of the recorder had it; a name of eight upper-case hexadecimal digits, which early
-    AudioMoths gave: seconds since 1970, **UTC**; and a date alone, without an hour. A number that happens to
-    be a date is taken for one.
+    Known are ``20240131_235900`` (also with ``-``, ``T`` or nothing between) and ``2024-01-31T23-59-00``
+    anywhere in the name, as the clock of the recorder had it; a name of eight upper-case hexadecimal digits,
+    which early AudioMoths gave: seconds since 1970, **UTC**; and a date alone, without an hour. A number
+    that happens to be a date is taken for one.
 
     Args:
         path: Of the audio file; folders do not count.

@@ -79,7 +79,10 @@ def measure_sound(place: Location) -> Sound:
 
 
 def measure_sounds(
-    places: Places, workers: int, on_done: Callable[[int, int], None] | None = None, kept: list[Sound] | None = None
+    places: Places,
+    workers: int,
+    on_done: Callable[[int, int], None] | None = None,
+    kept: list[Sound] | None = None,
 ) -> list[Sound]:
     """Measure the clips at these places, in their order.
 

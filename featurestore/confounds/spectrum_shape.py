@@ -44,8 +44,8 @@ class SpectrumShape:
     def result(self) -> tuple[float, float]:
         """Peak frequency and spectral centroid in Hz; NaN, NaN where there is no energy.
 
-        The peak is the centre of the strongest bin above 0 Hz, right to 16 Hz. The centroid is the mean frequency weighted by
-        power (not by magnitude, as some programs have it).
+        The peak is the centre of the strongest bin above 0 Hz, right to 16 Hz. The centroid is the mean
+        frequency weighted by power (not by magnitude, as some programs have it).
         """
         if not self._framer.n_frames and len(self._framer.rest):
             self._take(self._framer.rest[None])
@@ -66,9 +66,9 @@ class SpectrumShape:
 class NoiseEstimate:
     """A signal-to-noise ratio of a sound from itself alone.
 
-    The power of frames of 16 ms, half overlapping, is taken; its 10th percentile N stands for the background and its
-    95th for call and background together: SNR = 10·log10((P95 - N) / N). It is right where a tenth of the
-    clip at least is background and a twentieth at least is call. **A call that fills its clip has no
+    The power of frames of 16 ms, half overlapping, is taken; its 10th percentile N stands for the background
+    and its 95th for call and background together: SNR = 10·log10((P95 - N) / N). It is right where a tenth
+    of the clip at least is background and a twentieth at least is call. **A call that fills its clip has no
     background to be seen: its ratio comes out far too low**, and steady noise has about -7 dB.
 
     Args:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from featurestore.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from probes.confounds.comparison import Confounds, ConfoundsConfig, check_confounds_folder, run_confounds
+    from probes.confounds.comparison import Confounds, check_confounds_folder, run_confounds
+    from probes.confounds.config import ConfoundsConfig
     from probes.confounds.explained import sentences
 
 __all__ = ["Confounds", "ConfoundsConfig", "check_confounds_folder", "run_confounds", "sentences"]
@@ -15,7 +16,8 @@ __all__ = ["Confounds", "ConfoundsConfig", "check_confounds_folder", "run_confou
 __getattr__ = lazy_names(
     __name__,
     {
-        "comparison": ("Confounds", "ConfoundsConfig", "check_confounds_folder", "run_confounds"),
+        "comparison": ("Confounds", "check_confounds_folder", "run_confounds"),
+        "config": ("ConfoundsConfig",),
         "explained": ("sentences",),
     },
 )

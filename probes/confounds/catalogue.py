@@ -57,8 +57,8 @@ def confound_table(index: pd.DataFrame, sounds: Sequence[Sound]) -> pd.DataFrame
         sounds: What was measured of each.
 
     Returns:
-        With the index of `index`; numbers float64, NaN where there is none (``date`` in days since 1970-01-01);
-        categories text, "" where there is none.
+        With the index of `index`; numbers float64, NaN where there is none (``date`` in days since
+        1970-01-01); categories text, "" where there is none.
     """
     start_s = index["start_s"].fillna(0.0)
     when = [recorded_at(str(p), float(s)) for p, s in zip(index["path"], start_s, strict=True)]

@@ -13,18 +13,21 @@ import pandas as pd
 from featurestore.arrays import IntArray
 from featurestore.compute.task_runners import decoding_threads
 from featurestore.confounds.kept_sounds import KeptSounds
-from featurestore.errors import ConfigError, LabelError, StoreError
+from featurestore.errors import LabelError, StoreError
 from featurestore.outputs import check_folder, make_folder, put_file, require_replaceable, writing
 from featurestore.printable import counted
 from featurestore.spreadsheet import spreadsheet_csv
 from featurestore.store.reader import Features
 from probes import metrics
 from probes.confounds.catalogue import ALL, CONFOUNDS, Confound, confound_table, known, varies
+from probes.confounds.config import ConfoundsConfig
 from probes.confounds.explained import BestProbe, best_probe, explains
-from probes.confounds.label_from_confounds import Parts, guessing_error, predict_label
+from probes.confounds.label_from_confounds import guessing_error, predict_label
 from probes.confounds.layers import Known, known_by_layer
-from probes.questions.labelled_rows import OpenKeys, Question, labelled, layer_matrix
-from probes.questions.tasks import ProbeConfig, ProbeTask
+from probes.confounds.usable_rows import Fold, sizes
+from probes.questions.labelled_rows import OpenKeys, labelled, layer_matrix
+from probes.questions.tasks import ProbeTask
+from probes.results.results_folder import read_results
 from probes.run.probe_plan import keys_of, make_plan, open_keys
 from probes.training.standardise import Standardiser
 
@@ -68,48 +71,6 @@ LAYERS_COLUMNS = (
     "n_test",
     "alpha",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfoundsConfig:
-    """A call of `run_confounds`; what it shares with `fs probe` means the same, see `ProbeConfig`.
-
-    Attributes:
-        store: Path or URL of the feature store.
-        labels: Label columns.
-        out: Folder of the tables.
-        models: Models of the store; all when empty.
-        datasets: Data sets of the store; all when empty.
-        layers: Layers such as "0-6,12"; all when None.
-        split: Name of a splitter; None as `fs probe`.
-        groups: Columns whose values are held out together.
-        split_seed: Seed of the split.
-        results: Folder of `fs probe`, whose best probe of the same question is compared; None: none is.
-        workers: Threads that decode and fit; None for one per core, at most 8.
-    """
-
-    store: str
-    labels: tuple[str, ...]
-    out: Path
-    models: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    layers: str | None = None
-    split: str | None = None
-    groups: tuple[str, ...] = ()
-    split_seed: int = 0
-    results: Path | None = None
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"workers: expected at least 1, got {self.workers}")
-        assert self.asked  # checks the rest
-
-    @property
-    def asked(self) -> ProbeConfig:
-        """The probes whose rows and splits these are."""
-        names = ("store", "labels", "out", "models", "datasets", "layers", "split", "groups", "split_seed")
-        return ProbeConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +120,8 @@ def run_confounds(config: ConfoundsConfig, on_done: Callable[[int, int], None] |
         UserError: a label, layer, model, data set or split that cannot be, or audio that is not at hand.
     """
     check_confounds_folder(config.out)
+    if config.results is not None:
+        read_results(config.results)  # what is not there is an error now, not after an hour of decoding
     asked = config.asked
     opened = open_keys(config.store, keys_of(asked))
     plan = make_plan(asked, opened)
@@ -225,9 +188,9 @@ def _unread(f: Features, index: pd.DataFrame, table: pd.DataFrame) -> list[str]:
             f"{counted(len(table), 'clip')} can be used, {example}; bring the audio back, or name its place "
             "by `fs manifest attach`"
         )
+    examples = index.loc[bad.index, "utterance_id"].groupby(bad["problem"]).first()
     return [
-        f"{f.info.path}: {counted(int(n), 'clip')} left out: {reason}, "
-        f"such as {index.loc[bad.index[(bad['problem'] == reason).argmax()], 'utterance_id']!r}"
+        f"{f.info.path}: {counted(int(n), 'clip')} left out: {reason}, such as {examples[reason]!r}"
         for reason, n in reasons.items()
     ]
 
@@ -250,11 +213,11 @@ class _Run:
             folds = []
             for fold in dict.fromkeys(t.fold for t in of_question):
                 question = keys.question(next(t for t in of_question if t.fold == fold))
-                folds.append(_Fold.of(question, table, of_question[0]))
+                folds.append(Fold.of(question, table, of_question[0]))
             self._of_label(of_question[0], folds)
             self._of_layers(f, of_question, folds)
 
-    def _of_label(self, task: ProbeTask, folds: Sequence[_Fold]) -> None:
+    def _of_label(self, task: ProbeTask, folds: Sequence[Fold]) -> None:
         """Scores of each confound and of all together; of models with the same clips once."""
         ids = tuple(sorted(folds[0].ids))
         name = task.dataset, task.label, task.split, task.clips, hash(ids)
@@ -268,14 +231,16 @@ class _Run:
                 f"{self.config.results}: holds no probe of {task.label} of {task.dataset} on split "
                 f"{task.split!r}, seed {task.split_seed}, about the same clips; none is compared"
             )
-        useful, useless = [], []
-        for confound in CONFOUNDS:
-            able = all(varies(confound, fold.table[confound.name].iloc[fold.parts.train]) for fold in folds)
-            (useful if able else useless).append(confound)
-        if useless:
-            names = ", ".join(c.name for c in useless)
+        useful = [
+            c
+            for c in CONFOUNDS
+            if all(varies(c, fold.table[c.name].iloc[fold.parts.train]) for fold in folds)
+        ]
+        names = ", ".join(c.name for c in CONFOUNDS if c not in useful)
+        if names:
             self.notes.append(
-                f"label {task.label!r} of {task.dataset}: not known, or the same in all training clips: {names}"
+                f"label {task.label!r} of {task.dataset}: not known, or the same in all training clips: "
+                f"{names}"
             )
         asked = [(c.name, [c]) for c in useful]
         if len(useful) > 1:
@@ -290,7 +255,7 @@ class _Run:
         task: ProbeTask,
         what: str,
         confounds: Sequence[Confound],
-        folds: Sequence[_Fold],
+        folds: Sequence[Fold],
         probe: BestProbe | None,
     ) -> dict[str, Any]:
         jobs = self.config.workers or decoding_threads()
@@ -300,7 +265,9 @@ class _Run:
         chance = float(np.mean([metrics.chance_level(test, train) for train, test in y]))
         error = float(np.sqrt(np.sum([guessing_error(test, train) ** 2 for train, test in y]))) / len(folds)
         has = [
-            np.logical_or.reduce([known(c, fold.table[c.name].iloc[fold.parts.test]) for c in confounds]).sum()
+            np.logical_or.reduce(
+                [known(c, fold.table[c.name].iloc[fold.parts.test]) for c in confounds]
+            ).sum()
             for fold in folds
         ]
         best = None if probe is None else probe.uar
@@ -319,12 +286,12 @@ class _Run:
             "best_probe_uar": np.nan if best is None else best,
             "best_probe": "" if probe is None else probe.what,
             "n_folds": len(folds),
-            **_sizes(folds),
+            **sizes(folds),
             "n_test_known": int(sum(has)),
             "min_samples_leaf": ", ".join(dict.fromkeys(str(p.leaf) for p in found)),
         }
 
-    def _of_layers(self, f: Features, tasks: Sequence[ProbeTask], folds: Sequence[_Fold]) -> None:
+    def _of_layers(self, f: Features, tasks: Sequence[ProbeTask], folds: Sequence[Fold]) -> None:
         for (layer,) in dict.fromkeys(t.layers for t in tasks):
             by_name: dict[str, list[Known]] = {}
             rows = np.unique(np.concatenate([fold.position for fold in folds]))
@@ -357,63 +324,3 @@ def _layer_row(task: ProbeTask, layer: int, found: Sequence[Known]) -> dict[str,
         "n_test": sum(k.n_test for k in found),
         "alpha": ", ".join(dict.fromkeys(f"{k.alpha:g}" for k in found)),
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fold:
-    """The usable rows of one fold.
-
-    Attributes:
-        ids: Of the usable rows of all parts.
-        table: Confounds of all labelled rows.
-        y: Their classes.
-        parts: Usable rows, as positions in both.
-        index_rows: Row of the key's index of each labelled row.
-    """
-
-    ids: list[str]
-    table: pd.DataFrame
-    y: IntArray
-    parts: Parts
-    index_rows: IntArray
-
-    @classmethod
-    def of(cls, question: Question, table: pd.DataFrame, task: ProbeTask) -> _Fold:
-        """Leave out what could not be read.
-
-        Raises:
-            StoreError: nothing is left of a part.
-        """
-        rows = table.loc[question.labelled.position]
-        usable = (rows["problem"] == "").to_numpy()
-        parts = {}
-        for part, where in question.split.parts():
-            parts[part] = where[usable[where]]
-            if len(parts[part]) == 0 or (part == "train" and len(np.unique(question.y[parts[part]])) < 2):
-                raise StoreError(
-                    f"label {task.label!r} of {task.model}/{task.dataset}, split {task.split!r}: the audio of "
-                    f"too few {part} clips can be read to compare anything; bring it back"
-                )
-        used = np.concatenate(list(parts.values()))
-        return cls(
-            ids=[str(i) for i in question.labelled.rows.utterance_id[used]],
-            table=rows,
-            y=question.y,
-            parts=Parts(**parts),
-            index_rows=question.labelled.position,
-        )
-
-    @property
-    def position(self) -> IntArray:
-        """Usable rows of the key's index."""
-        return np.concatenate([self.of_index(part) for part in ("train", "val", "test")])
-
-    def of_index(self, part: str) -> IntArray:
-        """Usable rows of a part, as rows of the key's index."""
-        return self.index_rows[getattr(self.parts, part)]
-
-
-def _sizes(folds: Sequence[_Fold]) -> dict[str, int]:
-    """Rows of a fold's training and validation (means), and test rows of all folds."""
-    train, val = (round(float(np.mean([len(getattr(f.parts, p)) for f in folds]))) for p in ("train", "val"))
-    return {"n_train": train, "n_val": val, "n_test": sum(len(f.parts.test) for f in folds)}

@@ -53,7 +53,8 @@ def best_probe(results: Path, task: ProbeTask) -> BestProbe | None:
         return None
     top = ranked(found).iloc[0]
     return BestProbe(
-        uar=float(top["score_test_mean"]), what=f"{top['classifier']} on {top['model']}, layer {top['layers']}"
+        uar=float(top["score_test_mean"]),
+        what=f"{top['classifier']} on {top['model']}, layer {top['layers']}",
     )
 
 
@@ -102,11 +103,13 @@ def _together(explaining: pd.DataFrame) -> str:
     if explaining.empty or pd.isna(explaining.iloc[0]["best_probe_uar"]):
         return ""
     row = explaining.iloc[0]
+    if row["uar"] < row["best_probe_uar"] - NEAR_PROBE:
+        return ""
     return (
-        f"no single confound explains {row['label']}, but all together predict it at {_points(row['uar'])} UAR "
-        f"(chance {_points(row['chance'])}), the best probe at {_points(row['best_probe_uar'])}: that probe shows "
-        "nothing beyond them."
-    ) if row["uar"] >= row["best_probe_uar"] - NEAR_PROBE else ""
+        f"no single confound explains {row['label']}, but all together predict it at {_points(row['uar'])} "
+        f"UAR (chance {_points(row['chance'])}), and the best probe at {_points(row['best_probe_uar'])} is "
+        "hardly better, if at all."
+    )
 
 
 def _points(score: Any) -> str:

@@ -49,8 +49,8 @@ class Prediction:
 def forest(confounds: Sequence[Confound], leaf: int, n_train: int, jobs: int = 1) -> Any:
     """scikit-learn's random forest on confounds, as a pipeline that takes their columns.
 
-    Classes weigh the same, since UAR asks for that. Categories are numbered, which trees take apart again; one
-    that was not trained counts as missing. Missing values go to the side of a node where they help most.
+    Classes weigh the same, since UAR asks for that. Categories are numbered, which trees take apart again;
+    one that was not trained counts as missing. Missing values go to the side of a node where they help most.
 
     Args:
         confounds: Which columns.
@@ -85,7 +85,7 @@ def predict_label(
 
     Args:
         confounds: Which.
-        table: Their values, see `probes.confounds.catalogue.confound_table`; each varies in the training rows.
+        table: Their values, see `probes.confounds.catalogue.confound_table`; each varies in training.
         y: Classes `[n]`.
         parts: Rows.
         jobs: Threads.

@@ -136,7 +136,9 @@ def _category(confound: Confound, x: dict[str, FloatArray], values: dict[str, pd
     weight = compute_sample_weight("balanced", codes)
     y = np.where(codes[:, None] == np.arange(len(names)), 1.0, -1.0)
     best: tuple[float, float, npt.NDArray[np.str_]] | None = None
-    for alpha, (coefficients, intercept) in zip(ALPHAS, ridge_path(x["train"], y, ALPHAS, weight), strict=True):
+    for alpha, (coefficients, intercept) in zip(
+        ALPHAS, ridge_path(x["train"], y, ALPHAS, weight), strict=True
+    ):
         guess = [names[(x[part] @ coefficients + intercept).argmax(axis=1)] for part in ("val", "test")]
         score = metrics.uar(val, guess[0])
         if best is None or score > best[0]:
@@ -157,10 +159,10 @@ def _category(confound: Confound, x: dict[str, FloatArray], values: dict[str, pd
 def ridge_path(
     x: FloatArray, y: Floats, alphas: tuple[float, ...], weight: Floats | None = None
 ) -> Iterator[tuple[Floats, Floats]]:
-    """Ridge regressions of all strengths from one eigendecomposition: coefficients `[d, q]`, intercepts `[q]`.
+    """Ridge regressions of all strengths from one eigendecomposition.
 
-    The same as `sklearn.linear_model.Ridge`, which solves anew for each strength: of 1,536 features that is a
-    second each, for every layer and confound.
+    Coefficients `[d, q]` and intercepts `[q]` of each, the same as of `sklearn.linear_model.Ridge`, which
+    solves anew for each strength: of 1,536 features that is a second each, for every layer and confound.
 
     Args:
         x: Rows `[n, d]`.

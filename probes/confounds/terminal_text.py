@@ -61,13 +61,13 @@ def _table(rows: pd.DataFrame, layers: pd.DataFrame) -> RenderableType:
 
 def _known(row: pd.Series, layers: pd.DataFrame) -> str:
     """The layer that validation prefers, and how well it knows a confound on the test rows."""
-    same = (layers[["dataset", "label", "split", "confound"]] == row[["dataset", "label", "split", "confound"]]).all(
-        axis=1
-    )
+    same = (
+        layers[["dataset", "label", "split", "confound"]] == row[["dataset", "label", "split", "confound"]]
+    ).all(axis=1)
     of_models = layers[same & layers["model"].isin(str(row["models"]).split(", "))]
     if of_models.empty:
         return "–"
-    best = of_models.loc[of_models["on_validation"].idxmax()]
+    best = of_models.iloc[int(of_models["on_validation"].to_numpy().argmax())]
     score = best["balanced_accuracy_or_r2"]
     shown = f"R² {round(score, 2) + 0.0:.2f}"
     if best["measure"] != R2:
