@@ -1,5 +1,5 @@
 """What the numbers of a results folder say: how sure scores are, which models differ, which layer was chosen.
 
-`test_rows` brings the predictions of a question's fits to the same rows, `question_findings` asks
+`predicted_rows` brings the predictions of a question's fits to the same rows, `question_findings` asks
 `probes.statistics` of them, `sentences` puts the answers into words.
 """

@@ -1,4 +1,4 @@
-"""What one question's predictions say: intervals of its scores, comparisons, and how firmly the layer is chosen."""
+"""What the predictions of one question say: intervals, comparisons, and how firmly the layer is chosen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probes.classifiers.layer_combination import EACH
-from probes.findings.test_rows import PredictedRows, predicted_rows
+from probes.findings.predicted_rows import PredictedRows, predicted_rows
 from probes.statistics import (
     Comparison,
     Influence,
@@ -20,11 +20,11 @@ from probes.statistics import (
     compare_influences,
     contrast,
     holm,
-    influence_on,
     interval_of,
     layer_choice,
 )
 from probes.statistics.design import Design, make_design
+from probes.statistics.influence import influence_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SETS_REASON = "the scores behind label sets are not kept, so that mAP has no interval"
 MODELS, LAYERS, TRAINING, CLASSIFIERS = "models", "layers", "training", "classifiers"
 # Fact of a model card → the two values that are contrasted, the first less the second.
-SETS = {"domain": ("animals", "speech"), "fine_tuning": ("ASR", "none")}
+SETS = {"domain": ("animal", "speech"), "fine_tuning": ("ASR", "none")}
 SET_NAMES = {"domain": "pre-training", "fine_tuning": "fine-tuning"}
 
 
@@ -135,7 +135,7 @@ class QuestionFindings:
 
     @cached_property
     def choices(self) -> dict[str, LayerChoice]:
-        """How firmly validation rows choose the layer of each model; of one split only, and of kept predictions."""
+        """How firmly validation rows choose the layer of each model, where their predictions were kept."""
         found = {}
         for model in self.answers:
             layers = {int(k[2]): fits for k, fits in self.places.items() if k[:2] == (model, EACH)}
@@ -185,7 +185,7 @@ class QuestionFindings:
                 contrast=f"{how}{SET_NAMES[fact]}",
                 a=names[0],
                 b=names[1],
-                result=(result := contrast(*known)),
+                result=(result := contrast(known[0], known[1])),
                 p_holm=result.p,
             )
         ]

@@ -35,8 +35,9 @@ def comparison_sentence(found: Compared) -> str:
     """What a comparison says: which is higher and by how much, or that the two cannot be told apart."""
     result, groups = found.result, counted(found.result.n_groups, "group")
     if math.isnan(result.low):
-        said = f"differ by {points(result.difference)} points on these test clips"
-        return f"{found.a} and {found.b} {said}; no interval: {result.reason}."
+        first, second = (found.a, found.b) if result.difference >= 0 else (found.b, found.a)
+        said = f"{points(abs(result.difference))} points above {second} on these test clips"
+        return f"{first} is {said}; no interval: {result.reason}."
     between = f"95 % interval {points(result.low)} to {points(result.high)}"
     if not found.p_holm <= ALPHA:
         return (
@@ -65,8 +66,8 @@ def choice_sentence(model: str, choice: LayerChoice) -> str:
     if len(others) == 1:
         told = f"layer {others[0]} cannot be told from it"
     return (
-        f"{model}: layer {choice.chosen} is chosen in {100 * share:.0f} % of resamples of the {groups} of validation; "
-        f"{told or 'every other layer is worse'}."
+        f"{model}: layer {choice.chosen} is chosen in {100 * share:.0f} % of resamples of the {groups} of "
+        f"validation; {told or 'every other layer is worse'}."
     )
 
 

@@ -18,6 +18,8 @@ from probes.splits import parse_split
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probes.findings.question_findings import Compared, QuestionFindings
+
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
 OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test", *OWN_MEASURES)
 
@@ -168,6 +170,48 @@ class ReportData:
         """Models with random weights, each with its trained twins, among those of the results."""
         known, here = self.run.get("untrained", {}), set(self.models)
         return {name: [m for m in twins if m in here] for name, twins in known.items() if name in here}
+
+    @cached_property
+    def findings(self) -> dict[tuple[str, str, str, str], QuestionFindings]:
+        """What the predictions say of each question, by its name."""
+        from probes.findings.question_findings import QuestionFindings
+        from probes.results.results_folder import VALIDATION_FOLDER, StoredPredictions
+
+        tested, validated = StoredPredictions(self.path), StoredPredictions(self.path, VALIDATION_FOLDER)
+        found = {}
+        for q in self.questions:
+            single = q.answers_fits["combine"] == EACH
+            answers = q.answers_fits[single] if single.any() else q.answers_fits
+            found[q.name] = QuestionFindings(
+                answers={str(m): rows for m, rows in answers.groupby("model")},
+                places={
+                    (str(model), str(combine), str(layers)): rows
+                    for (model, combine, layers), rows in q.fits.groupby(["model", "combine", "layers"])
+                },
+                read=tested.of,
+                read_validation=validated.of,
+                is_sets=q.metric != "UAR",
+                twins=self.untrained,
+                facts=self.run.get("models", {}),
+            )
+        return found
+
+    @cached_property
+    def comparisons(self) -> list[tuple[ReportedQuestion, Compared]]:
+        """Every comparison, question by question; those of classifiers last."""
+        from probes.findings.question_findings import classifier_comparisons
+
+        found: list[tuple[ReportedQuestion, Compared]] = []
+        same: dict[tuple[str, str, str], dict[str, ReportedQuestion]] = {}
+        for q in self.questions:
+            of = self.findings[q.name]
+            found += [(q, c) for c in (*of.model_comparisons, *of.layer_comparisons)]
+            same.setdefault((q.dataset, q.label, q.split), {})[q.classifier] = q
+        for by_classifier in same.values():
+            of_all = {c: self.findings[q.name] for c, q in by_classifier.items()}
+            for classifier, compared in classifier_comparisons(of_all).items():
+                found += [(by_classifier[classifier], c) for c in compared]
+        return found
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from featurestore.spreadsheet import spreadsheet_csv
 from probes.report.data import load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
-from probes.report.tables import csv_table
+from probes.report.tables import comparisons_table, csv_table
 
 # Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.
 PAGE_MARK = b"their own papers, featurestore-audio"
@@ -22,6 +22,7 @@ class ReportPaths:
 
     html: Path
     csv: Path
+    comparisons: Path
     png: Path
     svg: Path
 
@@ -38,13 +39,20 @@ def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool =
     data = load_report_data(results_dir)
     out = Path(out_dir)
     page = out / "index.html"
-    paths = ReportPaths(html=page, csv=out / "layers.csv", png=out / "layers.png", svg=out / "layers.svg")
+    paths = ReportPaths(
+        html=page,
+        csv=out / "layers.csv",
+        comparisons=out / "comparisons.csv",
+        png=out / "layers.png",
+        svg=out / "layers.svg",
+    )
     _require_replaceable(paths)
     make_folder(out, "the report")
     with writing(out, "free some room and write the report again"):
         # The page first: it says whose the other files are.
         put_file(render_page(data, oracle=oracle).encode(), paths.html)
         put_file(spreadsheet_csv(csv_table(data)).encode(), paths.csv)
+        put_file(spreadsheet_csv(comparisons_table(data)).encode(), paths.comparisons)
         write_figures(data, paths.png, paths.svg)
     return paths
 
@@ -53,5 +61,5 @@ def _require_replaceable(paths: ReportPaths) -> None:
     """Refuse to write over a page that is no report, and over tables and figures where there is no page."""
     require_replaceable(paths.html, PAGE_MARK, "report")
     if not paths.html.exists():
-        for path in (paths.csv, paths.png, paths.svg):
+        for path in (paths.csv, paths.comparisons, paths.png, paths.svg):
             require_replaceable(path, None, "table or figure")

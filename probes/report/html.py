@@ -12,8 +12,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layer_list import format_layers
-from featurestore.printable import on_page
+from featurestore.printable import counted, on_page
 from probes.classifiers.layer_combination import EACH
+from probes.findings.sentences import choice_sentence, headline, interval_text, p_text, points
 from probes.report.caveats import warnings_of
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, SeriesStyle, panel_svg, series_styles
@@ -33,6 +34,7 @@ from probes.report.weights import learned_weights
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probes.findings.question_findings import Compared, QuestionFindings
     from probes.report.data import ReportData, ReportedQuestion
 
 
@@ -85,9 +87,9 @@ def _metrics(data: ReportData) -> str:
 
 
 def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[str, Any]:
-    answer = question.answer
+    answer, findings = question.answer, data.findings[question.name]
     styles = series_styles(data)
-    rows = [_row(row, styles[row["model"]], question) for row in question.rows()]
+    rows = [_row(row, styles[row["model"]], question, findings) for row in question.rows()]
     return {
         "id": f"q{index + 1}",
         "label": question.label,
@@ -110,7 +112,10 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",
         "hparams": _settings(answer["hparams"]) + _of_several(answer),
-        "best": [_ranked(row, styles[row["model"]], question) for _, row in question.answers.iterrows()],
+        "best": [
+            _ranked(row, styles[row["model"]], question, findings) for _, row in question.answers.iterrows()
+        ],
+        **_findings(data, question, findings),
         "rows": rows,
         "retrieval": any(row["r_precision"]["text"] for row in rows),
         "svg": panel_svg(data, question, f"q{index + 1}"),
@@ -151,14 +156,57 @@ def _oracle(question: ReportedQuestion) -> str:
     )
 
 
-def _ranked(row: pd.Series[Any], style: SeriesStyle, question: ReportedQuestion) -> dict[str, Any]:
+def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFindings) -> dict[str, Any]:
+    """What the predictions say of a question: the interval of its answer, sentences, every comparison."""
+    model = str(question.answer["model"])
+    judged = findings.judged_answers.get(model)
+    of_answer = judged is not None and question.answer["combine"] == EACH
+    interval = judged.interval if judged is not None and of_answer else None
+    reasons = dict.fromkeys(j.reason for j in findings.judged_answers.values() if j.reason)
+    text = interval_text(interval)
+    groups = f", over {counted(interval.n_groups, 'group')} of test clips" if interval and text else ""
+    choices = [choice_sentence(m, c) for m, c in findings.choices.items()]
+    return {
+        "interval": f"{text} %{groups}" if text else "",
+        "no_interval": "; ".join(reasons),
+        "findings": [*headline(findings.model_comparisons), *choices],
+        "compared": [_compared(c) for q, c in data.comparisons if q.name == question.name],
+    }
+
+
+def _compared(found: Compared) -> dict[str, Any]:
+    """A line of the table of comparisons."""
+    result = found.result
+    known = not math.isnan(result.low)
+    between = f"{points(result.low)} to {points(result.high)}" if known else ""
+    p = "" if math.isnan(found.p_holm) else p_text(found.p_holm).removeprefix("p ").removeprefix("= ")
+    shows = "" if math.isnan(result.detectable) else points(result.detectable)
+    cells = (
+        (points(result.difference), result.difference),
+        (between, result.low),
+        (p, found.p_holm),
+        (shows, result.detectable),
+        (str(result.n_groups), result.n_groups),
+    )
+    return {
+        **{name: getattr(found, name) for name in ("contrast", "a", "b")},
+        "reason": result.reason,
+        "cells": [{"text": t, "sort": "" if math.isnan(v) else repr(float(v))} for t, v in cells],
+    }
+
+
+def _ranked(
+    row: pd.Series[Any], style: SeriesStyle, question: ReportedQuestion, findings: QuestionFindings
+) -> dict[str, Any]:
     """A line of the table of models."""
+    judged = findings.judged_answers.get(str(row["model"])) if row["combine"] == EACH else None
     several = row["combine"] != EACH or len(question.layers_of(row["model"])) > 1
     return {
         "model": row["model"],
         "series": style.index,
         "place": place_of(row).replace("-", "–") if several else "only",
         "summary": percent(row["score_test_mean"], row["score_test_std"]),
+        "interval": interval_text(None if judged is None else judged.interval),
         "n_test": f"{round(row['n_test']):,}",
         "unlike": UNLIKE if row["model"] in question.scope.other_clips else "",
     }
@@ -172,8 +220,13 @@ def _place(row: pd.Series[Any]) -> str:
     return f"{row['combine']} of layers {layers}"
 
 
-def _row(row: Mapping[str, Any], style: SeriesStyle, question: ReportedQuestion) -> dict[str, Any]:
+def _row(
+    row: Mapping[str, Any], style: SeriesStyle, question: ReportedQuestion, findings: QuestionFindings
+) -> dict[str, Any]:
     """Cells of the per-layer table: text to read, and full values to sort by."""
+    judged = findings.judged_places[row["model"], row["combine"], str(row["layers"])]
+    choice = findings.choices.get(row["model"]) if row["combine"] == EACH else None
+    share = math.nan if choice is None else choice.chosen_share[choice.layers.index(int(row["layers"]))]
 
     def score(name: str) -> dict[str, str]:
         value = float(row[name])
@@ -186,6 +239,14 @@ def _row(row: Mapping[str, Any], style: SeriesStyle, question: ReportedQuestion)
         "order": int(row["layer"]) if row["combine"] == EACH else "",
         "test": score("score_test_mean"),
         "std": score("score_test_std"),
+        "interval": {
+            "text": interval_text(judged.interval),
+            "sort": "" if judged.interval is None or judged.reason else repr(judged.interval.low),
+        },
+        "share": {
+            "text": "" if math.isnan(share) else f"{100 * share:.0f} %",
+            "sort": "" if math.isnan(share) else repr(float(share)),
+        },
         "val": score("score_val_mean"),
         "train": score("score_train_mean"),
         "accuracy": score("accuracy_test_mean"),

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.printable import plain, printable
 from probes.classifiers.layer_combination import EACH
+from probes.findings.sentences import interval_text
 from probes.questions.controls import MDL, OTHER_LABELS
 from probes.results.fit_tables import OWN_MEASURES
+from probes.statistics import NOT_CONTAINED
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
     from rich.text import Text
 
+    from probes.findings.question_findings import QuestionFindings
     from probes.report.data import ReportData, ReportedQuestion
 
 BEST_LAYER, BEST_MODEL, UNLIKE = "●", "◆", "≠"
@@ -54,6 +57,30 @@ CSV_COLUMNS = [
     "score_val_mean",
     "score_val_std",
     *(f"{name}_mean" for name in OWN_MEASURES),
+    # of the mean over seeds, folds pooled by utterance; empty where no interval can be given
+    "ci_low",
+    "ci_high",
+    "n_groups",
+    "uar_pooled",
+    # in how many resamples of the validation groups this layer is chosen
+    "chosen_share",
+]
+COMPARISON_COLUMNS = [
+    "dataset",
+    "label",
+    "split",
+    "classifier",
+    "contrast",
+    "a",
+    "b",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p",
+    "p_holm",
+    "n_groups",
+    "detectable",
+    "reason",
 ]
 
 
@@ -72,7 +99,7 @@ def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
 
     tables = []
     for question in data.questions:
-        tables.append(_terminal_table(question, oracle=oracle))
+        tables.append(_terminal_table(question, data.findings[question.name], oracle=oracle))
         gain = training_gain(data, question)
         if gain:
             tables[-1].caption = Text.assemble(tables[-1].caption or "", f" {printable(gain)}", style="dim")
@@ -142,12 +169,57 @@ def csv_table(data: ReportData) -> pd.DataFrame:
             same_clips=[model not in scope.other_clips for model in rows["model"]],
             n_test=rows["n_test"].round().astype("Int64"),
             **{name: pd.array([n or None] * len(rows), dtype="Int64") for name, n in known.items()},
+            **_sureness(rows, data.findings[question.name]),
         )
         found.append(rows)
     return pd.concat(found, ignore_index=True)[CSV_COLUMNS]
 
 
-def _terminal_table(question: ReportedQuestion, *, oracle: bool) -> Table:
+def _sureness(rows: pd.DataFrame, findings: QuestionFindings) -> dict[str, Any]:
+    """Columns that say how sure the score of each row is, and its layer."""
+    import pandas as pd
+
+    judged = [
+        findings.judged_places[str(m), str(c), str(k)]
+        for m, c, k in rows[["model", "combine", "layers"]].itertuples(index=False)
+    ]
+    intervals = [j.interval for j in judged]
+    shares = {
+        (model, layer): share
+        for model, choice in findings.choices.items()
+        for layer, share in zip(choice.layers, choice.chosen_share, strict=True)
+    }
+    of_layer = zip(rows["model"], rows["combine"], rows["layers"], strict=True)
+    return {
+        "ci_low": [math.nan if i is None else i.low for i in intervals],
+        "ci_high": [math.nan if i is None else i.high for i in intervals],
+        "n_groups": pd.array([None if i is None else i.n_groups for i in intervals], dtype="Int64"),
+        "uar_pooled": [math.nan if i is None else i.estimate for i in intervals],
+        "chosen_share": [
+            shares.get((m, int(k)), math.nan) if c == EACH else math.nan for m, c, k in of_layer
+        ],
+    }
+
+
+def comparisons_table(data: ReportData) -> pd.DataFrame:
+    """One row per comparison, differences as fractions, columns `COMPARISON_COLUMNS`."""
+    import pandas as pd
+
+    rows = [
+        {
+            **{name: getattr(question, name) for name in ("dataset", "label", "split", "classifier")},
+            **{name: getattr(found, name) for name in ("contrast", "a", "b", "p_holm")},
+            **{name: getattr(found.result, name) for name in ("difference", "p", "n_groups")},
+            **{name: getattr(found.result, name) for name in ("detectable", "reason")},
+            "ci_low": found.result.low,
+            "ci_high": found.result.high,
+        }
+        for question, found in data.comparisons
+    ]
+    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+
+
+def _terminal_table(question: ReportedQuestion, findings: QuestionFindings, *, oracle: bool) -> Table:
     from rich.text import Text
 
     table = _titled(question.title)
@@ -174,6 +246,10 @@ def _terminal_table(question: ReportedQuestion, *, oracle: bool) -> Table:
     if question.n_splits > 1:
         table.add_section()
         table.add_row("chosen", *(_chosen(question, model) for model in question.models))
+    intervals = {m: interval_text(j.interval) for m, j in findings.judged_answers.items()}
+    if any(intervals.values()):
+        table.add_section()
+        table.add_row("95 % interval", *(Text(intervals.get(m, "")) for m in question.models))
     if oracle:
         table.add_section()
         table.add_row("oracle", *(_oracle(question, model) for model in question.models))
@@ -247,6 +323,8 @@ def legend(data: ReportData, *, oracle: bool = False) -> str:
     text = f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
     if any(question.n_splits > 1 for question in data.questions):
         text += " Last row, the result: layer and settings chosen anew in every fold (in brackets: layers)."
+    if any(j.interval is not None for f in data.findings.values() for j in f.judged_answers.values()):
+        text += f" Intervals: of the chosen layer, over groups of test clips. {NOT_CONTAINED}"
     if oracle:
         text += " Oracle: the layer that test itself prefers; an upper bound, not a result."
     return text

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ RUN_NAME = "_run.json"
 CONTROLS_NAME = "_controls.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
+# Of validation rows: who chose the layer. Earlier versions kept none.
+VALIDATION_FOLDER = "_validation"
+PREDICTION_COLUMNS = ("fingerprint", "utterance_id", "group", "target", "prediction")
 AGAIN = "delete it and run the same `fs probe` again"
 
 #: What a fit answers. A later answer to the same question about other data replaces the earlier.
@@ -75,7 +79,7 @@ def prepare(out: Path) -> None:
         raise ConfigError(
             f"{out / RESULTS_NAME}: this table is not one of `fs probe` and would be lost; give another --out"
         )
-    for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER):
+    for folder in (out, out / TASKS_FOLDER, out / PREDICTIONS_FOLDER, out / VALIDATION_FOLDER):
         make_folder(folder, "results")
 
 
@@ -98,16 +102,25 @@ def finished(out: Path, asked: Mapping[str, str]) -> set[str]:
     return done
 
 
-def write_task(out: Path, fingerprint: str, rows: list[dict[str, Any]], predictions: pd.DataFrame) -> None:
+def write_task(
+    out: Path,
+    fingerprint: str,
+    rows: list[dict[str, Any]],
+    predictions: pd.DataFrame | None,
+    validation: pd.DataFrame | None = None,
+) -> None:
     """Put one task's predictions, then its rows.
 
     Args:
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
         rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`.
-        predictions: Columns fingerprint, utterance_id, group, target, prediction.
+        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows.
+        validation: The same of validation rows; None where none are kept.
     """
-    write_parquet(predictions, out / PREDICTIONS_FOLDER / f"{fingerprint}.parquet")
+    for folder, table in ((VALIDATION_FOLDER, validation), (PREDICTIONS_FOLDER, predictions)):
+        if table is not None:
+            write_parquet(table, out / folder / f"{fingerprint}.parquet")
     columns = CONTROL_COLUMNS if any(row.get("control") for row in rows) else FIT_COLUMNS
     table = _with_places(pd.DataFrame(rows, columns=list(columns)))
     write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
@@ -199,31 +212,42 @@ def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: float("nan") for name in since if name not in table})
 
 
+class StoredPredictions:
+    """Predictions of a results folder, read by fit.
+
+    Args:
+        out: Results folder.
+        folder: `PREDICTIONS_FOLDER` of test rows, or `VALIDATION_FOLDER`.
+    """
+
+    def __init__(self, out: str | os.PathLike[str], folder: str = PREDICTIONS_FOLDER) -> None:
+        self._out, self._folder = Path(out), folder
+
+    @cached_property
+    def _file_of(self) -> dict[str, str]:
+        """The file of each fit. Two runs at once, or one that was killed, leave a fit in two: the later's."""
+        tables = {path.name: _fits(path) for path in _task_files(self._out)}
+        order = sorted(tables, key=lambda name: (str(tables[name]["finished_at"].max()), name))
+        return {fit: name for name in order for fit in tables[name]["fingerprint"]}
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Those of the fits in `table`: columns `PREDICTION_COLUMNS`; fits without any are left out."""
+        wanted: dict[str, set[str]] = {}
+        for fit in table["fingerprint"]:
+            if fit in self._file_of:
+                wanted.setdefault(self._file_of[fit], set()).add(fit)
+        parts = [
+            read_parquet(path, PREDICTIONS, read=PREDICTION_COLUMNS, only=("fingerprint", fits))
+            for name, fits in sorted(wanted.items())
+            if (path := self._out / self._folder / name).is_file()
+        ]
+        nothing = pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+        return pd.concat(parts, ignore_index=True) if parts else nothing
+
+
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
     """Test predictions of the fits in `table` (rows of `read_results`)."""
-    columns = ("fingerprint", "utterance_id", "group", "target", "prediction")
-    wanted = set(table["fingerprint"])
-    parts: dict[Path, pd.DataFrame] = {}
-    for path in sorted((Path(out) / PREDICTIONS_FOLDER).glob("[!.]*.parquet")):
-        part = read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", wanted))
-        if len(part):
-            parts[path] = part
-    if not parts:
-        return pd.DataFrame(columns=list(columns))
-    # Two runs at once, or one that was killed, leave a fit in two files.
-    held = pd.Series([f for part in parts.values() for f in part["fingerprint"].unique()], dtype=object)
-    if held.duplicated().any():
-        seen: set[str] = set()
-        for path in sorted(parts, key=lambda p: _finished_at(Path(out), p.name), reverse=True):
-            parts[path] = parts[path][~parts[path]["fingerprint"].isin(seen)]
-            seen.update(parts[path]["fingerprint"])
-    return pd.concat(parts.values(), ignore_index=True)
-
-
-def _finished_at(out: Path, name: str) -> str:
-    """When the task of this file name was finished; "" where it was not."""
-    path = out / TASKS_FOLDER / name
-    return str(_fits(path)["finished_at"].max()) if path.is_file() else ""
+    return StoredPredictions(out).of(table)
 
 
 def write_run(out: Path, record: Mapping[str, Any]) -> None:
@@ -242,7 +266,8 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    record = dict(record)
+    models = {**earlier.get("models", {}), **record.get("models", {})}
+    record = {**record, "models": models} if models else dict(record)
     call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)
     same = [c for c in calls_of(earlier) if _asked(c) == asked]

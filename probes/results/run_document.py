@@ -83,6 +83,7 @@ RUN = fields(
         "chance": by_name(number(nan=True)),
         "replaced": _TEXTS,
         "untrained": by_name(_TEXTS),
+        "models": by_name(by_name(text)),
         "keys": by_name(anything),
     },
 )

@@ -40,6 +40,7 @@ class Plan:
         tasks: What to fit.
         splits: Their descriptions, as ``_run.json`` keeps them.
         untrained: See `untrained_twins`.
+        models: See `model_facts`.
         notes: Sentences about labels and splits that a reader of the scores has to know.
         replaced: Those of them that say which earlier answers no longer stand; see
             `probes.results.split_files.replaced_sentences`.
@@ -48,6 +49,7 @@ class Plan:
     tasks: list[ProbeTask]
     splits: list[dict[str, Any]] = field(default_factory=list)
     untrained: dict[str, list[str]] = field(default_factory=dict)
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
 
@@ -93,7 +95,9 @@ def make_plan(config: ProbeConfig, opened: tuple[list[Features], list[str]] | No
         known = sorted({name for f in features for name in f.label_columns})
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
-    plan = Plan(tasks=[], untrained=untrained_twins(features), notes=list(left_out))
+    plan = Plan(
+        tasks=[], untrained=untrained_twins(features), models=model_facts(features), notes=list(left_out)
+    )
     for f in features:
         plan.notes.extend(_pending_notes(f))
         _check_inputs(f, config)
@@ -257,6 +261,16 @@ def untrained_twins(features: Sequence[Features]) -> dict[str, list[str]]:
             if "untrained" not in found and all(found.get(k) == own.get(k) for k in ("family", "config"))
         )
     return twins
+
+
+def model_facts(features: Sequence[Features]) -> dict[str, dict[str, str]]:
+    """What sets of models are contrasted by: domain and fine-tuning, where known, and their architecture."""
+    found = {}
+    for f in features:
+        card, own = f.info.model_card, dict(f.attrs["fingerprint"].get("model") or {})
+        known = {k: str(card[k]) for k in ("domain", "fine_tuning") if card.get(k)}
+        found[f.model] = known | {"architecture": fingerprint_digest([own.get("family"), own.get("config")])}
+    return found
 
 
 def _check_inputs(f: Features, config: ProbeConfig) -> None:

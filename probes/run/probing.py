@@ -210,7 +210,13 @@ def _run(
         memory = parse_bytes(config.memory) if config.memory else runner.memory_bytes
         run = partial(run_task, memory_bytes=memory, keys=OpenKeys())
         for task, result in runner.map_unordered(run, tasks):
-            results_folder.write_task(config.out, task.fingerprint, result.rows, result.predictions())
+            results_folder.write_task(
+                config.out,
+                task.fingerprint,
+                result.rows,
+                result.predictions("test"),
+                result.predictions("val"),
+            )
             n_done += 1
             n_fits_done += len(task.fits)
             if not task.control:
@@ -249,5 +255,6 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
         "replaced": plan.replaced,
         "splits": plan.splits,
         "untrained": plan.untrained,
+        "models": plan.models,
         "keys": {path: [c.to_json() for c in calls] for path, calls in histories.items()},
     }

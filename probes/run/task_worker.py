@@ -32,27 +32,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TaskResult:
-    """What a worker sends back; predictions as class positions, one row per fit."""
+class PartPredictions:
+    """What the fits of a task say of one part, as class positions; `predicted` has one row per fit."""
 
-    rows: list[dict[str, Any]]
     utterance_id: TextArray
     group: TextArray
-    classes: tuple[str, ...]
     target: IntArray
     predicted: npt.NDArray[np.int32]
 
-    def predictions(self) -> pd.DataFrame:
-        """One row per fit and test utterance."""
-        n_fits, n = self.predicted.shape
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a worker sends back: rows of the results, and predictions of parts ("test", "val")."""
+
+    rows: list[dict[str, Any]]
+    classes: tuple[str, ...]
+    parts: Mapping[str, PartPredictions]
+
+    def predictions(self, part: str) -> pd.DataFrame | None:
+        """One row per fit and utterance; None where nothing was predicted of the part."""
+        if part not in self.parts:
+            return None
+        of = self.parts[part]
+        n_fits, n = of.predicted.shape
         names = np.array(self.classes, dtype=object)
         return pd.DataFrame(
             {
                 "fingerprint": np.repeat([r["fingerprint"] for r in self.rows], n),
-                "utterance_id": np.tile(self.utterance_id, n_fits),
-                "group": np.tile(self.group, n_fits),
-                "target": np.tile(names[self.target], n_fits),
-                "prediction": names[self.predicted.ravel()],
+                "utterance_id": np.tile(of.utterance_id, n_fits),
+                "group": np.tile(of.group, n_fits),
+                "target": np.tile(names[of.target], n_fits),
+                "prediction": names[of.predicted.ravel()],
             }
         )
 
@@ -195,18 +205,25 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
                 "fit_s": fit.fit_s,
             }
         )
-    rows, test = question.labelled.rows, question.split.test
-    classes, target, guesses = question.classes, data.y["test"], np.stack(predicted)
+    classes, target = question.classes, dict(data.y)
+    guesses = {part: np.stack([p[part] for p in predicted]) for part in predicted[0]}
     if sets:  # what was predicted is written as sets, which are what the columns then tell apart
-        cells = [cells_of(part, classes) for part in (target, *guesses)]
+        cells = [cells_of(part, classes) for part in (target["test"], *guesses["test"])]
         names, codes = np.unique(np.concatenate(cells).astype(str), return_inverse=True)
-        codes = codes.reshape(len(cells), len(test))
-        classes, target, guesses = tuple(names.tolist()), codes[0], codes[1:]
+        codes = codes.reshape(len(cells), len(cells[0]))
+        classes, target["test"], guesses["test"] = tuple(names.tolist()), codes[0], codes[1:]
     return TaskResult(
         rows=out,
-        utterance_id=rows.utterance_id[test],
-        group=rows.group[test],
         classes=classes,
+        parts={part: _of_part(question, part, target[part], said) for part, said in guesses.items()},
+    )
+
+
+def _of_part(question: Question, part: str, target: IntArray, guesses: IntArray) -> PartPredictions:
+    rows, where = question.labelled.rows, dict(question.split.parts())[part]
+    return PartPredictions(
+        utterance_id=rows.utterance_id[where],
+        group=rows.group[where],
         target=target,
         predicted=guesses.astype(np.int32),
     )
@@ -214,8 +231,8 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
 
 def _class_measures(
     data: Prepared, fit: FittedProbe, scores: Mapping[str, FloatArray]
-) -> tuple[dict[str, float], IntArray]:
-    """Scores of one fit by column of the results, and its predictions for the test rows `[n]`."""
+) -> tuple[dict[str, float], dict[str, IntArray]]:
+    """Scores of one fit by column of the results, and its predictions for test and validation rows `[n]`."""
     guess = {name: s.argmax(axis=1) for name, s in scores.items()}
     y, y_train, of_test = data.y["test"], data.y["train"], scores["test"]
     finite = bool(np.isfinite(of_test).all())  # not where a fit diverged
@@ -234,13 +251,13 @@ def _class_measures(
         "majority_accuracy": metrics.majority_accuracy(y_train, y),
         "majority_uar": metrics.majority_uar(y_train, y),
         **own,
-    }, guess["test"]
+    }, {part: guess[part] for part in ("test", "val")}
 
 
 def _set_measures(
     data: Prepared, fit: FittedProbe, scores: Mapping[str, FloatArray]
-) -> tuple[dict[str, float], IntArray]:
-    """`_class_measures` where labels are sets, predictions 0 or 1 `[n, C]`: mAP, no UAR."""
+) -> tuple[dict[str, float], dict[str, IntArray]]:
+    """`_class_measures` where labels are sets, predictions of test rows 0 or 1 `[n, C]`: mAP, no UAR."""
     test, guess = data.y["test"], (scores["test"] >= THRESHOLD).astype(np.int64)
     return {
         **{f"map_{part}": metrics.mean_average_precision(y, scores[part]) for part, y in data.y.items()},
@@ -248,7 +265,7 @@ def _set_measures(
         "f1_macro_test": metrics.f1_macro_sets(test, guess),
         "auroc_macro_test": metrics.auroc_macro(test, scores["test"]),
         "chance": metrics.chance_precision(test),
-    }, guess
+    }, {"test": guess}
 
 
 def _asked(task: ProbeTask, fit: FitSpec) -> dict[str, Any]:
@@ -296,15 +313,9 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
         }
         for asked, b in zip(task.fits, bits, strict=True)
     ]
-    nobody = np.empty(0, dtype=object)
-    return TaskResult(
-        rows=rows,
-        utterance_id=nobody,
-        group=nobody,
-        classes=data.question.classes,
-        target=np.empty(0, dtype=np.int64),
-        predicted=np.empty((len(rows), 0), dtype=np.int32),
-    )
+    nobody, none = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
+    nothing = PartPredictions(nobody, nobody, none, np.empty((len(rows), 0), dtype=np.int32))
+    return TaskResult(rows=rows, classes=data.question.classes, parts={"test": nothing})
 
 
 def _log_probabilities(fit: FittedProbe, x: Any, rows: IntArray) -> FloatArray:

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from featurestore.upkeep.key_report import KeyReport
     from featurestore.upkeep.new_labels import Attached
     from probes.confounds import Confounds
+    from probes.findings.question_findings import QuestionFindings
     from probes.leakage.kinds import LeakageReport
     from probes.report import ReportPaths
+    from probes.report.data import ReportedQuestion
     from probes.run.probing import ProbeSummary
     from probes.saved.chosen_probe import SavedSummary
     from studies.prediction import Predictions
@@ -178,6 +180,17 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     )
 
 
+def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> None:
+    """What the scores of one question say of its models, in sentences."""
+    from probes.findings.sentences import headline
+
+    if sentences := headline(findings.model_comparisons):
+        console().print(plain(question.title), style="bold")
+        for sentence in sentences:
+            console().print(f"  {printable(sentence)}")
+        console().print()
+
+
 def print_tables(
     results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
@@ -193,6 +206,8 @@ def print_tables(
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
+    for question in shown:
+        print_findings(question, data.findings[question.name])
     out.print(legend(data, oracle=oracle), style="dim")
     if others:
         out.print(f"{counted(others, 'other question')} in this folder: fs report {results} --out …")

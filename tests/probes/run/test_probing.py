@@ -21,9 +21,10 @@ from featurestore.errors import (
     StoreError,
     UserError,
 )
+from featurestore.store import chosen_keys
 from featurestore.store.key import KeyInfo, find_keys
 from probes import ProbeConfig, ProbeProgress, metrics, read_predictions, read_results, run_probe
-from probes.run import probe_plan, probing
+from probes.run import probing
 
 Write = Callable[..., None]
 QUICK = {"linear": {"max_epochs": 4, "batch_size": 32}, "mlp": {"max_epochs": 3, "batch_size": 32}}
@@ -289,7 +290,7 @@ def test_the_keys_of_a_store_are_listed_once(
         listings.append(storage)
         return find_keys(storage)
 
-    monkeypatch.setattr(probe_plan, "find_keys", counted)
+    monkeypatch.setattr(chosen_keys, "find_keys", counted)
     run_probe(config(store, tmp_path / "results"))
     assert len(listings) == 1
 

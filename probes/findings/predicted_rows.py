@@ -1,8 +1,8 @@
 """Predictions of fits, brought to the same rows: one column of predictions for every pass over them.
 
-Test folds are pooled: each row is predicted once in a pass, by the probe of the fold that holds it out. A pass is
-one seed, and in nested splits one inner fold. Where a split is drawn anew (another split seed), its rows are
-rows of their own, of the same groups.
+Test folds are pooled: each row is predicted once in a pass, by the probe of the fold that holds it out. A
+pass is one seed, and in nested splits one inner fold. Where a split is drawn anew (another split seed), its
+rows are rows of their own, of the same groups.
 """
 
 from __future__ import annotations

@@ -1,0 +1,225 @@
+"""Findings of a results folder against the statistics of its predictions, read with plain pandas."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probes.findings.question_findings import LAYERS, MODELS, Compared
+from probes.findings.sentences import choice_sentence, comparison_sentence, headline
+from probes.metrics import uar
+from probes.questions.tasks import ProbeConfig
+from probes.report import load_report_data
+from probes.report.tables import comparisons_table, csv_table
+from probes.results.results_folder import (
+    VALIDATION_FOLDER,
+    StoredPredictions,
+    read_results,
+)
+from probes.run.probing import run_probe
+from probes.statistics import Comparison, compare_uar, holm, layer_choice, uar_interval
+from tests.probes.conftest import manifest_table, write_store
+
+N_CLIPS, N_GROUPS = 960, 80
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two models, three layers, eighty groups of twelve clips, about eight of them in test."""
+    folder = tmp_path_factory.mktemp("store")
+    table = manifest_table(N_CLIPS)
+    table["group"] = [f"bird-{i % N_GROUPS}" for i in range(len(table))]
+    for model in ("model-a", "model-bb"):
+        write_store(folder, table, model=model)
+    return str(folder)
+
+
+def probed(store: str, out: Path, **changes: Any) -> Path:
+    asked = {"labels": ("call",), "split": "group", "n_seeds": 2, "classifiers": ("linear",)} | changes
+    run_probe(ProbeConfig(store=store, out=out, **asked))
+    return out
+
+
+@pytest.fixture(scope="module")
+def one_split(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return probed(store, tmp_path_factory.mktemp("r"), classifiers=("linear", "centroid"))
+
+
+def said(out: Path, model: str, layer: int, classifier: str = "linear") -> tuple[Any, Any, Any]:
+    """Target `[n]`, predictions `[seeds, n]` and groups `[n]`, in the order of ids, by pandas alone."""
+    table = pd.read_parquet(out / "results.parquet")
+    mine = table[(table["model"] == model) & (table["layer"] == layer) & (table["classifier"] == classifier)]
+    files = pd.concat(pd.read_parquet(p) for p in (out / "_predictions").glob("*.parquet"))
+    rows = files.merge(mine[["fingerprint", "seed", "fold"]], on="fingerprint")
+    wide = rows.pivot(index="utterance_id", columns="seed", values="prediction").sort_index()
+    known = rows.drop_duplicates("utterance_id").set_index("utterance_id").loc[wide.index]
+    return known["target"].to_numpy(), wide.to_numpy().T, known["group"].to_numpy()
+
+
+def test_intervals_are_those_of_the_predictions(one_split: Path) -> None:
+    table = csv_table(load_report_data(one_split))
+    table = table[table["classifier"] == "linear"]
+    assert len(table) == 6
+    for row in table.itertuples():
+        expected = uar_interval(*said(one_split, row.model, row.layer))
+        assert not expected.reason
+        assert (row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))
+        assert row.n_groups == expected.n_groups
+        # One split: what is pooled is the reported mean over seeds.
+        assert row.uar_pooled == pytest.approx(row.uar_test_mean)
+
+
+def test_groups_count_and_not_clips(store: str, tmp_path: Path) -> None:
+    out = probed(store, tmp_path, split="group-kfold:4", layers="0")
+    (row,) = csv_table(load_report_data(out)).query("model == 'model-a'").itertuples()
+    target, predicted, group = said(out, "model-a", 0)
+    assert len(target) == N_CLIPS - 12  # every usable clip is tested once: folds are pooled
+    assert row.n_groups == N_GROUPS
+    expected = uar_interval(target, predicted, group)
+    assert (row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))
+    assert row.uar_pooled == pytest.approx(np.mean([uar(target, p) for p in predicted]))
+    alone = uar_interval(target, predicted)
+    assert alone.n_groups == N_CLIPS - 12
+
+
+def test_models_are_compared_at_their_chosen_layers(one_split: Path) -> None:
+    data = load_report_data(one_split)
+    (answers,) = (q.answers for q in data.questions if q.classifier == "linear")
+    chosen = dict(zip(answers["model"], answers["layer"], strict=True))
+    found = comparisons_table(data)
+    (line,) = found[(found["contrast"] == MODELS) & (found["classifier"] == "linear")].itertuples()
+    a = said(one_split, "model-a", chosen["model-a"])
+    b = said(one_split, "model-bb", chosen["model-bb"])
+    expected = compare_uar(a[0], a[1], b[1], a[2])
+    assert (line.a, line.b) == ("model-a", "model-bb")
+    assert line.difference == pytest.approx(expected.difference)
+    assert (line.ci_low, line.ci_high, line.p) == pytest.approx((expected.low, expected.high, expected.p))
+
+
+def test_p_values_of_layers_are_corrected_within_their_model(one_split: Path) -> None:
+    found = comparisons_table(load_report_data(one_split))
+    family = found[
+        (found["contrast"] == LAYERS)
+        & (found["classifier"] == "linear")
+        & found["a"].str.startswith("model-a ")
+    ]
+    assert len(family) == 2
+    np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
+
+
+def test_classifiers_are_compared_on_one_model(one_split: Path) -> None:
+    found = comparisons_table(load_report_data(one_split))
+    lines = found[found["contrast"] == "classifiers"]
+    assert sorted(zip(lines["a"], lines["b"], strict=True)) == [
+        ("model-a centroid", "model-a linear"),
+        ("model-bb centroid", "model-bb linear"),
+    ]
+    np.testing.assert_allclose(lines["p_holm"], holm(lines["p"]))
+
+
+def test_validation_predictions_give_the_recorded_scores(one_split: Path) -> None:
+    table = read_results(one_split)
+    kept = StoredPredictions(one_split, VALIDATION_FOLDER).of(table)
+    for fit, rows in kept.groupby("fingerprint"):
+        (recorded,) = table.loc[table["fingerprint"] == fit, "uar_val"]
+        assert uar(rows["target"], rows["prediction"]) == pytest.approx(recorded)
+    assert set(kept["fingerprint"]) == set(table["fingerprint"])
+
+
+def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path) -> None:
+    data = load_report_data(one_split)
+    (question,) = (q for q in data.questions if q.classifier == "linear")
+    choice = data.findings[question.name].choices["model-a"]
+    table = read_results(one_split)
+    mine = table[(table["model"] == "model-a") & (table["classifier"] == "linear")]
+    rows = (
+        StoredPredictions(one_split, VALIDATION_FOLDER)
+        .of(mine)
+        .merge(mine[["fingerprint", "layer", "seed"]], on="fingerprint")
+    )
+    by_id = rows.drop_duplicates("utterance_id").sort_values("utterance_id")
+    said_by = [
+        part.pivot(index="seed", columns="utterance_id", values="prediction").to_numpy()
+        for _, part in rows.groupby("layer")
+    ]
+    expected = layer_choice(by_id["target"].to_numpy(), said_by, by_id["group"].to_numpy())
+    assert choice.chosen == expected.chosen
+    np.testing.assert_allclose(choice.chosen_share, expected.chosen_share)
+    shares = csv_table(data).query("classifier == 'linear' and model == 'model-a'")["chosen_share"]
+    assert shares.to_numpy() == pytest.approx(expected.chosen_share, nan_ok=True)
+
+
+def test_folders_of_earlier_versions_keep_no_validation_predictions(store: str, tmp_path: Path) -> None:
+    out = probed(store, tmp_path)
+    for path in (out / VALIDATION_FOLDER).iterdir():
+        path.unlink()
+    (out / VALIDATION_FOLDER).rmdir()
+    data = load_report_data(out)
+    assert all(not f.choices for f in data.findings.values())
+    table = csv_table(data)
+    assert table["chosen_share"].isna().all()
+    assert table["ci_low"].notna().any()
+
+
+def test_lost_predictions_are_no_interval_and_no_error(store: str, tmp_path: Path) -> None:
+    out = probed(store, tmp_path, layers="1")
+    for path in (out / "_predictions").iterdir():
+        path.unlink()
+    data = load_report_data(out)
+    assert csv_table(data)["ci_low"].isna().all()
+    assert comparisons_table(data).empty
+    reasons = {j.reason for f in data.findings.values() for j in f.judged_answers.values()}
+    assert reasons == {"its predictions are not in the results folder"}
+
+
+def compared(difference: float, low: float, high: float, p: float, **more: Any) -> Compared:
+    result = Comparison(
+        difference=difference, low=low, high=high, p=p, n_groups=12, method="m", detectable=0.031, **more
+    )
+    return Compared(contrast=MODELS, a="hubert", b="logmel", result=result, p_holm=p)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            compared(0.008, -0.011, 0.026, 0.4),
+            "hubert and logmel cannot be told apart: 0.8 points, 95 % interval −1.1 to 2.6, 12 groups; this "
+            "test part shows differences from about 3.1.",
+        ),
+        (
+            compared(-0.34, -0.467, -0.213, 0.0001),
+            "logmel is 34.0 points above hubert: 95 % interval 21.3 to 46.7, 12 groups, p < 0.001.",
+        ),
+        (
+            dataclasses.replace(compared(0.05, 0.01, 0.09, 0.01), p_holm=0.03),
+            "hubert is 5.0 points above logmel: 95 % interval 1.0 to 9.0, 12 groups, p = 0.030 after Holm's "
+            "correction.",
+        ),
+        (
+            compared(-0.5, np.nan, np.nan, np.nan, reason="3 groups were tested"),
+            "logmel is 50.0 points above hubert on these test clips; no interval: 3 groups were tested.",
+        ),
+    ],
+)
+def test_sentences(found: Compared, sentence: str) -> None:
+    assert comparison_sentence(found) == sentence
+    assert headline([found]) == [sentence]
+
+
+def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
+    rng = np.random.default_rng(0)
+    target = np.tile(["a", "b"], 60)
+    group = np.repeat(np.arange(12), 10)
+    good, bad = target.copy(), np.where(rng.random(120) < 0.5, target, "a")
+    assert choice_sentence("m", layer_choice(target, [bad, good], group)) == (
+        "m: layer 1 is chosen in 100 % of resamples of the 12 groups of validation; every other layer is "
+        "worse."
+    )
+    equal = layer_choice(target, [good, good], group)
+    assert choice_sentence("m", equal).endswith("validation; layer 1 cannot be told from it.")

@@ -1,0 +1,90 @@
+"""Intervals cover a known truth and equal models are seldom told apart; the benchmark that shows it runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.special import expit
+
+from probes.statistics import compare_uar, uar_interval
+
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "coverage.py"
+N_CLASSES, N_GROUPS, CLIPS, RUNS = 4, 8, 20, 250
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
+
+
+def truth(intercept: np.ndarray, effect: float) -> float:
+    chance = expit(intercept[:, None] + effect * NODES) @ (WEIGHTS / WEIGHTS.sum())
+    return float(chance.mean())
+
+
+def test_intervals_cover_and_those_of_clips_do_not() -> None:
+    rng = np.random.default_rng(11)
+    intercept, effect = np.array([0.2, 0.6, 1.0, 1.4]), 0.8
+    group = np.repeat(np.arange(N_GROUPS), CLIPS)
+    true = truth(intercept, effect)
+    by_group, by_clip = 0, 0
+    for _ in range(RUNS):
+        target = rng.integers(0, N_CLASSES, len(group))
+        shift = effect * rng.standard_normal(N_GROUPS)
+        right = rng.random(len(group)) < expit(intercept[target] + shift[group])
+        guess = np.where(right, target, -1)
+        i, alone = uar_interval(target, guess, group), uar_interval(target, guess)
+        by_group += i.low <= true <= i.high
+        by_clip += alone.low <= true <= alone.high
+    # 95 % of 250 with a chance of one in a thousand to be outside on either side.
+    low, high = stats.binom(RUNS, 0.95).ppf([0.001, 0.999])
+    assert low <= by_group <= high
+    assert by_clip < low
+
+
+def test_equal_models_are_seldom_told_apart() -> None:
+    rng = np.random.default_rng(12)
+    group = np.repeat(np.arange(N_GROUPS), CLIPS)
+    rejected, found = 0, 0
+    for _ in range(RUNS):
+        target = rng.integers(0, N_CLASSES, len(group))
+        shared, own = rng.standard_normal(N_GROUPS), rng.standard_normal((3, N_GROUPS))
+        logits = 0.8 + 0.6 * (shared + 0.7 * own)[:, group] + np.array([[0], [0], [1.5]])
+        right = rng.random(logits.shape) < expit(logits)
+        a, b, better = np.where(right, target, -1)
+        rejected += compare_uar(target, a, b, group).p <= 0.05
+        found += compare_uar(target, better, a, group).p <= 0.05
+    low, high = stats.binom(RUNS, 0.05).ppf([0.001, 0.999])
+    assert low <= rejected <= high
+    assert found > 0.7 * RUNS
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs() -> None:
+    done = subprocess.run([sys.executable, str(BENCHMARK), "--quick"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| crossed | 5 | 1:1 | 0.8 | 1, 1 | 0.7 | 20 | 100 |" in done.stdout
+    assert "FAILS" not in done.stdout
+
+
+def test_the_clip_bootstrap_of_the_benchmark_is_scipys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARK.parent))
+    import coverage as benchmark
+    from sklearn.metrics import balanced_accuracy_score
+
+    world = benchmark.World(benchmark.Setting(groups=10, uar=0.7, classes=3), seed=0)
+    rng = np.random.default_rng(0)
+    drawn = world.draw(rng)
+    ours = benchmark.clip_bootstrap(drawn, rng, n=2000)
+    guess = drawn.predictions(rng)[0]
+    theirs = stats.bootstrap(
+        (drawn.target, guess),
+        balanced_accuracy_score,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=600,
+        rng=1,
+    ).confidence_interval
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.012)
