@@ -24,11 +24,12 @@ from probes.confounds.config import ConfoundsConfig
 from probes.confounds.explained import BestProbe, best_probe, explains
 from probes.confounds.label_from_confounds import guessing_error, predict_label
 from probes.confounds.layers import Known, known_by_layer
-from probes.confounds.usable_rows import Fold, sizes
+from probes.confounds.usable_rows import Fold, interval, sizes
 from probes.questions.labelled_rows import OpenKeys, labelled, layer_matrix
 from probes.questions.tasks import ProbeTask
 from probes.results.results_folder import read_results
 from probes.run.probe_plan import keys_of, make_plan, open_keys
+from probes.splits import parse_split
 from probes.training.standardise import Standardiser
 
 SCORES_NAME, LAYERS_NAME = "confound_scores.csv", "confound_layers.csv"
@@ -44,6 +45,9 @@ SCORES_COLUMNS = (
     "chance",
     "majority_uar",
     "guessing_error",
+    "ci_low",
+    "ci_high",
+    "n_groups",
     "explains",
     "best_probe_uar",
     "best_probe",
@@ -271,6 +275,7 @@ class _Run:
             for fold in folds
         ]
         best = None if probe is None else probe.uar
+        lies = interval(folds, [p.predicted for p in found], parse_split(task.split).n_inner)
         return {
             "dataset": task.dataset,
             "label": task.label,
@@ -282,7 +287,10 @@ class _Run:
             "chance": chance,
             "majority_uar": float(np.mean([metrics.majority_uar(train, test) for train, test in y])),
             "guessing_error": error,
-            "explains": explains(uar, chance, error, best),
+            "ci_low": lies.low,
+            "ci_high": lies.high,
+            "n_groups": lies.n_groups,
+            "explains": explains(uar, chance, error, best) and not lies.low <= chance,
             "best_probe_uar": np.nan if best is None else best,
             "best_probe": "" if probe is None else probe.what,
             "n_folds": len(folds),

@@ -15,7 +15,7 @@ from probes.confounds.catalogue import Confound
 
 N_TREES = 100
 # Smallest leaves; validation chooses.
-LEAVES = (2, 8, 32)
+LEAVES = (1, 5, 25)
 SEED = 0
 # Rows that each tree is grown on, at most: a hundred trees see all of a larger corpus together.
 ROWS_OF_TREE = 20_000

@@ -32,7 +32,7 @@ def _table(rows: pd.DataFrame, layers: pd.DataFrame) -> RenderableType:
     from rich import box
     from rich.table import Table
 
-    from featurestore.printable import plain
+    from featurestore.printable import counted, plain
 
     first = rows.iloc[0]
     probe = ""
@@ -43,18 +43,19 @@ def _table(rows: pd.DataFrame, layers: pd.DataFrame) -> RenderableType:
         pad_edge=False,
         title=plain(f"{first['label']} · {first['dataset']} · split: {first['split']}"),
         caption=plain(
-            f"UAR % on {first['n_test']:,} test clips of forests on confounds alone; chance "
-            f"{100 * first['chance']:.1f}, ± 2 standard errors of guessing "
-            f"{200 * first['guessing_error']:.1f}{probe}"
+            f"UAR % on {counted(first['n_test'], 'test clip')} of {counted(first['n_groups'], 'group')}, of "
+            f"forests on confounds alone; chance {100 * first['chance']:.1f}{probe}"
         ),
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("confound", "UAR %", "known for", "the layer that knows it best"):
-        table.add_column(name, justify="right" if name in ("UAR %", "known for") else "left")
+    right = ("UAR %", "95 %", "known for")
+    for name in ("confound", *right, "the layer that knows it best"):
+        table.add_column(name, justify="right" if name in right else "left")
     for _, row in rows.iterrows():
         known = f"{row['n_test_known']:,}" if row["n_test_known"] < row["n_test"] else "all"
-        cells = (row["confound"], f"{100 * row['uar']:.1f}", known, _known(row, layers))
+        ends = "–" if pd.isna(row["ci_low"]) else f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}"
+        cells = (row["confound"], f"{100 * row['uar']:.1f}", ends, known, _known(row, layers))
         table.add_row(*map(plain, cells))
     return table
 

@@ -54,7 +54,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_from_confounds, "N_TREES", 15)
-    monkeypatch.setattr(label_from_confounds, "LEAVES", (2, 8))
+    monkeypatch.setattr(label_from_confounds, "LEAVES", (1, 5))
 
 
 @pytest.fixture
@@ -116,11 +116,14 @@ def test_rows_and_chance_are_those_of_fs_probe_and_its_best_probe_is_compared(
     best = table.sort_values(["uar_val", "model"], ascending=[False, True]).iloc[0]
     assert scores["best_probe_uar"].unique().tolist() == [best["uar_test"]]
     assert scores["best_probe"].iloc[0] == f"centroid on {best['model']}, layer 0"
+    duration = scores.set_index("confound").loc["duration"]
+    tested = read_predictions(tmp_path / "r", table)
+    assert duration["n_groups"] == tested["group"].nunique()
     assert f"the best probe at {100 * best['uar_test']:.1f}" in sentences(scores)[0]
     # Held out, no group is known again, and none says which class a clip has.
     assert scores.set_index("confound").loc["group", "uar"] == pytest.approx(1 / 3)
     assert "group" not in set(found.layers["confound"])
-    assert len(read_predictions(tmp_path / "r", table)) == 2 * scores["n_test"].iloc[0]
+    assert len(tested) == 2 * scores["n_test"].iloc[0]
     other = run_confounds(ask(corpus, tmp_path / "c", "by_level", results=tmp_path / "r"))
     assert other.scores["best_probe_uar"].isna().all()
     assert any("holds no probe of by_level" in n for n in other.notes)
@@ -189,3 +192,13 @@ def test_the_command_prints_the_sentence_and_a_table_sorted_by_uar(corpus: Path,
     assert shown == scores["confound"].tolist()
     assert scores["uar"].is_monotonic_decreasing
     assert lines[-1] == f"{N} clips decoded; tables in {tmp_path}"
+
+
+def test_nested_folds_predict_each_clip_once_for_every_inner_fold(corpus: Path, tmp_path: Path) -> None:
+    found = run_confounds(
+        ask(corpus, tmp_path, "by_level", models=("logmel",), layers="0", split="nested:3x2")
+    )
+    level = found.scores.set_index("confound").loc["level"]
+    assert level["n_folds"] == 6
+    assert 0.9 < level["ci_low"] <= level["uar"] <= level["ci_high"]
+    assert level["n_groups"] == N // 6

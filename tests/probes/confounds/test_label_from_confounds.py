@@ -67,7 +67,7 @@ def test_a_label_that_is_the_confound_is_predicted_and_a_rare_class_too() -> Non
 
 def test_noise_predicts_no_label() -> None:
     uars = []
-    for seed in range(8):
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         y = rng.integers(0, 4, 500)
         x = table_of(duration=rng.standard_normal(500), f0=np.where(rng.random(500) < 0.5, np.nan, 1.0))
@@ -76,7 +76,7 @@ def test_noise_predicts_no_label() -> None:
         error = guessing_error(y[rows.test], y[rows.train])
         assert abs(found.uar - 0.25) < 4 * error
         uars.append(found.uar)
-    assert np.mean(uars) == pytest.approx(0.25, abs=2 * 0.05 / np.sqrt(8))
+    assert np.mean(uars) == pytest.approx(0.25, abs=3 * 0.05 / np.sqrt(5))
 
 
 def test_having_no_pitch_can_be_what_tells_classes_apart() -> None:
@@ -112,8 +112,8 @@ def test_a_group_tells_its_class_where_it_is_trained_and_nothing_where_it_is_hel
 def test_the_error_of_guessing_is_that_of_guessing() -> None:
     y_train, y_test = np.arange(4).repeat(10), np.repeat([0, 1, 2, 3], [5, 10, 40, 80])
     rng = np.random.default_rng(7)
-    uars = [metrics.uar(y_test, rng.integers(0, 4, len(y_test))) for _ in range(3000)]
-    assert guessing_error(y_test, y_train) == pytest.approx(np.std(uars), rel=0.05)
+    uars = [metrics.uar(y_test, rng.integers(0, 4, len(y_test))) for _ in range(1000)]
+    assert guessing_error(y_test, y_train) == pytest.approx(np.std(uars), rel=0.1)
 
 
 @pytest.mark.parametrize(
