@@ -18,8 +18,8 @@ N_TREES = 100
 LEAVES = (1, 5, 25)
 SEED = 0
 # Rows that each tree is grown on, at most: a hundred trees see all of a larger corpus together.
-ROWS_OF_TREE = 20_000
-ROWS_OF_THREADS = 5_000  # with fewer, threads cost more than they save
+ROWS_OF_TREE = 5_000
+ROWS_OF_THREADS = 2_000  # with fewer, threads cost more than they save
 
 
 @dataclass(frozen=True, kw_only=True)
