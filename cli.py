@@ -401,6 +401,43 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
     sys.exit(0 if print_predictions(found, out) else EXIT_DAMAGED)
 
 
+@main.command(name="inspect")
+@click.option("--store", required=True, help="Folder or URL of the store.")
+@click.option("--dataset", help="Dataset in the store; may be left out where there is one.")
+@click.option("--model", "models", multiple=True, help="Model in the store; may be repeated; default: all.")
+@click.option("--layers", help="Layers to look into, such as 0-6,12; default: all.")
+@click.option("--functionals", help="Statistics that stand side by side, such as mean; default: all stored.")
+@click.option("--label", help="Label column: how far its classes are apart, and whose label may be wrong.")
+@click.option(
+    "--group",
+    help="Column whose values are no neighbours of their own: group, path (the audio file) or a label "
+    "column; default: the manifest's group, else path.",
+)
+@click.option(
+    "--rows",
+    default="5000",
+    show_default=True,
+    help="Utterances that CKA and geometry are measured on, drawn with --seed, or all.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed that draws the utterances.")
+@click.option("--neighbours", type=int, help="List so many nearest utterances of other groups; of one layer.")
+@click.option(
+    "--results", type=PATH, help="Results of `fs probe`, whose answers also say whose label may be wrong."
+)
+@click.option("--out", required=True, type=PATH, help="Folder of the tables (CSV).")
+@QUIET
+def inspect_(quiet: bool, out: Path, **options: Any) -> None:
+    """Look inside layers: how alike they are (CKA), their shape, neighbours, and suspect labels.
+
+    Nothing is trained. All models are compared on the same utterances. With one model and one layer
+    (--model, --layers) also a map of the utterances and, with --label, those whose neighbours in other groups
+    have another label.
+    """
+    from studies.terminal.inspection import inspect_layers
+
+    inspect_layers(options, out, quiet=quiet)
+
+
 @main.command()
 @click.argument("results", type=PATH)
 @click.option("--out", required=True, type=PATH, help="Folder of the report.")

@@ -236,7 +236,7 @@ def test_all_calls_are_kept_and_the_store_is_found_from_anywhere(
 def test_a_call_that_was_interrupted_is_shown_as_such(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     shutil.copytree(world.results, tmp_path / "r")

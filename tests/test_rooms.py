@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("featurestore", "extractors", "probes", "studies")
 MOST_MODULES = 18
+# Docstring included: what is longer is read in pieces anyway.
+MOST_LINES = 60
 # One file per corpus or annotation format.
 REGISTRIES = {"featurestore/corpora"}
 ROOMS = sorted(
@@ -29,6 +31,18 @@ def test_a_room_is_small_and_has_a_sentence_over_its_door(room: str) -> None:
 def test_every_module_lies_in_a_room() -> None:
     modules = [p for name in PACKAGES for p in (ROOT / name).rglob("*.py")]
     assert sorted({p.parent.relative_to(ROOT).as_posix() for p in modules}) == ROOMS
+
+
+def test_no_function_is_longer_than_a_page() -> None:
+    modules = [ROOT / "cli.py", *(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))]
+    long = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MOST_LINES
+    ]
+    assert long == []
 
 
 def test_tests_lie_in_rooms_of_the_same_names() -> None:

@@ -21,6 +21,7 @@ from zarr.abc.store import ByteRequest
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype
 
+from featurestore.backends.read_only_view import ReadOnlyView
 from featurestore.backends.remote_errors import explain, is_outage, is_unsupported, names_no_bucket
 from featurestore.backends.remote_settings import (
     OPEN_RETRY_S,
@@ -37,7 +38,6 @@ from featurestore.backends.remote_settings import (
     refuse_fork,
     retry_seconds,
 )
-from featurestore.backends.storage import ReadOnlyView
 from featurestore.errors import StoreError
 from featurestore.names import object_parts, prefix_parts
 

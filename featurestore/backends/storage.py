@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import zarr.storage
@@ -20,6 +20,7 @@ from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from featurestore.backends import contained_files
+from featurestore.backends.read_only_view import ReadOnlyView
 from featurestore.errors import NotPlain, StoreError
 from featurestore.names import object_parts, prefix_parts
 from featurestore.outputs import REMOTE_SCHEMES, put_file
@@ -302,27 +303,6 @@ def _fill(file: int, size: int, buffers: Sequence[np.ndarray[Any, Any]]) -> int:
         if n:
             views[0] = views[0][n:]
     return size
-
-
-class ReadOnlyView:
-    """What Zarr's views of all roots share: they are read-only, and pickled by the root's URL."""
-
-    _storage: Storage
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._storage,)
-
-    def with_read_only(self, read_only: bool = False) -> Self:
-        """Read-only is all there is.
-
-        Raises:
-            ValueError: something else is asked for.
-        """
-        if not read_only:
-            raise ValueError("a store is written through featurestore only")
-        view: Any = type(self)
-        made: Self = view(self._storage)
-        return made
 
 
 class _Reader(ReadOnlyView, zarr.storage.LocalStore):

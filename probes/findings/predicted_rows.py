@@ -58,51 +58,52 @@ def predicted_rows(predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRo
         fits: Rows of the results table, of one model and one way to look at its layers; one fit for
             every seed, split seed and fold.
     """
-    passes = _passes(fits)
-    known = predictions[predictions["fingerprint"].isin(passes.index)]
-    if known.empty:
-        return _none("its predictions are not in the results folder")
-    lacking = len(passes) - known["fingerprint"].nunique()
+    parts = _parts(predictions, fits)
+    lacking = sum(part is None for of_pass in parts for _, part in of_pass)
     if lacking:
-        return _none(f"the predictions of {lacking} of {len(passes)} fits are not in the results folder")
-    of_row = passes.loc[known["fingerprint"]]
-    utterance = known["utterance_id"].to_numpy(dtype=object)
-    draw = of_row["split_seed"].to_numpy()
-    key = (
-        utterance
-        if len(set(draw)) == 1
-        else np.array([f"{u}\t{d}" for u, d in zip(utterance, draw, strict=True)])
-    )
-    import pandas as pd
-
-    row, keys = pd.factorize(np.asarray(key, dtype=object), sort=True)
-    column = of_row["pass"].to_numpy()
-    n_passes = int(passes["pass"].max()) + 1
-    cells = np.zeros((n_passes, len(keys)), dtype=np.int64)
-    np.add.at(cells, (column, row), 1)
-    if (cells != 1).any():
-        return _none("not every seed was tested on the same rows")
-    predicted = np.empty(cells.shape, dtype=object)
-    predicted[column, row] = known["prediction"].to_numpy(dtype=object)
-    target, group = np.empty(len(keys), dtype=object), np.empty(len(keys), dtype=object)
-    target[row] = known["target"].to_numpy(dtype=object)
-    of_group = known["group"].to_numpy(dtype=object)
-    group[row] = np.where(of_group == "", utterance, of_group)
-    return PredictedRows(np.asarray(keys, dtype=object), target, group, predicted)
+        n_fits = sum(map(len, parts))
+        some = "its predictions" if lacking == n_fits else f"the predictions of {lacking} of {n_fits} fits"
+        return _none(f"{some} are not in the results folder")
+    several = len(set(fits["split_seed"])) > 1
+    columns = [_column([(d, part) for d, part in of_pass if part is not None], several) for of_pass in parts]
+    first = columns[0]
+    order = np.argsort(first["key"], kind="stable")
+    key = first["key"][order]
+    if (key[1:] == key[:-1]).any():
+        return _none("its predictions name a row twice")
+    predicted = np.empty((len(columns), len(key)), dtype=object)
+    for line, held in enumerate(columns):
+        # Fits of one fold name its rows in one order, nearly always.
+        at = order if np.array_equal(held["key"], first["key"]) else np.argsort(held["key"], kind="stable")
+        if not np.array_equal(held["key"][at], key):
+            return _none("not every seed was tested on the same rows")
+        predicted[line] = held["prediction"][at]
+    group = np.where(first["group"] == "", first["utterance_id"], first["group"])
+    return PredictedRows(key, first["target"][order], group[order], predicted)
 
 
-def _passes(fits: pd.DataFrame) -> pd.DataFrame:
-    """By fingerprint: the pass of a fit, from 0, and its split seed."""
-    import pandas as pd
+def _column(folds: list[tuple[int, pd.DataFrame]], several: bool) -> dict[str, TextArray]:
+    """The folds of one pass, one after the other; `key` tells rows apart, those of several draws too."""
+    names = ("utterance_id", "group", "target", "prediction")
+    held = {name: np.concatenate([part[name].to_numpy(dtype=object) for _, part in folds]) for name in names}
+    held["key"] = held["utterance_id"]
+    if several:
+        draws = np.concatenate([np.full(len(part), draw) for draw, part in folds])
+        pairs = zip(held["key"], draws, strict=True)
+        held["key"] = np.array([f"{u}\t{d}" for u, d in pairs], dtype=object)
+    return held
 
-    split = parse_split(str(fits["split"].iloc[0]))
-    inner = fits["fold"].astype(int) % split.n_inner
-    names = pd.MultiIndex.from_arrays([fits["seed"], inner])
-    found = pd.DataFrame(
-        {"pass": pd.factorize(names, sort=True)[0], "split_seed": fits["split_seed"].to_numpy()}
-    )
-    found.index = pd.Index(fits["fingerprint"].to_numpy(), name="fingerprint")
-    return found[~found.index.duplicated()]
+
+def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int, pd.DataFrame | None]]]:
+    """For each pass its folds, in order: split seed, and the rows of the fold's fit or None."""
+    by_fit = dict(iter(predictions.groupby("fingerprint", sort=False)))
+    n_inner = parse_split(str(fits["split"].iloc[0])).n_inner
+    ordered = fits.sort_values(["seed", "split_seed", "fold"]).drop_duplicates("fingerprint")
+    passes: dict[tuple[int, int], list[tuple[int, pd.DataFrame | None]]] = {}
+    names = zip(*(ordered[c] for c in ("fingerprint", "seed", "split_seed", "fold")), strict=True)
+    for fit, seed, draw, fold in names:
+        passes.setdefault((int(seed), int(fold) % n_inner), []).append((int(draw), by_fit.get(fit)))
+    return list(passes.values())
 
 
 def _none(reason: str) -> PredictedRows:

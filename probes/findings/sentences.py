@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from featurestore.printable import counted
-from probes.findings.question_findings import CLASSIFIERS, LAYERS, Compared
+from probes.findings.question_findings import CLASSIFIERS, LAYERS, MODELS, Compared
 from probes.statistics import Interval, LayerChoice
 
 ALPHA = 0.05
@@ -71,7 +71,20 @@ def choice_sentence(model: str, choice: LayerChoice) -> str:
     )
 
 
-def headline(compared: list[Compared], most: int = 6) -> list[str]:
-    """Sentences of the comparisons that one reads first: of models and sets of them, not of layers."""
-    shown = [c for c in compared if c.contrast not in (LAYERS, CLASSIFIERS)]
-    return [comparison_sentence(c) for c in shown[:most]]
+def headline(compared: list[Compared], model: str, most: int = 6) -> list[str]:
+    """Sentences of the comparisons that one reads first.
+
+    Args:
+        compared: Those of a question.
+        model: The one that validation chose: other models are compared with it, not with each other.
+        most: So many sentences, and one that counts the rest.
+    """
+    sets = [c for c in compared if c.contrast not in (MODELS, LAYERS, CLASSIFIERS)]
+    pairs = [c for c in compared if c.contrast == MODELS]
+    of_model = [c for c in pairs if model in (c.a, c.b)]
+    twins = {frozenset((c.a, c.b)) for c in sets}  # said already
+    shown = [*sets, *(c for c in of_model if frozenset((c.a, c.b)) not in twins)][:most]
+    said = {frozenset((c.a, c.b)) for c in shown}
+    left = sum(frozenset((c.a, c.b)) not in said for c in [*sets, *pairs])
+    rest = [f"{counted(left, 'comparison')} of models more in comparisons.csv."] if left else []
+    return [*map(comparison_sentence, shown), *rest]

@@ -56,8 +56,8 @@ def _of_spread(data: ReportData) -> Iterator[str]:
         )
     if repeated and all(_one_split(q) for q in repeated):
         yield (
-            "± is one standard deviation over seeds of training on one split. It leaves out the "
-            "larger uncertainty of which clips happened to be in the test part."
+            "± is one standard deviation over seeds of training on one split. Which clips happened to be "
+            "tested is not in it, but in the interval of 95 %, where there is one."
         )
     uneven = [q for q in data.questions if q.summary["n_fits"].nunique() > 1]
     for question in uneven:

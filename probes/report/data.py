@@ -177,7 +177,8 @@ class ReportData:
         from probes.findings.question_findings import QuestionFindings
         from probes.results.results_folder import VALIDATION_FOLDER, StoredPredictions
 
-        tested, validated = StoredPredictions(self.path), StoredPredictions(self.path, VALIDATION_FOLDER)
+        tested = StoredPredictions(self.path)
+        validated = tested.beside(VALIDATION_FOLDER)
         found = {}
         for q in self.questions:
             single = q.answers_fits["combine"] == EACH

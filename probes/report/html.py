@@ -169,7 +169,7 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
     return {
         "interval": f"{text} %{groups}" if text else "",
         "no_interval": "; ".join(reasons),
-        "findings": [*headline(findings.model_comparisons), *choices],
+        "findings": [*headline(findings.model_comparisons, model), *choices],
         "compared": [_compared(c) for q, c in data.comparisons if q.name == question.name],
     }
 

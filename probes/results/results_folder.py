@@ -223,6 +223,12 @@ class StoredPredictions:
     def __init__(self, out: str | os.PathLike[str], folder: str = PREDICTIONS_FOLDER) -> None:
         self._out, self._folder = Path(out), folder
 
+    def beside(self, folder: str) -> StoredPredictions:
+        """Those of another folder, by the same fits."""
+        other = StoredPredictions(self._out, folder)
+        other.__dict__["_file_of"] = self._file_of
+        return other
+
     @cached_property
     def _file_of(self) -> dict[str, str]:
         """The file of each fit. Two runs at once, or one that was killed, leave a fit in two: the later's."""

@@ -95,18 +95,7 @@ def layer_choice(
     best = int(np.argmax(estimates))
     n_groups = scores[0].design.n_groups
     if n_groups < FEWEST_GROUPS:
-        nothing = np.full(len(names), np.nan)
-        return LayerChoice(
-            layers=names,
-            scores=estimates,
-            chosen=names[best],
-            chosen_share=nothing,
-            p_holm=nothing.copy(),
-            not_worse=names,
-            comparisons=(None,) * len(names),
-            n_groups=n_groups,
-            reason=f"{n_groups} groups validated; {FEWEST_GROUPS} are needed to say how firmly they choose",
-        )
+        return _undecided(names, estimates, best, n_groups)
     compared = tuple(None if i == best else compare_influences(scores[best], s) for i, s in enumerate(scores))
     adjusted = holm([np.nan if c is None else c.p for c in compared])
     return LayerChoice(
@@ -119,6 +108,22 @@ def layer_choice(
         comparisons=compared,
         n_groups=n_groups,
         reason=next((c.reason for c in compared if c is not None and np.isnan(c.p)), ""),
+    )
+
+
+def _undecided(names: tuple[Any, ...], scores: FloatArray, best: int, n_groups: int) -> LayerChoice:
+    """The choice of too few groups: nothing is said of the other layers."""
+    nothing = np.full(len(names), np.nan)
+    return LayerChoice(
+        layers=names,
+        scores=scores,
+        chosen=names[best],
+        chosen_share=nothing,
+        p_holm=nothing.copy(),
+        not_worse=names,
+        comparisons=(None,) * len(names),
+        n_groups=n_groups,
+        reason=f"{n_groups} groups validated; {FEWEST_GROUPS} are needed to say how firmly they choose",
     )
 
 

@@ -184,7 +184,7 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
     """What the scores of one question say of its models, in sentences."""
     from probes.findings.sentences import headline
 
-    if sentences := headline(findings.model_comparisons):
+    if sentences := headline(findings.model_comparisons, str(question.answer["model"])):
         console().print(plain(question.title), style="bold")
         for sentence in sentences:
             console().print(f"  {printable(sentence)}")
@@ -261,7 +261,7 @@ def print_predictions(found: Predictions, path: Path) -> bool:
 def print_report_paths(paths: ReportPaths) -> None:
     """Where the report was written, the page last."""
     out = console()
-    out.print(f"table: {paths.csv}   figure: {paths.png}, {paths.svg}")
+    out.print(f"tables: {paths.csv}, {paths.comparisons}   figure: {paths.png}, {paths.svg}")
     out.print(f"report: {paths.html.resolve()}")
 
 

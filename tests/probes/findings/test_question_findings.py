@@ -209,7 +209,21 @@ def compared(difference: float, low: float, high: float, p: float, **more: Any) 
 )
 def test_sentences(found: Compared, sentence: str) -> None:
     assert comparison_sentence(found) == sentence
-    assert headline([found]) == [sentence]
+    assert headline([found], "hubert") == [sentence]
+
+
+def test_the_chosen_model_is_compared_first_and_the_rest_is_counted() -> None:
+    one = compared(0.008, -0.011, 0.026, 0.4)
+    pairs = [dataclasses.replace(one, a=a, b=b) for a, b in (("x", "y"), ("x", "z"), ("y", "z"))]
+    twins = dataclasses.replace(one, a="z", b="z-untrained", contrast="training")
+    same = dataclasses.replace(one, a="z", b="z-untrained")
+    first, *others = headline([*pairs, same, twins], "z")
+    assert first.startswith("z and z-untrained cannot")
+    assert [s.partition(" cannot")[0] for s in others] == [
+        "x and z",
+        "y and z",
+        "1 comparison of models more in comparisons.csv.",
+    ]
 
 
 def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
