@@ -319,6 +319,42 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
         print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
 
 
+@main.command()
+@click.option("--store", required=True, help="Folder or URL of the store.")
+@click.option(
+    "--label", "labels", required=True, multiple=True, help="Label column to explain; may be repeated."
+)
+@click.option("--model", "models", multiple=True, help="Model in the store; may be repeated; default: all.")
+@click.option(
+    "--dataset", "datasets", multiple=True, help="Dataset in the store; may be repeated; default: all."
+)
+@click.option("--layers", help="Layers to ask for confounds, such as 0-6,12; default: all.")
+@click.option("--split", help="As of fs probe, which draws the same; default: as there.")
+@click.option(
+    "--group", "groups", multiple=True, help="Column whose values are held out together, as of fs probe."
+)
+@click.option("--split-seed", type=int, default=0, show_default=True, help="Seed that draws the split.")
+@click.option("--results", type=PATH, help="Folder of fs probe, whose best probe is compared with.")
+@click.option("--workers", type=int, help="Threads that decode and fit; default: one per core, at most 8.")
+@click.option("--out", required=True, type=PATH, help="Folder of the tables; clips measured there are kept.")
+@QUIET
+def confounds(quiet: bool, **options: Any) -> None:
+    """What else explains a label: duration, level, noise, pitch, recorder, hour, group.
+
+    Predicts the label from each of these alone, on the rows of fs probe's split, and these from every
+    stored layer. Audio is read from where the manifest says it is.
+    """
+    from probes.confounds import ConfoundsConfig, check_confounds_folder, run_confounds
+    from studies.terminal.console import print_confounds
+    from studies.terminal.progress import shares_done
+
+    check_confounds_folder(options["out"])
+    config = ConfoundsConfig(**options)
+    with shares_done("decoding", quiet=quiet) as progress:
+        found = run_confounds(config, progress)
+    print_confounds(found)
+
+
 @main.command(name="save-probe")
 @click.argument("results", type=PATH)
 @click.option("--out", required=True, type=PATH, help="Folder of the probe.")

@@ -32,6 +32,15 @@ def spreadsheet_text(text: str) -> str:
     return f"'{text}" if _COMPUTED.match(text) and not NUMBER.fullmatch(text) else text
 
 
+def text_of_cell(cell: str) -> str:
+    """The text that `spreadsheet_text` made a cell of.
+
+    >>> text_of_cell("'=1+1"), text_of_cell("-3.5"), text_of_cell("'phee")
+    ('=1+1', '-3.5', "'phee")
+    """
+    return cell[1:] if cell.startswith("'") and _COMPUTED.match(cell) else cell
+
+
 def spreadsheet_csv(table: pd.DataFrame, *, float_format: str | None = None) -> str:
     """A table without its index as CSV text, UTF-8 to be, a line feed at the end of each row."""
     import numpy as np

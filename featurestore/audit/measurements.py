@@ -14,6 +14,7 @@ import numpy as np
 from featurestore.arrays import FloatArray
 from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.audio.containers import missing_part
+from featurestore.audio.levels import Levels
 from featurestore.audio.segment import SampleHash
 from featurestore.audio.spectrum import EnergyAbove
 from featurestore.duplicates.recoded_clips import Painter, Portrait
@@ -95,8 +96,8 @@ class _LevelMeter:
         self._above = EnergyAbove(rate_hz, model_rate_hz / 2)
         self._painter = Painter(rate_hz)
         self._n = 0
+        self._levels = Levels()
         self._extremes, self._n_flat = [0.0, 0.0], [0, 0]
-        self._sum = self._squares = 0.0
         self._finite = True
 
     def pass_on(self, blocks: Iterator[FloatArray]) -> Iterator[FloatArray]:
@@ -107,8 +108,7 @@ class _LevelMeter:
             if not self._finite:
                 continue
             x = block.astype(np.float64)
-            self._sum += float(x.sum())
-            self._squares += float(x @ x)
+            self._levels.add(x)
             for side, extreme in enumerate((float(block.max()), -float(block.min()))):
                 # 16 bits reach farther down than up: each side has an extreme of its own.
                 if extreme > self._extremes[side]:
@@ -122,13 +122,12 @@ class _LevelMeter:
     def result(self, hashes: Sketch) -> Measured:
         if not self._finite:
             return Measured(n_samples=self._n, sketch=hashes, error="holds NaN or infinite samples")
-        mean = self._sum / max(1, self._n)
-        peak = max(self._extremes)
+        peak = self._levels.peak
         return Measured(
             n_samples=self._n,
             peak=peak,
-            rms=float(np.sqrt(max(0.0, self._squares / max(1, self._n) - mean * mean))),
-            dc=mean,
+            rms=self._levels.rms,
+            dc=self._levels.mean,
             n_flat_runs=sum(
                 n for n, extreme in zip(self._n_flat, self._extremes, strict=True) if extreme > 0.9 * peak
             ),

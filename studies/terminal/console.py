@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from featurestore.upkeep.key_copy import CopySummary
     from featurestore.upkeep.key_report import KeyReport
     from featurestore.upkeep.new_labels import Attached
+    from probes.confounds import Confounds
     from probes.findings.question_findings import QuestionFindings
     from probes.leakage.kinds import LeakageReport
     from probes.report import ReportPaths
@@ -404,6 +405,17 @@ def print_audit(report: AuditReport) -> None:
 
     for part in audit_text(report):
         console().print(part)
+
+
+def print_confounds(found: Confounds) -> None:
+    """What else explains a label, and where the tables are."""
+    from probes.confounds.terminal_text import confounds_text
+
+    print_notes(found.notes)
+    for part in confounds_text(found):
+        console().print(part)
+    kept = f", {counted(found.n_kept, 'clip')} measured earlier" if found.n_kept else ""
+    console().print(f"{counted(found.n_measured, 'clip')} decoded{kept}; tables in {found.out}")
 
 
 def print_remarks(notes: Iterable[str]) -> None:
