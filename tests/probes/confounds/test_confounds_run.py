@@ -74,6 +74,7 @@ def fs(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
+@pytest.mark.slow
 def test_planted_confounds_are_found_and_noise_is_not(corpus: Path, tmp_path: Path) -> None:
     found = run_confounds(
         ask(corpus, tmp_path, "by_length", "by_level", "by_hour", "nothing", split="kfold:3")
@@ -100,6 +101,7 @@ def test_planted_confounds_are_found_and_noise_is_not(corpus: Path, tmp_path: Pa
     assert len(pd.read_csv(tmp_path / "confounds.csv")) == N
 
 
+@pytest.mark.slow
 def test_rows_and_chance_are_those_of_fs_probe_and_its_best_probe_is_compared(
     corpus: Path, tmp_path: Path
 ) -> None:
@@ -194,6 +196,7 @@ def test_the_command_prints_the_sentence_and_a_table_sorted_by_uar(corpus: Path,
     assert lines[-1] == f"{N} clips decoded; tables in {tmp_path}"
 
 
+@pytest.mark.slow
 def test_nested_folds_predict_each_clip_once_for_every_inner_fold(corpus: Path, tmp_path: Path) -> None:
     found = run_confounds(
         ask(corpus, tmp_path, "by_level", models=("logmel",), layers="0", split="nested:3x2")

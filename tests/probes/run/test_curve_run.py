@@ -243,6 +243,7 @@ def test_an_interrupted_run_goes_on_and_its_curve_has_whole_draws_only(store: st
     pd.testing.assert_frame_equal(learning_curves(tmp_path / "r"), learning_curves(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_its_finished_tasks(store: str, tmp_path: Path) -> None:
     """By SIGKILL: nothing is tidied up."""
     script = f"""
@@ -267,6 +268,7 @@ run_probe(ProbeConfig(store={store!r}, labels=("call",), models=("model-a",), cl
     pd.testing.assert_frame_equal(comparable(read_curve(tmp_path / "r")), comparable(whole))
 
 
+@pytest.mark.slow
 def test_a_run_on_local_workers_is_the_same(store: str, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     more = {"split": "group", "classifiers": ("linear",), "layers": "1-2", "curve_draws": 2}
