@@ -21,6 +21,12 @@ PATH = click.Path(path_type=Path)
 
 QUIET = click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 ONLY_MODEL = click.option("--model", help="Only this model.")
+MODELS = click.option(
+    "--model", "models", multiple=True, help="Model in the store; may be repeated; default: all."
+)
+DATASETS = click.option(
+    "--dataset", "datasets", multiple=True, help="Dataset in the store; may be repeated; default: all."
+)
 ONLY_DATASET = click.option("--dataset", help="Only this dataset.")
 NEW_STORE = click.option(
     "--store", required=True, help="Folder or URL of the store; made if it does not exist."
@@ -223,10 +229,8 @@ def extract(
 @click.option(
     "--label", "labels", required=True, multiple=True, help="Label column to predict; may be repeated."
 )
-@click.option("--model", "models", multiple=True, help="Model in the store; may be repeated; default: all.")
-@click.option(
-    "--dataset", "datasets", multiple=True, help="Dataset in the store; may be repeated; default: all."
-)
+@MODELS
+@DATASETS
 @click.option("--layers", help="Layers to probe, such as 0-6,12; default: all.")
 @click.option(
     "--classifier",
@@ -324,10 +328,8 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
 @click.option(
     "--label", "labels", required=True, multiple=True, help="Label column to explain; may be repeated."
 )
-@click.option("--model", "models", multiple=True, help="Model in the store; may be repeated; default: all.")
-@click.option(
-    "--dataset", "datasets", multiple=True, help="Dataset in the store; may be repeated; default: all."
-)
+@MODELS
+@DATASETS
 @click.option("--layers", help="Layers to ask for confounds, such as 0-6,12; default: all.")
 @click.option("--split", help="As of fs probe, which draws the same; default: as there.")
 @click.option(
@@ -419,7 +421,7 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 @main.command(name="inspect")
 @click.option("--store", required=True, help="Folder or URL of the store.")
 @click.option("--dataset", help="Dataset in the store; may be left out where there is one.")
-@click.option("--model", "models", multiple=True, help="Model in the store; may be repeated; default: all.")
+@MODELS
 @click.option("--layers", help="Layers to look into, such as 0-6,12; default: all.")
 @click.option("--functionals", help="Statistics that stand side by side, such as mean; default: all stored.")
 @click.option("--label", help="Label column: how far its classes are apart, and whose label may be wrong.")

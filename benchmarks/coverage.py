@@ -203,14 +203,20 @@ def clip_bootstrap(drawn: Drawn, rng: np.random.Generator, n: int = RESAMPLES) -
     times = rng.multinomial(len(right), np.bincount(kind.ravel()) / len(right), size=n)
     of_class = values[:, :1] == np.unique(drawn.target)
     uars = mean_recall(times @ (of_class * values[:, 1:]), times @ of_class.astype(float))
-    return tuple(np.quantile(uars, [0.025, 0.975]))  # type: ignore[return-value]
+    return _middle(uars)
 
 
 def group_bootstrap(drawn: Drawn, rng: np.random.Generator, n: int = RESAMPLES) -> tuple[float, float]:
     """Percentiles of UAR over resamples of whole groups."""
     rows, right = cells(drawn)
     times = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n)
-    return tuple(np.quantile(mean_recall(times @ right, times @ rows), [0.025, 0.975]))  # type: ignore[return-value]
+    return _middle(mean_recall(times @ right, times @ rows))
+
+
+def _middle(resampled: FloatArray) -> tuple[float, float]:
+    """Between which 95 % of the values lie."""
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def jackknife(drawn: Drawn) -> tuple[float, float]:

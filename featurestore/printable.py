@@ -30,6 +30,12 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def enumerated(parts: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``; "" of nothing."""
+    *first, last = [*parts] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def printable(text: object) -> str:
     r"""Text on one line in which every control character is written out.
 

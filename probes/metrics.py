@@ -152,3 +152,9 @@ def expected_calibration_error(targets: Labels, probabilities: Floats, n_bins: i
     bins = np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
     gap = np.bincount(bins, weights=confidence - right, minlength=n_bins)
     return float(np.abs(gap).sum() / len(confidence))
+
+
+def points(difference: float) -> str:
+    """A difference of scores in percentage points, such as ``−1.1``."""
+    text = f"{100 * difference:.1f}"
+    return "0.0" if text == "-0.0" else text.replace("-", "−")

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import FloatArray
 from featurestore.audio.decoder_noise import HUSH
 from featurestore.audio.flac import Depth
 from featurestore.audio.whole_streams import Joined, Spliced, go_to, streams_of
 from featurestore.printable import counted
-
-FloatArray = npt.NDArray[np.float32]
 
 BLOCK_SAMPLES = 1 << 20
 # Layer III reaches back 511 bytes: ten frames of 1,152 samples at the lowest bit rates, and one for overlap.

@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.arrays import BoolArray
 from featurestore.audio.blocks import APART, FULL_SCALE
 from featurestore.audio.segment import END_TOLERANCE_S
 from featurestore.audit.findings import MAX_EXAMPLES, Example, Finding, Severity, listed
 from featurestore.printable import counted
-
-BoolArray = npt.NDArray[np.bool_]
 
 # 16-bit noise from dithering lies near -98 dBFS; a peak under -60 is a microphone that was off, or gain
 # lost on the way.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from featurestore.arrays import Float64Array
 
 
 class Framer:
@@ -18,10 +18,10 @@ class Framer:
 
     def __init__(self, size: int, hop: int) -> None:
         self._size, self._hop = size, hop
-        self._rest: Floats = np.empty(0)
+        self._rest: Float64Array = np.empty(0)
         self.n_frames = 0
 
-    def frames(self, block: npt.NDArray[np.floating]) -> Floats:
+    def frames(self, block: npt.NDArray[np.floating]) -> Float64Array:
         """The frames `[k, size]` that are whole with this block `[n]`: a view, which nobody may write to."""
         x = np.concatenate([self._rest, block])
         if len(x) < self._size:
@@ -33,6 +33,6 @@ class Framer:
         return found
 
     @property
-    def rest(self) -> Floats:
+    def rest(self) -> Float64Array:
         """Samples that no whole frame begins with, in the end; all of a sound shorter than a frame."""
         return self._rest

@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.confounds.frames import Floats, Framer
+from featurestore.arrays import Float64Array
+from featurestore.confounds.frames import Framer
 
 FRAME_S, HOP_S = 0.040, 0.010
 PERIODS = 3  # in a frame at the lowest pitch: 75 Hz in 40 ms
@@ -39,7 +40,7 @@ class Pitch:
     def __init__(self, rate_hz: int) -> None:
         self._rate_hz = rate_hz
         self._framer = Framer(max(2, round(FRAME_S * rate_hz)), max(1, round(HOP_S * rate_hz)))
-        self._found: list[Floats] = []
+        self._found: list[Float64Array] = []
 
     def add(self, block: npt.NDArray[np.floating]) -> None:
         """Take in samples `[n]`."""
@@ -63,7 +64,7 @@ class Pitch:
         )
 
 
-def frame_pitches(frames: Floats, rate_hz: int) -> Floats:
+def frame_pitches(frames: Float64Array, rate_hz: int) -> Float64Array:
     """F0 in Hz (NaN: unvoiced) and power of each frame `[k, n]`: `[2, k]`."""
     n = frames.shape[1]
     x = frames - frames.mean(axis=1, keepdims=True)
@@ -90,18 +91,18 @@ def frame_pitches(frames: Floats, rate_hz: int) -> Floats:
 
 
 @lru_cache(maxsize=16)
-def _window(n: int) -> tuple[Floats, Floats, int]:
+def _window(n: int) -> tuple[Float64Array, Float64Array, int]:
     """The Hann window, its own normalised autocorrelation, upsampled, and the length of a transform."""
     from scipy.fft import next_fast_len
     from scipy.signal import get_window
 
-    window: Floats = get_window("hann", n)
+    window: Float64Array = get_window("hann", n)
     n_fft = int(next_fast_len(n + n // PERIODS + 2, real=True))
     of_window = _autocorrelation(window[None], n_fft)[0]
     return window, of_window / of_window[0], n_fft
 
 
-def _autocorrelation(x: Floats, n_fft: int) -> Floats:
+def _autocorrelation(x: Float64Array, n_fft: int) -> Float64Array:
     """Autocorrelation of rows `[k, n]` at lags of `1 / UPSAMPLED` samples, by the power spectrum.
 
     Zeros beyond the spectrum's end are interpolation by a sinc between samples.
@@ -109,5 +110,5 @@ def _autocorrelation(x: Floats, n_fft: int) -> Floats:
     from scipy.fft import irfft, rfft
 
     spectra = rfft(x, n_fft, axis=1)
-    found: Floats = irfft(spectra.real**2 + spectra.imag**2, UPSAMPLED * n_fft, axis=1)
+    found: Float64Array = irfft(spectra.real**2 + spectra.imag**2, UPSAMPLED * n_fft, axis=1)
     return found

@@ -68,7 +68,8 @@ def _moment(stem: str) -> datetime | None:
     for form in _FORMS:
         for found in form.finditer(stem):
             try:
-                return datetime(*map(int, found.groups()))  # type: ignore[arg-type]
+                year, month, day, hour, minute, second = map(int, found.groups())
+                return datetime(year, month, day, hour, minute, second)
             except ValueError:
                 continue
     if _AUDIOMOTH.fullmatch(stem) and not any(f.fullmatch(stem) for f in _DATE_ALONE):

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.confounds.frames import Floats, Framer
+from featurestore.arrays import Float64Array
+from featurestore.confounds.frames import Framer
 
 SPECTRUM_S = 0.032  # bins of 31.25 Hz at every sample rate
 LEVEL_S = 0.016
@@ -33,7 +34,7 @@ class SpectrumShape:
         self._rate_hz = rate_hz
         self._size = max(2, 2 * round(SPECTRUM_S * rate_hz / 2))
         self._framer = Framer(self._size, self._size // 2)
-        self._power: Floats = np.zeros(self._size // 2 + 1)
+        self._power: Float64Array = np.zeros(self._size // 2 + 1)
 
     def add(self, block: npt.NDArray[np.floating]) -> None:
         """Take in samples `[n]`."""
@@ -55,7 +56,7 @@ class SpectrumShape:
             return float("nan"), float("nan")
         return float(hz[1 + self._power[1:].argmax()]), float(hz @ self._power / total)
 
-    def _take(self, frames: Floats) -> None:
+    def _take(self, frames: Float64Array) -> None:
         windowed = (frames - frames.mean(axis=1, keepdims=True)) * _hann(frames.shape[1])
         spectra = np.fft.rfft(windowed, self._size, axis=1)
         power = (spectra.real**2 + spectra.imag**2).sum(axis=0)
@@ -97,8 +98,8 @@ class NoiseEstimate:
 
 
 @lru_cache(maxsize=64)
-def _hann(n: int) -> Floats:
+def _hann(n: int) -> Float64Array:
     from scipy.signal import get_window
 
-    window: Floats = get_window("hann", n) if n > 1 else np.ones(n)
+    window: Float64Array = get_window("hann", n) if n > 1 else np.ones(n)
     return window

@@ -96,11 +96,10 @@ class KeyInfo:
 
     def is_growth_of(self, other: KeyInfo) -> bool:
         """Whether this is the other key with layers or segments more, and nothing else changed."""
-        grown = set(self.layers) >= set(other.layers)
-        grown &= self.segments[: len(other.segments)] == other.segments
         return (
             self != other
-            and grown
+            and set(self.layers) >= set(other.layers)
+            and self.segments[: len(other.segments)] == other.segments
             and dataclasses.replace(self, layers=other.layers, segments=other.segments) == other
         )
 

@@ -6,9 +6,8 @@ import operator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
+from featurestore.arrays import IntArray
 
 
 def as_positions(rows: Any, n: int) -> IntArray:

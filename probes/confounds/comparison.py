@@ -275,7 +275,7 @@ class _Run:
             for fold in folds
         ]
         best = None if probe is None else probe.uar
-        lies = interval(folds, [p.predicted for p in found], parse_split(task.split).n_inner)
+        lies = interval(folds, [p.predicted for p in found], parse_split(task.split))
         return {
             "dataset": task.dataset,
             "label": task.label,

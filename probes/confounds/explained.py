@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from featurestore.printable import enumerated
 from probes.confounds.catalogue import ALL
 from probes.questions.tasks import ProbeTask
 from probes.results.results_folder import read_results
@@ -94,7 +94,7 @@ def _sentence(rows: pd.DataFrame) -> str:
         f"{name} alone predicts {top['label']} at {_points(top['uar'])} UAR (chance {_points(top['chance'])})"
         f"{beside}: a probe's score may be {name}'s."
     )
-    others = _listed(f"{r['confound']} ({_points(r['uar'])})" for _, r in found.iloc[1:].iterrows())
+    others = enumerated(f"{r['confound']} ({_points(r['uar'])})" for _, r in found.iloc[1:].iterrows())
     return f"{text} So may it be of {others}." if others else text
 
 
@@ -114,8 +114,3 @@ def _together(explaining: pd.DataFrame) -> str:
 
 def _points(score: Any) -> str:
     return f"{100 * float(score):.1f}"
-
-
-def _listed(parts: Iterable[str]) -> str:
-    found = list(parts)
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}" if found else ""

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from featurestore.arrays import FloatArray
+from featurestore.arrays import Float64Array, FloatArray
 from probes import metrics
 from probes.confounds.catalogue import CONFOUNDS, Confound, as_targets, known
 
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 # Strongest first: on a tie the simpler model is taken.
@@ -94,17 +93,17 @@ def _can_be_asked(confound: Confound, values: dict[str, pd.Series]) -> bool:
     return all(has[part].nunique() > 1 for part in differ)
 
 
-def _numbers(targets: dict[str, dict[str, Floats]], x: dict[str, FloatArray]) -> Iterator[Known]:
+def _numbers(targets: dict[str, dict[str, Float64Array]], x: dict[str, FloatArray]) -> Iterator[Known]:
     """R² of numbers that the same rows have, by name; each chooses its own strength."""
     from sklearn.metrics import r2_score
 
-    def r2(y: Floats, guess: Floats) -> float:
+    def r2(y: Float64Array, guess: Float64Array) -> float:
         # Both coordinates of an hour together: their squares are summed.
         return float(r2_score(y, guess, multioutput="variance_weighted"))
 
     of_all = np.concatenate([y["train"] for y in targets.values()], axis=1)
     ends = np.cumsum([y["train"].shape[1] for y in targets.values()])
-    best: dict[str, tuple[float, float, Floats]] = {}
+    best: dict[str, tuple[float, float, Float64Array]] = {}
     for alpha, (coefficients, intercept) in zip(ALPHAS, ridge_path(x["train"], of_all, ALPHAS), strict=True):
         guess = {part: x[part] @ coefficients + intercept for part in ("val", "test")}
         for (name, y), end in zip(targets.items(), ends, strict=True):
@@ -157,8 +156,8 @@ def _category(confound: Confound, x: dict[str, FloatArray], values: dict[str, pd
 
 
 def ridge_path(
-    x: FloatArray, y: Floats, alphas: tuple[float, ...], weight: Floats | None = None
-) -> Iterator[tuple[Floats, Floats]]:
+    x: FloatArray, y: Float64Array, alphas: tuple[float, ...], weight: Float64Array | None = None
+) -> Iterator[tuple[Float64Array, Float64Array]]:
     """Ridge regressions of all strengths from one matrix of products.
 
     Coefficients `[d, q]` and intercepts `[q]` of each, the same as of `sklearn.linear_model.Ridge`, which

@@ -13,6 +13,7 @@ from featurestore.errors import StoreError
 from probes.confounds.label_from_confounds import Parts
 from probes.questions.labelled_rows import Question
 from probes.questions.tasks import ProbeTask
+from probes.splits.interface import SplitSpec
 from probes.statistics import Interval, uar_interval
 
 
@@ -83,7 +84,7 @@ def sizes(folds: Sequence[Fold]) -> dict[str, int]:
     return {"n_train": train, "n_val": val, "n_test": sum(len(f.parts.test) for f in folds)}
 
 
-def interval(folds: Sequence[Fold], predicted: Sequence[IntArray], n_inner: int) -> Interval:
+def interval(folds: Sequence[Fold], predicted: Sequence[IntArray], split: SplitSpec) -> Interval:
     """Where the UAR of predictions lies, over groups like those tested; see `probes.statistics`.
 
     Test rows of all folds are pooled; inner folds of nested splits, which predict each row once more, count
@@ -92,11 +93,11 @@ def interval(folds: Sequence[Fold], predicted: Sequence[IntArray], n_inner: int)
     Args:
         folds: All folds of a split.
         predicted: Class of each test row of each.
-        n_inner: Inner folds of each test fold; otherwise 1.
+        split: The split.
     """
     rows, guesses = [], []
-    for inner in range(n_inner):
-        own = [i for i, fold in enumerate(folds) if fold.number % n_inner == inner]
+    for inner in range(split.n_inner):
+        own = [i for i, fold in enumerate(folds) if split.inner(fold.number) == inner]
         at = np.concatenate([folds[i].parts.test for i in own])
         order = np.argsort(at, kind="stable")
         rows.append(at[order])

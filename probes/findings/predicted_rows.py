@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from featurestore.arrays import TextArray
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TextArray = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +37,6 @@ class PredictedRows:
     predicted: TextArray
     reason: str = ""
 
-    @property
-    def has_groups(self) -> bool:
-        """Whether rows of one group belong together."""
-        return len(set(self.group)) < len(self.group)
-
     def is_of(self, other: PredictedRows) -> bool:
         """Whether these are the rows of another model, with the same targets and groups."""
         pairs = ((self.key, other.key), (self.target, other.target), (self.group, other.group))
@@ -63,20 +56,20 @@ def predicted_rows(predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRo
     if lacking:
         n_fits = sum(map(len, parts))
         some = "its predictions" if lacking == n_fits else f"the predictions of {lacking} of {n_fits} fits"
-        return _none(f"{some} are not in the results folder")
+        return no_rows(f"{some} are not in the results folder")
     several = len(set(fits["split_seed"])) > 1
     columns = [_column([(d, part) for d, part in of_pass if part is not None], several) for of_pass in parts]
     first = columns[0]
     order = np.argsort(first["key"], kind="stable")
     key = first["key"][order]
     if (key[1:] == key[:-1]).any():
-        return _none("its predictions name a row twice")
+        return no_rows("its predictions name a row twice")
     predicted = np.empty((len(columns), len(key)), dtype=object)
     for line, held in enumerate(columns):
         # Fits of one fold name its rows in one order, nearly always.
         at = order if np.array_equal(held["key"], first["key"]) else np.argsort(held["key"], kind="stable")
         if not np.array_equal(held["key"][at], key):
-            return _none("not every seed was tested on the same rows")
+            return no_rows("not every seed was tested on the same rows")
         predicted[line] = held["prediction"][at]
     group = np.where(first["group"] == "", first["utterance_id"], first["group"])
     return PredictedRows(key, first["target"][order], group[order], predicted)
@@ -97,15 +90,16 @@ def _column(folds: list[tuple[int, pd.DataFrame]], several: bool) -> dict[str, T
 def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int, pd.DataFrame | None]]]:
     """For each pass its folds, in order: split seed, and the rows of the fold's fit or None."""
     by_fit = dict(iter(predictions.groupby("fingerprint", sort=False)))
-    n_inner = parse_split(str(fits["split"].iloc[0])).n_inner
+    split = parse_split(str(fits["split"].iloc[0]))
     ordered = fits.sort_values(["seed", "split_seed", "fold"]).drop_duplicates("fingerprint")
     passes: dict[tuple[int, int], list[tuple[int, pd.DataFrame | None]]] = {}
     names = zip(*(ordered[c] for c in ("fingerprint", "seed", "split_seed", "fold")), strict=True)
     for fit, seed, draw, fold in names:
-        passes.setdefault((int(seed), int(fold) % n_inner), []).append((int(draw), by_fit.get(fit)))
+        passes.setdefault((int(seed), split.inner(int(fold))), []).append((int(draw), by_fit.get(fit)))
     return list(passes.values())
 
 
-def _none(reason: str) -> PredictedRows:
+def no_rows(reason: str) -> PredictedRows:
+    """Rows of which nothing is known, and why."""
     nothing = np.empty(0, dtype=object)
     return PredictedRows(nothing, nothing, nothing, nothing, reason)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from probes.classifiers.layer_combination import EACH
-from probes.findings.predicted_rows import PredictedRows, predicted_rows
+from probes.findings.predicted_rows import PredictedRows, no_rows, predicted_rows
 from probes.statistics import (
     Comparison,
     Influence,
@@ -73,6 +71,12 @@ class Judged:
         """Why there is no interval, or ""."""
         return self.rows.reason or ("" if self.interval is None else self.interval.reason)
 
+    def compared(self, other: Judged) -> Comparison | None:
+        """This score less another on the same rows; None where they cannot be compared."""
+        if self.influence is None or other.influence is None or not self.rows.is_of(other.rows):
+            return None
+        return compare_influences(self.influence, other.influence)
+
 
 class Designs:
     """Rows that were coded once for all models that were tested on them."""
@@ -128,8 +132,7 @@ class QuestionFindings:
     def _judged(self, fits: Mapping[Any, pd.DataFrame]) -> Iterable[tuple[Any, Judged]]:
         for name, rows in fits.items():
             if self.is_sets:
-                nothing = np.empty(0, dtype=object)
-                yield name, Judged(PredictedRows(nothing, nothing, nothing, nothing, SETS_REASON))
+                yield name, Judged(no_rows(SETS_REASON))
             else:
                 yield name, self.designs.judged(predicted_rows(self.read(rows), rows))
 
@@ -209,35 +212,26 @@ class QuestionFindings:
 
 def classifier_comparisons(of: Mapping[str, QuestionFindings]) -> dict[str, list[Compared]]:
     """Classifiers on the same question and model: classifier → its comparisons with those after it."""
+    of_classifier: dict[tuple[str, str], str] = {}
     pairs = []
     for a, b in itertools.combinations(of, 2):
         left, right = of[a].judged_answers, of[b].judged_answers
-        pairs += [(f"{m} {a}", f"{m} {b}", left[m], right[m], a) for m in left if m in right]
-    compared = _family(CLASSIFIERS, (p[:4] for p in pairs), keep_untested=True)
+        for m in (m for m in left if m in right):
+            names = f"{m} {a}", f"{m} {b}"
+            of_classifier[names] = a
+            pairs.append((*names, left[m], right[m]))
     found: dict[str, list[Compared]] = {}
-    for pair, one in zip(pairs, compared, strict=True):
-        if one is not None:
-            found.setdefault(pair[4], []).append(one)
+    for one in _family(CLASSIFIERS, pairs):
+        found.setdefault(of_classifier[one.a, one.b], []).append(one)
     return found
 
 
-def _family(
-    name: str, pairs: Iterable[tuple[str, str, Judged, Judged]], *, keep_untested: bool = False
-) -> list[Any]:
-    """Compare pairs, and correct their p-values for each other."""
-    found: list[Compared | None] = []
-    for a, b, left, right in pairs:
-        if left.influence is None or right.influence is None or not left.rows.is_of(right.rows):
-            found.append(None)
-        else:
-            result = compare_influences(left.influence, right.influence)
-            found.append(Compared(contrast=name, a=a, b=b, result=result))
-    adjusted = holm([np.nan if c is None else c.result.p for c in found])
-    out = [
-        None if c is None else Compared(contrast=c.contrast, a=c.a, b=c.b, result=c.result, p_holm=float(p))
-        for c, p in zip(found, adjusted, strict=True)
-    ]
-    return out if keep_untested else [c for c in out if c is not None]
+def _family(name: str, pairs: Iterable[tuple[str, str, Judged, Judged]]) -> list[Compared]:
+    """Compare the pairs that can be compared, and correct their p-values for each other."""
+    results = ((a, b, left.compared(right)) for a, b, left, right in pairs)
+    found = [Compared(contrast=name, a=a, b=b, result=r) for a, b, r in results if r is not None]
+    adjusted = holm([c.result.p for c in found])
+    return [replace(c, p_holm=float(p)) for c, p in zip(found, adjusted, strict=True)]
 
 
 def _same_rows(rows: Sequence[PredictedRows]) -> bool:

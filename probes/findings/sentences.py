@@ -6,17 +6,10 @@ import math
 
 from featurestore.printable import counted
 from probes.findings.question_findings import CLASSIFIERS, LAYERS, MODELS, Compared
+from probes.metrics import points
 from probes.statistics import Interval, LayerChoice
 
 ALPHA = 0.05
-MINUS = "−"
-
-
-def points(value: float) -> str:
-    """A difference of fractions in percentage points, such as ``−1.1``."""
-    text = f"{100 * value:.1f}"
-    text = "0.0" if text == "-0.0" else text
-    return text.replace("-", MINUS)
 
 
 def p_text(p: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,12 +102,10 @@ class AlignedRows:
 
     def taken(self, rows: IntArray) -> AlignedRows:
         """These rows."""
-        layers = tuple(
-            LayerRows(**{**vars(layer), "position": layer.position[rows]}) for layer in self.layers
-        )
+        layers = tuple(replace(layer, position=layer.position[rows]) for layer in self.layers)
         texts = {name: getattr(self, name)[rows] for name in ("utterance_id", "group", "audio_hash", "path")}
         label = None if self.label is None else self.label[rows]
-        return AlignedRows(**{**vars(self), **texts, "label": label, "layers": layers})
+        return replace(self, **texts, label=label, layers=layers)
 
 
 def aligned_rows(config: InspectConfig) -> AlignedRows:

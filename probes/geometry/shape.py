@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featurestore.arrays import FloatArray
-from probes.geometry.similarity import Centred, Float64Array, unbiased_hsic
+from featurestore.arrays import Float64Array, FloatArray
+from probes.geometry.similarity import Centred, unbiased_hsic
 
 # The tail of the largest ratios is left out of the fit (Facco et al., "we discard the 10 % of points").
 KEPT_SHARE = 0.9

@@ -26,11 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from featurestore.arrays import FloatArray
-
-Float64Array = npt.NDArray[np.float64]
+from featurestore.arrays import Float64Array, FloatArray
 
 # The estimate divides by n - 3.
 LEAST_ROWS = 4

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from featurestore.arrays import IntArray, TextArray
+from featurestore.arrays import Float64Array, IntArray, TextArray
 from featurestore.errors import LabelError
 from featurestore.printable import counted
 from probes.geometry.nearest import Nearest
 from probes.geometry.separability import found_elsewhere
-from probes.geometry.similarity import Float64Array
 
 if TYPE_CHECKING:
     from probes.geometry.aligned_rows import AlignedRows

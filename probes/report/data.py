@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,8 +177,7 @@ class ReportData:
         from probes.findings.question_findings import QuestionFindings
         from probes.results.results_folder import VALIDATION_FOLDER, StoredPredictions
 
-        tested = StoredPredictions(self.path)
-        validated = tested.beside(VALIDATION_FOLDER)
+        stored = StoredPredictions(self.path)
         found = {}
         for q in self.questions:
             single = q.answers_fits["combine"] == EACH
@@ -189,8 +188,8 @@ class ReportData:
                     (str(model), str(combine), str(layers)): rows
                     for (model, combine, layers), rows in q.fits.groupby(["model", "combine", "layers"])
                 },
-                read=tested.of,
-                read_validation=validated.of,
+                read=stored.of,
+                read_validation=partial(stored.of, folder=VALIDATION_FOLDER),
                 is_sets=q.metric != "UAR",
                 twins=self.untrained,
                 facts=self.run.get("models", {}),

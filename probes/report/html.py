@@ -12,9 +12,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layer_list import format_layers
-from featurestore.printable import counted, on_page
+from featurestore.printable import counted, enumerated, on_page
 from probes.classifiers.layer_combination import EACH
-from probes.findings.sentences import choice_sentence, headline, interval_text, p_text, points
+from probes.findings.sentences import choice_sentence, headline, interval_text, p_text
+from probes.metrics import points
 from probes.report.caveats import warnings_of
 from probes.report.details import details_of
 from probes.report.figures import SERIES_COLOURS, SeriesStyle, panel_svg, series_styles
@@ -67,13 +68,13 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
 def _title(data: ReportData) -> str:
     labels = list(dict.fromkeys(q.label for q in data.questions))
     datasets = list(dict.fromkeys(q.dataset for q in data.questions))
-    return f"{_and(labels)} in {_and(datasets)}, layer by layer"
+    return f"{enumerated(labels)} in {enumerated(datasets)}, layer by layer"
 
 
 def _lede(data: ReportData) -> str:
     n_probes = sum(len(q.fits) for q in data.questions)
     models = len(data.models)
-    splits = _and(list(dict.fromkeys(f"{q.split} ({q.scope.held_out})" for q in data.questions)))
+    splits = enumerated(list(dict.fromkeys(f"{q.split} ({q.scope.held_out})" for q in data.questions)))
     return (
         f"{n_probes} probes on frozen features of {models} model{'s' * (models != 1)}, "
         f"split by {splits}. Scores are {_metrics(data)} on test clips; "
@@ -83,7 +84,7 @@ def _lede(data: ReportData) -> str:
 
 def _metrics(data: ReportData) -> str:
     named = {"UAR": "unweighted average recall (UAR)", "mAP": "mean average precision (mAP)"}
-    return _and(list(dict.fromkeys(named[q.metric] for q in data.questions)))
+    return enumerated(list(dict.fromkeys(named[q.metric] for q in data.questions)))
 
 
 def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[str, Any]:
@@ -276,7 +277,3 @@ def _settings(hparams: str) -> str:
 
 def _percent(value: float) -> str:
     return "" if math.isnan(value) else percent(value)
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -20,6 +20,7 @@ import pandas as pd
 
 from featurestore.printable import counted
 from probes.classifiers.layer_combination import EACH
+from probes.metrics import points
 from probes.questions.curve import GROUPS, percent
 from probes.results.results_folder import read_curve
 from probes.results.selection import CURVE, chosen_fits
@@ -72,17 +73,17 @@ class LastStep:
         step = f"{name}: from {percent(self.share)} to 100 % of the training {self.unit} UAR"
         if math.isnan(self.low):
             return (
-                f"{step} changes by {_points(self.difference)} points; one draw has no interval, so that "
+                f"{step} changes by {points(self.difference)} points; one draw has no interval, so that "
                 "whether it still rises cannot be told: take more --curve-draws"
             )
         low, high, draws = self.low, self.high, counted(self.n_draws, "draw")
         if low <= 0 <= high:
-            found = f"95 % interval {_points(low)} to {_points(high)} over {draws}"
-            return f"{step} changes by {_points(self.difference)} points ({found}): cannot be told from flat."
+            found = f"95 % interval {points(low)} to {points(high)} over {draws}"
+            return f"{step} changes by {points(self.difference)} points ({found}): cannot be told from flat."
         if self.difference < 0:
-            found = f"95 % interval {_points(-high)} to {_points(-low)} over {draws}"
+            found = f"95 % interval {points(-high)} to {points(-low)} over {draws}"
             return f"{step} falls by {size:.1f} points ({found}): more {self.unit} like these would not help."
-        found = f"95 % interval {_points(low)} to {_points(high)} over {draws}"
+        found = f"95 % interval {points(low)} to {points(high)} over {draws}"
         epochs = ", or more epochs," if self.unsettled else ""
         return f"{step} rises by {size:.1f} points ({found}): more {self.unit}{epochs} would help."
 
@@ -290,8 +291,3 @@ def _is_seeded(classifier: str) -> bool:
     from probes.classifiers.registry import CLASSIFIERS
 
     return classifier not in CLASSIFIERS or CLASSIFIERS[classifier].seeded
-
-
-def _points(value: float) -> str:
-    text = f"{100 * value:.1f}"
-    return "0.0" if text == "-0.0" else text.replace("-", "−")

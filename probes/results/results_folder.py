@@ -229,21 +229,10 @@ def _with_places(table: pd.DataFrame) -> pd.DataFrame:
 
 
 class StoredPredictions:
-    """Predictions of a results folder, read by fit.
+    """Predictions of the results folder `out`, read by fit."""
 
-    Args:
-        out: Results folder.
-        folder: `PREDICTIONS_FOLDER` of test rows, or `VALIDATION_FOLDER`.
-    """
-
-    def __init__(self, out: str | os.PathLike[str], folder: str = PREDICTIONS_FOLDER) -> None:
-        self._out, self._folder = Path(out), folder
-
-    def beside(self, folder: str) -> StoredPredictions:
-        """Those of another folder, by the same fits."""
-        other = StoredPredictions(self._out, folder)
-        other.__dict__["_file_of"] = self._file_of
-        return other
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        self._out = Path(out)
 
     @cached_property
     def _file_of(self) -> dict[str, str]:
@@ -252,8 +241,13 @@ class StoredPredictions:
         order = sorted(tables, key=lambda name: (str(tables[name]["finished_at"].max()), name))
         return {fit: name for name in order for fit in tables[name]["fingerprint"]}
 
-    def of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Those of the fits in `table`: columns `PREDICTION_COLUMNS`; fits without any are left out."""
+    def of(self, table: pd.DataFrame, folder: str = PREDICTIONS_FOLDER) -> pd.DataFrame:
+        """Those of the fits in `table`: columns `PREDICTION_COLUMNS`; fits without any are left out.
+
+        Args:
+            table: Rows of the results table.
+            folder: `PREDICTIONS_FOLDER` of test rows, or `VALIDATION_FOLDER`.
+        """
         wanted: dict[str, set[str]] = {}
         for fit in table["fingerprint"]:
             if fit in self._file_of:
@@ -261,7 +255,7 @@ class StoredPredictions:
         parts = [
             read_parquet(path, PREDICTIONS, read=PREDICTION_COLUMNS, only=("fingerprint", fits))
             for name, fits in sorted(wanted.items())
-            if (path := self._out / self._folder / name).is_file()
+            if (path := self._out / folder / name).is_file()
         ]
         nothing = pd.DataFrame(columns=list(PREDICTION_COLUMNS))
         return pd.concat(parts, ignore_index=True) if parts else nothing

@@ -198,8 +198,8 @@ def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:
     known = scored(fits)
     if (known["metric"] != UAR).any():
         return float("nan")
-    n_inner = {s: parse_split(s).n_inner for s in known["split"].unique()}
-    known["inner"] = [f % n_inner[s] for s, f in zip(known["split"], known["fold"], strict=True)]
+    splits = {s: parse_split(s) for s in known["split"].unique()}
+    known["inner"] = [splits[s].inner(int(f)) for s, f in zip(known["split"], known["fold"], strict=True)]
     joined = predictions.merge(known[["fingerprint", "seed", "split_seed", "inner"]], on="fingerprint")
     passes = joined.groupby(["seed", "split_seed", "inner"])
     scores = [uar(rows["target"], rows["prediction"]) for _, rows in passes]

@@ -130,6 +130,10 @@ class SplitSpec:
         """Which test fold the split number `fold` has."""
         return fold // self.n_inner
 
+    def inner(self, fold: int) -> int:
+        """Which inner fold of its test fold the split number `fold` is; 0 where there is one."""
+        return fold % self.n_inner
+
 
 #: The part of each row `[n]`, or how to draw it: folds that nobody asks for are then not drawn.
 Assigned = IntArray | Callable[[], IntArray]

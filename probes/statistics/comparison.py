@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
-from probes.statistics.design import FloatArray, check_level
+from probes.statistics.design import check_level
 from probes.statistics.influence import Influence, influence_on, influences
 from probes.statistics.interval import CLUSTER, NONE
 from probes.statistics.refusal import too_little
@@ -151,7 +152,7 @@ def _t_test(difference: float, error: float, df: float, level: float) -> tuple[f
     return max(difference - half, -1.0), min(difference + half, 1.0), p, detectable
 
 
-def _no_spread(a: Influence, by_group: FloatArray, difference: float) -> str:
+def _no_spread(a: Influence, by_group: Float64Array, difference: float) -> str:
     if len(a.values) == 0:
         return ""  # not defined, which `too_little` says
     if np.abs(by_group).max(initial=0) > 1e-12:

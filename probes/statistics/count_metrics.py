@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.statistics.design import BoolArray, Design, FloatArray, IntArray
+from featurestore.arrays import BoolArray, Float64Array, IntArray
+from probes.statistics.design import Design
 
 
-def left_out_recall(design: Design, guess: IntArray) -> tuple[FloatArray, FloatArray]:
+def left_out_recall(design: Design, guess: IntArray) -> tuple[Float64Array, Float64Array]:
     """Recall of each class, and what it is without each group.
 
     Args:
@@ -26,14 +27,14 @@ def left_out_recall(design: Design, guess: IntArray) -> tuple[FloatArray, FloatA
     )
 
 
-def left_out_accuracy(design: Design, guess: IntArray) -> tuple[FloatArray, FloatArray]:
+def left_out_accuracy(design: Design, guess: IntArray) -> tuple[Float64Array, Float64Array]:
     """Share of rows predicted right, as one class: `[1]` and `[G, 1]`; see `left_out_recall`."""
     hits = hit_counts(design, guess).sum(1, keepdims=True)
     rows = design.rows[:, None]
     return _ratio(hits.sum(0), rows.sum(0)), _ratio(hits.sum(0) - hits, rows.sum(0) - rows)
 
 
-def left_out_f1(design: Design, guess: IntArray) -> tuple[FloatArray, FloatArray]:
+def left_out_f1(design: Design, guess: IntArray) -> tuple[Float64Array, Float64Array]:
     """F1 of each class, the mean over seeds, as `probes.metrics.f1_macro` averages; see `left_out_recall`."""
     values, without = [], []
     for one in guess:
@@ -46,7 +47,7 @@ def left_out_f1(design: Design, guess: IntArray) -> tuple[FloatArray, FloatArray
     return np.mean(values, axis=0), np.mean(without, axis=0)
 
 
-def said_counts(design: Design, guess: IntArray) -> FloatArray:
+def said_counts(design: Design, guess: IntArray) -> Float64Array:
     """How often each class is predicted in each group, `[G, C]`, for `guess [n]`."""
     n_classes = len(design.classes)
     known = guess >= 0
@@ -55,7 +56,7 @@ def said_counts(design: Design, guess: IntArray) -> FloatArray:
     return np.asarray(counts, dtype=np.float64)
 
 
-def hit_counts(design: Design, guess: IntArray) -> FloatArray:
+def hit_counts(design: Design, guess: IntArray) -> Float64Array:
     """Rows predicted right of each class in each group, the mean over seeds, `[G, C]`; `guess [S, n]`."""
     assert design.label is not None
     right: BoolArray = guess == design.label
@@ -65,6 +66,6 @@ def hit_counts(design: Design, guess: IntArray) -> FloatArray:
     return np.asarray(sums.reshape(-1, n_classes), dtype=np.float64)
 
 
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+def _ratio(above: Float64Array, below: Float64Array) -> Float64Array:
     some = below > 0
     return np.asarray(np.where(some, above / np.where(some, below, 1), np.nan), dtype=np.float64)

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import BoolArray, Float64Array, IntArray
 from featurestore.errors import ConfigError
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 _TEXT, _NUMBER = "text", "numbers"
 
@@ -34,8 +31,8 @@ class Design:
     positive: BoolArray
     label: IntArray | None
     group: IntArray
-    counts: FloatArray
-    rows: FloatArray
+    counts: Float64Array
+    rows: Float64Array
 
     @property
     def n_rows(self) -> int:
@@ -120,7 +117,7 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
     return np.asarray(code[where], dtype=np.int64).reshape(guess.shape)
 
 
-def score_rows(design: Design, scores: npt.ArrayLike, what: str = "scores") -> FloatArray:
+def score_rows(design: Design, scores: npt.ArrayLike, what: str = "scores") -> Float64Array:
     """Scores as float64 `[S, n, C]`, higher meaning more likely; given `[n, C]` or `[S, n, C]`.
 
     Raises:
@@ -195,7 +192,7 @@ def _unique(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], IntArray]:
     return names[order], place[where]
 
 
-def _counts(positive: BoolArray, label: IntArray | None, group: IntArray, n_groups: int) -> FloatArray:
+def _counts(positive: BoolArray, label: IntArray | None, group: IntArray, n_groups: int) -> Float64Array:
     n_classes = positive.shape[1]
     if label is not None:
         at = group * n_classes + label

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
 from probes.statistics.count_metrics import left_out_accuracy, left_out_f1, left_out_recall
-from probes.statistics.design import Design, FloatArray, label_rows, make_design, score_rows
+from probes.statistics.design import Design, label_rows, make_design, score_rows
 from probes.statistics.rank_metrics import left_out_auroc, left_out_precision
 
-LeftOut = tuple[FloatArray, FloatArray]
+LeftOut = tuple[Float64Array, Float64Array]
 
 # Metrics of predicted classes, and of scores `[n, C]`; all lie between 0 and 1.
 _OF_LABELS: dict[str, Callable[..., LeftOut]] = {
@@ -54,9 +55,9 @@ class Influence:
 
     metric: str
     names: npt.NDArray[Any]
-    values: FloatArray
-    by_group: FloatArray
-    counts: FloatArray
+    values: Float64Array
+    by_group: Float64Array
+    counts: Float64Array
     design: Design
     n_seeds: int = 1
 
@@ -76,7 +77,7 @@ class Influence:
         return int(self.counts.sum()) if self.metric == RECALL else self.design.n_rows
 
     @property
-    def n_groups_of(self) -> FloatArray:
+    def n_groups_of(self) -> Float64Array:
         """In how many groups each class occurs, `[K]`."""
         return np.asarray((self.counts > 0).sum(axis=0), dtype=np.float64)
 
@@ -161,9 +162,9 @@ def _made(
     metric: str,
     design: Design,
     names: npt.NDArray[Any],
-    values: FloatArray,
-    without: FloatArray,
-    counts: FloatArray,
+    values: Float64Array,
+    without: Float64Array,
+    counts: Float64Array,
     n_seeds: int,
     keep: npt.NDArray[np.bool_] | None = None,
 ) -> Influence:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from probes.statistics.design import FloatArray, check_level
+from featurestore.arrays import Float64Array
+from probes.statistics.design import check_level
 from probes.statistics.influence import Influence, influence
 from probes.statistics.refusal import too_little
 from probes.statistics.variance import score_variance
@@ -146,7 +147,7 @@ def interval_of(scores: Influence, level: float = 0.95) -> Interval:
     )
 
 
-def most_missed(n_groups_of: FloatArray, chance: float) -> float:
+def most_missed(n_groups_of: Float64Array, chance: float) -> float:
     """Largest mean error of classes of which `n_groups_of [K]` groups show none with probability `chance`.
 
     The largest mean of q_c for which the product of (1 - q_c)^n_c is `chance`: there 1 - q_c = min(1, λ n_c).

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
 from probes.statistics.comparison import Comparison, compare_influences
 from probes.statistics.count_metrics import hit_counts, said_counts
-from probes.statistics.design import Design, FloatArray, label_rows
+from probes.statistics.design import Design, label_rows
 from probes.statistics.influence import Influence, influences
 from probes.statistics.multiplicity import holm
 from probes.statistics.refusal import FEWEST_GROUPS
@@ -40,10 +41,10 @@ class LayerChoice:
     """
 
     layers: tuple[Any, ...]
-    scores: FloatArray
+    scores: Float64Array
     chosen: Any
-    chosen_share: FloatArray
-    p_holm: FloatArray
+    chosen_share: Float64Array
+    p_holm: Float64Array
     not_worse: tuple[Any, ...]
     comparisons: tuple[Comparison | None, ...]
     n_groups: int
@@ -111,7 +112,7 @@ def layer_choice(
     )
 
 
-def _undecided(names: tuple[Any, ...], scores: FloatArray, best: int, n_groups: int) -> LayerChoice:
+def _undecided(names: tuple[Any, ...], scores: Float64Array, best: int, n_groups: int) -> LayerChoice:
     """The choice of too few groups: nothing is said of the other layers."""
     nothing = np.full(len(names), np.nan)
     return LayerChoice(
@@ -129,7 +130,7 @@ def _undecided(names: tuple[Any, ...], scores: FloatArray, best: int, n_groups: 
 
 def _shares(
     scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike], n_resamples: int, seed: int
-) -> FloatArray:
+) -> Float64Array:
     design = scores[0].design
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(scores))
@@ -163,7 +164,7 @@ def _f1_resampler(design: Design, predictions: Sequence[npt.ArrayLike]) -> Any:
     coded = [label_rows(design, p) for p in predictions]
     parts = [[(hit_counts(design, g[None]), said_counts(design, g)) for g in seeds] for seeds in coded]
 
-    def resampled(times: FloatArray) -> FloatArray:
+    def resampled(times: Float64Array) -> Float64Array:
         rows = times @ design.counts
         out = []
         for seeds in parts:
@@ -174,7 +175,7 @@ def _f1_resampler(design: Design, predictions: Sequence[npt.ArrayLike]) -> Any:
     return resampled
 
 
-def _mean_ratio(above: FloatArray, below: FloatArray, rows: FloatArray | None = None) -> FloatArray:
+def _mean_ratio(above: Float64Array, below: Float64Array, rows: Float64Array | None = None) -> Float64Array:
     """Mean over the classes that a resample holds: `[B, C]` to `[B]`."""
     occurs = (below if rows is None else rows) > 0
     ratio = np.where(occurs, above / np.where(below > 0, below, 1), 0)

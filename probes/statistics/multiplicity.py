@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
-from probes.statistics.design import FloatArray
 
 
-def holm(p: npt.ArrayLike) -> FloatArray:
+def holm(p: npt.ArrayLike) -> Float64Array:
     """Holm's adjusted p-values of one declared family (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
     The chance that any true null of the family is rejected stays below alpha, however the tests depend on

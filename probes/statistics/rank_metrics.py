@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.statistics.design import BoolArray, Design, FloatArray, IntArray
+from featurestore.arrays import BoolArray, Float64Array, IntArray
+from probes.statistics.design import Design
 
 # Positive rows times groups that are counted at once: 64 MB of float64.
 _CELLS_AT_ONCE = 8_000_000
 
 
-def left_out_auroc(design: Design, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+def left_out_auroc(design: Design, scores: Float64Array) -> tuple[Float64Array, Float64Array]:
     """One-against-rest area under the ROC curve of each class, and without each group.
 
     The area is the share of pairs (positive, negative) in the right order, ties half (Hanley & McNeil 1982,
@@ -27,7 +28,7 @@ def left_out_auroc(design: Design, scores: FloatArray) -> tuple[FloatArray, Floa
     return _mean_over_seeds(_auroc, design, scores)
 
 
-def left_out_precision(design: Design, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+def left_out_precision(design: Design, scores: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Average precision of each class as scikit-learn defines it, and without each group.
 
     Args and Returns: as `left_out_auroc`. Time is positives times groups for each class.
@@ -35,7 +36,7 @@ def left_out_precision(design: Design, scores: FloatArray) -> tuple[FloatArray, 
     return _mean_over_seeds(_average_precision, design, scores)
 
 
-def _mean_over_seeds(one: object, design: Design, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _mean_over_seeds(one: object, design: Design, scores: Float64Array) -> tuple[Float64Array, Float64Array]:
     assert callable(one)
     n_seeds, _, n_classes = scores.shape
     value = np.empty((n_seeds, n_classes))
@@ -49,8 +50,8 @@ def _mean_over_seeds(one: object, design: Design, scores: FloatArray) -> tuple[F
 
 
 def _auroc(
-    positive: BoolArray, score: FloatArray, group: IntArray, n_groups: int
-) -> tuple[float, FloatArray]:
+    positive: BoolArray, score: Float64Array, group: IntArray, n_groups: int
+) -> tuple[float, Float64Array]:
     wins = _wins(positive, score, np.zeros_like(group))  # against all
     own = _wins(positive, score, group)  # against rows of its own group
     n_pos = np.bincount(group, weights=positive, minlength=n_groups)
@@ -66,7 +67,7 @@ def _auroc(
     return (total / all_pairs if all_pairs else float("nan")), without
 
 
-def _wins(positive: BoolArray, score: FloatArray, within: IntArray) -> FloatArray:
+def _wins(positive: BoolArray, score: Float64Array, within: IntArray) -> Float64Array:
     """Rows of the other kind of the same part that each row is in the right order with, ties half `[n]`."""
     order = np.lexsort((score, within))
     part, value, pos = within[order], score[order], positive[order].astype(np.float64)
@@ -92,8 +93,8 @@ def _wins(positive: BoolArray, score: FloatArray, within: IntArray) -> FloatArra
 
 
 def _average_precision(
-    positive: BoolArray, score: FloatArray, group: IntArray, n_groups: int
-) -> tuple[float, FloatArray]:
+    positive: BoolArray, score: Float64Array, group: IntArray, n_groups: int
+) -> tuple[float, Float64Array]:
     n_pos = int(positive.sum())
     if n_pos == 0:
         return float("nan"), np.full(n_groups, np.nan)

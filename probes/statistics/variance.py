@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.statistics.design import FloatArray
+from featurestore.arrays import Float64Array
 
 # Correlation of rows of one group that the degrees of freedom are worked out for. The variance does not
 # depend on it; between 0 and 0.5 the degrees of freedom hardly do (docs/statistics.md).
@@ -33,7 +33,7 @@ class Variance:
     assumed: float = 0.0
 
 
-def score_variance(values: FloatArray, by_group: FloatArray, counts: FloatArray) -> Variance:
+def score_variance(values: Float64Array, by_group: Float64Array, counts: Float64Array) -> Variance:
     """Variance of the mean of `values [K]`, scores between 0 and 1.
 
     The influences of a group are summed over classes, so that what its classes share is counted. A class
@@ -58,7 +58,7 @@ def score_variance(values: FloatArray, by_group: FloatArray, counts: FloatArray)
     return Variance((seen + assumed) / k**2, df, _share(assumed, seen))
 
 
-def difference_variance(by_group: FloatArray, counts: FloatArray) -> Variance:
+def difference_variance(by_group: Float64Array, counts: Float64Array) -> Variance:
     """Variance of the mean over classes of paired differences, from differences of influences `[G, K]`.
 
     A class in which the two never differ gets the variance that half a row more would give which differs as
@@ -80,7 +80,7 @@ def difference_variance(by_group: FloatArray, counts: FloatArray) -> Variance:
 
 
 def degrees_of_freedom(
-    counts: FloatArray, weight: FloatArray, correlation: float = WORKING_CORRELATION
+    counts: Float64Array, weight: Float64Array, correlation: float = WORKING_CORRELATION
 ) -> float:
     """Satterthwaite's degrees of freedom of the summed squares of influences.
 

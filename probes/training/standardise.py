@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from featurestore.arrays import FloatArray
-
-Float64Array = npt.NDArray[np.float64]
+from featurestore.arrays import Float64Array, FloatArray
 
 PIECE_ROWS = 1024  # taken to float64 at a time
 STD_EPS = 1e-10  # the paper's code: (x - m) / (s + 1e-10)

@@ -124,7 +124,7 @@ def test_classifiers_are_compared_on_one_model(one_split: Path) -> None:
 
 def test_validation_predictions_give_the_recorded_scores(one_split: Path) -> None:
     table = read_results(one_split)
-    kept = StoredPredictions(one_split, VALIDATION_FOLDER).of(table)
+    kept = StoredPredictions(one_split).of(table, VALIDATION_FOLDER)
     for fit, rows in kept.groupby("fingerprint"):
         (recorded,) = table.loc[table["fingerprint"] == fit, "uar_val"]
         assert uar(rows["target"], rows["prediction"]) == pytest.approx(recorded)
@@ -138,8 +138,8 @@ def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path)
     table = read_results(one_split)
     mine = table[(table["model"] == "model-a") & (table["classifier"] == "linear")]
     rows = (
-        StoredPredictions(one_split, VALIDATION_FOLDER)
-        .of(mine)
+        StoredPredictions(one_split)
+        .of(mine, VALIDATION_FOLDER)
         .merge(mine[["fingerprint", "layer", "seed"]], on="fingerprint")
     )
     by_id = rows.drop_duplicates("utterance_id").sort_values("utterance_id")
