@@ -22,6 +22,7 @@ from featurestore.backends.read_faults import if_sound
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.codecs import codec_told
 from featurestore.format.row_arrays import FAILED, ID_ARRAY, STATUS_OK
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.key import (
@@ -135,13 +136,12 @@ def _layer_shape(document: bytes | None) -> layer_arrays.LayerShape | None:
     bounds = ((n_functionals, MOST_FUNCTIONALS), (n_features, MOST_FEATURES), (unit_rows, MOST_UNIT_ROWS))
     if not all(0 < n <= most for n, most in bounds):
         return None
-    names = [c["name"] for c in codec["configuration"]["codecs"]] if is_sharded else []
     shape = layer_arrays.LayerShape(
         n_functionals=n_functionals,
         n_features=n_features,
         unit_rows=unit_rows,
         dtype=told["data_type"],
-        codec=("small" if "blosc" in names else "fast") if is_sharded else "raw",
+        codec=codec_told(codec["configuration"]["codecs"]) if is_sharded else "raw",
         chunk_rows=chunk_rows,
     )
     # The document that such a shape has, or it tells something else besides.
