@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.errors import ConfigError, LabelError
@@ -39,7 +39,6 @@ tables = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("uvwxyz")),
 
 
 @given(tables, st.integers(0, 5), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
 def test_random_covers_all_rows_once_in_any_order(table, seed, random) -> None:
     labels = [a for a, _ in table] + ["a", "a", "a", "b", "b", "b"]
     rows = rows_of(labels)
@@ -62,7 +61,6 @@ def test_random_covers_all_rows_once_in_any_order(table, seed, random) -> None:
 
 
 @given(tables, st.integers(0, 3))
-@settings(deadline=None, max_examples=40)
 def test_groups_never_straddle(table, seed) -> None:
     labels, groups = [a for a, _ in table], [g for _, g in table]
     rows = rows_of(labels, groups)
