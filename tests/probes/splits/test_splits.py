@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import ConfigError, LabelError
 from probes.splits import Rows, Split, default_split, make_splits, sarkar2025
+from probes.splits.grouping import _best_cut, cut_groups
 
 
 def rows_of(labels: list[str], groups: list[str] | None = None, part: list[str] | None = None) -> Rows:
@@ -177,3 +178,12 @@ def test_sarkar2025_is_torchs_random_split(n: int) -> None:
     expected = torch.utils.data.random_split(range(n), sizes, generator=torch.Generator().manual_seed(42))
     for got, subset in zip(sarkar2025(n), expected, strict=True):
         assert got.tolist() == list(subset.indices)
+
+
+def test_a_draw_that_is_kept_is_of_these_groups_and_this_seed() -> None:
+    counts = np.random.default_rng(0).integers(1, 30, 24)
+    asked = [(counts.reshape(shape), seed) for seed in (0, 1, 0) for shape in ((8, 3), (6, 4), (12, 2))]
+    for table, seed in [*asked, *asked]:
+        anew = _best_cut.__wrapped__(table.tobytes(), table.shape, seed)
+        np.testing.assert_array_equal(cut_groups(table, seed), anew)
+    assert len({tuple(cut_groups(counts.reshape(12, 2), seed)) for seed in range(4)}) > 1
