@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from extractors.models.catalogue import CATALOGUE
 from extractors.models.interface import Domain, FineTuning
@@ -13,6 +13,9 @@ from featurestore.errors import did_you_mean
 from featurestore.printable import enumerated
 from studies.study_file.mistakes import Place
 from studies.study_file.reading import StudyFile
+
+if TYPE_CHECKING:
+    from probes.results.declared_contrasts import DeclaredContrast, ModelSet
 
 #: Fact → value, as text; of numbers and booleans as JSON writes them.
 Facts = Mapping[str, str]
@@ -34,7 +37,7 @@ def facts_of(file: StudyFile, model: str, card: Mapping[str, Any] | None = None)
     own = {name: getattr(asked, name) for name in ("domain", "fine_tuning", "fine_tuned_from")}
     known |= {name: value for name, value in own.items() if value is not None}
     known |= asked.facts
-    known["trained"] = not asked.model.startswith("untrained:") and bool((card or {}).get("trained", True))
+    known["trained"] = not asked.model.startswith("untrained:")
     return {name: fact_text(value) for name, value in known.items()}
 
 
@@ -57,16 +60,26 @@ def chosen_models(side: Any, facts: Mapping[str, Facts]) -> list[str]:
     return [m for m, of in facts.items() if all(of.get(name) in values for name, values in wanted.items())]
 
 
-def side_name(side: Any, models: list[str]) -> str:
-    """How a side is called in tables: its facts, and its models."""
-    listed = ", ".join(models)
+def declared_contrasts(file: StudyFile, facts: Mapping[str, Facts]) -> list[DeclaredContrast]:
+    """The contrasts of a study with the models that they mean; none of which a side has no model."""
+    from probes.results.declared_contrasts import DeclaredContrast
+
+    found = []
+    for name, contrast in file.study.contrasts.items():
+        a, b = _model_set(contrast.a, facts), _model_set(contrast.b, facts)
+        if a.models and b.models:
+            found.append(DeclaredContrast(name=name, family=contrast.family, a=a, b=b))
+    return found
+
+
+def _model_set(side: Any, facts: Mapping[str, Facts]) -> ModelSet:
+    from probes.results.declared_contrasts import ModelSet
+
+    models = tuple(chosen_models(side, facts))
     if isinstance(side, list):
-        return listed
-    what = ", ".join(
-        "/".join(map(fact_text, value)) if isinstance(value, list) else fact_text(value)
-        for value in side.values()
-    )
-    return f"{what}: {listed}"
+        return ModelSet(name="", models=models)
+    values = [v if isinstance(v, list) else [v] for v in side.values()]
+    return ModelSet(name=", ".join("/".join(map(fact_text, value)) for value in values), models=models)
 
 
 def check_contrasts(file: StudyFile, facts: Mapping[str, Facts], *, is_known: bool) -> None:

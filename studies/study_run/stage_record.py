@@ -23,7 +23,7 @@ from studies.study_file.document import Document
 from studies.study_run.readiness import Readiness
 
 STUDY_NAME = "_study.json"
-_TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_run.json", "_contrasts.json")
+_TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_run.json")
 _FOLDERS = ("_tasks", "_predictions", "_validation")
 _VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch", "zarr")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -281,10 +281,16 @@ def _confound(study: Prepared, options: StudyOptions) -> int:
 
 def _report(study: Prepared) -> int:
     """Write the report, where anything that it shows has changed."""
+    from probes.results.declared_contrasts import write_contrasts
+    from studies.study_run.facts import declared_contrasts
+
     file = study.file
+    contrasts = declared_contrasts(file, study.facts)
+    write_contrasts(file.results, contrasts)
     out, oracle = file.place(file.study.report.out), file.study.report.oracle
     record = _record(study)
-    inputs = record.inputs("report", [str(out), oracle, record.folder_digest(), _times(study)])
+    shown = [str(out), oracle, record.folder_digest(), _times(study), [asdict(c) for c in contrasts]]
+    inputs = record.inputs("report", shown)
     if record.is_done(inputs) and (out / "index.html").is_file():
         return 0
     check_folder(out)
