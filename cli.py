@@ -580,6 +580,21 @@ def status(**options: Any) -> None:
 
 
 @study.command()
+@STUDY_FILE
+@SET
+@ONLY
+@click.option("--out", required=True, type=PATH, help="Folder of the scripts and of what the jobs print.")
+def script(out: Path, **options: Any) -> None:
+    """Write two SLURM jobs: an array over models and corpora, and the CPU half that depends on it.
+
+    What they ask for stands under `cluster` in the file.
+    """
+    from studies.terminal.study import StudyOptions, write_scripts
+
+    write_scripts(StudyOptions(**options), out)
+
+
+@study.command()
 def schema() -> None:
     """Print the JSON Schema of a study file, for editors."""
     import json

@@ -21,10 +21,12 @@ from studies.study_file.value_kinds import (
     OwnFacts,
     PathText,
     Shares,
+    ShellLine,
     Side,
     Size,
     StoreName,
     Text,
+    Word,
 )
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
@@ -206,16 +208,16 @@ class Reporting(Part):
 class Job(Part):
     """What one kind of batch job asks for."""
 
-    partition: Text | None = Field(default=None, description="sbatch --partition.")
-    account: Text | None = Field(default=None, description="sbatch --account.")
-    time: Text | None = Field(default=None, description="sbatch --time, quoted: '12:00:00'.")
-    memory: Text | None = Field(default=None, description="sbatch --mem, such as 32G.")
+    partition: Word | None = Field(default=None, description="sbatch --partition.")
+    account: Word | None = Field(default=None, description="sbatch --account.")
+    time: Word | None = Field(default=None, description="sbatch --time, such as 12:00:00.")
+    memory: Word | None = Field(default=None, description="sbatch --mem, such as 32G.")
     cpus: Count | None = Field(default=None, description="sbatch --cpus-per-task.")
-    gres: Text | None = Field(default=None, description="sbatch --gres, such as gpu:1.")
-    options: Names | None = Field(
+    gres: Word | None = Field(default=None, description="sbatch --gres, such as gpu:1.")
+    options: list[Word] | None = Field(
         default=None, description="Further options of sbatch, each as --name=value."
     )
-    setup: list[Text] | None = Field(
+    setup: list[ShellLine] | None = Field(
         default=None, description="Lines of shell that run first: modules, environments."
     )
 

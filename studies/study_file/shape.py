@@ -27,6 +27,7 @@ _EXPECTED = {
     "model_attributes_type": "a map (KEY: VALUE)",
     "string_too_short": "a text that is not empty",
     "finite_number": "a number",
+    "string_pattern_mismatch": "one word or line of shell, without quotes and the like",
 }
 # Rounds of leaving out what is wrong: each leaves out one level.
 _MOST_ROUNDS = 12

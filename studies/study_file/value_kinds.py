@@ -51,6 +51,15 @@ def _distinct_names(values: list[str]) -> list[str]:
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+#: One word of a command: what stands in a line of a job script must not begin another.
+Word = Annotated[
+    str,
+    BeforeValidator(lambda value: _number_as_text(value)),
+    StringConstraints(pattern=r"^[^\s'\"\\$`;&|<>()#]+$"),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 1}]}),
+]
+#: One line of shell.
+ShellLine = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]+$")]
 #: At least one; each once.
 Names = Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct_names)]
 #: A path, relative to the study file's folder, or a URL where a store is meant.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +58,7 @@ class MadeManifest:
         with writing(self.target, "choose another folder for manifests"):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             put_file(data, self.target)
-            shutil.copyfile(self.made.with_name(self.made.name + BESIDE_SUFFIX), beside)
+            put_file(self.made.with_name(self.made.name + BESIDE_SUFFIX).read_bytes(), beside)
         return True
 
 

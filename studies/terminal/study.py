@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from featurestore.errors import Mistakes
 from featurestore.outputs import check_folder
-from featurestore.printable import counted
+from featurestore.printable import counted, shell_words
 from studies.study_file.reading import read_study
 from studies.study_run.prepared import Half, Prepared, prepare
 from studies.study_run.probe_state import on_keys, pairs_of_call, probing_states
@@ -103,6 +103,19 @@ def show_status(options: StudyOptions) -> None:
     with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
         study = _prepared(options, "probe", Path(scratch))
         _show_plan(study, options, "probe")
+
+
+def write_scripts(options: StudyOptions, out: Path) -> None:
+    """Write the batch jobs of a study, and say how they are submitted."""
+    from studies.study_run.job_scripts import SUBMIT, write_job_scripts
+
+    with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
+        study = _prepared(options, "probe", Path(scratch))
+        written = write_job_scripts(study.file, study.scope, out, options.overrides)
+    screen = console()
+    screen.print(f"{', '.join(written.names)} in {written.folder}")
+    screen.print(f"{counted(written.n_tasks, 'array task')} for the GPU half; submit both with:")
+    screen.print(shell_words(["bash", str(written.folder / SUBMIT)]))
 
 
 def _prepared(options: StudyOptions, half: Half, scratch: Path) -> Prepared:
