@@ -103,25 +103,29 @@ def load_model(
     return extractor
 
 
-def lasting_spec(spec: str) -> str:
+def lasting_spec(spec: str, folder: str | Path = "") -> str:
     """The same model for whoever runs from another folder: paths in it absolute, names as they are.
 
     What `find_model` takes for a name is one, whatever lies in this folder: ``logmel`` beside a folder
     ``logmel`` is the built-in.
+
+    Args:
+        spec: what stands after ``--model``.
+        folder: what relative paths in it start from; default: the folder this runs in.
     """
     name, colon, argument = spec.partition(":")
     if name == "untrained" and argument:
         _, model = split_seed(argument)
-        return f"untrained:{argument.removesuffix(model)}{_absolute(model)}"
+        return f"untrained:{argument.removesuffix(model)}{_absolute(model, folder)}"
     if name == "hear" and argument:
         module, colon, weights = argument.partition(":")
-        return f"hear:{module}{colon}{_absolute(weights) if weights else ''}"
-    return spec if _is_named(name) else _absolute(spec)
+        return f"hear:{module}{colon}{_absolute(weights, folder) if weights else ''}"
+    return spec if _is_named(name) else _absolute(spec, folder)
 
 
-def _absolute(model: str) -> str:
+def _absolute(model: str, folder: str | Path) -> str:
     """The absolute path of what is a file or folder here; anything else, such as a hub id, as it is."""
-    path = Path(model).expanduser()
+    path = folder / Path(model).expanduser()
     if not os.path.exists(path):  # False too for what no path can be
         return model
     # A file keeps its own name, which may be a link's: its suffix says what it is.

@@ -24,7 +24,7 @@ from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, order_rows
 
 # What the models of one run have in common.
-_SHARED = ("manifest", "store", "channel", "clip_to_file", "workers", "device", "cluster")
+SHARED = ("manifest", "store", "channel", "clip_to_file", "workers", "device", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,8 +164,8 @@ def _layers(asked: str | None, card: ModelCard) -> tuple[int, ...]:
 def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
     first = configs[0]
     for other in configs[1:]:
-        if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
-            raise ConfigError(f"models of one run share {', '.join(_SHARED)}")
+        if any(getattr(other, name) != getattr(first, name) for name in SHARED):
+            raise ConfigError(f"models of one run share {', '.join(SHARED)}")
     return first
 
 

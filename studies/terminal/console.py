@@ -202,7 +202,8 @@ def print_tables(
     out, data = console(), load_report_data(results)
     shown = [q for q in data.questions if only is None or q.name in only]
     others = len(data.questions) - len(shown)
-    data = replace(data, questions=shown)
+    # Declared contrasts are corrected over all questions: they are told where all are.
+    data = replace(data, questions=shown, contrasts=data.contrasts if only is None else ())
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()

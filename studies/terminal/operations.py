@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from extractors.config import ExtractConfig
     from extractors.results import ExtractSummary
     from featurestore.audit import AuditConfig
+    from probes.confounds import ConfoundsConfig
+    from probes.questions.tasks import ProbeConfig
+    from probes.run.probing import ProbeSummary
 
 
 def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
@@ -40,6 +43,42 @@ def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
     for line in lost:
         say_error(f"error: {line}")
     return not suspect and not lost
+
+
+def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False) -> ProbeSummary:
+    """Fit what a configuration asks for, with what there is to know before and after."""
+    from probes.run.probing import run_probe
+    from studies.terminal.learning_curves import print_learning_curves
+    from studies.terminal.progress import probe_progress
+
+    with probe_progress(quiet=quiet) as on_progress:
+        summary = run_probe(
+            config, on_progress, on_leakage=console.print_leakage, on_notes=console.print_notes
+        )
+    console.print_probe_summary(summary, oracle=oracle)
+    if config.curves:
+        keys = ["model", "dataset", "label", "classifier", "split", "combine"]
+        asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
+        print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
+    return summary
+
+
+def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:
+    """Find what else explains labels, and say so."""
+    from probes.confounds import run_confounds
+
+    with shares_done("decoding", quiet=quiet) as progress:
+        found = run_confounds(config, progress)
+    console.print_confounds(found)
+
+
+def report_results(results: Path, out: Path, *, oracle: bool) -> None:
+    """Write the report of a results folder, and show its tables."""
+    from probes.report import write_report
+
+    paths = write_report(results, out, oracle=oracle)
+    console.print_tables(results, oracle=oracle)
+    console.print_report_paths(paths)
 
 
 def failed_throughout(summary: ExtractSummary, store: str) -> str | None:
