@@ -106,6 +106,9 @@ class BirdnetSource:
             "weights_sha256": self._weights,
             "part": self._stage or "embedding",
             "padding": "zeros on the right",
+            "frames": (
+                "mean over frequency" if self._stage else f"windows weigh by {_EMBEDDING_POSITIONS}ths of 3 s"
+            ),
         }
 
     def load(self, device: str, precision: Precision) -> Extractor:
@@ -143,7 +146,7 @@ class BirdnetSource:
         taken = [t.shape[1:] for t in graph.inputs]
         if taken != [(WINDOW_SAMPLES,)]:
             shown = ", ".join(str(list(shape)) for shape in taken)
-            raise self._another(f"takes one input of [{WINDOW_SAMPLES}]", f"of {shown or 'nothing'}")
+            raise self._another(f"takes one input of [{WINDOW_SAMPLES}]", shown or "none")
         # Every block is looked at, whichever part is meant.
         blocks = {
             name: [

