@@ -55,8 +55,8 @@ def main(debug: bool) -> None:
     "models",
     required=True,
     multiple=True,
-    help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, untrained:MODEL, "
-    "hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
+    help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, birdnet, "
+    "untrained:MODEL, hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
 )
 @NEW_STORE
 @click.option(

@@ -87,7 +87,7 @@ class Extraction(Part):
         default=None, description="Most seconds of audio in a batch."
     )
     workers: Count | None = Field(default=None, description="Threads that decode audio.")
-    codec: Literal["fast", "small", "half", "raw"] | None = Field(
+    codec: Word | None = Field(
         default=None, description="How layers are stored; default: fast."
     )
     prune: bool | None = Field(
