@@ -87,9 +87,7 @@ class Extraction(Part):
         default=None, description="Most seconds of audio in a batch."
     )
     workers: Count | None = Field(default=None, description="Threads that decode audio.")
-    codec: Word | None = Field(
-        default=None, description="How layers are stored; default: fast."
-    )
+    codec: Word | None = Field(default=None, description="How layers are stored; default: fast.")
     prune: bool | None = Field(
         default=None, description="Drop stored utterances that the manifest no longer has."
     )
