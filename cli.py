@@ -596,12 +596,17 @@ def script(out: Path, **options: Any) -> None:
 
 
 @study.command()
-def schema() -> None:
+@click.option("--table", is_flag=True, help="Print the keys as tables for people (Markdown) instead.")
+def schema(table: bool) -> None:
     """Print the JSON Schema of a study file, for editors."""
     import json
 
     from studies.study_file.schema import json_schema
+    from studies.study_file.schema_table import schema_tables
 
+    if table:
+        click.echo(schema_tables(), nl=False)
+        return
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 

@@ -167,12 +167,13 @@ def _by_reason(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
+def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False, with_tables: bool = True) -> None:
     """The tables of what was asked, and how much was fitted."""
     from probes.report.data import QUESTION_KEYS
 
-    asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
-    print_tables(summary.out, oracle=oracle, only=asked)
+    if with_tables:
+        asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
+        print_tables(summary.out, oracle=oracle, only=asked)
     cached = f", {counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
         f"{counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from featurestore.audit import AuditConfig
     from probes.confounds import ConfoundsConfig
     from probes.questions.tasks import ProbeConfig
-    from probes.run.probing import ProbeSummary
 
 
 def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
@@ -45,8 +44,15 @@ def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
     return not suspect and not lost
 
 
-def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False) -> ProbeSummary:
-    """Fit what a configuration asks for, with what there is to know before and after."""
+def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False, with_tables: bool = True) -> None:
+    """Fit what a configuration asks for, with what there is to know before and after.
+
+    Args:
+        config: What to fit.
+        quiet: No progress bar.
+        oracle: Also show the layer that test scores prefer.
+        with_tables: Show the tables of what was asked; a report may follow that shows them all.
+    """
     from probes.run.probing import run_probe
     from studies.terminal.learning_curves import print_learning_curves
     from studies.terminal.progress import probe_progress
@@ -55,12 +61,11 @@ def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False) -> Pr
         summary = run_probe(
             config, on_progress, on_leakage=console.print_leakage, on_notes=console.print_notes
         )
-    console.print_probe_summary(summary, oracle=oracle)
+    console.print_probe_summary(summary, oracle=oracle, with_tables=with_tables)
     if config.curves:
         keys = ["model", "dataset", "label", "classifier", "split", "combine"]
         asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
         print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
-    return summary
 
 
 def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:

@@ -80,7 +80,7 @@ def run_study(options: StudyOptions, half: Half) -> bool:
                 return False
             n_done += done
         if half != "extract":
-            n_done += _probe(study, options, waits=half == "probe" and options.wait)
+            n_done += _probe(study, options, half)
             n_done += _confound(study, options)
         if half == "both":
             n_done += _report(study)
@@ -200,13 +200,14 @@ def _extract(study: Prepared, options: StudyOptions) -> int | None:
     return n_done + len(left)
 
 
-def _probe(study: Prepared, options: StudyOptions, *, waits: bool) -> int:
+def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
     """Fit what is left, on keys as they are complete.
 
     Returns:
         How many calls fitted something, or were looked at again.
     """
     keys, record = _keys(study), _record(study)
+    waits, with_tables = half == "probe" and options.wait, half == "probe"
     needed = list(dict.fromkeys(p for call in study.probes for p in pairs_of_call(call.config)))
     n_done, taken, said = 0, set[Pair](), _Waiting()
     while True:
@@ -216,7 +217,7 @@ def _probe(study: Prepared, options: StudyOptions, *, waits: bool) -> int:
         if not lacking or not waits:
             break
         if set(ready) - taken:
-            n_done += _fit(study, options, record, ready)
+            n_done += _fit(study, options, record, ready, with_tables=with_tables)
             taken = set(ready)
             continue
         said.tell(lacking)
@@ -227,10 +228,18 @@ def _probe(study: Prepared, options: StudyOptions, *, waits: bool) -> int:
         raise Mistakes(
             [f"{study.file.store}: no key of the study is complete yet; `fs study extract` makes them"]
         )
-    return n_done + _fit(study, options, record, ready)
+    return n_done + _fit(study, options, record, ready, with_tables=with_tables)
 
 
-def _fit(study: Prepared, options: StudyOptions, record: StageRecord, ready: dict[Pair, Readiness]) -> int:
+def _fit(
+    study: Prepared,
+    options: StudyOptions,
+    record: StageRecord,
+    ready: dict[Pair, Readiness],
+    *,
+    with_tables: bool,
+) -> int:
+    """Fit what the keys that are ready allow; returns how many calls were made."""
     from featurestore.store.reader import open_store
 
     store, n_done = open_store(study.file.store), 0
@@ -244,7 +253,7 @@ def _fit(study: Prepared, options: StudyOptions, record: StageRecord, ready: dic
             console().print(
                 f"probing {call.name}: {', '.join(config.labels)} of {', '.join(config.datasets)}"
             )
-            operations.run_probing(config, quiet=options.quiet)
+            operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
             record.note(inputs)
             n_done += 1
     return n_done
