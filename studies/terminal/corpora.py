@@ -40,6 +40,7 @@ _CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
     "columns": {"multiple": True, "metavar": "OURS=THEIRS"},
     "words": {"is_flag": True},
     "esc10": {"is_flag": True},
+    "keep_empty": {"is_flag": True},
     "sample_rate_hz": {"type": int},
     "window_s": {"type": float},
     "shift_s": {"type": float},
