@@ -3,8 +3,8 @@
 A fit with batches of 16 is chaotic: from the same weights, over the same rows in the same order, rounding
 alone moves the test UAR of two programs by a point or two. So means over many fits are compared, paired by
 split and initial weights, so many that a point is four standard errors or more. That is asserted too: a
-comparison that noise decides would show nothing. Half of the rows of the small corpora are tested: with a
-tenth, as in the study, one row of ESC-10 is two and a half points.
+comparison that noise decides would show nothing. Of the small corpora half of the rows or more are tested:
+with a tenth, as in the study, one row of ESC-10 is two and a half points.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def log_mel(shared: Path, tmp_path: Path, corpus: str, label: str) -> tuple[np.n
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_twenty_thousand_synthetic_calls() -> None:
     rng = np.random.default_rng(0)
     # As even as a mean over eleven classes needs: with 6 test rows of a class one row is 1.5 points of UAR.
@@ -116,13 +116,13 @@ def test_twenty_thousand_synthetic_calls() -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_spoken_digits(shared: Path, tmp_path: Path) -> None:
-    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=20, shares=(0.4, 0.1))
+    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=20, shares=(0.2, 0.1))
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_everyday_sounds(shared: Path, tmp_path: Path) -> None:
     agree(*log_mel(shared, tmp_path, "esc10", "category"), n_splits=80, shares=(0.4, 0.1))
