@@ -108,11 +108,6 @@ def _prepare(
     return new, Attached(key=info.path, n_rows=len(ids), changes=changed, notes=compared.notes)
 
 
-def cut_by_librosa(info: KeyInfo) -> bool:
-    """Whether a key was made with `fs extract --segments librosa`, by itself or by a preset."""
-    return bool(info.model_card.get("given", {}).get("segments") == "librosa")
-
-
 def _as_embedded(
     info: KeyInfo, manifest: Manifest, ids: Collection[str], before: Manifest | None
 ) -> Manifest:
@@ -125,7 +120,7 @@ def _as_embedded(
             while f"{name}#{counts[path]}" in ids:
                 counts[path] += 1
     rows = with_channels(manifest, choice, counts)
-    return _cut_as_embedded(rows, before) if cut_by_librosa(info) else rows
+    return _cut_as_embedded(rows, before) if info.cut_by_librosa else rows
 
 
 def _cut_as_embedded(manifest: Manifest, before: Manifest | None) -> Manifest:

@@ -194,12 +194,12 @@ def attach_labels(
     """Replace the labels stored with the chosen keys."""
     from featurestore.manifest.table import read_manifest
     from featurestore.store.sound_identity import Sounds
-    from featurestore.upkeep.new_labels import attach_manifest, cut_by_librosa
+    from featurestore.upkeep.new_labels import attach_manifest
 
     store = open_store(url)
     infos = _chosen(store, model, dataset).infos
     # The audio may long be elsewhere: labels need none.
-    table = read_manifest(manifest, check_files=False, allow_empty=all(map(cut_by_librosa, infos)))
+    table = read_manifest(manifest, check_files=False, allow_empty=all(i.cut_by_librosa for i in infos))
     for done in attach_manifest(store.storage, infos, table, sounds=Sounds(), without_audio=without_audio):
         console.print_attached(done, table.label_columns)
 

@@ -177,3 +177,13 @@ def test_labels_can_be_replaced_and_rows_proved_from_their_audio(with_empty_rows
     assert done.exit_code == 0, done.output
     again = extract(config(folder))
     assert again.n_embedded == 0
+
+
+def test_an_audit_hears_of_a_key_what_was_embedded(corpus: Path) -> None:
+    from featurestore.audit import AuditConfig, run_audit
+
+    extract(config(corpus))
+    report = run_audit(
+        AuditConfig(manifest=corpus / "m.csv", store=str(corpus / "s"), model="tiny", dataset="d")
+    )
+    assert "changed-audio" not in [f.kind for f in report.findings]
