@@ -126,6 +126,12 @@ def main(debug: bool) -> None:
     help="Of soxr, from quick to very high.",
 )
 @click.option(
+    "--segments",
+    type=click.Choice(["nearest", "librosa"]),
+    help="How times become samples: the nearest (default), or truncated and padded as librosa.load does, "
+    "which also keeps rows that end before they start, as failed ones.",
+)
+@click.option(
     "--channel",
     default="mix",
     show_default=True,

@@ -26,6 +26,7 @@ VALUE_OPTIONS = (
     "short_policy",
     "rate_policy",
     "resample_quality",
+    "segments",
     "channel",
     "window_s",
     "overlap_s",
@@ -72,6 +73,7 @@ class Recipe:
                 short_policy=config.short_policy or ("repeat" if card.repeat_short else "none"),
                 rate_policy=config.rate_policy,
                 resample_quality=config.resample_quality,
+                segments=config.segments or "nearest",
                 channel=config.channel,
             ),
         )

@@ -13,6 +13,7 @@ _KINDS: Mapping[str, OptionKind] = {
     "columns": "list",
     "words": "flag",
     "esc10": "flag",
+    "keep_empty": "flag",
     "sample_rate_hz": "whole",
     "window_s": "number",
     "shift_s": "number",

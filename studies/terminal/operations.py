@@ -241,9 +241,9 @@ def attach_labels(
     from featurestore.upkeep.new_labels import attach_manifest
 
     store = open_store(url)
-    # The audio may long be elsewhere: labels need none.
-    table = read_manifest(manifest, check_files=False)
     infos = _chosen(store, model, dataset).infos
+    # The audio may long be elsewhere: labels need none.
+    table = read_manifest(manifest, check_files=False, allow_empty=all(i.cut_by_librosa for i in infos))
     for done in attach_manifest(store.storage, infos, table, sounds=Sounds(), without_audio=without_audio):
         console.print_attached(done, table.label_columns)
 
