@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from studies.terminal.command import Group
 from studies.terminal.corpora import Corpora
+
+if TYPE_CHECKING:
+    from studies.study_run.prepared import Half
 
 EXIT_DAMAGED = 1
 PATH = click.Path(path_type=Path)
@@ -52,8 +55,8 @@ def main(debug: bool) -> None:
     "models",
     required=True,
     multiple=True,
-    help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, untrained:MODEL, "
-    "hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
+    help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, birdnet, "
+    "untrained:MODEL, hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
 )
 @NEW_STORE
 @click.option(
@@ -121,6 +124,12 @@ def main(debug: bool) -> None:
     default="hq",
     show_default=True,
     help="Of soxr, from quick to very high.",
+)
+@click.option(
+    "--segments",
+    type=click.Choice(["nearest", "librosa"]),
+    help="How times become samples: the nearest (default), or truncated and padded as librosa.load does, "
+    "which also keeps rows that end before they start, as failed ones.",
 )
 @click.option(
     "--channel",
@@ -307,21 +316,11 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
     from featurestore.outputs import check_folder
     from probes.questions.grid_file import read_grid
     from probes.questions.tasks import ProbeConfig
-    from probes.run.probing import run_probe
-    from studies.terminal.console import print_leakage, print_notes, print_probe_summary
-    from studies.terminal.progress import probe_progress
+    from studies.terminal.operations import run_probing
 
     check_folder(options["out"])
     config = ProbeConfig(grid=read_grid(grid) if grid else {}, n_seeds=seeds, **options)
-    with probe_progress(quiet=quiet) as on_progress:
-        summary = run_probe(config, on_progress, on_leakage=print_leakage, on_notes=print_notes)
-    print_probe_summary(summary, oracle=oracle)
-    if config.curves:
-        from studies.terminal.learning_curves import print_learning_curves
-
-        keys = ["model", "dataset", "label", "classifier", "split", "combine"]
-        asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
-        print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
+    run_probing(config, quiet=quiet, oracle=oracle)
 
 
 @main.command()
@@ -347,15 +346,11 @@ def confounds(quiet: bool, **options: Any) -> None:
     Predicts the label from each of these alone, on the rows of fs probe's split, and these from every
     stored layer. Audio is read from where the manifest says it is.
     """
-    from probes.confounds import ConfoundsConfig, check_confounds_folder, run_confounds
-    from studies.terminal.console import print_confounds
-    from studies.terminal.progress import shares_done
+    from probes.confounds import ConfoundsConfig, check_confounds_folder
+    from studies.terminal.operations import compare_confounds
 
     check_confounds_folder(options["out"])
-    config = ConfoundsConfig(**options)
-    with shares_done("decoding", quiet=quiet) as progress:
-        found = run_confounds(config, progress)
-    print_confounds(found)
+    compare_confounds(ConfoundsConfig(**options), quiet=quiet)
 
 
 @main.command(name="save-probe")
@@ -463,14 +458,10 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
     from featurestore.outputs import check_folder
-    from probes.report import load_report_data, write_report
-    from studies.terminal.console import print_report_paths, print_tables
+    from studies.terminal.operations import report_results
 
     check_folder(out)
-    data = load_report_data(results)
-    paths = write_report(data, out, oracle=oracle)
-    print_tables(data, oracle=oracle)
-    print_report_paths(paths)
+    report_results(results, out, oracle=oracle)
 
 
 @main.command()
@@ -485,6 +476,144 @@ def demo(out: Path, quiet: bool) -> None:
 
     check_folder(out)
     run_demo(out, quiet=quiet)
+
+
+STUDY_FILE = click.argument("file", type=PATH)
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Put a value over what the file says, such as probings.main.seeds=3; may be repeated.",
+)
+ONLY = click.option(
+    "--only",
+    multiple=True,
+    metavar="KIND=NAME",
+    help="Only these: corpus=NAME, model=NAME or probing=NAME; several with commas; may be repeated.",
+)
+STUDY_DRY_RUN = click.option(
+    "--dry-run", "is_dry", is_flag=True, help="Print what is done and what is left; do nothing."
+)
+MEASURE = click.option(
+    "--measure", is_flag=True, help="With --dry-run: run a few batches of models that no rate is known of."
+)
+STUDY_CLUSTER = click.option("--cluster", help="Where to run, in place of what the file says.")
+STUDY_DEVICE = click.option("--device", help="Device to embed on, in place of what the file says.")
+NO_WAIT = click.option(
+    "--no-wait",
+    "wait",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Take only keys that are complete.",
+)
+
+
+@main.group()
+def study() -> None:
+    """Carry out a whole study from one file: corpora, models, probings, contrasts, report."""
+
+
+def _study(half: Half, options: dict[str, Any]) -> None:
+    from studies.terminal.study import StudyOptions, run_study
+
+    sys.exit(0 if run_study(StudyOptions(**options), half) else EXIT_DAMAGED)
+
+
+@study.command()
+@STUDY_FILE
+@SET
+@ONLY
+@STUDY_DRY_RUN
+@MEASURE
+@STUDY_DEVICE
+@QUIET
+def run(**options: Any) -> None:
+    """Do all that is left: embed, probe, confounds, report.
+
+    Every stage goes on where it was; a second run does nothing. Exit 1 when an extraction went wrong.
+    """
+    _study("both", options)
+
+
+@study.command(name="extract")
+@STUDY_FILE
+@SET
+@ONLY
+@STUDY_DRY_RUN
+@MEASURE
+@STUDY_DEVICE
+@STUDY_CLUSTER
+@QUIET
+def study_extract(**options: Any) -> None:
+    """Embed what is left: the half for a machine with a GPU, the audio and the models."""
+    _study("extract", options)
+
+
+@study.command(name="probe")
+@STUDY_FILE
+@SET
+@ONLY
+@STUDY_DRY_RUN
+@NO_WAIT
+@STUDY_CLUSTER
+@QUIET
+def study_probe(**options: Any) -> None:
+    """Probe keys as they are complete: the half that needs the store alone, at the same time or later."""
+    _study("probe", options)
+
+
+@study.command(name="report")
+@STUDY_FILE
+@SET
+@ONLY
+def study_report(**options: Any) -> None:
+    """Write the report of what was found so far."""
+    from studies.terminal.study import StudyOptions, report_study
+
+    report_study(StudyOptions(**options))
+
+
+@study.command()
+@STUDY_FILE
+@SET
+@ONLY
+def status(**options: Any) -> None:
+    """Say how far a study is; needs neither audio nor models."""
+    from studies.terminal.study import StudyOptions, show_status
+
+    show_status(StudyOptions(**options))
+
+
+@study.command()
+@STUDY_FILE
+@SET
+@ONLY
+@click.option("--out", required=True, type=PATH, help="Folder of the scripts and of what the jobs print.")
+def script(out: Path, **options: Any) -> None:
+    """Write two SLURM jobs: an array over models and corpora, and the CPU half that depends on it.
+
+    What they ask for stands under `cluster` in the file.
+    """
+    from studies.terminal.study import StudyOptions, write_scripts
+
+    write_scripts(StudyOptions(**options), out)
+
+
+@study.command()
+@click.option("--table", is_flag=True, help="Print the keys as tables for people (Markdown) instead.")
+def schema(table: bool) -> None:
+    """Print the JSON Schema of a study file, for editors."""
+    import json
+
+    from studies.study_file.schema import json_schema
+    from studies.study_file.schema_table import schema_tables
+
+    if table:
+        click.echo(schema_tables(), nl=False)
+        return
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 @main.group(cls=Corpora)

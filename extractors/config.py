@@ -14,6 +14,7 @@ from extractors.audio.waveform import (
     NORMALISATIONS,
     RatePolicy,
     ResampleQuality,
+    Segments,
     ShortPolicy,
 )
 from extractors.models.interface import Normalisation, Precision
@@ -47,6 +48,8 @@ class ExtractConfig:
         normalisation: input normalisation; default: what the model was trained with.
         min_samples, short_policy: see `AudioPolicy`; default policy: as the model's card says.
         rate_policy, resample_quality: see `AudioPolicy`.
+        segments: how times become samples, see `AudioPolicy`; default: ``nearest``. ``librosa`` also takes
+            rows whose end is not after their start, and counts them as failed.
         channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
         clip_to_file: rows that end after their file end with it; else they fail.
         window_s, overlap_s: how clips longer than a window are cut, see `extractors.forward.windows`; 0:
@@ -83,6 +86,7 @@ class ExtractConfig:
     short_policy: ShortPolicy | None = None
     rate_policy: RatePolicy = "resample"
     resample_quality: ResampleQuality = "hq"
+    segments: Segments | None = None
     channel: str = "mix"
     clip_to_file: bool = False
     window_s: float | None = None
@@ -114,6 +118,7 @@ class ExtractConfig:
             ("normalise", self.normalisation, (None, *NORMALISATIONS)),
             ("short-clips", self.short_policy, (None, *get_args(ShortPolicy))),
             ("rate-policy", self.rate_policy, get_args(RatePolicy)),
+            ("segments", self.segments, (None, *get_args(Segments))),
             ("resample-quality", self.resample_quality, get_args(ResampleQuality)),
         ):
             if value not in allowed:

@@ -28,8 +28,9 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     # Sarkar & Magimai-Doss, ICASSP 2025 (arXiv 2501.05987), as coded in github.com/idiap/ssl-human-animal:
-    # librosa.load(sr=16000, mono=True), whose resampler is soxr HQ; peak normalisation and no feature
-    # extractor; tiling to 5,000 samples; windows for the long recordings of Watkins; mean and unbiased std.
+    # librosa.load(sr=16000, mono=True, offset, duration), whose resampler is soxr HQ, of all rows that its
+    # data set classes keep; peak normalisation and no feature extractor; tiling to 5,000 samples; windows for
+    # the long recordings of Watkins; mean and unbiased std.
     "sarkar2025": Preset(
         options={
             "normalisation": "peak",
@@ -37,6 +38,7 @@ PRESETS: Mapping[str, Preset] = {
             "min_samples": 5000,
             "rate_policy": "resample",
             "resample_quality": "hq",
+            "segments": "librosa",
             "channel": "mix",
             "functionals": ("mean", "std"),
             "precision": "fp32",
@@ -44,8 +46,9 @@ PRESETS: Mapping[str, Preset] = {
         },
         windows={"": 2_000_000, "hubert": 300_000},
         departures="every clip is repeated to 5,000 samples by itself (the study repeated clips to the "
-        "longest of their batch of 32), silent clips fail (they got the values of the clip before), layer 0 "
-        "of AVES is taken after positions and LayerNorm (there: before)",
+        "longest of their batch of 32), silent clips fail (they got the values of the clip before), so do "
+        "rows that hold no sample and rows that end after their file, layer 0 of AVES is taken after "
+        "positions and LayerNorm (there: before)",
     )
 }
 # What a field of `ExtractConfig` is called on the command line, where that differs.

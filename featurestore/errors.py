@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -12,6 +12,14 @@ class UserError(Exception):
 
 class ConfigError(UserError, ValueError):
     """An option or a combination of options that cannot work."""
+
+
+class Mistakes(ConfigError):
+    """Several at once, each of them one line; the command line prints them all."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 class ManifestError(UserError, ValueError):

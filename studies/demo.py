@@ -1,4 +1,4 @@
-"""`fs demo`: the whole path on a made-up corpus, offline and the same on every run.
+"""`fs demo`: a whole study on a made-up corpus, offline and the same on every run.
 
 Nothing here is trained on anything: the corpus is synthesised, one model is log-mel statistics, the other
 a tiny HuBERT with seeded *untrained* weights. It shows what the tool does, not what speech models know.
@@ -6,48 +6,38 @@ a tiny HuBERT with seeded *untrained* weights. It shows what the tool does, not 
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
+from featurestore.outputs import put_file, writing
+
 UNTRAINED_MODEL = "hubert-tiny-untrained"
-DATASET = "demo-calls"
-LABELS = ("call_type", "caller")
-N_SEEDS = 3
+STUDY_NAME = "study.yaml"
 WEIGHTS_SEED = 0
 
 
 def run_demo(out: Path, *, quiet: bool = False) -> None:
-    """Write a corpus, embed it, probe both labels, write the report; all below `out`."""
-    from extractors import ExtractConfig, extract
+    """Write a corpus, a model and the study file, and carry the study out; all below `out`.
+
+    Raises:
+        UserError: of a study file there that was changed since; it is not written over.
+    """
     from featurestore.corpora.synthetic import write_corpus
-    from probes import ProbeConfig, run_probe
-    from probes.report import load_report_data, write_report
-    from studies.terminal.console import print_extract_summary, print_report_paths, print_tables
-    from studies.terminal.progress import extract_progress, probe_progress
     from studies.terminal.screen import console
+    from studies.terminal.study import StudyOptions, run_study
 
-    def say(line: str) -> None:
-        console().print(line)
-
-    say(f"1/4  a corpus of synthetic calls → {out / 'corpus'}")
-    manifest = write_corpus(out / "corpus")
-    model = save_untrained_hubert(out / "models" / UNTRAINED_MODEL)
-    store, results = out / "features.zarr", out / "results"
-    for spec in ("logmel", str(model)):
-        say(f"2/4  embedding with {Path(spec).name} → {store}")
-        config = ExtractConfig(
-            manifest=manifest, dataset=DATASET, model=spec, store=str(store), unit_rows=256
-        )
-        with extract_progress(quiet=quiet) as progress:
-            summary = extract(config, progress)
-        print_extract_summary(summary, str(out))
-    say(f"3/4  probing {' and '.join(LABELS)}, every layer, {N_SEEDS} seeds → {results}")
-    with probe_progress(quiet=quiet) as on_fit:
-        run_probe(ProbeConfig(store=str(store), labels=LABELS, out=results, n_seeds=N_SEEDS), on_fit)
-    say(f"4/4  report → {out / 'report'}")
-    data = load_report_data(results)
-    report = write_report(data, out / "report")
-    print_tables(data)
-    print_report_paths(report)
+    screen, study = console(), out / STUDY_NAME
+    screen.print(f"a corpus of synthetic calls: {write_corpus(out / 'corpus')}")
+    screen.print(f"a model with random weights: {save_untrained_hubert(out / 'models' / UNTRAINED_MODEL)}")
+    if not study.exists():
+        with writing(study, "choose another --out"):
+            put_file(files("studies").joinpath("demo.yaml").read_bytes(), study)
+    screen.print(f"the study: {study}   carried out by: fs study run {study}")
+    run_study(StudyOptions(file=study, quiet=quiet), "both")
+    screen.print(
+        "These sounds are synthetic and one model has random weights: the numbers show what the tool does, "
+        "not what models know of animals."
+    )
 
 
 def save_untrained_hubert(folder: Path) -> Path:

@@ -294,6 +294,7 @@ def test_every_option_of_an_extraction_that_decides_something_is_noted(
         "short_policy": "none",
         "rate_policy": "expand",
         "resample_quality": "vhq",
+        "segments": "librosa",
         "window_s": 0.0,
         "overlap_s": 1.5,
         "unit_rows": 8,

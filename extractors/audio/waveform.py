@@ -17,12 +17,17 @@ from featurestore.errors import ConfigError
 
 ShortPolicy = Literal["repeat", "none"]
 RatePolicy = Literal["resample", "expand"]
+# How start_s and end_s become samples, and how many there are after resampling.
+Segments = Literal["nearest", "librosa"]
 ResampleQuality = Literal["qq", "lq", "mq", "hq", "vhq"]  # soxr's, from quick to very high
 NORMALISATIONS = get_args(Normalisation)
 # ssl-human-animal repeats clips up to 5,000 samples: 15 frames at 16 kHz, enough for a stable std.
 DEFAULT_MIN_SAMPLES = 5000
 # Added to the variance by Wav2Vec2FeatureExtractor (transformers), which we follow to the digit.
 VARIANCE_FLOOR = 1e-7
+_LIBROSA_SEGMENTS = (
+    "librosa: start and duration truncated to samples, ceil(n * rate / native rate) samples after resampling"
+)
 # Longer clips (17 minutes at 16 kHz) are decoded, resampled and normalised block by block.
 STREAM_SAMPLES = 1 << 24
 
@@ -39,6 +44,9 @@ class AudioPolicy:
         rate_policy: ``resample`` brings every file to the model's rate; ``expand`` reads its samples as if
             they were at that rate (time expansion: a bat at 250 kHz sounds 15.6 times slower and lower).
         resample_quality: of soxr.
+        segments: ``nearest`` rounds times to samples and takes what the resampler gives. ``librosa`` does as
+            `librosa.load` does: the manifest's times have been cut by now (see `as_librosa_cuts`), and
+            after resampling there are exactly ceil(n * rate / native rate) samples.
         channel: ``mix``, ``each`` or a number, for rows whose manifest names no channel; it has been written
             into the manifest by now (see `choose_channels`).
     """
@@ -49,6 +57,7 @@ class AudioPolicy:
     short_policy: ShortPolicy = "repeat"
     rate_policy: RatePolicy = "resample"
     resample_quality: ResampleQuality = "hq"
+    segments: Segments = "nearest"
     channel: str = "mix"
 
     def __post_init__(self) -> None:
@@ -75,7 +84,18 @@ class AudioPolicy:
             "short_clips": f"repeat to {self.min_samples} samples"
             if self.short_policy == "repeat"
             else "none",
+            # Absent otherwise: keys keep their fingerprint.
+            **({"segments": _LIBROSA_SEGMENTS} if self.segments == "librosa" else {}),
         }
+
+    def fixed_samples(self, n_samples: int, rate_hz: int) -> int | None:
+        """Samples that so many at a file's rate become, where that is not left to the resampler.
+
+        As `librosa.resample` reckons it, in its order of operations.
+        """
+        if self.segments == "nearest" or self.ratio(rate_hz) == 1:
+            return None
+        return math.ceil(n_samples * (float(self.sample_rate_hz) / rate_hz))
 
     def ratio(self, rate_hz: int) -> float:
         """Samples for the model per sample of a file at this rate; 1 where they are taken as they are."""
@@ -225,12 +245,15 @@ def prepare(samples: np.ndarray, rate: int, policy: AudioPolicy) -> np.ndarray:
     if policy.ratio(rate) != 1:
         import soxr
 
+        fixed = policy.fixed_samples(len(samples), rate)
         try:
             samples = soxr.resample(
                 samples, rate, policy.sample_rate_hz, quality=policy.resample_quality.upper()
             )
         except (RuntimeError, ValueError, MemoryError) as error:
             raise AudioError(f"cannot be resampled from {rate} Hz ({error})") from error
+        if fixed is not None:
+            samples = np.pad(samples[:fixed], (0, max(0, fixed - len(samples))))
     if len(samples) == 0:
         raise AudioError("too short: no sample is left at the model's rate")
     if policy.short_policy == "repeat" and len(samples) < policy.min_samples:
@@ -271,6 +294,10 @@ def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.nd
         if block.any():  # hours of nothing cost nothing: the room is zeros already
             room[n : n + len(block)] = block
         n += len(block)
+    fixed = policy.fixed_samples(meter.n_samples, stretch.sample_rate_hz)
+    if fixed is not None:
+        room[fixed:n] = 0
+        n = min(fixed, room_samples)  # zeros where the resampler gave fewer
     samples = room[:n]
     if policy.short_policy == "repeat" and n < policy.min_samples:
         return normalise(np.resize(samples, policy.min_samples), policy.normalisation)

@@ -83,6 +83,13 @@ _BASE, _LARGE, _1B = (12, 768), (24, 1024), (48, 1280)
 _W2V2, _HUBERT, _WAVLM = "arXiv:2006.11477", "arXiv:2106.07447", "arXiv:2110.13900"
 _D2V, _SAT, _XLSR, _MMS = "arXiv:2202.03555", "arXiv:2110.05752", "arXiv:2111.09296", "arXiv:2305.13516"
 
+# Trained on labelled recordings from the start; the hours of all 6,522 classes are not said.
+BIRDNET = Facts(
+    "birdnet-2.4", "birdnet", (0, 1024), None,
+    "doi:10.1016/j.ecoinf.2021.101236; github.com/birdnet-team/BirdNET-Analyzer",
+    domain="animal", fine_tuning="classification", normalisation="none", licence="cc-by-nc-sa-4.0",
+)  # fmt: skip
+
 CATALOGUE: tuple[Facts, ...] = (
     # The seven of Sarkar & Magimai-Doss (ICASSP 2025); AVES-bio is below.
     Facts("facebook/hubert-base-ls960", "hubert", _BASE, _LS960, _HUBERT),
@@ -169,4 +176,5 @@ CATALOGUE: tuple[Facts, ...] = (
     _aves("birdaves-biox-base", _BASE, 2_570, "animal"),
     _aves("birdaves-biox-large", _LARGE, 2_570, "animal"),
     _aves("birdaves-bioxn-large", _LARGE, 3_076, "animal"),
+    BIRDNET,
 )  # fmt: skip

@@ -13,7 +13,9 @@ from importlib.metadata import version
 from featurestore.errors import ConfigError
 from featurestore.store.writer import package_versions
 
-VERSIONED_PACKAGES = ("featurestore-audio", "torch", "transformers", "zarr", "soundfile", "soxr", "numpy")
+VERSIONED_PACKAGES = (
+    "featurestore-audio", "torch", "transformers", "ai-edge-litert", "zarr", "soundfile", "soxr", "numpy",
+)  # fmt: skip
 # Package → first and last minor release under which the tests of exactness passed. The first is also the
 # bound in pyproject.toml, which pip can be told to ignore.
 COMPARED: Mapping[str, tuple[str, str]] = {"torch": ("2.13", "2.15"), "transformers": ("5.16", "5.24")}

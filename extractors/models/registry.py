@@ -23,7 +23,7 @@ from extractors.models.aves import AvesSource, is_aves
 from extractors.models.huggingface.model_folder import TransformersSource, from_hub, named_line, one_line
 from extractors.models.interface import Extractor, ModelSource, Precision
 from extractors.models.package_versions import refuse_earlier
-from extractors.models.weights import split_seed
+from extractors.models.weights import split_seed, split_stage
 from featurestore.errors import ConfigError, ModelError
 
 ENTRY_POINT_GROUP = "featurestore.extractors"
@@ -36,6 +36,7 @@ BUILT_IN: Mapping[str, str] = {
     "untrained": "extractors.models.registry:untrained_source",
     "hear": "extractors.models.hear:HearSource",
     "avex": "extractors.models.avex:AvexSource",
+    "birdnet": "extractors.models.birdnet:BirdnetSource",
 }
 
 
@@ -44,7 +45,7 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
 
     Args:
         spec: ``NAME`` or ``NAME:ARGUMENT`` of a built-in or registered extractor, a model folder, the
-            ``.torchaudio.pt`` of an AVES model, or a hub id.
+            ``.torchaudio.pt`` of an AVES model, the ``.tflite`` of a BirdNET, or a hub id.
         allow_pickle: also read ``pytorch_model.bin``, see `weight_files`.
 
     Raises:
@@ -103,25 +104,32 @@ def load_model(
     return extractor
 
 
-def lasting_spec(spec: str) -> str:
+def lasting_spec(spec: str, folder: str | Path = "") -> str:
     """The same model for whoever runs from another folder: paths in it absolute, names as they are.
 
     What `find_model` takes for a name is one, whatever lies in this folder: ``logmel`` beside a folder
     ``logmel`` is the built-in.
+
+    Args:
+        spec: what stands after ``--model``.
+        folder: what relative paths in it start from; default: the folder this runs in.
     """
     name, colon, argument = spec.partition(":")
     if name == "untrained" and argument:
         _, model = split_seed(argument)
-        return f"untrained:{argument.removesuffix(model)}{_absolute(model)}"
+        return f"untrained:{argument.removesuffix(model)}{_absolute(model, folder)}"
     if name == "hear" and argument:
         module, colon, weights = argument.partition(":")
-        return f"hear:{module}{colon}{_absolute(weights) if weights else ''}"
-    return spec if _is_named(name) else _absolute(spec)
+        return f"hear:{module}{colon}{_absolute(weights, folder) if weights else ''}"
+    if name == "birdnet" and argument:
+        stage, file = split_stage(argument)
+        return ":".join(["birdnet", *filter(None, (stage, _absolute(file, folder) if file else ""))])
+    return spec if _is_named(name) else _absolute(spec, folder)
 
 
-def _absolute(model: str) -> str:
+def _absolute(model: str, folder: str | Path) -> str:
     """The absolute path of what is a file or folder here; anything else, such as a hub id, as it is."""
-    path = Path(model).expanduser()
+    path = folder / Path(model).expanduser()
     if not os.path.exists(path):  # False too for what no path can be
         return model
     # A file keeps its own name, which may be a link's: its suffix says what it is.
@@ -146,19 +154,27 @@ def untrained_source(argument: str | None) -> ModelSource:
     return _from_files(f"untrained:{argument}", model, seed=seed)
 
 
-def _from_files(
-    spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False
-) -> TransformersSource | AvesSource:
+def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False) -> ModelSource:
     path = Path(model).expanduser()
+    is_named = not os.path.exists(path) and _is_named(model.partition(":")[0])
+    if seed is not None and (path.suffix == ".tflite" or is_named):
+        raise ModelError(
+            f"--model {spec}: {model} has no initialiser that weights could be drawn by; expected "
+            "untrained:MODEL, MODEL being a folder, an AVES export or a hub id"
+        )
     if not os.path.exists(path) and not model.startswith((".", "/", "~")):
         return from_hub(spec, model, built_in=list(BUILT_IN), seed=seed, allow_pickle=allow_pickle)
     if not os.path.exists(path):
         raise ModelError(f"--model {spec}: there is no such folder")
     if is_aves(path):
         return AvesSource(path, spec=spec, seed=seed)
+    if path.suffix == ".tflite" and path.is_file():
+        from extractors.models.birdnet import BirdnetSource
+
+        return BirdnetSource(_absolute(model), spec=spec)
     if not path.is_dir():
         raise ModelError(
-            f"--model {spec}: expected a model folder, a .torchaudio.pt file, a hub id, or one of "
+            f"--model {spec}: expected a model folder, a .torchaudio.pt or .tflite file, a hub id, or one of "
             f"{', '.join(BUILT_IN)}"
         )
     if not (path / "config.json").is_file():

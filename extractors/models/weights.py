@@ -142,6 +142,12 @@ def split_seed(argument: str) -> tuple[int, str]:
     return int(match[1] or 0), match[2]
 
 
+def split_stage(argument: str) -> tuple[str, str]:
+    """``"stage-2:FILE"`` → ``("stage-2", "FILE")``; without a stage, or without a file, that one is empty."""
+    first, _, rest = argument.partition(":")
+    return (first, rest) if first.startswith("stage-") else ("", argument)
+
+
 def untrained_name(name: str, seed: int) -> str:
     """Name of the model in the store, beside that of the trained one."""
     return f"{name}-untrained" if seed == 0 else f"{name}-untrained-{seed}"

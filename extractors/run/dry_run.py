@@ -14,7 +14,7 @@ from extractors.config import ExtractConfig
 from extractors.forward.unit_result import frame_bound
 from extractors.run.audio_changes import check_key
 from extractors.run.key_job import KeyJob
-from extractors.run.plan import plan_run
+from extractors.run.plan import KeyPlan, RunPlan, plan_run
 from featurestore.audio.segment import AudioError
 from featurestore.store.plan import Unit
 from featurestore.store.sound_identity import Sounds
@@ -89,23 +89,29 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
         UserError: as `extract_all` would.
     """
     run = plan_run(configs)
-    out = []
     sounds = Sounds(n_threads=run.config.workers)
-    for plan in run.keys:
-        config = plan.recipe.config
-        checked = check_key(plan, run, sounds)
-        writer, pending = preview_key(
-            run.storage,
-            plan.request,
-            run.manifest,
-            plan.ids,
-            overwrite=config.overwrite,
-            prune=config.prune,
-            again=checked.again,
-        )
-        job = KeyJob.of_plan(plan, run, writer, pending)
-        out.append(_estimate(job, tuple(run.devices) or ("cpu",)))
-    return out
+    devices = tuple(run.devices) or ("cpu",)
+    return [_estimate(preview_job(plan, run, sounds), devices) for plan in run.keys]
+
+
+def preview_job(plan: KeyPlan, run: RunPlan, sounds: Sounds) -> KeyJob:
+    """What there is to do of a key, with nothing written.
+
+    Raises:
+        UserError: the key cannot be gone on with; see `check_key`.
+    """
+    config = plan.recipe.config
+    checked = check_key(plan, run, sounds)
+    writer, pending = preview_key(
+        run.storage,
+        plan.request,
+        run.manifest,
+        plan.ids,
+        overwrite=config.overwrite,
+        prune=config.prune,
+        again=checked.again,
+    )
+    return KeyJob.of_plan(plan, run, writer, pending)
 
 
 def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
@@ -136,7 +142,7 @@ def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
         n_batches=len(batches),
         audio_s=samples / job.policy.sample_rate_hz,
         padding=padded / samples - 1 if samples else 0.0,
-        n_bytes=_value_bytes(job),
+        n_bytes=value_bytes(job),
         n_objects=len(job.units) * len(job.layers) * (2 if frames is not None else 1),
         flops=_total_flops(measured, batches) or None,
         seconds=max(forward_s, decode_s) / len(devices),
@@ -146,7 +152,7 @@ def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
     )
 
 
-def _value_bytes(job: KeyJob) -> int:
+def value_bytes(job: KeyJob) -> int:
     """Bytes of all values of the units of a job."""
     shape, frames = job.writer.info.shape, job.writer.info.frames
     n_rows = sum(u.n_rows for u in job.units)

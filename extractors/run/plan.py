@@ -14,6 +14,7 @@ from extractors.models.interface import ModelCard
 from extractors.models.package_versions import versions_here
 from extractors.models.registry import check_compiler, find_model
 from extractors.run.recipe import Recipe
+from featurestore.audio.librosa_times import as_librosa_cuts
 from featurestore.backends.storage import Storage, open_storage
 from featurestore.calls import TableRecord, describe_table
 from featurestore.errors import ConfigError
@@ -24,7 +25,7 @@ from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, order_rows
 
 # What the models of one run have in common.
-_SHARED = ("manifest", "store", "channel", "clip_to_file", "workers", "device", "cluster")
+SHARED = ("manifest", "store", "segments", "channel", "clip_to_file", "workers", "device", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +83,17 @@ def plan_run(configs: Sequence[ExtractConfig]) -> RunPlan:
     """
     config = _common(configs)
     _check_overwrite(configs)
-    as_given = read_manifest(config.manifest)
+    by_librosa = config.segments == "librosa"
+    as_given = read_manifest(config.manifest, allow_empty=by_librosa)
     table = describe_table(config.manifest, len(as_given))
     manifest = choose_channels(as_given, config.channel, config.workers)
     notes = []
+    if by_librosa:
+        manifest = as_librosa_cuts(manifest, config.workers)
+        if n_empty := int((manifest.table["end_s"] <= manifest.table["start_s"].fillna(0.0)).sum()):
+            notes.append(
+                f"{counted(n_empty, 'row')} without a sample between start and end: kept, and failed"
+            )
     if config.clip_to_file:
         manifest, n_clipped = end_with_files(manifest, config.workers)
         if n_clipped:
@@ -164,8 +172,8 @@ def _layers(asked: str | None, card: ModelCard) -> tuple[int, ...]:
 def _common(configs: Sequence[ExtractConfig]) -> ExtractConfig:
     first = configs[0]
     for other in configs[1:]:
-        if any(getattr(other, name) != getattr(first, name) for name in _SHARED):
-            raise ConfigError(f"models of one run share {', '.join(_SHARED)}")
+        if any(getattr(other, name) != getattr(first, name) for name in SHARED):
+            raise ConfigError(f"models of one run share {', '.join(SHARED)}")
     return first
 
 

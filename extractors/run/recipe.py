@@ -26,6 +26,7 @@ VALUE_OPTIONS = (
     "short_policy",
     "rate_policy",
     "resample_quality",
+    "segments",
     "channel",
     "window_s",
     "overlap_s",
@@ -72,6 +73,7 @@ class Recipe:
                 short_policy=config.short_policy or ("repeat" if card.repeat_short else "none"),
                 rate_policy=config.rate_policy,
                 resample_quality=config.resample_quality,
+                segments=config.segments or "nearest",
                 channel=config.channel,
             ),
         )
@@ -96,21 +98,25 @@ class Recipe:
         }
 
     def model_card(self) -> dict[str, Any]:
-        """What the key says for people: the model's card, and what it was asked for with.
-
-        `given` has the model as it was named and the options that decide values and were not left as they
-        are, so that other audio can be embedded in the same way.
-        """
-        defaults = {f.name: f.default for f in fields(ExtractConfig)}
-        asked = {name: getattr(self.config, name) for name in VALUE_OPTIONS}
-        given = {name: value for name, value in asked.items() if value != defaults[name]}
+        """What the key says for people: the model's card, and what it was asked for with."""
         card = {k: v for k, v in vars(self.source.card).items() if v is not None}
-        return {**card, "given": {"model": lasting_spec(self.config.model), **given}}
+        return {**card, "given": given_of(self.config)}
 
     def load(self, device: str) -> Extractor:
         """The model on its device, see `load_model`."""
         config = self.config
         return load_model(self.source, device, config.precision, compiled=config.compile, spec=config.model)
+
+
+def given_of(config: ExtractConfig) -> dict[str, Any]:
+    """What a key keeps of what it was asked for with, so that other audio can be embedded in the same way.
+
+    The model as it was named, and the options that decide values and were not left as they are.
+    """
+    defaults = {f.name: f.default for f in fields(ExtractConfig)}
+    asked = {name: getattr(config, name) for name in VALUE_OPTIONS}
+    given = {name: value for name, value in asked.items() if value != defaults[name]}
+    return {"model": lasting_spec(config.model), **given}
 
 
 def _functionals(asked: Sequence[str] | None, source: ModelSource) -> tuple[str, ...]:

@@ -30,7 +30,10 @@ LEFT_OUT = {
 # A configuration can differ everywhere; one line cannot hold it.
 SHOWN_DIFFERENCES = 3
 _TEXT = nothing_or(text)
-_NAMED = ("dtype", "precision", "normalisation", "short_policy", "rate_policy", "resample_quality", "preset")
+_NAMED = (
+    *("dtype", "precision", "normalisation", "short_policy", "rate_policy", "resample_quality"),
+    *("segments", "preset"),
+)
 _GIVEN = named(
     {},
     {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from featurestore.audio.librosa_times import as_librosa_cuts
 from featurestore.audit.clips import clip_findings, rate_rows
 from featurestore.audit.copies import copy_findings, find_copies
 from featurestore.audit.embeddings import embedding_findings
@@ -90,6 +91,8 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     manifest = read_manifest(config.manifest, check_files=False)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
     workers = config.workers or decoding_threads()
+    if features is not None and features.info.cut_by_librosa:
+        manifest = as_librosa_cuts(manifest, workers)  # what the key holds, so that hashes can be compared
     table, heard = measure(manifest, rate, workers, on_done)
     expands = _expands(features) if config.rate_policy is None else config.rate_policy == "expand"
     # What a model hears of a clip lasts longer when its samples are taken to be at the model's rate.

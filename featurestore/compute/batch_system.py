@@ -84,7 +84,7 @@ def started_jobs(path: Path, thread_variables: Sequence[str]) -> Iterator[DaskRu
         ConfigError: the file is wrong, or the batch system refuses all jobs.
         DependencyMissing: dask-jobqueue is not installed.
     """
-    options = _read_cluster_file(path)
+    options = read_cluster_file(path)
     name, jobs = options.pop("cluster"), options.pop("jobs")
     import_part("distributed")
     module, _, class_name = _JOBQUEUE[name].partition(":")
@@ -237,7 +237,12 @@ def _options_of(cluster: Any) -> list[str]:
     return sorted(names - {"self", "args", "kwargs", "kwds", *objects.split()})
 
 
-def _read_cluster_file(path: Path) -> dict[str, Any]:
+def read_cluster_file(path: Path) -> dict[str, Any]:
+    """The options of a cluster file, each of the right kind; that the class takes them is checked later.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     try:
         options = read_yaml_document(path)
     except DocumentError as error:

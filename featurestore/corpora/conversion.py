@@ -9,6 +9,7 @@ from typing import Any
 
 from featurestore.calls import Slot, Word, check_beside, full_path, option_words, write_beside
 from featurestore.corpora.interface import CorpusTable
+from featurestore.corpora.option_kinds import PLACES
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError
 from featurestore.manifest.labels import (
@@ -98,8 +99,7 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
 
 def manifest_words(request: ManifestRequest) -> tuple[Word, ...]:
     """The call that makes this manifest, from any folder."""
-    # Of what corpora take, this alone is a place.
-    own = {k: full_path(Path(v)) if k == "audio" else v for k, v in request.options.items()}
+    own = {k: full_path(Path(v)) if k in PLACES else v for k, v in request.options.items()}
     options = {
         "allow_missing": request.allow_missing,
         "group": request.group,

@@ -50,7 +50,7 @@ def finish(
     table.insert(0, "utterance_id", _ids_of(rows["file"], table) if given is None else given)
     text = [c for c in table.columns if c not in NUMBER_COLUMNS]
     table[text] = table[text].astype("str")
-    table = _drop_empty_stretches(table, notes)
+    table = _without_empty_stretches(table, notes, keep=draft.keep_empty)
     _note_repeats(table, notes)
     table, missing, n_lost = _drop_missing(corpus, table, source, allow_missing, draft.hint)
     if corpus.published_rows is not None and len(table) != corpus.published_rows:
@@ -100,16 +100,23 @@ def _chosen_group(
     raise ConfigError(f"corpus {corpus.name} cannot group by {name!r} here; it offers {offers}")
 
 
-def _drop_empty_stretches(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    # A manifest does not allow them: no audio lies between the two times.
-    empty = (table["end_s"] <= table["start_s"].fillna(0.0)) | (table["start_s"] < 0)
-    if not empty.any():
-        return table
-    notes.append(
-        f"dropped {counted(int(empty.sum()), 'row')} whose end is not after its start: "
-        + name_some(list(table.loc[empty, "utterance_id"]))
-    )
-    return table[~empty]
+def _without_empty_stretches(table: pd.DataFrame, notes: list[str], *, keep: bool) -> pd.DataFrame:
+    """Drop what no manifest allows, or allows where asked: no audio lies between the two times."""
+    negative = table["start_s"] < 0
+    empty = (table["end_s"] <= table["start_s"].fillna(0.0)) & ~negative
+    names = table["utterance_id"]
+    if keep and empty.any():
+        notes.append(
+            f"kept {counted(int(empty.sum()), 'row')} whose end is not after its start; `fs extract` takes "
+            "them with --preset sarkar2025 or --segments librosa, as failed: " + name_some(list(names[empty]))
+        )
+    dropped = negative if keep else negative | empty
+    if dropped.any():
+        notes.append(
+            f"dropped {counted(int(dropped.sum()), 'row')} whose end is not after its start: "
+            + name_some(list(names[dropped]))
+        )
+    return table[~dropped]
 
 
 def _note_repeats(table: pd.DataFrame, notes: list[str]) -> None:

@@ -34,7 +34,7 @@ SILENCE, NOISE = 11, 12
 _NAME = r"^(?P<date>[^_]+)_[Tt]win(?P<twin>[1-9]\d*)_[Mm]armoset(?P<marmoset>[12])(?!\d)"
 
 
-def read(source: Path) -> Draft:
+def read(source: Path, *, keep_empty: bool = False) -> Draft:
     """Read ``labels.csv`` and keep the calls, in file order."""
     annotations = source / "labels.csv"
     table = read_text_table(annotations, ("filename", "start", "end", "calltype"), filled=("filename",))
@@ -70,7 +70,7 @@ def read(source: Path) -> Draft:
         date=row["date"],
     )
     groups = {"recording": row["recording"], "date": row["date"], "caller": row["caller"]}
-    return Draft(rows=rows, groups=groups, notes=notes)
+    return Draft(rows=rows, groups=groups, notes=notes, keep_empty=keep_empty)
 
 
 def _notes(kind: pd.Series, call: pd.Series) -> tuple[str, ...]:
@@ -98,6 +98,7 @@ IMV = Corpus(
         "date": "one day, all marmosets recorded on it",
         "caller": "one marmoset",
     },
+    options={"keep_empty": "keep calls whose end is not after their start: the study's split counts them"},
     reader=read,
     published_rows=72_920,
 )

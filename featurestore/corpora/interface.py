@@ -25,12 +25,14 @@ class Draft:
             ``utterance_id`` where the corpus has ids of its own; every other column is a label.
         groups: group columns that the corpus offers, by name, aligned with `rows`; the first is the default.
         notes: what was dropped, merged or guessed, one sentence each.
+        keep_empty: rows whose end is not after their start stay.
         hint: says where audio that is missing may lie instead; "" if it does not know.
     """
 
     rows: pd.DataFrame
     groups: Mapping[str, pd.Series] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    keep_empty: bool = False
     hint: Callable[[], str] = str
 
 

@@ -300,7 +300,9 @@ class _Key:
         text = to_text(table.iloc[order].reset_index(drop=True))
         if "path" not in text:
             raise CorruptData(f"{self.where}/manifest: no column path; give a manifest with --manifest")
-        return from_table(text, source=f"{self.where}/manifest", base=Path("/"), check_files=False)
+        return from_table(
+            text, source=f"{self.where}/manifest", base=Path("/"), check_files=False, allow_empty=True
+        )
 
     def _manifest_columns(self, group: h5py.Group) -> list[str]:
         ordered = group.attrs.get("columns")

@@ -78,12 +78,15 @@ class Manifest:
         return len(self.table)
 
 
-def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> Manifest:
+def read_manifest(
+    path: str | os.PathLike[str], *, check_files: bool = True, allow_empty: bool = False
+) -> Manifest:
     """Read and validate a whole manifest before anything else starts.
 
     Args:
         path: a ``.csv`` or ``.parquet`` file, in any case.
         check_files: also require that every audio file exists.
+        allow_empty: rows may end where they start, or before: they hold no audio, and count as rows.
 
     Raises:
         ManifestError: one line with all problems found (up to 20), each with its row number. Rows are
@@ -101,7 +104,9 @@ def read_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
         )
     if len(table) == 0:
         raise ManifestError(f"{source}: expected at least one utterance, found a header only")
-    return from_table(table, source=str(source), base=source.parent, check_files=check_files)
+    return from_table(
+        table, source=str(source), base=source.parent, check_files=check_files, allow_empty=allow_empty
+    )
 
 
 def _check_names(columns: list[str], source: Path) -> None:
@@ -145,7 +150,9 @@ def is_unnamed(column: str) -> bool:
     return not column.strip() or re.fullmatch(r"Unnamed: \d+", column) is not None
 
 
-def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: bool = True) -> Manifest:
+def from_table(
+    table: pd.DataFrame, *, source: str, base: Path, check_files: bool = True, allow_empty: bool = False
+) -> Manifest:
     """Validate a table of text cells; see `read_manifest`. Relative paths are taken from `base`.
 
     Its index + `FIRST_ROW` is the row that a message names.
@@ -160,7 +167,7 @@ def from_table(table: pd.DataFrame, *, source: str, base: Path, check_files: boo
     start, end = (_parse_seconds(raw[name], name, problems) for name in ("start_s", "end_s"))
     effective_start = np.where(np.isnan(start), 0.0, start)
     problems.where(
-        end <= effective_start,
+        (end <= effective_start) & (not allow_empty),
         lambda i: f"end_s {end[i]:g} is not after start_s {effective_start[i]:g}; swap or correct them",
     )
     problems.where(start < 0, lambda i: f"start_s {start[i]:g} is negative; times count from 0")
@@ -277,7 +284,8 @@ def from_csv_text(text: str, *, source: str) -> Manifest:
     if FOUND_COLUMN in table:
         column = table.pop(FOUND_COLUMN)
         found = dict(zip(table["utterance_id"][column != ""], column[column != ""], strict=True))
-    manifest = from_table(table, source=source, base=Path(), check_files=False)
+    # Whether rows may hold no audio was asked when the key was made.
+    manifest = from_table(table, source=source, base=Path(), check_files=False, allow_empty=True)
     return replace(manifest, found_audio=found)
 
 

@@ -76,6 +76,11 @@ class KeyInfo:
         return f"{self.model}/{self.dataset}"
 
     @property
+    def cut_by_librosa(self) -> bool:
+        """Whether it was made with `fs extract --segments librosa`, by itself or by a preset."""
+        return bool(self.model_card.get("given", {}).get("segments") == "librosa")
+
+    @property
     def n_rows(self) -> int:
         """Length of the key's arrays (unused rows between segments included)."""
         return max((s.first_row + s.n_rows for s in self.segments), default=0)

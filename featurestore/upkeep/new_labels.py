@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from featurestore.audio.librosa_times import as_librosa_cuts
 from featurestore.backends.storage import Storage
 from featurestore.calls import Call, Slot, describe_table
 from featurestore.errors import CorruptData, ManifestError
@@ -82,7 +85,11 @@ def _prepare(
 ) -> tuple[Manifest, Attached]:
     info = features.info
     ids = {i for i in features.planned_ids if i}
-    manifest = _as_embedded(info, manifest, ids)
+    try:
+        before = features.manifest
+    except CorruptData:
+        before = None
+    manifest = _as_embedded(info, manifest, ids, before)
     lacking = sorted(ids - set(manifest.table["utterance_id"]))
     if lacking:
         raise ManifestError(
@@ -90,10 +97,6 @@ def _prepare(
             "every stored utterance needs a row"
         )
     rows = manifest.table[manifest.table["utterance_id"].isin(ids)].reset_index(drop=True)
-    try:
-        before = features.manifest
-    except CorruptData:
-        before = None
     compared = compare(
         features, replace(manifest, table=rows), sounds, without_audio=without_audio and before is not None
     )
@@ -105,8 +108,10 @@ def _prepare(
     return new, Attached(key=info.path, n_rows=len(ids), changes=changed, notes=compared.notes)
 
 
-def _as_embedded(info: KeyInfo, manifest: Manifest, ids: Collection[str]) -> Manifest:
-    """The rows that `fs extract --channel` made of such a manifest for this key."""
+def _as_embedded(
+    info: KeyInfo, manifest: Manifest, ids: Collection[str], before: Manifest | None
+) -> Manifest:
+    """The rows that `fs extract` made of such a manifest for this key: its channels, and times in samples."""
     choice = info.model_card.get("given", {}).get("channel", "mix")
     counts: dict[str, int] = dict.fromkeys(manifest.table["path"], 0)
     if choice == "each":
@@ -114,7 +119,24 @@ def _as_embedded(info: KeyInfo, manifest: Manifest, ids: Collection[str]) -> Man
         for path, name in zip(manifest.table["path"], manifest.table["utterance_id"], strict=True):
             while f"{name}#{counts[path]}" in ids:
                 counts[path] += 1
-    return with_channels(manifest, choice, counts)
+    rows = with_channels(manifest, choice, counts)
+    return _cut_as_embedded(rows, before) if info.cut_by_librosa else rows
+
+
+def _cut_as_embedded(manifest: Manifest, before: Manifest | None) -> Manifest:
+    """The times as librosa cuts them; those that come from the key stay: cut again they would shrink."""
+    cut = as_librosa_cuts(manifest, 1)
+    if before is None:
+        return cut
+    given, names = manifest.table, ["start_s", "end_s"]
+    stored = before.table.set_index("utterance_id").reindex(given["utterance_id"])
+    same = np.ones(len(given), dtype=bool)
+    for name in names:
+        mine, theirs = given[name].to_numpy(np.float64), stored[name].to_numpy(np.float64)
+        same &= (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))
+    return replace(
+        cut, table=cut.table.assign(**{name: cut.table[name].mask(same, given[name]) for name in names})
+    )
 
 
 def _with_places_of(manifest: Manifest, stored: Manifest, ids: Sequence[str]) -> Manifest:

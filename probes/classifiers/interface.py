@@ -43,7 +43,7 @@ class FittedProbe:
         scores: From standardised rows `[n, d]` to class scores `[n, C]`; the largest wins.
         probabilistic: Scores are probabilities.
         n_epochs: Passes or solver iterations, 0 where there is no such thing.
-        best_epoch: The one that was kept.
+        best_epoch: The one with the best validation score, which was kept unless `keep: last` was asked for.
         fit_s: Seconds of its own, or its share of a fused fit.
         model: The fitted object, for whoever wants to keep it.
         measure: Further scores of test rows `[n, d]` with their classes `[n]` (-1 where a class was not

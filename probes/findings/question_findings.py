@@ -108,6 +108,7 @@ class QuestionFindings:
         is_sets: Whether labels are sets.
         twins: Models with random weights → their trained twins.
         facts: Model → what its card says of its training: domain, fine_tuning, architecture.
+        declared: Comparisons of sets of models that a study declared; see `probes.findings.declared_sets`.
     """
 
     answers: Mapping[str, pd.DataFrame]
@@ -118,6 +119,7 @@ class QuestionFindings:
     twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     designs: Designs = field(default_factory=Designs)
+    declared: Callable[[], Sequence[Compared]] = tuple
 
     @cached_property
     def judged_answers(self) -> dict[str, Judged]:
@@ -163,7 +165,10 @@ class QuestionFindings:
         found += _family(TRAINING, ((t, u, judged[t], judged[u]) for t, u in known))
         for fact, values in SETS.items():
             found += self._of_sets(fact, values, judged)
-        return found
+        said = self.declared()
+        # What was declared stands for what is compared anyway.
+        told = {(c.a, c.b) for c in said}
+        return [*said, *(c for c in found if (c.a, c.b) not in told)]
 
     def _of_sets(self, fact: str, values: tuple[str, str], judged: Mapping[str, Judged]) -> list[Compared]:
         """Models of one value of a fact against those of the other."""
@@ -179,7 +184,7 @@ class QuestionFindings:
         chosen = [[m for k in (both or side) for m in side[k]] for side in sides]
         scores = [[judged[m].influence for m in names] for names in chosen]
         known = [[s for s in side if s is not None] for side in scores]
-        if not _same_rows([judged[m].rows for names in chosen for m in names]):
+        if not same_rows([judged[m].rows for names in chosen for m in names]):
             return []
         names = [f"{v}: {', '.join(models)}" for v, models in zip(values, chosen, strict=True)]
         how = "matched " if both else ""
@@ -234,5 +239,6 @@ def _family(name: str, pairs: Iterable[tuple[str, str, Judged, Judged]]) -> list
     return [replace(c, p_holm=float(p)) for c, p in zip(found, adjusted, strict=True)]
 
 
-def _same_rows(rows: Sequence[PredictedRows]) -> bool:
+def same_rows(rows: Sequence[PredictedRows]) -> bool:
+    """Whether all predictions are of the very same test rows."""
     return all(r.is_of(rows[0]) for r in rows[1:])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from probes.findings.question_findings import Compared, QuestionFindings
+    from probes.results.declared_contrasts import DeclaredContrast
 
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
 OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test", *OWN_MEASURES)
@@ -154,11 +155,13 @@ class ReportData:
         path: The results directory.
         questions: In the order dataset, label, classifier, split.
         run: Content of `_run.json`; empty if there is none.
+        contrasts: Sets of models that a study declared to be compared.
     """
 
     path: Path
     questions: list[ReportedQuestion]
     run: Mapping[str, Any]
+    contrasts: tuple[DeclaredContrast, ...] = ()
 
     @property
     def models(self) -> list[str]:
@@ -193,8 +196,19 @@ class ReportData:
                 is_sets=q.metric != "UAR",
                 twins=self.untrained,
                 facts=self.run.get("models", {}),
+                declared=partial(self._declared_of, q.name),
             )
         return found
+
+    def _declared_of(self, question: tuple[str, str, str, str]) -> list[Compared]:
+        return self.declared.get(question, [])
+
+    @cached_property
+    def declared(self) -> dict[tuple[str, str, str, str], list[Compared]]:
+        """Declared contrasts, by question; corrected over all questions, so that all are looked at."""
+        from probes.findings.declared_sets import declared_comparisons
+
+        return declared_comparisons(self.findings, self.contrasts) if self.contrasts else {}
 
     @cached_property
     def comparisons(self) -> list[tuple[ReportedQuestion, Compared]]:
@@ -231,6 +245,7 @@ def load_report_data(results_dir: str | Path) -> ReportData:
         StoreError: no results there, or a table without rows.
         CorruptData: a file that cannot be read.
     """
+    from probes.results.declared_contrasts import read_contrasts
     from probes.results.results_folder import RESULTS_NAME, read_controls, read_results, read_run
 
     path = Path(results_dir)
@@ -243,7 +258,12 @@ def load_report_data(results_dir: str | Path) -> ReportData:
     run = read_run(path)
     splits = run.get("splits", [])
     table = with_baselines(table, splits)
-    return ReportData(path=path, questions=_questions(table, read_controls(path), splits), run=run)
+    return ReportData(
+        path=path,
+        questions=_questions(table, read_controls(path), splits),
+        run=run,
+        contrasts=read_contrasts(path),
+    )
 
 
 def _questions(

@@ -1,8 +1,8 @@
 """Training of networks that `fused_networks` does not know: plain autograd, all fits on the same batches.
 
 The recipe is that of `probes.training.mlp`: AdamW, learning rate cut on a plateau of the validation loss,
-early stop on the validation score, weights of the best epoch kept. A batch is fetched once for all fits; each
-fit has its own weights, optimiser and noise, so its result does not depend on the company.
+early stop on the validation score, weights of the best epoch kept, or of the last. A batch is fetched once
+for all fits; each has its own weights, optimiser and noise, so its result does not depend on the company.
 
 Targets are classes `[n]` or label sets, 0/1 matrices `[n, C]`. Classes are trained by cross-entropy and
 scored by UAR; label sets by binary cross-entropy, the mean over rows and classes, and mean average precision.
@@ -73,13 +73,13 @@ class NetworkSpec:
 
 @dataclass
 class Trained:
-    """A network with the weights of its best epoch, and what happened on the way.
+    """A network with the weights of the epoch that was kept, and what happened on the way.
 
     Attributes:
         network: In evaluation mode.
         of_sets: Its scores are of label sets.
         n_epochs: Epochs trained.
-        best_epoch: The one that was kept, counted from 1.
+        best_epoch: The one with the best validation score, from 1; kept unless the last was asked for.
         fit_s: Its share of the seconds of all that were trained together.
     """
 
@@ -251,11 +251,13 @@ class _Training:
         # Where no class stands both in and out of validation, mAP chooses nothing: the last epoch stays.
         if np.isnan(score) or score > self.best_score:
             self.best_score, trained.best_epoch = np.fmax(score, self.best_score), trained.n_epochs
-            self.best = {name: p.clone() for name, p in self.network.state_dict().items()}
+            if config.keep == "best":
+                self.best = {name: p.clone() for name, p in self.network.state_dict().items()}
         late = trained.n_epochs - trained.best_epoch >= config.patience
         self.done = late or trained.n_epochs >= config.max_epochs
         if self.done:
-            self.network.load_state_dict(self.best)
+            if config.keep == "best":
+                self.network.load_state_dict(self.best)
             self.network.eval()
 
 

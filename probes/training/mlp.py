@@ -3,8 +3,10 @@
 Sarkar & Magimai-Doss (ICASSP 2025): inputs standardised by the training rows, D-128-64-32-C with
 LayerNorm and ReLU after each hidden layer, cross-entropy, Adam 1e-3, at most 30 epochs,
 ReduceLROnPlateau on the validation loss (0.1, patience 10), early stop on validation UAR (patience
-10), weights of the best validation UAR kept. Two things differ by default, both options:
+10). Three things differ by default, all options:
 
+* the weights of the best validation UAR are kept. The released code tests those of the last epoch, which
+  `keep="last"` keeps: its configuration saves no checkpoint (`save_top_k: False` is 0).
 * batches of 128 rows, not 16. A batch of 16 spends eight times as many optimiser steps on matrices
   too thin for the processor; `batch_size=16` gives the paper's.
 * all fits of one call see the same batches in the same order, drawn from `order_seed`, so that
@@ -19,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -31,6 +33,9 @@ from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_wei
 from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 
 PAPER_HIDDEN = (128, 64, 32)
+Keep = Literal["best", "last"]
+# Settings that are no part of older fingerprints, with what was done before there were any.
+_YOUNGER: dict[str, Any] = {"precision": "fp32", "keep": "best"}
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
 # (3 x 0.8 MB each for the paper's net) nearer to the cache.
 FITS_PER_STACK = 32
@@ -52,6 +57,8 @@ class MLPConfig:
         max_epochs: Passes over the training rows.
         patience: Epochs without a better validation UAR before the fit stops.
         lr_patience: Epochs without a lower validation loss before the rate is multiplied by 0.1.
+        keep: Whose weights the fit ends with: those of the epoch with the best validation UAR, or of the
+            last. Both stop at the same epoch.
         seed: Draws initial weights and dropout noise.
         order_seed: Draws the order of the rows in every epoch.
         precision: "bf16" rounds the factors of the first layer's matrix products to bfloat16; weights,
@@ -72,6 +79,7 @@ class MLPConfig:
     seed: int = 0
     order_seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    keep: Keep = "best"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -88,17 +96,18 @@ class MLPConfig:
             object.__setattr__(self, "class_weight", tuple(float(w) for w in self.class_weight))
 
     def hparams(self) -> dict[str, Any]:
-        """Every setting but the seed, for the results table; the precision only where it is not float32."""
+        """Every setting but the seed, for the results table; younger ones only off their defaults."""
         out = asdict(self)
         del out["seed"]
-        if self.precision == "fp32":  # fingerprints are older than this setting
-            del out["precision"]
+        for name, default in _YOUNGER.items():  # fingerprints are older than these settings
+            if out[name] == default:
+                del out[name]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
 
 
 @dataclass
 class FittedMLP:
-    """A trained network (the best validation epoch) and what happened on the way.
+    """A trained network (of the epoch that `MLPConfig.keep` says) and what happened on the way.
 
     Attributes:
         config: Its settings.
@@ -106,7 +115,8 @@ class FittedMLP:
         first: First weight `[h1, d]`.
         tail: All other parameters, flat.
         n_epochs: Epochs trained.
-        best_epoch: The epoch whose weights these are, counted from 1.
+        best_epoch: The one with the best validation UAR, counted from 1. Its weights are these, unless
+            `config.keep` is "last": then they are those of epoch `n_epochs`.
         val_uar: Validation UAR after each epoch (empty without validation rows).
         val_loss: Validation loss after each epoch.
         fit_s: Its share of its stack's wall time.
@@ -229,7 +239,7 @@ def _fit_stacks(
 
 @dataclass
 class _Progress:
-    """Where one fit of a running stack stands: learning rate, early stop, best weights."""
+    """Where one fit of a running stack stands: learning rate, early stop, weights to keep."""
 
     fit: FittedMLP
     learning_rate: float
@@ -253,7 +263,7 @@ class _Progress:
         if better:
             self.best_uar, self.fit.best_epoch = uar, epoch
         self.done = self.done or epoch - self.fit.best_epoch >= config.patience
-        return better
+        return better if config.keep == "best" else self.done
 
     def _reduce_on_plateau(self, loss: float) -> None:
         # torch.optim.lr_scheduler.ReduceLROnPlateau(factor=0.1) with its defaults: relative
@@ -371,4 +381,5 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("batch_size", "max_epochs", "patience"), _WHOLE_FROM_1),
     **dict.fromkeys(("lr_patience", "seed", "order_seed"), _WHOLE_FROM_0),
     "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
+    "keep": (lambda v: v in get_args(Keep), " or ".join(get_args(Keep))),
 }

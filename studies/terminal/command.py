@@ -21,7 +21,7 @@ import click
 
 from featurestore.audio.decoder_noise import hush_decoders
 from featurestore.backends.remote_settings import hide_urls
-from featurestore.errors import UserError
+from featurestore.errors import Mistakes, UserError
 from featurestore.printable import printable, shell_words
 
 EXIT_INTERNAL = 1
@@ -99,7 +99,8 @@ class Group(click.Group):
         except UserError as error:
             if debug:
                 raise
-            say_error(f"error: {error}")
+            for line in error.lines if isinstance(error, Mistakes) else (error,):
+                say_error(f"error: {line}")
             ctx.exit(EXIT_USER)
         except KeyboardInterrupt as stop:
             how, code = ("interrupted", EXIT_INTERRUPTED)

@@ -167,12 +167,13 @@ def _by_reason(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
+def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False, with_tables: bool = True) -> None:
     """The tables of what was asked, and how much was fitted."""
     from probes.report.data import QUESTION_KEYS, load_report_data
 
-    asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
-    print_tables(load_report_data(summary.out), oracle=oracle, only=asked)
+    if with_tables:
+        asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
+        print_tables(load_report_data(summary.out), oracle=oracle, only=asked)
     cached = f", {counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
         f"{counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
@@ -201,8 +202,8 @@ def print_tables(
     out = console()
     shown = [q for q in data.questions if only is None or q.name in only]
     others = len(data.questions) - len(shown)
-    if others:
-        data = replace(data, questions=shown)
+    # Declared contrasts are corrected over all questions: they are told where all are.
+    data = replace(data, questions=shown, contrasts=data.contrasts if only is None else ())
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()

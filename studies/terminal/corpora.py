@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from featurestore.corpora.option_kinds import OptionKind, kind_of
 from studies.terminal.command import Command
 
 
@@ -34,16 +35,14 @@ class Corpora(click.Group):
         return _corpus_command(get_corpus(cmd_name))
 
 
-# Options of corpora that are no plain text.
-_CORPUS_OPTIONS: dict[str, dict[str, Any]] = {
-    "label_column": {"multiple": True},
-    "columns": {"multiple": True, "metavar": "OURS=THEIRS"},
-    "words": {"is_flag": True},
-    "esc10": {"is_flag": True},
-    "sample_rate_hz": {"type": int},
-    "window_s": {"type": float},
-    "shift_s": {"type": float},
+_OF_KIND: dict[OptionKind, dict[str, Any]] = {
+    "text": {},
+    "list": {"multiple": True},
+    "flag": {"is_flag": True},
+    "whole": {"type": int},
+    "number": {"type": float},
 }
+_METAVARS: dict[str, dict[str, Any]] = {"columns": {"metavar": "OURS=THEIRS"}}
 
 
 def _repeated(name: str, metavar: str, sentence: str) -> click.Option:
@@ -52,7 +51,12 @@ def _repeated(name: str, metavar: str, sentence: str) -> click.Option:
 
 def _corpus_command(corpus: Any) -> click.Command:
     own = [
-        click.Option([f"--{name.replace('_', '-')}"], help=sentence, **_CORPUS_OPTIONS.get(name, {}))
+        click.Option(
+            [f"--{name.replace('_', '-')}"],
+            help=sentence,
+            **_OF_KIND[kind_of(name)],
+            **_METAVARS.get(name, {}),
+        )
         for name, sentence in corpus.options.items()
     ]
     groups = "; ".join(f"{name}: {meaning}" for name, meaning in corpus.groups.items())

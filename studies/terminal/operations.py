@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from extractors.config import ExtractConfig
     from extractors.results import ExtractSummary
     from featurestore.audit import AuditConfig
+    from probes.confounds import ConfoundsConfig
+    from probes.questions.tasks import ProbeConfig
 
 
 def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
@@ -40,6 +42,49 @@ def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
     for line in lost:
         say_error(f"error: {line}")
     return not suspect and not lost
+
+
+def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False, with_tables: bool = True) -> None:
+    """Fit what a configuration asks for, with what there is to know before and after.
+
+    Args:
+        config: What to fit.
+        quiet: No progress bar.
+        oracle: Also show the layer that test scores prefer.
+        with_tables: Show the tables of what was asked; a report may follow that shows them all.
+    """
+    from probes.run.probing import run_probe
+    from studies.terminal.learning_curves import print_learning_curves
+    from studies.terminal.progress import probe_progress
+
+    with probe_progress(quiet=quiet) as on_progress:
+        summary = run_probe(
+            config, on_progress, on_leakage=console.print_leakage, on_notes=console.print_notes
+        )
+    console.print_probe_summary(summary, oracle=oracle, with_tables=with_tables)
+    if config.curves:
+        keys = ["model", "dataset", "label", "classifier", "split", "combine"]
+        asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
+        print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
+
+
+def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:
+    """Find what else explains labels, and say so."""
+    from probes.confounds import run_confounds
+
+    with shares_done("decoding", quiet=quiet) as progress:
+        found = run_confounds(config, progress)
+    console.print_confounds(found)
+
+
+def report_results(results: Path, out: Path, *, oracle: bool) -> None:
+    """Write the report of a results folder, and show its tables."""
+    from probes.report import load_report_data, write_report
+
+    data = load_report_data(results)
+    paths = write_report(data, out, oracle=oracle)
+    console.print_tables(data, oracle=oracle)
+    console.print_report_paths(paths)
 
 
 def failed_throughout(summary: ExtractSummary, store: str) -> str | None:
@@ -197,9 +242,9 @@ def attach_labels(
     from featurestore.upkeep.new_labels import attach_manifest
 
     store = open_store(url)
-    # The audio may long be elsewhere: labels need none.
-    table = read_manifest(manifest, check_files=False)
     infos = _chosen(store, model, dataset).infos
+    # The audio may long be elsewhere: labels need none.
+    table = read_manifest(manifest, check_files=False, allow_empty=all(i.cut_by_librosa for i in infos))
     for done in attach_manifest(store.storage, infos, table, sounds=Sounds(), without_audio=without_audio):
         console.print_attached(done, table.label_columns)
 

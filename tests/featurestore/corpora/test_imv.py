@@ -57,6 +57,16 @@ def test_rows_are_those_of_the_published_class(copy: Path, listing) -> None:
     )
 
 
+def test_calls_that_end_before_they_start_can_be_kept_where_the_study_counts_them(copy: Path, write) -> None:
+    labels = LABELS.replace("10.5,10.75", "10.5,10.25").replace("7,7.0625", "7,7")
+    write(copy / "labels.csv", labels)
+    assert IMV.read(copy).table["start_s"].tolist() == [3.0, 1.0, 0.75]
+    kept = IMV.read(copy, keep_empty=True)
+    assert kept.table["start_s"].tolist() == [10.5, 3.0, 1.0, 7.0, 0.75]
+    assert kept.table["end_s"].tolist() == [10.25, 3.125, 2.0, 7.0, 0.875]
+    assert any(n.startswith("kept 2 rows whose end is not after its start") for n in kept.notes)
+
+
 def test_caller_index_counts_through_the_twins(tmp_path: Path, touch, write) -> None:
     names = [f"20160907_Twin{t}_marmoset{m}" for t in range(1, 6) for m in (1, 2)]
     write(

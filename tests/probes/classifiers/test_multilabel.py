@@ -126,6 +126,33 @@ def test_a_linear_probe_is_a_logistic_regression_per_class() -> None:
         np.testing.assert_allclose(p[:, c], reference, atol=0.01)
 
 
+def test_of_sets_too_the_last_epoch_can_be_kept() -> None:
+    """Networks that autograd trains: the same run, cut off at that epoch, has these weights."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 5)).astype(np.float32)
+    y = (x @ rng.standard_normal((5, 3)) + rng.standard_normal((200, 3)) > 0.3).astype(np.int64)
+    settings = {"hidden": (8,), "max_epochs": 12, "patience": 3, "batch_size": 16, "learning_rate": 0.1}
+
+    def fitted(targets: np.ndarray, **more: object) -> FittedProbe:
+        bundle = Bundle(
+            x_train=x[:100],
+            y_train=y[:100],
+            x_val=x[100:],
+            y_val=targets,
+            n_classes=3,
+            fits=((settings | more, 0),),
+        )
+        return get_classifier("mlp").fit(bundle)[0]
+
+    best, last = fitted(y[100:]), fitted(y[100:], keep="last")
+    assert (best.n_epochs, best.best_epoch) == (last.n_epochs, last.best_epoch)
+    assert last.best_epoch < last.n_epochs
+    for kept, epoch in ((best, best.best_epoch), (last, last.n_epochs)):
+        alone = fitted(np.ones_like(y[100:]), max_epochs=epoch, patience=99)  # no mAP: the last epoch is kept
+        np.testing.assert_allclose(kept.scores(x), alone.scores(x), atol=1e-6)
+    assert not np.allclose(best.scores(x), last.scores(x), atol=1e-3)
+
+
 def test_fits_of_sets_that_train_together_equal_each_alone_and_share_the_time() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 5)).astype(np.float32)

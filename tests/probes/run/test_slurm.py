@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,9 +12,9 @@ import pytest
 
 from probes import read_results
 from probes.results.results_folder import TASKS_FOLDER
+from tests.slurm.controller import slurm as slurm
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
-SETUP = Path(__file__).parents[2] / "slurm" / "setup.sh"
 CLUSTER = """
 cluster: slurm
 jobs: 2
@@ -30,25 +26,6 @@ python: {python}
 local_directory: {folder}
 log_directory: {folder}
 """
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[dict[str, str]]:
-    """Environment of a client of the cluster."""
-    pytest.importorskip("dask_jobqueue")
-    # A short path: a socket's may not exceed 108 characters.
-    folder = tempfile.mkdtemp(prefix="slurm-", dir="/tmp")
-    started = subprocess.run(
-        ["bash", SETUP, "start", folder], capture_output=True, text=True, timeout=300, check=False
-    )
-    try:
-        if started.returncode == 3:  # not root, or nothing to install it from
-            pytest.skip(started.stderr.strip().splitlines()[-1])
-        assert started.returncode == 0, started.stderr
-        yield {**os.environ, "SLURM_CONF": started.stdout.strip()}
-    finally:
-        subprocess.run(["bash", SETUP, "stop", folder], timeout=60, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def command(store: str, out: Path, *more: object) -> list[str]:

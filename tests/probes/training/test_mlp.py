@@ -223,6 +223,26 @@ def test_early_stop_and_schedule_equal_the_plain_loop_while_others_go_on(
         np.testing.assert_allclose(fit.logits(xv), logits.numpy(), atol=2e-2)
 
 
+def test_the_last_epoch_can_be_kept_instead_of_the_best() -> None:
+    """It stops where the best would: the same run, cut off there, has these weights."""
+    x, y, xv, yv = problem(3, n=200)
+    settings = {"patience": 2, "max_epochs": 12, "hidden": (8,), "batch_size": 16, "learning_rate": 3e-2}
+    best, last = fit_mlps(x, y, xv, yv, C, [MLPConfig(keep=k, **settings) for k in ("best", "last")])  # type: ignore[arg-type]
+    assert (last.n_epochs, last.best_epoch) == (best.n_epochs, best.best_epoch)
+    assert last.best_epoch < last.n_epochs < 12, "the two must differ"
+    for kept, epoch in ((best, best.best_epoch), (last, last.n_epochs)):
+        cut = MLPConfig(**(settings | {"max_epochs": epoch}))  # type: ignore[arg-type]
+        (alone,) = fit_mlps(x, y, None, None, C, [cut])
+        np.testing.assert_allclose(kept.logits(xv), alone.logits(xv), atol=1e-4)
+    assert not np.allclose(best.logits(xv), last.logits(xv), atol=1e-2)
+
+
+def test_settings_younger_than_fingerprints_are_named_only_off_their_defaults() -> None:
+    assert not {"keep", "precision"} & MLPConfig().hparams().keys()
+    assert MLPConfig(keep="last").hparams()["keep"] == "last"
+    assert MLPConfig(precision="bf16").hparams()["precision"] == "bf16"
+
+
 def test_without_validation_rows_the_last_epoch_is_kept() -> None:
     x, y, xv, yv = problem()
     config = MLPConfig(max_epochs=3, patience=1, batch_size=32)
@@ -276,6 +296,7 @@ def test_standardiser_uses_training_statistics_and_leaves_constants_alone() -> N
         ("hidden", (128, 0)),
         ("label_smoothing", -0.1),
         ("max_epochs", 0),
+        ("keep", "first"),
     ],
 )
 def test_a_wrong_setting_is_named(name: str, value: object) -> None:

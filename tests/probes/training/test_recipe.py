@@ -1,107 +1,128 @@
-"""The paper's recipe as anybody would write it, against ours: the same test UAR within a point."""
+"""Our fits against the study's recipe in plain PyTorch, on the same features: one test UAR.
+
+A fit with batches of 16 is chaotic: from the same weights, over the same rows in the same order, rounding
+alone moves the test UAR of two programs by a point or two. So means over many fits are compared, paired by
+split and initial weights, so many that a point is four standard errors or more. That is asserted too: a
+comparison that noise decides would show nothing. Of the small corpora half of the rows or more are tested:
+with a tenth, as in the study, one row of ESC-10 is two and a half points.
+"""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
-from probes.metrics import uar
+from probes.metrics import uar_torchmetrics
 from probes.training.mlp import MLPConfig, fit_mlps
-from probes.training.standardise import Standardiser
+from tests.probes.authors_recipe import Outcome, standardised, their_probe, their_split
 
 N_SEEDS = 5
+KEPT = ("best", "last")
+BOUND = 0.01
 # Marmoset calls: sizes of the eleven classes of InfantMarmosetsVox.
 SIZES = np.array([1283, 27977, 36582, 1408, 728, 686, 1676, 23, 293, 2064, 202])
 
 
-def plain_loop(parts: dict[str, tuple[np.ndarray, np.ndarray]], n_classes: int, config: MLPConfig) -> float:
-    """Test UAR: Adam 1e-3, plateau, early stop and best epoch by validation UAR; an order of its own."""
-    (x, y), (xv, yv), (xt, yt) = (parts[p] for p in ("train", "val", "test"))
-    torch.manual_seed(config.seed)
-    layers: list[nn.Module] = []
-    widths = [x.shape[1], *config.hidden]
-    for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.ReLU()]
-    net = nn.Sequential(*layers, nn.Linear(widths[-1], n_classes))
-    loss, optimiser = nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=config.lr_patience)
-    best, best_epoch, kept = -1.0, 0, 0.0
-    for epoch in range(1, config.max_epochs + 1):
-        for batch in torch.randperm(len(y)).split(config.batch_size):
-            optimiser.zero_grad()
-            loss(net(torch.from_numpy(x)[batch]), torch.from_numpy(y)[batch]).backward()
-            optimiser.step()
-        with torch.no_grad():
-            logits = net(torch.from_numpy(xv))
-            schedule.step(float(loss(logits, torch.from_numpy(yv))))
-            score = uar(yv, logits.argmax(1).numpy())
-            if score > best:
-                best, best_epoch = score, epoch
-                kept = uar(yt, net(torch.from_numpy(xt)).argmax(1).numpy())
-        if epoch - best_epoch >= config.patience:
-            break
-    return kept
-
-
-def agree(x: np.ndarray, y: np.ndarray, n_classes: int, **settings: int) -> None:
-    """Mean test UAR over the seeds of both, on a 70/20/10 split."""
-    order = np.random.default_rng(0).permutation(len(y))
-    cut = [int(0.7 * len(y)), int(0.9 * len(y))]
-    standardise = Standardiser.fit(x[order[: cut[0]]])
-    rows = dict(zip(("train", "val", "test"), np.split(order, cut), strict=True))
-    parts = {name: (standardise(x[where]), y[where]) for name, where in rows.items()}
-    configs = [MLPConfig(seed=s, **settings) for s in range(N_SEEDS)]  # type: ignore[arg-type]
-    ours = [
-        uar(parts["test"][1], fit.logits(parts["test"][0]).argmax(1))
-        for fit in fit_mlps(*parts["train"], *parts["val"], n_classes, configs)
+def ours(
+    parts: dict[str, tuple[torch.Tensor, torch.Tensor]], n_classes: int, seeds: Sequence[int], max_epochs: int
+) -> dict[str, np.ndarray]:
+    """Test UAR of each seed `[n]`, by epoch kept."""
+    values = {name: (x.numpy(), y.numpy()) for name, (x, y) in parts.items()}
+    x_test, y_test = values["test"]
+    configs = [
+        MLPConfig(seed=s, order_seed=seeds[0], batch_size=16, max_epochs=max_epochs, keep=keep)  # type: ignore[arg-type]
+        for keep in KEPT
+        for s in seeds
     ]
-    plain = [plain_loop(parts, n_classes, c) for c in configs]
-    assert np.mean(ours) > 2 / n_classes, "something was learned"
-    assert abs(np.mean(ours) - np.mean(plain)) < 0.01, (ours, plain)
+    fits = fit_mlps(*values["train"], *values["val"], n_classes, configs)
+    scores = [uar_torchmetrics(y_test, f.logits(x_test).argmax(1)) for f in fits]
+    return dict(zip(KEPT, np.array(scores).reshape(2, -1), strict=True))
+
+
+def agree(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    n_splits: int,
+    shares: tuple[float, float] = (0.7, 0.2),
+    max_epochs: int = 30,
+) -> None:
+    """Within a point, and the noise of the comparison a quarter of a point at most."""
+    n_classes = int(y.max()) + 1
+    found: dict[str, list[np.ndarray]] = {keep: [] for keep in KEPT}
+    level: list[float] = []
+    for split in range(n_splits):
+        rows = their_split(len(y), torch.Generator().manual_seed(42 + split), shares)
+        parts = standardised(x, y, rows)
+        seeds = [N_SEEDS * split + s for s in range(N_SEEDS)]
+        mine = ours(parts, n_classes, seeds, max_epochs)
+        # Orders of their own: ours share one order, theirs have one each.
+        theirs: list[Outcome] = [
+            their_probe(parts, n_classes, s, order_seed=100_000 + s, max_epochs=max_epochs) for s in seeds
+        ]
+        for keep in KEPT:
+            found[keep].append(mine[keep] - [getattr(t, keep) for t in theirs])
+        level.append(float(mine["best"].mean()))
+    assert np.mean(level) > 2 / n_classes, "something was learned"
+    for keep, differences in found.items():
+        pairs = np.concatenate(differences)
+        error = pairs.std(ddof=1) / np.sqrt(len(pairs))
+        said = (
+            f"{keep}: {100 * pairs.mean():+.2f} points, standard error {100 * error:.2f}, {len(pairs)} pairs"
+        )
+        print(said, f"level {100 * np.mean(level):.1f}")
+        assert error < BOUND / 4, said
+        assert abs(pairs.mean()) < BOUND, said
+
+
+def log_mel(shared: Path, tmp_path: Path, corpus: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std of log-mel frames of a corpus `[n, 128]`, and classes `[n]`."""
+    from click.testing import CliRunner
+
+    from cli import main
+    from featurestore import open_store
+
+    manifest, root = shared / "data" / corpus / "manifest.csv", tmp_path / "s"
+    commands = [
+        ["extract", "--manifest", manifest, "--dataset", corpus, "--model", "logmel", "--store", root, "-q"]
+    ]
+    if not manifest.exists():
+        commands[0][2] = tmp_path / "m.csv"
+        commands.insert(0, ["manifest", "esc50", shared / "data" / corpus, "--out", tmp_path / "m.csv"])
+    for command in commands:
+        done = CliRunner().invoke(main, [str(a) for a in command])
+        assert done.exit_code == 0, (done.output, done.exception)
+    features = open_store(root).features("logmel", corpus)
+    x = features.layer(features.layers[-1]).numpy().reshape(len(features.index), -1)
+    return x, pd.factorize(features.index[label], sort=True)[0].astype(np.int64)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_twenty_thousand_synthetic_calls() -> None:
     rng = np.random.default_rng(0)
     # As even as a mean over eleven classes needs: with 6 test rows of a class one row is 1.5 points of UAR.
     share = np.maximum(SIZES / SIZES.sum(), 0.04)
     y = rng.choice(len(SIZES), 20_000, p=share / share.sum())
     centres = rng.standard_normal((len(SIZES), 1536), dtype=np.float32) * np.float32(0.12)
-    agree(rng.standard_normal((len(y), 1536), dtype=np.float32) + centres[y], y, len(SIZES), max_epochs=6)
+    x = rng.standard_normal((len(y), 1536), dtype=np.float32) + centres[y]
+    agree(x, y, n_splits=3, max_epochs=6)
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_spoken_digits(shared: Path, tmp_path: Path) -> None:
-    from click.testing import CliRunner
+    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=20, shares=(0.2, 0.1))
 
-    from cli import main
-    from featurestore import open_store
 
-    manifest, root = shared / "data" / "fsdd" / "manifest.csv", tmp_path / "s"
-    command = [
-        "extract",
-        "--manifest",
-        manifest,
-        "--dataset",
-        "fsdd",
-        "--model",
-        "logmel",
-        "--store",
-        root,
-        "-q",
-    ]
-    done = CliRunner().invoke(main, [str(a) for a in command])
-    assert done.exit_code == 0, (done.output, done.exception)
-    features = open_store(root).features("logmel", "fsdd")
-    x = features.layer(features.layers[-1]).numpy().reshape(len(features.index), -1)
-    y = pd.factorize(features.index["digit"], sort=True)[0].astype(np.int64)
-    agree(x, y, 10, batch_size=16)
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.timeout(3600)
+def test_everyday_sounds(shared: Path, tmp_path: Path) -> None:
+    agree(*log_mel(shared, tmp_path, "esc10", "category"), n_splits=80, shares=(0.4, 0.1))

@@ -1,0 +1,69 @@
+"""Mistakes in a study file: each with its place, all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from featurestore.errors import Mistakes, UserError, one_line
+
+#: Where something stands in a file: the keys, and the numbers of list items, from the root on.
+Place = tuple[str | int, ...]
+
+
+def place_text(place: Place) -> str:
+    """``probings.main.classifiers[1]``."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+class Found:
+    """Mistakes as they are found, by place; one of each.
+
+    Args:
+        where: What a place is called in front of a message, such as ``study.yaml:12``.
+    """
+
+    def __init__(self, where: Callable[[Place], str]) -> None:
+        self._where = where
+        self._lines: dict[tuple[Place, str], str] = {}
+
+    def add(self, place: Place, text: str) -> None:
+        """Note what is wrong at a place."""
+        at, named = self._where(place), place_text(place)
+        self._lines.setdefault((place, text), f"{at}: {named}: {text}" if named else f"{at}: {text}")
+
+    @contextmanager
+    def of(self, place: Place) -> Iterator[None]:
+        """Note a `UserError` raised inside as a mistake at this place, and go on."""
+        try:
+            yield
+        except UserError as error:
+            self.add(place, one_line(error, None).removeprefix("--"))
+
+    def has_below(self, place: Place) -> bool:
+        """Whether something at this place, or inside what stands there, is wrong."""
+        return any(at[: len(place)] == place for at, _ in self._lines)
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """One for each, in the order of the file where places have lines."""
+        return sorted(self._lines.values(), key=_by_line)
+
+    def raise_if_any(self) -> None:
+        """Raise them together.
+
+        Raises:
+            Mistakes: there are some.
+        """
+        if self._lines:
+            raise Mistakes(self.lines)
+
+
+def _by_line(text: str) -> tuple[int, str]:
+    """Sorting by what follows the file's name; what has no line comes last."""
+    head = text.split(": ", 1)[0]
+    number = head.rpartition(":")[2]
+    return (int(number) if number.isdigit() else 10**9, text)

@@ -1,0 +1,135 @@
+"""Models of a study: they are there, and have the layers and options that are asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import ConfigError, UserError, did_you_mean, one_line
+from featurestore.layer_list import parse_layers
+from studies.study_file.mistakes import Place
+from studies.study_file.reading import StudyFile
+from studies.study_run.requests import extract_config, model_spec
+from studies.study_run.scope import Pair
+
+if TYPE_CHECKING:
+    from extractors.config import ExtractConfig
+    from extractors.models.interface import ModelCard, ModelSource
+
+
+def look_at_models(file: StudyFile, names: Iterable[str]) -> dict[str, ModelSource]:
+    """Find every model, without its weights; those that are not found are noted."""
+    from extractors.models.registry import find_model
+
+    found = {}
+    for name in names:
+        at: Place = ("models", name, "model")
+        spec = model_spec(file, name)
+        try:
+            found[name] = find_model(spec, allow_pickle=bool(file.study.models[name].torch_weights))
+        except UserError as error:
+            text = one_line(error, None).removeprefix(f"--model {spec}: ")
+            file.found.add(at, f"{file.study.models[name].model!r}: {text}{_nearest(spec)}")
+    return found
+
+
+def _nearest(spec: str) -> str:
+    """A model that is spelt nearly so: beside it in its folder, in the catalogue, or built in."""
+    from extractors.models.catalogue import CATALOGUE
+    from extractors.models.registry import BUILT_IN
+
+    path = Path(spec)
+    if path.is_absolute():
+        try:
+            return did_you_mean(path.name, os.listdir(path.parent))
+        except OSError:
+            return ""
+    known = [*BUILT_IN, *(entry.model_id for entry in CATALOGUE)]
+    if hint := did_you_mean(spec, known):
+        return hint
+    # The owner left out.
+    ids = [entry.model_id for entry in CATALOGUE if entry.model_id.endswith(f"/{spec}")]
+    return f"; did you mean {ids[0]!r}?" if ids else ""
+
+
+def extract_configs(
+    file: StudyFile,
+    pairs: Iterable[Pair],
+    manifests: dict[str, Path],
+    sources: dict[str, ModelSource] | None,
+    *,
+    cluster: str | None = None,
+    device: str | None = None,
+) -> dict[Pair, ExtractConfig]:
+    """The call of `fs extract` for every model and corpus; what cannot be is noted.
+
+    Args:
+        file: the study.
+        pairs: models and corpora.
+        manifests: of the corpora; pairs of those that are not at hand get the path of the file.
+        sources: the models; None where they are not looked at.
+        cluster: see `ExtractConfig`.
+        device: in place of the file's.
+    """
+    configs = {}
+    for model, corpus in pairs:
+        at: Place = ("models", model)
+        with file.found.of(at):
+            config = extract_config(
+                file,
+                (model, corpus),
+                manifests.get(corpus, Path(f"{corpus}.csv")),
+                cluster=cluster,
+                device=device,
+            )
+            configs[model, corpus] = config
+            if sources is not None and model in sources:
+                _check_on(file, (model, corpus), config, sources[model])
+    return configs
+
+
+def _check_on(file: StudyFile, pair: Pair, config: ExtractConfig, source: ModelSource) -> None:
+    """What is asked of a model is to be had of it.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    from extractors.run.recipe import Recipe
+
+    if config.layers is not None and parse_layers(config.layers)[-1] >= source.card.n_layers:
+        text = beyond(config.layers, pair[0], source.card)
+        file.found.add(_place_of(file, pair, "layers"), text)
+    Recipe.of(config, source)
+
+
+def beyond(layers: str, model: str, card: ModelCard) -> str:
+    """That a model has no such layer."""
+    asked = parse_layers(layers)[-1]
+    return f"layers {layers}: model {model!r} has layers 0-{card.n_layers - 1}, there is no {asked}"
+
+
+def _place_of(file: StudyFile, pair: Pair, option: str) -> Place:
+    """Where an option of the extraction of a model and corpus is given."""
+    model, corpus = pair
+    if getattr(file.study.models[model], option) is not None:
+        return ("models", model, option)
+    if getattr(file.study.corpora[corpus].extract, option) is not None:
+        return ("corpora", corpus, "extract", option)
+    return ("extract", option)
+
+
+def check_devices(file: StudyFile, configs: Iterable[ExtractConfig]) -> None:
+    """Note devices that this machine does not have."""
+    from extractors.run.plan import resolve_devices
+
+    for device in dict.fromkeys(c.device for c in configs if c.cluster is None):
+        try:
+            resolve_devices(device)
+        except ConfigError as error:
+            places: list[Place] = [
+                ("models", n, "device") for n, m in file.study.models.items() if m.device == device
+            ]
+            place = next(iter(places), ("extract", "device"))
+            file.found.add(place, one_line(error, None).removeprefix("--"))

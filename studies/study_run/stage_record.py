@@ -1,0 +1,115 @@
+"""What of a study has been done, of what: so that a second run need not ask every question again.
+
+Kept in ``_study.json`` of the results folder, with the study file as it was read. A stage counts as done only
+for the very same inputs (options, keys with their records and labels, version), and only while the folder's
+tables are those that the last stage left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from featurestore.fingerprint import digest
+from featurestore.outputs import put_file, writing
+from featurestore.printable import json_text
+from featurestore.store.stored_manifest import manifest_object
+from featurestore.store.writer import package_versions
+from featurestore.untrusted.documents import DocumentError, read_json_document
+from studies.study_file.document import Document
+from studies.study_run.readiness import Readiness
+
+STUDY_NAME = "_study.json"
+_TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_run.json")
+_FOLDERS = ("_tasks", "_predictions", "_validation")
+_VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch", "zarr")
+
+
+class StageRecord:
+    """Which stages are done.
+
+    Args:
+        results: folder of the results.
+        document: the study file.
+    """
+
+    def __init__(self, results: Path, document: Document) -> None:
+        self._path = results / STUDY_NAME
+        self._results = results
+        self._document = document
+        self._versions = package_versions(_VERSIONS_OF)
+        kept = self._read()
+        same_folder = kept.get("folder") == self.folder_digest()
+        done = kept.get("done")
+        is_list = isinstance(done, list) and all(isinstance(name, str) for name in done)
+        self._done: set[str] = set(done) if same_folder and is_list and isinstance(done, list) else set()
+
+    def _read(self) -> Mapping[str, Any]:
+        try:
+            content = read_json_document(self._path)
+        except DocumentError:  # damaged or none: everything is asked again, which costs time and no number
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def inputs(self, stage: str, config: Any, keys: Iterable[Readiness] = (), store: Any = None) -> str:
+        """Digest of everything that a stage depends on."""
+        of_keys = [key_digest(store, key) for key in keys]
+        return digest([stage, config, of_keys, self._versions])
+
+    def is_done(self, inputs: str) -> bool:
+        """Whether a stage with these inputs is done."""
+        return inputs in self._done
+
+    def note(self, *inputs: str) -> None:
+        """Note stages as done, with the folder as it is now."""
+        self._done.update(inputs)
+        content = {
+            "file": str(self._document.path.absolute()),
+            "text": self._document.text,
+            "set": list(self._document.overrides.values()),
+            "versions": dict(self._versions),
+            "done": sorted(self._done),
+            "folder": self.folder_digest(),
+        }
+        with writing(self._path, "free some room and run the same command again"):
+            self._results.mkdir(parents=True, exist_ok=True)
+            put_file((json_text(content, indent=2) + "\n").encode(), self._path)
+
+    def folder_digest(self) -> str:
+        """Digest of names, sizes and times of what `fs probe` keeps in the folder."""
+        lines = hashlib.sha256()
+        for name in _TABLES:
+            lines.update(_line(self._results / name))
+        for folder in _FOLDERS:
+            if (self._results / folder).is_dir():
+                for path in sorted(os.scandir(self._results / folder), key=lambda entry: entry.name):
+                    lines.update(_line(Path(path.path)))
+        return lines.hexdigest()
+
+
+def _line(path: Path) -> bytes:
+    try:
+        found = path.stat()
+    except OSError:
+        return f"{path.name} none\n".encode()
+    return f"{path.name} {found.st_size} {found.st_mtime_ns}\n".encode()
+
+
+def key_digest(store: Any, key: Readiness) -> str:
+    """Digest of what a key holds: attributes, records of all units, labels."""
+    from featurestore.store.ledger import read_sound_records
+
+    assert key.info is not None
+    storage = store.storage
+    records = read_sound_records(storage, key.info.path)
+    manifest = storage.get(manifest_object(key.info)) or b""
+    return digest(
+        [
+            key.info.to_attributes(),
+            [records[unit].to_json() for unit in sorted(records)],
+            hashlib.sha256(manifest).hexdigest(),
+        ]
+    )

@@ -1,0 +1,330 @@
+"""`fs study`: a study file carried out, stage by stage, each of which goes on where it was."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featurestore.errors import Mistakes
+from featurestore.outputs import check_folder
+from featurestore.printable import counted, shell_words
+from studies.study_file.reading import read_study
+from studies.study_run.prepared import Half, Prepared, prepare
+from studies.study_run.probe_state import on_keys, pairs_of_call, probing_states
+from studies.study_run.scope import Pair, scope_of
+from studies.terminal import operations
+from studies.terminal.command import say_error
+from studies.terminal.screen import console, error_console
+
+if TYPE_CHECKING:
+    from studies.study_run.key_plan import KeyState
+    from studies.study_run.readiness import Keys, Readiness
+    from studies.study_run.stage_record import StageRecord
+
+# Between two looks at a store that another machine writes to.
+POLL_S = 5.0
+SAY_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """Options that the commands of `fs study` share.
+
+    Attributes:
+        file: the study file.
+        overrides: ``KEY=VALUE`` put over what the file says.
+        only: corpora, models and probings by name.
+        is_dry: print the plan and stop.
+        measure: run a few batches of models that no rate is known of.
+        wait: for keys that another process embeds.
+        cluster: in place of the file's.
+        device: in place of the file's.
+        quiet: no progress bars.
+    """
+
+    file: Path
+    overrides: Sequence[str] = ()
+    only: Sequence[str] = ()
+    is_dry: bool = False
+    measure: bool = False
+    wait: bool = True
+    cluster: str | None = None
+    device: str | None = None
+    quiet: bool = False
+
+
+def run_study(options: StudyOptions, half: Half) -> bool:
+    """Do what is left of a study, or of one half of it.
+
+    Returns:
+        False where an extraction went wrong; nothing was probed then.
+
+    Raises:
+        Mistakes: what is wrong with the file, before anything is done.
+        UserError: as the stages raise it.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
+        study = _prepared(options, half, Path(scratch))
+        if options.is_dry:
+            _show_plan(study, options, half)
+            return True
+        n_done = 0
+        if half != "probe":
+            done = _extract(study, options)
+            if done is None:
+                return False
+            n_done += done
+        if half != "extract":
+            n_done += _probe(study, options, half)
+            n_done += _confound(study, options)
+        if half == "both":
+            n_done += _report(study)
+    if not n_done:
+        seconds = time.perf_counter() - began
+        console().print(f"nothing to do: all of {options.file} is done (seen in {seconds:.1f} s)")
+    return True
+
+
+def report_study(options: StudyOptions) -> None:
+    """Write the report of what a study has found so far."""
+    with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
+        study = _prepared(options, "probe", Path(scratch))
+        if not _report(study):
+            console().print(f"nothing to do: {study.file.place(study.file.study.report.out)} is up to date")
+
+
+def show_status(options: StudyOptions) -> None:
+    """How far a study is, as the store and the results tell; neither audio nor models are needed."""
+    with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
+        study = _prepared(options, "probe", Path(scratch))
+        _show_plan(study, options, "probe")
+
+
+def write_scripts(options: StudyOptions, out: Path) -> None:
+    """Write the batch jobs of a study, and say how they are submitted."""
+    from studies.study_run.job_scripts import SUBMIT, write_job_scripts
+
+    with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
+        study = _prepared(options, "probe", Path(scratch))
+        written = write_job_scripts(study.file, study.scope, out, options.overrides)
+    screen = console()
+    screen.print(f"{', '.join(written.names)} in {written.folder}")
+    screen.print(f"{counted(written.n_tasks, 'array task')} for the GPU half; submit both with:")
+    screen.print(shell_words(["bash", str(written.folder / SUBMIT)]))
+
+
+def _prepared(options: StudyOptions, half: Half, scratch: Path) -> Prepared:
+    file = read_study(options.file, options.overrides)
+    scope = scope_of(file, options.only)
+    return prepare(
+        file,
+        scope,
+        scratch,
+        half=half,
+        is_dry=options.is_dry,
+        cluster=options.cluster,
+        device=options.device,
+    )
+
+
+def _keys(study: Prepared) -> Keys:
+    from studies.study_run.readiness import Keys
+
+    return Keys(study.file.store, study.extractions, study.corpora.manifests)
+
+
+def _record(study: Prepared) -> StageRecord:
+    from studies.study_run.stage_record import StageRecord
+
+    return StageRecord(study.file.results, study.file.document)
+
+
+def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
+    from studies.study_run.key_plan import key_states
+    from studies.terminal.study_text import print_key_states, print_probing_states, print_readiness
+
+    keys = _keys(study).look(study.scope.pairs)
+    if half == "probe":
+        print_readiness(keys)
+    else:
+        states = dict(key_states(study.extractions, measure=options.measure))
+        print_key_states(list(states.values()))
+        _require_possible(list(states.values()))
+    if half != "extract":
+        ready = {key.pair for key in keys if key.is_ready}
+        print_probing_states(probing_states(study.probes, ready))
+
+
+def _require_possible(states: Sequence[KeyState]) -> None:
+    """Refuse keys that cannot be gone on with, before any is touched.
+
+    Raises:
+        Mistakes: all of them.
+    """
+    if lines := [f"{s.model}/{s.corpus}: {s.problem}" for s in states if s.problem]:
+        raise Mistakes(lines)
+
+
+def _extract(study: Prepared, options: StudyOptions) -> int | None:
+    """Embed what is left.
+
+    Returns:
+        How many things were done; None where a key came to nothing or is suspect.
+    """
+    from studies.study_run.key_plan import key_states
+    from studies.terminal.console import print_manifest_report
+    from studies.terminal.study_text import print_key_states
+
+    n_done = 0
+    for made in study.corpora.made:
+        if made.put():
+            print_manifest_report(made.table, list(made.reports), made.target)
+            n_done += 1
+    states = dict(key_states(study.extractions))
+    _require_possible(list(states.values()))
+    left = [pair for pair, state in states.items() if not state.is_complete]
+    if not left:
+        return n_done
+    print_key_states(list(states.values()))
+    all_well = True
+    for pair in left:
+        all_well &= operations.run_extraction([study.extractions[pair]], quiet=options.quiet)
+    if not all_well:
+        say_error("error: nothing is probed, since an extraction went wrong, see above")
+        return None
+    return n_done + len(left)
+
+
+def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
+    """Fit what is left, on keys as they are complete.
+
+    Returns:
+        How many calls fitted something, or were looked at again.
+    """
+    keys, record = _keys(study), _record(study)
+    waits, with_tables = half == "probe" and options.wait, half == "probe"
+    needed = list(dict.fromkeys(p for call in study.probes for p in pairs_of_call(call.config)))
+    n_done, taken, said = 0, set[Pair](), _Waiting()
+    while True:
+        found = keys.look(needed)
+        ready = {key.pair: key for key in found if key.is_ready}
+        lacking = [key for key in found if not key.is_ready]
+        if not lacking or not waits:
+            break
+        if set(ready) - taken:
+            n_done += _fit(study, options, record, ready, with_tables=with_tables)
+            taken = set(ready)
+            continue
+        said.tell(lacking)
+        time.sleep(POLL_S)
+    for key in lacking:
+        error_console().print(f"left out: {'/'.join(key.pair)}: {key.lacks}", style="yellow")
+    if not ready:
+        raise Mistakes(
+            [f"{study.file.store}: no key of the study is complete yet; `fs study extract` makes them"]
+        )
+    return n_done + _fit(study, options, record, ready, with_tables=with_tables)
+
+
+def _fit(
+    study: Prepared,
+    options: StudyOptions,
+    record: StageRecord,
+    ready: dict[Pair, Readiness],
+    *,
+    with_tables: bool,
+) -> int:
+    """Fit what the keys that are ready allow; returns how many calls were made."""
+    from featurestore.store.reader import open_store
+
+    store, n_done = open_store(study.file.store), 0
+    for call in study.probes:
+        is_whole = all(pair in ready for pair in pairs_of_call(call.config))
+        for config in [call.config] if is_whole else on_keys(call.config, ready):
+            of = [ready[pair] for pair in pairs_of_call(config)]
+            inputs = record.inputs("probe", config.to_json(), of, store)
+            if record.is_done(inputs):
+                continue
+            console().print(
+                f"probing {call.name}: {', '.join(config.labels)} of {', '.join(config.datasets)}"
+            )
+            operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
+            record.note(inputs)
+            n_done += 1
+    return n_done
+
+
+class _Waiting:
+    """Says what is waited for: when that changes, and once a minute."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._at = 0.0
+
+    def tell(self, lacking: Sequence[Readiness]) -> None:
+        first = lacking[0]
+        more = f" and {counted(len(lacking) - 1, 'other key')}" if len(lacking) > 1 else ""
+        text = (
+            f"waiting for {'/'.join(first.pair)} ({first.lacks}){more}; Ctrl-C stops, --no-wait leaves it out"
+        )
+        if text != self._last or time.monotonic() - self._at > SAY_EVERY_S:
+            error_console().print(text)
+            self._last, self._at = text, time.monotonic()
+
+
+def _confound(study: Prepared, options: StudyOptions) -> int:
+    """Find what else explains the labels, once all keys are there."""
+    from featurestore.store.reader import open_store
+
+    config = study.confounds
+    if config is None:
+        return 0
+    if not study.scope.is_whole:
+        error_console().print("note: confounds are left out with --only", style="dim")
+        return 0
+    keys = _keys(study).look((m, d) for d in config.datasets for m in config.models)
+    if lacking := [key for key in keys if not key.is_ready]:
+        error_console().print(f"note: confounds wait for {'/'.join(lacking[0].pair)}", style="yellow")
+        return 0
+    record = _record(study)
+    said = {name: str(value) for name, value in vars(config).items()}
+    inputs = record.inputs("confounds", [said, record.folder_digest()], keys, open_store(config.store))
+    if record.is_done(inputs) and (config.out / "confound_scores.csv").is_file():
+        return 0
+    operations.compare_confounds(config, quiet=options.quiet)
+    record.note(inputs)
+    return 1
+
+
+def _report(study: Prepared) -> int:
+    """Write the report, where anything that it shows has changed."""
+    from probes.results.declared_contrasts import write_contrasts
+    from studies.study_run.facts import declared_contrasts
+
+    file = study.file
+    contrasts = declared_contrasts(file, study.facts)
+    write_contrasts(file.results, contrasts)
+    out, oracle = file.place(file.study.report.out), file.study.report.oracle
+    record = _record(study)
+    shown = [str(out), oracle, record.folder_digest(), _times(study), [asdict(c) for c in contrasts]]
+    inputs = record.inputs("report", shown)
+    if record.is_done(inputs) and (out / "index.html").is_file():
+        return 0
+    check_folder(out)
+    operations.report_results(file.results, out, oracle=oracle)
+    record.note(inputs)
+    return 1
+
+
+def _times(study: Prepared) -> list[str]:
+    """Sizes and times of tables of confounds, which a report may show."""
+    folder = study.confounds.out if study.confounds is not None else None
+    if folder is None or not folder.is_dir():
+        return []
+    found = [(p, p.stat()) for p in sorted(folder.glob("*.csv"))]
+    return [f"{p.name} {s.st_size} {s.st_mtime_ns}" for p, s in found]
