@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -348,12 +349,13 @@ def confounds(quiet: bool, **options: Any) -> None:
     """
     from probes.confounds import ConfoundsConfig, check_confounds_folder, run_confounds
     from studies.terminal.console import print_confounds
-    from studies.terminal.progress import shares_done
+    from studies.terminal.progress import stages_done
 
     check_confounds_folder(options["out"])
     config = ConfoundsConfig(**options)
-    with shares_done("decoding", quiet=quiet) as progress:
-        found = run_confounds(config, progress)
+    with stages_done(quiet=quiet) as told:
+        stages = [told and partial(told, what) for what in ("decoding", "fitting")]
+        found = run_confounds(config, *stages)
     print_confounds(found)
 
 

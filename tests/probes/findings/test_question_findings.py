@@ -19,8 +19,10 @@ from probes.report.tables import comparisons_table, csv_table
 from probes.results.results_folder import (
     VALIDATION_FOLDER,
     StoredPredictions,
+    read_predictions,
     read_results,
 )
+from probes.results.selection import pooled_score
 from probes.run.probing import run_probe
 from probes.statistics import Comparison, compare_uar, holm, layer_choice, uar_interval
 from tests.probes.conftest import manifest_table, write_store
@@ -85,6 +87,17 @@ def test_groups_count_and_not_clips(store: str, tmp_path: Path) -> None:
     assert row.uar_pooled == pytest.approx(np.mean([uar(target, p) for p in predicted]))
     alone = uar_interval(target, predicted)
     assert alone.n_groups == N_CLIPS - 12
+
+
+def test_draws_of_a_split_are_pooled_as_the_interval_is(store: str, tmp_path: Path) -> None:
+    for draw in (0, 1):
+        out = probed(store, tmp_path, layers="0", models=("model-a",), split_seed=draw)
+    (row,) = csv_table(load_report_data(out)).itertuples()
+    table = read_results(out)
+    assert row.n_splits == 2
+    assert pooled_score(read_predictions(out, table), table) == pytest.approx(row.uar_pooled)
+    # The mean over draws is another number: their test parts have other numbers of each class.
+    assert abs(row.uar_test_mean - row.uar_pooled) > 1e-4
 
 
 def test_models_are_compared_at_their_chosen_layers(one_split: Path) -> None:
