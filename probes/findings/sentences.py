@@ -75,9 +75,9 @@ def headline(compared: list[Compared], model: str, most: int = 6) -> list[str]:
     sets = [c for c in compared if c.contrast not in (MODELS, LAYERS, CLASSIFIERS)]
     pairs = [c for c in compared if c.contrast == MODELS]
     of_model = [c for c in pairs if model in (c.a, c.b)]
-    twins = {frozenset((c.a, c.b)) for c in sets}  # said already
-    shown = [*sets, *(c for c in of_model if frozenset((c.a, c.b)) not in twins)][:most]
-    said = {frozenset((c.a, c.b)) for c in shown}
-    left = sum(frozenset((c.a, c.b)) not in said for c in [*sets, *pairs])
+    twins = {c.models for c in sets}  # said already
+    shown = [*sets, *(c for c in of_model if c.models not in twins)][:most]
+    said = {c.models for c in shown}
+    left = sum(c.models not in said for c in [*sets, *pairs])
     rest = [f"{counted(left, 'comparison')} of models more in comparisons.csv."] if left else []
     return [*map(comparison_sentence, shown), *rest]
