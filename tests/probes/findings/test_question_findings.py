@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.findings.question_findings import LAYERS, MODELS, Compared
+from probes.findings.question_findings import LAYERS, MODELS, OPTIONS, PREPROCESSING, Compared
 from probes.findings.sentences import choice_sentence, comparison_sentence, headline
 from probes.metrics import uar
 from probes.questions.tasks import ProbeConfig
@@ -123,6 +123,55 @@ def test_p_values_of_layers_are_corrected_within_their_model(one_split: Path) ->
     ]
     assert len(family) == 2
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
+
+
+def test_the_same_weights_under_other_options_are_a_pair_of_that_name(tmp_path: Path) -> None:
+    table = manifest_table(N_CLIPS)
+    table["group"] = [f"bird-{i % N_GROUPS}" for i in range(len(table))]
+    made = {
+        "plain": ("w1", "none", "float32"),
+        "peaked": ("w1", "peak", "float32"),
+        "halved": ("w1", "none", "float16"),
+        "other": ("w2", "peak", "float32"),
+    }
+    for model, (weights, normalisation, dtype) in made.items():
+        inputs = {"normalisation": normalisation, "rate_policy": "resample"}
+        fingerprint = {"model": {"family": "f", "weights": weights}, "input": inputs, "dtype": dtype}
+        write_store(tmp_path / "s", table, model=model, layers=(0,), fingerprint=fingerprint)
+    out = probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",))
+    data = load_report_data(out)
+    found = comparisons_table(data)
+    (line,) = found[found["contrast"] == PREPROCESSING].itertuples()
+    assert (line.a, line.b) == ("peaked (input.normalisation peak)", "plain (input.normalisation none)")
+    a, b = said(out, "peaked", 0, "centroid"), said(out, "plain", 0, "centroid")
+    expected = compare_uar(a[0], a[1], b[1], a[2])
+    assert (line.difference, line.p, line.p_holm) == pytest.approx(
+        (expected.difference, expected.p, expected.p)
+    )
+    assert found.loc[found["contrast"] == OPTIONS, ["a", "b"]].to_numpy().tolist() == [
+        [
+            "halved (dtype float16, input.normalisation none)",
+            "peaked (dtype float32, input.normalisation peak)",
+        ],
+        ["halved (dtype float16)", "plain (dtype float32)"],
+    ]
+    # Said once, by its options, and not once more as a pair of models.
+    (question,) = data.questions
+    sentences = headline(data.findings[question.name].model_comparisons, "plain")
+    assert sum("peaked" in s and "plain" in s for s in sentences) == 1
+    # A later call about another data set takes nothing away.
+    facts = data.run["models"]
+    assert facts["plain"]["calls/input.normalisation"] == "none"
+    write_store(
+        tmp_path / "s",
+        table,
+        model="plain",
+        dataset="more",
+        layers=(0,),
+        fingerprint={"model": {"weights": "w1"}},
+    )
+    probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",), datasets=("more",))
+    assert load_report_data(out).run["models"]["plain"].keys() > facts["plain"].keys()
 
 
 def test_classifiers_are_compared_on_one_model(one_split: Path) -> None:
