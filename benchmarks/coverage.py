@@ -387,6 +387,8 @@ def number(value: float) -> str:
 
 def summary(rows: list[Row]) -> str:
     given = [r for r in rows if r.given * r.runs >= 30]
+    if not given:
+        return f"Of {len(rows)} settings none has intervals in 30 runs or more."
     counts = {v: sum(r.verdict == v for r in given) for v in ("holds", "wide", "FAILS")}
     least, most = min(r.covered for r in given), max(r.covered for r in given)
     return (
@@ -441,8 +443,9 @@ def digest(page: str) -> list[str]:
     for key, by_groups in cells.items():
         lines.append("| " + " | ".join([*key, *(by_groups.get(str(g), "") for g in GROUPS)]) + " |")
     for table in ("tests", "contrasts", "choices"):
-        title = TITLES[table].strip("# \n")
-        lines += ["", f"{title}:", "", *_lines(page, table)]
+        if rows := _lines(page, table):
+            title = TITLES[table].strip("# \n")
+            lines += ["", f"{title}:", "", *rows]
     return lines
 
 

@@ -55,9 +55,13 @@ def choice_sentence(model: str, choice: LayerChoice) -> str:
         return f"{model}: {choice.reason}."
     others = [k for k in choice.not_worse if k != choice.chosen]
     groups = counted(choice.n_groups, "group")
-    told = f"layers {', '.join(map(str, others))} cannot be told from it" if len(others) > 1 else ""
-    if len(others) == 1:
-        told = f"layer {others[0]} cannot be told from it"
+    told = ""
+    if others:
+        # The share is of these very groups: fresh ones choose the same layer far less often (see
+        # docs/statistics.md).
+        named = f"layer {others[0]}" if len(others) == 1 else f"layers {', '.join(map(str, others))}"
+        it = "it" if len(others) == 1 else "one of them"
+        told = f"{named} cannot be told from it, and other groups may choose {it}"
     return (
         f"{model}: layer {choice.chosen} is chosen in {100 * share:.0f} % of resamples of the {groups} of "
         f"validation; {told or 'every other layer is worse'}."

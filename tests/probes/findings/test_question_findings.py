@@ -298,4 +298,6 @@ def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
         "worse."
     )
     equal = layer_choice(target, [good, good], group)
-    assert choice_sentence("m", equal).endswith("validation; layer 1 cannot be told from it.")
+    assert choice_sentence("m", equal).endswith(
+        "validation; layer 1 cannot be told from it, and other groups may choose it."
+    )

@@ -65,6 +65,8 @@ def test_the_benchmark_runs() -> None:
     done = subprocess.run([sys.executable, str(BENCHMARK), "--quick"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| crossed | 5 | 1:1 | 0.8 | 1, 1 | 0.7 | 20 | 100 |" in done.stdout
+    assert "| 1:1 | 0.7 | 3 and 3 | 10 | 100 |" in done.stdout
+    assert "| 1:1 | peak | 10 | 100 |" in done.stdout
     assert "FAILS" not in done.stdout
 
 
@@ -88,3 +90,66 @@ def test_the_clip_bootstrap_of_the_benchmark_is_scipys(monkeypatch: pytest.Monke
         rng=1,
     ).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.012)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARK.parent))
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_truth_of_models_is_what_many_groups_show() -> None:
+    import coverage_worlds as worlds
+
+    setting = worlds.Setting(groups=3000, uar=0.7, classes=3)
+    uars = (0.5, 0.7, 0.9)
+    intercept, truth = worlds.intercepts_of(setting, uars)
+    assert truth.mean(axis=1) == pytest.approx(uars)
+    target, guess, _ = worlds.several(setting, intercept, np.random.default_rng(0))
+    seen = [[(g == target)[target == c].mean() for c in range(3)] for g in guess]
+    np.testing.assert_allclose(seen, truth, atol=0.02)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_contrasts_cover_and_tell_a_difference_of_sets() -> None:
+    import coverage_choices as of
+
+    setting = of.Setting(groups=20, uar=0.7, clips=10, classes=3)
+    row = of.contrasts(((setting, "1 and 4"), 120, 0))
+    low, high = stats.binom(120, [0.05, 0.95]).ppf([[0.001], [0.999]])
+    assert row.given == 1
+    assert low[0] <= 120 * row.rejected <= high[0]
+    assert low[1] <= 120 * row.covered <= high[1]
+    assert [of.rejection_verdict(r, 1000) for r in (0.01, 0.045, 0.09)] == ["cautious", "holds", "FAILS"]
+    assert [of.rejection_verdict(0.0, n) for n in (0, 20)] == ["none given", "too rare to tell"]
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_best_layer_is_told_from_no_chosen_one_and_shares_overstate() -> None:
+    import coverage_choices as of
+
+    flat = of.choices(((of.Setting(groups=8, uar=0.7, clips=10, classes=3), "flat"), 60, 0))
+    assert flat.contained > 0.9
+    assert flat.size > 11
+    # All layers are alike: a fresh set chooses each in one of thirteen. Resamples of one set are firmer.
+    assert flat.again == pytest.approx(1 / 13, abs=0.05)
+    assert flat.share > 2 * flat.again
+    few = of.choices(((of.Setting(groups=3, uar=0.7, clips=10, classes=3), "peak"), 5, 0))
+    assert (few.given, few.verdict) == (0, "none given")
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_digest_has_every_table_of_a_record() -> None:
+    import coverage as benchmark
+
+    page = "\n".join(
+        [
+            f"{benchmark.TITLES['crossed']}\n| crossed | 5 | 1:1 | 0.2 | 1, 1 | 0.3 | 4 | 98 | 93.5 | 3, 3 |",
+            f"{benchmark.TITLES['tests']}\n| a |\n|---|\n| tested |",
+            f"{benchmark.TITLES['choices']}\n| a |\n|---|\n| chosen |\n\n9.0 minutes in 2 processes.",
+        ]
+    )
+    lines = benchmark.digest(page)
+    assert "| 1:1 | 0.2 | 0.3 | 93.5 (98) |  |  |  |  |" in lines
+    assert lines[-11:-6] == ["Comparisons of equal models:", "", "| a |", "|---|", "| tested |"]
+    assert lines[-5:] == ["Choices among 13 layers:", "", "| a |", "|---|", "| chosen |"]
