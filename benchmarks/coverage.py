@@ -7,9 +7,9 @@ on the logit scale, on its group. The truth is the mean chance over classes, exa
 product stand the bootstrap of clips, the bootstrap of groups (both percentiles) and the jackknife that leaves
 one group out, with t of G - 1 degrees of freedom on the logit scale. A setting holds where 93 to 97 % of the
 intervals that are given cover; it is `wide` above, and `FAILS` below by more than three standard errors of
-the simulation. Tests and contrasts hold where they tell 4 to 6 % of equal models apart; they are `cautious`
-below. ``--record`` makes all tables and keeps what is printed in ``benchmarks/results/coverage.md``: under 15
-minutes on two cores. ``--digest`` prints the tables of ``docs/statistics.md`` from that.
+the simulation. Contrasts hold where they tell 4 to 6 % of equal sets apart; they are `cautious` below.
+``--record`` makes all tables and keeps them in ``benchmarks/results/coverage.md`` (with ``--only`` these
+alone): under 15 minutes on two cores. ``--digest`` prints the tables of ``docs/statistics.md`` from that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 from coverage_choices import CHOICES, CONTRASTS, choice_table, choices, contrast_table, contrasts
-from coverage_worlds import Drawn, FloatArray, Setting, World, intercepts, several
+from coverage_record import TITLES, digest, with_section
+from coverage_worlds import GROUPS, Drawn, FloatArray, Setting, World, intercepts, several
 from machine import describe
 from scipy.special import expit, logit
 from scipy.stats import t as student
@@ -35,22 +36,12 @@ from scipy.stats import t as student
 from probes.statistics import compare_uar, holm, metric_interval, recall_intervals, uar_interval
 
 RESULTS = Path(__file__).parent / "results" / "coverage.md"
-GROUPS = (4, 6, 10, 20, 50)
 UARS = (0.3, 0.5, 0.7, 0.9, 0.97)
 EFFECTS = {"weak": 0.2, "strong": 0.8}
 RESAMPLES = 400
 BESIDE = 4  # the methods beside the product's are tried in every fourth run
 HOLDS = (0.93, 0.97)
 RUNS = 500
-TITLES = {
-    "crossed": "\n## Intervals of UAR\n",
-    "layouts": "\n## Other layouts, seeds and folds\n",
-    "metrics": "\n## Other metrics\n",
-    "tests": "\n## Comparisons of equal models\n",
-    "contrasts": "\n## Contrasts of sets of models\n",
-    "choices": "\n## Choices among 13 layers\n",
-}
-TABLES = tuple(TITLES)
 
 
 def cells(drawn: Drawn) -> tuple[FloatArray, FloatArray]:
@@ -398,11 +389,11 @@ def summary(rows: list[Row]) -> str:
     )
 
 
-def report(quick: bool, runs: int, processes: int, only: tuple[str, ...]) -> Iterable[str]:
-    """The page, a part at a time."""
+def report(quick: bool, runs: int, processes: int, only: Sequence[str]) -> Iterable[str]:
+    """Sections of the page, each with its title, one at a time."""
     began = time.monotonic()
     todo = settings_of(quick)
-    yield f"# Coverage\n\n{runs} runs a setting. {describe('scipy')}"
+    made = f"{runs} runs a setting (half of other metrics and of choices). {describe('scipy')}"
     with get_context("spawn").Pool(processes) as pool:
 
         def every(function: Callable[[Any], Any], name: str, share: float = 1.0) -> list[Any]:
@@ -413,47 +404,22 @@ def report(quick: bool, runs: int, processes: int, only: tuple[str, ...]) -> Ite
                 print(f"{name}: {done} of {len(jobs)}, {time.monotonic() - began:.0f} s", file=sys.stderr)
             return out
 
-        if "crossed" in only:
-            rows = every(coverage, "crossed")
-            yield "\n".join([TITLES["crossed"], summary(rows), "", *interval_table(rows)])
-        if "layouts" in only:
-            rows = every(coverage, "layouts")
-            yield "\n".join([TITLES["layouts"], summary(rows), "", *interval_table(rows)])
-        if "metrics" in only:
-            flat = [row for rows in every(other_metrics, "metrics", 0.5) for row in rows]
-            yield "\n".join([TITLES["metrics"], summary([r for _, r in flat]), "", *metric_table(flat)])
-        if "tests" in only:
-            yield "\n".join([TITLES["tests"], *test_table(every(tests, "tests"))])
-        if "contrasts" in only:
-            yield "\n".join([TITLES["contrasts"], *contrast_table(every(contrasts, "contrasts"))])
-        if "choices" in only:
-            yield "\n".join([TITLES["choices"], *choice_table(every(choices, "choices"))])
-    yield f"\n{(time.monotonic() - began) / 60:.1f} minutes in {processes} processes."
+        def lines_of(name: str) -> list[str]:
+            if name in ("crossed", "layouts"):
+                rows = every(coverage, name)
+                return [summary(rows), "", *interval_table(rows)]
+            if name == "metrics":
+                flat = [row for rows in every(other_metrics, name, 0.5) for row in rows]
+                return [summary([r for _, r in flat]), "", *metric_table(flat)]
+            if name == "tests":
+                return test_table(every(tests, name))
+            if name == "contrasts":
+                return contrast_table(every(contrasts, name))
+            return choice_table(every(choices, name, 0.5))
 
-
-def digest(page: str) -> list[str]:
-    """Of a record: coverage of UAR by groups, in brackets how often it is given; then what tests do."""
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for line in _lines(page, "crossed"):
-        if line.startswith("| crossed"):
-            _, _, imbalance, effect, _, uar, groups, given, covers = line.strip("| ").split(" | ")[:9]
-            cells.setdefault((imbalance, effect, uar), {})[groups] = f"{covers} ({given})"
-    heads = ["imbalance", "group effect", "UAR", *(f"{g} groups" for g in GROUPS)]
-    lines = ["| " + " | ".join(heads) + " |", "|--:" * len(heads) + "|"]
-    for key, by_groups in cells.items():
-        lines.append("| " + " | ".join([*key, *(by_groups.get(str(g), "") for g in GROUPS)]) + " |")
-    for table in ("tests", "contrasts", "choices"):
-        if rows := _lines(page, table):
-            title = TITLES[table].strip("# \n")
-            lines += ["", f"{title}:", "", *rows]
-    return lines
-
-
-def _lines(page: str, table: str) -> list[str]:
-    """Lines of one table of a record; none where it was not made."""
-    _, found, rest = page.partition(TITLES[table])
-    part = rest.partition("\n## ")[0] if found else ""
-    return [line for line in part.splitlines() if line.startswith("|")]
+        for name in only:
+            yield "\n".join([f"## {TITLES[name]}", "", made, "", *lines_of(name), ""])
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes in {processes} processes", file=sys.stderr)
 
 
 def main() -> None:
@@ -463,20 +429,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS, help="test parts drawn for each setting")
     parser.add_argument("--quick", action="store_true", help="seven settings, 60 runs each: under 20 s")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default=",".join(TABLES), help="tables to make")
-    parser.add_argument("--record", action="store_true", help=f"keep what is printed in {RESULTS.name}")
+    parser.add_argument("--only", default=",".join(TITLES), help="tables to make")
+    parser.add_argument("--record", action="store_true", help=f"keep the tables in {RESULTS.name}")
     parser.add_argument("--digest", action="store_true", help="the tables of docs/statistics.md")
     arguments = parser.parse_args()
     if arguments.digest:
         print("\n".join(digest(RESULTS.read_text("utf-8"))))
         return
-    parts = []
+    only = arguments.only.split(",")
+    if unknown := sorted({*only} - {*TITLES}):
+        parser.error(f"--only: expected {', '.join(TITLES)}; got {', '.join(unknown)}")
     runs = 60 if arguments.quick else arguments.runs
-    for part in report(arguments.quick, runs, arguments.processes, tuple(arguments.only.split(","))):
-        print(part, flush=True)
-        parts.append(part)
-    if arguments.record:
-        RESULTS.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    for section in report(arguments.quick, runs, arguments.processes, only):
+        print(section, flush=True)
+        if arguments.record:  # one by one: what was made is kept whatever comes next
+            RESULTS.write_text(with_section(RESULTS.read_text("utf-8"), section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from coverage_worlds import FloatArray, Setting, intercepts_of, several
+from coverage_worlds import GROUPS, FloatArray, Setting, intercepts_of, several
 
 from probes.statistics import contrast, influences, layer_choice
 
@@ -161,7 +161,6 @@ def choices(job: tuple[tuple[Setting, str], int, int]) -> Chosen:
     )
 
 
-GROUPS = (4, 6, 10, 20, 50)
 CONTRASTS = [
     (Setting(groups=g, uar=u, ratio=r), sets)
     for r, u, sets, g in itertools.product((1, 30), (0.7, 0.9), SETS, GROUPS)

@@ -84,7 +84,8 @@ def compared_table(found: FolderComparison) -> pd.DataFrame:
     """One row per line, scores and differences as fractions, columns `COLUMNS`."""
     import pandas as pd
 
-    return pd.DataFrame([_row(line) for line in found.lines], columns=list(COLUMNS))
+    table = pd.DataFrame([_row(line) for line in found.lines], columns=list(COLUMNS))
+    return table.astype({"n_groups": "Int64", "n_clips": "Int64"})
 
 
 def _row(line: SharedLine) -> dict[str, object]:
@@ -103,8 +104,8 @@ def _row(line: SharedLine) -> dict[str, object]:
         "ci_low": math.nan if result is None else result.low,
         "ci_high": math.nan if result is None else result.high,
         "p_holm": math.nan if line.pair is None else line.pair.p_holm,
-        "n_groups": 0 if result is None else result.n_groups,
-        "n_clips": line.n_clips,
+        "n_groups": None if result is None else result.n_groups,
+        "n_clips": line.n_clips or None,
         "reason": line.reason or ("" if result is None else result.reason),
         "differs": "; ".join(line.differs),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from featurestore.printable import counted, enumerated, printable
 from probes.classifiers.layer_combination import EACH
 from probes.findings.question_findings import Compared
 from probes.findings.sentences import comparison_sentence
+from probes.results.results_folder import calls_of
 from probes.statistics import holm
 
 if TYPE_CHECKING:
@@ -150,7 +152,6 @@ def _of_model(a: ReportData, b: ReportData, name: tuple[str, ...]) -> Iterator[S
     asked = [next(q for q in data.questions if q.name == key) for data in (a, b)]
     found = [data.findings[key] for data in (a, b)]
     differs = tuple(_differs(a, b, asked, model))
-    of_model = [_answer(q, model) for q in asked]
     common = {
         "dataset": key[0],
         "label": key[1],
@@ -160,13 +161,16 @@ def _of_model(a: ReportData, b: ReportData, name: tuple[str, ...]) -> Iterator[S
         "metric": asked[0].metric,
         "differs": differs,
     }
-    yield _line(
-        [f.judged_answers[model] for f in found],
-        layers=CHOSEN,
-        chosen=(str(of_model[0]["layers"]), str(of_model[1]["layers"])),
-        scores=(float(of_model[0]["score_test_mean"]), float(of_model[1]["score_test_mean"])),
-        **common,
-    )
+    # Of a model whose layers were only combined there is no answer where single layers of others were probed.
+    if all(model in f.judged_answers for f in found):
+        of_model = [_answer(q, model) for q in asked]
+        yield _line(
+            [f.judged_answers[model] for f in found],
+            layers=CHOSEN,
+            chosen=(str(of_model[0]["layers"]), str(of_model[1]["layers"])),
+            scores=(float(of_model[0]["score_test_mean"]), float(of_model[1]["score_test_mean"])),
+            **common,
+        )
     for place in found[0].judged_places:
         if place[0] != model or place not in found[1].judged_places:
             continue
@@ -253,7 +257,14 @@ def _differs(a: ReportData, b: ReportData, asked: list[ReportedQuestion], model:
     ]
     if all(digests):
         values["how the embeddings were made"] = digests
+    values["settings tried"] = [_settings(data, asked[0].classifier) for data in (a, b)]
     yield from (name for name, (first, second) in values.items() if first != second)
+
+
+def _settings(data: ReportData, classifier: str) -> set[str]:
+    """Settings that were asked for in the calls of a folder, as JSON; none is the default."""
+    grids = (call["config"].get("grid") or {} for call in calls_of(data.run))
+    return {json.dumps(grid.get(classifier, {}), sort_keys=True) for grid in grids}
 
 
 def _corrected(lines: list[SharedLine]) -> Iterable[SharedLine]:

@@ -22,7 +22,7 @@ from probes.run.probing import run_probe
 from probes.statistics import compare_uar, holm
 from tests.probes.conftest import manifest_table, write_store
 
-N_CLIPS, N_GROUPS = 480, 40
+N_CLIPS, N_GROUPS = 240, 24
 
 
 def clips() -> pd.DataFrame:
@@ -37,15 +37,15 @@ def stored(folder: Path, table: pd.DataFrame, **more: Any) -> str:
 
 
 def probed(store: str, out: Path, **changes: Any) -> Path:
-    asked = {"labels": ("call",), "split": "column", "n_seeds": 2, "classifiers": ("linear",)} | changes
+    asked = {"labels": ("call",), "split": "column", "classifiers": ("logreg",)} | changes
     run_probe(ProbeConfig(store=store, out=out, **asked))
     return out
 
 
 def in_parts(table: pd.DataFrame) -> pd.DataFrame:
-    """A split column in which 12 of 40 groups are tested."""
+    """A split column in which 12 of 24 groups are tested."""
     number = table["group"].str.removeprefix("bird-").astype(int)
-    return table.assign(split=np.select([number < 12, number < 20], ["test", "val"], "train"))
+    return table.assign(split=np.select([number < 12, number < 16], ["test", "val"], "train"))
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def after(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("after")
-    grid = {"linear": {"max_epochs": 1}}
-    return probed(str(before.parent / "s"), out, grid=grid, n_seeds=3)
+    return probed(str(before.parent / "s"), out, grid={"logreg": {"C": 1e-4}})
 
 
 def compared(a: Path, b: Path) -> FolderComparison:
@@ -90,7 +89,7 @@ def test_every_line_is_the_paired_comparison_of_the_predictions(before: Path, af
         )
         assert (row.n_groups, row.n_clips, row.reason) == (12, len(a[0]), "")
         assert row.score_test_mean_a - row.score_test_mean_b == pytest.approx(row.difference)
-        assert row.differs == "seeds"
+        assert row.differs == "settings tried"
     for is_answer in (True, False):
         family = found[(found["layers"] == "chosen") == is_answer]
         np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
@@ -109,7 +108,7 @@ def test_a_folder_and_its_copy_score_alike(before: Path, tmp_path: Path) -> None
 def test_what_differs_between_the_runs_is_listed(before: Path, after: Path) -> None:
     data = load_report_data(before), load_report_data(after)
     found = {d.what: (d.a, d.b) for d in run_differences(*data)}
-    assert found == {"--seeds": ("2", "3"), "--grid": ("not given", '{"linear": {"max_epochs": 1}}')}
+    assert found == {"--grid": ("not given", '{"logreg": {"C": 0.0001}}')}
     run = json.loads((after / "_run.json").read_text())
     run["versions"]["torch"] = "9.9.9"
     del run["versions"]["numpy"]
@@ -156,6 +155,7 @@ def test_changed_labels_rows_and_groups_are_counted_and_not_paired(before: Path,
         assert "clips, labels or groups that were split" in found.lines[0].differs
         row = compared_table(found).iloc[0]
         assert np.isnan([row["difference"], row["ci_low"], row["p"], row["p_holm"]]).all()
+        assert row[["n_groups", "n_clips"]].isna().all()
         assert "are not compared: " in found.sentences()[0]
         assert "layers probed" in found.sentences()[0]
 
@@ -163,19 +163,33 @@ def test_changed_labels_rows_and_groups_are_counted_and_not_paired(before: Path,
 def test_lost_predictions_and_questions_of_one_alone_are_told(
     before: Path, after: Path, tmp_path: Path
 ) -> None:
-    out = probed(str(before.parent / "s"), tmp_path, models=("model-a",), classifiers=("linear", "centroid"))
+    out = probed(str(before.parent / "s"), tmp_path, models=("model-a",), classifiers=("logreg", "centroid"))
     for path in (out / "_predictions").iterdir():
         path.unlink()
     found = compared(before, out)
     assert {line.model for line in found.lines} == {"model-a"}
     assert found.lines[0].reason == "B: its predictions are not in the results folder"
     assert found.alone == {
-        "A": ("call · calls · model-bb · linear · split: column",),
+        "A": ("call · calls · model-bb · logreg · split: column",),
         "B": ("call · calls · model-a · centroid · split: column",),
     }
     assert (
         found.sentences()[-1] == "Only in B: 1 question: call · calls · model-a · centroid · split: column."
     )
+
+
+def test_a_model_whose_layers_were_only_combined_has_no_answer(before: Path, tmp_path: Path) -> None:
+    store = str(before.parent / "s")
+    for name in ("a", "b"):
+        probed(store, tmp_path / name, models=("model-a",), combine=("concat",))
+        probed(store, tmp_path / name, models=("model-bb",))
+    found = compared(tmp_path / "a", tmp_path / "b")
+    assert [(line.model, line.layers) for line in found.lines] == [
+        ("model-bb", "chosen"),
+        ("model-a", "concat 0-1"),
+        ("model-bb", "0"),
+        ("model-bb", "1"),
+    ]
 
 
 def fs(*words: object) -> tuple[int, str]:
@@ -186,8 +200,8 @@ def fs(*words: object) -> tuple[int, str]:
 def test_the_command_writes_page_and_table(before: Path, after: Path, tmp_path: Path) -> None:
     code, printed = fs("report", "--compare", before, after, "--out", tmp_path)
     assert code == 0, printed
-    assert "call · calls · model-a · linear · split: column: A is " in printed
-    assert "--seeds: A 2; B 3" in printed
+    assert "call · calls · model-a · logreg · split: column: A is " in printed
+    assert "--grid: A not given; B" in printed
     page = (tmp_path / "index.html").read_text()
     written = pd.read_csv(tmp_path / "compare.csv")
     assert f"{100 * written['score_test_mean_a'].iloc[0]:.1f}" in page

@@ -139,17 +139,25 @@ def test_the_best_layer_is_told_from_no_chosen_one_and_shares_overstate() -> Non
 
 
 @pytest.mark.usefixtures("benchmarks")
-def test_the_digest_has_every_table_of_a_record() -> None:
-    import coverage as benchmark
+def test_the_record_is_made_anew_by_sections_and_the_docs_have_its_numbers() -> None:
+    import coverage_record as of
 
-    page = "\n".join(
-        [
-            f"{benchmark.TITLES['crossed']}\n| crossed | 5 | 1:1 | 0.2 | 1, 1 | 0.3 | 4 | 98 | 93.5 | 3, 3 |",
-            f"{benchmark.TITLES['tests']}\n| a |\n|---|\n| tested |",
-            f"{benchmark.TITLES['choices']}\n| a |\n|---|\n| chosen |\n\n9.0 minutes in 2 processes.",
-        ]
-    )
-    lines = benchmark.digest(page)
+    def section(name: str, *lines: str) -> str:
+        return "\n".join([f"## {of.TITLES[name]}", "", "9 runs a setting.", "", *lines, ""])
+
+    tests = ["| imbalance | UAR | groups | given % | rejects equal models % | difference covers % |", "|--:|"]
+    rows = ["| 1:30 | 0.7 | 6 | 80 | 1.0 | 99.0 |", "| 1:30 | 0.9 | 6 | 90 | 2.0 |  |"]
+    page = of.with_section("# Coverage\n", section("tests", *tests, *rows))
+    heads = "| imbalance | groups | given % | rejects equal sets % | difference covers % |"
+    page = of.with_section(page, section("contrasts", heads, "|--:|", "| 1:30 | 6 | 59 | 3.0 | 96.0 |"))
+    kept = page
+    heads = "| layout | classes | imbalance | effect | seeds | UAR | groups | given % | covers % | width |"
+    row = "| crossed | 5 | 1:1 | 0.2 | 1, 1 | 0.3 | 4 | 98 | 93.5 | 0.3 |"
+    page = of.with_section(page, section("crossed", heads, "|---|", row))
+    assert page.index("Intervals of UAR") < page.index("Comparisons of equal")  # in the order of the page
+    assert of.with_section(page, section("tests", *tests, *rows)) == page
+    assert kept.partition("\n## ")[2] in page
+    lines = of.digest(page)
     assert "| 1:1 | 0.2 | 0.3 | 93.5 (98) |  |  |  |  |" in lines
-    assert lines[-11:-6] == ["Comparisons of equal models:", "", "| a |", "|---|", "| tested |"]
-    assert lines[-5:] == ["Choices among 13 layers:", "", "| a |", "|---|", "| chosen |"]
+    # Means over settings; the rarest of five classes has 2 of 6 x 20 clips.
+    assert lines[-1] == "| 1:30 | 6 | 2 | 85.0 | 1.5 | 3.0 | 96.0 |"
