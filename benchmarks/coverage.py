@@ -393,7 +393,9 @@ def report(quick: bool, runs: int, processes: int, only: Sequence[str]) -> Itera
     """Sections of the page, each with its title, one at a time."""
     began = time.monotonic()
     todo = settings_of(quick)
-    made = f"{runs} runs a setting (half of other metrics and of choices). {describe('scipy')}"
+    made = (
+        f"{runs} runs a setting (half of other metrics and choices, twice of contrasts). {describe('scipy')}"
+    )
     with get_context("spawn").Pool(processes) as pool:
 
         def every(function: Callable[[Any], Any], name: str, share: float = 1.0) -> list[Any]:
@@ -414,7 +416,7 @@ def report(quick: bool, runs: int, processes: int, only: Sequence[str]) -> Itera
             if name == "tests":
                 return test_table(every(tests, name))
             if name == "contrasts":
-                return contrast_table(every(contrasts, name))
+                return contrast_table(every(contrasts, name, 2.0))
             return choice_table(every(choices, name, 0.5))
 
         for name in only:

@@ -17,7 +17,7 @@ SETS = {"3 and 3": ((-0.06, 0.0, 0.06), (-0.06, 0.0, 0.06)), "1 and 4": ((0.0,),
 SHIFT = -0.05
 RESAMPLES = 300
 N_LAYERS, BEST = 13, 8
-# True UARs of layers, less that of the best: all alike; four within a point; one that stands out.
+# True UARs of layers, less that of the best: all alike; three within a point; one that stands out.
 CURVES: dict[str, FloatArray] = {
     "flat": np.zeros(N_LAYERS),
     "plateau": -0.003 * np.maximum(0, np.abs(np.arange(N_LAYERS) - BEST)) ** 1.8,

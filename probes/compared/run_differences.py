@@ -104,7 +104,7 @@ def _made_by(calls: Sequence[Any]) -> Iterator[str]:
     for entry in calls:
         try:
             call = Call.from_json(entry)
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             continue  # of another version: the fingerprint says whether anything differs
         if call.makes_key:
             words = [f"<{w.value}>" if isinstance(w, Slot) else w for w in call.words]

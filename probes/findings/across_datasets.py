@@ -34,7 +34,7 @@ FEWEST_DATASETS = 6
 ROPE = 0.01
 # A probability from which one decides, as in that paper.
 SURE = 0.95
-N_SAMPLES, SEED = 20_000, 0
+N_SAMPLES, SEED = 5_000, 0
 CHANCES = ("p_better", "p_equal", "p_worse")
 #: Of ``across_datasets.csv``.
 COLUMNS = (
@@ -66,9 +66,10 @@ class RankedPair:
         ranks: Their mean ranks, 1 is best.
         difference: Mean score of `a` less that of `b`.
         told_apart: Whether their ranks differ by more than chance at 0.05; None where that was not asked.
-        p_better: Probability that `a` is better by more than `ROPE` on another data set like these.
-        p_equal: Probability that they differ by less.
-        p_worse: Probability that `b` is better by more.
+        p_better: How probable it is that of the three outcomes, `a` better by more than `ROPE`, a difference
+            within it, `b` better by more, the first is the commonest over data sets like these.
+        p_equal: The same of the second.
+        p_worse: The same of the third.
     """
 
     a: str
@@ -124,13 +125,13 @@ class AcrossDatasets:
         if not math.isnan(self.critical_difference):
             limit = f"Ranks are told apart beyond {self.critical_difference:.2f} (Nemenyi, 0.05). "
         said.append(f"{limit}{enumerated(apart) or 'No two models can be told apart'}.")
-        point = f"{100 * ROPE:g} point, {SURE:g} sure"
+        point = f"{100 * ROPE:g} point (probability {SURE:g} or more)"
         same = [f"{pair.a} and {pair.b}" for pair in self.pairs if pair.p_equal >= SURE]
         better = [f"{pair.a} above {pair.b}" for pair in self.pairs if pair.p_better >= SURE]
         if same:
-            said.append(f"Equal in practice (within {point}): {enumerated(same)}.")
+            said.append(f"On data sets like these mostly within {point}: {enumerated(same)}.")
         if better:
-            said.append(f"Better in practice (by more than {point}): {enumerated(better)}.")
+            said.append(f"On data sets like these mostly better by more than {point}: {enumerated(better)}.")
         if self.left_out:
             said.append(f"Left out, not scored on every data set: {enumerated(self.left_out)}.")
         return said

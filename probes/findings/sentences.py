@@ -27,6 +27,10 @@ def interval_text(interval: Interval | None) -> str:
 def comparison_sentence(found: Compared) -> str:
     """What a comparison says: which is higher and by how much, or that the two cannot be told apart."""
     result, groups = found.result, counted(found.result.n_groups, "group")
+    if math.isnan(result.low) and points(result.difference) == "0.0":
+        return (
+            f"{found.a} and {found.b} have the same score on these test clips; no interval: {result.reason}."
+        )
     if math.isnan(result.low):
         first, second = (found.a, found.b) if result.difference >= 0 else (found.b, found.a)
         said = f"{points(abs(result.difference))} points above {second} on these test clips"

@@ -129,9 +129,17 @@ def test_other_embeddings_are_named_and_compared(before: Path, tmp_path: Path) -
     found = compared(before, other)
     assert {line.differs for line in found.lines} == {("how the embeddings were made",)}
     assert all(line.pair is not None for line in found.lines)
-    told = [d for d in run_differences(found.a, found.b) if d.what.startswith("embeddings")]
+    # The calls that made a key, where they were kept; what is no call is passed over.
+    run = dict(found.b.run)
+    words = ["extract", "--store", {"slot": "store"}, "--normalise", "peak"]
+    run["calls"] = [
+        {**call, "keys": {"model-a/calls": [{"words": words}, {"no": "call"}]}} for call in run["calls"]
+    ]
+    told = run_differences(found.a, _with_run(found.b, run))
+    told = [d for d in told if d.what.startswith("embeddings")]
     assert [d.what for d in told] == ["embeddings of model-a/calls", "embeddings of model-bb/calls"]
     assert all(d.a.startswith("fingerprint ") and d.a != d.b for d in told)
+    assert told[0].b.endswith("; fs extract --store '<store>' --normalise peak")
 
 
 def test_changed_labels_rows_and_groups_are_counted_and_not_paired(before: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_equal_to_autorank() -> None:
         assert pair.ranks == pytest.approx(tuple(theirs.rankdf["meanrank"][[pair.a, pair.b]]))
         assert sum((pair.p_better, pair.p_equal, pair.p_worse)) == pytest.approx(1)
     bayes = quietly(
-        PUBLISHED, alpha=0.05, approach="bayesian", rope=0.01, rope_mode="absolute", nsamples=20_000,
+        PUBLISHED, alpha=0.05, approach="bayesian", rope=0.01, rope_mode="absolute", nsamples=5_000,
         random_state=3, force_mode="nonparametric",
     ).posterior_matrix  # fmt: skip
     # (first, second) as autorank orders them: (second worse, equal, second better)
@@ -93,7 +93,7 @@ def test_equal_to_autorank() -> None:
         for b in bayes.columns:
             if isinstance(bayes.loc[a, b], tuple):
                 ours = chances[a, b] if (a, b) in chances else chances[b, a][::-1]
-                assert ours == pytest.approx(bayes.loc[a, b], abs=0.02)
+                assert ours == pytest.approx(bayes.loc[a, b], abs=0.03)
 
 
 def drawn(rng: np.random.Generator, n: int, better: tuple[float, ...]) -> pd.DataFrame:
@@ -112,7 +112,10 @@ def test_a_better_model_is_found_and_an_equal_one_is_equal_in_practice() -> None
     assert apart[frozenset(("m0", "m3"))].p_equal > 0.95
     first = apart[frozenset(("m0", "m1"))]
     assert (first.a, first.p_better > 0.95) == ("m0", True)
-    assert any(s.startswith("Equal in practice (within 1 point, 0.95 sure): m") for s in found.sentences)
+    assert any(
+        s.startswith("On data sets like these mostly within 1 point (probability 0.95 or more): m")
+        for s in found.sentences
+    )
 
 
 def test_two_models_are_tested_on_both_sides() -> None:

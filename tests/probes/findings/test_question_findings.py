@@ -264,6 +264,11 @@ def compared(difference: float, low: float, high: float, p: float, **more: Any) 
             "correction.",
         ),
         (
+            compared(0.0, np.nan, np.nan, 1.0, reason="the two score alike in every group"),
+            "hubert and logmel have the same score on these test clips; no interval: the two score alike in "
+            "every group.",
+        ),
+        (
             compared(-0.5, np.nan, np.nan, np.nan, reason="3 groups were tested"),
             "logmel is 50.0 points above hubert on these test clips; no interval: 3 groups were tested.",
         ),
