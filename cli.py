@@ -452,15 +452,38 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("results", type=PATH)
+@click.argument("results", type=PATH, required=False)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=PATH,
+    metavar="A B",
+    help="Instead of RESULTS: two results folders, whose answers are compared on the same test clips.",
+)
 @click.option("--out", required=True, type=PATH, help="Folder of the report.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-def report(results: Path, out: Path, oracle: bool) -> None:
-    """Write the report of a results folder: table, CSV, figures, and one HTML page."""
+def report(results: Path | None, compare: tuple[Path, Path] | None, out: Path, oracle: bool) -> None:
+    """Write the report of a results folder: table, CSV, figures, and one HTML page.
+
+    With --compare A B: of each question that both folders answer, the difference A less B on the same test
+    clips, and what differs between the two runs.
+    """
     from featurestore.outputs import check_folder
+
+    if (results is None) == (compare is None):
+        got = "neither" if results is None else "both"
+        raise click.UsageError(f"report: expected a results folder, or --compare A B; got {got}")
+    check_folder(out)
+    if compare is not None:
+        if oracle:
+            raise click.UsageError("--oracle is of one results folder; leave it out with --compare")
+        from studies.terminal.compared import compare_results
+
+        compare_results(*compare, out)
+        return
     from studies.terminal.operations import report_results
 
-    check_folder(out)
+    assert results is not None  # one of the two
     report_results(results, out, oracle=oracle)
 
 

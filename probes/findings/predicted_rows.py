@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurestore.arrays import TextArray
+from probes.codes import group_names
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def predicted_rows(predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRo
         if not np.array_equal(held["key"][at], key):
             return no_rows("not every seed was tested on the same rows")
         predicted[line] = held["prediction"][at]
-    group = np.where(first["group"] == "", first["utterance_id"], first["group"])
+    group = group_names(first["group"], first["utterance_id"])
     return PredictedRows(key, first["target"][order], group[order], predicted)
 
 

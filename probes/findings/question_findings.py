@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from probes.classifiers.layer_combination import EACH
 from probes.findings.predicted_rows import PredictedRows, no_rows, predicted_rows
+from probes.questions.embedding_options import INPUT, differing_options
 from probes.statistics import (
     Comparison,
     Influence,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 SETS_REASON = "the scores behind label sets are not kept, so that mAP has no interval"
 MODELS, LAYERS, TRAINING, CLASSIFIERS = "models", "layers", "training", "classifiers"
+# The same weights, whose embeddings differ in options of the input alone, or in others too.
+PREPROCESSING, OPTIONS = "preprocessing", "embedding options"
 # Fact of a model card → the two values that are contrasted, the first less the second.
 SETS = {"domain": ("animal", "speech"), "fine_tuning": ("ASR", "none")}
 SET_NAMES = {"domain": "pre-training", "fine_tuning": "fine-tuning"}
@@ -43,6 +46,7 @@ class Compared:
         a, b: What is compared: models, layers, classifiers, or sets of models.
         result: Score of `a` less that of `b`, as fractions.
         p_holm: Corrected for all comparisons of the family; NaN where it could not be tested.
+        of: The models that `a` and `b` are, where these say more than their names.
     """
 
     contrast: str
@@ -50,6 +54,12 @@ class Compared:
     b: str
     result: Comparison
     p_holm: float = float("nan")
+    of: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> frozenset[str]:
+        """What tells whether two comparisons are of the same pair."""
+        return frozenset(self.of or (self.a, self.b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +117,9 @@ class QuestionFindings:
         read_validation: The same of their validation rows.
         is_sets: Whether labels are sets.
         twins: Models with random weights → their trained twins.
-        facts: Model → what its card says of its training: domain, fine_tuning, architecture.
+        facts: Model → what its card says of its training: domain, fine_tuning, architecture; and how
+            it embedded each data set (`probes.questions.embedding_options`).
+        dataset: The data set.
         declared: Comparisons of sets of models that a study declared; see `probes.findings.declared_sets`.
     """
 
@@ -118,6 +130,7 @@ class QuestionFindings:
     is_sets: bool = False
     twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset: str = ""
     designs: Designs = field(default_factory=Designs)
     declared: Callable[[], Sequence[Compared]] = tuple
 
@@ -157,18 +170,36 @@ class QuestionFindings:
 
     @cached_property
     def model_comparisons(self) -> list[Compared]:
-        """Every pair of models, trained ones against their untrained twins, and sets of models."""
+        """Every pair of models, those that differ in options alone, untrained twins, and sets of models."""
         judged = {m: j for m, j in self.judged_answers.items() if j.influence is not None}
         found = _family(MODELS, ((a, b, judged[a], judged[b]) for a, b in itertools.combinations(judged, 2)))
         pairs = [(t, u) for u, trained in self.twins.items() for t in trained]
         known = [(t, u) for t, u in pairs if t in judged and u in judged]
         found += _family(TRAINING, ((t, u, judged[t], judged[u]) for t, u in known))
+        found += self._of_options(judged)
         for fact, values in SETS.items():
             found += self._of_sets(fact, values, judged)
         said = self.declared()
         # What was declared stands for what is compared anyway.
         told = {(c.a, c.b) for c in said}
         return [*said, *(c for c in found if (c.a, c.b) not in told)]
+
+    def _of_options(self, judged: Mapping[str, Judged]) -> list[Compared]:
+        """The same weights on the same data set, embedded with other options, each named by its values."""
+        families: dict[str, list[tuple[str, str, Judged, Judged]]] = {PREPROCESSING: [], OPTIONS: []}
+        of: dict[tuple[str, str], tuple[str, str]] = {}
+        for a, b in itertools.combinations(judged, 2):
+            differ = differing_options(self.facts.get(a, {}), self.facts.get(b, {}), self.dataset)
+            if not differ:
+                continue
+            named = [
+                f"{model} ({', '.join(f'{name} {values[side]}' for name, values in differ.items())})"
+                for side, model in enumerate((a, b))
+            ]
+            kind = PREPROCESSING if all(name.startswith(INPUT) for name in differ) else OPTIONS
+            families[kind].append((named[0], named[1], judged[a], judged[b]))
+            of[named[0], named[1]] = (a, b)
+        return [replace(c, of=of[c.a, c.b]) for kind, pairs in families.items() for c in _family(kind, pairs)]
 
     def _of_sets(self, fact: str, values: tuple[str, str], judged: Mapping[str, Judged]) -> list[Compared]:
         """Models of one value of a fact against those of the other."""

@@ -18,6 +18,7 @@ from probes.splits import parse_split
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probes.findings.across_datasets import AcrossDatasets
     from probes.findings.question_findings import Compared, QuestionFindings
     from probes.results.declared_contrasts import DeclaredContrast
 
@@ -197,6 +198,7 @@ class ReportData:
                 twins=self.untrained,
                 facts=self.run.get("models", {}),
                 declared=partial(self._declared_of, q.name),
+                dataset=q.dataset,
             )
         return found
 
@@ -226,6 +228,24 @@ class ReportData:
             for classifier, compared in classifier_comparisons(of_all).items():
                 found += [(by_classifier[classifier], c) for c in compared]
         return found
+
+    @cached_property
+    def across_datasets(self) -> list[AcrossDatasets]:
+        """Models ranked over data sets, where there are enough; of each model the layer that was chosen."""
+        import pandas as pd
+
+        from probes.findings.across_datasets import families, rank_models
+
+        rows = [
+            (q.classifier, q.metric, q.dataset, q.split, q.label, row["model"], row["score_test_mean"])
+            for q in self.questions
+            for _, row in q.answers[~q.answers["model"].isin(q.scope.other_clips)].iterrows()
+            # A combination of layers is an answer only where no single layer was probed.
+            if row["combine"] == EACH or not (q.answers["combine"] == EACH).any()
+        ]
+        names = ["classifier", "metric", "dataset", "split", "label", "model", "score"]
+        answers = pd.DataFrame(rows, columns=names).drop_duplicates(names[:-1])
+        return [rank_models(what, scores) for what, scores in families(answers).items()]
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

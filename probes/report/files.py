@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featurestore.outputs import make_folder, put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv
+from probes.findings.across_datasets import across_table
 from probes.report.data import ReportData, load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
@@ -23,6 +24,7 @@ class ReportPaths:
     html: Path
     csv: Path
     comparisons: Path
+    across: Path
     png: Path
     svg: Path
 
@@ -47,6 +49,7 @@ def write_report(
         html=page,
         csv=out / "layers.csv",
         comparisons=out / "comparisons.csv",
+        across=out / "across_datasets.csv",
         png=out / "layers.png",
         svg=out / "layers.svg",
     )
@@ -57,6 +60,7 @@ def write_report(
         put_file(render_page(data, oracle=oracle).encode(), paths.html)
         put_file(spreadsheet_csv(csv_table(data)).encode(), paths.csv)
         put_file(spreadsheet_csv(comparisons_table(data)).encode(), paths.comparisons)
+        put_file(spreadsheet_csv(across_table(data.across_datasets)).encode(), paths.across)
         write_figures(data, paths.png, paths.svg)
     return paths
 
@@ -65,5 +69,5 @@ def _require_replaceable(paths: ReportPaths) -> None:
     """Refuse to write over a page that is no report, and over tables and figures where there is no page."""
     require_replaceable(paths.html, PAGE_MARK, "report")
     if not paths.html.exists():
-        for path in (paths.csv, paths.comparisons, paths.png, paths.svg):
+        for path in (paths.csv, paths.comparisons, paths.across, paths.png, paths.svg):
             require_replaceable(path, None, "table or figure")

@@ -282,7 +282,9 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    models = {**earlier.get("models", {}), **record.get("models", {})}
+    models = dict(earlier.get("models", {}))
+    for name, facts in record.get("models", {}).items():
+        models[name] = {**models.get(name, {}), **facts}  # some are of one data set
     record = {**record, "models": models} if models else dict(record)
     call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)

@@ -33,6 +33,7 @@ from probes.questions.curve import (
     parse_shares,
 )
 from probes.questions.curve import GROUPS as BY_GROUPS
+from probes.questions.embedding_options import option_facts
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
@@ -318,12 +319,18 @@ def untrained_twins(features: Sequence[Features]) -> dict[str, list[str]]:
 
 
 def model_facts(features: Sequence[Features]) -> dict[str, dict[str, str]]:
-    """What sets of models are contrasted by: domain and fine-tuning, where known, and their architecture."""
-    found = {}
+    """What models are contrasted by: domain and fine-tuning, where known, and their architecture.
+
+    Besides, for each data set, the options that it was embedded with (`option_facts`).
+    """
+    found: dict[str, dict[str, str]] = {}
     for f in features:
-        card, own = f.info.model_card, dict(f.attrs["fingerprint"].get("model") or {})
+        fingerprint = f.attrs["fingerprint"]
+        card, own = f.info.model_card, dict(fingerprint.get("model") or {})
         known = {k: str(card[k]) for k in ("domain", "fine_tuning") if card.get(k)}
-        found[f.model] = known | {"architecture": fingerprint_digest([own.get("family"), own.get("config")])}
+        facts = found.setdefault(f.model, {})
+        facts |= known | {"architecture": fingerprint_digest([own.get("family"), own.get("config")])}
+        facts |= option_facts(f.dataset, fingerprint)
     return found
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from featurestore.arrays import BoolArray, Float64Array, IntArray
 from featurestore.errors import ConfigError
+from probes.codes import codes
 
 _TEXT, _NUMBER = "text", "numbers"
 
@@ -67,7 +68,7 @@ def make_design(target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any
         positive = _zero_one(y)
         names = np.arange(y.shape[1]) if classes is None else np.asarray(classes)
     elif classes is None:
-        label, names = codes(y)
+        names, label = codes(y)
         positive = label[:, None] == np.arange(len(names))
     else:
         names = np.asarray(classes)
@@ -111,7 +112,7 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
         )
     order = np.argsort(design.classes)
     ordered = design.classes[order]
-    unique, where = _unique(guess.ravel())
+    unique, where = codes(guess.ravel())
     at = np.clip(np.searchsorted(ordered, unique), 0, len(ordered) - 1)
     code = np.where(ordered[at] == unique, order[at], -1)
     return np.asarray(code[where], dtype=np.int64).reshape(guess.shape)
@@ -171,27 +172,6 @@ def check_level(level: float) -> None:
         raise ConfigError(f"level: expected a share between 0 and 1, such as 0.95; got {level}")
 
 
-def codes(values: npt.NDArray[Any]) -> tuple[IntArray, npt.NDArray[Any]]:
-    """Position of each value among the sorted ones `[n]`, and those `[C]`."""
-    names, where = _unique(values)
-    return where, names
-
-
-def _unique(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], IntArray]:
-    # pandas hashes, which is ten times faster than sorting a million texts.
-    import pandas as pd
-
-    where, seen = pd.factorize(values)
-    names = np.asarray(seen)
-    try:
-        order = np.argsort(names, kind="stable")
-    except TypeError:
-        raise ConfigError("expected texts only or numbers only in an array; got both") from None
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return names[order], place[where]
-
-
 def _counts(positive: BoolArray, label: IntArray | None, group: IntArray, n_groups: int) -> Float64Array:
     n_classes = positive.shape[1]
     if label is not None:
@@ -220,4 +200,4 @@ def _groups(group: npt.ArrayLike | None, n_rows: int) -> IntArray:
     if names.shape != (n_rows,):
         raise ConfigError(f"group: expected {n_rows} rows as in target; got shape {names.shape}")
     check_present("group", names)
-    return codes(names)[0]
+    return codes(names)[1]

@@ -195,7 +195,10 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
 def print_tables(
     data: ReportData, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
-    """Layers × models for every question of a results folder, or for those whose name is in `only`."""
+    """Layers × models for every question of a results folder, or for those whose name is in `only`.
+
+    Of all questions also how models rank over data sets.
+    """
     from probes.report.caveats import undertrained
     from probes.report.tables import legend, terminal_tables
 
@@ -209,6 +212,9 @@ def print_tables(
         out.print()
     for question in shown:
         print_findings(question, data.findings[question.name])
+    for one in () if only is not None else data.across_datasets:
+        for sentence in one.sentences:
+            out.print(printable(sentence))
     out.print(legend(data, oracle=oracle), style="dim")
     if others:
         out.print(f"{counted(others, 'other question')} in this folder: fs report {data.path} --out …")
@@ -262,7 +268,7 @@ def print_predictions(found: Predictions, path: Path) -> bool:
 def print_report_paths(paths: ReportPaths) -> None:
     """Where the report was written, the page last."""
     out = console()
-    out.print(f"tables: {paths.csv}, {paths.comparisons}   figure: {paths.png}, {paths.svg}")
+    out.print(f"tables: {paths.csv}, {paths.comparisons}, {paths.across}   figure: {paths.png}, {paths.svg}")
     out.print(f"report: {paths.html.resolve()}")
 
 

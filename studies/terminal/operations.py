@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from featurestore.store.key import KeyInfo, key_names, read_key
 from featurestore.store.reader import Features, Store, open_store
 from studies.terminal import console, screen
 from studies.terminal.command import say_error
-from studies.terminal.progress import counting, extract_progress, shares_done
+from studies.terminal.progress import counting, extract_progress, shares_done, stages_done
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
@@ -72,8 +73,9 @@ def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:
     """Find what else explains labels, and say so."""
     from probes.confounds import run_confounds
 
-    with shares_done("decoding", quiet=quiet) as progress:
-        found = run_confounds(config, progress)
+    with stages_done(quiet=quiet) as told:
+        stages = [told and partial(told, what) for what in ("decoding", "fitting")]
+        found = run_confounds(config, *stages)
     console.print_confounds(found)
 
 

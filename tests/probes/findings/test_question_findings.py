@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.findings.question_findings import LAYERS, MODELS, Compared
+from probes.findings.question_findings import LAYERS, MODELS, OPTIONS, PREPROCESSING, Compared
 from probes.findings.sentences import choice_sentence, comparison_sentence, headline
 from probes.metrics import uar
 from probes.questions.tasks import ProbeConfig
@@ -20,8 +20,10 @@ from probes.report.tables import comparisons_table, csv_table
 from probes.results.results_folder import (
     VALIDATION_FOLDER,
     StoredPredictions,
+    read_predictions,
     read_results,
 )
+from probes.results.selection import pooled_score
 from probes.run.probing import run_probe
 from probes.statistics import Comparison, compare_uar, holm, layer_choice, uar_interval
 from tests.probes.conftest import manifest_table, write_store
@@ -95,6 +97,17 @@ def test_groups_count_and_not_clips(store: str, tmp_path: Path) -> None:
     assert alone.n_groups == N_CLIPS - 12
 
 
+def test_draws_of_a_split_are_pooled_as_the_interval_is(store: str, tmp_path: Path) -> None:
+    for draw in (0, 1):
+        out = probed(store, tmp_path, layers="0", models=("model-a",), split_seed=draw)
+    (row,) = csv_table(load_report_data(out)).itertuples()
+    table = read_results(out)
+    assert row.n_splits == 2
+    assert pooled_score(read_predictions(out, table), table) == pytest.approx(row.uar_pooled)
+    # The mean over draws is another number: their test parts have other numbers of each class.
+    assert abs(row.uar_test_mean - row.uar_pooled) > 1e-4
+
+
 def test_models_are_compared_at_their_chosen_layers(one_split: Path, data: ReportData) -> None:
     (answers,) = (q.answers for q in data.questions if q.classifier == "linear")
     chosen = dict(zip(answers["model"], answers["layer"], strict=True))
@@ -117,6 +130,55 @@ def test_p_values_of_layers_are_corrected_within_their_model(data: ReportData) -
     ]
     assert len(family) == 2
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
+
+
+def test_the_same_weights_under_other_options_are_a_pair_of_that_name(tmp_path: Path) -> None:
+    table = manifest_table(N_CLIPS)
+    table["group"] = [f"bird-{i % N_GROUPS}" for i in range(len(table))]
+    made = {
+        "plain": ("w1", "none", "float32"),
+        "peaked": ("w1", "peak", "float32"),
+        "halved": ("w1", "none", "float16"),
+        "other": ("w2", "peak", "float32"),
+    }
+    for model, (weights, normalisation, dtype) in made.items():
+        inputs = {"normalisation": normalisation, "rate_policy": "resample"}
+        fingerprint = {"model": {"family": "f", "weights": weights}, "input": inputs, "dtype": dtype}
+        write_store(tmp_path / "s", table, model=model, layers=(0,), fingerprint=fingerprint)
+    out = probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",))
+    data = load_report_data(out)
+    found = comparisons_table(data)
+    (line,) = found[found["contrast"] == PREPROCESSING].itertuples()
+    assert (line.a, line.b) == ("peaked (input.normalisation peak)", "plain (input.normalisation none)")
+    a, b = said(out, "peaked", 0, "centroid"), said(out, "plain", 0, "centroid")
+    expected = compare_uar(a[0], a[1], b[1], a[2])
+    assert (line.difference, line.p, line.p_holm) == pytest.approx(
+        (expected.difference, expected.p, expected.p)
+    )
+    assert found.loc[found["contrast"] == OPTIONS, ["a", "b"]].to_numpy().tolist() == [
+        [
+            "halved (dtype float16, input.normalisation none)",
+            "peaked (dtype float32, input.normalisation peak)",
+        ],
+        ["halved (dtype float16)", "plain (dtype float32)"],
+    ]
+    # Said once, by its options, and not once more as a pair of models.
+    (question,) = data.questions
+    sentences = headline(data.findings[question.name].model_comparisons, "plain")
+    assert sum("peaked" in s and "plain" in s for s in sentences) == 1
+    # A later call about another data set takes nothing away.
+    facts = data.run["models"]
+    assert facts["plain"]["calls/input.normalisation"] == "none"
+    write_store(
+        tmp_path / "s",
+        table,
+        model="plain",
+        dataset="more",
+        layers=(0,),
+        fingerprint={"model": {"weights": "w1"}},
+    )
+    probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",), datasets=("more",))
+    assert load_report_data(out).run["models"]["plain"].keys() > facts["plain"].keys()
 
 
 def test_classifiers_are_compared_on_one_model(data: ReportData) -> None:
@@ -208,6 +270,11 @@ def compared(difference: float, low: float, high: float, p: float, **more: Any) 
             "correction.",
         ),
         (
+            compared(0.0, np.nan, np.nan, 1.0, reason="the two score alike in every group"),
+            "hubert and logmel have the same score on these test clips; no interval: the two score alike in "
+            "every group.",
+        ),
+        (
             compared(-0.5, np.nan, np.nan, np.nan, reason="3 groups were tested"),
             "logmel is 50.0 points above hubert on these test clips; no interval: 3 groups were tested.",
         ),
@@ -242,4 +309,6 @@ def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
         "worse."
     )
     equal = layer_choice(target, [good, good], group)
-    assert choice_sentence("m", equal).endswith("validation; layer 1 cannot be told from it.")
+    assert choice_sentence("m", equal).endswith(
+        "validation; layer 1 cannot be told from it, and other groups may choose it."
+    )
