@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from extractors.audio.headers import check_channel
-from extractors.audio.waveform import (
-    DEFAULT_MIN_SAMPLES,
-    NORMALISATIONS,
-    RatePolicy,
-    ResampleQuality,
-    ShortPolicy,
-)
+from extractors.audio.normalising import NORMALISATIONS
+from extractors.audio.policy import DEFAULT_MIN_SAMPLES, RatePolicy, ResampleQuality, ShortPolicy
 from extractors.models.interface import Normalisation, Precision
 from extractors.presets import preset_options
 from featurestore.compute.task_runners import check_cluster, decoding_threads

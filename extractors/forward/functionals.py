@@ -246,6 +246,8 @@ def _at_quantile(ordered: torch.Tensor, count: torch.Tensor, name: str) -> torch
 def select(parts: Parts, rows: Sequence[int]) -> Parts:
     """The parts of some clips of a batch."""
     i = list(rows)
+    if i == list(range(len(parts.count))):
+        return parts
     return Parts(count=parts.count[i], values={name: v[i] for name, v in parts.values.items()})
 
 
@@ -281,11 +283,12 @@ def finish(parts: Parts, names: Sequence[str]) -> FloatArray:
 
     ``std`` is unbiased (n−1), as `torch.std`; of a single frame it is NaN.
     """
-
-    def column(name: str) -> np.ndarray:
+    found = np.empty((len(parts.count), len(names), parts.values["mean"].shape[1]), dtype=np.float32)
+    for i, name in enumerate(names):
         if name != "std":
-            return parts.values[name]
+            found[:, i] = parts.values[name]
+            continue
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.sqrt(parts.values["m2"] / (parts.count[:, None] - 1))
-
-    return np.stack([column(name) for name in names], axis=1).astype(np.float32)
+            np.divide(parts.values["m2"], parts.count[:, None] - 1, out=found[:, i], casting="same_kind")
+        np.sqrt(found[:, i], out=found[:, i])
+    return found

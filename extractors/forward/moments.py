@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Frames that are summed in float32; their sums are joined in float64, however long a clip is.
 _BLOCK_FRAMES = 128
-# Numbers at once, so that differences stay in a core's cache: 1 MB.
-_BLOCK_NUMBERS = 1 << 18
+# Numbers at once, so that differences stay in a core's cache: 512 KB.
+_BLOCK_NUMBERS = 1 << 17
 
 
 def moments(frames: FloatArray) -> tuple[Float64Array, Float64Array]:
