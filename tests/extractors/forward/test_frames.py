@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModel
 
 from extractors import ExtractConfig, extract, find_model
-from extractors.audio.waveform import AudioPolicy
+from extractors.audio.policy import AudioPolicy
 from extractors.forward.unit_result import frame_bound, plan_frames
 from extractors.run.extraction import extract_all
 from featurestore import open_store
