@@ -44,7 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def probed(store: str, out: Path, **changes: Any) -> Path:
     asked = {"labels": ("call",), "split": "group", "n_seeds": 2, "classifiers": ("linear",)} | changes
-    asked["grid"] = {"linear": {"max_epochs": 5, "batch_size": 64}}
+    if "linear" in asked["classifiers"]:
+        asked["grid"] = {"linear": {"max_epochs": 5, "batch_size": 64}}
     run_probe(ProbeConfig(store=store, out=out, **asked))
     return out
 
