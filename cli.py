@@ -164,10 +164,11 @@ def main(debug: bool) -> None:
 @click.option("--workers", type=int, help="Threads that decode audio; default: one per core, at most 8.")
 @click.option(
     "--codec",
-    type=click.Choice(["fast", "small", "half", "raw"]),
+    metavar="NAME",
     default="fast",
     show_default=True,
-    help="How layers are stored: plain, compressed, float16, or one mappable block per unit.",
+    help="How layers are stored: fast (plain), small or pcodec (compressed), half (float16), bitround10 "
+    "(rounded to so many mantissa bits, compressed), raw (one mappable block per unit).",
 )
 @click.option("--share", help="Do part i of n of the units, i/n; default: the share of a SLURM array task.")
 @click.option("--prune", is_flag=True, help="Drop stored utterances that the manifest no longer has.")
@@ -462,12 +463,13 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
     from featurestore.outputs import check_folder
-    from probes.report import write_report
+    from probes.report import load_report_data, write_report
     from studies.terminal.console import print_report_paths, print_tables
 
     check_folder(out)
-    paths = write_report(results, out, oracle=oracle)
-    print_tables(results, oracle=oracle)
+    data = load_report_data(results)
+    paths = write_report(data, out, oracle=oracle)
+    print_tables(data, oracle=oracle)
     print_report_paths(paths)
 
 
@@ -678,7 +680,9 @@ def export(
     "--dtype", type=click.Choice(["float32", "float16"]), help="Stored number type; default: as in the file."
 )
 @click.option(
-    "--codec", type=click.Choice(["fast", "small", "raw"]), help="How layers are stored; default: fast."
+    "--codec",
+    metavar="NAME",
+    help="How layers are stored: fast, small, raw, pcodec, bitround10; default: as in the file, else fast.",
 )
 @click.option("--unit-rows", type=int, help="Utterances that are committed together.")
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from extractors.audio.headers import check_channel
 from extractors.audio.waveform import (
@@ -20,7 +20,8 @@ from extractors.models.interface import Normalisation, Precision
 from extractors.presets import preset_options
 from featurestore.compute.task_runners import check_cluster, decoding_threads
 from featurestore.errors import ConfigError
-from featurestore.format.layer_arrays import CodecName, DTypeName
+from featurestore.format.codecs import check_codec, require_codec
+from featurestore.format.layer_arrays import DTypeName
 from featurestore.names import check_name
 from featurestore.store.plan import parse_share
 
@@ -93,7 +94,7 @@ class ExtractConfig:
     batch_seconds: float | None = None
     workers: int = field(default_factory=decoding_threads)
     overwrite: bool = False
-    codec: CodecName | Literal["half"] = "fast"
+    codec: str = "fast"
     share: str | None = None
     prune: bool = False
     refresh: bool = False
@@ -114,7 +115,6 @@ class ExtractConfig:
             ("short-clips", self.short_policy, (None, *get_args(ShortPolicy))),
             ("rate-policy", self.rate_policy, get_args(RatePolicy)),
             ("resample-quality", self.resample_quality, get_args(ResampleQuality)),
-            ("codec", self.codec, (*get_args(CodecName), "half")),
         ):
             if value not in allowed:
                 expected = ", ".join(str(a) for a in allowed if a is not None)
@@ -122,6 +122,7 @@ class ExtractConfig:
         if self.codec == "half":
             object.__setattr__(self, "dtype", "float16")
             object.__setattr__(self, "codec", "fast")
+        require_codec(check_codec(self.codec, self.dtype))
         check_channel(self.channel)
         if self.preset is not None:
             for field, value in preset_options(self.preset, vars(self)).items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from extractors.run.recipe import Recipe
 from featurestore.backends.storage import Storage, open_storage
 from featurestore.calls import TableRecord, describe_table
 from featurestore.errors import ConfigError
-from featurestore.format.layer_arrays import CodecName
 from featurestore.layer_list import parse_layers
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.printable import counted
@@ -136,7 +134,7 @@ def _plan_key(recipe: Recipe, manifest: Manifest, durations: np.ndarray) -> KeyP
         layers=layers,
         n_features=card.n_features,
         dtype=config.dtype,
-        codec=cast(CodecName, config.codec),
+        codec=config.codec,
         unit_rows=unit_rows,
         frames=frames,
         frame_bounds=bounds,

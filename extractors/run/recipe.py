@@ -14,6 +14,7 @@ from extractors.models.interface import Extractor, ModelSource
 from extractors.models.registry import lasting_spec, load_model
 from featurestore.errors import ConfigError
 from featurestore.fingerprint import NUMERICS_VERSION
+from featurestore.format.codecs import kept_bits
 
 # Options of `ExtractConfig` that decide what is stored for a row and layer.
 VALUE_OPTIONS = (
@@ -91,6 +92,7 @@ class Recipe:
             "numerics_version": NUMERICS_VERSION,
             # Fused kernels round elsewhere than PyTorch's own; absent otherwise: keys keep their fingerprint.
             **({"compiled": True} if config.compile else {}),
+            **({"mantissa_bits": bits} if (bits := kept_bits(config.codec)) is not None else {}),
         }
 
     def model_card(self) -> dict[str, Any]:

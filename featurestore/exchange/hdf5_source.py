@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +15,8 @@ import pandas as pd
 from featurestore.errors import ConfigError, CorruptData, StoreError, one_line
 from featurestore.exchange.interface import DTYPES, ReadOptions, Source, block_rows, slices
 from featurestore.fingerprint import canonical_json
-from featurestore.format.layer_arrays import CodecName, layer_name, parse_layer_name
+from featurestore.format.codecs import CODEC_NAMES, kept_bits
+from featurestore.format.layer_arrays import layer_name, parse_layer_name
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, from_table, to_text
 from featurestore.untrusted.documents import parse_json
@@ -215,9 +216,10 @@ class _Key:
         value = self.group.attrs.get("unit_rows")
         return int(value) if isinstance(value, np.integer) and value > 0 else None
 
-    def _codec(self) -> CodecName | None:
+    def _codec(self) -> str | None:
         value = self.group.attrs.get("codec")
-        return next((c for c in get_args(CodecName) if isinstance(value, str) and c == value), None)
+        is_known = isinstance(value, str) and (value in CODEC_NAMES or kept_bits(value) is not None)
+        return str(value) if is_known else None
 
     def _json(self, name: str) -> dict[str, Any] | None:
         text = self.group.attrs.get(name)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurestore.format.layer_arrays import CodecName, DTypeName
+from featurestore.format.layer_arrays import DTypeName
 from featurestore.manifest.table import Manifest
 from featurestore.store.layer import Layer
 from featurestore.store.reader import Features
@@ -97,7 +97,7 @@ class Source:
     n_features: int
     dtype: DTypeName
     unit_rows: int | None = None
-    codec: CodecName | None = None
+    codec: str | None = None
     fingerprint: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=dict)
     model_card: Mapping[str, Any] = field(default_factory=dict)

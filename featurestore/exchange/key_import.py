@@ -17,7 +17,8 @@ from featurestore.errors import ConfigError, KeyNotFound, StoreError
 from featurestore.exchange.checked_source import CheckedSource
 from featurestore.exchange.interface import Advance, Format, ReadOptions, Source, counter
 from featurestore.exchange.registry import format_names, get_format
-from featurestore.format.layer_arrays import CodecName, DTypeName
+from featurestore.format.codecs import kept_bits
+from featurestore.format.layer_arrays import DTypeName
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.names import check_name
@@ -72,7 +73,7 @@ class _Asked:
     model: str | None
     dataset: str | None
     dtype: DTypeName | None
-    codec: CodecName | None
+    codec: str | None
     unit_rows: int | None
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ def import_(
     layers: Iterable[int] | None = None,
     functionals: Iterable[str] | None = None,
     dtype: DTypeName | None = None,
-    codec: CodecName | None = None,
+    codec: str | None = None,
     unit_rows: int | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -215,6 +216,9 @@ def _request(source: Source, path: Path, format_name: str, asked: _Asked) -> Key
             "functionals": list(source.functionals),
             "dtype": dtype,
         }
+    codec = asked.codec or source.codec or "fast"
+    if (bits := kept_bits(codec)) is not None and codec != source.codec:  # else it is told there already
+        fingerprint["mantissa_bits"] = bits
     return KeyRequest(
         model=model,
         dataset=dataset,
@@ -223,7 +227,7 @@ def _request(source: Source, path: Path, format_name: str, asked: _Asked) -> Key
         layers=source.layers,
         n_features=source.n_features,
         dtype=dtype,
-        codec=asked.codec or source.codec or "fast",
+        codec=codec,
         unit_rows=asked.unit_rows or source.unit_rows or DEFAULT_UNIT_ROWS,
         versions=source.versions or _versions(),
         model_card=source.model_card,

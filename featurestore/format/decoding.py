@@ -28,7 +28,7 @@ FREE_BYTES = 16 * 2**20
 MOST_RATIO = 1000
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_BLOSC_HEADER_BYTES = 16
+BLOSC_HEADER_BYTES = 16
 
 
 class Allowance:
@@ -151,14 +151,13 @@ def chunk_places(data: bytes, n_chunks: int) -> dict[int, tuple[int, int]]:
     return places
 
 
-def check_shard(data: bytes, n_chunks: int, chunk_bytes: int, *, compressed: bool = False) -> None:
-    """Check that the inner chunks of a shard of values hold what they must, without decoding one.
+def check_shard(data: bytes, n_chunks: int, chunk_bytes: int) -> None:
+    """Check that the inner chunks of a shard of plain values hold what they must, without decoding one.
 
     Args:
         data: the shard.
         n_chunks: inner chunks that its index has room for; 0 where it is one chunk, and has none.
         chunk_bytes: bytes of the values of one chunk.
-        compressed: whether chunks are compressed by Blosc.
 
     Raises:
         ValueError: they do not.
@@ -166,15 +165,13 @@ def check_shard(data: bytes, n_chunks: int, chunk_bytes: int, *, compressed: boo
     places = chunk_places(data, n_chunks) if n_chunks else {0: (0, len(data))}
     for i, (start, stop) in places.items():
         found = stop - start - CRC_BYTES
-        if compressed:
-            found = _blosc_bytes(data[start : min(stop - CRC_BYTES, start + _BLOSC_HEADER_BYTES)], found)
         if found != chunk_bytes:
             raise ValueError(f"chunk {i} holds {found} bytes of values, expected {chunk_bytes}")
 
 
-def _blosc_bytes(header: bytes, n_stored: int) -> int:
+def blosc_bytes(header: bytes, n_stored: int) -> int:
     """Bytes that a Blosc chunk of `n_stored` bytes declares to hold (C-Blosc, README_CHUNK_FORMAT)."""
-    if len(header) < _BLOSC_HEADER_BYTES:
+    if len(header) < BLOSC_HEADER_BYTES:
         raise ValueError("too short for a Blosc header")
     n_bytes, block_bytes, n_compressed = np.frombuffer(header, "<u4", offset=4).tolist()
     if n_compressed != n_stored or not 0 < block_bytes <= max(n_bytes, 1):

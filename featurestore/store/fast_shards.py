@@ -30,7 +30,7 @@ def encode(shape: LayerShape, values: np.ndarray) -> bytes:
     Raises:
         ConfigError: a finite value does not fit the stored dtype.
     """
-    if not _LITTLE_ENDIAN or shape.codec == "small":
+    if not _LITTLE_ENDIAN or shape.codec not in ("fast", "raw"):
         return encode_layer(shape, values)
     values = np.ascontiguousarray(checked_values(shape, values), dtype=shape.dtype)
     step = _step(shape)

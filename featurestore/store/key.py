@@ -17,6 +17,7 @@ from typing import Any
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, KeyNotFound, NotPlain, UnknownFormat
 from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.codecs import check_codec
 from featurestore.format.row_arrays import LEDGER_ARRAY
 from featurestore.store.plan import Segment, Unit, units_of
 
@@ -182,7 +183,7 @@ class KeyInfo:
             n_features=n_features,
             unit_rows=unit_rows,
             dtype=_one_of("dtype", attributes["dtype"], ("float32", "float16")),
-            codec=_one_of("codec", attributes["codec"], ("fast", "small", "raw")),
+            codec=check_codec(attributes["codec"], attributes["dtype"], "codec"),
             chunk_rows=chunk_rows,
         )
         _whole("bytes of a shard", shape.unit_rows * shape.row_bytes, 1, MOST_SHARD_BYTES)

@@ -13,6 +13,7 @@ from featurestore.backends.storage import Storage
 from featurestore.errors import ConfigError, FingerprintMismatch
 from featurestore.fingerprint import diff
 from featurestore.format import layer_arrays
+from featurestore.format.codecs import check_codec, require_codec
 from featurestore.manifest.table import Manifest
 from featurestore.names import check_name
 from featurestore.store.key import MOST_FEATURES, MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo
@@ -37,7 +38,7 @@ class KeyRequest:
     layers: tuple[int, ...]
     n_features: int
     dtype: layer_arrays.DTypeName = "float32"
-    codec: layer_arrays.CodecName = "fast"
+    codec: str = "fast"
     unit_rows: int = DEFAULT_UNIT_ROWS
     frames: layer_arrays.FrameShape | None = None
     frame_bounds: np.ndarray | None = None
@@ -47,6 +48,7 @@ class KeyRequest:
     def __post_init__(self) -> None:
         check_name(self.model, "model")
         check_name(self.dataset, "dataset")
+        require_codec(check_codec(self.codec, self.dtype))
         # What a reader would refuse is not written.
         if not 1 <= self.unit_rows <= MOST_UNIT_ROWS:
             raise ConfigError(f"expected from 1 to {MOST_UNIT_ROWS:,} rows a unit, got {self.unit_rows}")

@@ -18,6 +18,7 @@ from featurestore.backends.read_faults import damage_in, first_of, not_damage
 from featurestore.backends.storage import LocalStorage, Storage
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.format import layer_arrays
+from featurestore.format.codecs import numcodecs_meant
 from featurestore.store import fast_shards
 from featurestore.store.key import KeyInfo
 from featurestore.store.ledger import StoredObject, read_record
@@ -313,7 +314,7 @@ class Layer:
             positions = np.concatenate([np.arange(p.start, p.stop) for p in few])
             for unit in rows[[p.start for p in few]] // self.info.shape.unit_rows:
                 self._require_own(int(unit), layer_arrays.layer_chunk)
-            with _reading(self.storage, self.path):
+            with _reading(self.storage, self.path), numcodecs_meant():
                 array = _open_as(self.storage, self.path, _layer_document(self.info.shape, self.info.n_rows))
                 out[positions] = array.oindex[rows[positions]]
             # Zarr reads a shard that is not there as NaN: rows that are ok never hold one.
@@ -350,7 +351,8 @@ class Layer:
     def _is_worth_whole(self, rows: np.ndarray) -> bool:
         """Whether these increasing rows of one shard lie in so many of its chunks that it is read whole."""
         shape = self.info.shape
-        if shape.codec == "raw":
+        # One plain block; or chunks that Zarr would decode into whatever they claim to hold.
+        if shape.codec in ("raw", "pcodec"):
             return True
         wanted = np.count_nonzero(np.diff(rows // shape.chunk_rows)) + 1
         stored = -(-self._unit_sizes[int(rows[0]) // shape.unit_rows] // shape.chunk_rows)
@@ -454,7 +456,7 @@ def open_array(storage: Storage, path: str) -> ZarrArray[Any]:
     Raises:
         CorruptData: it is missing, or its document is damaged.
     """
-    with _reading(storage, path):
+    with _reading(storage, path), numcodecs_meant():
         return zarr.open_array(storage.zarr_store(), path=path, mode="r", zarr_format=3)
 
 

@@ -22,6 +22,7 @@ from featurestore.backends.read_faults import if_sound
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData
 from featurestore.format import layer_arrays, row_arrays
+from featurestore.format.codecs import codec_told
 from featurestore.format.row_arrays import FAILED, ID_ARRAY, STATUS_OK
 from featurestore.store.fast_shards import describe_shard
 from featurestore.store.key import (
@@ -135,13 +136,12 @@ def _layer_shape(document: bytes | None) -> layer_arrays.LayerShape | None:
     bounds = ((n_functionals, MOST_FUNCTIONALS), (n_features, MOST_FEATURES), (unit_rows, MOST_UNIT_ROWS))
     if not all(0 < n <= most for n, most in bounds):
         return None
-    names = [c["name"] for c in codec["configuration"]["codecs"]] if is_sharded else []
     shape = layer_arrays.LayerShape(
         n_functionals=n_functionals,
         n_features=n_features,
         unit_rows=unit_rows,
         dtype=told["data_type"],
-        codec=("small" if "blosc" in names else "fast") if is_sharded else "raw",
+        codec=codec_told(codec["configuration"]["codecs"]) if is_sharded else "raw",
         chunk_rows=chunk_rows,
     )
     # The document that such a shape has, or it tells something else besides.
@@ -190,7 +190,7 @@ def _segments(storage: Storage, path: str, unit_rows: int, records: Mapping[int,
 
 
 def _ids(storage: Storage, path: str) -> np.ndarray:
-    """Ids of all rows as their objects tell them; none where they cannot be read."""
+    """Ids of the rows up to the last that its object tells; none where they cannot be read."""
     objects = {}
     for name in storage.children(f"{path}/{ID_ARRAY}/c"):
         data = storage.get(f"{path}/{ID_ARRAY}/c/{name}")
@@ -198,7 +198,10 @@ def _ids(storage: Storage, path: str) -> np.ndarray:
             objects[row_arrays.entry_name(ID_ARRAY, name)] = data
     n_rows = row_arrays.ROWS_PER_OBJECT * len(objects)
     ids = if_sound(lambda: row_arrays.decode_column(ID_ARRAY, n_rows, objects))
-    return np.zeros(0, dtype=object) if ids is None else ids
+    if ids is None:
+        return np.zeros(0, dtype=object)
+    told = np.flatnonzero(ids != "")
+    return ids[: told[-1] + 1] if len(told) else ids[:0]
 
 
 def _is_of(

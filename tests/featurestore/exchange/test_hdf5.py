@@ -36,7 +36,16 @@ def copied(tmp_path: Path, source: Path, **options: object) -> Path:
     return tmp_path / "b"
 
 
-@pytest.mark.parametrize(("dtype", "codec"), [("float32", "fast"), ("float16", "small"), ("float32", "raw")])
+@pytest.mark.parametrize(
+    ("dtype", "codec"),
+    [
+        ("float32", "fast"),
+        ("float16", "small"),
+        ("float32", "raw"),
+        ("float16", "pcodec"),
+        ("float16", "bitround5"),
+    ],
+)
 def test_a_key_comes_back_bit_for_bit(tmp_path: Path, dtype: str, codec: str) -> None:
     write_key(tmp_path / "a", dtype=dtype, codec=codec)
     summary = export(tmp_path / "a", tmp_path / "x.h5", format="hdf5")
@@ -55,6 +64,16 @@ def test_a_key_comes_back_bit_for_bit(tmp_path: Path, dtype: str, codec: str) ->
     assert copy.label_columns == original.label_columns
     failed = {i: r for record in original.ledger.values() for i, r in record.failed.items()}
     assert {i: r for record in copy.ledger.values() for i, r in record.failed.items()} == failed
+
+
+def test_values_that_are_rounded_on_the_way_are_another_extraction(tmp_path: Path) -> None:
+    write_key(tmp_path / "a", dtype="float16")
+    made = export(tmp_path / "a", tmp_path / "x.h5", format="hdf5").out
+    fingerprint = read_key(tmp_path / "a").attrs["fingerprint"]
+    copy = read_key(copied(tmp_path, made, codec="bitround5"))
+    assert copy.attrs["fingerprint"] == {**fingerprint, "mantissa_bits": 5}
+    with pytest.raises(FingerprintMismatch, match="mantissa_bits"):
+        import_(made, tmp_path / "b", format="hdf5")
 
 
 def test_plain_h5py_reads_everything(tmp_path: Path, exported: Path) -> None:

@@ -587,7 +587,7 @@ def blosc(n_bytes: int, block_bytes: int, n_compressed: int) -> bytes:
 @pytest.mark.parametrize(
     ("shape", "data", "said"),
     [
-        (SMALL, shard(blosc(2**31 - 1, 64, 24), n_chunks=2), "holds 2147483647 bytes of values, expected 64"),
+        (SMALL, shard(blosc(2**31 - 1, 64, 24), n_chunks=2), "a Blosc chunk of 2147483647 bytes of values, expected 64"),
         (SMALL, shard(blosc(64, 64, 2**31), n_chunks=2), "does not fit its chunk"),
         (SMALL, shard(blosc(64, 2**31, 24), n_chunks=2), "does not fit its chunk"),
         (SMALL, shard(checked(b"\0" * 9), n_chunks=2), "too short for a Blosc header"),

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore import open_store
 from featurestore.backends.storage import LocalStorage, MemoryStorage, Storage
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.format import layer_arrays
+from featurestore.format.codecs import rounded
 from featurestore.store import fast_shards
 from featurestore.store.fast_shards import describe_pieces, describe_shard
 from featurestore.store.ledger import Record, read_ledger, write_sealed
@@ -30,7 +31,6 @@ from tests.featurestore.scenario import (
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_bytes_equal_those_of_zarr(data: st.DataObject) -> None:
     chunk_rows, n_chunks = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6))
@@ -42,14 +42,14 @@ def test_bytes_equal_those_of_zarr(data: st.DataObject) -> None:
         unit_rows=unit_rows,
         chunk_rows=chunk_rows,
         dtype=data.draw(st.sampled_from(["float32", "float16"])),
-        codec=data.draw(st.sampled_from(["fast", "small", "raw"])),
+        codec=data.draw(st.sampled_from(["fast", "small", "raw", "pcodec", "bitround6"])),
     )
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     values = rng.standard_normal((n, shape.n_functionals, shape.n_features)).astype(np.float32)
     values[rng.random(n) < 0.3] = np.nan
     assert fast_shards.encode(shape, values) == layer_arrays.encode_layer(shape, values)
     back = layer_arrays.decode_layer(shape, fast_shards.encode(shape, values))[:n]
-    np.testing.assert_array_equal(back, values.astype(shape.dtype))
+    np.testing.assert_array_equal(back, rounded(values.astype(shape.dtype), shape.codec))
 
 
 def test_values_need_not_be_contiguous_or_float32() -> None:
@@ -59,7 +59,7 @@ def test_values_need_not_be_contiguous_or_float32() -> None:
 
 
 @pytest.mark.parametrize("codec", ["fast", "raw"])
-def test_overflow_and_wrong_shapes_are_refused(codec: layer_arrays.CodecName) -> None:
+def test_overflow_and_wrong_shapes_are_refused(codec: str) -> None:
     shape = layer_arrays.LayerShape(n_functionals=1, n_features=4, unit_rows=6, dtype="float16", codec=codec)
     with pytest.raises(ConfigError, match="65504"):
         fast_shards.encode(shape, np.full((2, 1, 4), 1e6, dtype=np.float32))
@@ -108,7 +108,7 @@ def test_without_the_c_extension_shards_of_a_folder_are_read_into_place(
     )
 
 
-@pytest.mark.parametrize("codec", ["fast", "small", "raw"])
+@pytest.mark.parametrize("codec", ["fast", "small", "raw", "pcodec", "bitround6"])
 def test_a_whole_shard_in_anothers_place_is_an_error_and_never_a_number(storage: Storage, codec: str) -> None:
     """Each is sound by itself, and its CRC-32C is that of every other: the chunks' checksums tell."""
     values = {k: values_of(k, 24) for k in LAYERS}
@@ -116,7 +116,7 @@ def test_a_whole_shard_in_anothers_place_is_an_error_and_never_a_number(storage:
     ids = manifest.table["utterance_id"].to_numpy(object)
     write(open_key(storage, request(codec=codec), manifest, ids)[0], values)
     objects = read_ledger(storage, "tiny/calls")[0].objects
-    if codec != "small":  # compressed ones differ in length
+    if codec in ("fast", "raw"):  # compressed ones differ in length
         assert len({(o.n_bytes, o.crc32c) for o in objects.values()}) == 1
     assert len({o.sums for o in objects.values()}) == len(objects)
     for here, there in (("layer_01/c/0/0/0", "layer_00/c/0/0/0"), ("layer_03/c/1/0/0", "layer_03/c/0/0/0")):

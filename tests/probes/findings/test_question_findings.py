@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from probes.findings.question_findings import LAYERS, MODELS, Compared
 from probes.findings.sentences import choice_sentence, comparison_sentence, headline
 from probes.metrics import uar
 from probes.questions.tasks import ProbeConfig
-from probes.report import load_report_data
+from probes.report import ReportData, load_report_data
 from probes.report.tables import comparisons_table, csv_table
 from probes.results.results_folder import (
     VALIDATION_FOLDER,
@@ -41,6 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def probed(store: str, out: Path, **changes: Any) -> Path:
     asked = {"labels": ("call",), "split": "group", "n_seeds": 2, "classifiers": ("linear",)} | changes
+    asked["grid"] = {"linear": {"max_epochs": 5, "batch_size": 64}}
     run_probe(ProbeConfig(store=store, out=out, **asked))
     return out
 
@@ -48,6 +50,12 @@ def probed(store: str, out: Path, **changes: Any) -> Path:
 @pytest.fixture(scope="module")
 def one_split(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return probed(store, tmp_path_factory.mktemp("r"), classifiers=("linear", "centroid"))
+
+
+@pytest.fixture(scope="module")
+def data(one_split: Path) -> ReportData:
+    """What is read and computed of `one_split`."""
+    return load_report_data(one_split)
 
 
 def said(out: Path, model: str, layer: int, classifier: str = "linear") -> tuple[Any, Any, Any]:
@@ -61,8 +69,8 @@ def said(out: Path, model: str, layer: int, classifier: str = "linear") -> tuple
     return known["target"].to_numpy(), wide.to_numpy().T, known["group"].to_numpy()
 
 
-def test_intervals_are_those_of_the_predictions(one_split: Path) -> None:
-    table = csv_table(load_report_data(one_split))
+def test_intervals_are_those_of_the_predictions(one_split: Path, data: ReportData) -> None:
+    table = csv_table(data)
     table = table[table["classifier"] == "linear"]
     assert len(table) == 6
     for row in table.itertuples():
@@ -87,8 +95,7 @@ def test_groups_count_and_not_clips(store: str, tmp_path: Path) -> None:
     assert alone.n_groups == N_CLIPS - 12
 
 
-def test_models_are_compared_at_their_chosen_layers(one_split: Path) -> None:
-    data = load_report_data(one_split)
+def test_models_are_compared_at_their_chosen_layers(one_split: Path, data: ReportData) -> None:
     (answers,) = (q.answers for q in data.questions if q.classifier == "linear")
     chosen = dict(zip(answers["model"], answers["layer"], strict=True))
     found = comparisons_table(data)
@@ -101,8 +108,8 @@ def test_models_are_compared_at_their_chosen_layers(one_split: Path) -> None:
     assert (line.ci_low, line.ci_high, line.p) == pytest.approx((expected.low, expected.high, expected.p))
 
 
-def test_p_values_of_layers_are_corrected_within_their_model(one_split: Path) -> None:
-    found = comparisons_table(load_report_data(one_split))
+def test_p_values_of_layers_are_corrected_within_their_model(data: ReportData) -> None:
+    found = comparisons_table(data)
     family = found[
         (found["contrast"] == LAYERS)
         & (found["classifier"] == "linear")
@@ -112,8 +119,8 @@ def test_p_values_of_layers_are_corrected_within_their_model(one_split: Path) ->
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
 
 
-def test_classifiers_are_compared_on_one_model(one_split: Path) -> None:
-    found = comparisons_table(load_report_data(one_split))
+def test_classifiers_are_compared_on_one_model(data: ReportData) -> None:
+    found = comparisons_table(data)
     lines = found[found["contrast"] == "classifiers"]
     assert sorted(zip(lines["a"], lines["b"], strict=True)) == [
         ("model-a centroid", "model-a linear"),
@@ -131,8 +138,7 @@ def test_validation_predictions_give_the_recorded_scores(one_split: Path) -> Non
     assert set(kept["fingerprint"]) == set(table["fingerprint"])
 
 
-def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path) -> None:
-    data = load_report_data(one_split)
+def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path, data: ReportData) -> None:
     (question,) = (q for q in data.questions if q.classifier == "linear")
     choice = data.findings[question.name].choices["model-a"]
     table = read_results(one_split)
@@ -154,8 +160,8 @@ def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path)
     assert shares.to_numpy() == pytest.approx(expected.chosen_share, nan_ok=True)
 
 
-def test_folders_of_earlier_versions_keep_no_validation_predictions(store: str, tmp_path: Path) -> None:
-    out = probed(store, tmp_path)
+def test_folders_of_earlier_versions_keep_no_validation_predictions(one_split: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(one_split, tmp_path / "r")
     for path in (out / VALIDATION_FOLDER).iterdir():
         path.unlink()
     (out / VALIDATION_FOLDER).rmdir()
@@ -166,8 +172,8 @@ def test_folders_of_earlier_versions_keep_no_validation_predictions(store: str, 
     assert table["ci_low"].notna().any()
 
 
-def test_lost_predictions_are_no_interval_and_no_error(store: str, tmp_path: Path) -> None:
-    out = probed(store, tmp_path, layers="1")
+def test_lost_predictions_are_no_interval_and_no_error(one_split: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(one_split, tmp_path / "r")
     for path in (out / "_predictions").iterdir():
         path.unlink()
     data = load_report_data(out)
