@@ -1,6 +1,6 @@
 """One self-contained page: answers, figure, tables, predictions, warnings, how to make it again.
 
-The template escapes every value (jinja2 autoescape); only our own drawings are inserted as markup.
+The templates, one for each section, escape every value (jinja2 autoescape); only our own drawings are inserted as markup.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layer_list import format_layers
@@ -44,13 +43,17 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
 
     It needs no other file and makes no request.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    source = files("probes.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
+        loader=PackageLoader("probes.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=on_page,
     )
-    return environment.from_string(source).render(
+    return environment.get_template("page.html").render(
         title=_title(data),
         lede=_lede(data),
         questions=[
