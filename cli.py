@@ -462,12 +462,13 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 def report(results: Path, out: Path, oracle: bool) -> None:
     """Write the report of a results folder: table, CSV, figures, and one HTML page."""
     from featurestore.outputs import check_folder
-    from probes.report import write_report
+    from probes.report import load_report_data, write_report
     from studies.terminal.console import print_report_paths, print_tables
 
     check_folder(out)
-    paths = write_report(results, out, oracle=oracle)
-    print_tables(results, oracle=oracle)
+    data = load_report_data(results)
+    paths = write_report(data, out, oracle=oracle)
+    print_tables(data, oracle=oracle)
     print_report_paths(paths)
 
 

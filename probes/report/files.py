@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featurestore.outputs import make_folder, put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv
-from probes.report.data import load_report_data
+from probes.report.data import ReportData, load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
 from probes.report.tables import comparisons_table, csv_table
@@ -27,16 +27,18 @@ class ReportPaths:
     svg: Path
 
 
-def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool = False) -> ReportPaths:
-    """Report on `results_dir` (of `fs probe`) in `out_dir`; existing files are replaced.
+def write_report(
+    results: ReportData | str | Path, out_dir: str | Path, *, oracle: bool = False
+) -> ReportPaths:
+    """Report on `results`, a folder of `fs probe` or what was read of it, in `out_dir`; files are replaced.
 
     With `oracle` the page also says what the layer would score that the test rows themselves prefer.
 
     Raises:
         ConfigError: `out_dir` holds a page that is no report, or tables or figures without a page of ours.
-        StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
+        StoreError: `results` holds no results, or `out_dir` cannot be written.
     """
-    data = load_report_data(results_dir)
+    data = results if isinstance(results, ReportData) else load_report_data(results)
     out = Path(out_dir)
     page = out / "index.html"
     paths = ReportPaths(
