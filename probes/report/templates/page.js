@@ -56,7 +56,6 @@
     });
   }
 
-  // Comparisons name models by a text in which the model stands: what they are of is in the table beside.
   function rowsOf(figure, filter) {
     const where = Object.entries(figure.where);
     return tables[figure.table].filter(function (row) {

@@ -13,8 +13,9 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync --remote-debugging-pipe "
-    "--disable-background-networking --disable-component-update --disable-dev-shm-usage"
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--remote-debugging-pipe --disable-background-networking --disable-component-update "
+    "--disable-dev-shm-usage"
 )
 PATIENCE_S = 120.0
 

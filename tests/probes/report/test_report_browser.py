@@ -1,10 +1,11 @@
-"""The page in a real browser: no console message, no request, charts, filters, heads that sort, narrow screens."""
+"""The page in a real browser: no console message, no request, charts, filters, sorting, narrow screens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,8 @@ def test_narrow_screens_need_no_scrolling_aside(whole: str, opened: Callable[...
     page.wait(DRAWN)
     page.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert page.value("document.documentElement.scrollWidth") <= 390
-    wide = "Array.from(document.querySelectorAll('.drawing svg, .drawing canvas'), e => e.getBoundingClientRect().right)"
-    assert max(page.value(wide)) <= 390
+    drawings = "document.querySelectorAll('.drawing svg, .drawing canvas')"
+    assert max(page.value(f"Array.from({drawings}, e => e.getBoundingClientRect().right)")) <= 390
     ink = page.value("getComputedStyle(document.querySelector('#q1-layer-curve .role-axis-label text')).fill")
     assert ink == ("rgb(233, 231, 225)" if dark else "rgb(27, 27, 25)")
 
@@ -124,7 +125,7 @@ def test_what_a_screen_reader_needs_is_there(whole: str, opened: Callable[..., P
     levels = page.value("Array.from(document.querySelectorAll('h1, h2, h3, h4'), h => Number(h.tagName[1]))")
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     lacking = "Array.from(document.querySelectorAll({}), e => e.outerHTML.slice(0, 80))"
     assert page.value(lacking.format("'table:not(:has(caption))'")) == []
     assert page.value(lacking.format("'th:not([scope])'")) == []
@@ -169,7 +170,5 @@ def test_axe_finds_nothing(whole: str, opened: Callable[..., Page], dark: bool) 
     page.wait(DRAWN)
     page.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     page.value(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8") + ";0")
-    found = page.value(
-        "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' ')))"
-    )
-    assert found == []
+    told = "v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' ')"
+    assert page.value(f"axe.run().then(r => r.violations.map(v => {told}))") == []

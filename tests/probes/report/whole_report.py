@@ -1,4 +1,4 @@
-"""A results folder with all that a report can show: combinations, curves, inspections, confounds, an audit."""
+"""A results folder with all that a report can show: combinations, curves, inspection, confounds, audit."""
 
 from __future__ import annotations
 
