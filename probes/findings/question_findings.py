@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from probes.classifiers.layer_combination import EACH
-from probes.findings.predicted_rows import PredictedRows, no_rows, predicted_rows
+from probes.findings.predicted_rows import PredictedRows, RowsSeen, no_rows
 from probes.questions.embedding_options import INPUT, differing_options
 from probes.statistics import (
     Comparison,
@@ -111,9 +111,11 @@ class QuestionFindings:
     """What is found of one question: one label of one data set, asked by one classifier on one kind of split.
 
     Attributes:
-        answers: Fits behind each model's answer, of the layer that validation chose in every fold.
+        answers: Fits behind each model's answer, of the layer that validation chose in every fold; of a
+            combination of layers where no single one was probed.
         places: Fits behind each layer, or combination of layers: (model, combine, layers) → fits.
-        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction.
+        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction, as
+            categories.
         read_validation: The same of their validation rows.
         is_sets: Whether labels are sets.
         twins: Models with random weights → their trained twins.
@@ -133,6 +135,7 @@ class QuestionFindings:
     dataset: str = ""
     designs: Designs = field(default_factory=Designs)
     declared: Callable[[], Sequence[Compared]] = tuple
+    seen: RowsSeen = field(default_factory=RowsSeen)
 
     @cached_property
     def judged_answers(self) -> dict[str, Judged]:
@@ -149,7 +152,7 @@ class QuestionFindings:
             if self.is_sets:
                 yield name, Judged(no_rows(SETS_REASON))
             else:
-                yield name, self.designs.judged(predicted_rows(self.read(rows), rows))
+                yield name, self.designs.judged(self.seen.predicted_rows(self.read(rows), rows))
 
     @cached_property
     def choices(self) -> dict[str, LayerChoice]:
@@ -159,7 +162,10 @@ class QuestionFindings:
             layers = {int(k[2]): fits for k, fits in self.places.items() if k[:2] == (model, EACH)}
             if len(layers) < 2 or self.is_sets:
                 continue
-            rows = {k: predicted_rows(self.read_validation(fits), fits) for k, fits in sorted(layers.items())}
+            rows = {
+                k: self.seen.predicted_rows(self.read_validation(fits), fits)
+                for k, fits in sorted(layers.items())
+            }
             first = next(iter(rows.values()))
             if any(r.reason or not r.is_of(first) for r in rows.values()):
                 continue
@@ -172,10 +178,12 @@ class QuestionFindings:
     def model_comparisons(self) -> list[Compared]:
         """Every pair of models, those that differ in options alone, untrained twins, and sets of models."""
         judged = {m: j for m, j in self.judged_answers.items() if j.influence is not None}
-        found = _family(MODELS, ((a, b, judged[a], judged[b]) for a, b in itertools.combinations(judged, 2)))
-        pairs = [(t, u) for u, trained in self.twins.items() for t in trained]
-        known = [(t, u) for t, u in pairs if t in judged and u in judged]
-        found += _family(TRAINING, ((t, u, judged[t], judged[u]) for t, u in known))
+        pairs = list(itertools.combinations(judged, 2))
+        twins = [(t, u) for u, trained in self.twins.items() for t in trained]
+        known = [(t, u) for t, u in twins if t in judged and u in judged]
+        found = []
+        for family, of in ((MODELS, pairs), (TRAINING, known)):
+            found += _family(family, ((self.shown(a), self.shown(b), judged[a], judged[b]) for a, b in of))
         found += self._of_options(judged)
         for fact, values in SETS.items():
             found += self._of_sets(fact, values, judged)
@@ -193,13 +201,18 @@ class QuestionFindings:
             if not differ:
                 continue
             named = [
-                f"{model} ({', '.join(f'{name} {values[side]}' for name, values in differ.items())})"
+                f"{self.shown(model)} ({', '.join(f'{name} {values[side]}' for name, values in differ.items())})"
                 for side, model in enumerate((a, b))
             ]
             kind = PREPROCESSING if all(name.startswith(INPUT) for name in differ) else OPTIONS
             families[kind].append((named[0], named[1], judged[a], judged[b]))
-            of[named[0], named[1]] = (a, b)
+            of[named[0], named[1]] = (self.shown(a), self.shown(b))
         return [replace(c, of=of[c.a, c.b]) for kind, pairs in families.items() for c in _family(kind, pairs)]
+
+    def shown(self, model: str) -> str:
+        """How a model is called in comparisons: by its name, and by the combination that its answer is of."""
+        combine = str(self.answers[model]["combine"].iloc[0])
+        return model if combine == EACH else f"{model} {combine}"
 
     def _of_sets(self, fact: str, values: tuple[str, str], judged: Mapping[str, Judged]) -> list[Compared]:
         """Models of one value of a fact against those of the other."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.cells import cell_len
 
+from featurestore.errors import CorruptData
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
@@ -185,7 +186,7 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
     """What the scores of one question say of its models, in sentences."""
     from probes.findings.sentences import headline
 
-    if sentences := headline(findings.model_comparisons, str(question.answer["model"])):
+    if sentences := headline(findings.model_comparisons, findings.shown(str(question.answer["model"]))):
         console().print(plain(question.title), style="bold")
         for sentence in sentences:
             console().print(f"  {printable(sentence)}")
@@ -199,14 +200,20 @@ def print_tables(
 
     Of all questions also how models rank over data sets.
     """
-    from probes.report.caveats import undertrained
+    from probes.report.caveats import explained_by_confounds, undertrained
     from probes.report.tables import legend, terminal_tables
 
-    out = console()
-    shown = [q for q in data.questions if only is None or q.name in only]
+    out, shown = console(), [q for q in data.questions if only is None or q.name in only]
     others = len(data.questions) - len(shown)
-    # Declared contrasts are corrected over all questions: they are told where all are.
-    data = replace(data, questions=shown, contrasts=data.contrasts if only is None else ())
+    if only is not None:  # a copy has to find all findings again
+        # Declared contrasts are corrected over all questions: they are told where all are.
+        data = replace(data, questions=shown, contrasts=())
+    try:
+        explained = explained_by_confounds(data)
+    except CorruptData as error:  # of another command: scores are shown all the same
+        explained = [f"note: {error}"]
+    for sentence in explained:
+        out.print(sentence, style="bold yellow")
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
@@ -268,7 +275,7 @@ def print_predictions(found: Predictions, path: Path) -> bool:
 def print_report_paths(paths: ReportPaths) -> None:
     """Where the report was written, the page last."""
     out = console()
-    out.print(f"tables: {paths.csv}, {paths.comparisons}, {paths.across}   figure: {paths.png}, {paths.svg}")
+    out.print(f"tables: {paths.csv}, {paths.comparisons}, {paths.across}   figures: {paths.figures}")
     out.print(f"report: {paths.html.resolve()}")
 
 
