@@ -200,10 +200,10 @@ class QuestionFindings:
             differ = differing_options(self.facts.get(a, {}), self.facts.get(b, {}), self.dataset)
             if not differ:
                 continue
-            named = [
-                f"{self.shown(model)} ({', '.join(f'{name} {values[side]}' for name, values in differ.items())})"
-                for side, model in enumerate((a, b))
-            ]
+            named = []
+            for side, model in enumerate((a, b)):
+                options = ", ".join(f"{name} {values[side]}" for name, values in differ.items())
+                named.append(f"{self.shown(model)} ({options})")
             kind = PREPROCESSING if all(name.startswith(INPUT) for name in differ) else OPTIONS
             families[kind].append((named[0], named[1], judged[a], judged[b]))
             of[named[0], named[1]] = (self.shown(a), self.shown(b))
