@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import FingerprintMismatch, KeyNotFound, StoreError
+from featurestore.errors import FingerprintMismatch, KeyNotFound
 from featurestore.layer_list import parse_layers
 from featurestore.printable import counted, json_text
 from studies.study_run.scope import Pair
@@ -69,15 +69,14 @@ class Keys:
             FingerprintMismatch: one was made with other settings than the file has.
             CorruptData: one cannot be read.
         """
+        from featurestore.backends.storage import open_storage
         from featurestore.store.reader import open_store
 
         wanted = list(pairs)
-        try:
-            store = open_store(self._store)
-        except StoreError:
-            if "://" not in self._store and (Path(self._store) / "zarr.json").exists():
-                raise
+        # Not there yet is no error; out of reach is one.
+        if open_storage(self._store).get("zarr.json") is None:
             return [Readiness(pair=pair, lacks="there is no store yet") for pair in wanted]
+        store = open_store(self._store)
         found = []
         for pair in wanted:
             try:

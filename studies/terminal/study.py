@@ -157,7 +157,28 @@ def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
         _require_possible(list(states.values()))
     if half != "extract":
         ready = {key.pair for key in keys if key.is_ready}
-        print_probing_states(probing_states(study.probes, ready))
+        rehearsed = _rehearse(study, [key.pair for key in keys if not key.is_ready])
+        states_of_probings = probing_states(study.probes, ready, rehearsed)
+        print_probing_states(states_of_probings)
+        for state in states_of_probings:
+            if state.problem:
+                study.file.found.add(("probings", state.name), state.problem)
+        study.file.found.raise_if_any()
+
+
+def _rehearse(study: Prepared, pairs: Sequence[Pair]) -> dict[tuple[str, Pair], int]:
+    """Plan probings on keys that are not there yet; returns how many fits that is.
+
+    Raises:
+        Mistakes: probings that cannot be.
+    """
+    from studies.study_run.rehearsal import Rehearsal
+
+    found = study.file.found
+    manifests = study.corpora.manifests
+    counts = Rehearsal(manifests, study.extractions, study.held, found).check(study.probes, pairs)
+    found.raise_if_any()
+    return counts
 
 
 def _require_possible(states: Sequence[KeyState]) -> None:
@@ -190,6 +211,7 @@ def _extract(study: Prepared, options: StudyOptions) -> int | None:
     left = [pair for pair, state in states.items() if not state.is_complete]
     if not left:
         return n_done
+    _rehearse(study, left)
     print_key_states(list(states.values()))
     all_well = True
     for pair in left:

@@ -115,13 +115,13 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(study: Callable[..., Pat
     text = words_of(result.output)
     assert "logmel tones 0 0 of 48 48" in text
     assert "unknown until measured" in text
-    assert "2 keys to be embedded" in text
+    assert "12 fits on 2 keys" in text
     assert sorted(tmp_path.rglob("*")) == files
     fs("study", "extract", file, "--quiet", "--only", "model=logmel")
     text = words_of(fs("study", "run", file, "--dry-run").output)
     assert "logmel tones 0 48 of 48 0" in text
     assert "mfcc tones 0 0 of 48 48" in text
-    assert "1 key to be embedded" in text
+    assert "6 fits on 1 key" in text
     n_values = (
         48 * 2 * open_store(tmp_path / "features.zarr").features("logmel", "tones").info.shape.n_features
     )
