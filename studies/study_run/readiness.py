@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.errors import FingerprintMismatch, KeyNotFound
 from featurestore.layer_list import parse_layers
 from featurestore.printable import counted, json_text
+from studies.study_run.key_plan import surplus
 from studies.study_run.scope import Pair
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class Keys:
         if missing:
             n = counted(len(missing), "utterance")
             return f"{n} of the manifest not in the key (such as {min(missing)!r})"
+        if gone := surplus(stored, here):
+            return gone
         said = [c for c in changes(stored, here) if c != "labels unchanged" and not c.startswith("places ")]
         return f"other labels in the manifest than in the key ({'; '.join(said[:3])})" if said else ""
 

@@ -108,6 +108,11 @@ def test_what_changed_is_done_and_nothing_else(study: Callable[..., Path], tmp_p
     assert "6 fits in" in fitted
     third = scores(tmp_path / "results")
     assert set(second["fingerprint"]) < set(third["fingerprint"])
+    # Back to the labels of before: their answers, and not those that were found in between.
+    table["kind"] = ["ab"[i % 2] for i in range(48)]
+    table.to_csv(manifest, index=False)
+    halves(file)
+    pd.testing.assert_frame_equal(scores(tmp_path / "results"), first)
     # A table that is gone is made again.
     (tmp_path / "results/results.parquet").unlink()
     halves(file)
@@ -198,6 +203,25 @@ def test_a_key_of_other_settings_is_refused_before_anything_is_done(
     result = fs("study", "probe", file, "--no-wait", "--set", "models.mfcc.normalise=peak")
     assert result.exit_code == 2
     assert 'normalisation: stored default, asked "peak"' in result.stderr
+
+
+def test_utterances_that_the_manifest_lost_are_not_probed_in_silence(
+    study: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = study(n_clips=12)
+    assert fs("study", "extract", file, "--quiet").exit_code == 0
+    manifest = tmp_path / "audio/manifest.csv"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-2]))
+    result = fs("study", "run", file, "--quiet")
+    assert result.exit_code == 2
+    said = "2 utterances of the key are not in the manifest (such as 'clip010'), and would be probed"
+    assert f"error: logmel/tones: {said}" in result.stderr
+    assert fs("study", "probe", file, "--no-wait").exit_code == 2
+    assert not (tmp_path / "results").exists()
+    result = fs("study", "extract", file, "--quiet", "--set", "extract.prune=true")
+    assert result.exit_code == 0, result.output
+    assert len(open_store(tmp_path / "features.zarr").features("mfcc", "tones").index) == 10
+    assert fs("study", "extract", file, "--quiet").output.startswith("nothing to do")
 
 
 def test_clips_that_all_fail_end_a_study_before_it_probes(study: Callable[..., Path], tmp_path: Path) -> None:
