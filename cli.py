@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from studies.terminal.command import Group
+from studies.terminal.command import Group, Subgroup
 from studies.terminal.corpora import Corpora
 
 if TYPE_CHECKING:
@@ -533,7 +533,7 @@ NO_WAIT = click.option(
 )
 
 
-@main.group()
+@main.group(cls=Subgroup)
 def study() -> None:
     """Carry out a whole study from one file: corpora, models, probings, contrasts, report."""
 
