@@ -111,18 +111,18 @@ def test_twenty_thousand_synthetic_calls() -> None:
     y = rng.choice(len(SIZES), 20_000, p=share / share.sum())
     centres = rng.standard_normal((len(SIZES), 192), dtype=np.float32) * np.float32(0.2)
     x = rng.standard_normal((len(y), 192), dtype=np.float32) + centres[y]
-    agree(x, y, n_splits=5, max_epochs=6)
+    agree(x, y, n_splits=8, max_epochs=6)
 
 
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.timeout(3600)
 def test_spoken_digits(shared: Path, tmp_path: Path) -> None:
-    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=20, shares=(0.2, 0.1))
+    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=24, shares=(0.2, 0.1))
 
 
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.timeout(3600)
 def test_everyday_sounds(shared: Path, tmp_path: Path) -> None:
-    agree(*log_mel(shared, tmp_path, "esc10", "category"), n_splits=80, shares=(0.4, 0.1))
+    agree(*log_mel(shared, tmp_path, "esc10", "category"), n_splits=100, shares=(0.4, 0.1))
