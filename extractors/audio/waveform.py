@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 
@@ -84,7 +86,10 @@ def load_clips(
 
 
 def load_together(
-    places: Sequence[Location], policies: Sequence[AudioPolicy], recordings: Recordings | None = None
+    places: Sequence[Location],
+    policies: Sequence[AudioPolicy],
+    recordings: Recordings | None = None,
+    stop: Event | None = None,
 ) -> list[ClipByPolicy]:
     """Decode utterances, each once, and prepare them under every policy; each as it would be alone.
 
@@ -95,6 +100,10 @@ def load_together(
         places: of the utterances, see `load_clip`.
         policies: one for each model.
         recordings: files that may be open already.
+        stop: once it is set no further clip is begun.
+
+    Raises:
+        CancelledError: `stop` was set.
     """
     policies = list(dict.fromkeys(policies))
     found: dict[int, ClipByPolicy] = {}
@@ -102,6 +111,8 @@ def load_together(
     n_held = 0
 
     for i in sorted(range(len(places)), key=lambda i: file_order(places[i])):
+        if stop is not None and stop.is_set():
+            raise CancelledError
         try:
             clip = _decode(places[i], policies, recordings)
         except AudioError as error:

@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
 
 import numpy as np
 
@@ -94,10 +95,12 @@ class _Pipeline:
         self._all = of
         self._on_progress = on_progress
         self._writes: deque[Future[None]] = deque()
+        self._recordings = Recordings()
+        self._stop = Event()
 
     def run(self) -> None:
         with ExitStack() as stack:
-            self._recordings = stack.enter_context(Recordings())
+            stack.enter_context(self._recordings)
             decoders = stack.enter_context(ThreadPoolExecutor(self._jobs[0].config.workers))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
@@ -105,6 +108,7 @@ class _Pipeline:
             try:
                 self._embed(decoders, writing)
             finally:
+                self._stop.set()
                 decoders.shutdown(wait=False, cancel_futures=True)
 
     def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
@@ -154,7 +158,8 @@ class _Pipeline:
             unit, positions = claimed
             jobs = [self._jobs[p] for p in positions]
             where = jobs[0].audio_of(unit)
-            load = partial(load_together, policies=[job.policy for job in jobs], recordings=self._recordings)
+            policies = [job.policy for job in jobs]
+            load = partial(load_together, policies=policies, recordings=self._recordings, stop=self._stop)
             clips = SharedClips(decoders, jobs[0].config.workers, where.__getitem__, load, len(jobs))
             # By first row, so that no model runs ahead of the others by more than a batch.
             streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import CancelledError
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import soundfile
 import soxr
 from transformers import Wav2Vec2FeatureExtractor
 
+import extractors.audio.waveform
 from extractors.audio.normalising import normalise
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.waveform import load_clip, load_clips, load_together, scaled
@@ -167,6 +170,21 @@ def test_clips_that_are_loaded_together_are_what_they_are_alone(tmp_path: Path) 
                 continue
             np.testing.assert_array_equal(clip.samples, alone.samples)
             np.testing.assert_equal(vars(clip) | {"samples": 0}, vars(alone) | {"samples": 0})
+
+
+def test_no_clip_is_begun_once_it_is_to_stop(wav: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, begun = Event(), []
+    real = extractors.audio.waveform.open_stretch
+
+    def stopping(*place: object) -> object:
+        begun.append(place)
+        stop.set()
+        return real(*place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(extractors.audio.waveform, "open_stretch", stopping)
+    with pytest.raises(CancelledError):
+        load_together([(wav, 0.0, 0.5, None)] * 3, [POLICY], None, stop)
+    assert len(begun) == 1
 
 
 def test_scaling_is_that_of_numpy_to_the_last_bit() -> None:
