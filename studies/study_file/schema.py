@@ -72,6 +72,9 @@ class Extraction(Part):
     resample_quality: Literal["qq", "lq", "mq", "hq", "vhq"] | None = Field(
         default=None, description="Of soxr; default: hq."
     )
+    segments: Literal["nearest", "librosa"] | None = Field(
+        default=None, description="How times become samples: nearest, or as librosa cuts; default: nearest."
+    )
     channel: Channel | None = Field(default=None, description="mix, each or a number from 0; default: mix.")
     clip_to_file: bool | None = Field(default=None, description="Rows that end after their file end with it.")
     window_s: Seconds | None = Field(
