@@ -203,6 +203,9 @@ class Reporting(Part):
     """The report."""
 
     out: PathText = Field(default="report", description="Folder of the report.")
+    published: Literal["icassp2025"] | None = Field(
+        default=None, description="Paper whose published scores are shown beside the study's."
+    )
     oracle: bool = Field(default=False, description="Also show the layer that test scores prefer: no result.")
 
 
