@@ -42,12 +42,12 @@ N_LAYERS = 4  # hidden states: three blocks and their input
 N_FEATURES = 24
 
 
-def ssl_config(family: str, flavour: str) -> Any:
+def ssl_config(family: str, flavour: str, n_blocks: int = N_LAYERS - 1) -> Any:
     """Configuration of a tiny model; `flavour` is ``base`` (group norm, post-LN) or ``large``."""
     config_class, _ = FAMILIES[family]
     options: dict[str, Any] = {
         "hidden_size": N_FEATURES,
-        "num_hidden_layers": N_LAYERS - 1,
+        "num_hidden_layers": n_blocks,
         "num_attention_heads": 2,
         "intermediate_size": 48,
         "conv_dim": [16] * 7,
@@ -64,11 +64,17 @@ def ssl_config(family: str, flavour: str) -> Any:
 
 
 def save_ssl(
-    folder: Path, family: str, flavour: str, *, do_normalize: bool | None = False, seed: int = 0
+    folder: Path,
+    family: str,
+    flavour: str,
+    *,
+    do_normalize: bool | None = False,
+    seed: int = 0,
+    n_blocks: int = N_LAYERS - 1,
 ) -> Path:
     """Save a tiny model; with `do_normalize` also its preprocessor_config.json."""
     torch.manual_seed(seed)
-    model = FAMILIES[family][1](ssl_config(family, flavour))
+    model = FAMILIES[family][1](ssl_config(family, flavour, n_blocks))
     model.save_pretrained(folder)
     if do_normalize is not None:
         Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
@@ -194,12 +200,12 @@ def save_aves(folder: Path, *, name: str = "aves-tiny", seed: int = 0, **changes
     return folder
 
 
-def save_whisper(folder: Path, *, seed: int = 0) -> Path:
-    """Save a tiny Whisper (encoder of two blocks)."""
+def save_whisper(folder: Path, *, seed: int = 0, n_blocks: int = 2) -> Path:
+    """Save a tiny Whisper."""
     torch.manual_seed(seed)
     config = WhisperConfig(
         d_model=N_FEATURES,
-        encoder_layers=2,
+        encoder_layers=n_blocks,
         decoder_layers=1,
         encoder_attention_heads=2,
         decoder_attention_heads=2,

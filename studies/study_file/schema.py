@@ -72,6 +72,9 @@ class Extraction(Part):
     resample_quality: Literal["qq", "lq", "mq", "hq", "vhq"] | None = Field(
         default=None, description="Of soxr; default: hq."
     )
+    segments: Literal["nearest", "librosa"] | None = Field(
+        default=None, description="How times become samples: nearest, or as librosa cuts; default: nearest."
+    )
     channel: Channel | None = Field(default=None, description="mix, each or a number from 0; default: mix.")
     clip_to_file: bool | None = Field(default=None, description="Rows that end after their file end with it.")
     window_s: Seconds | None = Field(
@@ -200,6 +203,9 @@ class Reporting(Part):
     """The report."""
 
     out: PathText = Field(default="report", description="Folder of the report.")
+    published: Literal["icassp2025"] | None = Field(
+        default=None, description="Paper whose published scores are shown beside the study's."
+    )
     oracle: bool = Field(default=False, description="Also show the layer that test scores prefer: no result.")
 
 

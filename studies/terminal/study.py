@@ -18,6 +18,7 @@ from studies.study_run.probe_state import on_keys, pairs_of_call, probing_states
 from studies.study_run.scope import Pair, scope_of
 from studies.terminal import operations
 from studies.terminal.command import say_error
+from studies.terminal.paper_table_text import show_paper_table
 from studies.terminal.screen import console, error_console
 
 if TYPE_CHECKING:
@@ -348,13 +349,24 @@ def _report(study: Prepared) -> int:
     contrasts = declared_contrasts(file, study.facts)
     write_contrasts(file.results, contrasts)
     out, oracle = file.place(file.study.report.out), file.study.report.oracle
+    published = file.study.report.published
     record = _record(study)
-    shown = [str(out), oracle, record.folder_digest(), _times(study), [asdict(c) for c in contrasts]]
+    shown = [
+        str(out),
+        oracle,
+        published,
+        record.folder_digest(),
+        _times(study),
+        [asdict(c) for c in contrasts],
+    ]
     inputs = record.inputs("report", shown)
-    if record.is_done("report", inputs) and (out / "index.html").is_file():
+    pages = ["index.html", *(["published.html"] if published else [])]
+    if record.is_done("report", inputs) and all((out / name).is_file() for name in pages):
         return 0
     check_folder(out)
     operations.report_results(file.results, out, oracle=oracle)
+    if published:
+        show_paper_table(file, study.facts, published, out)
     if others := _others(study):
         console().print(f"note: the results also hold {others}, which the file does not name", style="yellow")
     record.note("report", inputs)
