@@ -40,7 +40,7 @@ def test_a_confound_that_explains_a_label_is_said_first(
     out = io.StringIO()
     monkeypatch.setattr(console, "console", lambda: Console(file=out, width=200))
     console.print_tables(data)
-    assert out.getvalue().index("Duration alone predicts") < out.getvalue().index("chance 25.0 (")
+    assert out.getvalue().index("Duration alone predicts") < out.getvalue().index("mlp · split: group")
 
 
 def test_a_confound_is_compared_with_the_answer_of_these_results(tmp_path: Path) -> None:
