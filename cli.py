@@ -459,14 +459,25 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 @click.argument("results", type=PATH)
 @click.option("--out", required=True, type=PATH, help="Folder of the report.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-def report(results: Path, out: Path, oracle: bool) -> None:
-    """Write the report of a results folder: table, CSV, figures, and one HTML page."""
+@click.option(
+    "--sounds-mb",
+    type=float,
+    default=4.0,
+    show_default=True,
+    help="Room in the page for clips to hear and their spectrograms; 0: none.",
+)
+@click.option(
+    "--store",
+    help="Where the feature store is now, for the audio; default: where it was, if that is on this machine.",
+)
+def report(results: Path, out: Path, oracle: bool, sounds_mb: float, store: str | None) -> None:
+    """Write the report of a results folder: tables, figures, mistakes, and one HTML page with sounds."""
     from featurestore.outputs import check_folder
     from probes.report import write_report
     from studies.terminal.console import print_report_paths, print_tables
 
     check_folder(out)
-    paths = write_report(results, out, oracle=oracle)
+    paths = write_report(results, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
     print_tables(results, oracle=oracle)
     print_report_paths(paths)
 

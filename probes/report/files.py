@@ -10,10 +10,18 @@ from featurestore.spreadsheet import spreadsheet_csv
 from probes.report.data import load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
+from probes.report.mistakes import mistakes_of, mistakes_table, page_context, suspects_table
+from probes.report.sounds.section import DEFAULT_MB, check_budget
 from probes.report.tables import comparisons_table, csv_table
 
 # Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.
 PAGE_MARK = b"their own papers, featurestore-audio"
+
+# What the other files begin with that a report alone writes.
+OWN_MARKS = {
+    "mistakes": b"dataset,label_column,classifier,split,utterance_id,file",
+    "suspects": b"dataset,label_column,classifier,split,suspect_rank",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,43 +31,72 @@ class ReportPaths:
     html: Path
     csv: Path
     comparisons: Path
+    mistakes: Path
+    suspects: Path
     png: Path
     svg: Path
 
+    @property
+    def others(self) -> list[Path]:
+        """All but the page."""
+        return [path for name, path in vars(self).items() if name != "html"]
 
-def write_report(results_dir: str | Path, out_dir: str | Path, *, oracle: bool = False) -> ReportPaths:
+
+def write_report(
+    results_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    oracle: bool = False,
+    sounds_mb: float = DEFAULT_MB,
+    store: str | None = None,
+) -> ReportPaths:
     """Report on `results_dir` (of `fs probe`) in `out_dir`; existing files are replaced.
 
-    With `oracle` the page also says what the layer would score that the test rows themselves prefer.
+    Args:
+        results_dir: Results folder.
+        out_dir: Folder of the report.
+        oracle: The page also says what the layer would score that the test rows themselves prefer.
+        sounds_mb: Room of sounds and their pictures in the page, megabytes.
+        store: Where the feature store is now; None: where `fs probe` read it, if on this machine.
 
     Raises:
-        ConfigError: `out_dir` holds a page that is no report, or tables or figures without a page of ours.
+        ConfigError: `sounds_mb` cannot be; or `out_dir` holds a page that is no report, tables or figures
+            without a page of ours, or other files of ours that are somebody's.
         StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
     """
+    check_budget(sounds_mb)
     data = load_report_data(results_dir)
     out = Path(out_dir)
-    page = out / "index.html"
     paths = ReportPaths(
-        html=page,
+        html=out / "index.html",
         csv=out / "layers.csv",
         comparisons=out / "comparisons.csv",
+        mistakes=out / "mistakes.csv",
+        suspects=out / "suspects.csv",
         png=out / "layers.png",
         svg=out / "layers.svg",
     )
     _require_replaceable(paths)
     make_folder(out, "the report")
+    wrong = mistakes_of(data, store)
     with writing(out, "free some room and write the report again"):
         # The page first: it says whose the other files are.
-        put_file(render_page(data, oracle=oracle).encode(), paths.html)
+        page = render_page(data, oracle=oracle, more=page_context(wrong, sounds_mb))
+        put_file(page.encode(), paths.html)
         put_file(spreadsheet_csv(csv_table(data)).encode(), paths.csv)
         put_file(spreadsheet_csv(comparisons_table(data)).encode(), paths.comparisons)
+        put_file(spreadsheet_csv(mistakes_table(wrong)).encode(), paths.mistakes)
+        put_file(spreadsheet_csv(suspects_table(wrong)).encode(), paths.suspects)
         write_figures(data, paths.png, paths.svg)
     return paths
 
 
 def _require_replaceable(paths: ReportPaths) -> None:
-    """Refuse to write over a page that is no report, and over tables and figures where there is no page."""
+    """Refuse to write over a page that is no report, and over what is none of ours."""
     require_replaceable(paths.html, PAGE_MARK, "report")
     if not paths.html.exists():
         for path in (paths.csv, paths.comparisons, paths.png, paths.svg):
             require_replaceable(path, None, "table or figure")
+    # Reports of earlier versions had none of these: a page beside them does not say that they are ours.
+    for name, mark in OWN_MARKS.items():
+        require_replaceable(getattr(paths, name), mark, "file of a report")

@@ -1,6 +1,7 @@
 """One self-contained page: answers, figure, tables, predictions, warnings, how to make it again.
 
-The templates, one for each section, escape every value (jinja2 autoescape); only our own drawings are inserted as markup.
+The templates, one for each section, escape every value (jinja2 autoescape); only our own drawings are
+inserted as markup.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
 
 
-def render_page(data: ReportData, *, oracle: bool = False) -> str:
+def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, Any] | None = None) -> str:
     """The page as text; with `oracle` also what test scores would choose.
 
-    It needs no other file and makes no request.
+    It needs no other file and makes no request. `more`: values of sections that are made elsewhere.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -65,6 +66,7 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
         run=run_info(data),
         combined=any(len(q.combined()) for q in data.questions),
         n_colours=len(SERIES_COLOURS),
+        **{"mistakes": [], **(more or {})},
     )
 
 

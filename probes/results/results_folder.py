@@ -35,6 +35,7 @@ from probes.results.fit_tables import (
     MAP_COLUMNS,
     OWN_MEASURES,
     PREDICTIONS,
+    PROBABILITY_COLUMNS,
     Columns,
     check_columns,
 )
@@ -118,7 +119,8 @@ def write_task(
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
         rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`, or of `CURVE_COLUMNS`.
-        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows.
+        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows; where there
+            are any also `PROBABILITY_COLUMNS`.
         validation: The same of validation rows; None where none are kept.
     """
     for folder, table in ((VALIDATION_FOLDER, validation), (PREDICTIONS_FOLDER, predictions)):
@@ -248,16 +250,24 @@ class StoredPredictions:
             table: Rows of the results table.
             folder: `PREDICTIONS_FOLDER` of test rows, or `VALIDATION_FOLDER`.
         """
+        return self._read(table, folder, PREDICTION_COLUMNS)
+
+    def with_probabilities(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Test predictions of the fits in `table`, and `PROBABILITY_COLUMNS`: NaN where none were kept."""
+        found = self._read(table, PREDICTIONS_FOLDER, None)
+        return found.reindex(columns=[*PREDICTION_COLUMNS, *PROBABILITY_COLUMNS])
+
+    def _read(self, table: pd.DataFrame, folder: str, columns: Sequence[str] | None) -> pd.DataFrame:
         wanted: dict[str, set[str]] = {}
         for fit in table["fingerprint"]:
             if fit in self._file_of:
                 wanted.setdefault(self._file_of[fit], set()).add(fit)
         parts = [
-            read_parquet(path, PREDICTIONS, read=PREDICTION_COLUMNS, only=("fingerprint", fits))
+            read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", fits))
             for name, fits in sorted(wanted.items())
             if (path := self._out / folder / name).is_file()
         ]
-        nothing = pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+        nothing = pd.DataFrame(columns=list(columns or PREDICTION_COLUMNS))
         return pd.concat(parts, ignore_index=True) if parts else nothing
 
 
@@ -282,8 +292,11 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    models = {**earlier.get("models", {}), **record.get("models", {})}
-    record = {**record, "models": models} if models else dict(record)
+    record = dict(record)
+    for name in ("models", "extractions"):
+        both = {**earlier.get(name, {}), **record.get(name, {})}
+        if both:
+            record[name] = both
     call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)
     same = [c for c in calls_of(earlier) if _asked(c) == asked]

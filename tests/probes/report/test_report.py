@@ -16,6 +16,7 @@ from probes.report import load_report_data, terminal_tables, write_report
 from probes.report.data import ReportData
 from probes.report.figures import SERIES_COLOURS, _draw, drawing, panel_svg, series_styles
 from probes.report.html import render_page
+from probes.report.mistakes import mistakes_of, page_context
 from probes.results.results_folder import RUN_NAME, read_results
 
 
@@ -214,7 +215,10 @@ def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) ->
     assert table["best_model"].sum() == 1
     assert first.png.read_bytes().startswith(b"\x89PNG")
     assert first.svg.read_text().lstrip().startswith("<?xml")
-    assert first.html.read_text(encoding="utf-8") == render_page(load_report_data(results_dir))
+    data = load_report_data(results_dir)
+    assert first.html.read_text(encoding="utf-8") == render_page(
+        data, more=page_context(mistakes_of(data), 4.0)
+    )
 
 
 def test_figure_draws_every_fit_mean_and_reference(data: ReportData) -> None:
