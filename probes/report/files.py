@@ -7,11 +7,22 @@ from pathlib import Path
 
 from featurestore.outputs import make_folder, put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv
+from probes.report.clips.embedded_keys import EmbeddedKeys
+from probes.report.clips.mistakes import mistakes_of, mistakes_table, suspects_table
+from probes.report.clips.mistakes import page_context as clips_context
+from probes.report.clips.section import DEFAULT_MB, check_budget
 from probes.report.data import load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
-from probes.report.mistakes import mistakes_of, mistakes_table, page_context, suspects_table
-from probes.report.sounds.section import DEFAULT_MB, check_budget
+from probes.report.latex import LATEX_MARK, latex_tables
+from probes.report.methods.document import (
+    BIBTEX_MARK,
+    MARKDOWN_MARK,
+    methods,
+    methods_bibtex,
+    methods_markdown,
+)
+from probes.report.methods.document import page_context as methods_context
 from probes.report.tables import comparisons_table, csv_table
 
 # Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.
@@ -21,6 +32,9 @@ PAGE_MARK = b"their own papers, featurestore-audio"
 OWN_MARKS = {
     "mistakes": b"dataset,label_column,classifier,split,utterance_id,file",
     "suspects": b"dataset,label_column,classifier,split,suspect_rank",
+    "tables": LATEX_MARK.encode(),
+    "methods": MARKDOWN_MARK.encode(),
+    "references": BIBTEX_MARK.encode(),
 }
 
 
@@ -33,6 +47,9 @@ class ReportPaths:
     comparisons: Path
     mistakes: Path
     suspects: Path
+    tables: Path
+    methods: Path
+    references: Path
     png: Path
     svg: Path
 
@@ -73,20 +90,29 @@ def write_report(
         comparisons=out / "comparisons.csv",
         mistakes=out / "mistakes.csv",
         suspects=out / "suspects.csv",
+        tables=out / "tables.tex",
+        methods=out / "methods.md",
+        references=out / "references.bib",
         png=out / "layers.png",
         svg=out / "layers.svg",
     )
     _require_replaceable(paths)
     make_folder(out, "the report")
-    wrong = mistakes_of(data, store)
+    keys = EmbeddedKeys(data.path, data.run, store)
+    wrong, paragraphs = mistakes_of(data, keys), methods(data, keys)
     with writing(out, "free some room and write the report again"):
         # The page first: it says whose the other files are.
-        page = render_page(data, oracle=oracle, more=page_context(wrong, sounds_mb))
+        page = render_page(
+            data, oracle=oracle, more={**clips_context(wrong, sounds_mb), **methods_context(paragraphs)}
+        )
         put_file(page.encode(), paths.html)
         put_file(spreadsheet_csv(csv_table(data)).encode(), paths.csv)
         put_file(spreadsheet_csv(comparisons_table(data)).encode(), paths.comparisons)
         put_file(spreadsheet_csv(mistakes_table(wrong)).encode(), paths.mistakes)
         put_file(spreadsheet_csv(suspects_table(wrong)).encode(), paths.suspects)
+        put_file(latex_tables(data).encode(), paths.tables)
+        put_file(methods_markdown(paragraphs).encode(), paths.methods)
+        put_file(methods_bibtex(paragraphs).encode(), paths.references)
         write_figures(data, paths.png, paths.svg)
     return paths
 

@@ -66,7 +66,7 @@ def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, An
         run=run_info(data),
         combined=any(len(q.combined()) for q in data.questions),
         n_colours=len(SERIES_COLOURS),
-        **{"mistakes": [], **(more or {})},
+        **{"mistakes": [], "methods": [], **(more or {})},
     )
 
 

@@ -13,10 +13,13 @@ from rich.console import Console
 
 from featurestore.errors import CorruptData, StoreError
 from probes.report import load_report_data, terminal_tables, write_report
+from probes.report.clips.embedded_keys import EmbeddedKeys
+from probes.report.clips.mistakes import mistakes_of, page_context
 from probes.report.data import ReportData
 from probes.report.figures import SERIES_COLOURS, _draw, drawing, panel_svg, series_styles
 from probes.report.html import render_page
-from probes.report.mistakes import mistakes_of, page_context
+from probes.report.methods.document import methods
+from probes.report.methods.document import page_context as methods_context
 from probes.results.results_folder import RUN_NAME, read_results
 
 
@@ -202,6 +205,12 @@ def test_terminal_table_marks_choices_and_states_split_and_chance(
     assert f"● {100 * expected.loc[('other', 2), 'mean']:.1f}" in text
 
 
+def _more(data: ReportData) -> dict[str, object]:
+    keys = EmbeddedKeys(data.path, data.run)
+    clips = page_context(mistakes_of(data, keys), 4.0)
+    return {**clips, **methods_context(methods(data, keys))}
+
+
 def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) -> None:
     first = write_report(results_dir, tmp_path / "a")
     second = write_report(results_dir, tmp_path / "b")
@@ -216,9 +225,7 @@ def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) ->
     assert first.png.read_bytes().startswith(b"\x89PNG")
     assert first.svg.read_text().lstrip().startswith("<?xml")
     data = load_report_data(results_dir)
-    assert first.html.read_text(encoding="utf-8") == render_page(
-        data, more=page_context(mistakes_of(data), 4.0)
-    )
+    assert first.html.read_text(encoding="utf-8") == render_page(data, more=_more(data))
 
 
 def test_figure_draws_every_fit_mean_and_reference(data: ReportData) -> None:

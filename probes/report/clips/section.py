@@ -13,12 +13,12 @@ from featurestore.audio.segment import AudioError
 from featurestore.errors import ConfigError
 from featurestore.manifest.audio_places import Places
 from featurestore.printable import counted
-from probes.report.sounds.choice import HARD, PAIR, SUSPECT, Wanted, wanted
-from probes.report.sounds.clip import PLAYED_S, Clip, make_clip
+from probes.report.clips.choice import HARD, PAIR, SUSPECT, Wanted, wanted
+from probes.report.clips.clip import PLAYED_S, Clip, make_clip
 
 if TYPE_CHECKING:
-    from probes.report.mistakes import QuestionMistakes
-    from probes.report.sounds.embedded_audio import EmbeddedAudio
+    from probes.report.clips.embedded_keys import EmbeddedAudio
+    from probes.report.clips.mistakes import QuestionMistakes
 
 DEFAULT_MB, MOST_MB = 4.0, 500.0
 # So many clips in a row that have no room are the end: smaller ones may come behind a large one.
@@ -140,7 +140,7 @@ def _sentences(heard: _Heard, megabytes: float) -> Sequence[str]:
 
 
 def _cards(found: QuestionMistakes, shown: Sequence[tuple[Wanted, Clip]]) -> list[dict[str, Any]]:
-    from probes.report.mistakes import number
+    from probes.report.clips.mistakes import number
 
     utterances, suspects = _by_id(found.utterances), _by_id(found.suspects.table)
     cards = []

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from featurestore.audio.blocks import SoundError, read_header
 from featurestore.errors import UserError
+from featurestore.fingerprint import digest
 from featurestore.printable import printable
 from probes.questions.tasks import digest_of_rows
+from probes.results.extractions import extraction_record
 from probes.results.results_folder import calls_of, split_name, store_of
 from probes.results.split_files import kept_split
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
     from probes.report.data import ReportedQuestion
 
+# Of a corpus of many files the first say which rates it has.
+MOST_HEADERS = 2000
 PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
 _KEPT = [*PLACE_COLUMNS, "audio_hash", "duration_s"]
 
@@ -63,10 +69,7 @@ class EmbeddedKeys:
 
     def of(self, question: ReportedQuestion) -> EmbeddedAudio:
         """The audio of the rows of a question, in the key of the model of its answer."""
-        path = f"{question.answer['model']}/{question.dataset}"
-        if path not in self._opened:
-            self._opened[path] = self._open(path)
-        features = self._opened[path]
+        features = self._features(f"{question.answer['model']}/{question.dataset}")
         if isinstance(features, str):
             return EmbeddedAudio(reason=features)
         rows = features.index.set_index("utterance_id")[_KEPT]
@@ -74,6 +77,40 @@ class EmbeddedKeys:
         if reason:
             return EmbeddedAudio(reason=reason)
         return EmbeddedAudio(rows=rows, model_rate_hz=_model_rate_hz(features.attrs["fingerprint"]))
+
+    def extraction(self, path: str) -> Mapping[str, Any] | None:
+        """`probes.results.extractions.extraction_record` of a key; None where nobody knows.
+
+        Earlier versions kept none: then the store is asked, if its embeddings are made as those probed were.
+        """
+        kept = self._run.get("extractions", {}).get(path)
+        if kept is not None:
+            return dict(kept)
+        features = self._features(path)
+        digests = {
+            s.get("extraction") for s in self._run.get("splits", []) if f"{s['model']}/{s['dataset']}" == path
+        }
+        if isinstance(features, str) or digests != {digest(features.attrs["fingerprint"])}:
+            return None
+        return extraction_record(features)
+
+    def native_rates(self, path: str) -> list[int]:
+        """Rates of the files of a key in Hz, the most frequent first; empty where they are not at hand."""
+        features = self._features(path)
+        if isinstance(features, str):
+            return []
+        rates: list[int] = []
+        for file in features.index["path"].unique()[:MOST_HEADERS]:
+            try:
+                rates.append(read_header(str(file)).sample_rate_hz)
+            except SoundError:
+                continue
+        return [rate for rate, _ in Counter(rates).most_common()]
+
+    def _features(self, path: str) -> Features | str:
+        if path not in self._opened:
+            self._opened[path] = self._open(path)
+        return self._opened[path]
 
     def _open(self, path: str) -> Features | str:
         """A key, or why it cannot be read."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.printable import counted
 from probes.findings.answers import answers_of, by_utterance, mistakes
 from probes.findings.mislabelled import MEASURE, Mislabelled, mislabelled
-from probes.report.sounds.embedded_audio import EmbeddedAudio, EmbeddedKeys
+from probes.report.clips.embedded_keys import EmbeddedAudio, EmbeddedKeys
 from probes.results.selection import MAP
 
 if TYPE_CHECKING:
@@ -92,16 +92,11 @@ class QuestionMistakes:
         return mislabelled(self.answers)
 
 
-def mistakes_of(data: ReportData, store: str | None = None) -> list[QuestionMistakes]:
-    """What went wrong in every question.
-
-    Args:
-        data: The report's.
-        store: Where its feature store is now, see `EmbeddedKeys`.
-    """
+def mistakes_of(data: ReportData, keys: EmbeddedKeys) -> list[QuestionMistakes]:
+    """What went wrong in every question; `keys` know where its audio is."""
     from probes.results.results_folder import StoredPredictions
 
-    stored, keys = StoredPredictions(data.path), EmbeddedKeys(data.path, data.run, store)
+    stored = StoredPredictions(data.path)
     return [QuestionMistakes(q, answers_of(stored, q.answer_fits), keys.of(q)) for q in data.questions]
 
 
@@ -134,7 +129,7 @@ def _table(parts: list[tuple[QuestionMistakes, pd.DataFrame]], columns: tuple[st
 
 def page_context(found: list[QuestionMistakes], sounds_mb: float) -> dict[str, Any]:
     """What the page shows: sounds, the first mistakes and suspects of every question, how to read them."""
-    from probes.report.sounds.section import note, sound_sections
+    from probes.report.clips.section import note, sound_sections
 
     return {
         "sounds": sound_sections(found, sounds_mb),
