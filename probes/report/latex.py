@@ -38,8 +38,8 @@ _WRITTEN = {
     "`": r"\textasciigrave{}",
     # Behind a line end of a table these are its option and its star.
     **{c: f"{{{c}}}" for c in "[]*"},
-    # Ligatures of TeX.
-    "-": "-{}",
+    # A ligature of TeX.
+    "--": "-{}-",
 }
 _ESCAPED = re.compile("|".join(map(re.escape, _WRITTEN)))
 # Signs of ours that T1 has no letter for.

@@ -146,7 +146,10 @@ def _cards(found: QuestionMistakes, shown: Sequence[tuple[Wanted, Clip]]) -> lis
     cards = []
     for one, clip in shown:
         row = utterances[one.utterance_id]
-        facts = [f"wrong in {row['n_wrong']} of {counted(int(row['n_answers']), 'answer')}"]
+        answers = counted(int(row["n_answers"]), "answer")
+        facts = [
+            f"{'wrong' if row['n_wrong'] else 'right'} in {row['n_wrong'] or row['n_answers']} of {answers}"
+        ]
         if p := number(float(row["p_target"])):
             facts.append(f"probability of its label {p}")
         if s := suspects.get(one.utterance_id):
@@ -186,12 +189,17 @@ def _looks(clip: Clip, audio: EmbeddedAudio) -> dict[str, Any]:
         "audio": clip.audio,
         "picture": clip.picture,
         "top": f"{clip.top_hz / 1000:.3g} kHz",
-        "first": f"{clip.from_s:.3g} s",
-        "last": f"{clip.from_s + clip.shown_s:.3g} s",
+        "first": _seconds(clip.from_s, clip.shown_s),
+        "last": _seconds(clip.from_s + clip.shown_s, clip.shown_s),
         "model_limit": f"{100 * model_hz / clip.top_hz:.2f}" if model_hz < clip.top_hz else "",
         "model_limit_text": f"{model_hz / 1000:.3g} kHz" if model_hz < clip.top_hz else "",
         "notes": [note for note in (slowed, cut) if note],
     }
+
+
+def _seconds(at_s: float, shown_s: float) -> str:
+    """A place on the axis of a picture that is so long."""
+    return f"{at_s:.2f} s" if shown_s >= 1 else f"{at_s:.3f} s"
 
 
 def _alternative(utterance_id: str, clip: Clip) -> str:

@@ -71,12 +71,10 @@ def _model(path: str, record: Mapping[str, Any]) -> str:
     said = [f"{name(path.partition('/')[0])}{family}{asked}"]
     if card.get("model_id"):
         said.append(f"known as {name(card['model_id'])}")
-    trained = [f"pre-trained on {card['domain']}"] if card.get("domain") else []
+    if card.get("domain"):
+        said.append(f"pre-trained on {name(card['domain'])}")
     if card.get("fine_tuning"):
-        trained.append(
-            f"fine-tuned for {'nothing' if card['fine_tuning'] == 'none' else card['fine_tuning']}"
-        )
-    said += [name(t) for t in trained]
+        said.append(f"fine-tuned for {name(card['fine_tuning'])}")
     for weights in ("weights_sha256", "state_sha256"):
         if weights in model:
             said.append(f"weights of SHA-256 {name(model[weights])}")
@@ -113,26 +111,16 @@ def _input(record: Mapping[str, Any]) -> str:
     if resampler.startswith("none"):
         said.append(f"Their samples were read as if at {rate:,} Hz ({name(resampler)}).")
     else:
-        said.append(f"They were resampled to {rate:,} Hz by {name(resampler)}.")
+        said.append(
+            f"Where they are at another rate they were resampled to {rate:,} Hz by {name(resampler)}."
+        )
     normalised = str(heard.get("normalisation"))
-    said.append(
-        f"Waveforms were {_NORMALISATIONS.get(normalised, '')} ({name(normalised)}).".replace(" ()", "")
-    )
-    said.append(
-        f"Short clips: {name(heard.get('short_clips'))}. Long clips: {name(heard.get('long_clips'))}."
-    )
+    said.append(f"Waveforms were {_NORMALISATIONS.get(normalised, 'prepared')} ({name(normalised)}).")
+    said.append(f"Short clips: {name(heard.get('short_clips'))}.")
+    said.append(f"Long clips: {name(heard.get('long_clips'))}.")
     if heard.get("preset"):
         said.append(f"This is the preset {name(heard['preset'])}{cite('sarkar2025')}.")
-    known = (
-        "sample_rate_hz",
-        "channels",
-        "resampler",
-        "normalisation",
-        "short_clips",
-        "long_clips",
-        "preset",
-    )
-    rest = {k: v for k, v in heard.items() if k not in known}
+    rest = {k: v for k, v in heard.items() if k not in _HEARD}
     return " ".join(said) + (f" Also: {name(_pairs(rest))}." if rest else "")
 
 

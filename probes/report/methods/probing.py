@@ -17,8 +17,6 @@ from probes.results.results_folder import calls_of
 from probes.splits import KINDS, PARTS, held_out, parse_split
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from probes.report.data import ReportData, ReportedQuestion
 
 _TRAINED = ("mlp", "linear", "attention", "mha")
@@ -118,8 +116,11 @@ def classifier_sentences(data: ReportData) -> Iterator[str]:
 
     fits = pd.concat([q.fits for q in data.questions] + [q.answers_fits for q in data.questions])
     yield "Inputs were standardised by the mean and standard deviation of the training rows."
+    tried = _tried(data)
     for classifier, rows in fits.groupby("classifier", sort=True):
-        yield from _classifier(str(classifier), rows, data)
+        yield from _classifier(
+            str(classifier), sorted({int(s) for s in rows["seed"]}), tried[str(classifier)]
+        )
     combined = fits.groupby("combine")["layers"].unique()
     for combine, layers in combined.items():
         held = [int(k) for k in layers] if combine == EACH else []
@@ -128,8 +129,7 @@ def classifier_sentences(data: ReportData) -> Iterator[str]:
     yield from _asked(data)
 
 
-def _classifier(classifier: str, rows: pd.DataFrame, data: ReportData) -> Iterator[str]:
-    settings = _tried(data, classifier) or [json.loads(text) for text in sorted(rows["hparams"].unique())]
+def _classifier(classifier: str, seeds: Sequence[int], settings: Sequence[dict[str, Any]]) -> Iterator[str]:
     what = _WHAT.get(classifier)
     same = {k: v for k, v in settings[0].items() if all(s.get(k) == v and k in s for s in settings)}
     varied = sorted({k for s in settings for k in s} - set(same))
@@ -144,17 +144,18 @@ def _classifier(classifier: str, rows: pd.DataFrame, data: ReportData) -> Iterat
         yield f"Of {len(settings)} settings validation chose: {names(tried)}."
     if classifier in _TRAINED:
         yield from _training(same)
-    seeds = sorted({int(seed) for seed in rows["seed"]})
-    yield f"It was fitted with {'seeds' if len(seeds) > 1 else 'seed'} {name(format_layers(seeds))}."
+    yield f"It was fitted with {'seeds' if len(seeds) > 1 else 'seed'} {name(format_layers(list(seeds)))}."
 
 
-def _tried(data: ReportData, classifier: str) -> list[dict[str, Any]]:
-    """Every setting that was fitted; the questions hold those that validation chose."""
+def _tried(data: ReportData) -> dict[str, list[dict[str, Any]]]:
+    """Every setting of each classifier that was fitted; questions hold only those that validation chose."""
     from probes.results.results_folder import read_results
 
-    table = read_results(data.path)
-    texts = table.loc[table["classifier"] == classifier, "hparams"].unique()
-    return [json.loads(text) for text in sorted(texts)]
+    table = read_results(data.path)[["classifier", "hparams"]].drop_duplicates()
+    return {
+        str(classifier): [json.loads(text) for text in sorted(rows["hparams"])]
+        for classifier, rows in table.groupby("classifier")
+    }
 
 
 def _training(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -200,9 +201,10 @@ def choice_sentences(data: ReportData) -> Iterator[str]:
         "Epoch, settings, layer and model were chosen by validation rows; test rows were scored once. Where "
         "a split has folds, everything was chosen anew in each test fold, by the fold's own validation rows."
     )
+    tried = _tried(data)
     for q in data.questions:
         answer = q.answer
-        several = len(_tried(data, q.classifier)) > 1
+        several = len(tried[q.classifier]) > 1
         settings = f" with {name(_pairs(json.loads(answer['hparams'])))}" if several else ""
         yield (
             f"For {name(q.title)}, {name(answer['model'])} at {_place(answer)}{settings} was chosen: "
