@@ -473,12 +473,13 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 def report(results: Path, out: Path, oracle: bool, sounds_mb: float, store: str | None) -> None:
     """Write the report of a results folder: tables, figures, mistakes, and one HTML page with sounds."""
     from featurestore.outputs import check_folder
-    from probes.report import write_report
+    from probes.report import load_report_data, write_report
     from studies.terminal.console import print_report_paths, print_tables
 
     check_folder(out)
-    paths = write_report(results, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
-    print_tables(results, oracle=oracle)
+    data = load_report_data(results)
+    paths = write_report(data, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
+    print_tables(data, oracle=oracle)
     print_report_paths(paths)
 
 

@@ -20,7 +20,7 @@ def run_demo(out: Path, *, quiet: bool = False) -> None:
     from extractors import ExtractConfig, extract
     from featurestore.corpora.synthetic import write_corpus
     from probes import ProbeConfig, run_probe
-    from probes.report import write_report
+    from probes.report import load_report_data, write_report
     from studies.terminal.console import print_extract_summary, print_report_paths, print_tables
     from studies.terminal.progress import extract_progress, probe_progress
     from studies.terminal.screen import console
@@ -44,8 +44,9 @@ def run_demo(out: Path, *, quiet: bool = False) -> None:
     with probe_progress(quiet=quiet) as on_fit:
         run_probe(ProbeConfig(store=str(store), labels=LABELS, out=results, n_seeds=N_SEEDS), on_fit)
     say(f"4/4  report → {out / 'report'}")
-    report = write_report(results, out / "report")
-    print_tables(results)
+    data = load_report_data(results)
+    report = write_report(data, out / "report")
+    print_tables(data)
     print_report_paths(report)
 
 

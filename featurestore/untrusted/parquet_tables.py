@@ -33,6 +33,7 @@ def read_parquet_document(
     kinds: Mapping[str, str] | None = None,
     most_cells: int = MOST_CELLS,
     only: tuple[str, Collection[str]] | None = None,
+    as_codes: bool = False,
 ) -> pd.DataFrame:
     """A table as pandas reads it, whose columns have been looked at.
 
@@ -42,6 +43,7 @@ def read_parquet_document(
         kinds: what columns that are there have to be (`TEXT`, `WHOLE`, `NUMBER`, `BOOLEAN`).
         most_cells: rows times columns.
         only: a column of texts, and those of them whose rows are wanted.
+        as_codes: texts as categories, which takes a tenth of the time and memory where they repeat.
 
     Raises:
         DocumentError: no Parquet file, a larger one than a table can be, a column that stands twice, is
@@ -67,6 +69,10 @@ def read_parquet_document(
             if only is not None:
                 table = table.filter(_is_one_of(table[only[0]], only[1]))
             _require_text_bytes(table)
+            if as_codes:
+                # pandas takes one dictionary a column; what is no dictionary yet is no text, or has no value.
+                coded: pd.DataFrame = table.unify_dictionaries().replace_schema_metadata(None).to_pandas()
+                return coded
             # Without what pandas noted of itself: that too is the file's word, and decides types and index.
             table = table.cast(pa.schema([schema.field(name) for name in table.column_names]))
             frame: pd.DataFrame = table.to_pandas()

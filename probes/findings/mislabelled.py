@@ -54,7 +54,7 @@ class Mislabelled:
 
 
 def mislabelled(answers: pd.DataFrame) -> Mislabelled:
-    """Suspects among the utterances of `probes.findings.answers.answers_of`, of single labels."""
+    """Suspects among the utterances of `probes.findings.mistakes.answers_of`, of single labels."""
     nobody = pd.DataFrame(columns=list(COLUMNS))
     firsts = answers.drop_duplicates("utterance_id")
     ids, label = (firsts[name].to_numpy(dtype=object) for name in ("utterance_id", "target"))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from probes.classifiers.layer_combination import EACH
-from probes.findings.predicted_rows import PredictedRows, no_rows, predicted_rows
+from probes.findings.predicted_rows import PredictedRows, RowsSeen, no_rows
 from probes.statistics import (
     Comparison,
     Influence,
@@ -101,9 +101,11 @@ class QuestionFindings:
     """What is found of one question: one label of one data set, asked by one classifier on one kind of split.
 
     Attributes:
-        answers: Fits behind each model's answer, of the layer that validation chose in every fold.
+        answers: Fits behind each model's answer, of the layer that validation chose in every fold; of a
+            combination of layers where no single one was probed.
         places: Fits behind each layer, or combination of layers: (model, combine, layers) → fits.
-        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction.
+        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction, as
+            categories.
         read_validation: The same of their validation rows.
         is_sets: Whether labels are sets.
         twins: Models with random weights → their trained twins.
@@ -118,6 +120,7 @@ class QuestionFindings:
     twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     designs: Designs = field(default_factory=Designs)
+    seen: RowsSeen = field(default_factory=RowsSeen)
 
     @cached_property
     def judged_answers(self) -> dict[str, Judged]:
@@ -134,7 +137,7 @@ class QuestionFindings:
             if self.is_sets:
                 yield name, Judged(no_rows(SETS_REASON))
             else:
-                yield name, self.designs.judged(predicted_rows(self.read(rows), rows))
+                yield name, self.designs.judged(self.seen.predicted_rows(self.read(rows), rows))
 
     @cached_property
     def choices(self) -> dict[str, LayerChoice]:
@@ -144,7 +147,10 @@ class QuestionFindings:
             layers = {int(k[2]): fits for k, fits in self.places.items() if k[:2] == (model, EACH)}
             if len(layers) < 2 or self.is_sets:
                 continue
-            rows = {k: predicted_rows(self.read_validation(fits), fits) for k, fits in sorted(layers.items())}
+            rows = {
+                k: self.seen.predicted_rows(self.read_validation(fits), fits)
+                for k, fits in sorted(layers.items())
+            }
             first = next(iter(rows.values()))
             if any(r.reason or not r.is_of(first) for r in rows.values()):
                 continue
@@ -157,13 +163,20 @@ class QuestionFindings:
     def model_comparisons(self) -> list[Compared]:
         """Every pair of models, trained ones against their untrained twins, and sets of models."""
         judged = {m: j for m, j in self.judged_answers.items() if j.influence is not None}
-        found = _family(MODELS, ((a, b, judged[a], judged[b]) for a, b in itertools.combinations(judged, 2)))
-        pairs = [(t, u) for u, trained in self.twins.items() for t in trained]
-        known = [(t, u) for t, u in pairs if t in judged and u in judged]
-        found += _family(TRAINING, ((t, u, judged[t], judged[u]) for t, u in known))
+        pairs = list(itertools.combinations(judged, 2))
+        twins = [(t, u) for u, trained in self.twins.items() for t in trained]
+        known = [(t, u) for t, u in twins if t in judged and u in judged]
+        found = []
+        for family, of in ((MODELS, pairs), (TRAINING, known)):
+            found += _family(family, ((self.shown(a), self.shown(b), judged[a], judged[b]) for a, b in of))
         for fact, values in SETS.items():
             found += self._of_sets(fact, values, judged)
         return found
+
+    def shown(self, model: str) -> str:
+        """How a model is called in comparisons: by its name, and by the combination that its answer is of."""
+        combine = str(self.answers[model]["combine"].iloc[0])
+        return model if combine == EACH else f"{model} {combine}"
 
     def _of_sets(self, fact: str, values: tuple[str, str], judged: Mapping[str, Judged]) -> list[Compared]:
         """Models of one value of a fact against those of the other."""

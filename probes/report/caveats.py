@@ -134,7 +134,7 @@ def _of_support(data: ReportData, question: ReportedQuestion) -> Iterator[str]:
         return
     if question.metric == MAP:
         return  # mAP has no clip of one class to weigh
-    support = table.groupby("target").size() / question.n_passes
+    support = table.groupby("target", observed=True).size() / question.n_passes
     worth = 100.0 / (len(support) * support)
     heavy = worth[worth >= WORTH_POINTS]
     if len(heavy):

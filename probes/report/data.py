@@ -140,10 +140,16 @@ class ReportedQuestion:
     @property
     def answer_fits(self) -> pd.DataFrame:
         """The rows of the results table behind the answer."""
-        answer, fits = self.answer, self.answers_fits
-        same = (fits["model"] == answer["model"]) & (fits["combine"] == answer["combine"])
-        chosen: pd.DataFrame = fits.loc[same]
-        return chosen
+        return self.answer_fits_by_model[str(self.answer["model"])]
+
+    @property
+    def answer_fits_by_model(self) -> dict[str, pd.DataFrame]:
+        """Of each model the rows behind its answer: of single layers, else of the combination that leads."""
+        from probes.results.selection import ranked
+
+        fits, first = self.answers_fits, ranked(self.answers).drop_duplicates("model").sort_values("model")
+        chosen = zip(first["model"], first["combine"], strict=True)
+        return {str(m): fits[(fits["model"] == m) & (fits["combine"] == c)] for m, c in chosen}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,16 +186,14 @@ class ReportData:
         stored = StoredPredictions(self.path)
         found = {}
         for q in self.questions:
-            single = q.answers_fits["combine"] == EACH
-            answers = q.answers_fits[single] if single.any() else q.answers_fits
             found[q.name] = QuestionFindings(
-                answers={str(m): rows for m, rows in answers.groupby("model")},
+                answers=q.answer_fits_by_model,
                 places={
                     (str(model), str(combine), str(layers)): rows
                     for (model, combine, layers), rows in q.fits.groupby(["model", "combine", "layers"])
                 },
-                read=stored.of,
-                read_validation=partial(stored.of, folder=VALIDATION_FOLDER),
+                read=partial(stored.of, as_codes=True),
+                read_validation=partial(stored.of, folder=VALIDATION_FOLDER, as_codes=True),
                 is_sets=q.metric != "UAR",
                 twins=self.untrained,
                 facts=self.run.get("models", {}),
@@ -215,13 +219,14 @@ class ReportData:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """Saved test predictions of the probes behind every answer; see `read_predictions`."""
+        """Saved test predictions of the probes behind every answer, see `read_predictions`, as categories."""
         import pandas as pd
 
-        from probes.results.results_folder import read_predictions
+        from probes.results.results_folder import StoredPredictions
 
         # One pass over the files for all questions.
-        return read_predictions(self.path, pd.concat([q.answer_fits for q in self.questions]))
+        fits = pd.concat([q.answer_fits for q in self.questions])
+        return StoredPredictions(self.path).of(fits, as_codes=True)
 
 
 def load_report_data(results_dir: str | Path) -> ReportData:

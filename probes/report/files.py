@@ -11,7 +11,7 @@ from probes.report.clips.embedded_keys import EmbeddedKeys
 from probes.report.clips.mistakes import mistakes_of, mistakes_table, suspects_table
 from probes.report.clips.mistakes import page_context as clips_context
 from probes.report.clips.section import DEFAULT_MB, check_budget
-from probes.report.data import load_report_data
+from probes.report.data import ReportData, load_report_data
 from probes.report.figures import write_figures
 from probes.report.html import render_page
 from probes.report.latex import LATEX_MARK, latex_tables
@@ -60,17 +60,17 @@ class ReportPaths:
 
 
 def write_report(
-    results_dir: str | Path,
+    results: ReportData | str | Path,
     out_dir: str | Path,
     *,
     oracle: bool = False,
     sounds_mb: float = DEFAULT_MB,
     store: str | None = None,
 ) -> ReportPaths:
-    """Report on `results_dir` (of `fs probe`) in `out_dir`; existing files are replaced.
+    """Report on `results`, a folder of `fs probe` or what was read of it, in `out_dir`; files are replaced.
 
     Args:
-        results_dir: Results folder.
+        results: Results folder, or its content.
         out_dir: Folder of the report.
         oracle: The page also says what the layer would score that the test rows themselves prefer.
         sounds_mb: Room of sounds and their pictures in the page, megabytes.
@@ -79,10 +79,10 @@ def write_report(
     Raises:
         ConfigError: `sounds_mb` cannot be; or `out_dir` holds a page that is no report, tables or figures
             without a page of ours, or other files of ours that are somebody's.
-        StoreError: `results_dir` holds no results, or `out_dir` cannot be written.
+        StoreError: `results` holds no results, or `out_dir` cannot be written.
     """
     check_budget(sounds_mb)
-    data = load_report_data(results_dir)
+    data = results if isinstance(results, ReportData) else load_report_data(results)
     out = Path(out_dir)
     paths = ReportPaths(
         html=out / "index.html",

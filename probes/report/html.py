@@ -166,8 +166,7 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
     """What the predictions say of a question: the interval of its answer, sentences, every comparison."""
     model = str(question.answer["model"])
     judged = findings.judged_answers.get(model)
-    of_answer = judged is not None and question.answer["combine"] == EACH
-    interval = judged.interval if judged is not None and of_answer else None
+    interval = None if judged is None else judged.interval
     reasons = dict.fromkeys(j.reason for j in findings.judged_answers.values() if j.reason)
     text = interval_text(interval)
     groups = f", over {counted(interval.n_groups, 'group')} of test clips" if interval and text else ""
@@ -175,7 +174,7 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
     return {
         "interval": f"{text} %{groups}" if text else "",
         "no_interval": "; ".join(reasons),
-        "findings": [*headline(findings.model_comparisons, model), *choices],
+        "findings": [*headline(findings.model_comparisons, findings.shown(model)), *choices],
         "compared": [_compared(c) for q, c in data.comparisons if q.name == question.name],
     }
 
@@ -205,14 +204,16 @@ def _ranked(
     row: pd.Series[Any], style: SeriesStyle, question: ReportedQuestion, findings: QuestionFindings
 ) -> dict[str, Any]:
     """A line of the table of models."""
-    judged = findings.judged_answers.get(str(row["model"])) if row["combine"] == EACH else None
+    judged = findings.judged_answers[str(row["model"])]
+    if row["combine"] != findings.answers[str(row["model"])]["combine"].iloc[0]:
+        judged = findings.judged_places[str(row["model"]), str(row["combine"]), str(row["layers"])]
     several = row["combine"] != EACH or len(question.layers_of(row["model"])) > 1
     return {
         "model": row["model"],
         "series": style.index,
         "place": place_of(row).replace("-", "–") if several else "only",
         "summary": percent(row["score_test_mean"], row["score_test_std"]),
-        "interval": interval_text(None if judged is None else judged.interval),
+        "interval": interval_text(judged.interval),
         "n_test": f"{round(row['n_test']):,}",
         "unlike": UNLIKE if row["model"] in question.scope.other_clips else "",
     }

@@ -45,6 +45,23 @@ class Design:
         return len(self.rows)
 
 
+@dataclass(frozen=True, eq=False)
+class CodedLabels:
+    """Predicted classes as positions among their names, where few names were predicted millions of times.
+
+    Attributes:
+        codes: Position of each prediction in `names`, whole numbers `[S, n]`.
+        names: Names of classes, texts or numbers `[K]`; they may be more than were predicted.
+    """
+
+    codes: npt.NDArray[Any]
+    names: npt.NDArray[Any]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The names `[S, n]`, as NumPy asks for them."""
+        return np.asarray(self.names[self.codes], dtype=dtype)
+
+
 def make_design(target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any = None) -> Design:
     """Code classes and groups of the rows.
 
@@ -95,6 +112,8 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
     Raises:
         ConfigError: Unequal lengths, missing values, texts for numbers.
     """
+    if isinstance(prediction, CodedLabels):
+        return _recoded(design, prediction, what)
     guess = as_array(prediction)
     if guess.ndim == 1:
         guess = guess[None]
@@ -109,12 +128,27 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
             f"{what}: expected {_kind(design.classes)} as in target, got {_kind(guess)} such as "
             f"{str(guess[0, 0])!r}"
         )
+    unique, where = _unique(guess.ravel())
+    return _places(design, unique)[where].reshape(guess.shape)
+
+
+def _recoded(design: Design, prediction: CodedLabels, what: str) -> IntArray:
+    """`label_rows` of labels that are codes already."""
+    codes, names = prediction.codes, prediction.names
+    if codes.ndim != 2 or codes.shape[1] != design.n_rows or len(codes) == 0:
+        raise ConfigError(f"{what}: expected {design.n_rows} rows as in target, got shape {codes.shape}")
+    check_present(what, names)
+    if _kind(names) != _kind(design.classes):
+        raise ConfigError(f"{what}: expected {_kind(design.classes)} as in target, got {_kind(names)}")
+    return np.asarray(_places(design, names)[codes], dtype=np.int64)
+
+
+def _places(design: Design, names: npt.NDArray[Any]) -> IntArray:
+    """Position of each name in the classes of the design, -1 where it is none of them `[K]`."""
     order = np.argsort(design.classes)
     ordered = design.classes[order]
-    unique, where = _unique(guess.ravel())
-    at = np.clip(np.searchsorted(ordered, unique), 0, len(ordered) - 1)
-    code = np.where(ordered[at] == unique, order[at], -1)
-    return np.asarray(code[where], dtype=np.int64).reshape(guess.shape)
+    at = np.clip(np.searchsorted(ordered, names), 0, len(ordered) - 1)
+    return np.asarray(np.where(ordered[at] == names, order[at], -1), dtype=np.int64)
 
 
 def score_rows(design: Design, scores: npt.ArrayLike, what: str = "scores") -> Float64Array:

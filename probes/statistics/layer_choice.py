@@ -154,7 +154,12 @@ def _resampler(scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike]
         rows = design.counts
         if metric == "accuracy":
             hits, rows = [h.sum(1, keepdims=True) for h in hits], design.rows[:, None]
-        return lambda times: np.stack([_mean_ratio(times @ h, times @ rows) for h in hits], axis=1)
+
+        def resampled(times: Float64Array) -> Float64Array:
+            below = times @ rows
+            return np.stack([_mean_ratio(times @ h, below) for h in hits], axis=1)
+
+        return resampled
     slope = np.stack([s.by_group.mean(axis=1) for s in scores], axis=1)
     value = np.array([s.estimate for s in scores])
     return lambda times: value + (times - 1) @ slope

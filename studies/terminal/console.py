@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from probes.findings.question_findings import QuestionFindings
     from probes.leakage.kinds import LeakageReport
     from probes.report import ReportPaths
-    from probes.report.data import ReportedQuestion
+    from probes.report.data import ReportData, ReportedQuestion
     from probes.run.probing import ProbeSummary
     from probes.saved.chosen_probe import SavedSummary
     from studies.prediction import Predictions
@@ -169,10 +169,10 @@ def _by_reason(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False) -> None:
     """The tables of what was asked, and how much was fitted."""
-    from probes.report.data import QUESTION_KEYS
+    from probes.report.data import QUESTION_KEYS, load_report_data
 
     asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
-    print_tables(summary.out, oracle=oracle, only=asked)
+    print_tables(load_report_data(summary.out), oracle=oracle, only=asked)
     cached = f", {counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
         f"{counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
@@ -184,7 +184,7 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
     """What the scores of one question say of its models, in sentences."""
     from probes.findings.sentences import headline
 
-    if sentences := headline(findings.model_comparisons, str(question.answer["model"])):
+    if sentences := headline(findings.model_comparisons, findings.shown(str(question.answer["model"]))):
         console().print(plain(question.title), style="bold")
         for sentence in sentences:
             console().print(f"  {printable(sentence)}")
@@ -192,17 +192,16 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
 
 
 def print_tables(
-    results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
+    data: ReportData, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
     """Layers × models for every question of a results folder, or for those whose name is in `only`."""
     from probes.report.caveats import undertrained
-    from probes.report.data import load_report_data
     from probes.report.tables import legend, terminal_tables
 
-    out, data = console(), load_report_data(results)
-    shown = [q for q in data.questions if only is None or q.name in only]
+    out, shown = console(), [q for q in data.questions if only is None or q.name in only]
     others = len(data.questions) - len(shown)
-    data = replace(data, questions=shown)
+    if others:  # a copy would have to find all findings again
+        data = replace(data, questions=shown)
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
@@ -210,7 +209,7 @@ def print_tables(
         print_findings(question, data.findings[question.name])
     out.print(legend(data, oracle=oracle), style="dim")
     if others:
-        out.print(f"{counted(others, 'other question')} in this folder: fs report {results} --out …")
+        out.print(f"{counted(others, 'other question')} in this folder: fs report {data.path} --out …")
     for sentence in undertrained(data):
         out.print(f"note: {sentence}", style="yellow")
 

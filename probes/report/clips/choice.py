@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from probes.findings.answers import confused_pairs
+from probes.findings.mistakes import confused_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def wanted(utterances: pd.DataFrame, suspects: pd.DataFrame, *, sets: bool = Fal
     is mistaken in one pair, and gives one suspect and one hard utterance, before any gives a second.
 
     Args:
-        utterances: `probes.findings.answers.by_utterance`.
+        utterances: `probes.findings.mistakes.by_utterance`.
         suspects: `probes.findings.mislabelled.Mislabelled.table`.
         sets: Labels are sets, of which no two are taken for each other.
     """

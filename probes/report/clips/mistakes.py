@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from featurestore.printable import counted
-from probes.findings.answers import answers_of, by_utterance, mistakes
 from probes.findings.mislabelled import MEASURE, Mislabelled, mislabelled
+from probes.findings.mistakes import answers_of, by_utterance, mistakes
 from probes.report.clips.embedded_keys import EmbeddedAudio, EmbeddedKeys
 from probes.results.selection import MAP
 
@@ -63,7 +63,7 @@ class QuestionMistakes:
 
     Attributes:
         question: Which.
-        answers: `probes.findings.answers.answers_of`; empty where no predictions were kept.
+        answers: `probes.findings.mistakes.answers_of`; empty where no predictions were kept.
         audio: Of its utterances.
     """
 
@@ -78,7 +78,7 @@ class QuestionMistakes:
 
     @cached_property
     def utterances(self) -> pd.DataFrame:
-        """One row per utterance, see `probes.findings.answers.by_utterance`."""
+        """One row per utterance, see `probes.findings.mistakes.by_utterance`."""
         return by_utterance(self.answers)
 
     @cached_property

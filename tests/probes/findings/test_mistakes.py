@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from report_results import write_results
 
-from probes.findings.answers import answers_of, by_utterance, confused_pairs, mistakes
+from probes.findings.mistakes import answers_of, by_utterance, confused_pairs, mistakes
 from probes.report import load_report_data
 from probes.results.results_folder import StoredPredictions
 
