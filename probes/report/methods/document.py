@@ -34,13 +34,14 @@ def methods(data: ReportData, keys: EmbeddedKeys) -> list[Paragraph]:
         "Probes": probing.classifier_sentences(data),
         "Choice": probing.choice_sentences(data),
         "Scores": [*probing.metric_sentences(data), *sureness.sentences(data)],
-        "Software": _software(data),
+        "Software": software(data),
     }
     found = [Paragraph(heading, tuple(sentences)) for heading, sentences in paragraphs.items()]
     return [paragraph for paragraph in found if paragraph.sentences]
 
 
-def _software(data: ReportData) -> list[str]:
+def software(data: ReportData) -> list[str]:
+    """The versions that fitted the probes."""
     versions = data.run.get("versions", {})
     if not versions:
         return ["The versions of the programs that fitted the probes are not on record."]

@@ -65,7 +65,8 @@ def _held(record: Mapping[str, Any]) -> str:
 
 def _model(path: str, record: Mapping[str, Any]) -> str:
     model, card = record["fingerprint"].get("model", {}), record["model_card"]
-    family = f", of the family {name(card['family'])}" if card.get("family") else ""
+    known = model.get("family") or card.get("family")
+    family = f", of the family {name(known)}" if known else ""
     given = card.get("given", {}).get("model")
     asked = f", asked for as {name(given)}" if given else ""
     said = [f"{name(path.partition('/')[0])}{family}{asked}"]

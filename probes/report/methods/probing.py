@@ -12,13 +12,13 @@ from featurestore.printable import counted
 from probes.classifiers.layer_combination import CONCAT, EACH, WEIGHTED
 from probes.questions.controls import BY_GROUP, MDL, SHUFFLED
 from probes.report.methods.wording import cite, name, names
-from probes.report.run_info import distinct_splits
 from probes.results.results_folder import calls_of
 from probes.splits import KINDS, PARTS, held_out, parse_split
 
 if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
 
+_QUESTION = ("dataset", "label", "split", "split_seed")
 _TRAINED = ("mlp", "linear", "attention", "mha")
 _WHAT = {
     "mlp": "a multilayer perceptron, each hidden layer followed by layer normalisation and ReLU",
@@ -48,19 +48,24 @@ _CONTROLS = {
 
 def split_sentences(data: ReportData) -> Iterator[str]:
     """Who trained, who chose and who was tested, for every label and split."""
-    together: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    models: dict[tuple[Any, ...], list[str]] = {}
-    for split, of in distinct_splits(data):
-        key = tuple(split[k] for k in ("dataset", "label", "split", "split_seed"))
-        together.setdefault(key, []).append(split)
-        models[key] = list(dict.fromkeys([*models.get(key, []), *of]))
-    for key, found in together.items():
-        dataset, label, text, seed = key
-        yield (
-            f"For the label {name(label)} of {name(dataset)} ({names(models[key])}) the split was "
-            f"{name(text)}: {_how(text)}; split seed {name(seed)}; {_sizes(found)}."
-        )
-        yield f"{_classes(found)}{_chance(found)}{_identity(found)}"
+    of_model: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for split in data.run.get("splits", []):
+        of_model.setdefault(tuple(split[k] for k in (*_QUESTION, "model")), []).append(split)
+    # What is the same for several models is said once.
+    said: dict[str, list[str]] = {}
+    for (*question, model), found in of_model.items():
+        said.setdefault(_split(question, found), []).append(model)
+    for words, models in said.items():
+        yield f"For {names(models)}: {words}"
+
+
+def _split(question: Sequence[Any], found: Sequence[Mapping[str, Any]]) -> str:
+    """One split with all its folds; `question` is data set, label, split and seed."""
+    dataset, label, text, seed = question
+    return (
+        f"for the label {name(label)} of {name(dataset)} the split was {name(text)}: {_how(text)}; split "
+        f"seed {name(seed)}; {_sizes(found)}. {_classes(found)}{_chance(found)}{_identity(found)}"
+    )
 
 
 def _how(text: str) -> str:
@@ -73,13 +78,12 @@ def _how(text: str) -> str:
 
 def _sizes(found: Sequence[Mapping[str, Any]]) -> str:
     """Rows and groups of each part, over folds where there are several."""
-    folds = {int(split["fold"]): split["parts"] for split in found}
     texts = []
     for part in PARTS:
-        rows = _range([p[part]["rows"] for p in folds.values()], "clip")
-        groups = [len(p[part]["groups"]) for p in folds.values()]
+        rows = _range([s["parts"][part]["rows"] for s in found], "clip")
+        groups = [len(s["parts"][part]["groups"]) for s in found]
         texts.append(f"{part} {rows}" + (f" of {_range(groups, 'group')}" if any(groups) else ""))
-    how_many = f"{len(folds)} folds with " if len(folds) > 1 else ""
+    how_many = f"{len(found)} folds with " if len(found) > 1 else ""
     left = _range([int(split.get("rows_left_out", 0)) for split in found], "clip")
     return f"{how_many}{', '.join(texts)}, {left} in no part"
 
