@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from probes.findings.mistakes import confused_pairs
@@ -45,15 +44,22 @@ def wanted(utterances: pd.DataFrame, suspects: pd.DataFrame, *, sets: bool = Fal
         suspects: `probes.findings.mislabelled.Mislabelled.table`.
         sets: Labels are sets, of which no two are taken for each other.
     """
-    kinds = [
-        [] if sets else list(_pairs(utterances)),
-        [[w] for w in _in_turn(suspects, "label", SUSPECT, SUSPECTS)],
-        [[w] for w in _in_turn(utterances[utterances["n_wrong"] > 0], "target", HARD, HARDEST)],
+    pairs = [] if sets else list(_pairs(utterances))
+    of_pairs = {one.utterance_id for pair in pairs for one in pair}
+    others = [
+        (SUSPECT, iter(_in_turn(suspects, "label")), SUSPECTS),
+        (HARD, iter(_in_turn(utterances[utterances["n_wrong"] > 0], "target")), HARDEST),
     ]
     found: dict[str, Wanted] = {}
-    for turn in zip_longest(*kinds, fillvalue=[]):
-        for one in (w for group in turn for w in group):
+    for turn in range(max(PAIRS, SUSPECTS, HARDEST)):
+        for one in pairs[turn] if turn < len(pairs) else []:
             found.setdefault(one.utterance_id, one)
+        for kind, ids, most in others:
+            new = (
+                next((u for u in ids if u not in found and u not in of_pairs), None) if turn < most else None
+            )
+            if new is not None:
+                found[new] = Wanted(kind=kind, utterance_id=new)
     return list(found.values())
 
 
@@ -78,7 +84,7 @@ def _pairs(utterances: pd.DataFrame) -> Iterator[list[Wanted]]:
         yield found
 
 
-def _in_turn(table: pd.DataFrame, by: str, kind: str, most: int) -> Sequence[Wanted]:
-    """The first rows of a table, the first of each class before the second of any."""
+def _in_turn(table: pd.DataFrame, by: str) -> list[str]:
+    """Utterances of a table, the first of each class before the second of any."""
     turn = table.assign(turn=table.groupby(by).cumcount()).sort_values("turn", kind="stable")
-    return [Wanted(kind=kind, utterance_id=u) for u in turn["utterance_id"].head(most)]
+    return list(turn["utterance_id"])
