@@ -462,8 +462,26 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 )
 @click.option("--out", required=True, type=PATH, help="Folder of the report.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-def report(results: Path | None, compare: tuple[Path, Path] | None, out: Path, oracle: bool) -> None:
-    """Write the report of a results folder: table, CSV, figures, and one HTML page.
+@click.option(
+    "--sounds-mb",
+    type=float,
+    default=4.0,
+    show_default=True,
+    help="Room in the page for clips to hear and their spectrograms; 0: none.",
+)
+@click.option(
+    "--store",
+    help="Where the feature store is now, for the audio; default: where it was, if that is on this machine.",
+)
+def report(
+    results: Path | None,
+    compare: tuple[Path, Path] | None,
+    out: Path,
+    oracle: bool,
+    sounds_mb: float,
+    store: str | None,
+) -> None:
+    """Write the report of a results folder: tables, figures, mistakes, and one HTML page with sounds.
 
     With --compare A B: of each question that both folders answer, the difference A less B on the same test
     clips, and what differs between the two runs.
@@ -484,7 +502,7 @@ def report(results: Path | None, compare: tuple[Path, Path] | None, out: Path, o
     from studies.terminal.operations import report_results
 
     assert results is not None  # one of the two
-    report_results(results, out, oracle=oracle)
+    report_results(results, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
 
 
 @main.command()

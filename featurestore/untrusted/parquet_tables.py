@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # A file of a few kilobytes can hold any number of equal rows. The longest that are written here are
-# predictions: 64 fits of 150,000 test rows, five columns of texts, codes of four bytes until written out.
-MOST_CELLS = 50_000_000
+# predictions: 64 fits of 150,000 test rows, five columns of texts, codes of four bytes until written out, and
+# two of probabilities.
+MOST_CELLS = 70_000_000
 # Of the texts of a table, once they are written out.
 MOST_TEXT_BYTES = 512 << 20
 MOST_COLUMNS = 10_000

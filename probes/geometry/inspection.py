@@ -20,15 +20,13 @@ from probes.geometry.request import InspectConfig
 from probes.geometry.separability import separability
 from probes.geometry.shape import Held, shape_of
 from probes.geometry.similarity import MEMORY_BYTES, debiased_cka
-from probes.geometry.suspects import class_codes, neighbour_votes, probe_votes, suspects
+from probes.geometry.suspects import LEAST_AGREEMENT, class_codes, neighbour_votes, probe_votes, suspects
 from probes.splits import PATH
 
 # Layers are kept after they were read once where all of them take no more of the free memory than this.
 HELD_SHARE = 0.4
 # One layer as read, standardised, scaled to unit length, and what is computed of it.
 COPIES_OF_LAYER = 4
-# Votes that name the label of fewer utterances are no evidence against a label.
-LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

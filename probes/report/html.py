@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
 
 
-def render_page(data: ReportData, *, oracle: bool = False) -> str:
+def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, Any] | None = None) -> str:
     """The page as text; with `oracle` also what test scores would choose.
 
-    It needs no other file and makes no request.
+    It needs no other file and makes no request. `more`: values of sections that are made elsewhere.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -75,6 +75,7 @@ def render_page(data: ReportData, *, oracle: bool = False) -> str:
         learning=_learning(data),
         run=run_info(data),
         n_colours=len(SERIES_COLOURS),
+        **{"mistakes": [], "methods": [], **(more or {})},
     )
 
 

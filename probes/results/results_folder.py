@@ -36,6 +36,7 @@ from probes.results.fit_tables import (
     MAP_COLUMNS,
     OWN_MEASURES,
     PREDICTIONS,
+    PROBABILITY_COLUMNS,
     Columns,
     check_columns,
 )
@@ -119,7 +120,8 @@ def write_task(
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
         rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`, or of `CURVE_COLUMNS`.
-        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows.
+        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows; where there
+            are any also `PROBABILITY_COLUMNS`.
         validation: The same of validation rows; None where none are kept.
     """
     for folder, table in ((VALIDATION_FOLDER, validation), (PREDICTIONS_FOLDER, predictions)):
@@ -253,18 +255,28 @@ class StoredPredictions:
             folder: `PREDICTIONS_FOLDER` of test rows, or `VALIDATION_FOLDER`.
             as_codes: Columns as categories: millions of rows are read in seconds.
         """
+        return self._read(table, folder, PREDICTION_COLUMNS, as_codes=as_codes)
+
+    def with_probabilities(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Test predictions of the fits in `table`, and `PROBABILITY_COLUMNS`: NaN where none were kept."""
+        found = self._read(table, PREDICTIONS_FOLDER, None)
+        return found.reindex(columns=[*PREDICTION_COLUMNS, *PROBABILITY_COLUMNS])
+
+    def _read(
+        self, table: pd.DataFrame, folder: str, columns: Sequence[str] | None, *, as_codes: bool = False
+    ) -> pd.DataFrame:
         codes = self._codes if as_codes else None
         wanted: dict[str, set[str]] = {}
         for fit in table["fingerprint"]:
             if fit in self._file_of:
                 wanted.setdefault(self._file_of[fit], set()).add(fit)
         parts = [
-            read_parquet(path, PREDICTIONS, read=PREDICTION_COLUMNS, only=("fingerprint", fits), codes=codes)
+            read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", fits), codes=codes)
             for name, fits in sorted(wanted.items())
             if (path := self._out / folder / name).is_file()
         ]
         if not parts:
-            nothing = pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+            nothing = pd.DataFrame(columns=list(columns or PREDICTION_COLUMNS))
             return nothing.astype("category") if as_codes else nothing
         return _one_table(parts) if as_codes else pd.concat(parts, ignore_index=True)
 
@@ -299,10 +311,12 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
+    record = dict(record)
     models = dict(earlier.get("models", {}))
     for name, facts in record.get("models", {}).items():
         models[name] = {**models.get(name, {}), **facts}  # some are of one data set
-    record = {**record, "models": models} if models else dict(record)
+    extractions = {**earlier.get("extractions", {}), **record.get("extractions", {})}
+    record |= {name: both for name, both in (("models", models), ("extractions", extractions)) if both}
     call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)
     same = [c for c in calls_of(earlier) if _asked(c) == asked]

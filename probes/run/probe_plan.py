@@ -37,6 +37,7 @@ from probes.questions.embedding_options import option_facts
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
+from probes.results.extractions import extraction_record
 from probes.splits import GROUP, KINDS, PATH, Split, default_split, iter_splits, parse_split
 from probes.splits.missing_parts import class_sentences
 
@@ -50,6 +51,7 @@ class Plan:
         splits: Their descriptions, as ``_run.json`` keeps them.
         untrained: See `untrained_twins`.
         models: See `model_facts`.
+        extractions: Key to `probes.results.extractions.extraction_record`.
         notes: Sentences about labels and splits that a reader of the scores has to know.
         replaced: Those of them that say which earlier answers no longer stand; see
             `probes.results.split_files.replaced_sentences`.
@@ -59,6 +61,7 @@ class Plan:
     splits: list[dict[str, Any]] = field(default_factory=list)
     untrained: dict[str, list[str]] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
+    extractions: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
 
@@ -105,7 +108,11 @@ def make_plan(config: ProbeConfig, opened: tuple[list[Features], list[str]] | No
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
     plan = Plan(
-        tasks=[], untrained=untrained_twins(features), models=model_facts(features), notes=list(left_out)
+        tasks=[],
+        untrained=untrained_twins(features),
+        models=model_facts(features),
+        extractions={f.info.path: extraction_record(f) for f in features},
+        notes=list(left_out),
     )
     for f in features:
         plan.notes.extend(_pending_notes(f))

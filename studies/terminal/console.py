@@ -273,9 +273,10 @@ def print_predictions(found: Predictions, path: Path) -> bool:
 
 
 def print_report_paths(paths: ReportPaths) -> None:
-    """Where the report was written, the page last."""
+    """A line for each file of a report, the page last."""
     out = console()
-    out.print(f"tables: {paths.csv}, {paths.comparisons}, {paths.across}   figures: {paths.figures}")
+    for path in paths.others:
+        out.print(f"wrote {path}")
     out.print(f"report: {paths.html.resolve()}")
 
 

@@ -13,8 +13,12 @@ from rich.console import Console
 
 from featurestore.errors import CorruptData, StoreError
 from probes.report import load_report_data, terminal_tables, write_report
+from probes.report.clips.embedded_keys import EmbeddedKeys
+from probes.report.clips.mistakes import mistakes_of, page_context
 from probes.report.data import ReportData
 from probes.report.html import render_page
+from probes.report.methods.document import methods
+from probes.report.methods.document import page_context as methods_context
 from probes.results.results_folder import RUN_NAME, read_results
 
 
@@ -201,6 +205,12 @@ def test_terminal_table_marks_choices_and_states_split_and_chance(
     assert f"● {100 * expected.loc[('other', 2), 'mean']:.1f}" in text
 
 
+def _more(data: ReportData) -> dict[str, object]:
+    keys = EmbeddedKeys(data.path, data.run)
+    clips = page_context(mistakes_of(data, keys), 4.0)
+    return {**clips, **methods_context(methods(data, keys))}
+
+
 def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) -> None:
     first = write_report(results_dir, tmp_path / "a")
     second = write_report(results_dir, tmp_path / "b")
@@ -217,7 +227,8 @@ def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) ->
     assert table["best_model"].sum() == 1
     for suffix, begins in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<svg")):
         assert (first.figures / f"q1-layer-curve{suffix}").read_bytes().startswith(begins)
-    assert first.html.read_text(encoding="utf-8") == render_page(load_report_data(results_dir))
+    data = load_report_data(results_dir)
+    assert first.html.read_text(encoding="utf-8") == render_page(data, more=_more(data))
 
 
 def test_folder_without_results_is_one_line(tmp_path: Path) -> None:
