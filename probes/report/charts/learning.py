@@ -45,7 +45,7 @@ def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
         )
         found.append(
             Figure(
-                name=f"learning-curve-{int(number) + 1}",  # type: ignore[call-overload]
+                name=f"learning-curve-{int(str(number)) + 1}",
                 section="learning",
                 heading=heading,
                 note=note,
