@@ -90,8 +90,37 @@ def write_report(
     """
     check_budget(sounds_mb)
     data = results if isinstance(results, ReportData) else load_report_data(results)
-    out = Path(out_dir)
-    paths = ReportPaths(
+    paths = _paths_in(Path(out_dir))
+    _require_replaceable(paths)
+    is_again = paths.html.exists()
+    make_folder(Path(out_dir), "the report")
+    keys = EmbeddedKeys(data.path, data.run, store)
+    wrong, paragraphs = mistakes_of(data, keys), methods(data, keys)
+    more = {**clips_context(wrong, sounds_mb), **methods_context(paragraphs)}
+    with writing(Path(out_dir), "free some room and write the report again"):
+        # The page first: it says whose the other files are.
+        put_file(render_page(data, oracle=oracle, more=more).encode(), paths.html)
+        for path, table in (
+            (paths.csv, csv_table(data)),
+            (paths.comparisons, comparisons_table(data)),
+            (paths.across, across_table(data.across_datasets)),
+            (paths.mistakes, mistakes_table(wrong)),
+            (paths.suspects, suspects_table(wrong)),
+        ):
+            put_file(spreadsheet_csv(table).encode(), path)
+        put_file(latex_tables(data).encode(), paths.tables)
+        put_file(methods_markdown(paragraphs).encode(), paths.methods)
+        put_file(methods_bibtex(paragraphs).encode(), paths.references)
+        write_figures(data, data.charts, Path(out_dir))
+        for name in EARLIER_FIGURES if is_again else ():
+            # They would show the results of before beside the new page.
+            with suppress(FileNotFoundError):
+                (Path(out_dir) / name).unlink()
+    return paths
+
+
+def _paths_in(out: Path) -> ReportPaths:
+    return ReportPaths(
         html=out / "index.html",
         csv=out / "layers.csv",
         comparisons=out / "comparisons.csv",
@@ -103,31 +132,6 @@ def write_report(
         references=out / "references.bib",
         figures=out / FOLDER,
     )
-    _require_replaceable(paths)
-    is_again = paths.html.exists()
-    make_folder(out, "the report")
-    keys = EmbeddedKeys(data.path, data.run, store)
-    wrong, paragraphs = mistakes_of(data, keys), methods(data, keys)
-    with writing(out, "free some room and write the report again"):
-        # The page first: it says whose the other files are.
-        page = render_page(
-            data, oracle=oracle, more={**clips_context(wrong, sounds_mb), **methods_context(paragraphs)}
-        )
-        put_file(page.encode(), paths.html)
-        put_file(spreadsheet_csv(csv_table(data)).encode(), paths.csv)
-        put_file(spreadsheet_csv(comparisons_table(data)).encode(), paths.comparisons)
-        put_file(spreadsheet_csv(across_table(data.across_datasets)).encode(), paths.across)
-        put_file(spreadsheet_csv(mistakes_table(wrong)).encode(), paths.mistakes)
-        put_file(spreadsheet_csv(suspects_table(wrong)).encode(), paths.suspects)
-        put_file(latex_tables(data).encode(), paths.tables)
-        put_file(methods_markdown(paragraphs).encode(), paths.methods)
-        put_file(methods_bibtex(paragraphs).encode(), paths.references)
-        write_figures(data, data.charts, out)
-        for name in EARLIER_FIGURES if is_again else ():
-            # They would show the results of before beside the new page.
-            with suppress(FileNotFoundError):
-                (out / name).unlink()
-    return paths
 
 
 def _require_replaceable(paths: ReportPaths) -> None:

@@ -45,8 +45,16 @@ def _preprint(short: str, author: str, title: str, year: int, arxiv: str) -> Ref
 _NEURIPS = "Advances in Neural Information Processing Systems"
 _JMLR = "Journal of Machine Learning Research"
 
-#: By arXiv number, models of the catalogue.
+#: By arXiv number or DOI, models of the catalogue.
 _MODELS: dict[str, tuple[str, Reference]] = {
+    "10.1016/j.ecoinf.2021.101236": (
+        "kahl2021birdnet",
+        _article(
+            "Kahl et al. 2021", "Kahl, Stefan and Wood, Connor M. and Eibl, Maximilian and Klinck, Holger",
+            "{BirdNET}: {A} deep learning solution for avian diversity monitoring",
+            "Ecological Informatics", 2021, volume="61", pages="101236", doi="10.1016/j.ecoinf.2021.101236",
+        ),
+    ),
     "2006.11477": (
         "baevski2020wav2vec2",
         _conference(
@@ -251,8 +259,8 @@ TOOLS = {
 
 def model_keys(source: str | None) -> tuple[str, ...]:
     """Keys of the papers that a model card names as its source."""
-    numbers = re.findall(r"arXiv:(\d{4}\.\d{4,5})", source or "")
-    return tuple(_MODELS[n][0] for n in numbers if n in _MODELS)
+    numbers = re.findall(r"arXiv:(\d{4}\.\d{4,5})|doi:([^\s;]+)", source or "")
+    return tuple(_MODELS[n][0] for pair in numbers for n in pair if n in _MODELS)
 
 
 def bibtex(keys: Iterable[str]) -> str:
