@@ -204,7 +204,7 @@ def test_terminal_table_marks_choices_and_states_split_and_chance(
 def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) -> None:
     first = write_report(results_dir, tmp_path / "a")
     second = write_report(results_dir, tmp_path / "b")
-    for name in ("html", "csv", "png", "svg"):
+    for name in ("html", "csv", "across", "png", "svg"):
         assert getattr(first, name).read_bytes() == getattr(second, name).read_bytes(), name
     table = pd.read_csv(first.csv).set_index(["model", "layer"])
     expected = _expected(results_dir)
@@ -212,6 +212,9 @@ def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) ->
         table["uar_test_mean"].sort_index(), expected["mean"].sort_index(), check_names=False
     )
     assert table["best_model"].sum() == 1
+    over = pd.read_csv(first.across)
+    assert over["n_datasets"].tolist() == [1, 1, 1]  # pairs of three models, which one data set does not rank
+    assert over["reason"].str.startswith("too few to rank models by; 6 are needed").all()
     assert first.png.read_bytes().startswith(b"\x89PNG")
     assert first.svg.read_text().lstrip().startswith("<?xml")
     assert first.html.read_text(encoding="utf-8") == render_page(load_report_data(results_dir))
