@@ -112,11 +112,13 @@ class AcrossDatasets:
     def sentences(self) -> list[str]:
         """What there is to read; nothing where there is one data set."""
         n = len(self.datasets)
-        if n < 2 or len(self.models) < 2:
+        if n < 2 or len(self.models) + len(self.left_out) < 2:
             return []
         start = f"Over {counted(n, 'data set')} ({self.what})"
+        lacking = f"Left out, not scored on every data set: {enumerated(self.left_out)}."
+        left_out = [lacking] if self.left_out else []
         if self.reason:
-            return [f"{start}: {self.reason}."]
+            return [f"{start}: {self.reason}.", *left_out]
         ranks = {m: r for pair in self.pairs for m, r in zip((pair.a, pair.b), pair.ranks, strict=True)}
         listed = ", ".join(f"{m} {ranks[m]:.2f}" for m in self.models)
         said = [f"{start} mean ranks are {listed} (1 is best; {self.test}'s test, {p_text(self.p)})."]
@@ -132,9 +134,7 @@ class AcrossDatasets:
             said.append(f"On data sets like these mostly within {point}: {enumerated(same)}.")
         if better:
             said.append(f"On data sets like these mostly better by more than {point}: {enumerated(better)}.")
-        if self.left_out:
-            said.append(f"Left out, not scored on every data set: {enumerated(self.left_out)}.")
-        return said
+        return [*said, *left_out]
 
 
 def rank_models(what: str, scores: pd.DataFrame) -> AcrossDatasets:

@@ -179,7 +179,14 @@ def test_the_same_weights_under_other_options_are_a_pair_of_that_name(tmp_path: 
         fingerprint={"model": {"weights": "w1"}},
     )
     probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",), datasets=("more",))
-    assert load_report_data(out).run["models"]["plain"].keys() > facts["plain"].keys()
+    data = load_report_data(out)
+    assert data.run["models"]["plain"].keys() > facts["plain"].keys()
+    (over,) = data.across_datasets
+    assert (over.what, over.datasets) == ("UAR · centroid · split: group", ("calls", "more"))
+    assert over.sentences == [
+        "Over 2 data sets (UAR · centroid · split: group): fewer than two models were scored on all of them.",
+        "Left out, not scored on every data set: halved, other and peaked.",
+    ]
 
 
 def test_classifiers_are_compared_on_one_model(data: ReportData) -> None:

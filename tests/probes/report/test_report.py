@@ -225,6 +225,9 @@ def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) ->
         table["uar_test_mean"].sort_index(), expected["mean"].sort_index(), check_names=False
     )
     assert table["best_model"].sum() == 1
+    over = pd.read_csv(first.across)
+    assert over["n_datasets"].tolist() == [1, 1, 1]  # pairs of three models, which one data set does not rank
+    assert over["reason"].str.startswith("too few to rank models by; 6 are needed").all()
     for suffix, begins in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<svg")):
         assert (first.figures / f"q1-layer-curve{suffix}").read_bytes().startswith(begins)
     data = load_report_data(results_dir)
