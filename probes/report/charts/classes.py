@@ -87,7 +87,7 @@ def _recall_chart(names: list[str]) -> Any:
     import altair as alt
 
     y = alt.Y("class:N", sort=names, title=None, scale=alt.Scale(domain=names))
-    of_axis = {"title": "Recall (%)", "scale": alt.Scale(domain=[0, 100])}
+    of_axis: dict[str, Any] = {"title": "Recall (%)", "scale": alt.Scale(domain=[0, 100])}
     tips = [
         alt.Tooltip("class:N", title="Class"),
         alt.Tooltip("recall:Q", title="Recall (%)", format=".1f"),

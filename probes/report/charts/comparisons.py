@@ -57,7 +57,7 @@ def comparison_figure(number: int, question: ReportedQuestion, n_lines: int) -> 
     import altair as alt
 
     y = alt.Y("compared:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
-    of_axis = {"title": f"Difference of test {question.metric} (points)"}
+    of_axis: dict[str, Any] = {"title": f"Difference of test {question.metric} (points)"}
     tips = [
         alt.Tooltip("contrast:N", title="Compared"),
         alt.Tooltip("a:N", title="A"),

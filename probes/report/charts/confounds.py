@@ -148,7 +148,7 @@ def _score_chart(question: ReportedQuestion, answer: float) -> Any:
     import altair as alt
 
     y = alt.Y("confound:N", sort=None, title=None)
-    of_axis = {"title": "Test UAR (%)", "scale": alt.Scale(domain=[0, 100])}
+    of_axis: dict[str, Any] = {"title": "Test UAR (%)", "scale": alt.Scale(domain=[0, 100])}
     colour = alt.condition(f"datum.says == '{EXPLAINS}'", alt.value("var(--miss)"), alt.value("var(--muted)"))
     tips = [
         alt.Tooltip("confound:N", title="Confound"),

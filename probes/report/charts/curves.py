@@ -179,9 +179,7 @@ def counted_models(question: ReportedQuestion) -> str:
     return f"{n} model{'s' * (n != 1)}"
 
 
-def _curve_chart(
-    question: ReportedQuestion, scales: ModelScales, limits: tuple[float, float]
-) -> alt.LayerChart:
+def _curve_chart(question: ReportedQuestion, scales: ModelScales, limits: tuple[float, float]) -> Any:
     import altair as alt
 
     places = _Places(question)
@@ -193,12 +191,12 @@ def _curve_chart(
         axis=alt.Axis(values=ticks, labelExpr=label, grid=False, format="d"),
     )
     # One title and scale for all that stands on the axis: Vega-Lite joins those that differ.
-    of_axis = {
+    of_axis: dict[str, Any] = {
         "title": f"Test {question.metric} (%)",
         "scale": alt.Scale(domain=list(limits), nice=False, zero=False),
     }
     y, low, high = alt.Y("score:Q", **of_axis), alt.Y("low:Q", **of_axis), alt.Y2("high:Q")
-    at_chance = {"y": alt.YDatum(100 * question.chance, **of_axis)}
+    at_chance: dict[str, Any] = {"y": alt.YDatum(100 * question.chance, **of_axis)}
     rows = rows_chart()
     curve = rows.transform_filter(f"datum.kind == '{CURVE}'")
     across = rows.transform_filter(f"datum.kind == '{REFERENCE}'")

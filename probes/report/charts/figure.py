@@ -152,7 +152,7 @@ class ModelScales:
     def _scale(self, what: str) -> alt.Scale:
         import altair as alt
 
-        looks = {
+        looks: Any = {
             "colour": [f"var(--series-{s.index})" for s in self.styles.values()],
             "shape": [s.shape for s in self.styles.values()],
             "dash": [list(s.dash) for s in self.styles.values()],
@@ -204,7 +204,7 @@ def spec_of(chart: Any, *, height: int, description: str = "") -> dict[str, Any]
 
 def config(font: str) -> dict[str, Any]:
     """Looks of all charts."""
-    axis = {
+    axis: dict[str, Any] = {
         "labelColor": "var(--ink)",
         "titleColor": "var(--ink)",
         "gridColor": "var(--grid)",

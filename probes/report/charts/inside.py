@@ -152,7 +152,7 @@ def _cka_figure(rows: pd.DataFrame) -> Figure:
 
     names = list(dict.fromkeys(rows["a"]))
     few = len(names) <= MOST_LABELS
-    axis = {"labels": few, "ticks": False, "domain": False, "labelLimit": 120}
+    axis: dict[str, Any] = {"labels": few, "ticks": False, "domain": False, "labelLimit": 120}
     x = alt.X("a:N", sort=names, title="Model and layer", axis=alt.Axis(labelAngle=-90, **axis))
     y = alt.Y("b:N", sort=names, title="Model and layer", axis=alt.Axis(**axis))
     tips = [
@@ -181,7 +181,7 @@ def _shape_chart(head: str, layers: Collection[float], scales: ModelScales, *, p
     import altair as alt
 
     x = layer_axis(layers)
-    of_axis = {"title": head, "scale": alt.Scale(zero=False)}
+    of_axis: dict[str, Any] = {"title": head, "scale": alt.Scale(zero=False)}
     # Models that were inspected and not probed have no colour of theirs.
     colour = alt.Color("model:N", title="Model") if plain else scales.colour()
     shape = alt.Shape("model:N", title="Model") if plain else scales.shape()
@@ -209,7 +209,7 @@ def _map_figures(rows: pd.DataFrame) -> list[Figure]:
         values = sorted(rows[column].unique())
         if values in ([""], [UNTESTED]):
             continue
-        legend = alt.Legend(title=what.capitalize(), columns=2, symbolOpacity=1)
+        legend: alt.Legend | None = alt.Legend(title=what.capitalize(), columns=2, symbolOpacity=1)
         if len(values) > MOST_COLOURS:
             legend = None  # colours come again
         scale = alt.Scale(domain=values, scheme="tableau20")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from probes.report.data import ReportData
 
-AXIS = {"grid": False, "tickCount": 6}
+AXIS: dict[str, Any] = {"grid": False, "tickCount": 6}
 # What one chart is of; its lines are models.
 CHART = ["dataset", "label", "classifier", "split", "curve"]
 
@@ -33,7 +33,7 @@ def learning_rows(data: ReportData) -> pd.DataFrame:
 def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
     """A chart for each label, classifier, split and kind of share."""
     found = []
-    for number, rows in table.groupby("chart"):
+    for number, rows in ((int(n), table[table["chart"] == n]) for n in table["chart"].unique()):
         first = rows.iloc[0]
         of = "groups" if first["curve"] == GROUPS else "clips"
         heading = f"{first['label']} · {first['dataset']}"
@@ -45,7 +45,7 @@ def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
         )
         found.append(
             Figure(
-                name=f"learning-curve-{int(str(number)) + 1}",
+                name=f"learning-curve-{number + 1}",
                 section="learning",
                 heading=heading,
                 note=note,
@@ -62,7 +62,7 @@ def _chart(scales: ModelScales, of: str) -> Any:
     import altair as alt
 
     x = alt.X("share:Q", title=f"Training {of} (%)", scale=alt.Scale(domain=[0, 104], nice=False), axis=AXIS)
-    of_axis = {"title": "Test UAR (%)", "scale": alt.Scale(zero=False)}
+    of_axis: dict[str, Any] = {"title": "Test UAR (%)", "scale": alt.Scale(zero=False)}
     y, colour, rows = alt.Y("uar_mean:Q", **of_axis), scales.colour(), rows_chart()
     tips = [
         alt.Tooltip("model:N", title="Model"),
