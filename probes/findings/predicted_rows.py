@@ -82,7 +82,8 @@ class _Texts:
     def codes(self, column: pd.Series) -> IntArray:
         """Codes of a column of categories `[n]`."""
         categories = column.cat.categories
-        if self._last is None or not self._last[0].equals(categories):
+        # Equal categories are nearly always the very same.
+        if self._last is None or not (self._last[0] is categories or self._last[0].equals(categories)):
             code = self._code
             known = np.array([code.setdefault(str(text), len(code)) for text in categories], dtype=np.int64)
             self._last = categories, known
@@ -112,7 +113,7 @@ class RowsSeen:
                 every seed, split seed and fold.
         """
         parts = _parts(predictions, fits)
-        lacking = sum(part is None for of_pass in parts for _, part in of_pass)
+        lacking = sum(at is None for of_pass in parts for _, at in of_pass)
         if lacking:
             n_fits = sum(map(len, parts))
             some = (
@@ -120,10 +121,17 @@ class RowsSeen:
             )
             return no_rows(f"{some} are not in the results folder")
         several = len(set(fits["split_seed"])) > 1
+        columns = (
+            ("utterance_id", self._utterances),
+            ("group", self._groups),
+            ("target", self._classes),
+            ("prediction", self._classes),
+        )
+        codes = {name: texts.codes(predictions[name]) for name, texts in columns}
         first: _Sorted | None = None
         predicted = []
         for of_pass in parts:
-            rows, said = self._column([(d, part) for d, part in of_pass if part is not None], several)
+            rows, said = _column(codes, [(d, at) for d, at in of_pass if at is not None], several)
             found = self._sorted(rows)
             if first is None and found.is_named_twice:
                 return no_rows("its predictions name a row twice")
@@ -133,23 +141,8 @@ class RowsSeen:
             predicted.append(said[found.order])
         assert first is not None
         names = self._classes.texts()
-        codes = np.stack(predicted).astype(np.min_scalar_type(len(names)))
-        return PredictedRows(first.key, first.target, first.group, CodedLabels(codes, names))
-
-    def _column(self, folds: list[tuple[int, pd.DataFrame]], several: bool) -> tuple[_Rows, IntArray]:
-        """The folds of one pass, one after the other: their rows, and what was predicted."""
-        columns = (
-            ("utterance_id", self._utterances),
-            ("group", self._groups),
-            ("target", self._classes),
-            ("prediction", self._classes),
-        )
-        held = {
-            name: np.concatenate([texts.codes(part[name]) for _, part in folds]) for name, texts in columns
-        }
-        draws = [np.full(len(part), draw if several else -1, dtype=np.int64) for draw, part in folds]
-        rows = _Rows(held["utterance_id"], np.concatenate(draws), held["group"], held["target"])
-        return rows, held["prediction"]
+        short = np.stack(predicted).astype(np.min_scalar_type(len(names)))
+        return PredictedRows(first.key, first.target, first.group, CodedLabels(short, names))
 
     def _sorted(self, rows: _Rows) -> _Sorted:
         """Rows as texts in the order of their keys; those seen before are the very same arrays."""
@@ -170,14 +163,30 @@ class RowsSeen:
         return found
 
 
-def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int, pd.DataFrame | None]]]:
+def _column(
+    codes: dict[str, IntArray], folds: list[tuple[int, IntArray]], several: bool
+) -> tuple[_Rows, IntArray]:
+    """The folds of one pass, one after the other: their rows, and what was predicted."""
+    held = {name: np.concatenate([column[at] for _, at in folds]) for name, column in codes.items()}
+    draws = [np.full(len(at), draw if several else -1, dtype=np.int64) for draw, at in folds]
+    rows = _Rows(held["utterance_id"], np.concatenate(draws), held["group"], held["target"])
+    return rows, held["prediction"]
+
+
+def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int, IntArray | None]]]:
     """For each pass its folds, in order: split seed, and the rows of the fold's fit or None."""
-    by_fit = dict(iter(predictions.groupby("fingerprint", sort=False, observed=True)))
+    fit_of_row = predictions["fingerprint"].cat.codes.to_numpy()
+    names = predictions["fingerprint"].cat.categories
+    # Rows by fit, in the order of the file.
+    order = np.argsort(fit_of_row, kind="stable")
+    ends = np.cumsum(np.bincount(fit_of_row, minlength=len(names)))
+    rows_of_fit = np.split(order, ends)[: len(names)]
+    by_fit = {n: rows for n, rows in zip(names, rows_of_fit, strict=True) if len(rows)}
     split = parse_split(str(fits["split"].iloc[0]))
     ordered = fits.sort_values(["seed", "split_seed", "fold"]).drop_duplicates("fingerprint")
-    passes: dict[tuple[int, int], list[tuple[int, pd.DataFrame | None]]] = {}
-    names = zip(*(ordered[c] for c in ("fingerprint", "seed", "split_seed", "fold")), strict=True)
-    for fit, seed, draw, fold in names:
+    passes: dict[tuple[int, int], list[tuple[int, IntArray | None]]] = {}
+    rows_of = zip(*(ordered[c] for c in ("fingerprint", "seed", "split_seed", "fold")), strict=True)
+    for fit, seed, draw, fold in rows_of:
         passes.setdefault((int(seed), split.inner(int(fold))), []).append((int(draw), by_fit.get(fit)))
     return list(passes.values())
 

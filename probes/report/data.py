@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from probes.findings.question_findings import Compared, QuestionFindings
+    from probes.report.beside import Beside
+    from probes.report.charts.figure import Charts
 
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
 OTHER_SCORES = ("score_train", "accuracy_test", "f1_macro_test", *OWN_MEASURES)
@@ -216,6 +218,20 @@ class ReportData:
             for classifier, compared in classifier_comparisons(of_all).items():
                 found += [(by_classifier[classifier], c) for c in compared]
         return found
+
+    @cached_property
+    def beside(self) -> Beside:
+        """What other commands left in the results folder."""
+        from probes.report.beside import read_beside
+
+        return read_beside(self.path)
+
+    @cached_property
+    def charts(self) -> Charts:
+        """All charts of the page, which are its figures as files too."""
+        from probes.report.charts.report_charts import report_charts
+
+        return report_charts(self)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

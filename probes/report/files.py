@@ -1,18 +1,19 @@
-"""Write every form of the report into one folder."""
+"""Every form of the report, written into one folder."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.outputs import make_folder, put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv
+from probes.report.charts.files import FOLDER, require_figures_replaceable, write_figures
 from probes.report.clips.embedded_keys import EmbeddedKeys
 from probes.report.clips.mistakes import mistakes_of, mistakes_table, suspects_table
 from probes.report.clips.mistakes import page_context as clips_context
 from probes.report.clips.section import DEFAULT_MB, check_budget
 from probes.report.data import ReportData, load_report_data
-from probes.report.figures import write_figures
 from probes.report.html import render_page
 from probes.report.latex import LATEX_MARK, latex_tables
 from probes.report.methods.document import (
@@ -38,6 +39,10 @@ OWN_MARKS = {
 }
 
 
+# What earlier versions wrote beside the page.
+EARLIER_FIGURES = ("layers.png", "layers.svg")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportPaths:
     """Files of a written report."""
@@ -50,8 +55,7 @@ class ReportPaths:
     tables: Path
     methods: Path
     references: Path
-    png: Path
-    svg: Path
+    figures: Path
 
     @property
     def others(self) -> list[Path]:
@@ -93,10 +97,10 @@ def write_report(
         tables=out / "tables.tex",
         methods=out / "methods.md",
         references=out / "references.bib",
-        png=out / "layers.png",
-        svg=out / "layers.svg",
+        figures=out / FOLDER,
     )
     _require_replaceable(paths)
+    is_again = paths.html.exists()
     make_folder(out, "the report")
     keys = EmbeddedKeys(data.path, data.run, store)
     wrong, paragraphs = mistakes_of(data, keys), methods(data, keys)
@@ -113,7 +117,11 @@ def write_report(
         put_file(latex_tables(data).encode(), paths.tables)
         put_file(methods_markdown(paragraphs).encode(), paths.methods)
         put_file(methods_bibtex(paragraphs).encode(), paths.references)
-        write_figures(data, paths.png, paths.svg)
+        write_figures(data, data.charts, out)
+        for name in EARLIER_FIGURES if is_again else ():
+            # They would show the results of before beside the new page.
+            with suppress(FileNotFoundError):
+                (out / name).unlink()
     return paths
 
 
@@ -121,8 +129,9 @@ def _require_replaceable(paths: ReportPaths) -> None:
     """Refuse to write over a page that is no report, and over what is none of ours."""
     require_replaceable(paths.html, PAGE_MARK, "report")
     if not paths.html.exists():
-        for path in (paths.csv, paths.comparisons, paths.png, paths.svg):
+        for path in (paths.csv, paths.comparisons):
             require_replaceable(path, None, "table or figure")
     # Reports of earlier versions had none of these: a page beside them does not say that they are ours.
     for name, mark in OWN_MARKS.items():
         require_replaceable(getattr(paths, name), mark, "file of a report")
+    require_figures_replaceable(paths.figures.parent)

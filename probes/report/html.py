@@ -1,7 +1,7 @@
 """One self-contained page: answers, figure, tables, predictions, warnings, how to make it again.
 
-The templates, one for each section, escape every value (jinja2 autoescape); only our own drawings are
-inserted as markup.
+The templates, one for each section, escape every value (jinja2 autoescape). Inserted as they are: the
+libraries that draw, and JSON in which nothing can end its script.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from featurestore.printable import counted, enumerated, on_page
 from probes.classifiers.layer_combination import EACH
 from probes.findings.sentences import choice_sentence, headline, interval_text, p_text
 from probes.metrics import points
-from probes.report.caveats import warnings_of
+from probes.report.caveats import audit_of, explained_by_confounds, leakage_of, warnings_of
+from probes.report.charts.figure import SERIES_COLOURS, SeriesStyle, series_styles
+from probes.report.charts.learning import learning_sentences
+from probes.report.charts.page_data import charts_json, libraries
 from probes.report.details import details_of
-from probes.report.figures import SERIES_COLOURS, SeriesStyle, panel_svg, series_styles
+from probes.report.filters import filters_of
 from probes.report.run_info import run_info
 from probes.report.tables import (
     UNLIKE,
@@ -61,10 +64,16 @@ def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, An
             {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
             for i, q in enumerate(data.questions)
         ],
-        legend=series_styles(data),
+        explained=explained_by_confounds(data),
+        leakage=leakage_of(data),
+        audit=audit_of(data),
         warnings=warnings_of(data),
+        filters=filters_of(data),
+        charts=data.charts,
+        charts_json=charts_json(data, data.charts),
+        libraries=libraries(),
+        learning=_learning(data),
         run=run_info(data),
-        combined=any(len(q.combined()) for q in data.questions),
         n_colours=len(SERIES_COLOURS),
         **{"mistakes": [], "methods": [], **(more or {})},
     )
@@ -94,10 +103,14 @@ def _metrics(data: ReportData) -> str:
 
 def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[str, Any]:
     answer, findings = question.answer, data.findings[question.name]
-    styles = series_styles(data)
-    rows = [_row(row, styles[row["model"]], question, findings) for row in question.rows()]
+    styles, number_of = series_styles(data), {model: i for i, model in enumerate(data.models)}
+    rows = [
+        {**_row(row, styles[row["model"]], question, findings), "number": number_of[row["model"]]}
+        for row in question.rows()
+    ]
     return {
         "id": f"q{index + 1}",
+        "number": index,
         "label": question.label,
         "dataset": question.dataset,
         "classifier": question.classifier,
@@ -113,18 +126,18 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "combined": answer["combine"] != EACH,
         "n_layers": len(question.layers_of(answer["model"])),
         "layers": format_layers(question.layers_of(answer["model"])).replace("-", "–"),
-        "weights": learned_weights(data, question, f"q{index + 1}-weights"),
+        "weights": learned_weights(data, index),
         "val": f"{100 * answer['score_val_mean']:.1f}",
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",
         "hparams": _settings(answer["hparams"]) + _of_several(answer),
         "best": [
-            _ranked(row, styles[row["model"]], question, findings) for _, row in question.answers.iterrows()
+            {**_ranked(row, styles[row["model"]], question, findings), "number": number_of[row["model"]]}
+            for _, row in question.answers.iterrows()
         ],
         **_findings(data, question, findings),
         "rows": rows,
         "retrieval": any(row["r_precision"]["text"] for row in rows),
-        "svg": panel_svg(data, question, f"q{index + 1}"),
         "details": details_of(data, question),
         "controls": dict(zip(("heads", "lines"), controls_table(question.controls), strict=True))
         if len(question.controls)
@@ -136,6 +149,22 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "extent": extent(question),
         "unlike": unlike(question),
     }
+
+
+def _learning(data: ReportData) -> dict[str, Any]:
+    """Learning curves as a table, and what they say."""
+    table = data.charts.tables.get("learning")
+    if table is None:
+        return {"rows": [], "sentences": []}
+    names = [str(m) for m in data.models]
+    rows = [
+        {
+            **{str(k): v for k, v in row.items()},
+            "number": names.index(row["model"]) if row["model"] in names else None,
+        }
+        for row in table.to_dict("records")
+    ]
+    return {"rows": rows, "sentences": learning_sentences(data, table)}
 
 
 def _folds(data: ReportData, question: ReportedQuestion) -> str:
@@ -175,12 +204,16 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
         "interval": f"{text} %{groups}" if text else "",
         "no_interval": "; ".join(reasons),
         "findings": [*headline(findings.model_comparisons, findings.shown(model)), *choices],
-        "compared": [_compared(c) for q, c in data.comparisons if q.name == question.name],
+        "compared": [
+            _compared(c, {findings.shown(m): i for i, m in enumerate(data.models) if m in findings.answers})
+            for q, c in data.comparisons
+            if q.name == question.name
+        ],
     }
 
 
-def _compared(found: Compared) -> dict[str, Any]:
-    """A line of the table of comparisons."""
+def _compared(found: Compared, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """A line of the table of comparisons; `numbers`: of models by how comparisons call them."""
     result = found.result
     known = not math.isnan(result.low)
     between = f"{points(result.low)} to {points(result.high)}" if known else ""
@@ -196,6 +229,8 @@ def _compared(found: Compared) -> dict[str, Any]:
     return {
         **{name: getattr(found, name) for name in ("contrast", "a", "b")},
         "reason": result.reason,
+        # Filters hide what compares a model that is not shown.
+        "numbers": " ".join(str(numbers[name]) for name in (found.a, found.b) if name in numbers),
         "cells": [{"text": t, "sort": "" if math.isnan(v) else repr(float(v))} for t, v in cells],
     }
 

@@ -24,7 +24,7 @@ from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import make_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.untrusted.documents import DocumentError, read_json_document
-from featurestore.untrusted.parquet_tables import read_parquet_document
+from featurestore.untrusted.parquet_tables import Codes, read_parquet_document
 from probes.classifiers.layer_combination import EACH
 from probes.results.fit_tables import (
     CONTROL_COLUMNS,
@@ -236,6 +236,7 @@ class StoredPredictions:
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         self._out = Path(out)
+        self._codes: Codes = {}
 
     @cached_property
     def _file_of(self) -> dict[str, str]:
@@ -264,12 +265,13 @@ class StoredPredictions:
     def _read(
         self, table: pd.DataFrame, folder: str, columns: Sequence[str] | None, *, as_codes: bool = False
     ) -> pd.DataFrame:
+        codes = self._codes if as_codes else None
         wanted: dict[str, set[str]] = {}
         for fit in table["fingerprint"]:
             if fit in self._file_of:
                 wanted.setdefault(self._file_of[fit], set()).add(fit)
         parts = [
-            read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", fits), as_codes=as_codes)
+            read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", fits), codes=codes)
             for name, fits in sorted(wanted.items())
             if (path := self._out / folder / name).is_file()
         ]
@@ -400,7 +402,7 @@ def read_parquet(
     *,
     read: Sequence[str] | None = None,
     only: tuple[str, Collection[str]] | None = None,
-    as_codes: bool = False,
+    codes: Codes | None = None,
 ) -> pd.DataFrame:
     """Read a table of a results folder.
 
@@ -409,13 +411,13 @@ def read_parquet(
         columns: What it has to hold.
         read: Read these columns; None: all.
         only: A column, and those of its texts whose rows are wanted.
-        as_codes: Texts as categories.
+        codes: Texts as categories, see `featurestore.untrusted.parquet_tables.read_parquet_document`.
 
     Raises:
         CorruptData: it cannot be read, or holds something else.
     """
     try:
-        table = read_parquet_document(path, columns=read, kinds=columns.kinds, only=only, as_codes=as_codes)
+        table = read_parquet_document(path, columns=read, kinds=columns.kinds, only=only, codes=codes)
         check_columns(table, columns)
     except DocumentError as error:
         raise CorruptData(f"{path}: cannot be read ({error}); {AGAIN}") from error

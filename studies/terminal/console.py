@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.cells import cell_len
 
+from featurestore.errors import CorruptData
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
@@ -195,13 +196,19 @@ def print_tables(
     data: ReportData, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
     """Layers × models for every question of a results folder, or for those whose name is in `only`."""
-    from probes.report.caveats import undertrained
+    from probes.report.caveats import explained_by_confounds, undertrained
     from probes.report.tables import legend, terminal_tables
 
     out, shown = console(), [q for q in data.questions if only is None or q.name in only]
     others = len(data.questions) - len(shown)
     if others:  # a copy would have to find all findings again
         data = replace(data, questions=shown)
+    try:
+        explained = explained_by_confounds(data)
+    except CorruptData as error:  # of another command: scores are shown all the same
+        explained = [f"note: {error}"]
+    for sentence in explained:
+        out.print(sentence, style="bold yellow")
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()

@@ -237,3 +237,20 @@ def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
     )
     equal = layer_choice(target, [good, good], group)
     assert choice_sentence("m", equal).endswith("validation; layer 1 cannot be told from it.")
+
+
+def test_combinations_without_single_layers_have_their_interval(store: str, tmp_path: Path) -> None:
+    """Both name the same rows: taken for one answer of a model, they named each row twice."""
+    out = probed(store, tmp_path, combine=("concat", "weighted"), layers="1-2")
+    data = load_report_data(out)
+    (question,) = data.questions
+    findings = data.findings[question.name]
+    assert {j.reason for j in findings.judged_answers.values()} == {""}
+    for model, judged in findings.judged_answers.items():
+        rows = question.answers[question.answers["model"] == model]
+        best = rows.sort_values("score_val_mean", ascending=False).iloc[0]
+        place = findings.judged_places[model, best["combine"], str(best["layers"])]
+        assert judged.interval is not None
+        assert judged.interval == place.interval
+        assert findings.shown(model) == f"{model} {best['combine']}"
+    assert csv_table(data)["ci_low"].notna().all()
