@@ -61,6 +61,11 @@ class Compared:
         """What tells whether two comparisons are of the same pair."""
         return frozenset(self.of or (self.a, self.b))
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The models of either side, without the fact that a set is called by."""
+        return tuple(side.rpartition(": ")[2] for side in (self.a, self.b))
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -189,8 +194,8 @@ class QuestionFindings:
             found += self._of_sets(fact, values, judged)
         said = self.declared()
         # What was declared stands for what is compared anyway.
-        told = {(c.a, c.b) for c in said}
-        return [*said, *(c for c in found if (c.a, c.b) not in told)]
+        told = {c.members for c in said}
+        return [*said, *(c for c in found if c.members not in told)]
 
     def _of_options(self, judged: Mapping[str, Judged]) -> list[Compared]:
         """The same weights on the same data set, embedded with other options, each named by its values."""
