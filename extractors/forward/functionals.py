@@ -284,11 +284,12 @@ def finish(parts: Parts, names: Sequence[str]) -> FloatArray:
     ``std`` is unbiased (n−1), as `torch.std`; of a single frame it is NaN.
     """
     found = np.empty((len(parts.count), len(names), parts.values["mean"].shape[1]), dtype=np.float32)
-    for i, name in enumerate(names):
-        if name != "std":
-            found[:, i] = parts.values[name]
-            continue
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(parts.values["m2"], parts.count[:, None] - 1, out=found[:, i], casting="same_kind")
-        np.sqrt(found[:, i], out=found[:, i])
+    # Beyond float32 is infinite, which is refused when the unit is written.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for i, name in enumerate(names):
+            if name == "std":
+                variance = parts.values["m2"] / (parts.count[:, None] - 1)
+                found[:, i] = np.sqrt(variance, out=variance)
+            else:
+                found[:, i] = parts.values[name]
     return found

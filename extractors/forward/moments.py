@@ -63,8 +63,9 @@ def joined(
 ) -> tuple[Float64Array, Float64Array]:
     """Mean and sum of squared deviations of all frames from those of parts `[parts, …]` with so many each."""
     weights = np.asarray(counts, dtype=np.float64).reshape(-1, *[1] * (means.ndim - 1))
-    mean = (weights * means).sum(0) / weights.sum()
-    return mean, m2s.sum(0, dtype=np.float64) + (weights * (means - mean) ** 2).sum(0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = (weights * means).sum(0) / weights.sum()
+        return mean, m2s.sum(0, dtype=np.float64) + (weights * (means - mean) ** 2).sum(0)
 
 
 def moments_on_device(

@@ -9,13 +9,15 @@ from functools import partial
 
 import numpy as np
 
-from extractors.audio.waveform import PreparedClip
+from extractors.audio.waveform import PreparedClip, load_together
 from extractors.config import ExtractConfig
 from extractors.forward.unit_result import frame_bound
 from extractors.run.audio_changes import check_key
 from extractors.run.key_job import KeyJob
 from extractors.run.plan import KeyPlan, RunPlan, plan_run
+from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
+from featurestore.manifest.audio_places import Location
 from featurestore.store.plan import Unit
 from featurestore.store.sound_identity import Sounds
 from featurestore.store.writer import preview_key
@@ -182,6 +184,13 @@ def _sizes(job: KeyJob, rows: Sequence[int], lengths: Sequence[int]) -> tuple[in
     return sum(pieces), sum(fixed or n for n in pieces), fixed or max(pieces)
 
 
+def _decoded(job: KeyJob, where: Sequence[Location | None]) -> list[PreparedClip | AudioError | None]:
+    """Clips of a batch, decoded together as a run does."""
+    with Recordings() as recordings:
+        found = iter(load_together([w for w in where if w is not None], [job.policy], recordings))
+    return [None if w is None else next(found)[job.policy] for w in where]
+
+
 def _measure(job: KeyJob, batches: Sequence[_Batch]) -> list[_Measured]:
     by_cost = sorted(batches, key=lambda batch: batch.n_padded)
     places = np.linspace(0, len(by_cost) - 1, min(N_CALIBRATION, len(by_cost))).round().astype(int)
@@ -189,7 +198,7 @@ def _measure(job: KeyJob, batches: Sequence[_Batch]) -> list[_Measured]:
     for i, batch in enumerate(by_cost[p] for p in places):
         where = job.audio_of(batch.unit)
         began = time.perf_counter()
-        clips = [place and job.clip(place) for place in where[batch.rows.start : batch.rows.stop]]
+        clips = _decoded(job, where[batch.rows.start : batch.rows.stop])
         decode_s = time.perf_counter() - began
         lengths = [len(clip.samples) for clip in clips if isinstance(clip, PreparedClip)]
         if not lengths:

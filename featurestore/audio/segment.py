@@ -161,14 +161,16 @@ class SampleHash:
         return self._hash.hexdigest()[:32]
 
 
-def hash_clip(path: str, start_s: float, end_s: float, channel: int | None) -> str:
-    """The hash of an utterance's samples, never holding more than a block of them.
+def hash_clip(
+    path: str, start_s: float, end_s: float, channel: int | None, recordings: Recordings | None = None
+) -> str:
+    """The hash of an utterance's samples, never holding more than a block of them; see `open_stretch`.
 
     Raises:
         AudioError: it cannot be used; see `open_stretch` and `Stretch.blocks`.
     """
     silent = True
-    with open_stretch(path, start_s, end_s, channel) as stretch:
+    with open_stretch(path, start_s, end_s, channel, recordings) as stretch:
         found = SampleHash(stretch.sample_rate_hz)
         for block in stretch.blocks():
             found.add(block)

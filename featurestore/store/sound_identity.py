@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, hash_clip
 from featurestore.errors import CorruptData, OtherAudio
 from featurestore.format.row_arrays import ID_ARRAY, STATUS_OK
@@ -52,8 +53,9 @@ class Sounds:
         where = [None if name in self.imported else places.location(i) for i, name in enumerate(ids)]
         # A file's stretches one after the other: a decoder that seeks forward only is the quickest.
         wanted = sorted({w for w in where if w is not None} - self._known.keys(), key=_in_file_order)
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            self._known |= dict(zip(wanted, pool.map(_hash, wanted), strict=True))
+        with Recordings() as recordings, ThreadPoolExecutor(self.n_threads) as pool:
+            found = pool.map(lambda w: _hash(w, recordings), wanted)
+            self._known |= dict(zip(wanted, found, strict=True))
         return [
             self.imported[name] if w is None else self._known[w] for w, name in zip(where, ids, strict=True)
         ]
@@ -63,9 +65,9 @@ def _in_file_order(where: Location) -> tuple[str, float]:
     return where[:2]
 
 
-def _hash(where: Location) -> str | AudioError:
+def _hash(where: Location, recordings: Recordings) -> str | AudioError:
     try:
-        return hash_clip(*where)
+        return hash_clip(*where, recordings)
     except AudioError as error:
         return error
 
