@@ -109,9 +109,9 @@ def test_twenty_thousand_synthetic_calls() -> None:
     # As even as a mean over eleven classes needs: with 6 test rows of a class one row is 1.5 points of UAR.
     share = np.maximum(SIZES / SIZES.sum(), 0.04)
     y = rng.choice(len(SIZES), 20_000, p=share / share.sum())
-    centres = rng.standard_normal((len(SIZES), 192), dtype=np.float32) * np.float32(0.2)
+    centres = rng.standard_normal((len(SIZES), 192), dtype=np.float32) * np.float32(0.3)
     x = rng.standard_normal((len(y), 192), dtype=np.float32) + centres[y]
-    agree(x, y, n_splits=8, max_epochs=6)
+    agree(x, y, n_splits=16, max_epochs=4)
 
 
 @pytest.mark.slow
