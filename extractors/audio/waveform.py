@@ -107,7 +107,7 @@ def load_together(
     """
     policies = list(dict.fromkeys(policies))
     found: dict[int, ClipByPolicy] = {}
-    heard: dict[int, _Heard] = {}
+    native: dict[int, _Native] = {}
     n_held = 0
 
     for i in sorted(range(len(places)), key=lambda i: file_order(places[i])):
@@ -121,12 +121,12 @@ def load_together(
         if clip is None:
             found[i] = {policy: _load_long(places[i], policy) for policy in policies}
             continue
-        heard[i] = clip
+        native[i] = clip
         n_held += len(clip.samples)
         if n_held >= HELD_SAMPLES:
-            found |= _prepared(heard, policies)
-            heard, n_held = {}, 0
-    found |= _prepared(heard, policies)
+            found |= _prepared(native, policies)
+            native, n_held = {}, 0
+    found |= _prepared(native, policies)
     return [found[i] for i in range(len(places))]
 
 
@@ -137,14 +137,16 @@ def file_order(place: Location) -> tuple[str, float]:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Native:
     """A decoded clip at its own rate, and what was measured of it."""
 
     samples: FloatArray
     meter: _Meter
 
 
-def _decode(place: Location, policies: Sequence[AudioPolicy], recordings: Recordings | None) -> _Heard | None:
+def _decode(
+    place: Location, policies: Sequence[AudioPolicy], recordings: Recordings | None
+) -> _Native | None:
     """An utterance at its own rate; None where it is too long to be held.
 
     Raises:
@@ -156,7 +158,7 @@ def _decode(place: Location, policies: Sequence[AudioPolicy], recordings: Record
             return None
         meter = _Meter(stretch, {p.sample_rate_hz for p in policies})
         blocks = list(meter.pass_on(stretch.blocks()))
-        return _Heard(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), meter)
+        return _Native(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), meter)
 
 
 class _Meter:
@@ -194,15 +196,15 @@ class _Meter:
         )
 
 
-def _prepared(heard: Mapping[int, _Heard], policies: Sequence[AudioPolicy]) -> dict[int, ClipByPolicy]:
+def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) -> dict[int, ClipByPolicy]:
     """Clips under every policy, resampled once for each rate."""
     at_rate: dict[tuple[object, ...], list[FloatArray | AudioError]] = {}
-    found: dict[int, ClipByPolicy] = {i: {} for i in heard}
+    found: dict[int, ClipByPolicy] = {i: {} for i in native}
     for policy in policies:
         rate = policy.rate_policy, policy.sample_rate_hz, policy.resample_quality, policy.segments
         if rate not in at_rate:
-            at_rate[rate] = _resample_each(list(heard.values()), policy)
-        for (i, clip), samples in zip(heard.items(), at_rate[rate], strict=True):
+            at_rate[rate] = _resample_each(list(native.values()), policy)
+        for (i, clip), samples in zip(native.items(), at_rate[rate], strict=True):
             try:
                 if isinstance(samples, AudioError):
                     raise samples
@@ -212,14 +214,14 @@ def _prepared(heard: Mapping[int, _Heard], policies: Sequence[AudioPolicy]) -> d
     return found
 
 
-def _resample_each(heard: Sequence[_Heard], policy: AudioPolicy) -> list[FloatArray | AudioError]:
-    found: list[FloatArray | AudioError] = [clip.samples for clip in heard]
+def _resample_each(native: Sequence[_Native], policy: AudioPolicy) -> list[FloatArray | AudioError]:
+    found: list[FloatArray | AudioError] = [clip.samples for clip in native]
     of_rate: dict[int, list[int]] = defaultdict(list)
-    for i, clip in enumerate(heard):
+    for i, clip in enumerate(native):
         if policy.ratio(clip.meter.rate) != 1:
             of_rate[clip.meter.rate].append(i)
     for rate, at in of_rate.items():
-        clips = [heard[i].samples for i in at]
+        clips = [native[i].samples for i in at]
         resampled = resample_all(clips, rate, policy.sample_rate_hz, policy.resample_quality)
         for i, samples in zip(at, resampled, strict=True):
             found[i] = _of_fixed_length(samples, policy.fixed_samples(len(heard[i].samples), rate))
