@@ -95,7 +95,7 @@ def prepare(
     )
     if with_audio and not is_dry:
         check_devices(file, extractions.values())
-    cards = _cards(file, scope, sources)
+    cards = _cards(file, sources)
     held = _held(extractions, cards)
     columns = corpora.columns
     probes = look_at_probings(file, scope, columns, held, cluster)
@@ -133,19 +133,19 @@ def _check_places(file: StudyFile, half: Half) -> None:
             file.found.add(place, str(error).removeprefix("--out "))
 
 
-def _cards(
-    file: StudyFile, scope: Scope, sources: Mapping[str, ModelSource] | None
-) -> dict[str, Mapping[str, Any]]:
-    """What is known of each model: from the model itself, or from a key of it in the store."""
-    if sources is not None:
-        return {name: vars(source.card) for name, source in sources.items()}
+def _cards(file: StudyFile, sources: Mapping[str, ModelSource] | None) -> dict[str, Mapping[str, Any]]:
+    """What is known of each model: from the model itself, else from a key of it in the store.
+
+    Of models that are out of scope too: a contrast means the same whatever part of a study is done.
+    """
     from featurestore.store.chosen_keys import chosen_keys
     from featurestore.store.reader import open_store
 
+    found: dict[str, Mapping[str, Any]] = {}
     with suppress(UserError):  # there is no store yet
-        infos = chosen_keys(open_store(file.store).storage, scope.models, scope.corpora).infos
-        return {info.model: info.model_card for info in infos}
-    return {}
+        infos = chosen_keys(open_store(file.store).storage, list(file.study.models)).infos
+        found = {info.model: info.model_card for info in infos}
+    return found | {name: vars(source.card) for name, source in (sources or {}).items()}
 
 
 def _held(extractions: Mapping[Pair, ExtractConfig], cards: Mapping[str, Mapping[str, Any]]) -> Held:
