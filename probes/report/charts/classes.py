@@ -139,16 +139,15 @@ def _confusion_chart(names: list[str]) -> Any:
             x=x,
             y=y,
             color=colour,
-            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 100], range=[0.06, 1]), legend=None),
+            opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 100], range=[0.05, 0.48]), legend=None),
             tooltip=tips,
         )
     )
     if len(names) > MAX_CLASSES_WITH_NUMBERS:
         return cells
-    dark = alt.condition("datum.share > 55", alt.value("var(--paper)"), alt.value("var(--ink)"))
     numbers = (
         rows_chart()
         .mark_text(fontSize=10)
-        .encode(x=x, y=y, text=alt.Text("share:Q", format=".0f"), color=dark)
+        .encode(x=x, y=y, text=alt.Text("share:Q", format=".0f"), color=alt.value("var(--ink)"))
     )
     return alt.layer(cells, numbers)

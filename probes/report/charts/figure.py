@@ -230,7 +230,9 @@ def config(font: str) -> dict[str, Any]:
         "view": {"stroke": None},
         "axis": axis,
         "legend": legend,
-        "text": {"color": "var(--muted)"},
+        # Points say to a screen reader what they show; what leads to them would say it again.
+        **{mark: {"aria": False} for mark in ("rule", "rect", "area", "line")},
+        "text": {"color": "var(--muted)", "aria": False},
         "title": {"color": "var(--ink)", "subtitleColor": "var(--muted)", "anchor": "start", "fontSize": 12},
     }
 

@@ -78,7 +78,8 @@ def shape_rows(beside: Beside) -> pd.DataFrame:
 
 def map_rows(data: ReportData, beside: Beside) -> pd.DataFrame:
     """Points of the map, with what the probe behind the answer said of each in most of its fits."""
-    columns = ["model", "layer", "utterance_id", "x", "y", "label", "group", "answer"]
+    # Not "label": filters take that for the name of a question's label.
+    columns = ["model", "layer", "utterance_id", "x", "y", "class", "group", "answer"]
     table = beside.table("map.csv")
     if table is None:
         return pd.DataFrame(columns=columns)
@@ -87,7 +88,8 @@ def map_rows(data: ReportData, beside: Beside) -> pd.DataFrame:
         table = table.iloc[np.sort(at)]
     right = _share_right(data, table)
     answer = np.where(right.isna(), UNTESTED, np.where(right > 0.5, RIGHT, WRONG))
-    texts = {name: table[name].map(shown) for name in ("model", "utterance_id", "label", "group")}
+    texts = {name: table[name].map(shown) for name in ("model", "utterance_id", "group")}
+    texts["class"] = table["label"].map(shown)
     return table.assign(**texts, answer=answer)[columns].reset_index(drop=True)
 
 
@@ -205,7 +207,7 @@ def _map_figures(rows: pd.DataFrame) -> list[Figure]:
     first = rows.iloc[0]
     place = f"{first['model']}, layer {first['layer']:g}"
     found = []
-    for column, what in (("label", "class"), ("group", "group"), ("answer", "right or wrong")):
+    for column, what in (("class", "class"), ("group", "group"), ("answer", "right or wrong")):
         values = sorted(rows[column].unique())
         if values in ([""], [UNTESTED]):
             continue
@@ -224,7 +226,7 @@ def _map_figures(rows: pd.DataFrame) -> list[Figure]:
                 x=alt.X("x:Q", title="First principal component", axis=no_axis),
                 y=alt.Y("y:Q", title="Second", axis=no_axis),
                 color=alt.Color(f"{column}:N", scale=scale, legend=legend),
-                tooltip=["utterance_id:N", "label:N", "group:N", "answer:N"],
+                tooltip=["utterance_id:N", "class:N", "group:N", "answer:N"],
             )
         )
         note = f"{place}; two principal components"

@@ -81,12 +81,19 @@
       mode: "vega-lite", actions: false, ast: true, logLevel: 1, defaultStyle: false,
       renderer: isPicture ? "canvas" : "svg", tooltip: {theme: dark.matches ? "dark" : "light"},
     });
+    quiet(host);
+  }
+
+  // Of marks that there are none of a screen reader would be told all the same.
+  function quiet(host) {
+    host.querySelectorAll('g[role="graphics-symbol"]:empty').forEach((mark) => mark.removeAttribute("role"));
   }
 
   async function update(figure, filter) {
     if (!figure.result) return;
     figure.result.view.data("rows", rowsOf(figure, filter));
     await figure.result.view.runAsync();
+    quiet(document.getElementById(figure.id));
   }
 
   function hideRows(filter) {

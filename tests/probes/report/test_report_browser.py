@@ -61,6 +61,9 @@ def test_page_opens_without_a_console_message_or_a_request(
     assert figures > 20
     drawn = "Array.from(document.querySelectorAll('.drawing'), d => d.querySelector('svg, canvas') !== null)"
     assert page.value(drawn) == [True] * figures
+    # Each point of the map is there: the names of its columns are none of the filters'.
+    points = "document.querySelectorAll('#inside-map-class svg .mark-symbol path').length"
+    assert page.value(points) >= 400
     # The same look at a page with an error, and with a request, sees them.
     broken = opened(source.replace("</body>", "<script>nothing.here()</script></body>"))
     assert any("nothing is not defined" in text for text in broken.console)
