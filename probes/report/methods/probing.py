@@ -56,14 +56,14 @@ def split_sentences(data: ReportData) -> Iterator[str]:
     for (*question, model), found in of_model.items():
         said.setdefault(_split(question, found), []).append(model)
     for words, models in said.items():
-        yield f"For {names(models)}: {words}"
+        yield f"{words} This holds for {names(models)}."
 
 
 def _split(question: Sequence[Any], found: Sequence[Mapping[str, Any]]) -> str:
     """One split with all its folds; `question` is data set, label, split and seed."""
     dataset, label, text, seed = question
     return (
-        f"for the label {name(label)} of {name(dataset)} the split was {name(text)}: {_how(text)}; split "
+        f"For the label {name(label)} of {name(dataset)} the split was {name(text)}: {_how(text)}; split "
         f"seed {name(seed)}; {_sizes(found)}. {_classes(found)}{_chance(found)}{_identity(found)}"
     )
 
