@@ -224,7 +224,7 @@ def _resample_each(native: Sequence[_Native], policy: AudioPolicy) -> list[Float
         clips = [native[i].samples for i in at]
         resampled = resample_all(clips, rate, policy.sample_rate_hz, policy.resample_quality)
         for i, samples in zip(at, resampled, strict=True):
-            found[i] = _of_fixed_length(samples, policy.fixed_samples(len(heard[i].samples), rate))
+            found[i] = _of_fixed_length(samples, policy.fixed_samples(len(native[i].samples), rate))
     return found
 
 
