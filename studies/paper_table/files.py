@@ -77,8 +77,8 @@ def paper_table(file: StudyFile, facts: Mapping[str, Facts], name: PaperName) ->
     answers = answers_of(data, file, of)
     return PaperTable(
         title=f"{file.document.path.stem} beside {of.name}",
-        caption=f"Test UAR in %, of the layer (and settings) that validation chose, with 95 % interval. "
-        f"{NOT_CONTAINED} {of.note}",
+        caption="Test UAR in %, of the layer (and settings) that validation chose: mean over folds and "
+        f"seeds, and 95 % interval of all tested rows together. {NOT_CONTAINED} {of.note}",
         tables=[
             _table(corpus, label, [a for a in answers if (a.corpus, a.label) == (corpus, label)])
             for corpus, label in dict.fromkeys((a.corpus, a.label) for a in answers)
@@ -94,8 +94,8 @@ def _table(corpus: str, label: str, answers: Sequence[Answer]) -> Table:
     asked = sorted({(HALVES.index(a.half), a.split, a.classifier) for a in answers})
     known = {(a.published_name, HALVES.index(a.half), a.split, a.classifier): a for a in answers}
     published = {a.published_name: a.published for a in answers}
-    # The paper's models first, in the order of the study.
-    names = sorted(published, key=lambda name: not published[name])
+    # The paper's models first.
+    names = sorted(published, key=lambda name: (not published[name], name))
     rows = [
         [name, _published_text(published[name]), *(_cell(known.get((name, *way))) for way in asked)]
         for name in names
@@ -130,6 +130,7 @@ def csv_table(table: PaperTable) -> pd.DataFrame:
                 **{name: getattr(a, name) for name in ("corpus", "label", "published_name", "half")},
                 **{name: getattr(a, name) for name in ("model", "split", "classifier", "layers")},
                 "uar_test": a.uar,
+                "uar_pooled": math.nan if i is None else i.estimate,
                 "ci_low": math.nan if i is None else i.low,
                 "ci_high": math.nan if i is None else i.high,
                 "n_groups": None if i is None else i.n_groups,
