@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUT ?= demo_out
 INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
-# Tests run side by side, a file at a time, in a process for each core; each computes with one thread.
-TEST_PROCESSES ?= -n logical --maxprocesses 8 --dist loadfile
+# Tests run side by side, in a process for each core, each with one thread: a run of tests to each, which keeps what
+# a file shares in one process, and whoever is done early takes over some of another's.
+TEST_PROCESSES ?= -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-lowest test-newest check install clean
 

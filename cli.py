@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from studies.terminal.command import Group
+from studies.terminal.command import Group, Subgroup
 from studies.terminal.corpora import Corpora
 
 if TYPE_CHECKING:
@@ -452,16 +452,57 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("results", type=PATH)
+@click.argument("results", type=PATH, required=False)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=PATH,
+    metavar="A B",
+    help="Instead of RESULTS: two results folders, whose answers are compared on the same test clips.",
+)
 @click.option("--out", required=True, type=PATH, help="Folder of the report.")
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
-def report(results: Path, out: Path, oracle: bool) -> None:
-    """Write the report of a results folder: table, CSV, figures, and one HTML page."""
+@click.option(
+    "--sounds-mb",
+    type=float,
+    default=4.0,
+    show_default=True,
+    help="Room in the page for clips to hear and their spectrograms; 0: none.",
+)
+@click.option(
+    "--store",
+    help="Where the feature store is now, for the audio; default: where it was, if that is on this machine.",
+)
+def report(
+    results: Path | None,
+    compare: tuple[Path, Path] | None,
+    out: Path,
+    oracle: bool,
+    sounds_mb: float,
+    store: str | None,
+) -> None:
+    """Write the report of a results folder: tables, figures, mistakes, and one HTML page with sounds.
+
+    With --compare A B: of each question that both folders answer, the difference A less B on the same test
+    clips, and what differs between the two runs.
+    """
     from featurestore.outputs import check_folder
+
+    if (results is None) == (compare is None):
+        got = "neither" if results is None else "both"
+        raise click.UsageError(f"report: expected a results folder, or --compare A B; got {got}")
+    check_folder(out)
+    if compare is not None:
+        if oracle:
+            raise click.UsageError("--oracle is of one results folder; leave it out with --compare")
+        from studies.terminal.compared import compare_results
+
+        compare_results(*compare, out)
+        return
     from studies.terminal.operations import report_results
 
-    check_folder(out)
-    report_results(results, out, oracle=oracle)
+    assert results is not None  # one of the two
+    report_results(results, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
 
 
 @main.command()
@@ -510,7 +551,7 @@ NO_WAIT = click.option(
 )
 
 
-@main.group()
+@main.group(cls=Subgroup)
 def study() -> None:
     """Carry out a whole study from one file: corpora, models, probings, contrasts, report."""
 

@@ -25,7 +25,8 @@ import torch
 from machine import describe
 from transformers import AutoModel
 
-from extractors.audio.waveform import AudioPolicy, load_clip
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import load_clip
 from featurestore.audio.librosa_times import as_librosa_cuts
 from featurestore.manifest.table import Manifest, read_manifest
 from studies.as_published.batch_repeats import BATCH_CLIPS, embed_in_batches

@@ -7,8 +7,9 @@ on the logit scale, on its group. The truth is the mean chance over classes, exa
 product stand the bootstrap of clips, the bootstrap of groups (both percentiles) and the jackknife that leaves
 one group out, with t of G - 1 degrees of freedom on the logit scale. A setting holds where 93 to 97 % of the
 intervals that are given cover; it is `wide` above, and `FAILS` below by more than three standard errors of
-the simulation. ``--record`` keeps what is printed in ``benchmarks/results/coverage.md``. A full run takes
-under 30 minutes on two cores.
+the simulation. Contrasts hold where they tell 4 to 6 % of equal sets apart; they are `cautious` below.
+``--record`` makes all tables and keeps them in ``benchmarks/results/coverage.md`` (with ``--only`` these
+alone): under 15 minutes on two cores. ``--digest`` prints the tables of ``docs/statistics.md`` from that.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from coverage_choices import CHOICES, CONTRASTS, choice_table, choices, contrast_table, contrasts
+from coverage_record import TITLES, digest, with_section
+from coverage_worlds import GROUPS, Drawn, FloatArray, Setting, World, intercepts, several
 from machine import describe
 from scipy.special import expit, logit
 from scipy.stats import t as student
@@ -33,150 +36,12 @@ from scipy.stats import t as student
 from probes.statistics import compare_uar, holm, metric_interval, recall_intervals, uar_interval
 
 RESULTS = Path(__file__).parent / "results" / "coverage.md"
-GROUPS = (4, 6, 10, 20, 50)
 UARS = (0.3, 0.5, 0.7, 0.9, 0.97)
 EFFECTS = {"weak": 0.2, "strong": 0.8}
 RESAMPLES = 400
 BESIDE = 4  # the methods beside the product's are tried in every fourth run
 HOLDS = (0.93, 0.97)
-FloatArray = npt.NDArray[np.float64]
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A world to draw test parts from.
-
-    Attributes:
-        groups: Groups tested.
-        uar: True UAR.
-        effect: Standard deviation of a group's effect on the logit.
-        ratio: Most frequent class to rarest.
-        classes: How many.
-        clips: Clips of a group, on average.
-        seeds: Networks trained on the same rows.
-        folds: Networks that each test their own groups, pooled; 1: one network tests all.
-        layout: `crossed` (every group draws from all classes alike), `mixed` (groups prefer classes), `sizes`
-            (groups of very unequal size), `label` (the label is the group's: one class each), `few` (as
-            `label`, and the last class has one group only), `single` (every clip is a group).
-    """
-
-    groups: int
-    uar: float
-    effect: float = 0.8
-    ratio: float = 1
-    classes: int = 5
-    clips: int = 20
-    seeds: int = 1
-    folds: int = 1
-    layout: str = "crossed"
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Target `[n]`, right or wrong `[S, n]`, group `[n]`, and the true recall of each class `[C]`."""
-
-    target: npt.NDArray[np.int64]
-    right: npt.NDArray[np.bool_]
-    group: npt.NDArray[np.int64]
-    truth: FloatArray
-
-    def predictions(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Predicted classes `[S, n]`: a wrong one is any other, each as often."""
-        n_classes = len(self.truth)
-        other = (self.target + rng.integers(1, n_classes, self.right.shape)) % n_classes
-        return np.where(self.right, self.target, other)
-
-    @property
-    def true_uar(self) -> float:
-        """Mean of the true recalls of the classes that were drawn."""
-        return float(self.truth[np.unique(self.target)].mean())
-
-
-def chances(uar: float, n_classes: int) -> FloatArray:
-    """Recalls of classes, spread on the logit scale, with this mean `[C]`."""
-    spread = np.linspace(-0.8, 0.8, n_classes) if uar < 0.95 else np.linspace(-0.5, 0.5, n_classes)
-    low, high = logit(uar) - 2, logit(uar) + 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(middle + spread).mean() < uar else (low, middle)
-    return np.asarray(expit(low + spread))
-
-
-def intercepts(chance: FloatArray, effect: float) -> FloatArray:
-    """Logits whose mean chance over groups of this effect is `chance`, of the same shape."""
-    low, high = np.full(chance.shape, -20.0), np.full(chance.shape, 20.0)
-    for _ in range(60):
-        middle = (low + high) / 2
-        below = mean_chance(middle, effect) < chance
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return low
-
-
-def mean_chance(intercept: FloatArray, effect: float) -> FloatArray:
-    return np.asarray((expit(intercept[..., None] + effect * _NODES) * _WEIGHTS).sum(-1))
-
-
-def shares(setting: Setting) -> FloatArray:
-    pi = np.geomspace(1, 1 / setting.ratio, setting.classes)
-    return np.asarray(pi / pi.sum())
-
-
-def draw_rows(setting: Setting, rng: np.random.Generator) -> tuple[Any, Any]:
-    """Class and group of each clip."""
-    n, k = setting.groups, setting.classes
-    pi = shares(setting)
-    if setting.layout == "single":
-        return rng.choice(k, n * setting.clips, p=pi), np.arange(n * setting.clips)
-    sizes = np.full(n, setting.clips)
-    if setting.layout == "sizes":
-        sizes = np.maximum(1, np.round(setting.clips * np.exp(0.8 * rng.standard_normal(n) - 0.32))).astype(
-            int
-        )
-    group = np.repeat(np.arange(n), sizes)
-    if setting.layout in ("label", "few"):
-        own = np.arange(n) % (k if setting.layout == "label" else k - 1)
-        if setting.layout == "few":
-            own[-1] = k - 1
-        return own[group], group
-    if setting.layout == "mixed":
-        prefer = rng.dirichlet(0.7 * k * pi, n)
-        return np.concatenate([rng.choice(k, s, p=p) for s, p in zip(sizes, prefer, strict=True)]), group
-    return rng.choice(k, len(group), p=pi), group
-
-
-class World:
-    """A setting with its networks, whose true recalls are fixed; `draw` makes a test part."""
-
-    def __init__(self, setting: Setting, seed: int) -> None:
-        self.setting = setting
-        rng = np.random.default_rng(seed)
-        base = intercepts(chances(setting.uar, setting.classes), setting.effect)
-        # Networks of other seeds and folds differ a little in every class.
-        n = max(setting.seeds, setting.folds)
-        apart = 0.25 * rng.standard_normal((n, setting.classes)) if n > 1 else np.zeros((1, setting.classes))
-        self.intercept = base + apart - apart.mean(axis=0)
-        self.chance = mean_chance(self.intercept, setting.effect)
-
-    def draw(self, rng: np.random.Generator) -> Drawn:
-        """A test part."""
-        setting = self.setting
-        target, group = draw_rows(setting, rng)
-        effect = setting.effect * rng.standard_normal(group.max() + 1)
-        # Seeds agree on half of the rows.
-        chance = rng.random(len(target))
-        agree = rng.random(len(target)) < 0.5
-        if setting.folds > 1:
-            fold = group % setting.folds
-            right = chance < expit(self.intercept[fold, target] + effect[group])
-            weight = np.bincount(np.arange(setting.groups) % setting.folds, minlength=setting.folds)
-            return Drawn(target, right[None], group, weight @ self.chance / weight.sum())
-        rows = []
-        for s in range(setting.seeds):
-            own = np.where(agree, chance, rng.random(len(target))) if s else chance
-            rows.append(own < expit(self.intercept[s, target] + effect[group]))
-        return Drawn(target, np.array(rows), group, self.chance[: setting.seeds].mean(axis=0))
+RUNS = 500
 
 
 def cells(drawn: Drawn) -> tuple[FloatArray, FloatArray]:
@@ -309,41 +174,21 @@ class Tested:
     power: float
 
 
-def pair(world: World, rng: np.random.Generator, n_models: int, shift: float = 0.0) -> tuple[Drawn, Any]:
-    """Right or wrong of equally good models `[M, n]` on the same rows; the first is better by `shift`.
-
-    Half of a group's effect is shared and half a model's own, and models agree on half of the rows.
-    """
-    setting = world.setting
-    target, group = draw_rows(setting, rng)
-    n = group.max() + 1
-    shared, own = rng.standard_normal(n), rng.standard_normal((n_models, n))
-    chance, agree = rng.random(len(target)), rng.random(len(target)) < 0.5
-    better = intercepts(np.clip(world.chance[0] + shift, 0.001, 0.999), setting.effect)
-    right = []
-    for m in range(n_models):
-        intercept = better if m == 0 else world.intercept[0]
-        effect = setting.effect * np.sqrt(0.5) * (shared + own[m])
-        draw = np.where(agree, chance, rng.random(len(target)))
-        right.append(draw < expit(intercept[target] + effect[group]))
-    return Drawn(target, np.array(right), group, world.chance[0]), np.array(right)
-
-
 def tests(job: tuple[Setting, int, int]) -> Tested:
     setting, runs, seed = job
     world, rng = World(setting, seed), np.random.default_rng((seed, 2))
     p, covered, family, detectable = [], [], [], []
+    same = np.tile(world.intercept[0], (4, 1))
     for run in range(runs):
-        drawn, _ = pair(world, rng, 4 if run % 4 == 0 else 2)
-        guess = drawn.predictions(rng)
-        c = compare_uar(drawn.target, guess[0], guess[1], drawn.group)
+        target, guess, group = several(setting, same[: 4 if run % 4 == 0 else 2], rng)
+        c = compare_uar(target, guess[0], guess[1], group)
         p.append(c.p)
         detectable.append(c.detectable)
         if not c.reason:
             covered.append(c.low <= 0 <= c.high)
         if run % 4 == 0:
             every = [
-                compare_uar(drawn.target, guess[a], guess[b], drawn.group).p
+                compare_uar(target, guess[a], guess[b], group).p
                 for a, b in itertools.combinations(range(4), 2)
             ]
             family.append(np.nanmin([1.0, *holm(every)]) <= 0.05)
@@ -351,10 +196,10 @@ def tests(job: tuple[Setting, int, int]) -> Tested:
     # Where the median detectable difference is true; beyond the scale it cannot be.
     found = []
     if setting.uar + shift < 0.97:
+        better = intercepts(np.clip(world.chance[0] + shift, 0.001, 0.999), setting.effect)
         for _ in range(runs // 2):
-            drawn, _ = pair(world, rng, 2, shift)
-            guess = drawn.predictions(rng)
-            found.append(compare_uar(drawn.target, guess[0], guess[1], drawn.group).p <= 0.05)
+            target, guess, group = several(setting, np.stack([better, world.intercept[0]]), rng)
+            found.append(compare_uar(target, guess[0], guess[1], group).p <= 0.05)
     values = np.array(p)
     return Tested(
         setting,
@@ -427,7 +272,7 @@ def _point(metric: str, target: Any, scores: FloatArray) -> float:
     return (auroc_macro if metric == "auroc_macro" else mean_average_precision)(target, scores)
 
 
-def settings_of(quick: bool) -> dict[str, list[Setting]]:
+def settings_of(quick: bool) -> dict[str, list[Any]]:
     """Settings of each table."""
     if quick:
         return {
@@ -435,6 +280,8 @@ def settings_of(quick: bool) -> dict[str, list[Setting]]:
             "layouts": [Setting(groups=20, uar=0.7, layout="label")],
             "tests": [Setting(groups=10, uar=0.7)],
             "metrics": [Setting(groups=10, uar=0.7)],
+            "contrasts": [(Setting(groups=10, uar=0.7), "3 and 3")],
+            "choices": [(Setting(groups=10, uar=0.7), "peak")],
         }
     crossed = [
         Setting(groups=g, uar=u, effect=e, ratio=r)
@@ -464,7 +311,14 @@ def settings_of(quick: bool) -> dict[str, list[Setting]]:
     metrics = [
         Setting(groups=g, uar=u, ratio=r) for r, u, g in itertools.product((1, 30), (0.7, 0.9), GROUPS)
     ]
-    return {"crossed": crossed, "layouts": layouts, "tests": tested, "metrics": metrics}
+    return {
+        "crossed": crossed,
+        "layouts": layouts,
+        "tests": tested,
+        "metrics": metrics,
+        "contrasts": CONTRASTS,
+        "choices": CHOICES,
+    }
 
 
 def interval_table(rows: Iterable[Row]) -> list[str]:
@@ -524,6 +378,8 @@ def number(value: float) -> str:
 
 def summary(rows: list[Row]) -> str:
     given = [r for r in rows if r.given * r.runs >= 30]
+    if not given:
+        return f"Of {len(rows)} settings none has intervals in 30 runs or more."
     counts = {v: sum(r.verdict == v for r in given) for v in ("holds", "wide", "FAILS")}
     least, most = min(r.covered for r in given), max(r.covered for r in given)
     return (
@@ -533,11 +389,13 @@ def summary(rows: list[Row]) -> str:
     )
 
 
-def report(quick: bool, runs: int, processes: int, only: tuple[str, ...]) -> Iterable[str]:
-    """The page, a part at a time."""
+def report(quick: bool, runs: int, processes: int, only: Sequence[str]) -> Iterable[str]:
+    """Sections of the page, each with its title, one at a time."""
     began = time.monotonic()
     todo = settings_of(quick)
-    yield f"# Coverage\n\n{runs} runs a setting. {describe('scipy')}"
+    made = (
+        f"{runs} runs a setting (half of other metrics and choices, twice of contrasts). {describe('scipy')}"
+    )
     with get_context("spawn").Pool(processes) as pool:
 
         def every(function: Callable[[Any], Any], name: str, share: float = 1.0) -> list[Any]:
@@ -548,57 +406,46 @@ def report(quick: bool, runs: int, processes: int, only: tuple[str, ...]) -> Ite
                 print(f"{name}: {done} of {len(jobs)}, {time.monotonic() - began:.0f} s", file=sys.stderr)
             return out
 
-        if "crossed" in only:
-            rows = every(coverage, "crossed")
-            yield "\n".join(["\n## Intervals of UAR\n", summary(rows), "", *interval_table(rows)])
-        if "layouts" in only:
-            rows = every(coverage, "layouts")
-            yield "\n".join(
-                ["\n## Other layouts, seeds and folds\n", summary(rows), "", *interval_table(rows)]
-            )
-        if "metrics" in only:
-            flat = [row for rows in every(other_metrics, "metrics", 0.5) for row in rows]
-            yield "\n".join(["\n## Other metrics\n", summary([r for _, r in flat]), "", *metric_table(flat)])
-        if "tests" in only:
-            yield "\n".join(["\n## Comparisons of equal models\n", *test_table(every(tests, "tests"))])
-    yield f"\n{(time.monotonic() - began) / 60:.1f} minutes in {processes} processes."
+        def lines_of(name: str) -> list[str]:
+            if name in ("crossed", "layouts"):
+                rows = every(coverage, name)
+                return [summary(rows), "", *interval_table(rows)]
+            if name == "metrics":
+                flat = [row for rows in every(other_metrics, name, 0.5) for row in rows]
+                return [summary([r for _, r in flat]), "", *metric_table(flat)]
+            if name == "tests":
+                return test_table(every(tests, name))
+            if name == "contrasts":
+                return contrast_table(every(contrasts, name, 2.0))
+            return choice_table(every(choices, name, 0.5))
 
-
-def digest(page: str) -> list[str]:
-    """Of the table of UAR: coverage, and in brackets how often an interval is given, by groups."""
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for line in page.split("## Other layouts")[0].splitlines():
-        if line.startswith("| crossed"):
-            _, _, imbalance, effect, _, uar, groups, given, covers = line.strip("| ").split(" | ")[:9]
-            cells.setdefault((imbalance, effect, uar), {})[groups] = f"{covers} ({given})"
-    heads = ["imbalance", "group effect", "UAR", *(f"{g} groups" for g in GROUPS)]
-    lines = ["| " + " | ".join(heads) + " |", "|--:" * len(heads) + "|"]
-    for key, by_groups in cells.items():
-        lines.append("| " + " | ".join([*key, *(by_groups.get(str(g), "") for g in GROUPS)]) + " |")
-    return lines
+        for name in only:
+            yield "\n".join([f"## {TITLES[name]}", "", made, "", *lines_of(name), ""])
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes in {processes} processes", file=sys.stderr)
 
 
 def main() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # read by the processes that are started
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=1000, help="test parts drawn for each setting")
-    parser.add_argument("--quick", action="store_true", help="five settings, 60 runs each: under 20 s")
+    parser.add_argument("--runs", type=int, default=RUNS, help="test parts drawn for each setting")
+    parser.add_argument("--quick", action="store_true", help="seven settings, 60 runs each: under 20 s")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default="crossed,layouts,metrics,tests", help="tables to make")
-    parser.add_argument("--record", action="store_true", help=f"keep what is printed in {RESULTS.name}")
-    parser.add_argument("--digest", action="store_true", help="the table of docs/statistics.md")
+    parser.add_argument("--only", default=",".join(TITLES), help="tables to make")
+    parser.add_argument("--record", action="store_true", help=f"keep the tables in {RESULTS.name}")
+    parser.add_argument("--digest", action="store_true", help="the tables of docs/statistics.md")
     arguments = parser.parse_args()
     if arguments.digest:
         print("\n".join(digest(RESULTS.read_text("utf-8"))))
         return
-    parts = []
+    only = arguments.only.split(",")
+    if unknown := sorted({*only} - {*TITLES}):
+        parser.error(f"--only: expected {', '.join(TITLES)}; got {', '.join(unknown)}")
     runs = 60 if arguments.quick else arguments.runs
-    for part in report(arguments.quick, runs, arguments.processes, tuple(arguments.only.split(","))):
-        print(part, flush=True)
-        parts.append(part)
-    if arguments.record:
-        RESULTS.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    for section in report(arguments.quick, runs, arguments.processes, only):
+        print(section, flush=True)
+        if arguments.record:  # one by one: what was made is kept whatever comes next
+            RESULTS.write_text(with_section(RESULTS.read_text("utf-8"), section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from extractors.audio.headers import check_channel
-from extractors.audio.waveform import (
+from extractors.audio.normalising import NORMALISATIONS
+from extractors.audio.policy import (
     DEFAULT_MIN_SAMPLES,
-    NORMALISATIONS,
     RatePolicy,
     ResampleQuality,
     Segments,

@@ -13,6 +13,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # take most of their time. Those that are about a disk that refuses set what `fsync` does themselves.
 os.fsync = lambda descriptor: None
 
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,11 +24,19 @@ import pandas as pd
 import pytest
 import soundfile
 
-# How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("tests", deadline=None)
+# How long an example takes says how busy the machine is. CI runs the properties once more with many examples:
+# `pytest -m hypothesis --hypothesis-profile thorough`.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=150)
 hypothesis.settings.load_profile("tests")
 
 SAMPLE_RATE_HZ = 16_000
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays until the end: it need not be looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -339,11 +339,16 @@ def test_an_audit_replaces_an_audit_only(world: World, tmp_path: Path) -> None:
 
 
 def test_figures_and_tables_beside_no_page_of_ours_are_not_written_over(world: World, tmp_path: Path) -> None:
-    for name in ("layers.csv", "layers.png", "layers.svg"):
+    for name in ("layers.csv", "comparisons.csv"):
         (tmp_path / name).write_text("mine")
         one_line_error(fs("report", world.results, "--out", tmp_path), f"{name}: this is no", "would be lost")
         assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "mine")]
         (tmp_path / name).unlink()
+    mine = tmp_path / "figures" / "q1-layer-curve.png"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    one_line_error(fs("report", world.results, "--out", tmp_path), "figures: these are no figures of ours")
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize("command", ["audit", "report"])
@@ -354,11 +359,11 @@ def test_a_page_appears_whole_or_not_at_all(
     source = world.results if command == "report" else write_clips(tmp_path / "audio", [5000] * 3)
     out = tmp_path / "page"
     assert fs(command, source, "--out", out).exit_code in (0, 1)
-    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     one_line_error(fs(command, source, "--out", out), "cannot be written (No space left on device)")
-    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before

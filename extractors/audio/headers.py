@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from extractors.audio.waveform import AudioPolicy
+from extractors.audio.policy import AudioPolicy
 from featurestore.audio.segment import END_TOLERANCE_S, AudioError, channels, header
 from featurestore.errors import ConfigError
 from featurestore.manifest.channels import with_channels

@@ -14,6 +14,8 @@ from extractors.audio.waveform import PreparedClip
 from extractors.forward.batching import Budget
 from extractors.forward.functionals import (
     Parts,
+    QueuedParts,
+    fetch,
     finish,
     frame_quantiles,
     merge,
@@ -166,10 +168,10 @@ class Embedder:
         """Layer → what is kept of a group of windows; None where memory does not suffice."""
         from extractors.models.torch_tools import free_caches, is_out_of_memory
 
-        found: dict[int, Reduced] = {}
+        queued: dict[int, Queued] = {}
 
         def on_layer(layer: int, frames: Any, n_valid: Sequence[int]) -> None:
-            found[layer] = joiner.reduce(group, frames, n_valid)
+            queued[layer] = joiner.reduce(group, frames, n_valid)
 
         try:
             clips = [np.asarray(waveforms[w.row][w.start : w.start + w.n_samples]) for w in group]
@@ -178,12 +180,24 @@ class Embedder:
                 self.extractor.forward_windows(clips, given, self.layers, on_layer)
             else:
                 self.extractor.forward(clips, self.layers, on_layer)
-            return found
+            parts = fetch([layer.parts for layer in queued.values()])
+            return {
+                layer: Reduced(found, queued[layer].frames)
+                for layer, found in zip(queued, parts, strict=True)
+            }
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         free_caches()  # not before: the error held on to the tensors of the pass
         return None
+
+
+@dataclass(frozen=True)
+class Queued:
+    """`Reduced`, with statistics that the device may still be at work on."""
+
+    parts: Parts | QueuedParts
+    frames: list[np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -227,20 +241,23 @@ class WindowJoiner:
             for row, n_frames in _frames_of_cut_clips(windows, extractor).items():
                 self._frames[row] = scratch((len(layers), n_frames, extractor.card.n_features))
 
-    def reduce(self, group: Sequence[ClipWindow], frames: torch.Tensor, n_valid: Sequence[int]) -> Reduced:
+    def reduce(self, group: Sequence[ClipWindow], frames: torch.Tensor, n_valid: Sequence[int]) -> Queued:
         """What is kept of one layer of windows that were embedded together; see `OnLayer`."""
+        import torch
+
         first = [w.first_frame for w in group]
         stop = [n if w.stop_frame is None else w.stop_frame for w, n in zip(group, n_valid, strict=True)]
         # Quantiles of a part are of no use.
         names = self._names if any(w.is_whole for w in group) else self._mergeable
-        keep = self._result.keeps_frames
-        return Reduced(
-            reduce_frames(frames, stop, names, first),
-            [
-                frames[i, first[i] : stop[i]].float().cpu().numpy() if keep or w.row in self._frames else None
-                for i, w in enumerate(group)
-            ],
-        )
+        parts = reduce_frames(frames, stop, names, first)
+        kept: list[np.ndarray | None] = [None] * len(group)
+        wanted = [i for i, w in enumerate(group) if self._result.keeps_frames or w.row in self._frames]
+        if wanted:
+            # One after the other in one array: one wait for the device, not one for every clip.
+            packed = torch.cat([frames[i, first[i] : stop[i]] for i in wanted]).float().cpu().numpy()
+            for i, own in zip(wanted, np.split(packed, np.cumsum(parts.count[wanted])[:-1]), strict=True):
+                kept[i] = own
+        return Queued(parts, kept)
 
     def collect(self, group: Sequence[ClipWindow], reduced: Mapping[int, Reduced]) -> None:
         """Put what `reduce` gave for every layer of a group into the unit's result."""

@@ -7,13 +7,17 @@ LeVeque 1983). Quantiles need the frames themselves: `frame_quantiles` takes tho
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from extractors.forward.moments import joined, moments, moments_on_device
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +29,14 @@ DEFAULT_FUNCTIONALS = ("mean", "std")
 QUANTILES = {"median": 0.5} | {f"q{percent:02d}": percent / 100 for percent in range(1, 100)}
 # Numbers that are sorted at once where frames of a long clip lie in a file.
 _SORTED_AT_ONCE = 1 << 25
+
+# One value from those of a clip's windows in order, `[windows, features]`.
+_JOINTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "min": lambda values: values.min(0),
+    "max": lambda values: values.max(0),
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+}
 
 
 def parse_functionals(text: str) -> tuple[str, ...]:
@@ -55,18 +67,35 @@ class Parts:
 
     Attributes:
         count: valid frames `[b]`.
-        values: by name, float32 `[b, features]`: ``mean``, ``m2`` (sum of squared deviations), and of
+        values: by name, `[b, features]`: in float64 ``mean`` and ``m2`` (sum of squared deviations), and of
             ``min, max, first, last`` and the quantiles those that were asked for.
     """
 
-    count: np.ndarray
+    count: IntArray
     values: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedParts:
+    """`Parts` that a device may still be at work on; `fetch` waits for them.
+
+    Attributes:
+        count: valid frames `[b]`.
+        values: as of `Parts`, on the device of the frames.
+    """
+
+    count: IntArray
+    values: dict[str, torch.Tensor]
 
 
 def reduce_frames(
     frames: torch.Tensor, n_valid: Sequence[int], names: Sequence[str], first: Sequence[int] | None = None
-) -> Parts:
+) -> Parts | QueuedParts:
     """Statistics over frames ``first[i]`` up to, not including, ``n_valid[i]`` of clip i.
+
+    On a CPU only frames that count are read, a run of clips with the same bounds at a time, as neighbours of
+    a sorted batch mostly have, and no masked copy is made. On other devices all clips go together, and
+    nothing waits for the device: see `fetch`.
 
     Args:
         frames: `[b, t, features]`; other frames may hold anything, NaN included.
@@ -74,46 +103,130 @@ def reduce_frames(
         names: the functionals that will be asked of the result; others are not computed.
         first: first valid frame of each clip, below its end; default 0.
     """
+    starts = tuple(first) if first is not None else (0,) * len(n_valid)
+    bounds = list(zip(starts, n_valid, strict=True))
+    count = np.array([stop - start for start, stop in bounds], dtype=np.int64)
+    if frames.device.type != "cpu":
+        sent_bounds = _Bounds.of(starts, tuple(n_valid), frames.shape[1], frames.device)
+        return QueuedParts(count=count, values=_of_batch(frames, sent_bounds, names))
+    alike = [list(run) for _, run in itertools.groupby(range(len(bounds)), bounds.__getitem__)]
+    runs = [_of_run(frames[run[0] : run[-1] + 1, slice(*bounds[run[0]])], names) for run in alike]
+    if len(runs) == 1:
+        return Parts(count=count, values=runs[0])
+    return Parts(count=count, values={name: np.concatenate([run[name] for run in runs]) for name in runs[0]})
+
+
+def fetch(layers: Sequence[Parts | QueuedParts]) -> list[Parts]:
+    """The statistics of layers of one batch; from a device all of them together, and waited for once."""
     import torch
 
-    x = frames.float()
-    time = x.shape[1]
-    starts = list(first) if first is not None else [0] * len(x)
-    counts = [stop - start for start, stop in zip(starts, n_valid, strict=True)]
-    count = torch.tensor(counts, device=x.device)
-    mask = None
-    if min(counts) < time:  # known here: the device need not be waited for
-        begin = torch.tensor(starts, device=x.device)[:, None]
-        steps = torch.arange(time, device=x.device)
-        mask = ((steps >= begin) & (steps < begin + count[:, None]))[:, :, None]
-        x = x.masked_fill(~mask, 0.0)
-    n = count[:, None].float()
-    mean = x.sum(1) / n
+    queued = [parts for parts in layers if isinstance(parts, QueuedParts)]
+    if not queued:
+        return [parts for parts in layers if isinstance(parts, Parts)]
+    # layers → [layers, names, b, features]
+    stacked = torch.stack([torch.stack([v.double() for v in parts.values.values()]) for parts in queued])
+    if stacked.device.type == "cuda":
+        pinned = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
+        pinned.copy_(stacked, non_blocking=True)
+        torch.cuda.current_stream(stacked.device).synchronize()
+        stacked = pinned
+    return [
+        Parts(count=parts.count, values=dict(zip(parts.values, values, strict=True)))
+        for parts, values in zip(queued, stacked.cpu().numpy(), strict=True)
+    ]
+
+
+def _of_run(x: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """By name, statistics `[b, features]` of clips `[b, t, features]` on the CPU whose frames all count."""
+    import torch
+
+    x = x.detach().float()
+    frames = x.numpy()
+    mean, m2 = moments(frames)
+    found: dict[str, np.ndarray] = {"mean": mean}
+    if "std" in names:
+        found["m2"] = m2
+    if "min" in names:
+        found["min"] = frames.min(axis=1)
+    if "max" in names:
+        found["max"] = frames.max(axis=1)
+    if "first" in names:
+        found["first"] = frames[:, 0].copy()  # and not a view that keeps the hidden state alive
+    if "last" in names:
+        found["last"] = frames[:, -1].copy()
+    if quantile_names(names):
+        quantiles = _quantiles(x.sort(dim=1).values, torch.full((len(x),), x.shape[1]), names)
+        found |= {name: values.numpy() for name, values in quantiles.items()}
+    return found
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Which frames of a batch count, on its device: the same for all layers, so it is sent there once.
+
+    Attributes:
+        rows, first, last: `[b]`, to index a clip's first and last valid frame with.
+        count: valid frames `[b]`.
+        padding: True where a frame does not count, `[b, t, 1]`; None where all do.
+    """
+
+    rows: torch.Tensor
+    first: torch.Tensor
+    last: torch.Tensor
+    count: torch.Tensor
+    padding: torch.Tensor | None
+
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def of(starts: tuple[int, ...], stops: tuple[int, ...], time: int, device: torch.device) -> _Bounds:
+        import torch
+
+        from extractors.models.torch_tools import sent
+
+        ends = sent(np.array([starts, stops]), device)
+        first, stop = ends[0], ends[1]
+        padding = None
+        if min(stops) < time or max(starts) > 0:  # known here: the device need not be waited for
+            steps = torch.arange(time, device=device)
+            padding = ((steps < first[:, None]) | (steps >= stop[:, None]))[:, :, None]
+        rows = torch.arange(len(starts), device=device)
+        return _Bounds(rows, first, stop - 1, stop - first, padding)
+
+
+def _of_batch(x: torch.Tensor, bounds: _Bounds, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """By name, statistics `[b, features]` of clips `[b, t, features]` of any lengths."""
+    padding = bounds.padding
+
+    def filled(value: float) -> torch.Tensor:
+        return x if padding is None else x.masked_fill(padding, value)
+
+    begin = x[bounds.rows, bounds.first].float()
+    mean, m2 = moments_on_device(x, begin, bounds.count[:, None].float(), padding)
     found = {"mean": mean}
     if "std" in names:
-        # Two passes: the one-pass formula loses digits where the mean is large against the spread.
-        centred = x - mean[:, None, :]
-        if mask is not None:
-            centred = centred.masked_fill(~mask, 0.0)
-        found["m2"] = centred.square().sum(1)
+        found["m2"] = m2
     if "min" in names:
-        found["min"] = (x if mask is None else x.masked_fill(~mask, math.inf)).amin(1)
+        found["min"] = filled(math.inf).amin(1)
     if "max" in names:
-        found["max"] = (x if mask is None else x.masked_fill(~mask, -math.inf)).amax(1)
-    rows = torch.arange(len(x), device=x.device)
+        found["max"] = filled(-math.inf).amax(1)
     if "first" in names:
-        found["first"] = x[rows, torch.tensor(starts, device=x.device)]
+        found["first"] = begin
     if "last" in names:
-        found["last"] = x[rows, torch.tensor([n - 1 for n in n_valid], device=x.device)]
-    quantiles = quantile_names(names)
-    if quantiles:
-        # Padding sorts behind every frame; NaN would too, so a clip that holds one gets NaN as for the mean.
-        ordered = (x if mask is None else x.masked_fill(~mask, math.inf)).sort(dim=1).values
-        unknown = mean.isnan()
-        for name in quantiles:
-            found[name] = _at_quantile(ordered, count, name).masked_fill(unknown, math.nan)
-    stacked = torch.stack(list(found.values())).cpu().numpy()
-    return Parts(count=np.array(counts, dtype=np.int64), values=dict(zip(found, stacked, strict=True)))
+        found["last"] = x[bounds.rows, bounds.last]
+    if quantile_names(names):
+        # Padding sorts behind every frame.
+        ordered = filled(math.inf).float().sort(dim=1).values
+        found |= _quantiles(ordered, bounds.count, names)
+    return found
+
+
+def _quantiles(ordered: torch.Tensor, count: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """By name, quantiles `[b, features]` of `ordered` `[b, t, features]`; NaN where one of the frames is."""
+    unknown = ordered[:, -1].isnan()  # it sorts behind everything, padding too
+    return {
+        name: _at_quantile(ordered, count, name).masked_fill(unknown, math.nan)
+        for name in quantile_names(names)
+    }
 
 
 def _at_quantile(ordered: torch.Tensor, count: torch.Tensor, name: str) -> torch.Tensor:
@@ -133,37 +246,31 @@ def _at_quantile(ordered: torch.Tensor, count: torch.Tensor, name: str) -> torch
 def select(parts: Parts, rows: Sequence[int]) -> Parts:
     """The parts of some clips of a batch."""
     i = list(rows)
+    if i == list(range(len(parts.count))):
+        return parts
     return Parts(count=parts.count[i], values={name: v[i] for name, v in parts.values.items()})
 
 
 def merge(windows: Sequence[Parts]) -> Parts:
     """Parts of one clip from those of its windows in order, each with batch size 1; without quantiles."""
-    count = np.array([int(w.count[0]) for w in windows], dtype=np.float64)[:, None]
-    means = np.stack([w.values["mean"][0] for w in windows]).astype(np.float64)
-    total = count.sum()
-    mean = (count * means).sum(0) / total
-    merged = {"mean": mean[None].astype(np.float32)}
+    count = np.array([int(w.count[0]) for w in windows])
     known = windows[0].values
+    stacked = {name: np.stack([w.values[name] for w in windows]) for name in known if name not in QUANTILES}
+    mean, m2 = joined(count, stacked["mean"], stacked.get("m2", np.zeros_like(stacked["mean"])))
+    merged = {"mean": mean}
     if "m2" in known:
-        within = np.stack([w.values["m2"][0] for w in windows]).astype(np.float64).sum(0)
-        m2 = within + (count * (means - mean) ** 2).sum(0)
-        merged["m2"] = m2[None].astype(np.float32)
-    joined = {
-        "min": lambda values: np.min(values, axis=0),
-        "max": lambda values: np.max(values, axis=0),
-        "first": lambda values: values[0],
-        "last": lambda values: values[-1],
-    }
-    for name in joined.keys() & known.keys():
-        merged[name] = joined[name]([w.values[name] for w in windows])
-    return Parts(count=np.array([int(total)]), values=merged)
+        merged["m2"] = m2
+    for name, joint in _JOINTS.items():
+        if name in stacked:
+            merged[name] = joint(stacked[name])
+    return Parts(count=count.sum(keepdims=True), values=merged)
 
 
 def frame_quantiles(frames: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Quantiles over all frames `[t, features]` of one clip by name, float32 `[1, features]`."""
+    """Quantiles over all frames `[t, features]` of one clip by name, float64 `[1, features]`."""
     quantiles = quantile_names(names)
     levels = [QUANTILES[n] for n in quantiles]
-    found = np.empty((len(quantiles), frames.shape[1]), dtype=np.float32)
+    found = np.empty((len(quantiles), frames.shape[1]))
     step = max(1, _SORTED_AT_ONCE // len(frames))
     for start in range(0, frames.shape[1], step):
         block = np.asarray(frames[:, start : start + step])
@@ -171,16 +278,17 @@ def frame_quantiles(frames: np.ndarray, names: Sequence[str]) -> dict[str, np.nd
     return {name: found[i : i + 1] for i, name in enumerate(quantiles)}
 
 
-def finish(parts: Parts, names: Sequence[str]) -> np.ndarray:
+def finish(parts: Parts, names: Sequence[str]) -> FloatArray:
     """The functionals in the order asked for, float32 `[b, functionals, features]`.
 
     ``std`` is unbiased (n−1), as `torch.std`; of a single frame it is NaN.
     """
-
-    def column(name: str) -> np.ndarray:
+    found = np.empty((len(parts.count), len(names), parts.values["mean"].shape[1]), dtype=np.float32)
+    for i, name in enumerate(names):
         if name != "std":
-            return parts.values[name]
+            found[:, i] = parts.values[name]
+            continue
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.sqrt(parts.values["m2"] / (parts.count[:, None].astype(np.float32) - 1))
-
-    return np.stack([column(name) for name in names], axis=1).astype(np.float32)
+            np.divide(parts.values["m2"], parts.count[:, None] - 1, out=found[:, i], casting="same_kind")
+        np.sqrt(found[:, i], out=found[:, i])
+    return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from extractors.audio.waveform import AudioPolicy
+from extractors.audio.policy import AudioPolicy
 from extractors.models.interface import ModelCard
 from featurestore.format.layer_arrays import DTypeName, FrameShape, room_for
 from featurestore.format.row_arrays import STATUS_OK

@@ -14,7 +14,7 @@ import torch
 from scipy.fft import dct
 
 from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import count_frames, pad_clips
+from extractors.models.torch_tools import count_frames, padded_batch
 from featurestore.errors import ModelError
 
 SAMPLE_RATE_HZ = 16_000
@@ -165,7 +165,7 @@ class LogMelExtractor(_MelExtractor):
         """See `Extractor.forward`."""
         frames = count_frames(self, clips)
         with torch.inference_mode():
-            x = torch.from_numpy(pad_clips(clips)).to(self.device)
+            x = padded_batch(clips, self.device)
             if 0 in layers:
                 on_layer(0, self._log_mel(x), frames)
 
@@ -223,7 +223,7 @@ class MfccExtractor(_MelExtractor):
         counts = torch.tensor([self._n_windows(len(c)) for c in clips], device=self.device)
         half = self.mel.window_samples // 2
         with torch.inference_mode():
-            x = torch.from_numpy(pad_clips(clips)).to(self.device)
+            x = padded_batch(clips, self.device)
             # The zeros behind a shorter clip of the batch are the ones it would be padded with alone.
             padded = torch.nn.functional.pad(x, (half, self.mel.window_samples - half))
             static = self._log_mel(padded)[:, : int(counts.max())] @ self._dct  # [b, t, coefficients]

@@ -171,7 +171,7 @@ def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle:
     if path.suffix == ".tflite" and path.is_file():
         from extractors.models.birdnet import BirdnetSource
 
-        return BirdnetSource(_absolute(model), spec=spec)
+        return BirdnetSource(_absolute(model, ""), spec=spec)
     if not path.is_dir():
         raise ModelError(
             f"--model {spec}: expected a model folder, a .torchaudio.pt or .tflite file, a hub id, or one of "

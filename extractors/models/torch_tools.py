@@ -25,19 +25,29 @@ def count_frames(extractor: Extractor, clips: Sequence[np.ndarray]) -> list[int]
     return counts
 
 
-def pad_clips(clips: Sequence[np.ndarray]) -> np.ndarray:
-    """Clips in one float32 array `[b, longest]`, zeros past their ends."""
-    batch = np.zeros((len(clips), max(len(c) for c in clips)), dtype=np.float32)
-    for i, clip in enumerate(clips):
-        batch[i, : len(clip)] = clip
-    return batch
+def padded_batch(clips: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
+    """Clips in one float32 tensor `[b, longest]` on a device, zeros past their ends.
+
+    The host does not wait until a GPU has them: they leave from pinned memory, after what is queued there.
+    """
+    shape = len(clips), max(len(c) for c in clips)
+    batch = torch.zeros(shape, pin_memory=device.type == "cuda")
+    for own, clip in zip(batch.numpy(), clips, strict=True):
+        own[: len(clip)] = clip
+    return batch.to(device, non_blocking=True)
+
+
+def sent(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on a device, which the host does not wait for."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def frame_mask(counts: Sequence[int], n_frames: int, device: torch.device) -> torch.Tensor | None:
     """Boolean `[b, n_frames]`, True where a frame is valid; None if all are."""
     if min(counts) >= n_frames:
         return None
-    valid = torch.tensor(list(counts), device=device)
+    valid = sent(np.array(counts), device)
     return torch.arange(n_frames, device=device) < valid[:, None]
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from extractors.audio.waveform import AudioPolicy, load_clip
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import load_clip
 from extractors.run.plan import KeyPlan, RunPlan
 from featurestore.audio.segment import AudioError
 from featurestore.errors import KeyNotFound

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from extractors.audio.waveform import AudioPolicy, PreparedClip
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import PreparedClip
 from featurestore.audio.blocks import APART, FULL_SCALE
 from featurestore.printable import counted
 

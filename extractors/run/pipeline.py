@@ -14,19 +14,27 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 
 import numpy as np
 
-from extractors.audio.waveform import AudioPolicy, ClipByPolicy, load_clips
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import ClipByPolicy, PreparedClip, file_order, load_together
 from extractors.forward.unit_result import UnitResult
 from extractors.results import ExtractProgress, OnProgress
 from extractors.run.key_job import KeyJob
+from featurestore.audio.recordings import Recordings
+from featurestore.audio.segment import AudioError
 from featurestore.manifest.audio_places import Location
 from featurestore.store.claims import WAITING, renewing, work_through
 from featurestore.store.plan import Unit
 
 # Batches of every model whose clips are decoded ahead.
 BATCHES_AHEAD = 2
+# Clips that one task decodes, at most, and tasks of a batch for each thread, at least.
+TASK_CLIPS = 32
+TASKS_PER_THREAD = 2
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class _Step:
     unit: Unit
     rows: range  # positions within the unit
     is_last: bool
-    clips: list[Future[ClipByPolicy] | None]
+    clips: list[Decoding | None]
 
 
 def run_jobs(jobs: Sequence[KeyJob], on_progress: OnProgress | None = None) -> None:
@@ -87,9 +95,12 @@ class _Pipeline:
         self._all = of
         self._on_progress = on_progress
         self._writes: deque[Future[None]] = deque()
+        self._recordings = Recordings()
+        self._stop = Event()
 
     def run(self) -> None:
         with ExitStack() as stack:
+            stack.enter_context(self._recordings)
             decoders = stack.enter_context(ThreadPoolExecutor(self._jobs[0].config.workers))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
@@ -97,6 +108,7 @@ class _Pipeline:
             try:
                 self._embed(decoders, writing)
             finally:
+                self._stop.set()
                 decoders.shutdown(wait=False, cancel_futures=True)
 
     def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
@@ -108,7 +120,7 @@ class _Pipeline:
             job = step.job
             if job not in results:
                 results[job] = job.begin(step.unit)
-            clips = [None if c is None else c.result()[job.policy] for c in step.clips]
+            clips = [None if c is None else c.clip(job.policy) for c in step.clips]
             job.embed(step.rows, clips, results[job])
             if self._on_progress:
                 self._on_progress(self._progress())
@@ -146,7 +158,9 @@ class _Pipeline:
             unit, positions = claimed
             jobs = [self._jobs[p] for p in positions]
             where = jobs[0].audio_of(unit)
-            clips = SharedClips(decoders, where.__getitem__, [job.policy for job in jobs])
+            policies = [job.policy for job in jobs]
+            load = partial(load_together, policies=policies, recordings=self._recordings, stop=self._stop)
+            clips = SharedClips(decoders, jobs[0].config.workers, where.__getitem__, load, len(jobs))
             # By first row, so that no model runs ahead of the others by more than a batch.
             streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]
             for _, i, rows in heapq.merge(*streams):
@@ -163,37 +177,65 @@ class _Pipeline:
         )
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """A clip that is being decoded, with others: their future, and its place among them."""
+
+    together: Future[list[ClipByPolicy]]
+    place: int
+
+    def clip(self, policy: AudioPolicy) -> PreparedClip | AudioError:
+        """The clip, once it is there."""
+        return self.together.result()[self.place][policy]
+
+
 class SharedClips:
     """Clips of one unit, each decoded once however many models want it.
 
     A clip is let go when every model has asked for it; models that go through a unit side by side hold
-    a few batches, not the unit.
+    a few batches, not the unit. Rows that are asked for together are decoded in tasks of neighbours in one
+    file, which is then opened once for them.
 
     Args:
         pool: where decoding runs.
+        n_threads: of the pool.
         where: row of the unit → its audio, or None for a row without an utterance.
-        policies: one for each model.
+        load: decodes clips.
+        n_models: that will ask.
     """
 
     def __init__(
-        self, pool: Executor, where: Callable[[int], Location | None], policies: Sequence[AudioPolicy]
+        self,
+        pool: Executor,
+        n_threads: int,
+        where: Callable[[int], Location | None],
+        load: Callable[[Sequence[Location]], list[ClipByPolicy]],
+        n_models: int,
     ) -> None:
         self._pool = pool
+        self._n_threads = n_threads
         self._where = where
-        self._policies = tuple(policies)
-        self._ahead: dict[int, tuple[Future[ClipByPolicy], int]] = {}  # row → clip, models still to ask
+        self._load = load
+        self._n_models = n_models
+        self._ahead: dict[int, tuple[Decoding, int]] = {}  # row → clip, models still to ask
 
-    def request(self, rows: Sequence[int]) -> list[Future[ClipByPolicy] | None]:
+    def request(self, rows: Sequence[int]) -> list[Decoding | None]:
         """Start decoding for one of the models, or join what another has started."""
+        self._start([row for row in rows if row not in self._ahead])
         return [self._one(row) for row in rows]
 
-    def _one(self, row: int) -> Future[ClipByPolicy] | None:
-        where = self._where(row)
-        if where is None:
-            return None
-        future, left = self._ahead.pop(row, (None, len(self._policies)))
-        if future is None:
-            future = self._pool.submit(load_clips, *where, self._policies)
-        if left > 1:
-            self._ahead[row] = (future, left - 1)
-        return future
+    def _start(self, rows: Sequence[int]) -> None:
+        where = {row: place for row in rows if (place := self._where(row)) is not None}
+        in_files = sorted(where, key=lambda row: file_order(where[row]))
+        size = min(TASK_CLIPS, max(1, -(-len(in_files) // (TASKS_PER_THREAD * self._n_threads))))
+        for first in range(0, len(in_files), size):
+            some = in_files[first : first + size]
+            together = self._pool.submit(self._load, [where[row] for row in some])
+            for i, row in enumerate(some):
+                self._ahead[row] = (Decoding(together, i), self._n_models)
+
+    def _one(self, row: int) -> Decoding | None:
+        decoding, left = self._ahead.pop(row, (None, 0))
+        if decoding is not None and left > 1:
+            self._ahead[row] = (decoding, left - 1)
+        return decoding

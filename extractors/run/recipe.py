@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from extractors.audio.waveform import AudioPolicy
+from extractors.audio.policy import AudioPolicy
 from extractors.config import ExtractConfig
 from extractors.forward.functionals import DEFAULT_FUNCTIONALS
 from extractors.forward.windows import LongClips, long_clips

@@ -73,6 +73,8 @@ class Agreement:
     @property
     def value(self) -> float:
         """-1 to 1; NaN where fewer than two channels sound."""
+        if self.n_channels < 2:
+            return math.nan
         energy = np.maximum(0, self._squares - self._sums**2 / max(1, self._n))
         of_each, of_sum = energy[:-1], energy[-1] if self.n_channels else 0.0
         pairs = np.sqrt(of_each).sum() ** 2 - of_each.sum()
@@ -127,6 +129,8 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
 def _open(opened: ExitStack, path: str, descriptor: int, depth: Depth) -> Any:
     import soundfile
 
+    from featurestore.audio.forward_flac import ForwardFlac
+
     streams = streams_of(path, depth)
     head = os.pread(descriptor, 4, 0)
     if head[:3] == b"ID3" or head[:1] == b"\xff" or (streams and head == b"RIFF"):  # MP3 may be in it
@@ -134,7 +138,8 @@ def _open(opened: ExitStack, path: str, descriptor: int, depth: Depth) -> Any:
     parts: list[Any] = []
     if not streams or streams[0].n_frames is not None:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        parts = [opened.enter_context(soundfile.SoundFile(descriptor, closefd=False))]
+        kind = ForwardFlac if head == b"fLaC" else soundfile.SoundFile
+        parts = [opened.enter_context(kind(descriptor, closefd=False))]
     if streams and not (parts and parts[0].frames == streams[0].n_frames):
         spliced = [Spliced(descriptor, stream.pieces) for stream in streams]
         parts = [opened.enter_context(soundfile.SoundFile(s)) for s in spliced]
@@ -223,9 +228,11 @@ def read_mono(
     """
     # Many channels: fewer frames at once. A power of two, so that blocks hold whole spectra.
     step = BLOCK_SAMPLES >> max(0, (file.channels - 1).bit_length() - 1)
-    reach = MP3_PREROLL if file.subtype.startswith("MPEG_LAYER") else 0
+    subtype = file.subtype
+    reach = MP3_PREROLL if subtype.startswith("MPEG_LAYER") else 0
     position, stop = first, first + n_frames
-    if first and file.seekable() and file.subtype != "OPUS":
+    # Also to the start, where somebody has read of the file before.
+    if file.seekable() and subtype != "OPUS" and (first or file.tell()):
         go_to(file, first)
     else:  # GSM and some ADPCM can only be read from the start
         position = 0
@@ -240,10 +247,19 @@ def read_mono(
         if agreement is not None and channel is None and file.channels > 1 and len(block):
             agreement.add(block)
         if len(block):
-            yield block[:, channel].copy() if channel is not None else block.mean(axis=1, dtype=np.float32)
+            yield _mono(block, channel)
         if is_short:  # soundfile has jumped to where this block should have ended: what follows is not next
             return
         position += wanted
+
+
+def _mono(block: FloatArray, channel: int | None) -> FloatArray:
+    if block.shape[1] == 1:
+        mono = block[:, 0]
+        if channel is None:
+            mono += 0.0  # as their mean has it, which makes 0 of -0: hashes stay what they were
+        return mono
+    return block[:, channel].copy() if channel is not None else block.mean(axis=1, dtype=np.float32)
 
 
 def reason(error: Exception) -> str:

@@ -87,3 +87,40 @@ def find(file: BinaryIO, wanted: bytes, at: int) -> int:
         at += len(block)
         kept = text[-(len(wanted) - 1) :]
     return -1
+
+
+def with_serial(data: bytes, serial: int = 1) -> bytes:
+    """An Ogg file with another serial number: libsndfile draws one, so that two files of a sound differ.
+
+    Args:
+        data: one whole file, pages only.
+        serial: the number of its stream, below 2**32.
+    """
+    out, at = bytearray(data), 0
+    while at < len(out):
+        stop = at + _HEADER + out[at + 26]
+        stop += sum(out[at + _HEADER : stop])
+        out[at + 14 : at + 18] = struct.pack("<I", serial)
+        out[at + 22 : at + 26] = bytes(4)
+        out[at + 22 : at + 26] = struct.pack("<I", _page_sum(bytes(out[at:stop])))
+        at = stop
+    return bytes(out)
+
+
+def _page_sum(page: bytes) -> int:
+    """CRC-32 as Ogg has it (RFC 3533): polynomial 0x04c11db7, from 0, bits not mirrored."""
+    found = 0
+    for byte in page:
+        found = (found << 8 & 0xFFFFFFFF) ^ _SUMS[(found >> 24) ^ byte]
+    return found
+
+
+def _sum_of_byte(byte: int) -> int:
+    found = byte << 24
+    for _ in range(8):
+        found = (found << 1) ^ (0x04C11DB7 if found >> 31 else 0)
+        found &= 0xFFFFFFFF
+    return found
+
+
+_SUMS = [_sum_of_byte(byte) for byte in range(256)]

@@ -14,13 +14,12 @@ import numpy as np
 from featurestore.audio.blocks import (
     Agreement,
     SoundError,
-    open_sound,
     read_header,
     read_mono,
     require_channel,
 )
 from featurestore.audio.containers import missing_part
-from featurestore.manifest.audio_places import stamp_of
+from featurestore.audio.recordings import Recordings
 
 # Why a clip could not be used; its text becomes the row's status in the store.
 AudioError = SoundError
@@ -93,7 +92,9 @@ class Stretch:
 
 
 @contextmanager
-def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -> Iterator[Stretch]:
+def open_stretch(
+    path: str, start_s: float, end_s: float, channel: int | None, recordings: Recordings | None = None
+) -> Iterator[Stretch]:
     """An utterance, opened; nothing outside it will be read.
 
     Args:
@@ -101,12 +102,12 @@ def open_stretch(path: str, start_s: float, end_s: float, channel: int | None) -
         start_s: seconds, NaN for the start of the file.
         end_s: seconds, NaN for the end of the file.
         channel: channel counted from 0, or None for the mean of all.
+        recordings: files that may be open already; default: none is, or stays so.
 
     Raises:
         AudioError: with the reason, in words that stand in the store as the row's status.
     """
-    stamp = stamp_of(path)  # a file that is written while it is read then looks changed, not unchanged
-    with open_sound(path, end_s) as file:
+    with (recordings or Recordings(0)).opened(path, end_s) as (file, stamp):
         rate, frames = int(file.samplerate), int(file.frames)
         if frames == 0:
             raise AudioError(missing_part(path, 0) or "no samples in the file")

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 FRAME = 1024  # samples of a spectrum; at 44.1 kHz bins are 43 Hz wide
-_WINDOW = np.hanning(FRAME)
+_WINDOW = np.hanning(FRAME).astype(np.float32)
 
 
 class EnergyAbove:
@@ -18,7 +18,7 @@ class EnergyAbove:
     """
 
     def __init__(self, rate_hz: int, limit_hz: float) -> None:
-        self._first = int(np.ceil(limit_hz / (rate_hz / FRAME)))
+        self._first = max(1, int(np.ceil(limit_hz / (rate_hz / FRAME))))
         self._measures = rate_hz / 2 > limit_hz
         self._energy = self._above = 0.0
 
@@ -26,12 +26,19 @@ class EnergyAbove:
         """Take in samples `[n]`; of blocks in a row all but the last should be multiples of `FRAME`."""
         if not self._measures or not len(block):
             return
-        x = block.astype(np.float64, copy=False)
-        x = np.pad(x, (0, -len(x) % FRAME)).reshape(-1, FRAME)
-        spectra = np.fft.rfft((x - x.mean()) * _WINDOW, axis=1)
-        power = (spectra.real**2 + spectra.imag**2).sum(axis=0)
-        self._energy += float(power[1:].sum())
-        self._above += float(power[self._first :].sum())
+        from scipy.fft import rfft
+
+        x = np.zeros((-(-len(block) // FRAME), FRAME), dtype=np.float32)
+        flat = x.reshape(-1)
+        flat[: len(block)] = block
+        x -= flat.mean()
+        x *= _WINDOW
+        parts = rfft(x, axis=1).view(np.float32)  # real and imaginary parts by turns
+        below, above = parts[:, 2 : 2 * self._first], parts[:, 2 * self._first :]
+        # The squares of a frame in float32, those of all in float64.
+        of_block = float(np.einsum("ij,ij->i", above, above).sum(dtype=np.float64))
+        self._above += of_block
+        self._energy += of_block + float(np.einsum("ij,ij->i", below, below).sum(dtype=np.float64))
 
     @property
     def share(self) -> float:

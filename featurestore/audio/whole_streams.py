@@ -171,6 +171,10 @@ class Joined:
         self._at = frame
         return frame
 
+    def tell(self) -> int:
+        """The frame that is read next."""
+        return self._at
+
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = False) -> np.ndarray:
         """Up to so many frames `[n, channels]`, whatever `always_2d` says; fewer at the end."""
         blocks = []

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from featurestore.audio.blocks import SoundError, mono_blocks
+from featurestore.audio.spectrogram import data_url, spectrogram_png
 
 WIDTH, HEIGHT = 240, 80
 SHOWN_S = 10.0  # the first seconds of a long clip
-RANGE_DB = 70.0
-# From paper to ink by way of a blue: levels between are easier to tell apart than in grey.
-_STOPS = np.array([[254, 254, 253], [150, 190, 220], [11, 93, 148], [20, 20, 25]])
-_PALETTE = np.stack([np.interp(np.linspace(0, 3, 256), np.arange(4), c) for c in _STOPS.T], axis=1)
 
 
 def thumbnail(path: str, start_s: float, end_s: float, channel: int | None) -> str:
@@ -33,22 +25,4 @@ def thumbnail(path: str, start_s: float, end_s: float, channel: int | None) -> s
         return ""
     if len(x) < 2 * HEIGHT or not np.isfinite(x).all():
         return ""
-    picture, buffer = Image.fromarray(_levels(x.astype(np.float64))), io.BytesIO()
-    picture.putpalette(_PALETTE.round().astype(np.uint8).tobytes())
-    picture.save(buffer, "png", compress_level=9)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _levels(x: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Levels `[HEIGHT, WIDTH]`, 255 the loudest, 0 what lies `RANGE_DB` below it or is silent."""
-    n_fft = 2 * HEIGHT
-    starts = np.linspace(0, len(x) - n_fft, WIDTH).astype(np.int64)
-    frames = np.lib.stride_tricks.sliding_window_view(x, n_fft)[starts]
-    power = np.abs(np.fft.rfft((frames - frames.mean(axis=1, keepdims=True)) * np.hanning(n_fft))) ** 2
-    power = power[:, 1:].T[::-1]  # low frequencies at the bottom
-    top = power.max()
-    if top <= 0:
-        return np.zeros(power.shape, dtype=np.uint8)
-    db = 10 * np.log10(np.maximum(power / top, 1e-12))
-    out: npt.NDArray[np.uint8] = (255 * np.clip(1 + db / RANGE_DB, 0, 1)).astype(np.uint8)
-    return out
+    return data_url("image/png", spectrogram_png(x, WIDTH, HEIGHT))

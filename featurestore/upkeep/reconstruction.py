@@ -190,7 +190,7 @@ def _segments(storage: Storage, path: str, unit_rows: int, records: Mapping[int,
 
 
 def _ids(storage: Storage, path: str) -> np.ndarray:
-    """Ids of all rows as their objects tell them; none where they cannot be read."""
+    """Ids of the rows up to the last that its object tells; none where they cannot be read."""
     objects = {}
     for name in storage.children(f"{path}/{ID_ARRAY}/c"):
         data = storage.get(f"{path}/{ID_ARRAY}/c/{name}")
@@ -198,7 +198,10 @@ def _ids(storage: Storage, path: str) -> np.ndarray:
             objects[row_arrays.entry_name(ID_ARRAY, name)] = data
     n_rows = row_arrays.ROWS_PER_OBJECT * len(objects)
     ids = if_sound(lambda: row_arrays.decode_column(ID_ARRAY, n_rows, objects))
-    return np.zeros(0, dtype=object) if ids is None else ids
+    if ids is None:
+        return np.zeros(0, dtype=object)
+    told = np.flatnonzero(ids != "")
+    return ids[: told[-1] + 1] if len(told) else ids[:0]
 
 
 def _is_of(

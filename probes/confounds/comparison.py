@@ -22,6 +22,7 @@ from probes import metrics
 from probes.confounds.catalogue import ALL, CONFOUNDS, Confound, confound_table, known, varies
 from probes.confounds.config import ConfoundsConfig
 from probes.confounds.explained import BestProbe, best_probe, explains
+from probes.confounds.fitting_steps import STEPS_OF_LABEL, Steps, n_steps
 from probes.confounds.label_from_confounds import guessing_error, predict_label
 from probes.confounds.layers import Known, known_by_layer
 from probes.confounds.usable_rows import Fold, interval, sizes
@@ -110,7 +111,11 @@ def check_confounds_folder(out: Path) -> None:
         require_replaceable(out / name, mark, "table of confounds")
 
 
-def run_confounds(config: ConfoundsConfig, on_done: Callable[[int, int], None] | None = None) -> Confounds:
+def run_confounds(
+    config: ConfoundsConfig,
+    on_done: Callable[[int, int], None] | None = None,
+    on_fitted: Callable[[int, int], None] | None = None,
+) -> Confounds:
     """Measure confounds of the labelled clips; predict the label from them, and them from layers.
 
     Every number is of the very split that `fs probe` draws. Clips whose audio cannot be read now, or is other
@@ -119,6 +124,7 @@ def run_confounds(config: ConfoundsConfig, on_done: Callable[[int, int], None] |
     Args:
         config: What to compare.
         on_done: Told how many clips of how many have been decoded.
+        on_fitted: Told how many confounds and layers of how many have been fitted, of all keys.
 
     Raises:
         UserError: a label, layer, model, data set or split that cannot be, or audio that is not at hand.
@@ -133,7 +139,7 @@ def run_confounds(config: ConfoundsConfig, on_done: Callable[[int, int], None] |
     kept = KeptSounds.open(config.out)
     features = {(f.model, f.dataset): f for f in opened[0]}
     _refuse_sets(plan.tasks, features)
-    run = _Run(config=config, notes=list(plan.notes))
+    run = _Run(config=config, notes=list(plan.notes), steps=Steps(n_steps(plan.tasks), on_fitted))
     n_clips = 0
     for key, f in features.items():
         tasks = [t for t in plan.tasks if (t.model, t.dataset) == key]
@@ -205,6 +211,7 @@ class _Run:
 
     config: ConfoundsConfig
     notes: list[str]
+    steps: Steps
     scores: list[dict[str, Any]] = field(default_factory=list)
     layers: list[dict[str, Any]] = field(default_factory=list)
     _places: dict[tuple[object, ...], list[dict[str, Any]]] = field(default_factory=dict)
@@ -228,6 +235,7 @@ class _Run:
         if name in self._places:
             for row in self._places[name]:
                 row["models"] += f", {task.model}"
+            self.steps.add(STEPS_OF_LABEL)
             return
         probe = best_probe(self.config.results, task) if self.config.results else None
         if self.config.results and probe is None:
@@ -249,6 +257,7 @@ class _Run:
         asked = [(c.name, [c]) for c in useful]
         if len(useful) > 1:
             asked.append((ALL, useful))
+        self.steps.add(STEPS_OF_LABEL - len(asked))
         rows = [self._score(task, what, confounds, folds, probe) for what, confounds in asked]
         rows.sort(key=lambda row: -row["uar"])
         self._places[name] = rows
@@ -276,6 +285,7 @@ class _Run:
         ]
         best = None if probe is None else probe.uar
         lies = interval(folds, [p.predicted for p in found], parse_split(task.split))
+        self.steps.add()
         return {
             "dataset": task.dataset,
             "label": task.label,
@@ -312,6 +322,7 @@ class _Run:
                 for found in known_by_layer(of_parts, tables):
                     by_name.setdefault(found.confound, []).append(found)
             self.layers.extend(_layer_row(tasks[0], layer, found) for found in by_name.values())
+            self.steps.add()
 
 
 def _layer_row(task: ProbeTask, layer: int, found: Sequence[Known]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from featurestore.arrays import IntArray, TextArray
 from featurestore.errors import StoreError
+from probes.codes import group_names
 from probes.confounds.label_from_confounds import Parts
 from probes.questions.labelled_rows import Question
 from probes.questions.tasks import ProbeTask
@@ -63,7 +64,7 @@ class Fold:
             y=question.y,
             parts=Parts(**parts),
             index_rows=question.labelled.position,
-            group=np.where(of.group == "", of.utterance_id, of.group),
+            group=group_names(of.group, of.utterance_id),
             number=question.split.fold,
         )
 

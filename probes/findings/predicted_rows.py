@@ -3,17 +3,22 @@
 Test folds are pooled: each row is predicted once in a pass, by the probe of the fold that holds it out. A
 pass is one seed, and in nested splits one inner fold. Where a split is drawn anew (another split seed), its
 rows are rows of their own, of the same groups.
+
+Hundreds of fits name the same rows. So texts are read as codes, and rows that were seen before are known by
+their codes and written out once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurestore.arrays import TextArray
+from featurestore.arrays import IntArray, TextArray
+from probes.codes import group_names
 from probes.splits import parse_split
+from probes.statistics import CodedLabels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,67 +39,155 @@ class PredictedRows:
     key: TextArray
     target: TextArray
     group: TextArray
-    predicted: TextArray
+    predicted: CodedLabels
     reason: str = ""
 
     def is_of(self, other: PredictedRows) -> bool:
         """Whether these are the rows of another model, with the same targets and groups."""
         pairs = ((self.key, other.key), (self.target, other.target), (self.group, other.group))
-        return all(np.array_equal(a, b) for a, b in pairs)
+        return all(a is b or np.array_equal(a, b) for a, b in pairs)
 
 
-def predicted_rows(predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRows:
-    """Bring the predictions of some fits to the same rows.
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows in the order of a file, as codes `[n]`; `draw` tells several draws of a split apart."""
 
-    Args:
-        predictions: Columns fingerprint, utterance_id, group, target, prediction, of these fits or of more.
-        fits: Rows of the results table, of one model and one way to look at its layers; one fit for
-            every seed, split seed and fold.
-    """
-    parts = _parts(predictions, fits)
-    lacking = sum(part is None for of_pass in parts for _, part in of_pass)
-    if lacking:
-        n_fits = sum(map(len, parts))
-        some = "its predictions" if lacking == n_fits else f"the predictions of {lacking} of {n_fits} fits"
-        return no_rows(f"{some} are not in the results folder")
-    several = len(set(fits["split_seed"])) > 1
-    columns = [_column([(d, part) for d, part in of_pass if part is not None], several) for of_pass in parts]
-    first = columns[0]
-    order = np.argsort(first["key"], kind="stable")
-    key = first["key"][order]
-    if (key[1:] == key[:-1]).any():
-        return no_rows("its predictions name a row twice")
-    predicted = np.empty((len(columns), len(key)), dtype=object)
-    for line, held in enumerate(columns):
-        # Fits of one fold name its rows in one order, nearly always.
-        at = order if np.array_equal(held["key"], first["key"]) else np.argsort(held["key"], kind="stable")
-        if not np.array_equal(held["key"][at], key):
-            return no_rows("not every seed was tested on the same rows")
-        predicted[line] = held["prediction"][at]
-    group = np.where(first["group"] == "", first["utterance_id"], first["group"])
-    return PredictedRows(key, first["target"][order], group[order], predicted)
+    utterance: IntArray
+    draw: IntArray
+    group: IntArray
+    target: IntArray
+
+    def equals(self, other: _Rows) -> bool:
+        names = ("utterance", "draw", "group", "target")
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
 
 
-def _column(folds: list[tuple[int, pd.DataFrame]], several: bool) -> dict[str, TextArray]:
-    """The folds of one pass, one after the other; `key` tells rows apart, those of several draws too."""
-    names = ("utterance_id", "group", "target", "prediction")
-    held = {name: np.concatenate([part[name].to_numpy(dtype=object) for _, part in folds]) for name in names}
-    held["key"] = held["utterance_id"]
-    if several:
-        draws = np.concatenate([np.full(len(part), draw) for draw, part in folds])
-        pairs = zip(held["key"], draws, strict=True)
-        held["key"] = np.array([f"{u}\t{d}" for u, d in pairs], dtype=object)
-    return held
+@dataclass(frozen=True, eq=False)
+class _Sorted:
+    """Rows as texts, sorted by `key`; `order` brings the file's order to that `[n]`."""
+
+    order: IntArray
+    key: TextArray
+    target: TextArray
+    group: TextArray
+    is_named_twice: bool
 
 
-def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int, pd.DataFrame | None]]]:
+class _Texts:
+    """Texts of one kind of column, as codes that mean the same in all tables."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, int] = {}
+        self._last: tuple[pd.Index, IntArray] | None = None
+
+    def codes(self, column: pd.Series) -> IntArray:
+        """Codes of a column of categories `[n]`."""
+        categories = column.cat.categories
+        # Equal categories are nearly always the very same.
+        if self._last is None or not (self._last[0] is categories or self._last[0].equals(categories)):
+            code = self._code
+            known = np.array([code.setdefault(str(text), len(code)) for text in categories], dtype=np.int64)
+            self._last = categories, known
+        return self._last[1][column.cat.codes.to_numpy()]
+
+    def texts(self) -> TextArray:
+        """The text of each code."""
+        return np.array(list(self._code), dtype=object)
+
+
+@dataclass(frozen=True, eq=False)
+class RowsSeen:
+    """Rows of the predictions that were read so far, and the codes of their texts."""
+
+    _utterances: _Texts = field(default_factory=_Texts)
+    _groups: _Texts = field(default_factory=_Texts)
+    _classes: _Texts = field(default_factory=_Texts)
+    _seen: list[tuple[_Rows, _Sorted]] = field(default_factory=list)
+
+    def predicted_rows(self, predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRows:
+        """Bring the predictions of some fits to the same rows.
+
+        Args:
+            predictions: Columns fingerprint, utterance_id, group, target, prediction, as categories, of
+                these fits or of more.
+            fits: Rows of the results table, of one model and one way to look at its layers; one fit for
+                every seed, split seed and fold.
+        """
+        parts = _parts(predictions, fits)
+        lacking = sum(at is None for of_pass in parts for _, at in of_pass)
+        if lacking:
+            n_fits = sum(map(len, parts))
+            some = (
+                "its predictions" if lacking == n_fits else f"the predictions of {lacking} of {n_fits} fits"
+            )
+            return no_rows(f"{some} are not in the results folder")
+        several = len(set(fits["split_seed"])) > 1
+        columns = (
+            ("utterance_id", self._utterances),
+            ("group", self._groups),
+            ("target", self._classes),
+            ("prediction", self._classes),
+        )
+        codes = {name: texts.codes(predictions[name]) for name, texts in columns}
+        first: _Sorted | None = None
+        predicted = []
+        for of_pass in parts:
+            rows, said = _column(codes, [(d, at) for d, at in of_pass if at is not None], several)
+            found = self._sorted(rows)
+            if first is None and found.is_named_twice:
+                return no_rows("its predictions name a row twice")
+            first = first or found
+            if found.key is not first.key and not np.array_equal(found.key, first.key):
+                return no_rows("not every seed was tested on the same rows")
+            predicted.append(said[found.order])
+        assert first is not None
+        names = self._classes.texts()
+        short = np.stack(predicted).astype(np.min_scalar_type(len(names)))
+        return PredictedRows(first.key, first.target, first.group, CodedLabels(short, names))
+
+    def _sorted(self, rows: _Rows) -> _Sorted:
+        """Rows as texts in the order of their keys; those seen before are the very same arrays."""
+        for known, found in self._seen:
+            if known.equals(rows):
+                return found
+        utterance = self._utterances.texts()[rows.utterance]
+        group, target = self._groups.texts()[rows.group], self._classes.texts()[rows.target]
+        key = utterance
+        if (rows.draw >= 0).any():
+            pairs = zip(utterance, rows.draw.tolist(), strict=True)
+            key = np.array([f"{u}\t{d}" for u, d in pairs], dtype=object)
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        group = group_names(group, utterance)
+        found = _Sorted(order, key, target[order], group[order], bool((key[1:] == key[:-1]).any()))
+        self._seen.append((rows, found))
+        return found
+
+
+def _column(
+    codes: dict[str, IntArray], folds: list[tuple[int, IntArray]], several: bool
+) -> tuple[_Rows, IntArray]:
+    """The folds of one pass, one after the other: their rows, and what was predicted."""
+    held = {name: np.concatenate([column[at] for _, at in folds]) for name, column in codes.items()}
+    draws = [np.full(len(at), draw if several else -1, dtype=np.int64) for draw, at in folds]
+    rows = _Rows(held["utterance_id"], np.concatenate(draws), held["group"], held["target"])
+    return rows, held["prediction"]
+
+
+def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int, IntArray | None]]]:
     """For each pass its folds, in order: split seed, and the rows of the fold's fit or None."""
-    by_fit = dict(iter(predictions.groupby("fingerprint", sort=False)))
+    fit_of_row = predictions["fingerprint"].cat.codes.to_numpy()
+    names = predictions["fingerprint"].cat.categories
+    # Rows by fit, in the order of the file.
+    order = np.argsort(fit_of_row, kind="stable")
+    ends = np.cumsum(np.bincount(fit_of_row, minlength=len(names)))
+    rows_of_fit = np.split(order, ends)[: len(names)]
+    by_fit = {n: rows for n, rows in zip(names, rows_of_fit, strict=True) if len(rows)}
     split = parse_split(str(fits["split"].iloc[0]))
     ordered = fits.sort_values(["seed", "split_seed", "fold"]).drop_duplicates("fingerprint")
-    passes: dict[tuple[int, int], list[tuple[int, pd.DataFrame | None]]] = {}
-    names = zip(*(ordered[c] for c in ("fingerprint", "seed", "split_seed", "fold")), strict=True)
-    for fit, seed, draw, fold in names:
+    passes: dict[tuple[int, int], list[tuple[int, IntArray | None]]] = {}
+    rows_of = zip(*(ordered[c] for c in ("fingerprint", "seed", "split_seed", "fold")), strict=True)
+    for fit, seed, draw, fold in rows_of:
         passes.setdefault((int(seed), split.inner(int(fold))), []).append((int(draw), by_fit.get(fit)))
     return list(passes.values())
 
@@ -102,4 +195,5 @@ def _parts(predictions: pd.DataFrame, fits: pd.DataFrame) -> list[list[tuple[int
 def no_rows(reason: str) -> PredictedRows:
     """Rows of which nothing is known, and why."""
     nothing = np.empty(0, dtype=object)
-    return PredictedRows(nothing, nothing, nothing, nothing, reason)
+    codes = np.empty((0, 0), dtype=np.int64)
+    return PredictedRows(nothing, nothing, nothing, CodedLabels(codes, nothing), reason)

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from probes.classifiers.layer_combination import EACH
-from probes.findings.predicted_rows import PredictedRows, no_rows, predicted_rows
+from probes.findings.predicted_rows import PredictedRows, RowsSeen, no_rows
+from probes.questions.embedding_options import INPUT, differing_options
 from probes.statistics import (
     Comparison,
     Influence,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 SETS_REASON = "the scores behind label sets are not kept, so that mAP has no interval"
 MODELS, LAYERS, TRAINING, CLASSIFIERS = "models", "layers", "training", "classifiers"
+# The same weights, whose embeddings differ in options of the input alone, or in others too.
+PREPROCESSING, OPTIONS = "preprocessing", "embedding options"
 # Fact of a model card → the two values that are contrasted, the first less the second.
 SETS = {"domain": ("animal", "speech"), "fine_tuning": ("ASR", "none")}
 SET_NAMES = {"domain": "pre-training", "fine_tuning": "fine-tuning"}
@@ -43,6 +46,7 @@ class Compared:
         a, b: What is compared: models, layers, classifiers, or sets of models.
         result: Score of `a` less that of `b`, as fractions.
         p_holm: Corrected for all comparisons of the family; NaN where it could not be tested.
+        of: The models that `a` and `b` are, where these say more than their names.
     """
 
     contrast: str
@@ -50,6 +54,12 @@ class Compared:
     b: str
     result: Comparison
     p_holm: float = float("nan")
+    of: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> frozenset[str]:
+        """What tells whether two comparisons are of the same pair."""
+        return frozenset(self.of or (self.a, self.b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +111,17 @@ class QuestionFindings:
     """What is found of one question: one label of one data set, asked by one classifier on one kind of split.
 
     Attributes:
-        answers: Fits behind each model's answer, of the layer that validation chose in every fold.
+        answers: Fits behind each model's answer, of the layer that validation chose in every fold; of a
+            combination of layers where no single one was probed.
         places: Fits behind each layer, or combination of layers: (model, combine, layers) → fits.
-        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction.
+        read: Test predictions of fits: columns fingerprint, utterance_id, group, target, prediction, as
+            categories.
         read_validation: The same of their validation rows.
         is_sets: Whether labels are sets.
         twins: Models with random weights → their trained twins.
-        facts: Model → what its card says of its training: domain, fine_tuning, architecture.
+        facts: Model → what its card says of its training: domain, fine_tuning, architecture; and how
+            it embedded each data set (`probes.questions.embedding_options`).
+        dataset: The data set.
         declared: Comparisons of sets of models that a study declared; see `probes.findings.declared_sets`.
     """
 
@@ -118,8 +132,10 @@ class QuestionFindings:
     is_sets: bool = False
     twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset: str = ""
     designs: Designs = field(default_factory=Designs)
     declared: Callable[[], Sequence[Compared]] = tuple
+    seen: RowsSeen = field(default_factory=RowsSeen)
 
     @cached_property
     def judged_answers(self) -> dict[str, Judged]:
@@ -136,7 +152,7 @@ class QuestionFindings:
             if self.is_sets:
                 yield name, Judged(no_rows(SETS_REASON))
             else:
-                yield name, self.designs.judged(predicted_rows(self.read(rows), rows))
+                yield name, self.designs.judged(self.seen.predicted_rows(self.read(rows), rows))
 
     @cached_property
     def choices(self) -> dict[str, LayerChoice]:
@@ -146,7 +162,10 @@ class QuestionFindings:
             layers = {int(k[2]): fits for k, fits in self.places.items() if k[:2] == (model, EACH)}
             if len(layers) < 2 or self.is_sets:
                 continue
-            rows = {k: predicted_rows(self.read_validation(fits), fits) for k, fits in sorted(layers.items())}
+            rows = {
+                k: self.seen.predicted_rows(self.read_validation(fits), fits)
+                for k, fits in sorted(layers.items())
+            }
             first = next(iter(rows.values()))
             if any(r.reason or not r.is_of(first) for r in rows.values()):
                 continue
@@ -157,18 +176,43 @@ class QuestionFindings:
 
     @cached_property
     def model_comparisons(self) -> list[Compared]:
-        """Every pair of models, trained ones against their untrained twins, and sets of models."""
+        """Every pair of models, those that differ in options alone, untrained twins, and sets of models."""
         judged = {m: j for m, j in self.judged_answers.items() if j.influence is not None}
-        found = _family(MODELS, ((a, b, judged[a], judged[b]) for a, b in itertools.combinations(judged, 2)))
-        pairs = [(t, u) for u, trained in self.twins.items() for t in trained]
-        known = [(t, u) for t, u in pairs if t in judged and u in judged]
-        found += _family(TRAINING, ((t, u, judged[t], judged[u]) for t, u in known))
+        pairs = list(itertools.combinations(judged, 2))
+        twins = [(t, u) for u, trained in self.twins.items() for t in trained]
+        known = [(t, u) for t, u in twins if t in judged and u in judged]
+        found = []
+        for family, of in ((MODELS, pairs), (TRAINING, known)):
+            found += _family(family, ((self.shown(a), self.shown(b), judged[a], judged[b]) for a, b in of))
+        found += self._of_options(judged)
         for fact, values in SETS.items():
             found += self._of_sets(fact, values, judged)
         said = self.declared()
         # What was declared stands for what is compared anyway.
         told = {(c.a, c.b) for c in said}
         return [*said, *(c for c in found if (c.a, c.b) not in told)]
+
+    def _of_options(self, judged: Mapping[str, Judged]) -> list[Compared]:
+        """The same weights on the same data set, embedded with other options, each named by its values."""
+        families: dict[str, list[tuple[str, str, Judged, Judged]]] = {PREPROCESSING: [], OPTIONS: []}
+        of: dict[tuple[str, str], tuple[str, str]] = {}
+        for a, b in itertools.combinations(judged, 2):
+            differ = differing_options(self.facts.get(a, {}), self.facts.get(b, {}), self.dataset)
+            if not differ:
+                continue
+            named = []
+            for side, model in enumerate((a, b)):
+                options = ", ".join(f"{name} {values[side]}" for name, values in differ.items())
+                named.append(f"{self.shown(model)} ({options})")
+            kind = PREPROCESSING if all(name.startswith(INPUT) for name in differ) else OPTIONS
+            families[kind].append((named[0], named[1], judged[a], judged[b]))
+            of[named[0], named[1]] = (self.shown(a), self.shown(b))
+        return [replace(c, of=of[c.a, c.b]) for kind, pairs in families.items() for c in _family(kind, pairs)]
+
+    def shown(self, model: str) -> str:
+        """How a model is called in comparisons: by its name, and by the combination that its answer is of."""
+        combine = str(self.answers[model]["combine"].iloc[0])
+        return model if combine == EACH else f"{model} {combine}"
 
     def _of_sets(self, fact: str, values: tuple[str, str], judged: Mapping[str, Judged]) -> list[Compared]:
         """Models of one value of a fact against those of the other."""

@@ -27,6 +27,10 @@ def interval_text(interval: Interval | None) -> str:
 def comparison_sentence(found: Compared) -> str:
     """What a comparison says: which is higher and by how much, or that the two cannot be told apart."""
     result, groups = found.result, counted(found.result.n_groups, "group")
+    if math.isnan(result.low) and points(result.difference) == "0.0":
+        return (
+            f"{found.a} and {found.b} have the same score on these test clips; no interval: {result.reason}."
+        )
     if math.isnan(result.low):
         first, second = (found.a, found.b) if result.difference >= 0 else (found.b, found.a)
         said = f"{points(abs(result.difference))} points above {second} on these test clips"
@@ -55,9 +59,13 @@ def choice_sentence(model: str, choice: LayerChoice) -> str:
         return f"{model}: {choice.reason}."
     others = [k for k in choice.not_worse if k != choice.chosen]
     groups = counted(choice.n_groups, "group")
-    told = f"layers {', '.join(map(str, others))} cannot be told from it" if len(others) > 1 else ""
-    if len(others) == 1:
-        told = f"layer {others[0]} cannot be told from it"
+    told = ""
+    if others:
+        # The share is of these very groups: fresh ones choose the same layer far less often (see
+        # docs/statistics.md).
+        named = f"layer {others[0]}" if len(others) == 1 else f"layers {', '.join(map(str, others))}"
+        it = "it" if len(others) == 1 else "one of them"
+        told = f"{named} cannot be told from it, and other groups may choose {it}"
     return (
         f"{model}: layer {choice.chosen} is chosen in {100 * share:.0f} % of resamples of the {groups} of "
         f"validation; {told or 'every other layer is worse'}."
@@ -75,9 +83,9 @@ def headline(compared: list[Compared], model: str, most: int = 6) -> list[str]:
     sets = [c for c in compared if c.contrast not in (MODELS, LAYERS, CLASSIFIERS)]
     pairs = [c for c in compared if c.contrast == MODELS]
     of_model = [c for c in pairs if model in (c.a, c.b)]
-    twins = {frozenset((c.a, c.b)) for c in sets}  # said already
-    shown = [*sets, *(c for c in of_model if frozenset((c.a, c.b)) not in twins)][:most]
-    said = {frozenset((c.a, c.b)) for c in shown}
-    left = sum(frozenset((c.a, c.b)) not in said for c in [*sets, *pairs])
+    twins = {c.models for c in sets}  # said already
+    shown = [*sets, *(c for c in of_model if c.models not in twins)][:most]
+    said = {c.models for c in shown}
+    left = sum(c.models not in said for c in [*sets, *pairs])
     rest = [f"{counted(left, 'comparison')} of models more in comparisons.csv."] if left else []
     return [*map(comparison_sentence, shown), *rest]

@@ -13,21 +13,20 @@ from featurestore.arrays import FloatArray, IntArray
 from featurestore.compute.memory import available_bytes, format_size
 from featurestore.errors import ConfigError
 from featurestore.printable import counted
+from probes.codes import codes, group_codes
 from probes.geometry.aligned_rows import AlignedRows, LayerRows, aligned_rows
-from probes.geometry.nearest import Nearest, codes_of, nearest_of_other_groups, standardised
+from probes.geometry.nearest import Nearest, nearest_of_other_groups, standardised
 from probes.geometry.request import InspectConfig
 from probes.geometry.separability import separability
 from probes.geometry.shape import Held, shape_of
 from probes.geometry.similarity import MEMORY_BYTES, debiased_cka
-from probes.geometry.suspects import class_codes, neighbour_votes, probe_votes, suspects
+from probes.geometry.suspects import LEAST_AGREEMENT, class_codes, neighbour_votes, probe_votes, suspects
 from probes.splits import PATH
 
 # Layers are kept after they were read once where all of them take no more of the free memory than this.
 HELD_SHARE = 0.4
 # One layer as read, standardised, scaled to unit length, and what is computed of it.
 COPIES_OF_LAYER = 4
-# Votes that name the label of fewer utterances are no evidence against a label.
-LEAST_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +156,7 @@ def _cka(
 
 def _barriers(rows: AlignedRows) -> list[IntArray]:
     """What no neighbour may share: the group, and the sound itself."""
-    return [codes_of(rows.group), codes_of(rows.audio_hash)]
+    return [group_codes(rows.group), group_codes(rows.audio_hash)]
 
 
 def _geometry(
@@ -173,7 +172,7 @@ def _geometry(
         **asdict(shape_of(x)),
     }
     if sample.label is not None:
-        y = codes_of(sample.label)
+        y = codes(sample.label)[1]
         z, barriers = standardised(x), _barriers(sample)
         near = nearest_of_other_groups(z, barriers, config.n_neighbours)
         found = separability(z, y, barriers[0], near, config.seed)
@@ -191,7 +190,7 @@ def _on_groups(rows: AlignedRows, *, is_default: bool) -> list[str]:
     """Notes on classes that have no neighbour of theirs in another group, and on what groups are."""
     if rows.label is None:
         return []
-    pairs = pd.DataFrame({"label": rows.label, "group": codes_of(rows.group)}).drop_duplicates()
+    pairs = pd.DataFrame({"label": rows.label, "group": group_codes(rows.group)}).drop_duplicates()
     groups = pairs["label"].value_counts()
     n = int((groups < 2).sum())
     notes = []
@@ -268,7 +267,7 @@ class _Closer:
         y = class_codes(rows.label, classes)
         near = None
         if self._layer is not None:
-            near = neighbour_votes(self._near(), y, codes_of(rows.group), len(classes))
+            near = neighbour_votes(self._near(), y, group_codes(rows.group), len(classes))
         answers = None
         if results is not None:
             answers, more = probe_votes(Path(results), rows, label, classes)

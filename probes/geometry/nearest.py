@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from featurestore.arrays import FloatArray, IntArray, TextArray
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.duplicates.near_embeddings import cosine_blocks, unit_rows
 
 # Below every cosine: what may be no neighbour.
@@ -46,7 +45,8 @@ def nearest_of_other_groups(z: FloatArray, barriers: list[IntArray], k: int) -> 
 
     Args:
         z: Rows `[n, d]`, compared by cosine.
-        barriers: Codes `[n]`: rows with the same code in one of them are no neighbours; see `codes_of`.
+        barriers: Codes `[n]`: rows with the same code in one of them are no neighbours;
+            see `probes.codes.group_codes`.
         k: Neighbours of each.
     """
     unit, n = unit_rows(z), len(z)
@@ -65,12 +65,3 @@ def nearest_of_other_groups(z: FloatArray, barriers: list[IntArray], k: int) -> 
         position[block] = np.where(there, found, -1)
         cosine[block] = np.where(there, value, np.nan)
     return Nearest(position=position, cosine=cosine)
-
-
-def codes_of(cells: TextArray) -> IntArray:
-    """A number for each text `[n]`, the same for the same; a row without one ("") has a number of its own."""
-    codes, names = pd.factorize(cells)
-    codes = codes.astype(np.int64)
-    empty = cells == ""
-    codes[empty] = len(names) + np.flatnonzero(empty)
-    return codes

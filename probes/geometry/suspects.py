@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OTHER_CLASS, HARD = "other-class", "hard"
 # An utterance is hard where its label gets less than this share of what its class gets on average.
 HARD_SHARE = 0.5
+# Votes that name the label of fewer utterances are no evidence against a label.
+LEAST_AGREEMENT = 0.5
 COLUMNS = (
     "suspect_rank",
     "utterance_id",
@@ -63,9 +65,25 @@ class Votes:
     @classmethod
     def counted(cls, row: IntArray, y: IntArray, n_rows: int, n_classes: int) -> Votes:
         """Votes for the classes y `[m]` of the utterances at `row` `[m]`."""
-        count = np.bincount(row * n_classes + y, minlength=n_rows * n_classes).reshape(n_rows, n_classes)
-        n = count.sum(axis=1)
-        return cls(share=count / np.maximum(n, 1)[:, None], n=n.astype(np.int64))
+        return cls.weighed(row, row, y, np.ones(len(row)), n_rows, n_classes)
+
+    @classmethod
+    def weighed(
+        cls, of: IntArray, row: IntArray, y: IntArray, weight: Float64Array, n_rows: int, n_classes: int
+    ) -> Votes:
+        """Votes that say more than one class each, by how probable each is.
+
+        Args:
+            of: Utterance that each vote is about `[v]`.
+            row: Utterance of what is said `[m]`.
+            y: Class of what is said `[m]`.
+            weight: What it weighs `[m]`; of one vote no more than 1 in all.
+            n_rows: Utterances.
+            n_classes: Classes.
+        """
+        cells = np.bincount(row * n_classes + y, weights=weight, minlength=n_rows * n_classes)
+        n = np.bincount(of, minlength=n_rows).astype(np.int64)
+        return cls(share=cells.reshape(n_rows, n_classes) / np.maximum(n, 1)[:, None], n=n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,8 @@ from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
 from probes.classifiers.fused_mlp import Fused
 from probes.classifiers.registry import get_classifier
-from probes.splits.interface import codes, generator
+from probes.codes import codes
+from probes.splits.interface import generator
 
 if TYPE_CHECKING:
     from probes.questions.labelled_rows import Question

@@ -20,7 +20,8 @@ import numpy as np
 from featurestore.arrays import IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
 from featurestore.printable import counted
-from probes.splits.interface import Draws, codes, generator
+from probes.codes import codes
+from probes.splits.interface import Draws, generator
 
 if TYPE_CHECKING:
     from probes.splits import Rows, Split

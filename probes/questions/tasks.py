@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from featurestore.arrays import TextArray
 from featurestore.compute.memory import parse_bytes
 from featurestore.compute.task_runners import check_cluster
 from featurestore.errors import ConfigError
@@ -275,7 +274,17 @@ def data_digest(key_fingerprint: Any, audio_hash: Sequence[str], rows: Rows, spl
         split: Which row is in which part.
     """
     part = split.part_of_rows(len(rows))
-    ids = rows.utterance_id  # unique
-    order = sorted(np.flatnonzero(part != "").tolist(), key=lambda row: str(ids[row]))
-    lines = ([str(ids[r]), str(audio_hash[r]), str(rows.label[r]), str(part[r])] for r in order)
+    return digest_of_rows(key_fingerprint, rows.utterance_id, audio_hash, rows.label, part)
+
+
+def digest_of_rows(
+    key_fingerprint: Any,
+    utterance_id: Sequence[str] | TextArray,
+    audio_hash: Sequence[str] | TextArray,
+    label: Sequence[str] | TextArray,
+    part: Sequence[str] | TextArray,
+) -> str:
+    """`data_digest` of the columns themselves, each `[n]`; ids are unique, rows in part "" are left out."""
+    columns = zip(utterance_id, audio_hash, label, part, strict=True)
+    lines = sorted([str(cell) for cell in row] for row in columns if row[3] != "")
     return digest_items(itertools.chain([key_fingerprint], lines))

@@ -1,4 +1,4 @@
-"""Reports on a results directory; names load on first use (pandas, matplotlib, jinja2 are heavy)."""
+"""Reports on a results directory; names load on first use (pandas, altair, jinja2 are heavy)."""
 
 from __future__ import annotations
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurestore.printable import counted
+from featurestore.printable import counted, enumerated
 from probes.leakage.kinds import Leak, LeakageReport, sentences
 from probes.report.run_info import distinct_splits, shared_groups
 from probes.report.tables import unlike
@@ -29,8 +30,19 @@ GROUP_ADVICE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folded:
+    """Many findings of one kind: one sentence with what follows of them, and each for who unfolds it."""
+
+    sentence: str
+    lines: tuple[str, ...]
+
+
 def warnings_of(data: ReportData) -> list[str]:
-    """Sentences: what limits all numbers first, then what limits single questions."""
+    """Sentences: what limits all numbers first, then what limits single questions.
+
+    What the parts of splits share is told by `leakage_of`, what an audit found by `audit_of`.
+    """
     found = [
         *(f"{q.title}: {sentence}" for q in data.questions if (sentence := unlike(q))),
         *data.run.get("replaced", []),
@@ -70,22 +82,15 @@ def _one_split(question: ReportedQuestion) -> bool:
 
 
 def _of_splits(data: ReportData) -> Iterator[str]:
-    yield from _of_leakage(data)
     left_out: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for split, _ in distinct_splits(data):
-        name = f"{split['label']} · {split['dataset']} · split: {split['split']}"
-        shared, n_test = shared_groups(split)
-        if shared and "leakage" not in split:
-            yield (
-                f"{name}: {shared} of {n_test} groups in the test part also occur in training. {GROUP_ADVICE}"
-            )
         left_out.setdefault((split["label"], split["dataset"], split["split"]), []).append(split)
     for (label, dataset, text), splits in left_out.items():
         yield from class_sentences(f"{label} · {dataset} · split: {text}", splits)
 
 
-def _of_leakage(data: ReportData) -> Iterator[str]:
-    """The leakage report, as `fs probe` showed it before training."""
+def leakage_of(data: ReportData) -> Folded | None:
+    """What the parts of splits share: how many questions it touches, the worst of them, what follows."""
     reports = [
         LeakageReport(
             dataset=split["dataset"],
@@ -97,9 +102,102 @@ def _of_leakage(data: ReportData) -> Iterator[str]:
         for split, _ in distinct_splits(data)
         if "leakage" in split
     ]
-    for sentence in sentences(reports):
-        advice = f" {GROUP_ADVICE}" if "of a group that train has" in sentence else ""
-        yield sentence + advice
+    lines, worst = sentences(reports), _worst_leak(reports)
+    unnamed = []
+    for split, _ in distinct_splits(data):
+        shared, n_test = shared_groups(split)
+        if shared and "leakage" not in split:  # of an earlier version
+            name = f"{split['label']} · {split['dataset']} · split: {split['split']}"
+            unnamed.append(f"{name}: {shared} of {n_test} groups in the test part also occur in training.")
+    if not lines and not unnamed:
+        return None
+    if worst is None and not unnamed:
+        text = (
+            "Validation shares sound or groups with training or test: layers and settings may be chosen for "
+            "recognising it."
+        )
+        return Folded(sentence=text, lines=tuple(lines))
+    touched = {(r.dataset, r.label, r.split) for r in reports if _worst_leak([r]) is not None}
+    n, of = len(touched) + len(set(unnamed)), len({q.name[:2] + q.name[3:] for q in data.questions})
+    some = f" in {min(n, of)} of {of} questions" if of > 1 else ""
+    at_worst = f": {worst}" if worst else ""
+    text = f"Training and test share sound or groups{some}{at_worst}. {GROUP_ADVICE}"
+    return Folded(sentence=text, lines=(*lines, *dict.fromkeys(unnamed)))
+
+
+def _worst_leak(reports: Sequence[LeakageReport]) -> str | None:
+    """The largest share of test clips that training gives away: ``38 of 40 test clips (call, ...)``."""
+    found = [
+        (leak.n_rows / leak.n_of, leak, r)
+        for r in reports
+        for leak in r.leaks
+        if tuple(leak.parts) == ("train", "test") and leak.n_of
+    ]
+    if not found:
+        return None
+    _, leak, report = max(found, key=lambda item: item[0])
+    named = {"group": "of a group", "file": "from a file", "similar": "near-identical to a clip"}
+    what = named.get(leak.kind, "overlapping or the same as a clip")
+    return (
+        f"at worst {leak.n_rows:,} of {leak.n_of:,} test clips are {what} that trained "
+        f"({report.label} · {report.dataset} · split: {report.split})"
+    )
+
+
+def audit_of(data: ReportData) -> Folded | None:
+    """Faults and warnings of the audit beside the results; None where there is none of either."""
+    found = [f for f in data.beside.audit if f["severity"] != "note"]
+    if not found:
+        return None
+    faults = sum(f["severity"] == "fault" for f in found)
+    counts = [counted(n, what) for n, what in ((faults, "fault"), (len(found) - faults, "warning")) if n]
+    what_follows = (
+        "rows with faults are wrong or fail, and scores rest on the others"
+        if faults
+        else "scores may rest on what it warns of"
+    )
+    text = f"The audit of the corpus has {enumerated(counts)}: {what_follows}."
+    return Folded(sentence=text, lines=tuple(f"{f['severity']}: {f['text']}" for f in found))
+
+
+def explained_by_confounds(data: ReportData) -> list[str]:
+    """Sentences on labels that a confound alone says about as well as the probes.
+
+    From the table of `fs confounds` beside the results. Compared is the answer of these results, whatever
+    probe the table was made with.
+    """
+    from probes.confounds.explained import QUESTION, explains
+    from probes.confounds.explained import sentences as confound_sentences
+
+    table = data.beside.table("confound_scores.csv")
+    best = _best_answers(data)
+    here = {name[:2] for name in best}
+    found = []
+    for name, rows in [] if table is None else table.groupby(QUESTION, sort=False):
+        dataset, label, split, _ = map(str, name)
+        if (dataset, label) not in here:
+            continue
+        probe = best.get((dataset, label, split))
+        if probe is not None:
+            numbers = rows[["uar", "chance", "guessing_error", "ci_low"]].itertuples(index=False)
+            says = [explains(uar, c, error, probe) and not low <= c for uar, c, error, low in numbers]
+            rows = rows.assign(explains=says, best_probe_uar=probe)
+        else:
+            rows = rows.assign(explains=rows["explains"] == "True")
+        of = f"{label} · {dataset} · split: {split}: "
+        found += [of + text[0].upper() + text[1:] for text in confound_sentences(rows)]
+    return list(dict.fromkeys(found))
+
+
+def _best_answers(data: ReportData) -> dict[tuple[str, str, str], float]:
+    """Test UAR of the classifier that validation prefers, by data set, label and split."""
+    best: dict[tuple[str, str, str], tuple[float, float]] = {}
+    for q in data.questions:
+        if q.metric != MAP:
+            scores = float(q.answer["score_val_mean"]), float(q.answer["score_test_mean"])
+            name = q.dataset, q.label, q.split
+            best[name] = max(best.get(name, scores), scores)
+    return {name: test for name, (_, test) in best.items()}
 
 
 def undertrained(data: ReportData) -> list[str]:
@@ -134,7 +232,7 @@ def _of_support(data: ReportData, question: ReportedQuestion) -> Iterator[str]:
         return
     if question.metric == MAP:
         return  # mAP has no clip of one class to weigh
-    support = table.groupby("target").size() / question.n_passes
+    support = table.groupby("target", observed=True).size() / question.n_passes
     worth = 100.0 / (len(support) * support)
     heavy = worth[worth >= WORTH_POINTS]
     if len(heavy):

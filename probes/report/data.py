@@ -18,7 +18,10 @@ from probes.splits import parse_split
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probes.findings.across_datasets import AcrossDatasets
     from probes.findings.question_findings import Compared, QuestionFindings
+    from probes.report.beside import Beside
+    from probes.report.charts.figure import Charts
     from probes.results.declared_contrasts import DeclaredContrast
 
 QUESTION_KEYS = ["dataset", "label", "classifier", "split"]
@@ -141,10 +144,16 @@ class ReportedQuestion:
     @property
     def answer_fits(self) -> pd.DataFrame:
         """The rows of the results table behind the answer."""
-        answer, fits = self.answer, self.answers_fits
-        same = (fits["model"] == answer["model"]) & (fits["combine"] == answer["combine"])
-        chosen: pd.DataFrame = fits.loc[same]
-        return chosen
+        return self.answer_fits_by_model[str(self.answer["model"])]
+
+    @property
+    def answer_fits_by_model(self) -> dict[str, pd.DataFrame]:
+        """Of each model the rows behind its answer: of single layers, else of the combination that leads."""
+        from probes.results.selection import ranked
+
+        fits, first = self.answers_fits, ranked(self.answers).drop_duplicates("model").sort_values("model")
+        chosen = zip(first["model"], first["combine"], strict=True)
+        return {str(m): fits[(fits["model"] == m) & (fits["combine"] == c)] for m, c in chosen}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,20 +192,19 @@ class ReportData:
         stored = StoredPredictions(self.path)
         found = {}
         for q in self.questions:
-            single = q.answers_fits["combine"] == EACH
-            answers = q.answers_fits[single] if single.any() else q.answers_fits
             found[q.name] = QuestionFindings(
-                answers={str(m): rows for m, rows in answers.groupby("model")},
+                answers=q.answer_fits_by_model,
                 places={
                     (str(model), str(combine), str(layers)): rows
                     for (model, combine, layers), rows in q.fits.groupby(["model", "combine", "layers"])
                 },
-                read=stored.of,
-                read_validation=partial(stored.of, folder=VALIDATION_FOLDER),
+                read=partial(stored.of, as_codes=True),
+                read_validation=partial(stored.of, folder=VALIDATION_FOLDER, as_codes=True),
                 is_sets=q.metric != "UAR",
                 twins=self.untrained,
                 facts=self.run.get("models", {}),
                 declared=partial(self._declared_of, q.name),
+                dataset=q.dataset,
             )
         return found
 
@@ -228,14 +236,47 @@ class ReportData:
         return found
 
     @cached_property
-    def predictions(self) -> pd.DataFrame:
-        """Saved test predictions of the probes behind every answer; see `read_predictions`."""
+    def across_datasets(self) -> list[AcrossDatasets]:
+        """Models ranked over data sets, where there are enough; of each model the layer that was chosen."""
         import pandas as pd
 
-        from probes.results.results_folder import read_predictions
+        from probes.findings.across_datasets import families, rank_models
+
+        rows = [
+            (q.classifier, q.metric, q.dataset, q.split, q.label, row["model"], row["score_test_mean"])
+            for q in self.questions
+            for _, row in q.answers[~q.answers["model"].isin(q.scope.other_clips)].iterrows()
+            # A combination of layers is an answer only where no single layer was probed.
+            if row["combine"] == EACH or not (q.answers["combine"] == EACH).any()
+        ]
+        names = ["classifier", "metric", "dataset", "split", "label", "model", "score"]
+        answers = pd.DataFrame(rows, columns=names).drop_duplicates(names[:-1])
+        return [rank_models(what, scores) for what, scores in families(answers).items()]
+
+    @cached_property
+    def beside(self) -> Beside:
+        """What other commands left in the results folder."""
+        from probes.report.beside import read_beside
+
+        return read_beside(self.path)
+
+    @cached_property
+    def charts(self) -> Charts:
+        """All charts of the page, which are its figures as files too."""
+        from probes.report.charts.report_charts import report_charts
+
+        return report_charts(self)
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Saved test predictions of the probes behind every answer, see `read_predictions`, as categories."""
+        import pandas as pd
+
+        from probes.results.results_folder import StoredPredictions
 
         # One pass over the files for all questions.
-        return read_predictions(self.path, pd.concat([q.answer_fits for q in self.questions]))
+        fits = pd.concat([q.answer_fits for q in self.questions])
+        return StoredPredictions(self.path).of(fits, as_codes=True)
 
 
 def load_report_data(results_dir: str | Path) -> ReportData:

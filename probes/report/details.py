@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probes.classifiers.multilabel import class_names, indicator
-from probes.metrics import confusion
+from probes.findings.sentences import interval_text
+from probes.report.charts.classes import MAX_CLASSES_WITH_NUMBERS, recall_intervals_of
 from probes.results.selection import MAP
 
 if TYPE_CHECKING:
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from probes.report.data import ReportData, ReportedQuestion
-
-# Above this the counts in the matrix cannot be read; shades stay, counts are in the tooltips.
-MAX_CLASSES_WITH_NUMBERS = 16
+    from probes.statistics import Interval
 
 
 def details_of(data: ReportData, question: ReportedQuestion) -> dict[str, Any] | None:
@@ -32,13 +32,17 @@ def details_of(data: ReportData, question: ReportedQuestion) -> dict[str, Any] |
         return None
     if question.metric == MAP:
         return _sets(table, question)
-    classes = sorted(set(table["target"]) | set(table["prediction"]))
-    total = confusion(table["target"], table["prediction"], classes)
+    # Counted as codes: these are millions of rows.
+    counts = table.groupby(["target", "prediction"], observed=True).size()
+    classes = sorted({name for names in counts.index for name in names})
+    total = counts.unstack(fill_value=0).reindex(index=classes, columns=classes, fill_value=0).to_numpy()
     of_class = total.sum(axis=1)
     tested = of_class > 0
+    intervals = recall_intervals_of(data, question)
     rows = [
         {
             **_recall(name, int(of_class[i]), int(total[i, i]), question),
+            **_sureness(intervals.get(name)),
             **_mistakes(total[i], i, classes),
             "worth": f"{100 / (tested.sum() * of_class[i] / question.n_passes):.1f}" if tested[i] else None,
         }
@@ -64,7 +68,7 @@ def _sets(table: pd.DataFrame, question: ReportedQuestion) -> dict[str, Any]:
     return {
         "classes": classes,
         "rows": [
-            {**_recall(name, int(n[i]), int(hits[i]), question), **no_mistakes}
+            {**_recall(name, int(n[i]), int(hits[i]), question), **_sureness(None), **no_mistakes}
             for i, name in enumerate(classes)
         ],
         "numbers": True,
@@ -87,6 +91,22 @@ def _recall(name: str, n: int, hits: int, question: ReportedQuestion) -> dict[st
     }
 
 
+def _sureness(interval: Interval | None) -> dict[str, Any]:
+    """Interval of a recall, and in how many groups the class was tested."""
+    known = interval is not None and not math.isnan(interval.low)
+    return {
+        "low": interval.low if interval and known else math.nan,
+        "high": interval.high if interval and known else math.nan,
+        "interval": interval_text(interval),
+        "n_groups": None if interval is None else interval.n_groups,
+    }
+
+
+def _rounded(percent: float) -> int:
+    """As charts round: halves up, and not to the even number."""
+    return math.floor(percent + 0.5)
+
+
 def _mistakes(counts: NDArray[np.int64], own: int, classes: list[str]) -> dict[str, Any]:
     """What a class was taken for; `counts`: how often for each of `classes`."""
     n = int(counts.sum())
@@ -94,9 +114,15 @@ def _mistakes(counts: NDArray[np.int64], own: int, classes: list[str]) -> dict[s
     most = int(wrong.argmax())
     return {
         "confused": classes[most] if wrong[most] else "",
-        "confused_share": f"{100 * wrong[most] / n:.0f}" if wrong[most] else "",
+        "confused_share": str(_rounded(100 * wrong[most] / n)) if wrong[most] else "",
         "cells": [
-            {"other": other, "share": round(100 * count / n) if n else 0, "count": count, "hit": j == own}
+            {
+                "other": other,
+                "share": _rounded(100 * count / n) if n else 0,
+                "exact": 100 * count / n if n else 0.0,
+                "count": count,
+                "hit": j == own,
+            }
             for j, (other, count) in enumerate(zip(classes, counts.tolist(), strict=True))
         ],
     }

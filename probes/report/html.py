@@ -1,6 +1,7 @@
 """One self-contained page: answers, figure, tables, predictions, warnings, how to make it again.
 
-The template escapes every value (jinja2 autoescape); only our own drawings are inserted as markup.
+The templates, one for each section, escape every value (jinja2 autoescape). Inserted as they are: the
+libraries that draw, and JSON in which nothing can end its script.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from featurestore.layer_list import format_layers
@@ -16,9 +16,12 @@ from featurestore.printable import counted, enumerated, on_page
 from probes.classifiers.layer_combination import EACH
 from probes.findings.sentences import choice_sentence, headline, interval_text, p_text
 from probes.metrics import points
-from probes.report.caveats import warnings_of
+from probes.report.caveats import audit_of, explained_by_confounds, leakage_of, warnings_of
+from probes.report.charts.figure import SERIES_COLOURS, SeriesStyle, series_styles
+from probes.report.charts.learning import learning_sentences
+from probes.report.charts.page_data import charts_json, libraries
 from probes.report.details import details_of
-from probes.report.figures import SERIES_COLOURS, SeriesStyle, panel_svg, series_styles
+from probes.report.filters import filters_of
 from probes.report.run_info import run_info
 from probes.report.tables import (
     UNLIKE,
@@ -39,29 +42,40 @@ if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
 
 
-def render_page(data: ReportData, *, oracle: bool = False) -> str:
+def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, Any] | None = None) -> str:
     """The page as text; with `oracle` also what test scores would choose.
 
-    It needs no other file and makes no request.
+    It needs no other file and makes no request. `more`: values of sections that are made elsewhere.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    source = files("probes.report").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page
+        loader=PackageLoader("probes.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=on_page,
     )
-    return environment.from_string(source).render(
+    return environment.get_template("page.html").render(
         title=_title(data),
         lede=_lede(data),
         questions=[
             {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
             for i, q in enumerate(data.questions)
         ],
-        legend=series_styles(data),
+        explained=explained_by_confounds(data),
+        leakage=leakage_of(data),
+        audit=audit_of(data),
         warnings=warnings_of(data),
+        filters=filters_of(data),
+        charts=data.charts,
+        charts_json=charts_json(data, data.charts),
+        libraries=libraries(),
+        learning=_learning(data),
         run=run_info(data),
-        combined=any(len(q.combined()) for q in data.questions),
         n_colours=len(SERIES_COLOURS),
+        **{"mistakes": [], "methods": [], **(more or {})},
     )
 
 
@@ -89,10 +103,14 @@ def _metrics(data: ReportData) -> str:
 
 def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[str, Any]:
     answer, findings = question.answer, data.findings[question.name]
-    styles = series_styles(data)
-    rows = [_row(row, styles[row["model"]], question, findings) for row in question.rows()]
+    styles, number_of = series_styles(data), {model: i for i, model in enumerate(data.models)}
+    rows = [
+        {**_row(row, styles[row["model"]], question, findings), "number": number_of[row["model"]]}
+        for row in question.rows()
+    ]
     return {
         "id": f"q{index + 1}",
+        "number": index,
         "label": question.label,
         "dataset": question.dataset,
         "classifier": question.classifier,
@@ -108,18 +126,18 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "combined": answer["combine"] != EACH,
         "n_layers": len(question.layers_of(answer["model"])),
         "layers": format_layers(question.layers_of(answer["model"])).replace("-", "–"),
-        "weights": learned_weights(data, question, f"q{index + 1}-weights"),
+        "weights": learned_weights(data, index),
         "val": f"{100 * answer['score_val_mean']:.1f}",
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",
         "hparams": _settings(answer["hparams"]) + _of_several(answer),
         "best": [
-            _ranked(row, styles[row["model"]], question, findings) for _, row in question.answers.iterrows()
+            {**_ranked(row, styles[row["model"]], question, findings), "number": number_of[row["model"]]}
+            for _, row in question.answers.iterrows()
         ],
         **_findings(data, question, findings),
         "rows": rows,
         "retrieval": any(row["r_precision"]["text"] for row in rows),
-        "svg": panel_svg(data, question, f"q{index + 1}"),
         "details": details_of(data, question),
         "controls": dict(zip(("heads", "lines"), controls_table(question.controls), strict=True))
         if len(question.controls)
@@ -131,6 +149,22 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "extent": extent(question),
         "unlike": unlike(question),
     }
+
+
+def _learning(data: ReportData) -> dict[str, Any]:
+    """Learning curves as a table, and what they say."""
+    table = data.charts.tables.get("learning")
+    if table is None:
+        return {"rows": [], "sentences": []}
+    names = [str(m) for m in data.models]
+    rows = [
+        {
+            **{str(k): v for k, v in row.items()},
+            "number": names.index(row["model"]) if row["model"] in names else None,
+        }
+        for row in table.to_dict("records")
+    ]
+    return {"rows": rows, "sentences": learning_sentences(data, table)}
 
 
 def _folds(data: ReportData, question: ReportedQuestion) -> str:
@@ -161,8 +195,7 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
     """What the predictions say of a question: the interval of its answer, sentences, every comparison."""
     model = str(question.answer["model"])
     judged = findings.judged_answers.get(model)
-    of_answer = judged is not None and question.answer["combine"] == EACH
-    interval = judged.interval if judged is not None and of_answer else None
+    interval = None if judged is None else judged.interval
     reasons = dict.fromkeys(j.reason for j in findings.judged_answers.values() if j.reason)
     text = interval_text(interval)
     groups = f", over {counted(interval.n_groups, 'group')} of test clips" if interval and text else ""
@@ -170,13 +203,17 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
     return {
         "interval": f"{text} %{groups}" if text else "",
         "no_interval": "; ".join(reasons),
-        "findings": [*headline(findings.model_comparisons, model), *choices],
-        "compared": [_compared(c) for q, c in data.comparisons if q.name == question.name],
+        "findings": [*headline(findings.model_comparisons, findings.shown(model)), *choices],
+        "compared": [
+            _compared(c, {findings.shown(m): i for i, m in enumerate(data.models) if m in findings.answers})
+            for q, c in data.comparisons
+            if q.name == question.name
+        ],
     }
 
 
-def _compared(found: Compared) -> dict[str, Any]:
-    """A line of the table of comparisons."""
+def _compared(found: Compared, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """A line of the table of comparisons; `numbers`: of models by how comparisons call them."""
     result = found.result
     known = not math.isnan(result.low)
     between = f"{points(result.low)} to {points(result.high)}" if known else ""
@@ -192,6 +229,8 @@ def _compared(found: Compared) -> dict[str, Any]:
     return {
         **{name: getattr(found, name) for name in ("contrast", "a", "b")},
         "reason": result.reason,
+        # Filters hide what compares a model that is not shown.
+        "numbers": " ".join(str(numbers[name]) for name in (found.a, found.b) if name in numbers),
         "cells": [{"text": t, "sort": "" if math.isnan(v) else repr(float(v))} for t, v in cells],
     }
 
@@ -200,14 +239,16 @@ def _ranked(
     row: pd.Series[Any], style: SeriesStyle, question: ReportedQuestion, findings: QuestionFindings
 ) -> dict[str, Any]:
     """A line of the table of models."""
-    judged = findings.judged_answers.get(str(row["model"])) if row["combine"] == EACH else None
+    judged = findings.judged_answers[str(row["model"])]
+    if row["combine"] != findings.answers[str(row["model"])]["combine"].iloc[0]:
+        judged = findings.judged_places[str(row["model"]), str(row["combine"]), str(row["layers"])]
     several = row["combine"] != EACH or len(question.layers_of(row["model"])) > 1
     return {
         "model": row["model"],
         "series": style.index,
         "place": place_of(row).replace("-", "–") if several else "only",
         "summary": percent(row["score_test_mean"], row["score_test_std"]),
-        "interval": interval_text(None if judged is None else judged.interval),
+        "interval": interval_text(judged.interval),
         "n_test": f"{round(row['n_test']):,}",
         "unlike": UNLIKE if row["model"] in question.scope.other_clips else "",
     }

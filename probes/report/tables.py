@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.printable import plain, printable
 from probes.classifiers.layer_combination import EACH
+from probes.findings.question_findings import TRAINING
 from probes.findings.sentences import interval_text
 from probes.questions.controls import MDL, OTHER_LABELS
 from probes.results.fit_tables import OWN_MEASURES
@@ -100,8 +101,7 @@ def terminal_tables(data: ReportData, *, oracle: bool = False) -> list[Table]:
     tables = []
     for question in data.questions:
         tables.append(_terminal_table(question, data.findings[question.name], oracle=oracle))
-        gain = training_gain(data, question)
-        if gain:
+        if gain := training_gain(data, question):
             tables[-1].caption = Text.assemble(tables[-1].caption or "", f" {printable(gain)}", style="dim")
         if len(question.controls):
             table = _titled(f"controls · {question.title}; {question.scope}")
@@ -331,7 +331,12 @@ def legend(data: ReportData, *, oracle: bool = False) -> str:
 
 
 def training_gain(data: ReportData, question: ReportedQuestion) -> str:
-    """What trained models score above their untrained twins, each at its own chosen layer; "" without."""
+    """What trained models score above their untrained twins, each at its own chosen layer.
+
+    "" without, and where comparisons say it, with an interval.
+    """
+    if any(c.contrast == TRAINING for c in data.findings[question.name].model_comparisons):
+        return ""
     rows = question.answers[question.answers["combine"] == EACH].set_index("model")["score_test_mean"]
     found = []
     for untrained, twins in sorted(data.untrained.items()):

@@ -130,10 +130,17 @@ SPLIT_ROWS = Columns(
     filled=("utterance_id", "label", "group"),
 )
 _OF_PREDICTIONS = ("fingerprint", "target", "prediction")
+#: Of the predicted class and of the target; of test rows, where the classifier gives any. Earlier versions
+#: kept none.
+PROBABILITY_COLUMNS = ("p_prediction", "p_target")
 PREDICTIONS = Columns(
-    kinds=dict.fromkeys((*_OF_PREDICTIONS, "utterance_id", "group"), TEXT),
+    kinds={
+        **dict.fromkeys((*_OF_PREDICTIONS, "utterance_id", "group"), TEXT),
+        **dict.fromkeys(PROBABILITY_COLUMNS, NUMBER),
+    },
     required=_OF_PREDICTIONS,
     filled=(*_OF_PREDICTIONS, "utterance_id", "group"),
+    ranges=dict.fromkeys(PROBABILITY_COLUMNS, (-_ROUNDING, 1 + _ROUNDING)),
 )
 
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import make_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.untrusted.documents import DocumentError, read_json_document
-from featurestore.untrusted.parquet_tables import read_parquet_document
+from featurestore.untrusted.parquet_tables import Codes, read_parquet_document
 from probes.classifiers.layer_combination import EACH
 from probes.results.fit_tables import (
     CONTROL_COLUMNS,
@@ -35,6 +36,7 @@ from probes.results.fit_tables import (
     MAP_COLUMNS,
     OWN_MEASURES,
     PREDICTIONS,
+    PROBABILITY_COLUMNS,
     Columns,
     check_columns,
 )
@@ -118,7 +120,8 @@ def write_task(
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
         rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`, or of `CURVE_COLUMNS`.
-        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows.
+        predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows; where there
+            are any also `PROBABILITY_COLUMNS`.
         validation: The same of validation rows; None where none are kept.
     """
     for folder, table in ((VALIDATION_FOLDER, validation), (PREDICTIONS_FOLDER, predictions)):
@@ -233,6 +236,7 @@ class StoredPredictions:
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         self._out = Path(out)
+        self._codes: Codes = {}
 
     @cached_property
     def _file_of(self) -> dict[str, str]:
@@ -241,24 +245,49 @@ class StoredPredictions:
         order = sorted(tables, key=lambda name: (str(tables[name]["finished_at"].max()), name))
         return {fit: name for name in order for fit in tables[name]["fingerprint"]}
 
-    def of(self, table: pd.DataFrame, folder: str = PREDICTIONS_FOLDER) -> pd.DataFrame:
+    def of(
+        self, table: pd.DataFrame, folder: str = PREDICTIONS_FOLDER, *, as_codes: bool = False
+    ) -> pd.DataFrame:
         """Those of the fits in `table`: columns `PREDICTION_COLUMNS`; fits without any are left out.
 
         Args:
             table: Rows of the results table.
             folder: `PREDICTIONS_FOLDER` of test rows, or `VALIDATION_FOLDER`.
+            as_codes: Columns as categories: millions of rows are read in seconds.
         """
+        return self._read(table, folder, PREDICTION_COLUMNS, as_codes=as_codes)
+
+    def with_probabilities(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Test predictions of the fits in `table`, and `PROBABILITY_COLUMNS`: NaN where none were kept."""
+        found = self._read(table, PREDICTIONS_FOLDER, None)
+        return found.reindex(columns=[*PREDICTION_COLUMNS, *PROBABILITY_COLUMNS])
+
+    def _read(
+        self, table: pd.DataFrame, folder: str, columns: Sequence[str] | None, *, as_codes: bool = False
+    ) -> pd.DataFrame:
+        codes = self._codes if as_codes else None
         wanted: dict[str, set[str]] = {}
         for fit in table["fingerprint"]:
             if fit in self._file_of:
                 wanted.setdefault(self._file_of[fit], set()).add(fit)
         parts = [
-            read_parquet(path, PREDICTIONS, read=PREDICTION_COLUMNS, only=("fingerprint", fits))
+            read_parquet(path, PREDICTIONS, read=columns, only=("fingerprint", fits), codes=codes)
             for name, fits in sorted(wanted.items())
             if (path := self._out / folder / name).is_file()
         ]
-        nothing = pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-        return pd.concat(parts, ignore_index=True) if parts else nothing
+        if not parts:
+            nothing = pd.DataFrame(columns=list(columns or PREDICTION_COLUMNS))
+            return nothing.astype("category") if as_codes else nothing
+        return _one_table(parts) if as_codes else pd.concat(parts, ignore_index=True)
+
+
+def _one_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of categories as one; `pandas.concat` would write every text out."""
+    if len(parts) == 1:
+        return parts[0]
+    return pd.DataFrame(
+        {name: union_categoricals([part[name] for part in parts]) for name in PREDICTION_COLUMNS}
+    )
 
 
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:
@@ -282,8 +311,12 @@ def write_run(out: Path, record: Mapping[str, Any]) -> None:
     twins = dict(earlier.get("untrained", {}))
     for name, trained in record.get("untrained", {}).items():
         twins[name] = sorted({*twins.get(name, []), *trained})
-    models = {**earlier.get("models", {}), **record.get("models", {})}
-    record = {**record, "models": models} if models else dict(record)
+    record = dict(record)
+    models = dict(earlier.get("models", {}))
+    for name, facts in record.get("models", {}).items():
+        models[name] = {**models.get(name, {}), **facts}  # some are of one data set
+    extractions = {**earlier.get("extractions", {}), **record.get("extractions", {})}
+    record |= {name: both for name, both in (("models", models), ("extractions", extractions)) if both}
     call = {"config": record["config"], "cwd": str(Path.cwd()), "keys": record.pop("keys", {})}
     asked = _asked(call)
     same = [c for c in calls_of(earlier) if _asked(c) == asked]
@@ -370,6 +403,7 @@ def read_parquet(
     *,
     read: Sequence[str] | None = None,
     only: tuple[str, Collection[str]] | None = None,
+    codes: Codes | None = None,
 ) -> pd.DataFrame:
     """Read a table of a results folder.
 
@@ -378,12 +412,13 @@ def read_parquet(
         columns: What it has to hold.
         read: Read these columns; None: all.
         only: A column, and those of its texts whose rows are wanted.
+        codes: Texts as categories, see `featurestore.untrusted.parquet_tables.read_parquet_document`.
 
     Raises:
         CorruptData: it cannot be read, or holds something else.
     """
     try:
-        table = read_parquet_document(path, columns=read, kinds=columns.kinds, only=only)
+        table = read_parquet_document(path, columns=read, kinds=columns.kinds, only=only, codes=codes)
         check_columns(table, columns)
     except DocumentError as error:
         raise CorruptData(f"{path}: cannot be read ({error}); {AGAIN}") from error

@@ -87,6 +87,7 @@ RUN = fields(
         "replaced": _TEXTS,
         "untrained": by_name(_TEXTS),
         "models": by_name(by_name(text)),
+        "extractions": by_name(by_name(anything)),
         "keys": by_name(anything),
     },
 )

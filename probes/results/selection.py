@@ -187,7 +187,10 @@ def control_summary(table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame
 
 
 def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:
-    """UAR over the test rows of all folds together: one per seed, inner fold and draw, their mean.
+    """UAR over the test rows of all folds together: one per seed and inner fold, their mean.
+
+    Rows of several draws of a split stand one after the other, as in ``uar_pooled`` of ``layers.csv``, which
+    the interval is about.
 
     NaN for label sets, whose scores of different probes cannot be ranked together.
 
@@ -200,8 +203,8 @@ def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:
         return float("nan")
     splits = {s: parse_split(s) for s in known["split"].unique()}
     known["inner"] = [splits[s].inner(int(f)) for s, f in zip(known["split"], known["fold"], strict=True)]
-    joined = predictions.merge(known[["fingerprint", "seed", "split_seed", "inner"]], on="fingerprint")
-    passes = joined.groupby(["seed", "split_seed", "inner"])
+    joined = predictions.merge(known[["fingerprint", "seed", "inner"]], on="fingerprint")
+    passes = joined.groupby(["seed", "inner"])
     scores = [uar(rows["target"], rows["prediction"]) for _, rows in passes]
     return float(np.mean(scores)) if scores else float("nan")
 

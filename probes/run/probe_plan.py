@@ -33,9 +33,11 @@ from probes.questions.curve import (
     parse_shares,
 )
 from probes.questions.curve import GROUPS as BY_GROUPS
+from probes.questions.embedding_options import option_facts
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
+from probes.results.extractions import extraction_record
 from probes.splits import GROUP, KINDS, PATH, Split, default_split, iter_splits, parse_split
 from probes.splits.missing_parts import class_sentences
 
@@ -49,6 +51,7 @@ class Plan:
         splits: Their descriptions, as ``_run.json`` keeps them.
         untrained: See `untrained_twins`.
         models: See `model_facts`.
+        extractions: Key to `probes.results.extractions.extraction_record`.
         notes: Sentences about labels and splits that a reader of the scores has to know.
         replaced: Those of them that say which earlier answers no longer stand; see
             `probes.results.split_files.replaced_sentences`.
@@ -58,6 +61,7 @@ class Plan:
     splits: list[dict[str, Any]] = field(default_factory=list)
     untrained: dict[str, list[str]] = field(default_factory=dict)
     models: dict[str, dict[str, str]] = field(default_factory=dict)
+    extractions: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
 
@@ -104,7 +108,11 @@ def make_plan(config: ProbeConfig, opened: tuple[list[Features], list[str]] | No
         if label not in known:
             raise LabelError(unknown_label(label, known, config.store))
     plan = Plan(
-        tasks=[], untrained=untrained_twins(features), models=model_facts(features), notes=list(left_out)
+        tasks=[],
+        untrained=untrained_twins(features),
+        models=model_facts(features),
+        extractions={f.info.path: extraction_record(f) for f in features},
+        notes=list(left_out),
     )
     for f in features:
         plan.notes.extend(_pending_notes(f))
@@ -318,12 +326,18 @@ def untrained_twins(features: Sequence[Features]) -> dict[str, list[str]]:
 
 
 def model_facts(features: Sequence[Features]) -> dict[str, dict[str, str]]:
-    """What sets of models are contrasted by: domain and fine-tuning, where known, and their architecture."""
-    found = {}
+    """What models are contrasted by: domain and fine-tuning, where known, and their architecture.
+
+    Besides, for each data set, the options that it was embedded with (`option_facts`).
+    """
+    found: dict[str, dict[str, str]] = {}
     for f in features:
-        card, own = f.info.model_card, dict(f.attrs["fingerprint"].get("model") or {})
+        fingerprint = f.attrs["fingerprint"]
+        card, own = f.info.model_card, dict(fingerprint.get("model") or {})
         known = {k: str(card[k]) for k in ("domain", "fine_tuning") if card.get(k)}
-        found[f.model] = known | {"architecture": fingerprint_digest([own.get("family"), own.get("config")])}
+        facts = found.setdefault(f.model, {})
+        facts |= known | {"architecture": fingerprint_digest([own.get("family"), own.get("config")])}
+        facts |= option_facts(f.dataset, fingerprint)
     return found
 
 

@@ -256,5 +256,6 @@ def _run_record(config: ProbeConfig, plan: Plan) -> dict[str, Any]:
         "splits": plan.splits,
         "untrained": plan.untrained,
         "models": plan.models,
+        "extractions": plan.extractions,
         "keys": {path: [c.to_json() for c in calls] for path, calls in histories.items()},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +22,7 @@ from probes.classifiers.registry import classifier_for, get_classifier
 from probes.questions.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.questions.labelled_rows import OpenKeys, Question, layer_matrix
 from probes.questions.tasks import FitSpec, ProbeTask
-from probes.results.fit_tables import OWN_MEASURES
+from probes.results.fit_tables import OWN_MEASURES, PROBABILITY_COLUMNS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,12 +33,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartPredictions:
-    """What the fits of a task say of one part, as class positions; `predicted` has one row per fit."""
+    """What the fits of a task say of one part.
+
+    Attributes:
+        utterance_id: Of each row `[n]`.
+        group: Of each row `[n]`.
+        target: Position of its class `[n]`.
+        predicted: Position of the predicted class, `[fits, n]`.
+        probability: Of the predicted class and of the target, float32 `[fits, 2, n]`; None where the
+            classifier gives none, or where they are not kept.
+    """
 
     utterance_id: TextArray
     group: TextArray
     target: IntArray
     predicted: npt.NDArray[np.int32]
+    probability: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class TaskResult:
         of = self.parts[part]
         n_fits, n = of.predicted.shape
         names = np.array(self.classes, dtype=object)
+        p = of.probability
+        known = {} if p is None else {c: p[:, i].ravel() for i, c in enumerate(PROBABILITY_COLUMNS)}
         return pd.DataFrame(
             {
                 "fingerprint": np.repeat([r["fingerprint"] for r in self.rows], n),
@@ -63,6 +75,7 @@ class TaskResult:
                 "group": np.tile(of.group, n_fits),
                 "target": np.tile(names[of.target], n_fits),
                 "prediction": names[of.predicted.ravel()],
+                **known,
             }
         )
 
@@ -199,7 +212,7 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
         return _online_code(task, data)
     question, sets = data.question, data.question.labelled.sets is not None
     measures = _set_measures if sets else class_measures
-    out, predicted = [], []
+    out, predicted, probable = [], [], []
     for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
         scores = {
             name: over_all(fit.scores(part), data.trained, len(question.classes))
@@ -207,6 +220,8 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
         }
         measured, guess = measures(data, fit, scores)
         predicted.append(guess)
+        if fit.probabilistic and not sets:
+            probable.append(probability_of(data.y["test"], scores["test"]))
         out.append(
             {
                 **asked_of(task, asked),
@@ -229,17 +244,29 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
     return TaskResult(
         rows=out,
         classes=classes,
-        parts={part: _of_part(question, part, target[part], said) for part, said in guesses.items()},
+        parts={
+            part: _of_part(question, part, target[part], said, probable if part == "test" else [])
+            for part, said in guesses.items()
+        },
     )
 
 
-def _of_part(question: Question, part: str, target: IntArray, guesses: IntArray) -> PartPredictions:
+def probability_of(y: IntArray, probabilities: FloatArray) -> FloatArray:
+    """Probability of the likeliest class and of the target, float32 `[2, n]`, of those of all classes."""
+    likeliest, own = probabilities.argmax(axis=1), np.arange(len(y))
+    return np.stack([probabilities[own, likeliest], probabilities[own, y]]).astype(np.float32)
+
+
+def _of_part(
+    question: Question, part: str, target: IntArray, guesses: IntArray, probable: Sequence[FloatArray]
+) -> PartPredictions:
     rows, where = question.labelled.rows, dict(question.split.parts())[part]
     return PartPredictions(
         utterance_id=rows.utterance_id[where],
         group=rows.group[where],
         target=target,
         predicted=guesses.astype(np.int32),
+        probability=np.stack(probable) if len(probable) == len(guesses) else None,
     )
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from featurestore.arrays import IntArray
 from featurestore.errors import LabelError
+from probes.codes import codes
 from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
-from probes.splits.interface import LEFT_OUT, TEST, TRAIN, VAL, Assigned, Rows, SplitSpec, codes, groups_of
+from probes.splits.interface import LEFT_OUT, TEST, TRAIN, VAL, Assigned, Rows, SplitSpec, groups_of
 from probes.splits.single import rank_in_class
 
 MAX_FOLDS = 500

@@ -7,6 +7,7 @@ in sorted order, so that what they draw does not depend on the order of the rows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,6 +38,13 @@ def cut_groups(counts: IntArray, seed: int) -> IntArray:
     90 %, the one is taken that leaves the fewest classes out of train, then out of val and test,
     then comes nearest to 70/20/10.
     """
+    return _best_cut(counts.tobytes(), counts.shape, seed)
+
+
+# Every task of a run draws its split anew: of the same groups it is the same.
+@lru_cache(maxsize=4)
+def _best_cut(cells: bytes, shape: tuple[int, ...], seed: int) -> IntArray:
+    counts = np.frombuffer(cells, dtype=np.int64).reshape(shape)
     rng = generator(seed)
     best: tuple[tuple[float, ...], IntArray] | None = None
     for _ in range(int(np.clip(CUT_CELLS // counts.size, 5, CUT_CANDIDATES))):
@@ -45,6 +53,7 @@ def cut_groups(counts: IntArray, seed: int) -> IntArray:
         if best is None or score < best[0]:
             best = (score, candidate)
     assert best is not None
+    best[1].flags.writeable = False
     return best[1]
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from featurestore.arrays import IntArray, TextArray
 from featurestore.errors import LabelError
+from probes.codes import codes
 
 #: A number for each row.
 Draws = npt.NDArray[np.float64]
@@ -145,18 +146,6 @@ class Draw(Protocol):
     def __call__(self, rows: Rows, seed: int, spec: SplitSpec) -> Iterator[Assigned]:
         """Draw."""
         ...
-
-
-def codes(values: TextArray) -> tuple[TextArray, IntArray]:
-    """Distinct values in sorted order, and the position of each value among them."""
-    import pandas as pd
-
-    position, found = pd.factorize(values)
-    names = np.asarray(found, dtype=object)
-    order = np.argsort(names)
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[order] = np.arange(len(names))
-    return names[order], rank[position]
 
 
 def groups_of(rows: Rows, spec: SplitSpec, at_least: int) -> tuple[TextArray, IntArray]:

@@ -10,6 +10,7 @@ group adds to the error, `variance` sums that, `refusal` says where no interval 
 from __future__ import annotations
 
 from probes.statistics.comparison import Comparison, compare, compare_influences, compare_uar, contrast
+from probes.statistics.design import CodedLabels
 from probes.statistics.influence import METRICS, Influence, influence, influences
 from probes.statistics.interval import (
     NOT_CONTAINED,
@@ -25,6 +26,7 @@ from probes.statistics.multiplicity import holm
 __all__ = [
     "METRICS",
     "NOT_CONTAINED",
+    "CodedLabels",
     "Comparison",
     "Influence",
     "Interval",

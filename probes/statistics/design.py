@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from featurestore.arrays import BoolArray, Float64Array, IntArray
 from featurestore.errors import ConfigError
+from probes.codes import codes
 
 _TEXT, _NUMBER = "text", "numbers"
 
@@ -45,6 +46,23 @@ class Design:
         return len(self.rows)
 
 
+@dataclass(frozen=True, eq=False)
+class CodedLabels:
+    """Predicted classes as positions among their names, where few names were predicted millions of times.
+
+    Attributes:
+        codes: Position of each prediction in `names`, whole numbers `[S, n]`.
+        names: Names of classes, texts or numbers `[K]`; they may be more than were predicted.
+    """
+
+    codes: npt.NDArray[Any]
+    names: npt.NDArray[Any]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The names `[S, n]`, as NumPy asks for them."""
+        return np.asarray(self.names[self.codes], dtype=dtype)
+
+
 def make_design(target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any = None) -> Design:
     """Code classes and groups of the rows.
 
@@ -67,7 +85,7 @@ def make_design(target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any
         positive = _zero_one(y)
         names = np.arange(y.shape[1]) if classes is None else np.asarray(classes)
     elif classes is None:
-        label, names = codes(y)
+        names, label = codes(y)
         positive = label[:, None] == np.arange(len(names))
     else:
         names = np.asarray(classes)
@@ -95,6 +113,8 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
     Raises:
         ConfigError: Unequal lengths, missing values, texts for numbers.
     """
+    if isinstance(prediction, CodedLabels):
+        return _recoded(design, prediction, what)
     guess = as_array(prediction)
     if guess.ndim == 1:
         guess = guess[None]
@@ -109,12 +129,27 @@ def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "predictio
             f"{what}: expected {_kind(design.classes)} as in target, got {_kind(guess)} such as "
             f"{str(guess[0, 0])!r}"
         )
+    unique, where = codes(guess.ravel())
+    return _places(design, unique)[where].reshape(guess.shape)
+
+
+def _recoded(design: Design, prediction: CodedLabels, what: str) -> IntArray:
+    """`label_rows` of labels that are codes already."""
+    codes, names = prediction.codes, prediction.names
+    if codes.ndim != 2 or codes.shape[1] != design.n_rows or len(codes) == 0:
+        raise ConfigError(f"{what}: expected {design.n_rows} rows as in target, got shape {codes.shape}")
+    check_present(what, names)
+    if _kind(names) != _kind(design.classes):
+        raise ConfigError(f"{what}: expected {_kind(design.classes)} as in target, got {_kind(names)}")
+    return np.asarray(_places(design, names)[codes], dtype=np.int64)
+
+
+def _places(design: Design, names: npt.NDArray[Any]) -> IntArray:
+    """Position of each name in the classes of the design, -1 where it is none of them `[K]`."""
     order = np.argsort(design.classes)
     ordered = design.classes[order]
-    unique, where = _unique(guess.ravel())
-    at = np.clip(np.searchsorted(ordered, unique), 0, len(ordered) - 1)
-    code = np.where(ordered[at] == unique, order[at], -1)
-    return np.asarray(code[where], dtype=np.int64).reshape(guess.shape)
+    at = np.clip(np.searchsorted(ordered, names), 0, len(ordered) - 1)
+    return np.asarray(np.where(ordered[at] == names, order[at], -1), dtype=np.int64)
 
 
 def score_rows(design: Design, scores: npt.ArrayLike, what: str = "scores") -> Float64Array:
@@ -171,27 +206,6 @@ def check_level(level: float) -> None:
         raise ConfigError(f"level: expected a share between 0 and 1, such as 0.95; got {level}")
 
 
-def codes(values: npt.NDArray[Any]) -> tuple[IntArray, npt.NDArray[Any]]:
-    """Position of each value among the sorted ones `[n]`, and those `[C]`."""
-    names, where = _unique(values)
-    return where, names
-
-
-def _unique(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], IntArray]:
-    # pandas hashes, which is ten times faster than sorting a million texts.
-    import pandas as pd
-
-    where, seen = pd.factorize(values)
-    names = np.asarray(seen)
-    try:
-        order = np.argsort(names, kind="stable")
-    except TypeError:
-        raise ConfigError("expected texts only or numbers only in an array; got both") from None
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return names[order], place[where]
-
-
 def _counts(positive: BoolArray, label: IntArray | None, group: IntArray, n_groups: int) -> Float64Array:
     n_classes = positive.shape[1]
     if label is not None:
@@ -220,4 +234,4 @@ def _groups(group: npt.ArrayLike | None, n_rows: int) -> IntArray:
     if names.shape != (n_rows,):
         raise ConfigError(f"group: expected {n_rows} rows as in target; got shape {names.shape}")
     check_present("group", names)
-    return codes(names)[0]
+    return codes(names)[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from probes.statistics.refusal import FEWEST_GROUPS
 ALPHA = 0.05
 # Resamples times groups that are drawn at once: 32 MB of float64.
 _CELLS_AT_ONCE = 4_000_000
+# Resamples times groups that are kept for the next layers that are asked of: 16 to 32 MB.
+_CELLS_KEPT = 16_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,16 +135,30 @@ def _shares(
     scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike], n_resamples: int, seed: int
 ) -> Float64Array:
     design = scores[0].design
-    rng = np.random.default_rng(seed)
+    draws = _draws(design.n_groups, n_resamples, seed)
     chosen = np.zeros(len(scores))
-    step = max(1, _CELLS_AT_ONCE // design.n_groups)
     resampled = _resampler(scores, predictions)
-    for start in range(0, n_resamples, step):
-        n = min(step, n_resamples - start)
-        times = rng.multinomial(design.n_groups, np.full(design.n_groups, 1 / design.n_groups), size=n)
+    few = n_resamples * design.n_groups <= _CELLS_KEPT
+    for times in _kept_draws(design.n_groups, n_resamples, seed) if few else draws:
         drawn = np.round(resampled(times.astype(np.float64)), 12)  # [n, L]; equal but for rounding is equal
         chosen += np.bincount(drawn.argmax(axis=1), minlength=len(scores))
     return np.asarray(chosen / n_resamples, dtype=np.float64)
+
+
+def _draws(n_groups: int, n_resamples: int, seed: int) -> Iterator[npt.NDArray[Any]]:
+    """How often each group is drawn in each resample, some `[B, G]` at a time."""
+    rng = np.random.default_rng(seed)
+    step = max(1, _CELLS_AT_ONCE // n_groups)
+    for start in range(0, n_resamples, step):
+        n = min(step, n_resamples - start)
+        times = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n)
+        yield times.astype(np.min_scalar_type(n_groups))
+
+
+@lru_cache(maxsize=1)
+def _kept_draws(n_groups: int, n_resamples: int, seed: int) -> tuple[npt.NDArray[Any], ...]:
+    """`_draws`, of which all models of a question have the same."""
+    return tuple(_draws(n_groups, n_resamples, seed))
 
 
 def _resampler(scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike]) -> Any:
@@ -154,7 +171,15 @@ def _resampler(scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike]
         rows = design.counts
         if metric == "accuracy":
             hits, rows = [h.sum(1, keepdims=True) for h in hits], design.rows[:, None]
-        return lambda times: np.stack([_mean_ratio(times @ h, times @ rows) for h in hits], axis=1)
+        # One product for all layers: [G, L * C].
+        all_hits = np.concatenate(hits, axis=1)
+
+        def resampled(times: Float64Array) -> Float64Array:
+            below = times @ rows
+            above = (times @ all_hits).reshape(len(times), len(hits), -1)
+            return np.stack([_mean_ratio(above[:, i], below) for i in range(len(hits))], axis=1)
+
+        return resampled
     slope = np.stack([s.by_group.mean(axis=1) for s in scores], axis=1)
     value = np.array([s.estimate for s in scores])
     return lambda times: value + (times - 1) @ slope

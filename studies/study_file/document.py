@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import ConfigError, Mistakes
+from featurestore.errors import Mistakes
 from featurestore.untrusted.documents import INT_MAX, INT_MIN, MOST_DEPTH, DocumentError, read_bytes
 from studies.study_file.mistakes import Found, Place
 
@@ -257,22 +257,3 @@ def _reason(error: Any, where: str) -> str:
         problem = f"{problem} ({context} from line {begun.line + 1})"
     line = f"{mark.line + 1}:" if mark is not None and where.endswith(":") and "--set" not in where else ""
     return f"{where}{line} no YAML: {problem}"
-
-
-def parse_only(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """``model=a,b`` and the like → names by kind (corpus, model, probing).
-
-    Raises:
-        ConfigError: another kind, or no name.
-    """
-    kinds = {"corpus": "corpus", "corpora": "corpus", "model": "model", "models": "model"}
-    kinds |= {"probing": "probing", "probings": "probing"}
-    chosen: dict[str, tuple[str, ...]] = {}
-    for text in texts:
-        kind, _, names = text.partition("=")
-        listed = tuple(n.strip() for n in names.split(",") if n.strip())
-        if kind.strip() not in kinds or not listed:
-            raise ConfigError(f"--only {text}: expected corpus=NAME, model=NAME or probing=NAME")
-        kind = kinds[kind.strip()]
-        chosen[kind] = (*chosen.get(kind, ()), *listed)
-    return chosen

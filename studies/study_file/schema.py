@@ -30,7 +30,7 @@ from studies.study_file.value_kinds import (
 )
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -86,7 +86,7 @@ class Extraction(Part):
     frames: bool | None = Field(default=None, description="Keep the hidden states of every frame too.")
     frames_dtype: DTypeName | None = Field(default=None, description="Stored number type of frames.")
     unit_rows: Count | None = Field(default=None, description="Utterances committed together; default: 1024.")
-    batch_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    batch_seconds: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = Field(
         default=None, description="Most seconds of audio in a batch."
     )
     workers: Count | None = Field(default=None, description="Threads that decode audio.")
@@ -256,9 +256,16 @@ class Study(Part):
 
 def json_schema() -> dict[str, Any]:
     """The schema of a study file, for editors and other programs."""
-    made = Study.model_json_schema()
-    return {
-        "$schema": SCHEMA_ID,
-        "title": "A study of featurestore-audio",
-        **{k: v for k, v in made.items() if k != "title"},
-    }
+    made = _plain(Study.model_json_schema())
+    del made["title"]
+    return {"$schema": SCHEMA_ID, "title": "A study of featurestore-audio", **made}
+
+
+def _plain(schema: Any) -> Any:
+    """A schema without what says nothing, and is written by some versions of pydantic only."""
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    nothing = {"default": {}, "additionalProperties": True}
+    return {k: _plain(v) for k, v in schema.items() if k not in nothing or v != nothing[k]}

@@ -48,7 +48,9 @@ class MadeManifest:
         """
         beside = self.target.with_name(self.target.name + BESIDE_SUFFIX)
         data = self.made.read_bytes()
-        if self.target.is_file() and self.target.read_bytes() == data and beside.is_file():
+        call = self.made.with_name(self.made.name + BESIDE_SUFFIX).read_bytes()
+        there = [p.is_file() and p.read_bytes() for p in (self.target, beside)]
+        if there == [data, call]:
             return False
         if self.target.exists() and "path" not in columns_there(self.target):
             raise ConfigError(
@@ -58,7 +60,7 @@ class MadeManifest:
         with writing(self.target, "choose another folder for manifests"):
             self.target.parent.mkdir(parents=True, exist_ok=True)
             put_file(data, self.target)
-            put_file(self.made.with_name(self.made.name + BESIDE_SUFFIX).read_bytes(), beside)
+            put_file(call, beside)
         return True
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import KeyNotFound, UserError, one_line
 from featurestore.layer_list import format_layers
+from featurestore.printable import counted
 from studies.study_run.scope import Pair
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from extractors.run.key_job import KeyJob
     from extractors.run.plan import RunPlan
     from featurestore.backends.storage import Storage
+    from featurestore.manifest.table import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,20 +137,35 @@ def _state(
         n_bytes=value_bytes(job),
         rate=rate,
         estimate_s=estimate_s,
-        changes="; ".join(_changes(run, pair)),
+        **_differences(run, pair, config),
     )
 
 
-def _changes(run: RunPlan, pair: Pair) -> list[str]:
-    """What the manifest says otherwise than the one in the key."""
+def _differences(run: RunPlan, pair: Pair, config: ExtractConfig) -> dict[str, str]:
+    """What the manifest says otherwise than the one in the key, and what stands against it."""
     from featurestore.store.key import read_key
     from featurestore.store.stored_manifest import changes, read_stored_manifest
 
     try:
         info = read_key(run.storage, *pair)
     except KeyNotFound:
-        return []
-    return changes(read_stored_manifest(run.storage, info), run.manifest)
+        return {}
+    stored = read_stored_manifest(run.storage, info)
+    said = changes(stored, run.manifest)
+    if gone := surplus(stored, run.manifest):
+        if not config.prune:
+            return {"problem": f"{gone}, and would be probed; add prune: true to extract, or put them back"}
+        said.append(gone)
+    return {"changes": "; ".join(said)}
+
+
+def surplus(stored: Manifest, manifest: Manifest) -> str:
+    """Which utterances a key has that its manifest no longer has; "" where there is none."""
+    gone = set(stored.table["utterance_id"]) - set(manifest.table["utterance_id"])
+    if not gone:
+        return ""
+    n, is_one = counted(len(gone), "utterance"), len(gone) == 1
+    return f"{n} of the key {'is' if is_one else 'are'} not in the manifest (such as {min(gone)!r})"
 
 
 def _to_do(job: KeyJob, run: RunPlan) -> tuple[float, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +41,7 @@ class Prepared:
         probes: the calls of `fs probe`.
         confounds: the call of `fs confounds`.
         facts: what is known of each model.
+        held: layers that the keys of each model hold, or will.
     """
 
     file: StudyFile
@@ -50,7 +51,7 @@ class Prepared:
     probes: list[ProbeCall]
     confounds: ConfoundsConfig | None
     facts: Mapping[str, Facts]
-    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    held: Held
 
 
 def prepare(
@@ -111,7 +112,7 @@ def prepare(
         probes=probes,
         confounds=confounds,
         facts=facts,
-        cards=cards,
+        held=held,
     )
 
 

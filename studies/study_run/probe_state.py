@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ class ProbingState:
     Attributes:
         name: of the probing.
         n_done, n_to_do: fits, on the keys that are complete.
-        waiting: models and corpora whose keys are not; their fits are counted when they are.
+        waiting: models and corpora whose keys are not.
+        n_waiting: fits on those, at most; None where they cannot be counted yet.
         estimate_s: seconds of the fits to do one after the other, by the mean of finished ones of the same
             classifier; None: unknown.
         problem: why it cannot be fitted, or "".
@@ -33,16 +34,20 @@ class ProbingState:
     n_done: int = 0
     n_to_do: int = 0
     waiting: tuple[Pair, ...] = ()
+    n_waiting: int | None = 0
     estimate_s: float | None = None
     problem: str = ""
 
 
-def probing_states(calls: Sequence[ProbeCall], ready: Collection[Pair]) -> list[ProbingState]:
+def probing_states(
+    calls: Sequence[ProbeCall], ready: Collection[Pair], rehearsed: Mapping[tuple[str, Pair], int]
+) -> list[ProbingState]:
     """Count the fits of every probing; nothing is written.
 
     Args:
         calls: of `run_probe`.
         ready: keys that are complete.
+        rehearsed: fits of probings on keys that are not, where they could be counted.
     """
     seconds = _seconds_of_fits(calls[0].config.out) if calls else {}
     found: dict[str, ProbingState] = {}
@@ -50,7 +55,14 @@ def probing_states(calls: Sequence[ProbeCall], ready: Collection[Pair]) -> list[
         state = _of_call(call, ready, seconds)
         before = found.get(call.name)
         found[call.name] = state if before is None else _together(before, state)
-    return list(found.values())
+    return [replace(s, n_waiting=_n_waiting(s, rehearsed)) for s in found.values()]
+
+
+def _n_waiting(state: ProbingState, rehearsed: Mapping[tuple[str, Pair], int]) -> int | None:
+    pairs = dict.fromkeys(state.waiting)
+    if any((state.name, pair) not in rehearsed for pair in pairs):
+        return None
+    return sum(rehearsed[state.name, pair] for pair in pairs)
 
 
 def on_keys(config: ProbeConfig, ready: Collection[Pair]) -> list[ProbeConfig]:

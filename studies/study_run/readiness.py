@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import FingerprintMismatch, KeyNotFound, StoreError
+from featurestore.errors import FingerprintMismatch, KeyNotFound
 from featurestore.layer_list import parse_layers
 from featurestore.printable import counted, json_text
+from studies.study_run.key_plan import surplus
 from studies.study_run.scope import Pair
 
 if TYPE_CHECKING:
@@ -69,15 +70,14 @@ class Keys:
             FingerprintMismatch: one was made with other settings than the file has.
             CorruptData: one cannot be read.
         """
+        from featurestore.backends.storage import open_storage
         from featurestore.store.reader import open_store
 
         wanted = list(pairs)
-        try:
-            store = open_store(self._store)
-        except StoreError:
-            if "://" not in self._store and (Path(self._store) / "zarr.json").exists():
-                raise
+        # Not there yet is no error; out of reach is one.
+        if open_storage(self._store).get("zarr.json") is None:
             return [Readiness(pair=pair, lacks="there is no store yet") for pair in wanted]
+        store = open_store(self._store)
         found = []
         for pair in wanted:
             try:
@@ -121,6 +121,8 @@ class Keys:
         if missing:
             n = counted(len(missing), "utterance")
             return f"{n} of the manifest not in the key (such as {min(missing)!r})"
+        if gone := surplus(stored, here):
+            return gone
         said = [c for c in changes(stored, here) if c != "labels unchanged" and not c.startswith("places ")]
         return f"other labels in the manifest than in the key ({'; '.join(said[:3])})" if said else ""
 

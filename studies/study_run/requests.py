@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featurestore.outputs import REMOTE_SCHEMES
 from studies.study_file.reading import StudyFile
 from studies.study_file.schema import Confounding, Extraction, Probing
 from studies.study_run.scope import Pair, Scope
@@ -117,21 +116,6 @@ def extract_config(
     )
 
 
-def probe_calls(
-    file: StudyFile, scope: Scope, columns: Columns, *, cluster: str | None = None
-) -> list[ProbeCall]:
-    """The calls of `run_probe`, in the order of the file: one for the corpora with the same labels.
-
-    Raises:
-        ConfigError: settings that cannot be together.
-    """
-    return [
-        ProbeCall(name=name, config=config)
-        for name in scope.probings
-        for config in probe_configs(file, name, scope, columns, cluster=cluster)
-    ]
-
-
 def probe_configs(
     file: StudyFile, name: str, scope: Scope, columns: Columns, *, cluster: str | None = None
 ) -> list[ProbeConfig]:
@@ -221,8 +205,3 @@ def _cluster(file: StudyFile, spec: str | None) -> str | None:
     """A cluster spec, whose file is relative to the study's."""
     is_file = spec is not None and spec.endswith((".yaml", ".yml")) and "://" not in spec
     return str(file.place(str(spec))) if is_file else spec
-
-
-def is_remote(url: str) -> bool:
-    """Whether a store is no folder of this machine."""
-    return "://" in url or url.split(":")[0] in REMOTE_SCHEMES

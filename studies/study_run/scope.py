@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from featurestore.errors import Mistakes
-from studies.study_file.document import parse_only
+from featurestore.errors import ConfigError, Mistakes
 from studies.study_file.reading import PLURALS, StudyFile, unknown_name
 
 Pair = tuple[str, str]  # model, corpus
@@ -70,3 +69,22 @@ def pairs_of(file: StudyFile, probing: str) -> list[Pair]:
 def _kept(file: StudyFile, kind: str, chosen: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     sound = getattr(file.study, PLURALS[kind])
     return tuple(n for n in sound if kind not in chosen or n in chosen[kind])
+
+
+def parse_only(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """``model=a,b`` and the like → names by kind (corpus, model, probing).
+
+    Raises:
+        ConfigError: another kind, or no name.
+    """
+    kinds = {"corpus": "corpus", "corpora": "corpus", "model": "model", "models": "model"}
+    kinds |= {"probing": "probing", "probings": "probing"}
+    chosen: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        kind, _, names = text.partition("=")
+        listed = tuple(n.strip() for n in names.split(",") if n.strip())
+        if kind.strip() not in kinds or not listed:
+            raise ConfigError(f"--only {text}: expected corpus=NAME, model=NAME or probing=NAME")
+        kind = kinds[kind.strip()]
+        chosen[kind] = (*chosen.get(kind, ()), *listed)
+    return chosen

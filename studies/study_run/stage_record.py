@@ -44,8 +44,8 @@ class StageRecord:
         kept = self._read()
         same_folder = kept.get("folder") == self.folder_digest()
         done = kept.get("done")
-        is_list = isinstance(done, list) and all(isinstance(name, str) for name in done)
-        self._done: set[str] = set(done) if same_folder and is_list and isinstance(done, list) else set()
+        is_plain = isinstance(done, dict) and all(isinstance(inputs, str) for inputs in done.values())
+        self._done: dict[str, str] = dict(done) if same_folder and is_plain and isinstance(done, dict) else {}
 
     def _read(self) -> Mapping[str, Any]:
         try:
@@ -59,19 +59,23 @@ class StageRecord:
         of_keys = [key_digest(store, key) for key in keys]
         return digest([stage, config, of_keys, self._versions])
 
-    def is_done(self, inputs: str) -> bool:
-        """Whether a stage with these inputs is done."""
-        return inputs in self._done
+    def is_done(self, stage: str, inputs: str) -> bool:
+        """Whether what a stage was done of last are these inputs.
 
-    def note(self, *inputs: str) -> None:
-        """Note stages as done, with the folder as it is now."""
-        self._done.update(inputs)
+        Inputs of before do not count: where labels were changed and changed back, the tables show the answers
+        that were found in between.
+        """
+        return self._done.get(stage) == inputs
+
+    def note(self, stage: str, inputs: str) -> None:
+        """Note a stage as done, with the folder as it is now."""
+        self._done[stage] = inputs
         content = {
             "file": str(self._document.path.absolute()),
             "text": self._document.text,
             "set": list(self._document.overrides.values()),
             "versions": dict(self._versions),
-            "done": sorted(self._done),
+            "done": dict(sorted(self._done.items())),
             "folder": self.folder_digest(),
         }
         with writing(self._path, "free some room and run the same command again"):

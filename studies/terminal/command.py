@@ -76,6 +76,12 @@ class _OneLine(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
+class Subgroup(click.Group):
+    """Commands under a name of `fs`; the group above says what is wrong."""
+
+    command_class = Command
+
+
 class Group(click.Group):
     """Turns errors into one line and an exit code; tracebacks only with ``--debug``."""
 

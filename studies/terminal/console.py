@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.cells import cell_len
 
+from featurestore.errors import CorruptData
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from probes.confounds import Confounds
     from probes.findings.question_findings import QuestionFindings
     from probes.leakage.kinds import LeakageReport
-    from probes.report import ReportPaths
+    from probes.report import ReportData, ReportPaths
     from probes.report.data import ReportedQuestion
     from probes.run.probing import ProbeSummary
     from probes.saved.chosen_probe import SavedSummary
@@ -169,11 +170,11 @@ def _by_reason(failed: Mapping[str, str]) -> list[tuple[str, list[str]]]:
 
 def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False, with_tables: bool = True) -> None:
     """The tables of what was asked, and how much was fitted."""
-    from probes.report.data import QUESTION_KEYS
+    from probes.report.data import QUESTION_KEYS, load_report_data
 
     if with_tables:
         asked = set(map(tuple, summary.table[QUESTION_KEYS].drop_duplicates().to_numpy()))
-        print_tables(summary.out, oracle=oracle, only=asked)
+        print_tables(load_report_data(summary.out), oracle=oracle, only=asked)
     cached = f", {counted(summary.n_cached, 'fit')} there already" if summary.n_cached else ""
     console().print(
         f"{counted(summary.n_fitted, 'fit')} in {format_duration(summary.seconds)}{cached}; "
@@ -185,7 +186,7 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
     """What the scores of one question say of its models, in sentences."""
     from probes.findings.sentences import headline
 
-    if sentences := headline(findings.model_comparisons, str(question.answer["model"])):
+    if sentences := headline(findings.model_comparisons, findings.shown(str(question.answer["model"]))):
         console().print(plain(question.title), style="bold")
         for sentence in sentences:
             console().print(f"  {printable(sentence)}")
@@ -193,26 +194,37 @@ def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> No
 
 
 def print_tables(
-    results: str | Path, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
+    data: ReportData, *, oracle: bool = False, only: Collection[tuple[str, ...]] | None = None
 ) -> None:
-    """Layers × models for every question of a results folder, or for those whose name is in `only`."""
-    from probes.report.caveats import undertrained
-    from probes.report.data import load_report_data
+    """Layers × models for every question of a results folder, or for those whose name is in `only`.
+
+    Of all questions also how models rank over data sets.
+    """
+    from probes.report.caveats import explained_by_confounds, undertrained
     from probes.report.tables import legend, terminal_tables
 
-    out, data = console(), load_report_data(results)
-    shown = [q for q in data.questions if only is None or q.name in only]
+    out, shown = console(), [q for q in data.questions if only is None or q.name in only]
     others = len(data.questions) - len(shown)
-    # Declared contrasts are corrected over all questions: they are told where all are.
-    data = replace(data, questions=shown, contrasts=data.contrasts if only is None else ())
+    if only is not None:  # a copy has to find all findings again
+        # Declared contrasts are corrected over all questions: they are told where all are.
+        data = replace(data, questions=shown, contrasts=())
+    try:
+        explained = explained_by_confounds(data)
+    except CorruptData as error:  # of another command: scores are shown all the same
+        explained = [f"note: {error}"]
+    for sentence in explained:
+        out.print(sentence, style="bold yellow")
     for table in terminal_tables(data, oracle=oracle):
         out.print(table)
         out.print()
     for question in shown:
         print_findings(question, data.findings[question.name])
+    for one in () if only is not None else data.across_datasets:
+        for sentence in one.sentences:
+            out.print(printable(sentence))
     out.print(legend(data, oracle=oracle), style="dim")
     if others:
-        out.print(f"{counted(others, 'other question')} in this folder: fs report {results} --out …")
+        out.print(f"{counted(others, 'other question')} in this folder: fs report {data.path} --out …")
     for sentence in undertrained(data):
         out.print(f"note: {sentence}", style="yellow")
 
@@ -261,9 +273,10 @@ def print_predictions(found: Predictions, path: Path) -> bool:
 
 
 def print_report_paths(paths: ReportPaths) -> None:
-    """Where the report was written, the page last."""
+    """A line for each file of a report, the page last."""
     out = console()
-    out.print(f"tables: {paths.csv}, {paths.comparisons}   figure: {paths.png}, {paths.svg}")
+    for path in paths.others:
+        out.print(f"wrote {path}")
     out.print(f"report: {paths.html.resolve()}")
 
 

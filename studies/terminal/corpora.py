@@ -11,13 +11,11 @@ from typing import Any
 import click
 
 from featurestore.corpora.option_kinds import OptionKind, kind_of
-from studies.terminal.command import Command
+from studies.terminal.command import Command, Subgroup
 
 
-class Corpora(click.Group):
+class Corpora(Subgroup):
     """One subcommand per corpus, made when it is asked for, each with that corpus's own options."""
-
-    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """See `click.Group.list_commands`."""

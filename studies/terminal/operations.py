@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from featurestore.store.key import KeyInfo, key_names, read_key
 from featurestore.store.reader import Features, Store, open_store
 from studies.terminal import console, screen
 from studies.terminal.command import say_error
-from studies.terminal.progress import counting, extract_progress, shares_done
+from studies.terminal.progress import counting, extract_progress, shares_done, stages_done
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
@@ -72,17 +73,21 @@ def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:
     """Find what else explains labels, and say so."""
     from probes.confounds import run_confounds
 
-    with shares_done("decoding", quiet=quiet) as progress:
-        found = run_confounds(config, progress)
+    with stages_done(quiet=quiet) as told:
+        stages = [told and partial(told, what) for what in ("decoding", "fitting")]
+        found = run_confounds(config, *stages)
     console.print_confounds(found)
 
 
-def report_results(results: Path, out: Path, *, oracle: bool) -> None:
+def report_results(
+    results: Path, out: Path, *, oracle: bool, sounds_mb: float = 4.0, store: str | None = None
+) -> None:
     """Write the report of a results folder, and show its tables."""
-    from probes.report import write_report
+    from probes.report import load_report_data, write_report
 
-    paths = write_report(results, out, oracle=oracle)
-    console.print_tables(results, oracle=oracle)
+    data = load_report_data(results)
+    paths = write_report(data, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
+    console.print_tables(data, oracle=oracle)
     console.print_report_paths(paths)
 
 

@@ -121,6 +121,24 @@ def shares_done(what: str, *, quiet: bool) -> Following[Callable[[int, int], Non
     )
 
 
+def stages_done(*, quiet: bool) -> Following[Callable[[str, int, int], None]]:
+    """Progress of work in several stages: which one it is in, how much of that is done, and of how much."""
+
+    def follow(bar: _Bar, task: TaskID) -> Callable[[str, int, int], None]:
+        stage = ""
+
+        def update(what: str, done: int, total: int) -> None:
+            nonlocal stage
+            if what != stage:
+                bar.reset(task)  # the time left is that of a stage
+                stage = what
+            bar.update(task, description=printable(what), completed=done, total=total)
+
+        return update
+
+    return _following("", follow, quiet=quiet)
+
+
 @contextlib.contextmanager
 def _following(
     what: str, follow: Callable[[_Bar, TaskID], F], *, quiet: bool, total: int | None = None

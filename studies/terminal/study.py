@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from featurestore.errors import Mistakes
 from featurestore.outputs import check_folder
-from featurestore.printable import counted, shell_words
+from featurestore.printable import counted, enumerated, shell_words
 from studies.study_file.reading import read_study
 from studies.study_run.prepared import Half, Prepared, prepare
 from studies.study_run.probe_state import on_keys, pairs_of_call, probing_states
@@ -158,7 +158,28 @@ def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
         _require_possible(list(states.values()))
     if half != "extract":
         ready = {key.pair for key in keys if key.is_ready}
-        print_probing_states(probing_states(study.probes, ready))
+        rehearsed = _rehearse(study, [key.pair for key in keys if not key.is_ready])
+        states_of_probings = probing_states(study.probes, ready, rehearsed)
+        print_probing_states(states_of_probings)
+        for state in states_of_probings:
+            if state.problem:
+                study.file.found.add(("probings", state.name), state.problem)
+        study.file.found.raise_if_any()
+
+
+def _rehearse(study: Prepared, pairs: Sequence[Pair]) -> dict[tuple[str, Pair], int]:
+    """Plan probings on keys that are not there yet; returns how many fits that is.
+
+    Raises:
+        Mistakes: probings that cannot be.
+    """
+    from studies.study_run.rehearsal import Rehearsal
+
+    found = study.file.found
+    manifests = study.corpora.manifests
+    counts = Rehearsal(manifests, study.extractions, study.held, found).check(study.probes, pairs)
+    found.raise_if_any()
+    return counts
 
 
 def _require_possible(states: Sequence[KeyState]) -> None:
@@ -191,6 +212,7 @@ def _extract(study: Prepared, options: StudyOptions) -> int | None:
     left = [pair for pair, state in states.items() if not state.is_complete]
     if not left:
         return n_done
+    _rehearse(study, left)
     print_key_states(list(states.values()))
     all_well = True
     for pair in left:
@@ -208,7 +230,7 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         How many calls fitted something, or were looked at again.
     """
     keys, record = _keys(study), _record(study)
-    waits, with_tables = half == "probe" and options.wait, half == "probe"
+    waits, with_tables = options.wait, half == "probe"
     needed = list(dict.fromkeys(p for call in study.probes for p in pairs_of_call(call.config)))
     n_done, taken, said = 0, set[Pair](), _Waiting()
     while True:
@@ -217,8 +239,10 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         lacking = [key for key in found if not key.is_ready]
         if not lacking or not waits:
             break
-        if set(ready) - taken:
-            n_done += _fit(study, options, record, ready, with_tables=with_tables)
+        if half == "both":
+            _require_fresh(lacking)
+        if fresh := {pair: key for pair, key in ready.items() if pair not in taken}:
+            n_done += _fit(study, options, record, ready, fresh, with_tables=with_tables)
             taken = set(ready)
             continue
         said.tell(lacking)
@@ -229,7 +253,17 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         raise Mistakes(
             [f"{study.file.store}: no key of the study is complete yet; `fs study extract` makes them"]
         )
-    return n_done + _fit(study, options, record, ready, with_tables=with_tables)
+    return n_done + _fit(study, options, record, ready, ready, with_tables=with_tables)
+
+
+def _require_fresh(lacking: Sequence[Readiness]) -> None:
+    """Refuse to wait for what this process has just seen to: another process may embed, not change labels.
+
+    Raises:
+        Mistakes: a key that is whole and says something else than its manifest.
+    """
+    if stale := [key for key in lacking if key.info is not None and key.n_done == key.n_rows]:
+        raise Mistakes([f"{'/'.join(key.pair)}: {key.lacks}" for key in stale])
 
 
 def _fit(
@@ -237,25 +271,29 @@ def _fit(
     options: StudyOptions,
     record: StageRecord,
     ready: dict[Pair, Readiness],
+    fresh: dict[Pair, Readiness],
     *,
     with_tables: bool,
 ) -> int:
-    """Fit what the keys that are ready allow; returns how many calls were made."""
+    """Fit what the keys allow: whole calls whose keys are all ready, and of others the keys that are fresh.
+
+    Returns:
+        How many calls were made.
+    """
     from featurestore.store.reader import open_store
 
     store, n_done = open_store(study.file.store), 0
     for call in study.probes:
         is_whole = all(pair in ready for pair in pairs_of_call(call.config))
-        for config in [call.config] if is_whole else on_keys(call.config, ready):
+        for config in [call.config] if is_whole else on_keys(call.config, fresh):
             of = [ready[pair] for pair in pairs_of_call(config)]
+            stage = f"probing {call.name}: {', '.join(config.labels)} of {', '.join(config.datasets)}"
             inputs = record.inputs("probe", config.to_json(), of, store)
-            if record.is_done(inputs):
+            if record.is_done(stage, inputs):
                 continue
-            console().print(
-                f"probing {call.name}: {', '.join(config.labels)} of {', '.join(config.datasets)}"
-            )
+            console().print(stage)
             operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
-            record.note(inputs)
+            record.note(stage, inputs)
             n_done += 1
     return n_done
 
@@ -295,10 +333,10 @@ def _confound(study: Prepared, options: StudyOptions) -> int:
     record = _record(study)
     said = {name: str(value) for name, value in vars(config).items()}
     inputs = record.inputs("confounds", [said, record.folder_digest()], keys, open_store(config.store))
-    if record.is_done(inputs) and (config.out / "confound_scores.csv").is_file():
+    if record.is_done("confounds", inputs) and (config.out / "confound_scores.csv").is_file():
         return 0
     operations.compare_confounds(config, quiet=options.quiet)
-    record.note(inputs)
+    record.note("confounds", inputs)
     return 1
 
 
@@ -323,14 +361,26 @@ def _report(study: Prepared) -> int:
     ]
     inputs = record.inputs("report", shown)
     pages = ["index.html", *(["published.html"] if published else [])]
-    if record.is_done(inputs) and all((out / name).is_file() for name in pages):
+    if record.is_done("report", inputs) and all((out / name).is_file() for name in pages):
         return 0
     check_folder(out)
     operations.report_results(file.results, out, oracle=oracle)
     if published:
         show_paper_table(file, study.facts, published, out)
-    record.note(inputs)
+    if others := _others(study):
+        console().print(f"note: the results also hold {others}, which the file does not name", style="yellow")
+    record.note("report", inputs)
     return 1
+
+
+def _others(study: Prepared) -> str:
+    """Models and corpora of the results that the study does not name: of an earlier file or of `fs probe`."""
+    from probes.results.results_folder import read_results
+
+    table, names = read_results(study.file.results), study.file.names
+    found = [f"model {m}" for m in sorted(set(table["model"]) - set(names("model")))]
+    found += [f"data set {d}" for d in sorted(set(table["dataset"]) - set(names("corpus")))]
+    return enumerated(found)
 
 
 def _times(study: Prepared) -> list[str]:

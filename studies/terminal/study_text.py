@@ -72,9 +72,11 @@ def print_readiness(found: Sequence[Readiness]) -> None:
 
 def print_probing_states(states: Sequence[ProbingState]) -> None:
     """What is fitted of every probing, and what is left."""
-    table = _table("probing", "fits done", "fits to do", "time", "waits for")
+    table = _table("probing", "fits done", "fits to do", "time", "on keys to be embedded")
     for state in states:
-        waits = f"{counted(len(state.waiting), 'key')} to be embedded" if state.waiting else ""
+        n_keys = len(dict.fromkeys(state.waiting))
+        fits = "" if state.n_waiting is None else f"{counted(state.n_waiting, 'fit')} on "
+        waits = f"{fits}{counted(n_keys, 'key')}" if n_keys else ""
         time = ""
         if state.n_to_do or state.waiting:
             time = UNKNOWN if state.estimate_s is None else f"about {format_duration(state.estimate_s)}"
@@ -82,9 +84,6 @@ def print_probing_states(states: Sequence[ProbingState]) -> None:
         table.add_row(plain(state.name), *cells, time, waits)
     out = console()
     out.print(table)
-    for state in states:
-        if state.problem:
-            out.print(f"{state.name}: {state.problem}", style="red")
 
 
 def _table(*columns: str) -> Table:

@@ -48,6 +48,7 @@ def write_store(
     failed: tuple[int, ...] = (11, 40),
     order: np.ndarray | None = None,
     revision: int = 1,
+    fingerprint: dict[str, object] | None = None,
 ) -> None:
     """Write values that hold the label `call` more clearly in higher layers."""
     manifest = from_table(table, source="made", base=path, check_files=False)
@@ -57,7 +58,7 @@ def write_store(
     request = KeyRequest(
         model=model,
         dataset=dataset,
-        fingerprint={"revision": revision},
+        fingerprint=fingerprint or {"revision": revision},
         functionals=("mean", "std"),
         layers=layers,
         n_features=N_FEATURES,

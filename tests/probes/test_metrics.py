@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -15,7 +15,6 @@ pairs = st.lists(st.tuples(labels, labels), min_size=1, max_size=60)
 
 
 @given(pairs)
-@settings(deadline=None, max_examples=60)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 @pytest.mark.filterwarnings("ignore:A single label was found")
 def test_uar_is_balanced_accuracy(rows: list[tuple[int, int]]) -> None:
@@ -26,7 +25,6 @@ def test_uar_is_balanced_accuracy(rows: list[tuple[int, int]]) -> None:
 
 
 @given(pairs, st.permutations(range(5)))
-@settings(deadline=None, max_examples=60)
 def test_scores_do_not_change_when_classes_are_renamed(rows: list[tuple[int, int]], names: list[int]) -> None:
     y, guess = np.array(rows).T
     renamed = np.array(names)
@@ -62,7 +60,6 @@ def test_chance_counts_the_classes_that_are_present() -> None:
 
 
 @given(st.lists(labels, min_size=1, max_size=20), st.lists(labels, min_size=1, max_size=20))
-@settings(deadline=None, max_examples=60)
 def test_chance_is_the_mean_score_of_all_constant_answers(train: list[int], tested: list[int]) -> None:
     """Guessing is saying each trained class equally often: its expected UAR is the mean over saying one."""
     always = [metrics.uar(tested, [c] * len(tested)) for c in set(train)]

@@ -30,7 +30,7 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, pad_clips
+from extractors.models.torch_tools import LayerTap, count_frames, padded_batch
 
 # Defaults of `ASTFeatureExtractor`: statistics of AudioSet.
 AUDIOSET_MEAN = -4.2677393
@@ -117,7 +117,7 @@ class AstExtractor:
         """Scaled spectrograms of the model's length: float32 `[b, time, mels]`."""
         full = self._grid.n_mel_frames
         counts = [min(n_mel_frames(len(c)), full) for c in clips]
-        bands = self._bank(torch.from_numpy(pad_clips(clips)).to(self.device)).float()[:, :full]
+        bands = self._bank(padded_batch(clips, self.device)).float()[:, :full]
         padded = bands.new_zeros(len(clips), full, bands.shape[2])
         for i, n in enumerate(counts):
             padded[i, :n] = bands[i, :n]

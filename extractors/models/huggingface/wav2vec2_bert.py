@@ -30,7 +30,7 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, pad_clips
+from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, padded_batch
 
 N_MELS = 80
 # Mel frames put side by side (`stride` of the feature extractor).
@@ -105,7 +105,7 @@ class Wav2Vec2BertExtractor:
         self, clips: Sequence[np.ndarray], statistics: Sequence[_Bands | None], n_frames: int
     ) -> torch.Tensor:
         """Normalised mel frames, two by two: float32 `[b, n_frames, 2 · mels]`."""
-        bands = self._bank(torch.from_numpy(pad_clips(clips)).to(self.device))  # [b, t, mels]
+        bands = self._bank(padded_batch(clips, self.device))  # [b, t, mels]
         counts = torch.tensor([n_mel_frames(len(c)) for c in clips], device=self.device)[:, None, None]
         own = torch.arange(bands.shape[1], device=self.device)[None, :, None] < counts
         mean = bands.masked_fill(~own, 0.0).sum(1, keepdim=True) / counts

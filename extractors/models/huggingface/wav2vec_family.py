@@ -32,7 +32,7 @@ from torch import nn
 from extractors.models.arithmetic import arithmetic
 from extractors.models.huggingface.families import Family
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, pad_clips
+from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, padded_batch
 
 # Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
 _STATISTICS_FRAMES = 16_000
@@ -116,7 +116,7 @@ class SslExtractor:
             ragged = len(set(lengths)) > 1
             self._norm.n_valid = [(n - kernel) // stride + 1 for n in lengths] if ragged else None
         with torch.inference_mode(), arithmetic(self.device, self.precision):
-            x = torch.from_numpy(pad_clips(clips)).to(self.device, non_blocking=True)
+            x = padded_batch(clips, self.device)
             x = self.model.feature_extractor(x).transpose(1, 2)
             x = x[:, : max(frames)]
             projected = self.model.feature_projection(x)

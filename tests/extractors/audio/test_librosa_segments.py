@@ -12,7 +12,8 @@ import soundfile
 import soxr
 
 from extractors.audio import waveform
-from extractors.audio.waveform import AudioPolicy, load_clip
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import load_clip
 from featurestore.audio.librosa_times import as_librosa_cuts
 from featurestore.manifest.table import Manifest, from_table
 from tests.librosa_rule import librosa_load

@@ -12,8 +12,9 @@ import soundfile
 import soxr
 
 from extractors import ExtractConfig, extract
+from extractors.audio.policy import AudioPolicy
 from extractors.audio.spill import scratch
-from extractors.audio.waveform import AudioPolicy, PreparedClip, load_clip, load_clips
+from extractors.audio.waveform import PreparedClip, load_clip, load_clips
 from extractors.run.clip_tally import energy_note
 from featurestore import open_store
 from featurestore.errors import ConfigError, FingerprintMismatch
@@ -127,6 +128,7 @@ def test_long_clips_stream_to_what_they_would_be_at_once(
     path = save(tmp_path, NOISE + np.float32(0.1), rate)
     at_once = load(path, normalisation=normalisation)
     monkeypatch.setattr("extractors.audio.waveform.STREAM_SAMPLES", 6000)
+    monkeypatch.setattr("extractors.audio.normalising._BLOCK_SAMPLES", 6000)
     monkeypatch.setattr("featurestore.audio.blocks.BLOCK_SAMPLES", 4096)
     streamed = load(path, normalisation=normalisation)
     np.testing.assert_allclose(streamed.samples, at_once.samples, atol=2e-6)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import CancelledError
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,7 +11,11 @@ import soundfile
 import soxr
 from transformers import Wav2Vec2FeatureExtractor
 
-from extractors.audio.waveform import AudioPolicy, load_clip, normalise, prepare
+import extractors.audio.waveform
+from extractors.audio.normalising import normalise
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import load_clip, load_clips, load_together, scaled
+from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
 from featurestore.errors import ConfigError
 from tests.featurestore.audio.decoded import decode
@@ -67,10 +73,10 @@ def test_channels_are_averaged_or_picked(tmp_path: Path) -> None:
 
 
 def test_short_clips_repeat_from_their_start() -> None:
-    out = prepare(SIGNAL[:3000], 16_000, POLICY)
+    out = scaled(SIGNAL[:3000], POLICY)
     np.testing.assert_array_equal(out, np.concatenate([SIGNAL[:3000], SIGNAL[:2000]]))
     left = AudioPolicy(sample_rate_hz=16_000, normalisation="none", short_policy="none")
-    assert len(prepare(SIGNAL[:3000], 16_000, left)) == 3000
+    assert len(scaled(SIGNAL[:3000], left)) == 3000
 
 
 def test_normalisation_follows_transformers() -> None:
@@ -129,3 +135,70 @@ def test_unusable_clips_say_why(tmp_path: Path) -> None:
 def test_policies_are_checked_where_they_are_made() -> None:
     with pytest.raises(ConfigError, match="normalisation: expected one of none, peak"):
         AudioPolicy(sample_rate_hz=16_000, normalisation="loud")  # type: ignore[arg-type]
+
+
+def test_clips_that_are_loaded_together_are_what_they_are_alone(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for name, rate in (("a", 44_100), ("b", 22_050), ("c", 16_000)):
+        soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, (3 * rate, 2)), rate)
+    (tmp_path / "text.wav").write_text("no audio")
+    names = [*"abc", "text", "gone"]
+    places = [
+        (
+            str(tmp_path / f"{names[i % 5]}.wav"),
+            0.07 * i % 2,
+            0.07 * i % 2 + 0.2 + 0.01 * (i % 3),
+            (None, 1)[i % 2],
+        )
+        for i in range(40)
+    ]
+    places += [(places[0][0], NAN, NAN, None), (places[0][0], 1.0, 9.0, None), (places[0][0], 1.0, 1.5, 7)]
+    policies = [
+        POLICY,
+        AudioPolicy(sample_rate_hz=16_000, normalisation="zero-mean-unit-variance"),
+        AudioPolicy(sample_rate_hz=48_000, normalisation="peak", short_policy="none"),
+        AudioPolicy(sample_rate_hz=16_000, normalisation="none", rate_policy="expand"),
+    ]
+    with Recordings() as recordings:
+        together = load_together(places, policies, recordings)
+    for place, found in zip(places, together, strict=True):
+        assert list(found) == policies
+        for policy, clip in found.items():
+            alone = load_clips(*place, [policy])[policy]
+            if isinstance(alone, AudioError):
+                assert str(clip) == str(alone)
+                continue
+            np.testing.assert_array_equal(clip.samples, alone.samples)
+            np.testing.assert_equal(vars(clip) | {"samples": 0}, vars(alone) | {"samples": 0})
+
+
+def test_no_clip_is_begun_once_it_is_to_stop(wav: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, begun = Event(), []
+    real = extractors.audio.waveform.open_stretch
+
+    def stopping(*place: object) -> object:
+        begun.append(place)
+        stop.set()
+        return real(*place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(extractors.audio.waveform, "open_stretch", stopping)
+    with pytest.raises(CancelledError):
+        load_together([(wav, 0.0, 0.5, None)] * 3, [POLICY], None, stop)
+    assert len(begun) == 1
+
+
+def test_scaling_is_that_of_numpy_to_the_last_bit() -> None:
+    rng = np.random.default_rng(4)
+    for n in (2, 399, 5000, 70_001):
+        x = rng.normal(0.01, 0.2, n).astype(np.float32)
+        expected = (x - x.mean()) / np.sqrt(x.var() + 1e-7)
+        np.testing.assert_array_equal(normalise(x, "zero-mean-unit-variance"), expected)
+
+
+@pytest.mark.parametrize("value", [0.1, -0.7, 1e-3, 1.0])
+def test_a_constant_is_refused_and_what_is_next_to_one_is_not(value: float) -> None:
+    x = np.full(100_003, value, dtype=np.float32)
+    with pytest.raises(AudioError, match="constant signal"):
+        normalise(x, "zero-mean-unit-variance")
+    x[5] = np.nextafter(x[5], np.float32(2))
+    assert np.isfinite(normalise(x, "zero-mean-unit-variance")).all()

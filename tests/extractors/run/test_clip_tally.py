@@ -12,7 +12,8 @@ import soundfile
 
 from extractors import ExtractConfig, extract
 from extractors.audio.headers import end_with_files
-from extractors.audio.waveform import AudioPolicy, load_clip
+from extractors.audio.policy import AudioPolicy
+from extractors.audio.waveform import load_clip
 from extractors.run.clip_tally import Heard
 from featurestore import open_store
 from featurestore.audio.blocks import Agreement

@@ -132,19 +132,27 @@ extract(ExtractConfig(manifest=Path(sys.argv[1]), dataset="noise", model=sys.arg
 """
 
 
-@pytest.mark.parametrize("units_before_kill", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize(
+    ("units_before_kill", "model"),
+    [
+        (3, "logmel"),
+        pytest.param(1, "hubert", marks=pytest.mark.slow),
+        pytest.param(3, "hubert", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_and_started_again_it_equals_a_quiet_run_bit_for_bit(
-    clips: Clips, tmp_path: Path, units_before_kill: int
+    clips: Clips, tmp_path: Path, units_before_kill: int, model: str
 ) -> None:
     manifest = clips([5000 + 997 * (i % 5) for i in range(24)])
-    model = save_ssl(tmp_path / "tiny", "hubert", "base")
-    options = {"model": str(model), "batch_seconds": 1.0}
+    if model == "hubert":
+        model = str(save_ssl(tmp_path / "hubert", "hubert", "base"))
+    options = {"model": model, "batch_seconds": 1.0}
     extract(config(manifest, tmp_path / "quiet", **options))
 
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", SCRIPT, str(manifest), str(model), str(killed)]
+    command = [sys.executable, "-c", SCRIPT, str(manifest), model, str(killed)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[3])
-    records = killed / "tiny" / "noise" / "ledger" / "c"
+    records = killed / Path(model).name / "noise" / "ledger" / "c"
     deadline = time.monotonic() + 60
     while len(list(records.glob("[0-9]*"))) < units_before_kill and time.monotonic() < deadline:
         time.sleep(0.01)

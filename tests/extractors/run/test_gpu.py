@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel
 
 from extractors import ExtractConfig, extract
+from extractors.forward.functionals import fetch, finish, reduce_frames
 from featurestore import open_store
 from tests.extractors.models.test_parity import LENGTHS, mean_std, prepared
 from tests.models import save_ssl
@@ -56,3 +57,18 @@ def test_it_equals_batch_one_on_the_cpu(
             else:
                 norms = np.linalg.norm(found) * np.linalg.norm(expected)
                 assert float((found * expected).sum()) / norms > 0.999
+
+
+def test_nothing_waits_for_the_device_layer_by_layer() -> None:
+    frames = torch.randn(5, 40, 16, device="cuda")
+    names = ("mean", "std", "min", "max", "median", "first", "last")
+    n_valid = [40, 12, 2, 40, 7]
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        queued = [reduce_frames(frames * k, n_valid, names) for k in (1.0, 2.0, 3.0)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for k, found in zip((1.0, 2.0, 3.0), fetch(queued), strict=True):
+        (host,) = fetch([reduce_frames(frames.cpu() * k, n_valid, names)])
+        np.testing.assert_allclose(finish(found, names), finish(host, names), rtol=1e-5, atol=1e-6)

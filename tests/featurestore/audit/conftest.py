@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,10 @@ def call(seed: int, n: int = 12_000, rate_hz: int = RATE_HZ) -> np.ndarray:
     return (0.2 * envelope * tone + 0.01 * rng.standard_normal(n)).astype(np.float32)
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    """Folder with clip00.wav … clip59.wav (16 bit) and manifest.csv with two labels."""
-    folder = tmp_path / "audio"
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `corpus` copies."""
+    folder = tmp_path_factory.mktemp("audited")
     rows = []
     for i in range(N):
         soundfile.write(folder / f"clip{i:02d}.wav", call(i, 9000 + 200 * (i * 7 % 31)), RATE_HZ)
@@ -46,4 +46,10 @@ def corpus(tmp_path: Path) -> Path:
             }
         )
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
-    return folder / "manifest.csv"
+    return folder
+
+
+@pytest.fixture
+def corpus(written: Path, tmp_path: Path) -> Path:
+    """Folder with clip00.wav … clip59.wav (16 bit) and manifest.csv with two labels."""
+    return shutil.copytree(written, tmp_path / "audio") / "manifest.csv"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.corpora.detection_windows import LabelledStretch, cut_windows
@@ -74,7 +74,6 @@ marks = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(length=st.integers(1, 200), marks=marks, width=st.sampled_from([2, 4, 10]))
 def test_the_published_rule_holds(length: int, marks: list, width: int) -> None:
     length_s = length / 8

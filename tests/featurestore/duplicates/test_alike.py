@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.duplicates import near_embeddings
@@ -15,7 +15,6 @@ from tests.featurestore.made_key import key
 
 
 @given(st.integers(0, 50), st.integers(0, 3000), st.integers(0, 3000), st.integers(500, 5000))
-@settings(deadline=None, max_examples=60)
 def test_the_same_samples_are_recognised_at_any_shift(seed: int, before: int, after: int, block: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(6000).astype(np.float32)

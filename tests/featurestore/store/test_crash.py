@@ -104,6 +104,7 @@ def test_four_writers_at_once_two_of_them_killed(tmp_path: Path, quiet: Path) ->
     check_complete(root, quiet)
 
 
+@pytest.mark.slow  # four share it above, two of which are killed
 def test_writers_share_the_work(tmp_path: Path, quiet: Path) -> None:
     root = tmp_path / "store"
     for writer in [start(root, pause_s=0.02) for _ in range(2)]:
@@ -133,6 +134,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_completes(tmp_path: Path, 
     check_complete(root, quiet)
 
 
+@pytest.mark.slow  # two processes more, for what a limit on the size of files shows above
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 def test_a_small_tmpfs_fills_up(tmp_path: Path, quiet: Path) -> None:
     mount = tmp_path / "disk"

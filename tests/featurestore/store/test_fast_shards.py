@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore import open_store
@@ -31,7 +31,6 @@ from tests.featurestore.scenario import (
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_bytes_equal_those_of_zarr(data: st.DataObject) -> None:
     chunk_rows, n_chunks = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 6))

@@ -25,7 +25,7 @@ from tests.featurestore.scenario import LAYERS, N_ROWS, manifest_of, request, va
 from tests.fuzz import Damaged, changed, flipped, require_answer_or_one_line
 
 KEY = "tiny/calls"
-amounts = pytest.mark.parametrize("n", [60, pytest.param(250, marks=pytest.mark.slow)])
+amounts = pytest.mark.parametrize("n", [20, pytest.param(250, marks=pytest.mark.slow)])
 
 
 @pytest.fixture

@@ -33,6 +33,12 @@ WIDER = (*LAYERS, 5)
 SOON_S = 0.3
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes: what looks unfinished is looked at again without a pause."""
+    monkeypatch.setattr("featurestore.upkeep.verification.LOOK_AGAIN_S", 0)
+
+
 def opened(storage: Storage, n: int = N_ROWS, **changes: object) -> KeyWriter:
     manifest = manifest_of(n)
     return open_key(storage, request(**changes), manifest, manifest.table["utterance_id"].to_numpy(object))[0]
@@ -406,6 +412,7 @@ class Mortal(LocalStorage):
         return super().put(key, data, if_absent=if_absent)
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("repair", [False, True])
 @pytest.mark.parametrize("what", [{"n": N_ROWS + 30}, {"layers": (*LAYERS, 7)}], ids=["rows", "layers"])
 def test_who_is_killed_while_adding_to_a_key_leaves_no_damage(

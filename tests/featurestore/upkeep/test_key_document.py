@@ -142,6 +142,19 @@ def test_arrays_and_ledger_speak_against_a_document_that_is_sound_by_itself(
         )
 
 
+def test_rows_of_units_that_are_not_committed_are_known_by_their_ids(tmp_path: Path) -> None:
+    store = MemoryStorage(str(tmp_path))
+    manifest = manifest_of(N_ROWS)
+    writer, _ = open_key(store, request(), manifest, manifest.table["utterance_id"].to_numpy(object))
+    write(writer, {k: values_of(k) for k in LAYERS}, only=[0, 1])  # the second contradicts the plan
+    info = read_key(store, "tiny", "calls")
+    change(store, OWN, "attributes.plan.segments", [[0, 8]])
+    change(store, OWN, "attributes.fingerprint.functionals", ["mean", "std"])
+    forget_checksums(store)
+    assert verify_key(store, "tiny", "calls", repair=True).is_mended
+    assert read_key(store, "tiny", "calls").segments == info.segments
+
+
 def test_a_plan_that_all_documents_agree_on_is_refused_where_the_ledger_has_other_units(
     store: MemoryStorage,
 ) -> None:

@@ -17,6 +17,7 @@ from extractors import ExtractConfig, extract
 from featurestore.errors import ConfigError, LabelError, StoreError
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.confounds import ConfoundsConfig, label_from_confounds, run_confounds, sentences
+from probes.confounds.catalogue import CONFOUNDS
 
 N = 120
 LENGTHS, LEVELS = ("short", "mid", "long"), ("soft", "mid", "loud")
@@ -132,7 +133,14 @@ def test_rows_and_chance_are_those_of_fs_probe_and_its_best_probe_is_compared(
 
 
 def test_a_second_run_decodes_nothing_and_says_the_same(corpus: Path, tmp_path: Path) -> None:
-    first = run_confounds(ask(corpus, tmp_path, "by_length", models=("mfcc",)))
+    told: list[tuple[int, int]] = []
+    first = run_confounds(
+        ask(corpus, tmp_path, "by_length", models=("mfcc",)), on_fitted=lambda *step: told.append(step)
+    )
+    # Fits are told of one by one, to the last; those that need not be done are, too.
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (len(CONFOUNDS) + 2, len(CONFOUNDS) + 2)
+    assert len(told) > len(first.scores)
     again = run_confounds(ask(corpus, tmp_path, "by_length", models=("mfcc",)))
     assert (first.n_measured, first.n_kept, again.n_measured, again.n_kept) == (N, 0, 0, N)
     pd.testing.assert_frame_equal(first.scores, again.scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.findings.question_findings import LAYERS, MODELS, Compared
+from probes.findings.question_findings import LAYERS, MODELS, OPTIONS, PREPROCESSING, Compared
 from probes.findings.sentences import choice_sentence, comparison_sentence, headline
 from probes.metrics import uar
 from probes.questions.tasks import ProbeConfig
-from probes.report import load_report_data
+from probes.report import ReportData, load_report_data
 from probes.report.tables import comparisons_table, csv_table
 from probes.results.results_folder import (
     VALIDATION_FOLDER,
     StoredPredictions,
+    read_predictions,
     read_results,
 )
+from probes.results.selection import pooled_score
 from probes.run.probing import run_probe
 from probes.statistics import Comparison, compare_uar, holm, layer_choice, uar_interval
 from tests.probes.conftest import manifest_table, write_store
@@ -41,6 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def probed(store: str, out: Path, **changes: Any) -> Path:
     asked = {"labels": ("call",), "split": "group", "n_seeds": 2, "classifiers": ("linear",)} | changes
+    if "linear" in asked["classifiers"]:
+        asked["grid"] = {"linear": {"max_epochs": 5, "batch_size": 64}}
     run_probe(ProbeConfig(store=store, out=out, **asked))
     return out
 
@@ -48,6 +53,12 @@ def probed(store: str, out: Path, **changes: Any) -> Path:
 @pytest.fixture(scope="module")
 def one_split(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return probed(store, tmp_path_factory.mktemp("r"), classifiers=("linear", "centroid"))
+
+
+@pytest.fixture(scope="module")
+def data(one_split: Path) -> ReportData:
+    """What is read and computed of `one_split`."""
+    return load_report_data(one_split)
 
 
 def said(out: Path, model: str, layer: int, classifier: str = "linear") -> tuple[Any, Any, Any]:
@@ -61,8 +72,8 @@ def said(out: Path, model: str, layer: int, classifier: str = "linear") -> tuple
     return known["target"].to_numpy(), wide.to_numpy().T, known["group"].to_numpy()
 
 
-def test_intervals_are_those_of_the_predictions(one_split: Path) -> None:
-    table = csv_table(load_report_data(one_split))
+def test_intervals_are_those_of_the_predictions(one_split: Path, data: ReportData) -> None:
+    table = csv_table(data)
     table = table[table["classifier"] == "linear"]
     assert len(table) == 6
     for row in table.itertuples():
@@ -87,8 +98,18 @@ def test_groups_count_and_not_clips(store: str, tmp_path: Path) -> None:
     assert alone.n_groups == N_CLIPS - 12
 
 
-def test_models_are_compared_at_their_chosen_layers(one_split: Path) -> None:
-    data = load_report_data(one_split)
+def test_draws_of_a_split_are_pooled_as_the_interval_is(store: str, tmp_path: Path) -> None:
+    for draw in (0, 1):
+        out = probed(store, tmp_path, layers="0", models=("model-a",), split_seed=draw)
+    (row,) = csv_table(load_report_data(out)).itertuples()
+    table = read_results(out)
+    assert row.n_splits == 2
+    assert pooled_score(read_predictions(out, table), table) == pytest.approx(row.uar_pooled)
+    # The mean over draws is another number: their test parts have other numbers of each class.
+    assert abs(row.uar_test_mean - row.uar_pooled) > 1e-4
+
+
+def test_models_are_compared_at_their_chosen_layers(one_split: Path, data: ReportData) -> None:
     (answers,) = (q.answers for q in data.questions if q.classifier == "linear")
     chosen = dict(zip(answers["model"], answers["layer"], strict=True))
     found = comparisons_table(data)
@@ -101,8 +122,8 @@ def test_models_are_compared_at_their_chosen_layers(one_split: Path) -> None:
     assert (line.ci_low, line.ci_high, line.p) == pytest.approx((expected.low, expected.high, expected.p))
 
 
-def test_p_values_of_layers_are_corrected_within_their_model(one_split: Path) -> None:
-    found = comparisons_table(load_report_data(one_split))
+def test_p_values_of_layers_are_corrected_within_their_model(data: ReportData) -> None:
+    found = comparisons_table(data)
     family = found[
         (found["contrast"] == LAYERS)
         & (found["classifier"] == "linear")
@@ -112,8 +133,64 @@ def test_p_values_of_layers_are_corrected_within_their_model(one_split: Path) ->
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
 
 
-def test_classifiers_are_compared_on_one_model(one_split: Path) -> None:
-    found = comparisons_table(load_report_data(one_split))
+def test_the_same_weights_under_other_options_are_a_pair_of_that_name(tmp_path: Path) -> None:
+    table = manifest_table(N_CLIPS)
+    table["group"] = [f"bird-{i % N_GROUPS}" for i in range(len(table))]
+    made = {
+        "plain": ("w1", "none", "float32"),
+        "peaked": ("w1", "peak", "float32"),
+        "halved": ("w1", "none", "float16"),
+        "other": ("w2", "peak", "float32"),
+    }
+    for model, (weights, normalisation, dtype) in made.items():
+        inputs = {"normalisation": normalisation, "rate_policy": "resample"}
+        fingerprint = {"model": {"family": "f", "weights": weights}, "input": inputs, "dtype": dtype}
+        write_store(tmp_path / "s", table, model=model, layers=(0,), fingerprint=fingerprint)
+    out = probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",))
+    data = load_report_data(out)
+    found = comparisons_table(data)
+    (line,) = found[found["contrast"] == PREPROCESSING].itertuples()
+    assert (line.a, line.b) == ("peaked (input.normalisation peak)", "plain (input.normalisation none)")
+    a, b = said(out, "peaked", 0, "centroid"), said(out, "plain", 0, "centroid")
+    expected = compare_uar(a[0], a[1], b[1], a[2])
+    assert (line.difference, line.p, line.p_holm) == pytest.approx(
+        (expected.difference, expected.p, expected.p)
+    )
+    assert found.loc[found["contrast"] == OPTIONS, ["a", "b"]].to_numpy().tolist() == [
+        [
+            "halved (dtype float16, input.normalisation none)",
+            "peaked (dtype float32, input.normalisation peak)",
+        ],
+        ["halved (dtype float16)", "plain (dtype float32)"],
+    ]
+    # Said once, by its options, and not once more as a pair of models.
+    (question,) = data.questions
+    sentences = headline(data.findings[question.name].model_comparisons, "plain")
+    assert sum("peaked" in s and "plain" in s for s in sentences) == 1
+    # A later call about another data set takes nothing away.
+    facts = data.run["models"]
+    assert facts["plain"]["calls/input.normalisation"] == "none"
+    write_store(
+        tmp_path / "s",
+        table,
+        model="plain",
+        dataset="more",
+        layers=(0,),
+        fingerprint={"model": {"weights": "w1"}},
+    )
+    probed(str(tmp_path / "s"), tmp_path / "r", classifiers=("centroid",), datasets=("more",))
+    data = load_report_data(out)
+    assert data.run["models"]["plain"].keys() > facts["plain"].keys()
+    (over,) = data.across_datasets
+    assert (over.what, over.datasets) == ("UAR · centroid · split: group", ("calls", "more"))
+    assert over.sentences == [
+        "Over 2 data sets (UAR · centroid · split: group): fewer than two models were scored on all of them.",
+        "Left out, not scored on every data set: halved, other and peaked.",
+    ]
+
+
+def test_classifiers_are_compared_on_one_model(data: ReportData) -> None:
+    found = comparisons_table(data)
     lines = found[found["contrast"] == "classifiers"]
     assert sorted(zip(lines["a"], lines["b"], strict=True)) == [
         ("model-a centroid", "model-a linear"),
@@ -131,8 +208,7 @@ def test_validation_predictions_give_the_recorded_scores(one_split: Path) -> Non
     assert set(kept["fingerprint"]) == set(table["fingerprint"])
 
 
-def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path) -> None:
-    data = load_report_data(one_split)
+def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path, data: ReportData) -> None:
     (question,) = (q for q in data.questions if q.classifier == "linear")
     choice = data.findings[question.name].choices["model-a"]
     table = read_results(one_split)
@@ -154,8 +230,8 @@ def test_the_choice_of_the_layer_is_that_of_the_validation_rows(one_split: Path)
     assert shares.to_numpy() == pytest.approx(expected.chosen_share, nan_ok=True)
 
 
-def test_folders_of_earlier_versions_keep_no_validation_predictions(store: str, tmp_path: Path) -> None:
-    out = probed(store, tmp_path)
+def test_folders_of_earlier_versions_keep_no_validation_predictions(one_split: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(one_split, tmp_path / "r")
     for path in (out / VALIDATION_FOLDER).iterdir():
         path.unlink()
     (out / VALIDATION_FOLDER).rmdir()
@@ -166,8 +242,8 @@ def test_folders_of_earlier_versions_keep_no_validation_predictions(store: str, 
     assert table["ci_low"].notna().any()
 
 
-def test_lost_predictions_are_no_interval_and_no_error(store: str, tmp_path: Path) -> None:
-    out = probed(store, tmp_path, layers="1")
+def test_lost_predictions_are_no_interval_and_no_error(one_split: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(one_split, tmp_path / "r")
     for path in (out / "_predictions").iterdir():
         path.unlink()
     data = load_report_data(out)
@@ -200,6 +276,11 @@ def compared(difference: float, low: float, high: float, p: float, **more: Any) 
             dataclasses.replace(compared(0.05, 0.01, 0.09, 0.01), p_holm=0.03),
             "hubert is 5.0 points above logmel: 95 % interval 1.0 to 9.0, 12 groups, p = 0.030 after Holm's "
             "correction.",
+        ),
+        (
+            compared(0.0, np.nan, np.nan, 1.0, reason="the two score alike in every group"),
+            "hubert and logmel have the same score on these test clips; no interval: the two score alike in "
+            "every group.",
         ),
         (
             compared(-0.5, np.nan, np.nan, np.nan, reason="3 groups were tested"),
@@ -236,4 +317,26 @@ def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
         "worse."
     )
     equal = layer_choice(target, [good, good], group)
-    assert choice_sentence("m", equal).endswith("validation; layer 1 cannot be told from it.")
+    assert choice_sentence("m", equal).endswith(
+        "validation; layer 1 cannot be told from it, and other groups may choose it."
+    )
+
+
+def test_combinations_without_single_layers_have_their_interval(store: str, tmp_path: Path) -> None:
+    """Both name the same rows: taken for one answer of a model, they named each row twice."""
+    out = probed(store, tmp_path, combine=("concat", "weighted"), layers="1-2")
+    data = load_report_data(out)
+    (question,) = data.questions
+    findings = data.findings[question.name]
+    assert set(findings.judged_answers) == {"model-a", "model-bb"}
+    for model, judged in findings.judged_answers.items():
+        rows = question.answers[question.answers["model"] == model]
+        best = rows.sort_values("score_val_mean", ascending=False).iloc[0]
+        place = findings.judged_places[model, best["combine"], str(best["layers"])]
+        assert "twice" not in judged.reason
+        assert judged.interval is not None
+        assert place.interval is not None
+        assert judged.interval.estimate == place.interval.estimate
+        assert judged.reason == place.reason
+        assert findings.shown(model) == f"{model} {best['combine']}"
+    assert csv_table(data)["uar_pooled"].notna().all()

@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import calinski_harabasz_score, silhouette_score
 from sklearn.metrics.pairwise import cosine_similarity
 
+from probes.codes import group_codes
 from probes.geometry import separability as module
-from probes.geometry.nearest import codes_of, nearest_of_other_groups, standardised
+from probes.geometry.nearest import nearest_of_other_groups, standardised
 from probes.geometry.separability import fisher_ratio, neighbour_purity, separability, silhouette
 
 
@@ -43,7 +44,7 @@ def test_where_there_are_too_few_of_other_groups_places_stay_empty() -> None:
 
 
 def test_a_row_without_a_group_is_one_of_its_own() -> None:
-    codes = codes_of(np.array(["", "a", "", "b", "a"], dtype=object))
+    codes = group_codes(np.array(["", "a", "", "b", "a"], dtype=object))
     assert len(set(codes.tolist())) == 4
     assert codes[1] == codes[4]
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from probes.codes import group_codes
 from probes.geometry.aligned_rows import AlignedRows
-from probes.geometry.nearest import codes_of, nearest_of_other_groups, standardised
+from probes.geometry.nearest import nearest_of_other_groups, standardised
 from probes.geometry.suspects import HARD, OTHER_CLASS, Votes, class_codes, judge, neighbour_votes, suspects
 
 N_FEATURES = 32
@@ -56,7 +57,7 @@ def plant(shares: list[float], n: int = 2000, n_groups: int = 100, seed: int = 0
 
 
 def by_neighbours(made: Planted, k: int = 10) -> Votes:
-    barriers = [codes_of(made.rows.group), codes_of(made.rows.audio_hash)]
+    barriers = [group_codes(made.rows.group), group_codes(made.rows.audio_hash)]
     near = nearest_of_other_groups(standardised(made.values), barriers, k)
     assert made.rows.label is not None
     return neighbour_votes(near, class_codes(made.rows.label, made.classes), barriers[0], len(made.classes))

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_results import CLASSES, LABEL, MODELS, SETTINGS, write_results
+from report_results import CLASSES, LABEL, MODELS, SETTINGS, without_libraries, write_results
 from rich.console import Console
 
 from featurestore.errors import CorruptData, StoreError
 from probes.report import load_report_data, terminal_tables, write_report
+from probes.report.clips.embedded_keys import EmbeddedKeys
+from probes.report.clips.mistakes import mistakes_of, page_context
 from probes.report.data import ReportData
-from probes.report.figures import SERIES_COLOURS, _draw, drawing, panel_svg, series_styles
 from probes.report.html import render_page
+from probes.report.methods.document import methods
+from probes.report.methods.document import page_context as methods_context
 from probes.results.results_folder import RUN_NAME, read_results
 
 
@@ -115,14 +118,15 @@ def test_text_from_data_is_never_markup(data: ReportData, page: Page) -> None:
     source = render_page(data)
     assert "alert(1)</script>" not in source
     assert "<script>alert" not in source
-    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert source.count("<script") == [tag for tag, _ in page.tags].count("script") == 3
+    assert source.count("</script") == 3
     assert not {"b", "i"} & {tag for tag, attrs in page.tags if "style" not in attrs}
     for name in (*CLASSES, *MODELS):
         assert name in page.text
 
 
 def test_page_is_self_contained(data: ReportData, page: Page) -> None:
-    source = render_page(data)
+    source = without_libraries(render_page(data))
     for tag, attrs in page.tags:
         assert tag not in ("iframe", "object", "embed", "base")
         for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
@@ -141,7 +145,7 @@ def test_ids_are_unique_and_references_resolve(tmp_path: Path) -> None:
     write_results(tmp_path)
     table = pd.read_parquet(tmp_path / "results.parquet")
     pd.concat([table, table.assign(label="caller")]).to_parquet(tmp_path / "results.parquet")
-    source = render_page(load_report_data(tmp_path))
+    source = without_libraries(render_page(load_report_data(tmp_path)))
     ids = re.findall(r'\bid="([^"]+)"', source)
     assert len(ids) == len(set(ids))
     used = re.findall(r'(?:href="#|url\(#)([^")]+)', source)
@@ -201,57 +205,33 @@ def test_terminal_table_marks_choices_and_states_split_and_chance(
     assert f"● {100 * expected.loc[('other', 2), 'mean']:.1f}" in text
 
 
+def _more(data: ReportData) -> dict[str, object]:
+    keys = EmbeddedKeys(data.path, data.run)
+    clips = page_context(mistakes_of(data, keys), 4.0)
+    return {**clips, **methods_context(methods(data, keys))}
+
+
 def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) -> None:
     first = write_report(results_dir, tmp_path / "a")
     second = write_report(results_dir, tmp_path / "b")
-    for name in ("html", "csv", "png", "svg"):
-        assert getattr(first, name).read_bytes() == getattr(second, name).read_bytes(), name
+    kept = [p for p in first.html.parent.rglob("*") if p.is_file() and p.suffix != ".pdf"]
+    assert {p.name for p in kept} >= {"index.html", "layers.csv", "comparisons.csv", "q1-layer-curve.svg"}
+    for path in kept:
+        other = second.html.parent / path.relative_to(first.html.parent)
+        assert path.read_bytes() == other.read_bytes(), path.name
     table = pd.read_csv(first.csv).set_index(["model", "layer"])
     expected = _expected(results_dir)
     pd.testing.assert_series_equal(
         table["uar_test_mean"].sort_index(), expected["mean"].sort_index(), check_names=False
     )
     assert table["best_model"].sum() == 1
-    assert first.png.read_bytes().startswith(b"\x89PNG")
-    assert first.svg.read_text().lstrip().startswith("<?xml")
-    assert first.html.read_text(encoding="utf-8") == render_page(load_report_data(results_dir))
-
-
-def test_figure_draws_every_fit_mean_and_reference(data: ReportData) -> None:
-    with drawing("path"):
-        figure = _draw(data, data.questions, legend=True)
-    (ax,) = figure.axes
-    (question,) = data.questions
-    styles = series_styles(data)
-    means = [
-        line
-        for line in ax.lines
-        if line.get_linewidth() == 1.8 and line.get_color() == styles["other"].colour
-    ]
-    assert list(means[0].get_ydata()) == pytest.approx(
-        (100 * question.curve("other")["uar_test_mean"]).tolist()
-    )
-    faint = [line for line in ax.lines if line.get_linewidth() == 0.6]
-    assert len(faint) == 2 * 3  # two models with curves, three seeds each
-    dashed = [line for line in ax.lines if line.get_color() == styles["logmel"].colour]
-    assert dashed[0].get_ydata()[0] == pytest.approx(100 * question.curve("logmel")["uar_test_mean"].iloc[0])
-    assert len({style.colour for style in styles.values()}) == len(MODELS)
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == [*sorted(MODELS), "layer chosen on validation"]
-
-
-def test_same_colour_for_a_model_in_every_panel(tmp_path: Path) -> None:
-    write_results(tmp_path)
-    table = pd.read_parquet(tmp_path / "results.parquet")
-    other = table[table["model"] == "other"].assign(label="caller")
-    pd.concat([table, other]).to_parquet(tmp_path / "results.parquet")
-    data = load_report_data(tmp_path)
-    index = data.models.index("other")
-    assert index > 0
-    for question in data.questions:
-        svg = panel_svg(data, question, "x")
-        assert f"var(--series-{index})" in svg
-        assert not any(colour in svg for colour in SERIES_COLOURS)
+    over = pd.read_csv(first.across)
+    assert over["n_datasets"].tolist() == [1, 1, 1]  # pairs of three models, which one data set does not rank
+    assert over["reason"].str.startswith("too few to rank models by; 6 are needed").all()
+    for suffix, begins in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<svg")):
+        assert (first.figures / f"q1-layer-curve{suffix}").read_bytes().startswith(begins)
+    data = load_report_data(results_dir)
+    assert first.html.read_text(encoding="utf-8") == render_page(data, more=_more(data))
 
 
 def test_folder_without_results_is_one_line(tmp_path: Path) -> None:
@@ -274,39 +254,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
         "import sys, json, probes.report; "
-        "print(json.dumps([m for m in ('pandas','matplotlib','jinja2','torch') if m in sys.modules]))"
+        "heavy = ('pandas', 'altair', 'vl_convert', 'jinja2', 'torch'); "
+        "print(json.dumps([m for m in heavy if m in sys.modules]))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []
-
-
-MATPLOTLIBRC = """
-text.usetex: True
-lines.linewidth: 30
-axes.prop_cycle: cycler('color', [open('ran', 'w').name])
-"""
-
-
-@pytest.mark.slow
-def test_figures_are_the_same_whatever_matplotlibrc_lies_in_the_folder(
-    results_dir: Path, tmp_path: Path
-) -> None:
-    """matplotlib reads one of the current folder first; versions before 3.11 ran what is in it."""
-    plain = write_report(results_dir, tmp_path / "plain")
-    (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
-    code = "import sys; from probes.report import write_report; write_report(sys.argv[1], 'with')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, results_dir], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    for file in (plain.png, plain.svg, plain.html):
-        assert (tmp_path / "with" / file.name).read_bytes() == file.read_bytes(), file.name
-    assert not (tmp_path / "ran").exists()
-
-
-def test_matplotlib_is_one_that_runs_nothing_of_a_matplotlibrc() -> None:
-    import tomllib
-
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
-    (floor,) = (d for d in project["dependencies"] if d.startswith("matplotlib"))
-    assert tuple(map(int, floor.partition(">=")[2].split("."))) >= (3, 11)

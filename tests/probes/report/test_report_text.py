@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import report_results
 from click.testing import CliRunner
+from report_results import without_libraries
 
 import cli
 from probes.results import results_folder
@@ -61,19 +62,20 @@ def test_the_terminal_shows_text(report: tuple[Path, str]) -> None:
 
 
 def test_the_page_shows_text(report: tuple[Path, str]) -> None:
-    page = (report[0] / "index.html").read_text(encoding="utf-8")
+    page = without_libraries((report[0] / "index.html").read_text(encoding="utf-8"))
     assert not HIDDEN.search(page)
     assert r"2\x1b[2J" in page
 
 
 def test_the_drawings_are_xml(report: tuple[Path, str]) -> None:
-    whole = (report[0] / "layers.svg").read_text(encoding="utf-8")
-    page = (report[0] / "index.html").read_text(encoding="utf-8")
-    inline = re.findall("<svg.*?</svg>", page, re.DOTALL)
-    assert inline
-    for svg in (whole, *(i.replace("<svg ", '<svg xmlns:xlink="x" ', 1) for i in inline)):
-        assert not HIDDEN.search(svg)
+    drawings = sorted((report[0] / "figures").glob("*.svg"))
+    assert len(drawings) == 4
+    shown = r"=m\x1b[31m\x9b1m\nerror: x\u2028\u202e"
+    for path in drawings:
+        svg = path.read_text(encoding="utf-8")
+        assert not HIDDEN.search(svg.replace("\t", " "))
         ElementTree.fromstring(svg)
+    assert shown in (report[0] / "figures" / "q1-layer-curve.svg").read_text(encoding="utf-8")
 
 
 def test_the_csv_is_no_formula_and_reads_back(report: tuple[Path, str]) -> None:

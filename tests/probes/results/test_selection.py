@@ -131,9 +131,9 @@ def test_the_oracle_is_shown_only_when_asked_for(store: str, tmp_path: Path) -> 
     assert "racle" not in shown(False)
     assert "oracle" in shown(True)
     assert "an upper bound, not a result" in " ".join(shown(True).split())
-    page = write_report(tmp_path, tmp_path / "report").html.read_text(encoding="utf-8")
+    page = write_report(data, tmp_path / "report").html.read_text(encoding="utf-8")
     assert "Oracle:" not in page
-    page = write_report(tmp_path, tmp_path / "report", oracle=True).html.read_text(encoding="utf-8")
+    page = write_report(data, tmp_path / "report", oracle=True).html.read_text(encoding="utf-8")
     top = oracle(read_results(tmp_path)).set_index("model").loc["model-a"]
     assert f"Oracle: {100 * top['oracle_test']:.1f} %" in page
     # the record of the run is as JSON as before

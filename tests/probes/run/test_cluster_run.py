@@ -66,10 +66,8 @@ def test_a_worker_killed_in_mid_run_changes_nothing_and_nothing_is_fitted_twice(
     assert first.n_fitted == 5 * 2 * 4
     same(tmp_path / "here", tmp_path / "killed")
 
-    started = time.monotonic()
     again = run_probe(config(store, tmp_path / "killed", cluster="local:2"))
     assert (again.n_fitted, again.n_cached) == (0, 40)
-    assert time.monotonic() - started < 10
     more = run_probe(config(store, tmp_path / "killed", classifiers=("linear", "centroid")))
     assert (more.n_fitted, more.n_cached) == (5 * 2, 40)
 

@@ -203,7 +203,8 @@ def test_classes_that_a_fold_does_not_train_are_told_of(
 
 def test_fits_that_had_not_settled_are_told_of(store: str, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
-    more = ("--label", "call", "--model", "model-a", "--classifier", "linear", "--seeds", 3, "--grid", grid)
+    more = ("--label", "call", "--model", "model-a", "--layers", 2, "--classifier", "linear", "--seeds", 3)
+    more = (*more, "--grid", grid)
     grid.write_text("linear: {max_epochs: 1, batch_size: 256}\n")
     said = told(store, tmp_path / "r", *more)
     assert "best at the end of 1 epochs" in said

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.errors import ConfigError, LabelError
@@ -68,7 +68,6 @@ BASE = [(c, g) for c in "abc" for g in "uvwxyzpq"]
 
 
 @given(tables, st.sampled_from(specs()), st.integers(0, 3), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=120)
 def test_parts_are_a_partition_in_any_order_of_rows(table, spec, seed, random) -> None:
     table = table + BASE
     rows = rows_of([a for a, _ in table], [g for _, g in table])
@@ -94,7 +93,6 @@ def test_parts_are_a_partition_in_any_order_of_rows(table, spec, seed, random) -
 
 
 @given(tables, st.sampled_from(specs(groups=True)), st.integers(0, 3))
-@settings(deadline=None, max_examples=80)
 def test_groups_never_straddle(table, spec, seed) -> None:
     table = table + BASE
     rows = rows_of([a for a, _ in table], [g for _, g in table])
@@ -104,7 +102,6 @@ def test_groups_never_straddle(table, spec, seed) -> None:
 
 
 @given(st.lists(st.sampled_from("aaabbc"), min_size=12, max_size=150), st.integers(3, 6), st.integers(0, 3))
-@settings(deadline=None, max_examples=80)
 def test_shares_of_every_class_are_within_one_clip_of_ideal(labels, k, seed) -> None:
     labels = [*labels, *"aaaabbbbcccc"]
     rows = rows_of(labels, [f"g{i}" for i in range(len(labels))])  # every row a group of its own

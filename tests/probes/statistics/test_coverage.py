@@ -65,6 +65,8 @@ def test_the_benchmark_runs() -> None:
     done = subprocess.run([sys.executable, str(BENCHMARK), "--quick"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| crossed | 5 | 1:1 | 0.8 | 1, 1 | 0.7 | 20 | 100 |" in done.stdout
+    assert "| 1:1 | 0.7 | 3 and 3 | 10 | 100 |" in done.stdout
+    assert "| 1:1 | peak | 10 | 100 |" in done.stdout
     assert "FAILS" not in done.stdout
 
 
@@ -88,3 +90,74 @@ def test_the_clip_bootstrap_of_the_benchmark_is_scipys(monkeypatch: pytest.Monke
         rng=1,
     ).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.012)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARK.parent))
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_truth_of_models_is_what_many_groups_show() -> None:
+    import coverage_worlds as worlds
+
+    setting = worlds.Setting(groups=3000, uar=0.7, classes=3)
+    uars = (0.5, 0.7, 0.9)
+    intercept, truth = worlds.intercepts_of(setting, uars)
+    assert truth.mean(axis=1) == pytest.approx(uars)
+    target, guess, _ = worlds.several(setting, intercept, np.random.default_rng(0))
+    seen = [[(g == target)[target == c].mean() for c in range(3)] for g in guess]
+    np.testing.assert_allclose(seen, truth, atol=0.02)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_contrasts_cover_and_tell_a_difference_of_sets() -> None:
+    import coverage_choices as of
+
+    setting = of.Setting(groups=20, uar=0.7, clips=10, classes=3)
+    row = of.contrasts(((setting, "1 and 4"), 120, 0))
+    low, high = stats.binom(120, [0.05, 0.95]).ppf([[0.001], [0.999]])
+    assert row.given == 1
+    assert low[0] <= 120 * row.rejected <= high[0]
+    assert low[1] <= 120 * row.covered <= high[1]
+    assert [of.rejection_verdict(r, 1000) for r in (0.01, 0.045, 0.09)] == ["cautious", "holds", "FAILS"]
+    assert [of.rejection_verdict(0.0, n) for n in (0, 20)] == ["none given", "too rare to tell"]
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_best_layer_is_told_from_no_chosen_one_and_shares_overstate() -> None:
+    import coverage_choices as of
+
+    flat = of.choices(((of.Setting(groups=8, uar=0.7, clips=10, classes=3), "flat"), 60, 0))
+    assert flat.contained > 0.9
+    assert flat.size > 11
+    # All layers are alike: a fresh set chooses each in one of thirteen. Resamples of one set are firmer.
+    assert flat.again == pytest.approx(1 / 13, abs=0.05)
+    assert flat.share > 2 * flat.again
+    few = of.choices(((of.Setting(groups=3, uar=0.7, clips=10, classes=3), "peak"), 5, 0))
+    assert (few.given, few.verdict) == (0, "none given")
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_record_is_made_anew_by_sections_and_the_docs_have_its_numbers() -> None:
+    import coverage_record as of
+
+    def section(name: str, *lines: str) -> str:
+        return "\n".join([f"## {of.TITLES[name]}", "", "9 runs a setting.", "", *lines, ""])
+
+    tests = ["| imbalance | UAR | groups | given % | rejects equal models % | difference covers % |", "|--:|"]
+    rows = ["| 1:30 | 0.7 | 6 | 80 | 1.0 | 99.0 |", "| 1:30 | 0.9 | 6 | 90 | 2.0 |  |"]
+    page = of.with_section("# Coverage\n", section("tests", *tests, *rows))
+    heads = "| imbalance | groups | given % | rejects equal sets % | difference covers % |"
+    page = of.with_section(page, section("contrasts", heads, "|--:|", "| 1:30 | 6 | 59 | 3.0 | 96.0 |"))
+    kept = page
+    heads = "| layout | classes | imbalance | effect | seeds | UAR | groups | given % | covers % | width |"
+    row = "| crossed | 5 | 1:1 | 0.2 | 1, 1 | 0.3 | 4 | 98 | 93.5 | 0.3 |"
+    page = of.with_section(page, section("crossed", heads, "|---|", row))
+    assert page.index("Intervals of UAR") < page.index("Comparisons of equal")  # in the order of the page
+    assert of.with_section(page, section("tests", *tests, *rows)) == page
+    assert kept.partition("\n## ")[2] in page
+    lines = of.digest(page)
+    assert "| 1:1 | 0.2 | 0.3 | 93.5 (98) |  |  |  |  |" in lines
+    # Means over settings; the rarest of five classes has 2 of 6 x 20 clips.
+    assert lines[-1] == "| 1:30 | 6 | 2 | 85.0 | 1.5 | 3.0 | 96.0 |"

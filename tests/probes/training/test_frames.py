@@ -419,7 +419,7 @@ def test_a_clip_longer_than_a_block_is_a_block_alone(
     assert max(part.lengths) >= max(block.lengths.sum() for _, block in part.blocks())
 
 
-@pytest.mark.parametrize("classifier", ["attention", "mha"])
+@pytest.mark.parametrize("classifier", ["attention", pytest.param("mha", marks=pytest.mark.slow)])
 def test_a_streamed_run_scores_like_one_in_memory(
     framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
     tmp_path: Path,

@@ -109,6 +109,7 @@ def test_without_a_usable_onednn_product_fits_are_the_same(
         np.testing.assert_allclose(a.logits(xv), b.logits(xv), atol=1e-4)
 
 
+@pytest.mark.slow  # a process of its own that trains a hundred networks
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads resident memory from Linux")
 def test_memory_does_not_grow_with_the_shapes_that_were_met() -> None:
     """oneDNN keeps 0.6 MB of each: a worker that lives for a thousand tasks met thousands."""

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.errors import ConfigError, Mistakes
-from studies.study_file.document import parse_only, read_document
+from featurestore.errors import Mistakes
+from studies.study_file.document import read_document
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -149,10 +149,3 @@ def test_an_override_that_names_nothing(tmp_path: Path, override: str, said: str
         read_document(written(tmp_path, "a: 1\nlist: [1, 2]\n"), [override])
     assert raised.value.lines[0].startswith(f"--set {override}: ")
     assert said in raised.value.lines[0]
-
-
-def test_only_takes_kinds_and_names() -> None:
-    assert parse_only(["model=a,b", "corpora=c", "models=d"]) == {"model": ("a", "b", "d"), "corpus": ("c",)}
-    for wrong in ("model", "model=", "layer=3"):
-        with pytest.raises(ConfigError, match="expected corpus=NAME, model=NAME or probing=NAME"):
-            parse_only([wrong])

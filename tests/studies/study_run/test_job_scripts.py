@@ -79,6 +79,7 @@ def test_jobs_ask_for_what_the_file_says(script: Callable[..., Path]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_bodies_of_the_jobs_do_the_study(script: Callable[..., Path], tmp_path: Path) -> None:
     out = script()
     for task in range(2):

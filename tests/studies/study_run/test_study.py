@@ -35,6 +35,13 @@ def scores(results: Path) -> pd.DataFrame:
     return read_results(results)[SCORES].sort_values(SCORES[:7]).reset_index(drop=True)
 
 
+def halves(file: Path, *more: str) -> list[str]:
+    """What `fs study extract` and `fs study probe` say; all of a study but the report."""
+    done = [fs("study", half, file, "--quiet", *more) for half in ("extract", "probe")]
+    assert [r.exit_code for r in done] == [0, 0], [r.output for r in done]
+    return [words_of(r.output) for r in done]
+
+
 def test_a_study_gives_what_the_commands_give_by_hand(study: Callable[..., Path], tmp_path: Path) -> None:
     file = study()
     result = fs("study", "run", file, "--quiet")
@@ -80,30 +87,35 @@ def test_a_second_run_does_nothing_and_says_so(study: Callable[..., Path], tmp_p
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_what_changed_is_done_and_nothing_else(study: Callable[..., Path], tmp_path: Path) -> None:
     file = study()
-    fs("study", "run", file, "--quiet")
+    halves(file)
     first = scores(tmp_path / "results")
     # Other labels of the same sounds: nothing is embedded, everything is fitted.
     manifest = tmp_path / "audio/manifest.csv"
     table = pd.read_csv(manifest)
     table["kind"] = ["ab"[i // 24] for i in range(48)]
     table.to_csv(manifest, index=False)
-    result = fs("study", "run", file, "--quiet")
-    assert result.exit_code == 0
-    assert "0 clips embedded" in result.output
-    assert "the manifest changed: kind: " in words_of(result.output)
+    embedded, _ = halves(file)
+    assert "0 clips embedded" in embedded
+    assert "the manifest changed: kind: " in embedded
     second = scores(tmp_path / "results")
     assert not set(second["fingerprint"]) & set(first["fingerprint"])
-    assert "nothing to do" in fs("study", "run", file, "--quiet").output
+    assert all(said.startswith("nothing to do") for said in halves(file))
     # One classifier more: the fits of the others stay.
-    result = fs("study", "run", file, "--quiet", "--set", "probings.main.classifiers=[centroid, lda, knn]")
-    assert "6 fits in" in words_of(result.output)
+    _, fitted = halves(file, "--set", "probings.main.classifiers=[centroid, lda, knn]")
+    assert "6 fits in" in fitted
     third = scores(tmp_path / "results")
     assert set(second["fingerprint"]) < set(third["fingerprint"])
+    # Back to the labels of before: their answers, and not those that were found in between.
+    table["kind"] = ["ab"[i % 2] for i in range(48)]
+    table.to_csv(manifest, index=False)
+    halves(file)
+    pd.testing.assert_frame_equal(scores(tmp_path / "results"), first)
     # A table that is gone is made again.
     (tmp_path / "results/results.parquet").unlink()
-    assert fs("study", "run", file, "--quiet").exit_code == 0
+    halves(file)
     assert (tmp_path / "results/results.parquet").is_file()
 
 
@@ -115,13 +127,13 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(study: Callable[..., Pat
     text = words_of(result.output)
     assert "logmel tones 0 0 of 48 48" in text
     assert "unknown until measured" in text
-    assert "2 keys to be embedded" in text
+    assert "12 fits on 2 keys" in text
     assert sorted(tmp_path.rglob("*")) == files
     fs("study", "extract", file, "--quiet", "--only", "model=logmel")
     text = words_of(fs("study", "run", file, "--dry-run").output)
     assert "logmel tones 0 48 of 48 0" in text
     assert "mfcc tones 0 0 of 48 48" in text
-    assert "1 key to be embedded" in text
+    assert "6 fits on 1 key" in text
     n_values = (
         48 * 2 * open_store(tmp_path / "features.zarr").features("logmel", "tones").info.shape.n_features
     )
@@ -144,7 +156,7 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(study: Callable[..., Pat
 
 def test_a_part_of_a_study_by_names(study: Callable[..., Path], tmp_path: Path) -> None:
     text = STUDY + "  knn:\n    models: [mfcc]\n    classifiers: [knn]\n    split: kfold:3\n"
-    assert fs("study", "run", study(text), "--quiet", "--only", "probing=knn").exit_code == 0
+    halves(study(text), "--only", "probing=knn")
     assert open_store(tmp_path / "features.zarr").keys() == [("mfcc", "tones")]
     assert set(scores(tmp_path / "results")["classifier"]) == {"knn"}
 
@@ -154,23 +166,23 @@ def test_an_adapter_makes_the_manifest_once(study: Callable[..., Path], tmp_path
     for i, path in enumerate(sorted((tmp_path / "audio").glob("*.wav"))):
         (tmp_path / "sorted" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
         path.rename(tmp_path / "sorted" / "ab"[i % 2] / path.name)
-    result = fs("study", "run", file, "--quiet")
+    result = fs("study", "extract", file, "--quiet")
     assert result.exit_code == 0, result.output
     manifest = tmp_path / "manifests/tones.csv"
     assert f"{manifest}: 48 utterances, labels label" in words_of(result.output)
     fs("manifest", "folder", tmp_path / "sorted", "--out", tmp_path / "by hand.csv")
     pd.testing.assert_frame_equal(pd.read_csv(manifest), pd.read_csv(tmp_path / "by hand.csv"))
-    assert "nothing to do" in fs("study", "run", file, "--quiet").output
+    assert "nothing to do" in fs("study", "extract", file, "--quiet").output
     # A clip more in the folder is a row more.
     (tmp_path / "sorted/a/clip000.wav").with_name("more.wav").write_bytes(
         (tmp_path / "sorted/a/clip002.wav").read_bytes()
     )
-    result = fs("study", "run", file, "--quiet")
+    result = fs("study", "extract", file, "--quiet")
     assert f"{manifest}: 49 utterances" in words_of(result.output)
     assert "1 clip embedded" in result.output
     # What stands where the manifest belongs and is none is not lost.
     manifest.write_text("precious\n")
-    result = fs("study", "run", file, "--quiet")
+    result = fs("study", "extract", file, "--quiet")
     assert result.exit_code == 2
     assert "would be lost" in result.stderr
     assert manifest.read_text() == "precious\n"
@@ -193,6 +205,25 @@ def test_a_key_of_other_settings_is_refused_before_anything_is_done(
     assert 'normalisation: stored default, asked "peak"' in result.stderr
 
 
+def test_utterances_that_the_manifest_lost_are_not_probed_in_silence(
+    study: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = study(n_clips=12)
+    assert fs("study", "extract", file, "--quiet").exit_code == 0
+    manifest = tmp_path / "audio/manifest.csv"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-2]))
+    result = fs("study", "run", file, "--quiet")
+    assert result.exit_code == 2
+    said = "2 utterances of the key are not in the manifest (such as 'clip010'), and would be probed"
+    assert f"error: logmel/tones: {said}" in result.stderr
+    assert fs("study", "probe", file, "--no-wait").exit_code == 2
+    assert not (tmp_path / "results").exists()
+    result = fs("study", "extract", file, "--quiet", "--set", "extract.prune=true")
+    assert result.exit_code == 0, result.output
+    assert len(open_store(tmp_path / "features.zarr").features("mfcc", "tones").index) == 10
+    assert fs("study", "extract", file, "--quiet").output.startswith("nothing to do")
+
+
 def test_clips_that_all_fail_end_a_study_before_it_probes(study: Callable[..., Path], tmp_path: Path) -> None:
     file = study(n_clips=6)
     for path in (tmp_path / "audio").glob("*.wav"):
@@ -203,7 +234,7 @@ def test_clips_that_all_fail_end_a_study_before_it_probes(study: Callable[..., P
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("half", ["probe", "status", "report"])
+@pytest.mark.parametrize("half", ["probe", "status", pytest.param("report", marks=pytest.mark.slow)])
 def test_the_half_without_audio_needs_the_store_alone(
     study: Callable[..., Path], tmp_path: Path, half: str
 ) -> None:

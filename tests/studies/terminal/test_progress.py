@@ -34,6 +34,19 @@ def test_long_work_says_how_far_it_is_in_a_log_file(
     assert said[1].endswith("× real time, 1 failed")
 
 
+def test_stages_are_named_one_after_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
+    with progress.stages_done(quiet=False) as told:
+        assert told is not None
+        for what, done, total in (("decoding", 5, 5), ("fitting", 1, 40), ("fitting", 2, 40)):
+            told(what, done, total)
+    assert lines(capsys) == ["decoding: 5 of 5", "fitting: 1 of 40", "fitting: 2 of 40"]
+    with progress.stages_done(quiet=True) as silent:
+        assert silent is None
+
+
 def test_failures_that_differ_in_a_number_are_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
     failed = {
         f"c{i}": f"cut short: its header promises 9,000 frames, {i:,} are there" for i in range(1000, 1021)

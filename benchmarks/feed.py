@@ -1,0 +1,302 @@
+"""How fast clips get to a model and functionals from it, beside soundfile and soxr alone.
+
+    python benchmarks/feed.py [--quick] [--clips N] [--repeats N] [--decoders 1,2,4] [--out DIR]
+
+The model costs nothing (`null_model.py`), once with one layer of 8 features and once with 13 of 768.
+Marmoset-like clips are cut in random order out of 44.1 kHz recordings: WAV of two minutes, FLAC of
+thirty. The peer reads the same stretches with soundfile and brings them to 16 kHz with soxr, with as
+many threads, and does nothing else. Peer and runs are measured by turns, several times; ratios are of
+medians. Steps are measured on one thread, in processor time. Functionals are set against a HuBERT-base
+of random weights. Results go to DIR as JSON and as `feed.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import soundfile
+import soxr
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import null_model  # noqa: E402
+from machine import describe  # noqa: E402
+from speech import MEAN_S, MEDIAN_S, save_model  # noqa: E402
+
+RATE_HZ, MODEL_RATE_HZ = 44_100, 16_000
+SIZES = ("1x8", "13x768")
+# Container → recordings, seconds of each.
+RECORDINGS = {"wav": (20, 120), "flac": (3, 1800)}
+QUICK = {"wav": (3, 10), "flac": (1, 30)}
+# Clips whose steps are measured, and that go through HuBERT together.
+N_STEPS, N_HUBERT = 1000, 16
+Place = tuple[str, float, float, None]
+Times = dict[str, list[float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke run of seconds; its numbers say nothing"
+    )
+    parser.add_argument("--clips", type=int)
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--decoders", default="1,2,4")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    options = parser.parse_args()
+    n = options.clips or (60 if options.quick else 4000)
+    repeats = options.repeats or (1 if options.quick else 3)
+    decoders = [int(d) for d in options.decoders.split(",")][: 1 if options.quick else None]
+    found: dict[str, Any] = {"machine": describe("torch", "soundfile", "soxr"), "clips": n, "feeds": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        null_model.register(folder / "site")
+        sys.path.append(str(folder / "site"))
+        for container, (files, seconds) in (QUICK if options.quick else RECORDINGS).items():
+            places = write_recordings(folder / container, container, files, seconds, n)
+            for count in decoders:
+                found["feeds"].append(feed(folder, container, places, count, repeats))
+                print(row(found["feeds"][-1]), flush=True)
+            if container == "wav":
+                found["steps_us"] = steps(places[:N_STEPS])
+        found["functionals"] = functionals(folder / "hubert", small=options.quick)
+    lines = page(found)
+    print("\n".join(lines))
+    if not options.quick:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "feed.json").write_text(json.dumps(found, indent=1) + "\n")
+        (options.out / "feed.md").write_text("\n".join(lines) + "\n")
+
+
+def write_recordings(folder: Path, container: str, files: int, seconds: int, n: int) -> list[Place]:
+    """Recordings of noise, and a manifest of `n` clips of them in random order."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(files):
+        with soundfile.SoundFile(
+            folder / f"{i}.{container}", "w", RATE_HZ, 1, subtype="PCM_16", format=container.upper()
+        ) as file:
+            for _ in range(0, seconds, 10):
+                file.write((0.1 * rng.standard_normal(RATE_HZ * 10)).astype(np.float32))
+    sigma = np.sqrt(2 * np.log(MEAN_S / MEDIAN_S))
+    lengths = np.clip(rng.lognormal(np.log(MEDIAN_S), sigma, n), 0.03, 8.0)
+    starts = rng.uniform(0, seconds - lengths)
+    table = pd.DataFrame(
+        {
+            "path": [f"{i}.{container}" for i in rng.integers(0, files, n)],
+            "start_s": starts.round(4),
+            "end_s": (starts + lengths).round(4),
+        }
+    )
+    table.to_csv(folder / "manifest.csv", index=False)
+    return [(str(folder / p), a, b, None) for p, a, b in table.itertuples(index=False)]
+
+
+def feed(folder: Path, container: str, places: list[Place], decoders: int, repeats: int) -> dict[str, Any]:
+    """Seconds and processor seconds of the peer and of a run for each size, by turns."""
+
+    def ours(size: str) -> tuple[float, float]:
+        return extracted(folder / container / "manifest.csv", folder / f"{container}-{size}", size, decoders)
+
+    variants: dict[str, Callable[[], tuple[float, float]]] = {
+        "peer": lambda: timed(lambda: peer(places, decoders)),
+        **{size: (lambda size=size: ours(size)) for size in SIZES},  # type: ignore[misc]
+    }
+    seconds: Times = {name: [] for name in variants}
+    processor: Times = {name: [] for name in variants}
+    for _, (name, run) in itertools.product(range(repeats), variants.items()):
+        wall, cpu = run()
+        seconds[name].append(wall)
+        processor[name].append(cpu)
+    return {
+        "container": container,
+        "decoders": decoders,
+        "clips_per_s": {name: round(len(places) / statistics.median(s), 1) for name, s in seconds.items()},
+        "cpu_us": {name: round(1e6 * statistics.median(s) / len(places)) for name, s in processor.items()},
+        "seconds": {name: [round(x, 3) for x in s] for name, s in seconds.items()},
+    }
+
+
+def peer(places: list[Place], threads: int) -> None:
+    """What a clip costs at least: its file opened, the stretch read and resampled."""
+
+    def one(place: Place) -> np.ndarray:
+        path, start_s, end_s, _ = place
+        with soundfile.SoundFile(path) as file:
+            first, last = round(start_s * RATE_HZ), round(end_s * RATE_HZ)
+            file.seek(first)
+            return soxr.resample(file.read(last - first, dtype="float32"), RATE_HZ, MODEL_RATE_HZ)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(one, places):
+            pass
+
+
+def extracted(manifest: Path, store: Path, size: str, decoders: int) -> tuple[float, float]:
+    """Seconds and processor seconds from the first clip to the last committed unit."""
+    from extractors import ExtractConfig, extract
+    from extractors.run import extraction
+
+    config = ExtractConfig(
+        manifest=manifest,
+        dataset="d",
+        model=f"null:{size}",
+        store=str(store),
+        device="cpu",
+        workers=decoders,
+        overwrite=True,
+        selfcheck=0,
+    )
+    spent: list[tuple[float, float]] = []
+    run_jobs = extraction.run_jobs
+    extraction.run_jobs = lambda *given: spent.append(timed(lambda: run_jobs(*given)))  # type: ignore[assignment]
+    try:
+        summary = extract(config)
+    finally:
+        extraction.run_jobs = run_jobs
+    assert not summary.failed
+    return spent[0]
+
+
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    """Seconds and processor seconds of all threads."""
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    run()
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def steps(places: list[Place]) -> dict[str, float]:
+    """Processor microseconds of a clip by step, on one thread; the least of three."""
+    from extractors.audio.normalising import normalise
+    from extractors.audio.policy import AudioPolicy
+    from extractors.audio.resampling import resample_all
+    from extractors.audio.waveform import file_order, load_together
+    from extractors.run.pipeline import TASK_CLIPS
+    from featurestore.audio.recordings import Recordings
+    from featurestore.audio.segment import SampleHash, open_stretch
+    from featurestore.audio.spectrum import EnergyAbove
+
+    # As they go: the longest first, in tasks, each in the order of the files.
+    planned = sorted(places, key=lambda p: p[1] - p[2])
+    tasks = [sorted(planned[i : i + TASK_CLIPS], key=file_order) for i in range(0, len(planned), TASK_CLIPS)]
+    policy = AudioPolicy(sample_rate_hz=MODEL_RATE_HZ, normalisation="zero-mean-unit-variance")
+
+    def read(held: Recordings | None) -> list[list[np.ndarray]]:
+        found = []
+        for task in tasks:
+            found.append([])
+            for place in task:
+                with open_stretch(*place, held) as stretch:
+                    found[-1] += list(stretch.blocks())
+        return found
+
+    def hashed() -> None:
+        for clip in itertools.chain(*clips):
+            own = SampleHash(RATE_HZ)
+            own.add(clip)
+
+    def above() -> None:
+        for clip in itertools.chain(*clips):
+            EnergyAbove(RATE_HZ, MODEL_RATE_HZ / 2).add(clip)
+
+    def resampled() -> list[Any]:
+        return [resample_all(task, RATE_HZ, MODEL_RATE_HZ, "hq") for task in clips]
+
+    with Recordings() as held:
+        clips = read(held)
+        ready = [np.resize(c, max(len(c), policy.min_samples)) for task in resampled() for c in task]
+        every: dict[str, Callable[[], object]] = {
+            "read, each file opened anew": lambda: read(None),
+            "read, recordings open": lambda: read(held),
+            "hash": hashed,
+            "energy above the model's Nyquist frequency": above,
+            "resample": resampled,
+            "normalise": lambda: [normalise(clip, policy.normalisation) for clip in ready],
+            "all of it": lambda: [load_together(task, [policy], held) for task in tasks],
+            "soundfile and soxr alone": lambda: peer(places, 1),
+        }
+        return {
+            name: round(1e6 * min(timed(run)[1] for _ in range(3)) / len(places), 1)
+            for name, run in every.items()
+        }
+
+
+def functionals(folder: Path, *, small: bool) -> dict[str, float]:
+    """Processor milliseconds of a HuBERT-base's forward pass, and of the functionals of its layers."""
+    import torch
+
+    from extractors import find_model
+    from extractors.forward.functionals import reduce_frames
+
+    source = find_model(str(save_model(folder, small=small)))
+    model = source.load("cpu", "fp32")
+    clips = [
+        (0.1 * np.random.default_rng(i).standard_normal(5000)).astype(np.float32) for i in range(N_HUBERT)
+    ]
+    layers = list(range(source.card.n_layers))
+    states: list[tuple[torch.Tensor, list[int]]] = []
+    model.forward(clips, layers, lambda layer, frames, n: states.append((frames.clone(), list(n))))
+    forward = [timed(lambda: model.forward(clips, layers, lambda *_: None))[1] for _ in range(3)]
+    reduced = [
+        timed(lambda: [reduce_frames(frames, n, ("mean", "std")) for frames, n in states])[1]
+        for _ in range(9)
+    ]
+    found = {
+        "forward_ms": 1e3 * statistics.median(forward),
+        "functionals_ms": 1e3 * statistics.median(reduced),
+    }
+    return {name: round(ms, 2) for name, ms in found.items()}
+
+
+def row(feed: dict[str, Any]) -> str:
+    """A line of the table."""
+    rate, cpu = feed["clips_per_s"], feed["cpu_us"]
+    cells = [feed["container"], feed["decoders"], f"{rate['peer']:.0f}"]
+    cells += [f"{rate[size]:.0f} ({rate[size] / rate['peer']:.2f})" for size in SIZES]
+    cells += [f"{cpu[name]}" for name in ("peer", *SIZES)]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def page(found: dict[str, Any]) -> list[str]:
+    """What was measured, as Markdown."""
+    share = found["functionals"]["functionals_ms"] / found["functionals"]["forward_ms"]
+    heads = ["recordings", "decoders", "soundfile + soxr"]
+    heads += [f"null {size} (of the peer's)" for size in SIZES]
+    heads += [f"CPU µs, {name}" for name in ("peer", *SIZES)]
+    return [
+        "# The feed: clips to a model that costs nothing",
+        "",
+        "`python benchmarks/feed.py`",
+        "",
+        f"{found['machine']}; {found['clips']:,} clips, clips/s and processor microseconds per clip",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
+        *map(row, found["feeds"]),
+        "",
+        "| step, one thread, WAV | CPU µs per clip |",
+        "|---|---|",
+        *(f"| {name} | {us:.0f} |" for name, us in found["steps_us"].items()),
+        "",
+        f"Mean and std of all layers take {100 * share:.2f} % of the processor time of a HuBERT-base's "
+        f"forward pass ({N_HUBERT} clips of 5,000 samples).",
+    ]
+
+
+if __name__ == "__main__":
+    main()

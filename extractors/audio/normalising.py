@@ -1,0 +1,69 @@
+"""Waveforms scaled as a model was trained with."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import numpy as np
+
+from extractors.models.interface import Normalisation
+from featurestore.arrays import FloatArray
+from featurestore.audio.segment import AudioError
+
+NORMALISATIONS = get_args(Normalisation)
+# Added to the variance by Wav2Vec2FeatureExtractor (transformers), which we follow to the digit.
+VARIANCE_FLOOR = 1e-7
+# Rounding leaves a constant less variance than this share of its square, and next to nothing else.
+_NEXT_TO_CONSTANT = 1e-9
+# Samples of a long clip that are scaled at once.
+_BLOCK_SAMPLES = 1 << 24
+
+
+def normalise(samples: FloatArray, how: Normalisation) -> FloatArray:
+    """Scale a waveform `[n]`; ``zero-mean-unit-variance`` is that of `Wav2Vec2FeatureExtractor`.
+
+    Raises:
+        AudioError: the signal is constant, so there is nothing to scale.
+    """
+    if how == "none":
+        return samples
+    if how == "peak":
+        peak = float(np.abs(samples).max())
+        if peak == 0:
+            raise AudioError("all samples are zero")
+        return samples / np.float32(peak)
+    # As `(x - x.mean()) / np.sqrt(x.var() + floor)`, to the bit; `var` would go through the samples again.
+    mean = samples.mean()
+    centred: FloatArray = samples - mean
+    variance = np.square(centred).mean()
+    if variance <= _NEXT_TO_CONSTANT * mean * mean and float(np.ptp(samples)) == 0:
+        raise AudioError("constant signal, has no variance to normalise by")
+    centred /= np.sqrt(variance + VARIANCE_FLOOR)
+    return centred.astype(np.float32, copy=False)
+
+
+def normalise_in_place(samples: FloatArray, how: Normalisation) -> None:
+    """As `normalise`, for a clip of any length, a block at a time."""
+    if how == "none":
+        return
+    blocks = [samples[i : i + _BLOCK_SAMPLES] for i in range(0, len(samples), _BLOCK_SAMPLES)]
+    if how == "peak":
+        peak = max(float(np.abs(b).max()) for b in blocks)
+        if peak == 0:
+            raise AudioError("all samples are zero")
+        for block in blocks:
+            block /= np.float32(peak)
+        return
+    n = len(samples)
+    if max(float(b.max()) for b in blocks) == min(float(b.min()) for b in blocks):
+        raise AudioError("constant signal, has no variance to normalise by")
+    mean = sum(float(b.sum(dtype=np.float64)) for b in blocks) / n
+    spread = 0.0
+    for block in blocks:
+        centred = block.astype(np.float64) - mean
+        spread += float(centred @ centred)
+    scale = 1 / math.sqrt(spread / n + VARIANCE_FLOOR)
+    for block in blocks:
+        block -= np.float32(mean)
+        block *= np.float32(scale)

@@ -1,0 +1,1 @@
+"""Charts of the report: what each draws, as tables and Vega-Lite, for the page and as files."""
