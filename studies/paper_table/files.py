@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from studies.study_file.reading import StudyFile
     from studies.study_run.facts import Facts
 
-CSV_NAME, MARKDOWN_NAME, PAGE_NAME = "published.csv", "published.md", "published.html"
-PAGE_MARK = b"A study beside its paper, made by featurestore-audio"
+#: Files in the order in which they are written, and what tells ours from others.
+MARKS = {
+    "published.html": b"A study beside its paper, made by featurestore-audio",
+    "published.csv": b"corpus,label,published_name,half",
+    "published.md": b"The paper's values are second-hand",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,12 +184,10 @@ def write_paper_table(table: PaperTable, out: Path) -> list[Path]:
         ConfigError: there is a file of another kind under one of their names.
         StoreError: they cannot be written.
     """
-    paths = [out / name for name in (PAGE_NAME, CSV_NAME, MARKDOWN_NAME)]
-    require_replaceable(paths[0], PAGE_MARK, "page")
-    if not paths[0].exists():
-        for path in paths[1:]:
-            require_replaceable(path, None, "table")
+    for name, mark in MARKS.items():
+        require_replaceable(out / name, mark, "table")
     make_folder(out, "the report")
+    paths = [out / name for name in MARKS]
     texts = [page(table), spreadsheet_csv(csv_table(table)), markdown(table)]
     with writing(out, "free some room and write the report again"):
         for path, text in zip(paths, texts, strict=True):

@@ -65,13 +65,12 @@ def _compared(
     data: ReportData, file: StudyFile, one: DeclaredContrast, paper: Paper
 ) -> Iterator[tuple[Half, str, Compared]]:
     """The answers to one contrast, with the half and the question that they are of."""
-    name = one.name if one.family == one.name else f"{one.family}: {one.name}"
     for question in data.questions:
         if question.dataset not in file.study.corpora:
             continue
         halves = {half_of(file, (m, question.dataset), paper) for m in (*one.a.models, *one.b.models)}
         for compared in data.declared.get(question.name, []):
-            if compared.contrast == name and len(halves) == 1:
+            if compared.contrast == one.title and len(halves) == 1:
                 yield halves.pop(), question.title, compared
 
 
