@@ -21,7 +21,12 @@ STUDY = """\
 store: store.zarr
 report: {out: report, published: icassp2025}
 corpora:
-  calls: {adapter: imv, source: imv, labels: [calltype]}
+  calls:
+    adapter: imv
+    source: imv
+    options: {keep_empty: true}
+    extract: {segments: librosa}
+    labels: [calltype]
 models:
   hubert: {model: models/hubert-base-ls960}
   aves: {model: models/aves-base-bio.torchaudio.pt, domain: animal}
