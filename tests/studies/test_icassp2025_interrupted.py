@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from featurestore import open_store
 from probes.results.results_folder import read_predictions, read_results
 from tests.studies.conftest import fs
-from tests.studies.study_run.test_interrupted import TIMES, process
+from tests.studies.study_run.test_interrupted import TIMES
 from tests.study_stand_ins import STUDIES, set_options, stand_ins
 
 FILE = STUDIES / "icassp2025.yaml"
@@ -50,13 +52,16 @@ def n_files(folder: Path) -> int:
 
 def kill_after(words: list[str | Path], folder: Path, n: int) -> bool:
     """Run `fs` and kill it as soon as there are `n` files in a folder; False where it ended before."""
-    run = process(*words)
-    while run.poll() is None and n_files(folder) < n:
-        time.sleep(0.02)
-    if run.poll() is None:
-        os.kill(run.pid, signal.SIGKILL)
-    output = run.communicate()[0]
-    assert run.returncode in (0, -signal.SIGKILL), output
+    said = folder.with_suffix(".txt")  # a pipe that nobody reads would hold it up
+    with said.open("w") as out:
+        call = [sys.executable, "-m", "cli", *map(str, words)]
+        run = subprocess.Popen(call, cwd=STUDIES.parent, stdout=out, stderr=subprocess.STDOUT)
+        while run.poll() is None and n_files(folder) < n:
+            time.sleep(0.02)
+        if run.poll() is None:
+            os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    assert run.returncode in (0, -signal.SIGKILL), said.read_text()
     return run.returncode != 0
 
 
