@@ -47,9 +47,8 @@ def _compared(of: QuestionFindings, one: DeclaredContrast) -> Compared | None:
     if not all(sides) or not same_rows([judged[m].rows for side in sides for m in side]):
         return None
     scores = [[i for m in side if (i := judged[m].influence) is not None] for side in sides]
-    name = one.name if one.family == one.name else f"{one.family}: {one.name}"
     return Compared(
-        contrast=name,
+        contrast=one.title,
         a=_side_name(one.a, sides[0]),
         b=_side_name(one.b, sides[1]),
         result=contrast(scores[0], scores[1]),

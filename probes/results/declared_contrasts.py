@@ -40,6 +40,11 @@ class DeclaredContrast:
     a: ModelSet
     b: ModelSet
 
+    @property
+    def title(self) -> str:
+        """What it is called in tables: family and name."""
+        return self.name if self.family == self.name else f"{self.family}: {self.name}"
+
 
 def write_contrasts(out: Path, contrasts: Sequence[DeclaredContrast]) -> None:
     """Keep the contrasts of a results folder; what is the same already is not written again.

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from studies.study_file.reading import StudyFile
     from studies.study_run.facts import Facts
 
-CSV_NAME, MARKDOWN_NAME, PAGE_NAME = "published.csv", "published.md", "published.html"
-PAGE_MARK = b"A study beside its paper, made by featurestore-audio"
+#: Files in the order in which they are written, and what tells ours from others.
+MARKS = {
+    "published.html": b"A study beside its paper, made by featurestore-audio",
+    "published.csv": b"corpus,label,published_name,half",
+    "published.md": b"The paper's values are second-hand",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +81,8 @@ def paper_table(file: StudyFile, facts: Mapping[str, Facts], name: PaperName) ->
     answers = answers_of(data, file, of)
     return PaperTable(
         title=f"{file.document.path.stem} beside {of.name}",
-        caption=f"Test UAR in %, of the layer (and settings) that validation chose, with 95 % interval. "
-        f"{NOT_CONTAINED} {of.note}",
+        caption="Test UAR in %, of the layer (and settings) that validation chose: mean over folds and "
+        f"seeds, and 95 % interval of all tested rows together. {NOT_CONTAINED} {of.note}",
         tables=[
             _table(corpus, label, [a for a in answers if (a.corpus, a.label) == (corpus, label)])
             for corpus, label in dict.fromkeys((a.corpus, a.label) for a in answers)
@@ -94,8 +98,8 @@ def _table(corpus: str, label: str, answers: Sequence[Answer]) -> Table:
     asked = sorted({(HALVES.index(a.half), a.split, a.classifier) for a in answers})
     known = {(a.published_name, HALVES.index(a.half), a.split, a.classifier): a for a in answers}
     published = {a.published_name: a.published for a in answers}
-    # The paper's models first, in the order of the study.
-    names = sorted(published, key=lambda name: not published[name])
+    # The paper's models first.
+    names = sorted(published, key=lambda name: (not published[name], name))
     rows = [
         [name, _published_text(published[name]), *(_cell(known.get((name, *way))) for way in asked)]
         for name in names
@@ -130,6 +134,7 @@ def csv_table(table: PaperTable) -> pd.DataFrame:
                 **{name: getattr(a, name) for name in ("corpus", "label", "published_name", "half")},
                 **{name: getattr(a, name) for name in ("model", "split", "classifier", "layers")},
                 "uar_test": a.uar,
+                "uar_pooled": math.nan if i is None else i.estimate,
                 "ci_low": math.nan if i is None else i.low,
                 "ci_high": math.nan if i is None else i.high,
                 "n_groups": None if i is None else i.n_groups,
@@ -179,12 +184,10 @@ def write_paper_table(table: PaperTable, out: Path) -> list[Path]:
         ConfigError: there is a file of another kind under one of their names.
         StoreError: they cannot be written.
     """
-    paths = [out / name for name in (PAGE_NAME, CSV_NAME, MARKDOWN_NAME)]
-    require_replaceable(paths[0], PAGE_MARK, "page")
-    if not paths[0].exists():
-        for path in paths[1:]:
-            require_replaceable(path, None, "table")
+    for name, mark in MARKS.items():
+        require_replaceable(out / name, mark, "table")
     make_folder(out, "the report")
+    paths = [out / name for name in MARKS]
     texts = [page(table), spreadsheet_csv(csv_table(table)), markdown(table)]
     with writing(out, "free some room and write the report again"):
         for path, text in zip(paths, texts, strict=True):

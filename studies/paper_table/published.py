@@ -47,7 +47,7 @@ def paper(name: PaperName) -> Paper:
         "of these does alone",
         scores={
             (row["model"], row["adapter"], row["label"]): tuple(
-                float(row[column]) / 100 for column in ("uar", "other_uar") if row[column]
+                round(float(row[column]) / 100, 6) for column in ("uar", "other_uar") if row[column]
             )
             for row in rows
         },

@@ -49,9 +49,9 @@ def question_sentences(
             if asks:
                 for half, where, compared in _compared(data, file, one, paper):
                     of_half[half].append((where, compared))
-        counts = [f"{half} {_count([c for _, c in those])}" for half, those in of_half.items()]
+        counts = [f"{half}, {_count([c for _, c in those])}" for half, those in of_half.items()]
         found[question] = [
-            f"{question} {'; '.join(counts)}.",
+            f"{question} {_sentence('; '.join(counts))}",
             *(
                 f"{half}, {where}: {comparison_sentence(c)}"
                 for half, those in of_half.items()
@@ -65,27 +65,30 @@ def _compared(
     data: ReportData, file: StudyFile, one: DeclaredContrast, paper: Paper
 ) -> Iterator[tuple[Half, str, Compared]]:
     """The answers to one contrast, with the half and the question that they are of."""
-    name = one.name if one.family == one.name else f"{one.family}: {one.name}"
     for question in data.questions:
         if question.dataset not in file.study.corpora:
             continue
         halves = {half_of(file, (m, question.dataset), paper) for m in (*one.a.models, *one.b.models)}
         for compared in data.declared.get(question.name, []):
-            if compared.contrast == name and len(halves) == 1:
+            if compared.contrast == one.title and len(halves) == 1:
                 yield halves.pop(), question.title, compared
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _count(compared: Sequence[Compared]) -> str:
     """How many comparisons say yes, no, or nothing."""
     if not compared:
-        return "was not compared"
+        return "nothing was compared"
     known = [c for c in compared if not math.isnan(c.result.low)]
     sure = [c.result.difference for c in known if c.p_holm <= ALPHA]
     yes, no = sum(d > 0 for d in sure), sum(d < 0 for d in sure)
-    said = f"yes in {yes}, no (it is worse) in {no}, not told apart in {len(known) - yes - no}"
-    unknown = len(compared) - len(known)
-    rest = f", {unknown} without an interval" if unknown else ""
-    return f"of {counted(len(compared), 'comparison')} {said}{rest}"
+    said = [f"yes in {yes}", f"the contrary in {no}", f"not told apart in {len(known) - yes - no}"]
+    if len(known) < len(compared):
+        said.append(f"no interval in {len(compared) - len(known)}")
+    return f"of {counted(len(compared), 'comparison')}: {', '.join(said)}"
 
 
 def disagreements(answers: Sequence[Answer], paper: Paper) -> list[str]:
@@ -101,8 +104,8 @@ def disagreements(answers: Sequence[Answer], paper: Paper) -> list[str]:
         if len(both) < 2:
             continue
         best = {h: _best([a for a in those if a.published_name in both]) for h, those in asked.items()}
-        if len(set(best.values())) > 1:
-            chosen = enumerated([f"{half} it is {name}" for half, name in best.items()])
+        if not set.intersection(*map(set, best.values())):
+            chosen = enumerated([f"{half} it is {' or '.join(names)}" for half, names in best.items()])
             found.append(
                 f"{label} of {corpus}: the halves choose another best model by validation: {chosen}."
             )
@@ -114,5 +117,7 @@ def _of_first_question(answers: Sequence[Answer]) -> list[Answer]:
     return [a for a in answers if (a.split, a.classifier) == (answers[0].split, answers[0].classifier)]
 
 
-def _best(answers: Sequence[Answer]) -> str:
-    return max(answers, key=lambda a: (a.uar_val, a.published_name)).published_name
+def _best(answers: Sequence[Answer]) -> list[str]:
+    """The models with the highest validation score; several on a tie."""
+    highest = max(round(a.uar_val, 9) for a in answers)
+    return [a.published_name for a in answers if round(a.uar_val, 9) == highest]

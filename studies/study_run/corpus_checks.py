@@ -114,7 +114,7 @@ def look_at_corpora(file: StudyFile, names: Iterable[str], scratch: Path, *, wit
 def _labels_of(path: Path, *, check_files: bool) -> list[str]:
     from featurestore.manifest.table import read_manifest
 
-    # Some ways to cut segments take rows without a sample: planning a key reads the manifest as it takes it.
+    # Whether a key takes rows without a sample is seen when it is planned.
     return read_manifest(path, check_files=check_files, allow_empty=True).label_columns
 
 

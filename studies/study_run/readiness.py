@@ -111,9 +111,9 @@ class Keys:
         if corpus not in self._paths:
             return ""
         if corpus not in self._manifests:
-            self._manifests[corpus] = read_manifest(
-                self._paths[corpus], check_files=False, allow_empty=features.info.cut_by_librosa
-            )
+            # Whether rows may hold no audio was asked when the key was made.
+            path = self._paths[corpus]
+            self._manifests[corpus] = read_manifest(path, check_files=False, allow_empty=True)
         here, stored = self._manifests[corpus], features.manifest
         if self._extractions[features.model, corpus].channel == "each":
             return ""  # rows are made of the manifest's
