@@ -72,7 +72,7 @@ def test_reports(world: World, tmp_path: Path) -> None:
     result = fs("report", world.results, "--out", out)
     assert result.exit_code == 0, result.output
     assert "[b]:smile:[/b] · d · lda · split: fold:bird" in result.output
-    assert f"tables: {out}" in result.output
+    assert f"wrote {out}" in result.output
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "[b]:smile:[/b] · d" in page
     assert r"\x1b[31mb and [b]:smile:[/b] in d" in page

@@ -25,7 +25,7 @@ from extractors.models.registry import find_model
 from extractors.models.weights import weight_files
 from extractors.run.reproduction import same_extraction
 from featurestore.calls import BESIDE_SUFFIX, check_beside, describe_table, write_beside
-from featurestore.compute.batch_system import _read_cluster_file
+from featurestore.compute.batch_system import read_cluster_file
 from featurestore.fingerprint import digest
 from featurestore.untrusted.tensor_files import read_tensor_header
 from probes.questions.grid_file import read_grid
@@ -322,7 +322,7 @@ def test_yaml_settings(tmp_path: Path, n: int, kind: str) -> None:
 
     def read() -> Any:
         if kind == "cluster":
-            return _read_cluster_file(file)
+            return read_cluster_file(file)
         from probes.questions.tasks import ProbeConfig
 
         return ProbeConfig(store="s", labels=("l",), out=Path("r"), grid=read_grid(file)).fits()

@@ -162,8 +162,9 @@ def _of_model(a: ReportData, b: ReportData, name: tuple[str, ...]) -> Iterator[S
         "differs": differs,
     }
     # Of a model whose layers were only combined there is no answer where single layers of others were probed.
-    if all(model in f.judged_answers for f in found):
-        of_model = [_answer(q, model) for q in asked]
+    is_known = all(model in f.judged_answers for f in found)
+    of_model = [_answer(q, model) for q in asked] if is_known else []
+    if of_model and all(_is_answer(q, row) for q, row in zip(asked, of_model, strict=True)):
         yield _line(
             [f.judged_answers[model] for f in found],
             layers=CHOSEN,
@@ -184,6 +185,11 @@ def _of_model(a: ReportData, b: ReportData, name: tuple[str, ...]) -> Iterator[S
             scores=(scores[0], scores[1]),
             **common,
         )
+
+
+def _is_answer(question: ReportedQuestion, row: pd.Series) -> bool:
+    """Whether this is a single layer, or nobody's single layers were probed."""
+    return bool(row["combine"] == EACH or not (question.answers["combine"] == EACH).any())
 
 
 def _answer(question: ReportedQuestion, model: str) -> pd.Series[str]:

@@ -98,7 +98,6 @@ def test_the_report_shows_a_combination_beside_the_curve(both: Path) -> None:
     assert len(question.combined()) == 2
     page = render_page(data)
     assert "concat 0–2" in page
-    assert "one probe of several layers at once" in page
     combined = [row for row in layer_rows(data) if row["kind"] == COMBINED]
     levels = [100 * row["score_test_mean"] for _, row in question.combined().iterrows()]
     assert sorted(row["score"] for row in combined) == pytest.approx(sorted(levels))

@@ -165,7 +165,7 @@ def test_weights_reach_the_results_and_the_report(store: str, tmp_path: Path) ->
         assert max(w) == w[-1]  # the last layer holds the label most clearly
 
     data = load_report_data(tmp_path)
-    shown = learned_weights(data, data.questions[0], "p")
+    shown = learned_weights(data, 0)
     assert shown is not None
     assert shown["layers"] == [0, 1, 2]
     means = np.mean(weights[:2], axis=0)

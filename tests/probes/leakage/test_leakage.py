@@ -16,7 +16,7 @@ from extractors import ExtractConfig, extract
 from probes import ProbeConfig, run_probe
 from probes.leakage.kinds import LeakageReport, find_leaks, sentences
 from probes.report import load_report_data
-from probes.report.caveats import warnings_of
+from probes.report.caveats import leakage_of
 from probes.splits import Split
 
 RATE_HZ = 16_000
@@ -151,8 +151,10 @@ def test_a_planted_leak_is_found_before_training_and_reported(
     assert any(example in e for leak in report.leaks for e in leak.examples)
     record = json.loads((tmp_path / "r/_run.json").read_text())
     assert {leak["kind"] for leak in record["splits"][0]["leakage"]["leaks"]} == kinds
-    shown = warnings_of(load_report_data(tmp_path / "r"))
-    assert sum(example in w and "1 of 12 test clips" in w for w in shown) >= 1
+    told = leakage_of(load_report_data(tmp_path / "r"))
+    assert told is not None
+    assert "at worst 1 of 12 test clips" in told.sentence
+    assert sum(example in line and "1 of 12 test clips" in line for line in told.lines) >= 1
 
 
 def test_a_clean_corpus_has_no_leak_and_a_second_call_says_the_same(tmp_path: Path) -> None:
