@@ -12,6 +12,7 @@ from featurestore.corpora import synthetic
 from tests.studies.conftest import fs, words_of
 
 
+@pytest.mark.slow
 def test_the_demo_is_a_study_that_can_be_changed_and_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

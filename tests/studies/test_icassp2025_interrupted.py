@@ -20,7 +20,7 @@ from tests.studies.study_run.test_interrupted import TIMES
 from tests.study_stand_ins import STUDIES, set_options, stand_ins
 
 FILE = STUDIES / "icassp2025.yaml"
-N_KILLS = 10
+N_KILLS = 3  # each costs the start of a run; ten have the same code
 OF_PAPER = ("hubert", "wav2vec2", "wavlm", "aves", "wav2vec2-960h")
 PUBLISHED = ", ".join(f"published-{name}" for name in OF_PAPER)
 CORRECTED = ("corrected calls", "corrected callers", "corrected dogs")
@@ -88,7 +88,7 @@ def test_the_study_of_the_paper_survives_being_killed(tmp_path: Path) -> None:
     # Moments at random over all of the run, told by what is written: how fast the machine is does not matter.
     moments = np.sort(np.random.default_rng(1).integers(1, n_files(tmp_path / "quiet"), N_KILLS))
     n_killed = sum(kill_after(killed, tmp_path / "killed", int(n)) for n in moments)
-    assert n_killed >= N_KILLS - 2
+    assert n_killed >= N_KILLS - 1
     result = fs(*killed)
     assert result.exit_code == 0, result.output
     for one, other in zip(*map(sorted_results, (tmp_path / "quiet", tmp_path / "killed")), strict=True):

@@ -90,6 +90,7 @@ def test_a_writer_killed_at_twenty_random_moments(tmp_path: Path, quiet: Path) -
     check_complete(root, quiet)
 
 
+@pytest.mark.slow
 def test_four_writers_at_once_two_of_them_killed(tmp_path: Path, quiet: Path) -> None:
     root = tmp_path / "store"
     writers = [start(root, pause_s=0.02) for _ in range(4)]

@@ -147,6 +147,7 @@ def test_a_second_run_decodes_nothing_and_says_the_same(corpus: Path, tmp_path: 
     pd.testing.assert_frame_equal(first.layers, again.layers)
 
 
+@pytest.mark.slow
 def test_clips_that_cannot_be_read_are_left_out_and_told_of(moved: Path, tmp_path: Path) -> None:
     names = sorted(p.name for p in (moved / "audio").iterdir())
     for name in names[:5]:

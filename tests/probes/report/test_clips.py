@@ -232,6 +232,7 @@ def test_audio_that_changed_is_not_played(made: Run) -> None:
     assert "holds other audio now than was embedded" in sentences_of(shown)
 
 
+@pytest.mark.slow
 def test_a_store_that_is_not_there_is_one_sentence(made: Run, tmp_path: Path) -> None:
     alone = _naming(made, tmp_path, str(tmp_path / "gone.zarr"))
     run("report", str(tmp_path / "results"), "--out", str(tmp_path / "r"), "--sounds-mb", "1")

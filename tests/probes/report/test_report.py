@@ -211,6 +211,7 @@ def _more(data: ReportData) -> dict[str, object]:
     return {**clips, **methods_context(methods(data, keys))}
 
 
+@pytest.mark.slow
 def test_files_are_written_whole_and_alike(results_dir: Path, tmp_path: Path) -> None:
     first = write_report(results_dir, tmp_path / "a")
     second = write_report(results_dir, tmp_path / "b")

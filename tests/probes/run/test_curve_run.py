@@ -214,6 +214,7 @@ def test_all_fits_of_a_layer_share_one_reading_of_it(
     assert sorted(read) == [(1,), (1,), (2,), (2,)]  # the ordinary fit, and 26 or fewer of the curve
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_its_curve_has_whole_draws_only(store: str, tmp_path: Path) -> None:
     more = {
         "split": "group-kfold:3",

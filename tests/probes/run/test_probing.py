@@ -242,6 +242,7 @@ def test_two_local_processes_give_the_same_results(store: str, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_planning_apart_gives_the_same_and_the_same_errors(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,6 +305,7 @@ def test_a_run_over_frames(
     assert run_probe(config).n_fitted == 0
 
 
+@pytest.mark.slow
 def test_a_curve_over_frames(
     framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
     tmp_path: Path,

@@ -74,6 +74,7 @@ def test_contrasts_are_the_mean_scores_of_their_models_and_holm_spans_the_family
         assert list(of["p_holm"]) == pytest.approx(list(pd.Series(expected).cummax()))
 
 
+@pytest.mark.slow
 def test_what_was_declared_is_kept_with_the_results_and_follows_the_file(
     done: tuple[Path, pd.DataFrame], tmp_path: Path
 ) -> None:

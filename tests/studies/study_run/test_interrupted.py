@@ -105,6 +105,7 @@ def test_the_two_halves_at_once_give_what_one_run_gives(study: Callable[..., Pat
     assert_equal_studies(tmp_path, quiet.parent)
 
 
+@pytest.mark.slow
 def test_the_half_that_probes_takes_keys_as_they_complete(
     study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ PROBINGS = """\
 """
 
 
+@pytest.mark.slow
 def test_fits_counted_beforehand_are_those_that_are_made(study: Callable[..., Path], tmp_path: Path) -> None:
     save_ssl(tmp_path / "tiny", "hubert", "base")
     text = STUDY.replace("  mfcc: {model: mfcc}", "  tiny: {model: tiny}") + PROBINGS

@@ -42,6 +42,7 @@ def halves(file: Path, *more: str) -> list[str]:
     return [words_of(r.output) for r in done]
 
 
+@pytest.mark.slow
 def test_a_study_gives_what_the_commands_give_by_hand(study: Callable[..., Path], tmp_path: Path) -> None:
     file = study()
     result = fs("study", "run", file, "--quiet")

@@ -124,6 +124,7 @@ def test_a_model_looks_the_same_everywhere(tmp_path: Path) -> None:
         assert LIGHT[f"--series-{index}"] in files
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_file_in_four_formats_and_old_ones_go(results_dir: Path, tmp_path: Path) -> None:
     paths = write_report(results_dir, tmp_path)
     index = pd.read_csv(paths.figures / "figures.csv")
