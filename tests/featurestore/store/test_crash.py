@@ -117,6 +117,7 @@ def test_writers_share_the_work(tmp_path: Path, quiet: Path) -> None:
     check_complete(root, quiet)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_completes(tmp_path: Path, quiet: Path) -> None:
     root = tmp_path / "store"
     # Documents and columns fit, shards (about 4.2 kB) do not: the first one fails.

@@ -106,6 +106,7 @@ def test_the_report_shows_a_combination_beside_the_curve(both: Path) -> None:
     assert list(shown.columns[0].cells) == ["0", "1", "2", "concat 0-1", "concat 0-2"]
 
 
+@pytest.mark.slow
 def test_a_report_of_combinations_alone(store: str, tmp_path: Path) -> None:
     run_probe(config(store, tmp_path, classifiers=("lda",), combine=("concat",)))
     data = load_report_data(tmp_path)

@@ -142,6 +142,7 @@ def test_other_embeddings_are_named_and_compared(before: Path, tmp_path: Path) -
     assert told[0].b.endswith("; fs extract --store '<store>' --normalise peak")
 
 
+@pytest.mark.slow
 def test_changed_labels_rows_and_groups_are_counted_and_not_paired(before: Path, tmp_path: Path) -> None:
     table = in_parts(clips())
     tested = table.index[(table["split"] == "test") & (table["call"] != "")].difference([11, 40])

@@ -188,6 +188,7 @@ def test_sets_of_labels_and_wrong_words_are_refused_before_anything_is_decoded(
     assert not (tmp_path / "confounds.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_sentence_and_a_table_sorted_by_uar(corpus: Path, tmp_path: Path) -> None:
     done = fs(
         *("confounds", "--store", corpus / "s", "--model", "logmel", "--label", "by_level", "-q"),

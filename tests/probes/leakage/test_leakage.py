@@ -201,6 +201,7 @@ def test_without_the_audio_a_note_says_what_was_not_compared(tmp_path: Path) -> 
     assert [leak.kind for leak in report.leaks] == ["similar"]
 
 
+@pytest.mark.slow
 def test_what_sounds_alike_is_looked_for_once_whatever_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_study_gives_what_the_commands_give_by_hand(study: Callable[..., Path]
     assert (tmp_path / "report/comparisons.csv").is_file()
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_says_so(study: Callable[..., Path], tmp_path: Path) -> None:
     file = study()
     fs("study", "run", file, "--quiet")

@@ -19,6 +19,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "s.zarr"
 
 
+@pytest.mark.slow
 def test_a_table_and_a_sentence_for_each_curve(store: Path, tmp_path: Path) -> None:
     asked = ["probe", "--store", str(store), "--label", "call", "--classifier", "logreg", "--split", "random"]
     asked += ["--out", str(tmp_path / "r"), "-q", "--curve-draws", "3", "--curve-shares", "20,60"]
