@@ -52,7 +52,7 @@ def agree(
     shares: tuple[float, float] = (0.7, 0.2),
     max_epochs: int = 30,
 ) -> None:
-    """Within a point, and the noise of the comparison a third of a point at most."""
+    """Within a point, and the noise of the comparison two fifths of a point at most."""
     n_classes = int(y.max()) + 1
     found: dict[str, list[np.ndarray]] = {keep: [] for keep in KEPT}
     level: list[float] = []
@@ -76,7 +76,7 @@ def agree(
             f"{keep}: {100 * pairs.mean():+.2f} points, standard error {100 * error:.2f}, {len(pairs)} pairs"
         )
         print(said, f"level {100 * np.mean(level):.1f}")
-        assert error < BOUND / 3, said
+        assert error < BOUND / 2.5, said
         assert abs(pairs.mean()) < BOUND, said
 
 
@@ -111,18 +111,18 @@ def test_twenty_thousand_synthetic_calls() -> None:
     y = rng.choice(len(SIZES), 20_000, p=share / share.sum())
     centres = rng.standard_normal((len(SIZES), 192), dtype=np.float32) * np.float32(0.3)
     x = rng.standard_normal((len(y), 192), dtype=np.float32) + centres[y]
-    agree(x, y, n_splits=8, max_epochs=4)
+    agree(x, y, n_splits=11, max_epochs=4)
 
 
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.timeout(3600)
 def test_spoken_digits(shared: Path, tmp_path: Path) -> None:
-    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=10, shares=(0.2, 0.1))
+    agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=14, shares=(0.2, 0.1))
 
 
 @pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.timeout(3600)
 def test_everyday_sounds(shared: Path, tmp_path: Path) -> None:
-    agree(*log_mel(shared, tmp_path, "esc10", "category"), n_splits=44, shares=(0.4, 0.1))
+    agree(*log_mel(shared, tmp_path, "esc10", "category"), n_splits=80, shares=(0.4, 0.1))
