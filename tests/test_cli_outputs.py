@@ -153,6 +153,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_same_command_goes_on(world: Wor
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_results_is_made_again_once_it_is_deleted(world: World, tmp_path: Path) -> None:
     out = tmp_path / "r"
     shutil.copytree(world.results, out)
@@ -206,6 +207,7 @@ def test_a_table_that_is_none_of_ours_is_named(world: World, tmp_path: Path) -> 
     one_line_error(fs("report", tmp_path / "r", "--out", tmp_path / "x"), "lacks the columns uar_val")
 
 
+@pytest.mark.slow
 def test_all_calls_are_kept_and_the_store_is_found_from_anywhere(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_query_of_a_class_that_was_not_trained_is_left_out() -> None:
     assert measured["r_precision_macro_test"] == pytest.approx(np.mean(by_class))
 
 
+@pytest.mark.slow
 def test_a_run_writes_r_precision_beside_the_uar(store: str, tmp_path: Path) -> None:
     config = ProbeConfig(
         store=store,

@@ -169,6 +169,7 @@ def test_changed_labels_rows_and_groups_are_counted_and_not_paired(before: Path,
         assert "layers probed" in found.sentences()[0]
 
 
+@pytest.mark.slow
 def test_lost_predictions_and_questions_of_one_alone_are_told(
     before: Path, after: Path, tmp_path: Path
 ) -> None:

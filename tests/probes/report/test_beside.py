@@ -95,6 +95,7 @@ def test_leakage_is_one_sentence_with_its_consequence(tmp_path: Path) -> None:
     assert leakage_of(load_report_data(tmp_path)) is None
 
 
+@pytest.mark.slow
 def test_an_audit_is_one_sentence_and_its_notes_are_none(tmp_path: Path) -> None:
     write_results(tmp_path)
     findings = [

@@ -161,6 +161,7 @@ def test_warnings_tell_what_limits_the_numbers(page: Page) -> None:
     assert "seeds of training on one split" in text
 
 
+@pytest.mark.slow
 def test_one_seed_shows_no_spread_and_says_so(tmp_path: Path) -> None:
     data = load_report_data(write_results(tmp_path, seeds=(0,)))
     page = Page(render_page(data))

@@ -117,6 +117,7 @@ def test_a_fold_without_validation_precision_stays_one_of_label_sets() -> None:
     assert row["score_test_mean"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_the_oracle_is_shown_only_when_asked_for(store: str, tmp_path: Path) -> None:
     config = ProbeConfig(store=store, labels=("call",), out=tmp_path, classifiers=("lda",), split="kfold:3")
     run_probe(config)

@@ -151,6 +151,7 @@ def test_the_papers_split_is_that_of_the_manifests_order(
     assert tested == set(table["utterance_id"].iloc[sorted(expected)])
 
 
+@pytest.mark.slow
 def test_nested_folds_through_to_the_page(store: str, tmp_path: Path) -> None:
     run_probe(config(store, tmp_path / "r", "nested:3x2", "lda", layers="1-2"))
     results = read_results(tmp_path / "r")
