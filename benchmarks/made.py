@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
-from featurestore.store.writer import UnitRows, open_key
+from featurestore.store.plan import Unit
+from featurestore.store.writer import KeyWriter, UnitRows, open_key
 
 # InfantMarmosetsVox has these many clips of each of its eleven call types.
 CLASS_SIZES = np.array([1283, 27977, 36582, 1408, 728, 686, 1676, 23, 293, 2064, 202])
@@ -50,14 +52,22 @@ def write_key(root: Path, rows: int, n_features: int) -> np.ndarray:
     )
     ids = manifest.table["utterance_id"].to_numpy(object)
     writer, _ = open_key(open_storage(root), request, manifest, ids)
+
+    def block(unit: Unit) -> np.ndarray:
+        part = values(y[unit.first_row : unit.stop_row], n_features, unit.index)
+        return part.reshape(unit.n_rows, N_FUNCTIONALS, -1)
+
+    write_units(writer, block)
+    return y
+
+
+def write_units(writer: KeyWriter, block: Callable[[Unit], np.ndarray]) -> None:
+    """Write layer 0 of every unit; `block` gives its values `[rows, functionals, features]`."""
     for unit in writer.info.units:
-        part = slice(unit.first_row, unit.stop_row)
-        block = values(y[part], n_features, unit.index).reshape(unit.n_rows, N_FUNCTIONALS, -1)
         facts = UnitRows(
             status=["ok"] * unit.n_rows,
             n_frames=np.full(unit.n_rows, 15),
             duration_s=np.full(unit.n_rows, 0.3),
             audio_hash=[f"{i:032x}" for i in range(unit.first_row, unit.stop_row)],
         )
-        writer.write_unit(unit, [(0, block)], facts, audio_s=0, elapsed_s=0, versions={})
-    return y
+        writer.write_unit(unit, [(0, block(unit))], facts, audio_s=0, elapsed_s=0, versions={})

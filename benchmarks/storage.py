@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from machine import describe
+from made import write_units
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -30,15 +31,15 @@ from sklearn.preprocessing import StandardScaler
 
 from featurestore import open_store
 from featurestore.backends.storage import open_storage
-from featurestore.format.layer_arrays import layer_name
+from featurestore.format.layer_arrays import DTypeName, layer_name
 from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
 from featurestore.store.reader import Features
-from featurestore.store.writer import UnitRows, open_key
+from featurestore.store.writer import open_key
 from probes.statistics import compare_uar, uar_interval
 
 # Name in the table, codec, dtype.
-CHOICES = (
+CHOICES: tuple[tuple[str, str, DTypeName], ...] = (
     ("fast", "fast", "float32"),
     ("small", "small", "float32"),
     ("pcodec", "pcodec", "float32"),
@@ -59,7 +60,7 @@ def made_key(folder: Path) -> Features:
     return open_store(folder / "demo").features("model", "demo")
 
 
-def write(folder: Path, name: str, codec: str, dtype: str, values: np.ndarray) -> float:
+def write(folder: Path, name: str, codec: str, dtype: DTypeName, values: np.ndarray) -> float:
     """Seconds to write the layer, `[n, functionals, features]`, as a key of its own, committed."""
     ids = np.array([f"{i:07d}" for i in range(len(values))], dtype=object)
     table = pd.DataFrame({"utterance_id": ids, "path": "x.wav"})
@@ -71,20 +72,12 @@ def write(folder: Path, name: str, codec: str, dtype: str, values: np.ndarray) -
         functionals=tuple(f"f{i}" for i in range(values.shape[1])),
         layers=(0,),
         n_features=values.shape[2],
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype,
         codec=codec,
     )
     start = time.perf_counter()
     writer, _ = open_key(open_storage(folder), request, manifest, ids)
-    for unit in writer.info.units:
-        part = values[unit.first_row : unit.stop_row]
-        facts = UnitRows(
-            status=["ok"] * len(part),
-            n_frames=np.full(len(part), 2),
-            duration_s=np.ones(len(part)),
-            audio_hash=["0" * 32] * len(part),
-        )
-        writer.write_unit(unit, [(0, part)], facts, audio_s=0, elapsed_s=0, versions={})
+    write_units(writer, lambda unit: values[unit.first_row : unit.stop_row])
     writer.finish()
     return time.perf_counter() - start
 

@@ -15,7 +15,7 @@ import pandas as pd
 from featurestore.errors import ConfigError, CorruptData, StoreError, one_line
 from featurestore.exchange.interface import DTYPES, ReadOptions, Source, block_rows, slices
 from featurestore.fingerprint import canonical_json
-from featurestore.format.codecs import CODEC_NAMES, kept_bits
+from featurestore.format.codecs import is_codec
 from featurestore.format.layer_arrays import layer_name, parse_layer_name
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, from_table, to_text
@@ -218,8 +218,7 @@ class _Key:
 
     def _codec(self) -> str | None:
         value = self.group.attrs.get("codec")
-        is_known = isinstance(value, str) and (value in CODEC_NAMES or kept_bits(value) is not None)
-        return str(value) if is_known else None
+        return str(value) if is_codec(value) else None
 
     def _json(self, name: str) -> dict[str, Any] | None:
         text = self.group.attrs.get(name)

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
@@ -31,6 +31,11 @@ def kept_bits(codec: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_codec(codec: object) -> TypeGuard[str]:
+    """Whether this names a codec, for values of some type."""
+    return isinstance(codec, str) and (codec in CODEC_NAMES or kept_bits(codec) is not None)
+
+
 def check_codec(codec: object, dtype: str, source: str = "--codec") -> str:
     """The codec, if it is one for values of this type.
 
@@ -42,7 +47,7 @@ def check_codec(codec: object, dtype: str, source: str = "--codec") -> str:
     Raises:
         ConfigError: it is none.
     """
-    if not isinstance(codec, str) or (codec not in CODEC_NAMES and kept_bits(codec) is None):
+    if not is_codec(codec):
         raise ConfigError(f"{source}: expected {CODECS_IN_WORDS}, got {codec!r}")
     bits, most = kept_bits(codec), MANTISSA_BITS[dtype]
     if bits is not None and bits >= most:

@@ -18,18 +18,9 @@ from featurestore.printable import counted
 from probes.geometry.suspects import LEAST_AGREEMENT, OTHER_CLASS, Votes, class_codes, judge
 from probes.metrics import uar
 
-COLUMNS = (
-    "suspect_rank",
-    "utterance_id",
-    "label",
-    "suggested",
-    "margin",
-    "p_label",
-    "p_suggested",
-    "n_answers",
-    "n_suggest",
-    "group",
-)
+# Why an utterance is suspected; the same columns stand in ``suspects.csv``.
+EVIDENCE = ("label", "suggested", "margin", "p_label", "p_suggested", "n_answers", "n_suggest", "group")
+COLUMNS = ("suspect_rank", "utterance_id", *EVIDENCE)
 MEASURE = (
     "How probable probes that had not seen the clip say its label and another class are, each less what is "
     "usual where it is the label; margin: the other class less the label (confident learning, Northcutt, "

@@ -79,14 +79,12 @@ def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:
     console.print_confounds(found)
 
 
-def report_results(
-    results: Path, out: Path, *, oracle: bool, sounds_mb: float = 4.0, store: str | None = None
-) -> None:
-    """Write the report of a results folder, and show its tables."""
+def report_results(results: Path, out: Path, *, oracle: bool, **options: Any) -> None:
+    """Write the report of a results folder, and show its tables; `options` are those of `write_report`."""
     from probes.report import load_report_data, write_report
 
     data = load_report_data(results)
-    paths = write_report(data, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
+    paths = write_report(data, out, oracle=oracle, **options)
     console.print_tables(data, oracle=oracle)
     console.print_report_paths(paths)
 

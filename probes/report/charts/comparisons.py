@@ -8,7 +8,7 @@ import pandas as pd
 
 from probes.findings.question_findings import LAYERS
 from probes.findings.sentences import ALPHA
-from probes.report.charts.figure import Figure, rows_chart, shown, spec_of, step_height
+from probes.report.charts.figure import Figure, question_figure, rows_chart, shown, step_height
 
 if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
@@ -81,14 +81,14 @@ def comparison_figure(number: int, question: ReportedQuestion, n_lines: int) -> 
         ),
     )
     alt_text = f"Differences with 95 % intervals, {question.title}; the table holds the numbers."
-    return Figure(
-        name=f"q{number + 1}-comparisons",
+    return question_figure(
+        number,
+        "comparisons",
+        chart,
+        height=step_height(n_lines, 19),
         section="comparisons",
         heading=question.heading,
         note=f"{question.setting}; {question.scope}",
         alt=alt_text,
         table="comparisons",
-        where={"question": number},
-        spec=spec_of(chart, height=step_height(n_lines, 19), description=shown(alt_text)),
-        question=number,
     )

@@ -13,9 +13,9 @@ from probes.report.charts.figure import (
     SHAPES,
     Figure,
     layer_axis,
+    question_figure,
     rows_chart,
     shown,
-    spec_of,
     step_height,
 )
 
@@ -99,20 +99,16 @@ def confound_figures(data: ReportData, scores: pd.DataFrame, layers: pd.DataFram
                 f"the probes, {answer:.1f} %, and chance, {100 * question.chance:.1f} %."
             )
             found.append(
-                Figure(
-                    name=f"q{number + 1}-confounds",
+                question_figure(
+                    number,
+                    "confounds",
+                    _score_chart(question, answer),
+                    height=step_height(n_scores, 22),
                     section="confounds",
                     heading="The label from confounds alone",
                     note="Forests on one confound each, on the same clips and split",
                     alt=alt_text,
                     table="confounds",
-                    where={"question": number},
-                    spec=spec_of(
-                        _score_chart(question, answer),
-                        height=step_height(n_scores, 22),
-                        description=shown(alt_text),
-                    ),
-                    question=number,
                 )
             )
         name = question.dataset, question.label, question.split
@@ -125,20 +121,17 @@ def confound_figures(data: ReportData, scores: pd.DataFrame, layers: pd.DataFram
             alt_text = f"How well layers know confounds, {named} by layer, {question.title}."
             kind = "r2" if measure == R2 else "accuracy"
             found.append(
-                Figure(
-                    name=f"q{number + 1}-confounds-in-layers-{kind}",
+                question_figure(
+                    number,
+                    f"confounds-in-layers-{kind}",
+                    _layer_chart(sorted(rows["confound"].unique()), set(rows["layer"]), named),
+                    height=230,
+                    where={"measure": measure},
                     section="confounds",
                     heading="What layers know of confounds",
                     note=f"{named} on test clips; one line for each confound and model",
                     alt=alt_text,
                     table="confound_layers",
-                    where={"question": number, "measure": measure},
-                    spec=spec_of(
-                        _layer_chart(sorted(rows["confound"].unique()), set(rows["layer"]), named),
-                        height=230,
-                        description=shown(alt_text),
-                    ),
-                    question=number,
                 )
             )
     return found

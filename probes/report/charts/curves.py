@@ -16,9 +16,9 @@ from probes.report.charts.figure import (
     Figure,
     ModelScales,
     layer_axis,
+    question_figure,
     rows_chart,
     shown,
-    spec_of,
     thinned,
 )
 from probes.report.tables import extent, place_of
@@ -160,16 +160,16 @@ def layer_curve(
         f"{best['model']}, {place_of(best)}: {100 * best['score_test_mean']:.1f} %; chance "
         f"{100 * question.chance:.1f} %. The table Every layer holds all numbers."
     )
-    return Figure(
-        name=f"q{number + 1}-layer-curve",
+    return question_figure(
+        number,
+        "layer-curve",
+        _curve_chart(question, scales, limits),
+        height=260,
         section="curves",
         heading=question.heading,
         note=f"{question.setting}; {extent(question)}",
         alt=alt_text,
         table="layers",
-        where={"question": number},
-        spec=spec_of(_curve_chart(question, scales, limits), height=260, description=shown(alt_text)),
-        question=number,
     )
 
 
@@ -310,14 +310,14 @@ def weight_figure(
         ),
     )
     alt_text = f"Learned weights of layers, {question.title}; the table below holds the numbers."
-    return Figure(
-        name=f"q{number + 1}-weights",
+    return question_figure(
+        number,
+        "weights",
+        chart,
+        height=170,
         section="weights",
         heading=question.heading,
         note=f"{question.setting}; {question.scope}",
         alt=alt_text,
         table="weights",
-        where={"question": number},
-        spec=spec_of(chart, height=170, description=shown(alt_text)),
-        question=number,
     )

@@ -78,6 +78,28 @@ class Figure:
         return table
 
 
+def question_figure(
+    number: int, name: str, chart: Any, *, height: int, where: Mapping[str, Any] | None = None, **told: str
+) -> Figure:
+    """A chart of one question, which draws the question's rows of its table.
+
+    Args:
+        number: of the question, from 0.
+        name: of the chart among those of the question.
+        chart: of Altair, without data.
+        height: in pixels.
+        where: further columns of the table, and the value in the rows that are drawn.
+        told: section, heading, note, alt and table of the `Figure`.
+    """
+    return Figure(
+        name=f"q{number + 1}-{name}",
+        where={"question": number, **(where or {})},
+        spec=spec_of(chart, height=height, description=shown(told["alt"])),
+        question=number,
+        **told,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Charts:
     """All charts of a report, in the order of the page, and the tables they draw."""

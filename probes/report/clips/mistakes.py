@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from featurestore.printable import counted
-from probes.findings.mislabelled import MEASURE, Mislabelled, mislabelled
+from probes.findings.mislabelled import EVIDENCE, MEASURE, Mislabelled, mislabelled
 from probes.findings.mistakes import answers_of, by_utterance, mistakes
 from probes.report.clips.embedded_keys import EmbeddedAudio, EmbeddedKeys
 from probes.results.selection import MAP
@@ -44,14 +44,7 @@ SUSPECT_COLUMNS = (
     "start_s",
     "end_s",
     "channel",
-    "label",
-    "suggested",
-    "margin",
-    "p_label",
-    "p_suggested",
-    "n_answers",
-    "n_suggest",
-    "group",
+    *EVIDENCE,
     "model",
 )
 SHOWN_ROWS = 10
