@@ -8,7 +8,7 @@ INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 # a file shares in one process, and whoever is done early takes over some of another's.
 TEST_PROCESSES ?= -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-lowest test-newest check install clean
+.PHONY: demo test test-lowest test-newest check docs install clean
 
 demo: install
 	$(BIN)/fs demo --out $(DEMO_OUT)
@@ -35,6 +35,18 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site, warnings being errors; its tutorials run while it is built.
+docs: install
+	$(call INSTALL,$(VENV)) -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+	@echo "the site: docs/_build/html/index.html"
+
+# The documentation site, warnings being errors; its tutorials run while it is built.
+docs: install
+	$(call INSTALL,$(VENV)) -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+	@echo "the site: docs/_build/html/index.html"
+
 install: $(VENV)/.installed
 
 # torch first and alone: asked for by name it is taken from where this machine has a CPU build, and what
@@ -46,4 +58,4 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-newest $(DEMO_OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .venv-newest $(DEMO_OUT) docs/_build docs/results docs/jupyter_execute build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,68 @@
+"""The documentation site builds without a warning, its tutorials run, and it needs no network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built pages; sources are copied, so that nothing is left in the checkout."""
+    for package in ("sphinx", "myst_nb", "sphinx_click", "sphinx_copybutton", "furo"):
+        pytest.importorskip(package, reason="pip install -e '.[docs]'", exc_type=ImportError)
+    sources = tmp_path_factory.mktemp("site")
+    ignore = shutil.ignore_patterns("_build", "jupyter_execute")
+    shutil.copytree(ROOT / "docs", sources / "docs", ignore=ignore)
+    for other in ("benchmarks", "studies", "featurestore", "probes", "extractors", "cli.py"):
+        (sources / other).symlink_to(ROOT / other)
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "docs", "html"]
+    quiet = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=sources, text=True, capture_output=True, env=quiet, timeout=850)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return sources / "html"
+
+
+def test_the_tutorials_print_what_they_found(site: Path) -> None:
+    page = (site / "tutorials" / "own_recordings.html").read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "326 clips embedded, 0 failed" in text
+    assert "95 % interval" in text
+    assert "Traceback" not in text
+    # What the prose says is so: BirdNET tells the calls, features without order in time do not.
+    tables = dict(re.findall(r"chosen +.*?(\d+\.\d) ± [\d.]+ \([^)]*\) +(\d+\.\d)", text))
+    (network, mfcc), *_ = tables.items()
+    assert float(network) > 90 > 70 > float(mfcc)
+
+
+def test_every_page_is_there_and_nothing_is_fetched(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= {page.stem for page in pages}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(https?://[^\"]+)", text)
+        assert not fetched, (page, fetched)
+    assert (site / "searchindex.js").stat().st_size > 100_000
+
+
+def test_links_within_the_site_lead_somewhere(site: Path) -> None:
+    lost = []
+    for page in site.rglob("*.html"):
+        for link in re.findall(r'<a [^>]*href="([^"]+)"', page.read_text(encoding="utf-8")):
+            target, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", link) or link == "#":
+                continue
+            there = (page.parent / target).resolve() if target else page
+            named = f'id="{anchor}"' if anchor and there.suffix == ".html" else ""
+            if not there.exists() or named not in there.read_text(encoding="utf-8"):
+                lost.append(f"{page.name}: {link}")
+    assert not lost
