@@ -7,13 +7,30 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from studies.terminal.command import Group, Subgroup
-from studies.terminal.corpora import Corpora
+
+def _refuse_namesakes() -> None:
+    """End where another distribution's modules stand before ours: our names at the top level are short."""
+    home = Path(__file__).resolve().parent
+    for name in ("featurestore", "extractors", "probes", "studies"):
+        found = find_spec(name)
+        origin = "nothing" if found is None else found.origin or "a folder without __init__.py"
+        if not Path(origin).resolve().is_relative_to(home / name):
+            sys.exit(
+                f"error: `import {name}` leads to {origin}, expected {home / name}; install featurestore-"
+                f"audio into an environment of its own, and start fs in a folder without a {name!r}"
+            )
+
+
+_refuse_namesakes()
+
+from studies.terminal.command import Group, Subgroup  # noqa: E402
+from studies.terminal.corpora import Corpora  # noqa: E402
 
 if TYPE_CHECKING:
     from studies.study_run.prepared import Half
@@ -732,6 +749,15 @@ def audit(
         check_audit_folder(out)
     config = AuditConfig(layers=tuple(parse_layers(layers)) if layers else None, **options)
     sys.exit(0 if audit_corpus(config, out, group_copies, quiet=quiet) else EXIT_DAMAGED)
+
+
+@main.command()
+@click.option("--store", help="Also look at the speed of this store's disk or bucket.")
+def doctor(store: str | None) -> None:
+    """Say what this machine has of what fs needs; exit 1 when something is at fault."""
+    from studies.terminal.doctor import print_findings
+
+    sys.exit(0 if print_findings(store) else EXIT_DAMAGED)
 
 
 @main.command(name="ls")
