@@ -22,7 +22,7 @@ from extractors.presets import preset_options
 from featurestore.compute.task_runners import check_cluster, decoding_threads
 from featurestore.errors import ConfigError
 from featurestore.format.codecs import check_codec, require_codec
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from featurestore.names import check_name
 from featurestore.store.plan import parse_share
 

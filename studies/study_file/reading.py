@@ -52,6 +52,12 @@ class StudyFile:
         """Folder of the results."""
         return self.place(self.study.results)
 
+    @property
+    def pages(self) -> list[Path]:
+        """Pages that a report of the study has."""
+        names = ["index.html", *(["published.html"] if self.study.report.published else [])]
+        return [self.place(self.study.report.out) / name for name in names]
+
     def names(self, kind: str) -> list[str]:
         """Names of corpora, models or probings as they are written, those with mistakes too."""
         written = self.document.value.get(PLURALS[kind])

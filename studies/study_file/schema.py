@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from extractors.models.interface import FineTuning, Normalisation, Precision
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from studies.study_file.value_kinds import (
     Channel,
     Grid,

@@ -20,9 +20,9 @@ from featurestore.store.stored_manifest import manifest_object
 from featurestore.store.writer import package_versions
 from featurestore.untrusted.documents import DocumentError, read_json_document
 from studies.study_file.document import Document
+from studies.study_run.last_seen import STUDY_NAME, finished_before
 from studies.study_run.readiness import Readiness
 
-STUDY_NAME = "_study.json"
 _TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_run.json")
 _FOLDERS = ("_tasks", "_predictions", "_validation")
 _VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch", "zarr")
@@ -45,6 +45,7 @@ class StageRecord:
         same_folder = kept.get("folder") == self.folder_digest()
         done = kept.get("done")
         is_plain = isinstance(done, dict) and all(isinstance(inputs, str) for inputs in done.values())
+        self._finished = finished_before(results)
         self._done: dict[str, str] = dict(done) if same_folder and is_plain and isinstance(done, dict) else {}
 
     def _read(self) -> Mapping[str, Any]:
@@ -67,9 +68,23 @@ class StageRecord:
         """
         return self._done.get(stage) == inputs
 
+    @property
+    def finished(self) -> str:
+        """What `LastSeen` saw when all of the study was done last; "" where it is not, or cannot be seen."""
+        return self._finished
+
+    def finish(self, seen: str) -> None:
+        """Note that all is done, of what `LastSeen` sees now."""
+        self._finished = seen
+        self._put()
+
     def note(self, stage: str, inputs: str) -> None:
         """Note a stage as done, with the folder as it is now."""
         self._done[stage] = inputs
+        self._finished = ""
+        self._put()
+
+    def _put(self) -> None:
         content = {
             "file": str(self._document.path.absolute()),
             "text": self._document.text,
@@ -77,6 +92,7 @@ class StageRecord:
             "versions": dict(self._versions),
             "done": dict(sorted(self._done.items())),
             "folder": self.folder_digest(),
+            "finished": self._finished,
         }
         with writing(self._path, "free some room and run the same command again"):
             self._results.mkdir(parents=True, exist_ok=True)

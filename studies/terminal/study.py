@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import Mistakes
+from featurestore.fingerprint import digest
 from featurestore.outputs import check_folder
 from featurestore.printable import counted, enumerated, shell_words
 from studies.study_file.reading import read_study
-from studies.study_run.prepared import Half, Prepared, prepare
-from studies.study_run.probe_state import on_keys, pairs_of_call, probing_states
 from studies.study_run.scope import Pair, scope_of
-from studies.terminal import operations
 from studies.terminal.command import say_error
-from studies.terminal.paper_table_text import show_paper_table
 from studies.terminal.screen import console, error_console
 
 if TYPE_CHECKING:
     from studies.study_run.key_plan import KeyState
+    from studies.study_run.prepared import Half, Prepared
     from studies.study_run.readiness import Keys, Readiness
     from studies.study_run.stage_record import StageRecord
 
@@ -69,6 +67,10 @@ def run_study(options: StudyOptions, half: Half) -> bool:
         UserError: as the stages raise it.
     """
     began = time.perf_counter()
+    glance = None if options.is_dry or half == "extract" else _Glance(options, half)
+    if glance is not None and glance.is_finished:
+        _say_nothing_to_do(options, began)
+        return True
     with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
         study = _prepared(options, half, Path(scratch))
         if options.is_dry:
@@ -85,10 +87,48 @@ def run_study(options: StudyOptions, half: Half) -> bool:
             n_done += _confound(study, options)
         if half == "both":
             n_done += _report(study)
+        if glance is not None and options.wait:
+            glance.note_finished(_record(study))
     if not n_done:
-        seconds = time.perf_counter() - began
-        console().print(f"nothing to do: all of {options.file} is done (seen in {seconds:.1f} s)")
+        _say_nothing_to_do(options, began)
     return True
+
+
+def _say_nothing_to_do(options: StudyOptions, began: float) -> None:
+    seconds = time.perf_counter() - began
+    console().print(f"nothing to do: all of {options.file} is done (seen in {seconds:.1f} s)")
+
+
+class _Glance:
+    """Whether a study is as it was when all of it was done, as files tell; see `LastSeen`."""
+
+    def __init__(self, options: StudyOptions, half: Half) -> None:
+        from studies.study_run.last_seen import LastSeen
+
+        file = read_study(options.file, options.overrides)
+        scope = scope_of(file, options.only)
+        asked = [half, str(options.cluster), str(options.device)]
+        self._results = file.results
+        self._seen = LastSeen(file, scope, asked, with_report=half == "both")
+        self._read = self._seen.read()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing has changed since."""
+        from studies.study_run.last_seen import finished_before
+
+        before = finished_before(self._results)
+        return bool(before) and before == self._now()
+
+    def note_finished(self, record: StageRecord) -> None:
+        """Note that all is done, unless something that was read has changed meanwhile."""
+        now = self._now() if self._seen.read() == self._read else None
+        if now is not None and now != record.finished:
+            record.finish(now)
+
+    def _now(self) -> str | None:
+        made = self._seen.made() if self._read is not None else None
+        return None if made is None else digest([self._read, made])
 
 
 def report_study(options: StudyOptions) -> None:
@@ -120,6 +160,9 @@ def write_scripts(options: StudyOptions, out: Path) -> None:
 
 
 def _prepared(options: StudyOptions, half: Half, scratch: Path) -> Prepared:
+    # What follows takes pandas and the models' code: not before it is known that anything is left.
+    from studies.study_run.prepared import prepare
+
     file = read_study(options.file, options.overrides)
     scope = scope_of(file, options.only)
     return prepare(
@@ -147,6 +190,7 @@ def _record(study: Prepared) -> StageRecord:
 
 def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
     from studies.study_run.key_plan import key_states
+    from studies.study_run.probe_state import probing_states
     from studies.terminal.study_text import print_key_states, print_probing_states, print_readiness
 
     keys = _keys(study).look(study.scope.pairs)
@@ -199,6 +243,7 @@ def _extract(study: Prepared, options: StudyOptions) -> int | None:
         How many things were done; None where a key came to nothing or is suspect.
     """
     from studies.study_run.key_plan import key_states
+    from studies.terminal import operations
     from studies.terminal.console import print_manifest_report
     from studies.terminal.study_text import print_key_states
 
@@ -229,6 +274,8 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
     Returns:
         How many calls fitted something, or were looked at again.
     """
+    from studies.study_run.probe_state import pairs_of_call
+
     keys, record = _keys(study), _record(study)
     waits, with_tables = options.wait, half == "probe"
     needed = list(dict.fromkeys(p for call in study.probes for p in pairs_of_call(call.config)))
@@ -281,6 +328,8 @@ def _fit(
         How many calls were made.
     """
     from featurestore.store.reader import open_store
+    from studies.study_run.probe_state import on_keys, pairs_of_call
+    from studies.terminal import operations
 
     store, n_done = open_store(study.file.store), 0
     for call in study.probes:
@@ -319,6 +368,7 @@ class _Waiting:
 def _confound(study: Prepared, options: StudyOptions) -> int:
     """Find what else explains the labels, once all keys are there."""
     from featurestore.store.reader import open_store
+    from studies.terminal import operations
 
     config = study.confounds
     if config is None:
@@ -344,6 +394,8 @@ def _report(study: Prepared) -> int:
     """Write the report, where anything that it shows has changed."""
     from probes.results.declared_contrasts import write_contrasts
     from studies.study_run.facts import declared_contrasts
+    from studies.terminal import operations
+    from studies.terminal.paper_table_text import show_paper_table
 
     file = study.file
     contrasts = declared_contrasts(file, study.facts)
@@ -360,8 +412,7 @@ def _report(study: Prepared) -> int:
         [asdict(c) for c in contrasts],
     ]
     inputs = record.inputs("report", shown)
-    pages = ["index.html", *(["published.html"] if published else [])]
-    if record.is_done("report", inputs) and all((out / name).is_file() for name in pages):
+    if record.is_done("report", inputs) and all(page.is_file() for page in file.pages):
         return 0
     check_folder(out)
     operations.report_results(file.results, out, oracle=oracle)
