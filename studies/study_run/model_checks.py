@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from extractors.config import ExtractConfig
     from extractors.models.interface import ModelCard, ModelSource
 
+_MODEL_FILES = (".torchaudio.pt", ".tflite")
+
 
 def look_at_models(file: StudyFile, names: Iterable[str]) -> dict[str, ModelSource]:
     """Find every model, without its weights; those that are not found are noted."""
@@ -31,27 +32,43 @@ def look_at_models(file: StudyFile, names: Iterable[str]) -> dict[str, ModelSour
             found[name] = find_model(spec, allow_pickle=bool(file.study.models[name].torch_weights))
         except UserError as error:
             text = one_line(error, None).removeprefix(f"--model {spec}: ")
-            file.found.add(at, f"{file.study.models[name].model!r}: {text}{_nearest(spec)}")
+            written = file.study.models[name].model
+            file.found.add(at, f"{written!r}: {text}{_nearest(written, spec)}")
     return found
 
 
-def _nearest(spec: str) -> str:
-    """A model that is spelt nearly so: beside it in its folder, in the catalogue, or built in."""
+def _nearest(written: str, spec: str) -> str:
+    """A model that is spelt nearly as `written`: beside it in its folder, in the catalogue, or built in.
+
+    Args:
+        written: as it stands in the file.
+        spec: with its path absolute, where it is one.
+    """
     from extractors.models.catalogue import CATALOGUE
     from extractors.models.registry import BUILT_IN
 
     path = Path(spec)
     if path.is_absolute():
-        try:
-            return did_you_mean(path.name, os.listdir(path.parent))
-        except OSError:
-            return ""
-    known = [*BUILT_IN, *(entry.model_id for entry in CATALOGUE)]
-    if hint := did_you_mean(spec, known):
+        folder = written.rstrip("/").removesuffix(path.name)
+        return did_you_mean(written.rstrip("/"), [folder + name for name in _models_in(path.parent)])
+    ids = [entry.model_id for entry in CATALOGUE]
+    if hint := did_you_mean(spec, [*BUILT_IN, *ids]):
         return hint
     # The owner left out.
-    ids = [entry.model_id for entry in CATALOGUE if entry.model_id.endswith(f"/{spec}")]
-    return f"; did you mean {ids[0]!r}?" if ids else ""
+    owned = [one for one in ids if one.endswith(f"/{spec}")]
+    return f"; did you mean {owned[0]!r}?" if owned else ""
+
+
+def _models_in(folder: Path) -> list[str]:
+    """Names of the models in a folder."""
+    try:
+        return [p.name for p in folder.iterdir() if p.name.endswith(_MODEL_FILES) or _is_model_folder(p)]
+    except OSError:
+        return []
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or any(folder.glob(f"*{_MODEL_FILES[0]}"))
 
 
 def extract_configs(

@@ -75,7 +75,7 @@ MISTAKES = {
         "manifest: audio/manifest.csv",
         "adapter: foldr\n    source: audio",
         4,
-        "did you mean folder?",
+        "did you mean 'folder'?",
     ),
     "unknown option": (
         "manifest: audio/manifest.csv",
@@ -155,6 +155,24 @@ def test_a_mistake_of_the_command_line_is_told_with_its_option(study: Callable[.
     result = fs("study", "run", file, "--only", "model=mfc")
     assert result.stderr == "error: --only model=mfc: no model 'mfc'; did you mean 'mfcc'?\n"
     assert result.exit_code == 2
+
+
+def test_a_model_that_is_spelt_right_and_cannot_be_had_is_not_suggested(study: Callable[..., Path]) -> None:
+    """Without a network the hub gives no model, whatever it is called."""
+    file = study(STUDY.replace("{model: mfcc}", "{model: facebook/hubert-base-ls960}"), n_clips=6)
+    (line,) = fs("study", "run", file).stderr.splitlines()
+    assert line.startswith(f"error: {file}:8: models.mfcc.model: 'facebook/hubert-base-ls960': ")
+    assert "the hub gave no such model" in line
+    assert "did you mean" not in line
+
+
+def test_a_folder_is_suggested_as_it_could_be_written(study: Callable[..., Path]) -> None:
+    file = study(STUDY.replace("{model: mfcc}", "{model: ./models/hubrt}"), n_clips=6)
+    for name in ("hubert", "hubrts"):
+        (file.parent / "models" / name).mkdir(parents=True)
+    (file.parent / "models/hubert/config.json").write_text("{}")
+    (line,) = fs("study", "run", file).stderr.splitlines()
+    assert line.endswith("there is no such folder; did you mean './models/hubert'?")
 
 
 def test_two_probings_of_one_question_are_refused_unless_one_is_part_of_the_other(
