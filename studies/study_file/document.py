@@ -71,8 +71,9 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> tuple[Document, 
     except DocumentError as error:
         raise Mistakes([f"{path}: cannot be read ({error})"]) from error
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise Mistakes([f"{path}:{line}: not UTF-8 text ({error.reason})"]) from error
+        raise Mistakes([_no_text(path, data, error.start, error.reason)]) from error
+    if (at := data.find(b"\0")) >= 0:
+        raise Mistakes([_no_text(path, data, at, "a NUL byte")])
     document = Document(path=path, value={}, text=text)
     found = Found(document.where)
     reader = _Reader(found, document.lines)
@@ -85,6 +86,14 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> tuple[Document, 
     for override in overrides:
         _put(document, override)
     return document, found
+
+
+def _no_text(path: Path, data: bytes, at: int, reason: str) -> str:
+    """That a file is no text, by the place of its first byte that is none."""
+    line = data[:at].count(b"\n") + 1
+    is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:2].count(0) == 1
+    kind = "this seems to be UTF-16" if is_utf_16 else "got other bytes"
+    return f"{path}:{line}: expected UTF-8 text, {kind} ({reason}); save it as UTF-8"
 
 
 def shown(value: Any) -> str:
@@ -233,6 +242,10 @@ class _Reader:
                 self.found.add((*place, "?"), "expected a name as key")
                 continue
             name = key.value
+            if "\0" in name:
+                self.lines[(*place, "?")] = line
+                self.found.add((*place, "?"), f"expected a name without NUL characters, got {name!r}")
+                continue
             if name in taken:
                 continue
             at = (*place, name)
@@ -265,6 +278,9 @@ class _Reader:
 
     def _scalar(self, node: Any, place: Place) -> Any:
         tag, text = str(node.tag).removeprefix(_TAG), node.value
+        if "\0" in text:
+            self.found.add(place, f"expected a text without NUL characters, got {shown(text)}")
+            return text.replace("\0", "")
         if node.style is not None or tag in ("str", "timestamp"):
             if tag not in ("str", "timestamp", "int", "float", "bool", "null"):
                 self.found.add(place, f"expected no tag, got {tag!r}; leave it out")

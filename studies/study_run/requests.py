@@ -143,7 +143,7 @@ def probe_configs(
             curves=tuple(asked.curves or ()),
             curve_draws=asked.curve_draws,
             curve_shares=asked.curve_shares,
-            cluster=cluster or _cluster(file, asked.cluster),
+            cluster=cluster or cluster_of(file, asked.cluster),
             memory=asked.memory,
         )
         for labels, corpora in corpora_by_labels(file, asked, scope, columns).items()
@@ -209,7 +209,7 @@ def corpora_by_labels(
     return found
 
 
-def _cluster(file: StudyFile, spec: str | None) -> str | None:
+def cluster_of(file: StudyFile, spec: str | None) -> str | None:
     """A cluster spec, whose file is relative to the study's."""
     is_file = spec is not None and spec.endswith((".yaml", ".yml")) and "://" not in spec
     return str(file.place(str(spec))) if is_file else spec

@@ -14,6 +14,7 @@ from featurestore.fingerprint import digest
 from featurestore.outputs import check_folder
 from featurestore.printable import counted, enumerated, shell_words
 from studies.study_file.reading import read_study
+from studies.study_run.forecast import Forecast, ProbingTime
 from studies.study_run.scope import Pair, scope_of
 from studies.terminal.command import say_error
 from studies.terminal.screen import console, error_console
@@ -76,22 +77,33 @@ def run_study(options: StudyOptions, half: Half) -> bool:
         if options.is_dry:
             _show_plan(study, options, half)
             return True
-        n_done = 0
+        n_done, forecasts, probing = 0, list[Forecast](), ProbingTime()
         if half != "probe":
-            done = _extract(study, options)
+            done = _extract(study, options, forecasts)
             if done is None:
                 return False
             n_done += done
         if half != "extract":
-            n_done += _probe(study, options, half)
+            n_done += _probe(study, options, half, probing)
             n_done += _confound(study, options)
         if half == "both":
             n_done += _report(study)
+        if forecasts := [*forecasts, *probing.forecasts]:
+            _tell_forecasts(study, half, forecasts)
         if glance is not None and options.wait:
             glance.note_finished(_record(study))
     if not n_done:
         _say_nothing_to_do(options, began)
     return True
+
+
+def _tell_forecasts(study: Prepared, half: Half, forecasts: Sequence[Forecast]) -> None:
+    """Say what the plan predicted and the run took; the half that has results keeps it with them."""
+    from studies.terminal.study_text import print_forecasts
+
+    print_forecasts(forecasts)
+    if half != "extract":
+        _record(study).keep_forecasts(forecasts)
 
 
 def _say_nothing_to_do(options: StudyOptions, began: float) -> None:
@@ -203,7 +215,7 @@ def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
     if half != "extract":
         ready = {key.pair for key in keys if key.is_ready}
         rehearsed = _rehearse(study, [key.pair for key in keys if not key.is_ready])
-        states_of_probings = probing_states(study.probes, ready, rehearsed)
+        states_of_probings = probing_states(study.probes, ready, rehearsed, _record(study).seconds_of_a_fit)
         print_probing_states(states_of_probings)
         for state in states_of_probings:
             if state.problem:
@@ -236,12 +248,19 @@ def _require_possible(states: Sequence[KeyState]) -> None:
         raise Mistakes(lines)
 
 
-def _extract(study: Prepared, options: StudyOptions) -> int | None:
+def _extract(study: Prepared, options: StudyOptions, forecasts: list[Forecast]) -> int | None:
     """Embed what is left.
+
+    Args:
+        study: the study.
+        options: of the command.
+        forecasts: takes what the plan predicted, and what was taken.
 
     Returns:
         How many things were done; None where a key came to nothing or is suspect.
     """
+    from featurestore.backends.storage import open_storage
+    from studies.study_run.forecast import embedding_forecasts
     from studies.study_run.key_plan import key_states
     from studies.terminal import operations
     from studies.terminal.console import print_manifest_report
@@ -262,14 +281,21 @@ def _extract(study: Prepared, options: StudyOptions) -> int | None:
     all_well = True
     for pair in left:
         all_well &= operations.run_extraction([study.extractions[pair]], quiet=options.quiet)
+    forecasts += embedding_forecasts(open_storage(study.file.store), [states[pair] for pair in left])
     if not all_well:
         say_error("error: nothing is probed, since an extraction went wrong, see above")
         return None
     return n_done + len(left)
 
 
-def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
+def _probe(study: Prepared, options: StudyOptions, half: Half, spent: ProbingTime) -> int:
     """Fit what is left, on keys as they are complete.
+
+    Args:
+        study: the study.
+        options: of the command.
+        half: what the command does.
+        spent: takes how long it took.
 
     Returns:
         How many calls fitted something, or were looked at again.
@@ -289,7 +315,7 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         if half == "both":
             _require_fresh(lacking)
         if fresh := {pair: key for pair, key in ready.items() if pair not in taken}:
-            n_done += _fit(study, options, record, ready, fresh, with_tables=with_tables)
+            n_done += _fit(study, options, record, ready, fresh, spent, with_tables=with_tables)
             taken = set(ready)
             continue
         said.tell(lacking)
@@ -300,7 +326,7 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         raise Mistakes(
             [f"{study.file.store}: no key of the study is complete yet; `fs study extract` makes them"]
         )
-    return n_done + _fit(study, options, record, ready, ready, with_tables=with_tables)
+    return n_done + _fit(study, options, record, ready, ready, spent, with_tables=with_tables)
 
 
 def _require_fresh(lacking: Sequence[Readiness]) -> None:
@@ -319,6 +345,7 @@ def _fit(
     record: StageRecord,
     ready: dict[Pair, Readiness],
     fresh: dict[Pair, Readiness],
+    spent: ProbingTime,
     *,
     with_tables: bool,
 ) -> int:
@@ -341,7 +368,9 @@ def _fit(
             if record.is_done(stage, inputs):
                 continue
             console().print(stage)
-            operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
+            done = operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
+            spent.add(done.n_fitted, done.seconds, record.seconds_of_a_fit(call.name))
+            record.spend(call.name, done.n_fitted, done.seconds)
             record.note(stage, inputs)
             n_done += 1
     return n_done

@@ -167,7 +167,7 @@ def test_what_is_no_plain_value_is_noted(tmp_path: Path, text: str, said: str) -
 
 def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_bytes(b"a: 1\nb: \xff\n")
-    with pytest.raises(Mistakes, match=r"s\.yaml:2: not UTF-8"):
+    with pytest.raises(Mistakes, match=r"s\.yaml:2: expected UTF-8"):
         read_document(tmp_path / "s.yaml")
     with pytest.raises(Mistakes, match="no such file"):
         read_document(tmp_path / "none.yaml")
