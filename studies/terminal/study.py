@@ -86,10 +86,10 @@ def run_study(options: StudyOptions, half: Half) -> bool:
         if half != "extract":
             n_done += _probe(study, options, half, probing)
             n_done += _confound(study, options)
-        if half == "both":
-            n_done += _report(study)
         if forecasts := [*forecasts, *probing.forecasts]:
             _tell_forecasts(study, half, forecasts)
+        if half == "both":
+            n_done += _report(study)
         if glance is not None and options.wait:
             glance.note_finished(_record(study))
     if not n_done:
