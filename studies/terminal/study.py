@@ -68,7 +68,7 @@ def run_study(options: StudyOptions, half: Half) -> bool:
         UserError: as the stages raise it.
     """
     began = time.perf_counter()
-    glance = None if options.is_dry or half == "extract" else _Glance(options, half)
+    glance = _Glance(options, half) if half != "extract" else None
     if glance is not None and glance.is_finished:
         _say_nothing_to_do(options, began)
         return True
