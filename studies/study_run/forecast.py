@@ -100,35 +100,30 @@ class ProbingTime:
     """How long probings took, over the run; seconds of a fit are wall-clock, with reading and scoring.
 
     Attributes:
-        n_fits: fitted in this run.
-        taken_s: seconds of these.
-        predicted_s: of those whose rate was known before.
-        of_predicted_s: seconds that these took.
+        predicted_s: of calls whose rate was known before.
+        taken_s: seconds that these took.
+        unpredicted_s: seconds that the others took.
     """
 
-    n_fits: int = 0
-    taken_s: float = 0.0
     predicted_s: float = 0.0
-    of_predicted_s: float = 0.0
+    taken_s: float = 0.0
+    unpredicted_s: float = 0.0
 
     def add(self, n_fits: int, seconds: float, seconds_of_a_fit: float | None) -> None:
         """Take a call of `run_probe`, and what a fit took before it; of no fits nothing is told."""
         if not n_fits:
             return
-        self.n_fits += n_fits
-        self.taken_s += seconds
-        if seconds_of_a_fit is not None:
+        if seconds_of_a_fit is None:
+            self.unpredicted_s += seconds
+        else:
             self.predicted_s += n_fits * seconds_of_a_fit
-            self.of_predicted_s += seconds
+            self.taken_s += seconds
 
     @property
     def forecasts(self) -> list[Forecast]:
         """As forecasts; the part that no rate was known of by itself."""
-        if not self.n_fits:
-            return []
-        rest = self.taken_s - self.of_predicted_s
         return [
             Forecast(what="probing", unit="s", predicted=predicted, taken=taken, by=ON_RECORD)
-            for predicted, taken in ((self.predicted_s or None, self.of_predicted_s), (None, rest))
+            for predicted, taken in ((self.predicted_s, self.taken_s), (None, self.unpredicted_s))
             if taken > 0
         ]

@@ -201,11 +201,11 @@ def measured_rate(storage: Storage, model: str, device: str) -> Rate | None:
             timed += [r for r in records if r.elapsed_s > 0 and r.audio_s > 0]
     alike = [r for r in timed if _device(r).split(":")[0] == device.split(":")[0]]
     here = [r for r in alike if r.host == socket.gethostname()]
-    counted = here or alike or timed
-    if not counted:
+    taken = here or alike or timed
+    if not taken:
         return None
-    real_time = sum(r.audio_s for r in counted) / sum(r.elapsed_s for r in counted)
-    return Rate(real_time=real_time, devices=", ".join(sorted({_device(r) for r in counted} - {""})))
+    real_time = sum(r.audio_s for r in taken) / sum(r.elapsed_s for r in taken)
+    return Rate(real_time=real_time, devices=", ".join(sorted({_device(r) for r in taken} - {""})))
 
 
 def _device(record: Record) -> str:
