@@ -180,7 +180,7 @@ def test_the_study_of_the_paper_survives_being_killed(quiet: Path, data: Path, t
     n_killed = run_and_kill([run], lambda: n_files(out), moments_below(n_files(quiet)), SEED)
     assert n_killed >= N_KILLS - 1
     assert_equal_studies(quiet, out, out / "store.zarr")
-    assert fs(*words).output.startswith("nothing to do")
+    assert "nothing to do" in fs(*words).output
 
 
 @pytest.mark.s3
@@ -197,7 +197,7 @@ def test_it_survives_on_a_bucket_too(quiet: Path, data: Path, tmp_path: Path, s3
     )
     assert n_killed >= N_KILLS - 1
     assert_equal_studies(quiet, out, s3_url)
-    assert fs(*words).output.startswith("nothing to do")
+    assert "nothing to do" in fs(*words).output
 
 
 @pytest.mark.slow
