@@ -32,7 +32,8 @@ from made import CLASS_SIZES, LABEL, classes, values, write_key
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from probes.training.mlp import PAPER_HIDDEN, MLPConfig, fit_mlps
+from probes.training.mlp import fit_mlps
+from probes.training.mlp_config import PAPER_HIDDEN, MLPConfig
 from probes.training.standardise import Standardiser
 
 N_CLASSES = len(CLASS_SIZES)

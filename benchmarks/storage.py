@@ -31,7 +31,8 @@ from sklearn.preprocessing import StandardScaler
 
 from featurestore import open_store
 from featurestore.backends.storage import open_storage
-from featurestore.format.layer_arrays import DTypeName, layer_name
+from featurestore.format.layer_arrays import layer_name
+from featurestore.format.number_types import DTypeName
 from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
 from featurestore.store.reader import Features

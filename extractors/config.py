@@ -22,8 +22,9 @@ from extractors.presets import preset_options
 from featurestore.compute.task_runners import check_cluster, decoding_threads
 from featurestore.errors import ConfigError
 from featurestore.format.codecs import check_codec, require_codec
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from featurestore.names import check_name
+from featurestore.store.key import MOST_UNIT_ROWS
 from featurestore.store.plan import parse_share
 
 
@@ -139,9 +140,10 @@ class ExtractConfig:
             raise ConfigError(
                 f"--cluster with --device {self.device}: expected one device, that of a worker, such as auto"
             )
-        for option, count in (("unit-rows", self.unit_rows), ("workers", self.workers)):
-            if count is not None and count < 1:
-                raise ConfigError(f"--{option}: expected at least 1, got {count}")
+        if self.unit_rows is not None and not 1 <= self.unit_rows <= MOST_UNIT_ROWS:
+            raise ConfigError(f"--unit-rows: expected from 1 to {MOST_UNIT_ROWS:,}, got {self.unit_rows:,}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers: expected at least 1, got {self.workers}")
         if self.selfcheck is not None and self.selfcheck < 0:
             raise ConfigError(f"--selfcheck: expected 0 or more clips, got {self.selfcheck}")
         for option, seconds in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -75,9 +76,19 @@ class DependencyMissing(UserError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the end of a message, or nothing where no known name is spelt nearly so."""
-    close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """`; did you mean 'x'?` for the end of a message, or nothing where no known name is spelt nearly so.
+
+    A name that is known is no slip: nothing is said of it. Of a character that only looks like one of the
+    known name's (a Cyrillic a, a blank that does not break) it is said which it is: both names look the same.
+    """
+    names = list(known)
+    close = get_close_matches(name, names, n=1)
+    if name in names or not close:
+        return ""
+    foreign = [c for c in name if not c.isascii() and c not in close[0]]
+    unseen = next((c for c in foreign if not unicodedata.name(c, "").startswith("LATIN")), None)
+    which = f" ({unseen!r} is {unicodedata.name(unseen, ascii(unseen))})" if unseen else ""
+    return f"; did you mean {close[0]!r}?{which}"
 
 
 def one_line(said: object, n_characters: int | None = 200) -> str:

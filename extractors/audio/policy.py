@@ -18,6 +18,8 @@ Segments = Literal["nearest", "librosa"]
 ResampleQuality = Literal["qq", "lq", "mq", "hq", "vhq"]  # soxr's, from quick to very high
 # ssl-human-animal repeats clips up to 5,000 samples: 15 frames at 16 kHz, enough for a stable std.
 DEFAULT_MIN_SAMPLES = 5000
+# An hour at 16 kHz and more: what is repeated up to it is held in memory.
+MOST_MIN_SAMPLES = 100_000_000
 _LIBROSA_SEGMENTS = (
     "librosa: start and duration truncated to samples, ceil(n * rate / native rate) samples after resampling"
 )
@@ -56,8 +58,10 @@ class AudioPolicy:
             raise ConfigError(
                 f"normalisation: expected one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}"
             )
-        if self.min_samples < 1:
-            raise ConfigError(f"min-samples: expected at least 1, got {self.min_samples}")
+        if not 1 <= self.min_samples <= MOST_MIN_SAMPLES:
+            raise ConfigError(
+                f"min-samples: expected from 1 to {MOST_MIN_SAMPLES:,}, got {self.min_samples:,}"
+            )
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Readable values for the key's fingerprint."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from extractors.audio.policy import AudioPolicy
 from extractors.models.interface import ModelCard
-from featurestore.format.layer_arrays import DTypeName, FrameShape, room_for
+from featurestore.format.layer_arrays import FrameShape, room_for
+from featurestore.format.number_types import DTypeName
 from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.audio_places import UNKNOWN, Places
 from featurestore.store.key import KeyInfo

@@ -155,9 +155,9 @@ def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
 
 
 def value_bytes(job: KeyJob) -> int:
-    """Bytes of all values of the units of a job."""
+    """Bytes of all values of the units of a job, before compression: a shard has room for a whole unit."""
     shape, frames = job.writer.info.shape, job.writer.info.frames
-    n_rows = sum(u.n_rows for u in job.units)
+    n_rows = len(job.units) * shape.unit_rows
     n_bytes = n_rows * np.dtype(shape.dtype).itemsize * shape.n_functionals * shape.n_features
     if frames is not None:
         card = job.recipe.source.card

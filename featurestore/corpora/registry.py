@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 
 from featurestore.corpora.interface import Corpus
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, did_you_mean
 
 _CORPORA = {
     "imv": "imv:IMV",
@@ -44,9 +43,8 @@ def get_corpus(name: str) -> Corpus:
         ConfigError: there is none.
     """
     if name not in _CORPORA:
-        near = difflib.get_close_matches(name, _CORPORA, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"no corpus {name!r}; {hint}there are {', '.join(_CORPORA)}")
+        hint = did_you_mean(name, _CORPORA)
+        raise ConfigError(f"no corpus {name!r}, there are {', '.join(_CORPORA)}{hint}")
     module, attribute = _CORPORA[name].split(":")
     corpus: Corpus = getattr(import_module(f"featurestore.corpora.{module}"), attribute)
     return corpus

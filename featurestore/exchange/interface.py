@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from featurestore.manifest.table import Manifest
 from featurestore.store.layer import Layer
 from featurestore.store.reader import Features

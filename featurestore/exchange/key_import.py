@@ -18,7 +18,7 @@ from featurestore.exchange.checked_source import CheckedSource
 from featurestore.exchange.interface import Advance, Format, ReadOptions, Source, counter
 from featurestore.exchange.registry import format_names, get_format
 from featurestore.format.codecs import kept_bits
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, read_manifest
 from featurestore.names import check_name

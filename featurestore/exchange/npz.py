@@ -31,7 +31,7 @@ from featurestore.exchange.interface import (
     row_blocks,
 )
 from featurestore.fingerprint import digest
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from featurestore.manifest.table import Manifest, write_manifest
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
 

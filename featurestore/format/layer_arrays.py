@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
@@ -34,6 +34,7 @@ from featurestore.format.codecs import (
 )
 from featurestore.format.decoding import check_shard, chunk_places, without_checksum
 from featurestore.format.encoding import decoded, document_of, encoded, sharding, template
+from featurestore.format.number_types import DTypeName
 
 FORMAT_VERSION = 1
 FORMAT_NAME = "featurestore"
@@ -41,8 +42,6 @@ FORMAT_NAME = "featurestore"
 # Rows of one inner chunk: what a reader fetches and checks at a time when it wants a few rows.
 # Smaller ones cost Zarr readers more per byte, larger ones are read in vain for single rows.
 TARGET_CHUNK_BYTES = 384 * 1024
-
-DTypeName = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)

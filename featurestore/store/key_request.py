@@ -14,6 +14,7 @@ from featurestore.errors import ConfigError, FingerprintMismatch
 from featurestore.fingerprint import diff
 from featurestore.format import layer_arrays
 from featurestore.format.codecs import check_codec, require_codec
+from featurestore.format.number_types import DTypeName
 from featurestore.manifest.table import Manifest
 from featurestore.names import check_name
 from featurestore.store.key import MOST_FEATURES, MOST_LAYERS, MOST_UNIT_ROWS, KeyInfo
@@ -37,7 +38,7 @@ class KeyRequest:
     functionals: tuple[str, ...]
     layers: tuple[int, ...]
     n_features: int
-    dtype: layer_arrays.DTypeName = "float32"
+    dtype: DTypeName = "float32"
     codec: str = "fast"
     unit_rows: int = DEFAULT_UNIT_ROWS
     frames: layer_arrays.FrameShape | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
     from probes.training.autograd import Feed
     from probes.training.frames import FrameRows
-    from probes.training.mlp import MLPConfig
+    from probes.training.mlp_config import MLPConfig
 
 ATTENTION, MULTIHEAD = "attention", "mha"
 DEFAULT_HEADS = 8
@@ -43,7 +43,7 @@ class FramePooling:
 
     def complete(self, settings: Settings) -> dict[str, Any]:
         """See `probes.classifiers.interface.Classifier`."""
-        from probes.training.mlp import MLPConfig
+        from probes.training.mlp_config import MLPConfig
 
         own = {"heads": DEFAULT_HEADS} if self.name == MULTIHEAD else {}
         known = [*own, *(f.name for f in fields(MLPConfig) if f.name != "seed")]

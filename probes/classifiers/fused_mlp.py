@@ -20,7 +20,7 @@ class Fused:
 
     def complete(self, settings: Settings) -> dict[str, Any]:
         """See `Classifier.complete`."""
-        from probes.training.mlp import MLPConfig
+        from probes.training.mlp_config import MLPConfig
 
         known = [f.name for f in fields(MLPConfig) if f.name not in ("seed", *self.fixed)]
         require_known(settings, known, self.name)
@@ -34,7 +34,8 @@ class Fused:
 
     def fit(self, bundle: Bundle) -> list[FittedProbe]:
         """See `Classifier.fit`; `y_train` and `y_val` may be label sets, 0/1 matrices `[n, C]`."""
-        from probes.training.mlp import MLPConfig, fit_mlps
+        from probes.training.mlp import fit_mlps
+        from probes.training.mlp_config import MLPConfig
 
         if bundle.y_train.ndim == 2:
             from probes.classifiers.trained_networks import fit_networks, head_of

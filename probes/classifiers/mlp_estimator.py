@@ -13,7 +13,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probes.training.mlp import PAPER_HIDDEN, FittedMLP, MLPConfig, fit_mlps
+from probes.training.mlp import FittedMLP, fit_mlps
+from probes.training.mlp_config import PAPER_HIDDEN, MLPConfig
 from probes.training.standardise import Standardiser
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from featurestore.arrays import FloatArray
 from probes.classifiers.interface import Bundle, FittedProbe, Settings
 from probes.training.autograd import Feed, MatrixFeed, NetworkSpec, Trained, train
-from probes.training.mlp import MLPConfig
+from probes.training.mlp_config import MLPConfig
 from probes.training.networks import Head, WeightedSum
 
 NO_RATES: Mapping[str, str] = {}

@@ -27,6 +27,7 @@ from probes.splits import GROUP, Rows, Split, parse_split, with_group
 NUMERICS_VERSION = 1
 # All fits are listed before the first: beyond this it is a slip of the hand.
 MAX_SEEDS = 10_000
+MAX_SPLIT_SEED = 2**32 - 1  # of scikit-learn's folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,8 @@ class ProbeConfig:
         check_curves(self.curves, self.curve_shares, self.curve_draws)
         if not 1 <= self.n_seeds <= MAX_SEEDS:
             raise ConfigError(f"seeds: expected 1 to {MAX_SEEDS:,}, got {self.n_seeds}")
-        if self.split_seed < 0:
-            raise ConfigError(f"split seed: expected at least 0, got {self.split_seed}")
+        if not 0 <= self.split_seed <= MAX_SPLIT_SEED:
+            raise ConfigError(f"split seed: expected from 0 to {MAX_SPLIT_SEED:,}, got {self.split_seed:,}")
         if self.split is not None:
             parse_split(self.split)
         assert self.splits  # checks them

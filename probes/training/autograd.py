@@ -23,7 +23,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from featurestore.arrays import FloatArray, IntArray
 from probes.metrics import mean_average_precision
-from probes.training.mlp import MLPConfig, class_weights
+from probes.training.mlp import class_weights
+from probes.training.mlp_config import MLPConfig
 from probes.training.vectors import StreamedRows, drawn_batches, in_pieces, macro_recall
 
 Inputs = tuple[Tensor, ...]

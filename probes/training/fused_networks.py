@@ -22,7 +22,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-PRECISIONS = ("fp32", "bf16")
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
 ADAM_BETAS = (0.9, 0.999)  # Kingma & Ba 2015; torch.optim.Adam's defaults
 ADAM_EPS = 1e-8
@@ -324,7 +323,7 @@ def product(a: Tensor, b: Tensor, precision: str, *, recurs: bool) -> Tensor:
     Args:
         a: `[m, k]`.
         b: `[n, k]`.
-        precision: One of `PRECISIONS`.
+        precision: One of `probes.training.mlp_config.PRECISIONS`.
         recurs: Whether these shapes come again and again. oneDNN keeps 0.6 MB of every shape it ever met, so
             what is met once (last batches, rows to be scored) must not go there.
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,80 +29,13 @@ from torch import Tensor
 
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
-from probes.training.fused_networks import PRECISIONS, Shape, Stack, initial_weights
+from probes.training.fused_networks import Shape, Stack, initial_weights
+from probes.training.mlp_config import MLPConfig
 from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 
-PAPER_HIDDEN = (128, 64, 32)
-Keep = Literal["best", "last"]
-# Settings that are no part of older fingerprints, with what was done before there were any.
-_YOUNGER: dict[str, Any] = {"precision": "fp32", "keep": "best"}
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
 # (3 x 0.8 MB each for the paper's net) nearer to the cache.
 FITS_PER_STACK = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class MLPConfig:
-    """One fit. `hidden=()` is a linear softmax probe.
-
-    Attributes:
-        hidden: Width of each hidden layer.
-        learning_rate: AdamW's initial rate.
-        weight_decay: Decoupled (Loshchilov & Hutter 2019); with 0, as here, AdamW is Adam.
-        dropout: Probability of dropping a hidden activation, after each ReLU.
-        label_smoothing: As in `torch.nn.CrossEntropyLoss`.
-        class_weight: "balanced" weights a class by n / (C * its count), as scikit-learn; or one
-            weight per class.
-        batch_size: Rows per step.
-        max_epochs: Passes over the training rows.
-        patience: Epochs without a better validation UAR before the fit stops.
-        lr_patience: Epochs without a lower validation loss before the rate is multiplied by 0.1.
-        keep: Whose weights the fit ends with: those of the epoch with the best validation UAR, or of the
-            last. Both stop at the same epoch.
-        seed: Draws initial weights and dropout noise.
-        order_seed: Draws the order of the rows in every epoch.
-        precision: "bf16" rounds the factors of the first layer's matrix products to bfloat16; weights,
-            moments and everything else stay float32. Faster only on processors with bfloat16
-            instructions.
-    """
-
-    hidden: tuple[int, ...] = PAPER_HIDDEN
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-    class_weight: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    batch_size: int = 128
-    max_epochs: int = 30
-    patience: int = 10
-    lr_patience: int = 10
-    seed: int = 0
-    order_seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    keep: Keep = "best"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if not isinstance(self.class_weight, str):  # a list, as JSON and YAML give it
-            object.__setattr__(self, "class_weight", tuple(self.class_weight))
-        for name, (is_ok, expected) in _EXPECTED.items():
-            got = getattr(self, name)
-            if not is_ok(got):
-                raise ConfigError(f"probe setting {name}: expected {expected}, got {got!r}")
-        # 0 and 0.0 are one setting: as two, they would be fitted twice and compete with each other.
-        for name in ("learning_rate", "weight_decay", "dropout", "label_smoothing"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if not isinstance(self.class_weight, str):
-            object.__setattr__(self, "class_weight", tuple(float(w) for w in self.class_weight))
-
-    def hparams(self) -> dict[str, Any]:
-        """Every setting but the seed, for the results table; younger ones only off their defaults."""
-        out = asdict(self)
-        del out["seed"]
-        for name, default in _YOUNGER.items():  # fingerprints are older than these settings
-            if out[name] == default:
-                del out[name]
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
 
 
 @dataclass
@@ -349,37 +282,3 @@ def class_weights(config: MLPConfig, y: Tensor, n_classes: int) -> Tensor:
             f"got {len(config.class_weight)}"
         )
     return torch.tensor(config.class_weight, dtype=torch.float32)
-
-
-def _is_class_weight(value: object) -> bool:
-    if isinstance(value, tuple):
-        return len(value) > 0 and all(_is_number(v) and v > 0 for v in value)
-    return value in ("none", "balanced")
-
-
-def _is_number(value: object) -> bool:
-    return (isinstance(value, float | np.floating) and np.isfinite(value)) or _is_int(value)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-_WIDTHS = (lambda v: all(_is_int(h) and h > 0 for h in v), "positive whole numbers")
-_ABOVE_0 = (lambda v: _is_number(v) and v > 0, "a number above 0")
-_FROM_0 = (lambda v: _is_number(v) and v >= 0, "a number of at least 0")
-_BELOW_1 = (lambda v: _is_number(v) and 0 <= v < 1, "a number from 0 to below 1")
-_WHOLE_FROM_1 = (lambda v: _is_int(v) and v > 0, "a whole number of at least 1")
-_WHOLE_FROM_0 = (lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
-# Settings of `MLPConfig`: which values can be, and what they are called.
-_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "hidden": _WIDTHS,
-    "learning_rate": _ABOVE_0,
-    "weight_decay": _FROM_0,
-    **dict.fromkeys(("dropout", "label_smoothing"), _BELOW_1),
-    "class_weight": (_is_class_weight, "none, balanced or weights"),
-    **dict.fromkeys(("batch_size", "max_epochs", "patience"), _WHOLE_FROM_1),
-    **dict.fromkeys(("lr_patience", "seed", "order_seed"), _WHOLE_FROM_0),
-    "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
-    "keep": (lambda v: v in get_args(Keep), " or ".join(get_args(Keep))),
-}

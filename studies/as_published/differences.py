@@ -22,7 +22,8 @@ from featurestore.arrays import Float64Array, FloatArray, IntArray, TextArray
 from featurestore.errors import LabelError
 from probes.metrics import uar
 from probes.splits import PARTS, Rows, make_splits
-from probes.training.mlp import FittedMLP, Keep, MLPConfig, fit_mlps
+from probes.training.mlp import FittedMLP, fit_mlps
+from probes.training.mlp_config import Keep, MLPConfig
 from probes.training.standardise import Standardiser
 
 # Added to the seed of a draw for the split that is drawn again.

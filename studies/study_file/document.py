@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from studies.study_file.mistakes import Found, Place
 
 # Long beyond any study by hand; the parser needs some 20 µs a character.
 MOST_BYTES = 256 << 10
+# With what aliases stand for, each time they do: a page of them can mean any number of values.
+MOST_VALUES = 50_000
 _TAG = "tag:yaml.org,2002:"
 # YAML 1.2 as ruamel reads it, without what few expect: 010 and 1_000 are texts.
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+|0o[0-7]+)")
@@ -57,7 +60,7 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> tuple[Document, 
         overrides: ``KEY=VALUE`` each: a dotted path such as ``probings.main.seeds``, and a YAML value.
 
     Returns:
-        The document, and what is wrong with it so far: keys that stand twice, aliases, tags.
+        The document, and what is wrong with it so far: keys that stand twice, tags.
 
     Raises:
         Mistakes: no YAML, or an override that names nothing.
@@ -68,8 +71,9 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> tuple[Document, 
     except DocumentError as error:
         raise Mistakes([f"{path}: cannot be read ({error})"]) from error
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise Mistakes([f"{path}:{line}: not UTF-8 text ({error.reason})"]) from error
+        raise Mistakes([_no_text(path, data, error.start, error.reason)]) from error
+    if (at := data.find(b"\0")) >= 0:
+        raise Mistakes([_no_text(path, data, at, "a NUL byte")])
     document = Document(path=path, value={}, text=text)
     found = Found(document.where)
     reader = _Reader(found, document.lines)
@@ -82,6 +86,14 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> tuple[Document, 
     for override in overrides:
         _put(document, override)
     return document, found
+
+
+def _no_text(path: Path, data: bytes, at: int, reason: str) -> str:
+    """That a file is no text, by the place of its first byte that is none."""
+    line = data[:at].count(b"\n") + 1
+    is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:2].count(0) == 1
+    kind = "this seems to be UTF-16" if is_utf_16 else "got other bytes"
+    return f"{path}:{line}: expected UTF-8 text, {kind} ({reason}); save it as UTF-8"
 
 
 def shown(value: Any) -> str:
@@ -145,6 +157,10 @@ def _next_key(at: Any, path: str) -> tuple[str, str]:
     return first, rest
 
 
+class _TooMany(Exception):
+    """More values than a study by hand has."""
+
+
 class _Reader:
     """Turns the nodes of a YAML text into plain values.
 
@@ -156,7 +172,8 @@ class _Reader:
     def __init__(self, found: Found, lines: dict[Place, int]) -> None:
         self.found = found
         self.lines = lines
-        self._seen: set[int] = set()
+        self._n_values = 0
+        self._open: set[int] = set()
 
     def read(self, text: str, where: str) -> Any:
         """The value of a text.
@@ -165,47 +182,72 @@ class _Reader:
             Mistakes: no YAML; the parser knows no more than the first place.
         """
         from ruamel.yaml import YAML
-        from ruamel.yaml.error import YAMLError
+        from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 
         try:
-            node = YAML(typ="safe", pure=True).compose(io.StringIO(text))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML has it that the last one counts
+                node = YAML(typ="safe", pure=True).compose(io.StringIO(text))
         except YAMLError as error:
             raise Mistakes([_reason(error, where)]) from error
         except RecursionError:
             raise Mistakes([f"{where} expected at most {MOST_DEPTH} levels, it has more"]) from None
         except ValueError as error:  # such as a character that no text may hold
             raise Mistakes([f"{where} no YAML ({' '.join(str(error).split())})"]) from error
-        return None if node is None else self._value(node, _ROOT)
+        try:
+            return None if node is None else self._value(node, _ROOT)
+        except _TooMany:
+            raise Mistakes(
+                [f"{where} expected at most {MOST_VALUES:,} values, aliases (*name) make more of them"]
+            ) from None
 
     def _value(self, node: Any, place: Place) -> Any:
         self.lines.setdefault(place, node.start_mark.line + 1)
         if len(place) > MOST_DEPTH:
             self.found.add(place[:3], f"expected at most {MOST_DEPTH} levels, it has more")
             return None
+        self._n_values += 1
+        if self._n_values > MOST_VALUES:
+            raise _TooMany
         if node.id == "scalar":
             return self._scalar(node, place)
-        # An alias is the node it names, once more: a page of them makes any number of values.
-        if id(node) in self._seen:
-            self.found.add(place, "expected no alias (*name): write the values out")
+        # An alias is the node that it names, once more, with the lines of that.
+        if id(node) in self._open:
+            self.found.add(place, "expected no alias (*name) of what it stands in")
             return None
-        self._seen.add(id(node))
         expected = {"mapping": "map", "sequence": "seq"}[node.id]
         if str(node.tag) != f"{_TAG}{expected}":
             self.found.add(place, f"expected no tag, got {str(node.tag).removeprefix(_TAG)!r}; leave it out")
             return None
-        if node.id == "sequence":
-            return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
-        return self._mapping(node, place)
+        self._open.add(id(node))
+        try:
+            if node.id == "sequence":
+                return [self._value(item, (*place, i)) for i, item in enumerate(node.value)]
+            return self._mapping(node, place)
+        finally:
+            self._open.discard(id(node))
 
-    def _mapping(self, node: Any, place: Place) -> dict[str, Any]:
+    def _mapping(self, node: Any, place: Place, taken: Set[str] = frozenset()) -> dict[str, Any]:
+        """The values of a map by key, but for keys that are taken already."""
         values: dict[str, Any] = {}
+        merged: list[Any] = []
         for key, item in node.value:
             line = key.start_mark.line + 1
+            if str(key.tag) == f"{_TAG}merge":
+                merged += item.value if item.id == "sequence" else [item]
+                self.lines[(*place, key.value)] = line
+                continue
             if key.id != "scalar":
                 self.lines[(*place, "?")] = line
                 self.found.add((*place, "?"), "expected a name as key")
                 continue
             name = key.value
+            if "\0" in name:
+                self.lines[(*place, "?")] = line
+                self.found.add((*place, "?"), f"expected a name without NUL characters, got {name!r}")
+                continue
+            if name in taken:
+                continue
             at = (*place, name)
             if name in values:
                 first = self.lines[at]
@@ -215,10 +257,30 @@ class _Reader:
                 continue
             self.lines[at] = line
             values[name] = self._value(item, at)
+        for other in merged:
+            values = {**self._merged(other, place, {*taken, *values}), **values}
         return values
+
+    def _merged(self, node: Any, place: Place, taken: Set[str]) -> dict[str, Any]:
+        """What ``<<: *name`` brings to a map: the keys that it does not have itself."""
+        at = (*place, "<<")
+        if node.id != "mapping":
+            self.found.add(at, "expected the alias of a map (<<: *name), or a list of such aliases")
+            return {}
+        if id(node) in self._open:
+            self.found.add(at, "expected no alias (*name) of what it stands in")
+            return {}
+        self._open.add(id(node))
+        try:
+            return self._mapping(node, place, taken)
+        finally:
+            self._open.discard(id(node))
 
     def _scalar(self, node: Any, place: Place) -> Any:
         tag, text = str(node.tag).removeprefix(_TAG), node.value
+        if "\0" in text:
+            self.found.add(place, f"expected a text without NUL characters, got {shown(text)}")
+            return text.replace("\0", "")
         if node.style is not None or tag in ("str", "timestamp"):
             if tag not in ("str", "timestamp", "int", "float", "bool", "null"):
                 self.found.add(place, f"expected no tag, got {tag!r}; leave it out")

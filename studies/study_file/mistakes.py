@@ -36,12 +36,17 @@ class Found:
         self._lines.setdefault((place, text), f"{at}: {named}: {text}" if named else f"{at}: {text}")
 
     @contextmanager
-    def of(self, place: Place) -> Iterator[None]:
-        """Note a `UserError` raised inside as a mistake at this place, and go on."""
+    def of(self, place: Place | Callable[[str], Place]) -> Iterator[None]:
+        """Note a `UserError` raised inside as a mistake, and go on.
+
+        Args:
+            place: where it belongs, or what says so of its text.
+        """
         try:
             yield
         except UserError as error:
-            self.add(place, one_line(error, None).removeprefix("--"))
+            text = one_line(error, None).removeprefix("--")
+            self.add(place(text) if callable(place) else place, text)
 
     def has_below(self, place: Place) -> bool:
         """Whether something at this place, or inside what stands there, is wrong."""

@@ -52,6 +52,12 @@ class StudyFile:
         """Folder of the results."""
         return self.place(self.study.results)
 
+    @property
+    def pages(self) -> list[Path]:
+        """Pages that a report of the study has."""
+        names = ["index.html", *(["published.html"] if self.study.report.published else [])]
+        return [self.place(self.study.report.out) / name for name in names]
+
     def names(self, kind: str) -> list[str]:
         """Names of corpora, models or probings as they are written, those with mistakes too."""
         written = self.document.value.get(PLURALS[kind])
@@ -75,6 +81,7 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
         raise ConfigError(f"{path}: this is no study; see docs/study.md")
     file = StudyFile(document=document, study=study, found=found)
     _check_corpora(file)
+    _check_distinct(file)
     for name, probing in study.probings.items():
         _check_references(file, ("probings", name), probing)
     if study.confounds is not None:
@@ -83,6 +90,8 @@ def read_study(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
         if model.fine_tuned_from is not None:
             at = ("models", name, "fine_tuned_from")
             check_known(file, at, [model.fine_tuned_from], "model")
+            if model.fine_tuned_from == name:
+                file.found.add(at, f"expected another model than {name!r} itself")
     for name, contrast in study.contrasts.items():
         for side in ("a", "b"):
             value = getattr(contrast, side)
@@ -117,6 +126,22 @@ def _check_corpora(file: StudyFile) -> None:
             corpus.adapter is not None and corpus.source is None and not file.found.has_below((*at, "source"))
         ):
             file.found.add(at, "expected a key 'source' (folder or file that the adapter reads)")
+
+
+def _check_distinct(file: StudyFile) -> None:
+    """Note a corpus that is another one once more: its clips would be embedded twice, and count twice."""
+    seen: dict[str, str] = {}
+    for name, corpus in file.study.corpora.items():
+        if file.found.has_below(("corpora", name)):
+            continue
+        told = corpus.model_dump(exclude={"labels"})
+        place = file.place(str(corpus.manifest or corpus.source)).resolve()
+        first = seen.setdefault(f"{place} {told | {'manifest': None, 'source': None}}", name)
+        if first != name:
+            text = (
+                f"the same as corpus {first!r} but for labels; leave one out: labels of all can stand in one"
+            )
+            file.found.add(("corpora", name), text)
 
 
 def _check_references(file: StudyFile, place: Place, part: Probing | Confounding) -> None:

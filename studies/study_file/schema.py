@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from extractors.models.interface import FineTuning, Normalisation, Precision
-from featurestore.format.layer_arrays import DTypeName
+from featurestore.format.number_types import DTypeName
 from studies.study_file.value_kinds import (
     Channel,
     Grid,
@@ -31,6 +31,7 @@ from studies.study_file.value_kinds import (
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -160,7 +161,7 @@ class Probing(Part):
     combine: Names = Field(default=["each"], description="Layers one by one (each), concat, weighted.")
     split: Text | None = Field(default=None, description="As after fs probe --split; default: as there.")
     groups: Names | None = Field(default=None, description="Columns whose values are held out together.")
-    split_seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Seed that draws the split.")
+    split_seed: Seed = Field(default=0, description="Seed that draws the split.")
     seeds: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1, description="Fits per layer and setting."
     )
@@ -195,7 +196,7 @@ class Confounding(Part):
     layers: Layers | None = Field(default=None, description="Layers to ask for confounds; default: all.")
     split: Text | None = Field(default=None, description="As of fs probe, which draws the same.")
     groups: Names | None = Field(default=None, description="Columns whose values are held out together.")
-    split_seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Seed that draws the split.")
+    split_seed: Seed = Field(default=0, description="Seed that draws the split.")
     workers: Count | None = Field(default=None, description="Threads that decode and fit.")
 
 

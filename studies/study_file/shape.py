@@ -59,9 +59,9 @@ def _place(error: Mapping[str, Any]) -> Place:
 def _note(error: Mapping[str, Any], value: Any, found: Found) -> None:
     place, kind, got = _place(error), str(error["type"]), error["input"]
     context = error.get("ctx", {})
+    if kind in ("missing", "too_short") and found.has_below(place):
+        return  # left out since it was wrong
     if kind == "missing":
-        if found.has_below(place):
-            return  # left out since it was wrong
         what = _description(place)
         found.add(place[:-1], f"expected a key {place[-1]!r} ({what})")
         return

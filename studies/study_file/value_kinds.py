@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from featurestore.errors import UserError
 from featurestore.layer_list import parse_layers
 from featurestore.names import check_name
+from studies.study_file.document import shown
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 
@@ -42,7 +43,7 @@ def _percentages(value: Any) -> Any:
 def _distinct(values: Sequence[str]) -> None:
     for i, value in enumerate(values):
         if value in values[:i]:
-            raise ValueError(f"{value!r} stands twice; keep one")
+            raise ValueError(f"expected each name once, got {value!r} twice; keep one")
 
 
 def _distinct_names(values: list[str]) -> list[str]:
@@ -94,8 +95,10 @@ StoreName = Annotated[str, checked_by(lambda name: check_name(name, "store"))]
 
 
 def _texts(value: Any, what: str) -> list[str]:
-    if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
-        raise ValueError(f"expected {what}")
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"expected {what}, got {shown(value)}")
+    if wrong := [v for v in value if not isinstance(v, str) or not v]:
+        raise ValueError(f"expected {what}, got {shown(wrong[0])} in it")
     _distinct(value)
     return value
 
@@ -123,7 +126,8 @@ def _side(value: Any) -> Any:
         for fact, wanted in value.items():
             listed = wanted if isinstance(wanted, list) else [wanted]
             if not listed or not all(isinstance(w, str | int | float | bool) for w in listed):
-                raise ValueError(f"expected a value, or a list of values, for {fact!r}")
+                got = shown(wanted)
+                raise ValueError(f"expected a value, or a list of values, for {fact!r}, got {got}")
         return value
     return _texts(value, "a list of models, or facts such as {domain: animal}")
 
@@ -136,9 +140,15 @@ Side = Annotated[
 ]
 
 
+_SETTINGS = "mlp: {learning_rate: [0.001]}"
+
+
 def _grid(value: Any) -> Any:
-    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
-        raise ValueError("expected classifiers with settings, such as mlp: {learning_rate: [0.001]}")
+    if not isinstance(value, dict):
+        raise ValueError(f"expected classifiers with settings, such as {_SETTINGS}, got {shown(value)}")
+    for name, settings in value.items():
+        if not isinstance(settings, dict):
+            raise ValueError(f"expected settings of {name}, such as {_SETTINGS}, got {shown(settings)}")
     return value
 
 
@@ -151,10 +161,11 @@ Grid = Annotated[
 
 
 def _facts(value: Any) -> Any:
-    if not isinstance(value, dict) or not all(
-        isinstance(v, str | int | float | bool) for v in value.values()
-    ):
-        raise ValueError("expected facts of your own, such as {size: base}")
+    if not isinstance(value, dict):
+        raise ValueError(f"expected facts of your own, such as {{size: base}}, got {shown(value)}")
+    for name, fact in value.items():
+        if not isinstance(fact, str | int | float | bool):
+            raise ValueError(f"expected a value for {name!r}, such as {{size: base}}, got {shown(fact)}")
     return value
 
 

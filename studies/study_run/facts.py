@@ -121,7 +121,7 @@ def _selects_none(side: Any, facts: Mapping[str, Facts]) -> str:
     known = sorted({name for of in facts.values() for name in of})
     for name, value in side.items():
         if name not in known:
-            hint = did_you_mean(name, known) or f"; there are {enumerated(known)}"
+            hint = did_you_mean(name, {*known, *_OF_CARD}) or f"; there are {enumerated(known)}"
             return f"selects no model: no model has a fact {name!r}{hint}"
         values = sorted({of[name] for of in facts.values() if name in of})
         for one in map(fact_text, value if isinstance(value, list) else [value]):

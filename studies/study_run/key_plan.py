@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from extractors.run.plan import RunPlan
     from featurestore.backends.storage import Storage
     from featurestore.manifest.table import Manifest
+    from featurestore.store.ledger import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,10 @@ class KeyState:
         model, corpus: its name.
         layers: that are asked for.
         n_rows, n_to_do: utterances in all, and those not embedded yet.
-        n_units: units to do.
+        units: to do, by their numbers.
         audio_s: seconds of their audio, as far as it is known.
-        n_bytes: of their values, before compression.
-        rate: measured, of this model in this store; None where there is none.
+        n_bytes: of their values in whole units, before compression.
+        rate: measured, of this model in this store, see `measured_rate`; None where there is none.
         estimate_s: seconds that are left, by the rate or by a short measurement; None: unknown.
         changes: what the manifest says otherwise than the one in the key, such as other labels; or "".
         problem: why it cannot be gone on with, or "".
@@ -50,7 +52,7 @@ class KeyState:
     layers: str = ""
     n_rows: int = 0
     n_to_do: int = 0
-    n_units: int = 0
+    units: tuple[int, ...] = ()
     audio_s: float = 0.0
     n_bytes: int = 0
     rate: Rate | None = None
@@ -61,7 +63,7 @@ class KeyState:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to embed."""
-        return not self.problem and not self.n_units and not self.changes
+        return not self.problem and not self.units and not self.changes
 
 
 def key_states(
@@ -79,14 +81,15 @@ def key_states(
     from extractors.run.plan import plan_run
     from featurestore.store.sound_identity import Sounds
 
-    rates: dict[str, Rate | None] = {}
+    rates: dict[tuple[str, str], Rate | None] = {}
     for group in _planned_together(configs):
         run = plan_run(list(group.values()))
         sounds = Sounds(n_threads=run.config.workers)
         for (pair, config), plan in zip(group.items(), run.keys, strict=True):
-            if pair[0] not in rates:
-                rates[pair[0]] = measured_rate(run.storage, pair[0])
-            yield pair, _state(pair, config, run, plan, sounds, rates[pair[0]], measure=measure)
+            of = (pair[0], next(iter(run.devices), ""))
+            if of not in rates:
+                rates[of] = measured_rate(run.storage, *of)
+            yield pair, _state(pair, config, run, plan, sounds, rates[of], measure=measure)
 
 
 def _planned_together(configs: Mapping[Pair, ExtractConfig]) -> list[dict[Pair, ExtractConfig]]:
@@ -132,7 +135,7 @@ def _state(
         **known,
         n_rows=int((job.writer.ids != "").sum()),
         n_to_do=n_to_do,
-        n_units=len(job.units),
+        units=tuple(unit.index for unit in job.units),
         audio_s=audio_s,
         n_bytes=value_bytes(job),
         rate=rate,
@@ -177,23 +180,36 @@ def _to_do(job: KeyJob, run: RunPlan) -> tuple[float, int]:
     return float(np.nansum([seconds.get(i, np.nan) for i in ids])) if ids else 0.0, len(ids)
 
 
-def measured_rate(storage: Storage, model: str) -> Rate | None:
-    """What the ledgers of a model's keys say of its speed: whole units, with decoding and writing."""
+def measured_rate(storage: Storage, model: str, device: str) -> Rate | None:
+    """What the ledgers of a model's keys say of its speed: whole units, with decoding and writing.
+
+    Units of this machine and kind of device count alone, where there are some; else those of this kind of
+    device; else all.
+
+    Args:
+        storage: of the store.
+        model: its name there.
+        device: that it will run on; "" where that is not known.
+    """
     from featurestore.store.chosen_keys import chosen_keys
     from featurestore.store.ledger import read_sound_records
 
-    audio_s = elapsed_s = 0.0
-    devices = set()
+    timed: list[Record] = []
     for info in chosen_keys(storage, [model]).infos:
         with suppress(UserError):
-            for record in read_sound_records(storage, info.path).values():
-                if record.elapsed_s > 0 and record.audio_s > 0:
-                    audio_s += record.audio_s
-                    elapsed_s += record.elapsed_s
-                    devices.add(str(record.versions.get("device", "")))
-    if not elapsed_s:
+            records = read_sound_records(storage, info.path).values()
+            timed += [r for r in records if r.elapsed_s > 0 and r.audio_s > 0]
+    alike = [r for r in timed if _device(r).split(":")[0] == device.split(":")[0]]
+    here = [r for r in alike if r.host == socket.gethostname()]
+    taken = here or alike or timed
+    if not taken:
         return None
-    return Rate(real_time=audio_s / elapsed_s, devices=", ".join(sorted(devices - {""})))
+    real_time = sum(r.audio_s for r in taken) / sum(r.elapsed_s for r in taken)
+    return Rate(real_time=real_time, devices=", ".join(sorted({_device(r) for r in taken} - {""})))
+
+
+def _device(record: Record) -> str:
+    return str(record.versions.get("device", ""))
 
 
 def total(states: Sequence[KeyState]) -> KeyState:
@@ -204,7 +220,7 @@ def total(states: Sequence[KeyState]) -> KeyState:
         corpus="",
         n_rows=sum(s.n_rows for s in states),
         n_to_do=sum(s.n_to_do for s in states),
-        n_units=sum(s.n_units for s in states),
+        units=tuple(unit for s in states for unit in s.units),
         audio_s=sum(s.audio_s for s in states),
         n_bytes=sum(s.n_bytes for s in states),
         estimate_s=None if None in times else sum(t for t in times if t is not None),

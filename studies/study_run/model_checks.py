@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,17 @@ from featurestore.errors import ConfigError, UserError, did_you_mean, one_line
 from featurestore.layer_list import parse_layers
 from studies.study_file.mistakes import Place
 from studies.study_file.reading import StudyFile
-from studies.study_run.requests import extract_config, model_spec
+from studies.study_file.schema import Extraction
+from studies.study_run.requests import extract_config, extraction_options, model_spec
 from studies.study_run.scope import Pair
 
 if TYPE_CHECKING:
     from extractors.config import ExtractConfig
     from extractors.models.interface import ModelCard, ModelSource
+
+# Options that are called otherwise in messages than in a study file.
+_KEYS = {"normalisation": "normalise"}
+_MODEL_FILES = (".torchaudio.pt", ".tflite")
 
 
 def look_at_models(file: StudyFile, names: Iterable[str]) -> dict[str, ModelSource]:
@@ -31,27 +36,43 @@ def look_at_models(file: StudyFile, names: Iterable[str]) -> dict[str, ModelSour
             found[name] = find_model(spec, allow_pickle=bool(file.study.models[name].torch_weights))
         except UserError as error:
             text = one_line(error, None).removeprefix(f"--model {spec}: ")
-            file.found.add(at, f"{file.study.models[name].model!r}: {text}{_nearest(spec)}")
+            written = file.study.models[name].model
+            file.found.add(at, f"{written!r}: {text}{_nearest(written, spec)}")
     return found
 
 
-def _nearest(spec: str) -> str:
-    """A model that is spelt nearly so: beside it in its folder, in the catalogue, or built in."""
+def _nearest(written: str, spec: str) -> str:
+    """A model that is spelt nearly as `written`: beside it in its folder, in the catalogue, or built in.
+
+    Args:
+        written: as it stands in the file.
+        spec: with its path absolute, where it is one.
+    """
     from extractors.models.catalogue import CATALOGUE
     from extractors.models.registry import BUILT_IN
 
     path = Path(spec)
     if path.is_absolute():
-        try:
-            return did_you_mean(path.name, os.listdir(path.parent))
-        except OSError:
-            return ""
-    known = [*BUILT_IN, *(entry.model_id for entry in CATALOGUE)]
-    if hint := did_you_mean(spec, known):
+        folder = written.rstrip("/").removesuffix(path.name)
+        return did_you_mean(written.rstrip("/"), [folder + name for name in _models_in(path.parent)])
+    ids = [entry.model_id for entry in CATALOGUE]
+    if hint := did_you_mean(spec, [*BUILT_IN, *ids]):
         return hint
     # The owner left out.
-    ids = [entry.model_id for entry in CATALOGUE if entry.model_id.endswith(f"/{spec}")]
-    return f"; did you mean {ids[0]!r}?" if ids else ""
+    owned = [one for one in ids if one.endswith(f"/{spec}")]
+    return f"; did you mean {owned[0]!r}?" if owned else ""
+
+
+def _models_in(folder: Path) -> list[str]:
+    """Names of the models in a folder."""
+    try:
+        return [p.name for p in folder.iterdir() if p.name.endswith(_MODEL_FILES) or _is_model_folder(p)]
+    except OSError:
+        return []
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return (folder / "config.json").is_file() or any(folder.glob(f"*{_MODEL_FILES[0]}"))
 
 
 def extract_configs(
@@ -75,8 +96,7 @@ def extract_configs(
     """
     configs = {}
     for model, corpus in pairs:
-        at: Place = ("models", model)
-        with file.found.of(at):
+        with file.found.of(partial(_place_of_message, file, (model, corpus))):
             config = extract_config(
                 file,
                 (model, corpus),
@@ -108,6 +128,14 @@ def beyond(layers: str, model: str, card: ModelCard) -> str:
     """That a model has no such layer."""
     asked = parse_layers(layers)[-1]
     return f"layers {layers}: model {model!r} has layers 0-{card.n_layers - 1}, there is no {asked}"
+
+
+def _place_of_message(file: StudyFile, pair: Pair, text: str) -> Place:
+    """Where the option stands that a message of `ExtractConfig` begins with: ``unit-rows: expected …``."""
+    option = _KEYS.get(word := text.split(":")[0].split(" ")[0], word.replace("-", "_"))
+    if option in Extraction.model_fields and extraction_options(file, pair).get(option) is not None:
+        return _place_of(file, pair, option)
+    return ("models", pair[0])
 
 
 def _place_of(file: StudyFile, pair: Pair, option: str) -> Place:

@@ -98,7 +98,7 @@ def prepare(
     cards = _cards(file, sources)
     held = _held(extractions, cards)
     columns = corpora.columns
-    probes = look_at_probings(file, scope, columns, held, cluster)
+    probes = look_at_probings(file, scope, columns, held, cluster, with_cluster=half != "extract")
     confounds = _confounds(file, scope, corpora, held)
     facts = {name: facts_of(file, name, cards.get(name)) for name in file.study.models}
     is_known = set(facts) == set(file.names("model")) <= set(cards)
@@ -131,6 +131,8 @@ def _check_places(file: StudyFile, half: Half) -> None:
             check_folder(folder)
         except UserError as error:
             file.found.add(place, str(error).removeprefix("--out "))
+        if folder.resolve().is_relative_to(Path(file.store).resolve()):
+            file.found.add(place, f"expected a folder outside of the store, got {folder}; choose another")
 
 
 def _cards(file: StudyFile, sources: Mapping[str, ModelSource] | None) -> dict[str, Mapping[str, Any]]:

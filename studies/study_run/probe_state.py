@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,8 @@ class ProbingState:
         n_done, n_to_do: fits, on the keys that are complete.
         waiting: models and corpora whose keys are not.
         n_waiting: fits on those, at most; None where they cannot be counted yet.
-        estimate_s: seconds of the fits to do one after the other, by the mean of finished ones of the same
-            classifier; None: unknown.
+        estimate_s: seconds of the fits to do, by what earlier fits of this probing took in all, else, one
+            after the other, by the mean of finished ones of the same classifier; None: unknown.
         problem: why it cannot be fitted, or "".
     """
 
@@ -40,7 +40,10 @@ class ProbingState:
 
 
 def probing_states(
-    calls: Sequence[ProbeCall], ready: Collection[Pair], rehearsed: Mapping[tuple[str, Pair], int]
+    calls: Sequence[ProbeCall],
+    ready: Collection[Pair],
+    rehearsed: Mapping[tuple[str, Pair], int],
+    seconds_of_a_fit: Callable[[str], float | None],
 ) -> list[ProbingState]:
     """Count the fits of every probing; nothing is written.
 
@@ -48,11 +51,12 @@ def probing_states(
         calls: of `run_probe`.
         ready: keys that are complete.
         rehearsed: fits of probings on keys that are not, where they could be counted.
+        seconds_of_a_fit: what a fit of a probing took, by its name; None: none was fitted.
     """
     seconds = _seconds_of_fits(calls[0].config.out) if calls else {}
     found: dict[str, ProbingState] = {}
     for call in calls:
-        state = _of_call(call, ready, seconds)
+        state = _of_call(call, ready, seconds, seconds_of_a_fit(call.name))
         before = found.get(call.name)
         found[call.name] = state if before is None else _together(before, state)
     return [replace(s, n_waiting=_n_waiting(s, rehearsed)) for s in found.values()]
@@ -79,7 +83,9 @@ def pairs_of_call(config: ProbeConfig) -> list[Pair]:
     return [(m, d) for d in config.datasets for m in config.models]
 
 
-def _of_call(call: ProbeCall, ready: Collection[Pair], seconds: dict[str, float]) -> ProbingState:
+def _of_call(
+    call: ProbeCall, ready: Collection[Pair], seconds: dict[str, float], known: float | None
+) -> ProbingState:
     from probes.results.results_folder import TASKS_FOLDER, finished
     from probes.run.probe_plan import make_plan
 
@@ -99,7 +105,7 @@ def _of_call(call: ProbeCall, ready: Collection[Pair], seconds: dict[str, float]
             n_to_do += left
             n_done += len(task.fits) - left
             if left:
-                one = seconds.get(task.classifier)
+                one = seconds.get(task.classifier) if known is None else known
                 estimate = None if one is None or estimate is None else estimate + one * left
     unknown = bool(waiting) and not n_to_do
     return ProbingState(

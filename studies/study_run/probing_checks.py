@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.compute.batch_system import read_cluster_file
 from featurestore.compute.memory import parse_bytes
 from featurestore.compute.task_runners import check_cluster
 from featurestore.errors import did_you_mean
@@ -14,7 +16,7 @@ from studies.study_file.mistakes import Place
 from studies.study_file.reading import StudyFile
 from studies.study_file.schema import Confounding, Probing
 from studies.study_run.corpus_checks import lacking_label
-from studies.study_run.requests import Columns, ProbeCall, probe_configs
+from studies.study_run.requests import Columns, ProbeCall, cluster_of, probe_configs
 from studies.study_run.scope import Scope, pairs_of
 
 if TYPE_CHECKING:
@@ -25,14 +27,29 @@ Held = Mapping[str, Sequence[int] | None]
 
 
 def look_at_probings(
-    file: StudyFile, scope: Scope, columns: Columns, held: Held, cluster: str | None
+    file: StudyFile,
+    scope: Scope,
+    columns: Columns,
+    held: Held,
+    cluster: str | None,
+    *,
+    with_cluster: bool,
 ) -> list[ProbeCall]:
-    """The calls of `run_probe` that a study stands for; what cannot be is noted."""
+    """The calls of `run_probe` that a study stands for; what cannot be is noted.
+
+    Args:
+        file: the study.
+        scope: the part of it that is meant.
+        columns: label columns of each corpus.
+        held: layers of each model.
+        cluster: in place of the file's.
+        with_cluster: whether clusters of the file are used here, and have to be at hand.
+    """
     calls = []
     for name in scope.probings:
         at: Place = ("probings", name)
         asked = file.study.probings[name]
-        _check_settings(file, at, asked)
+        _check_settings(file, at, asked, with_cluster=with_cluster and cluster is None)
         models = [m for m in asked.models or file.study.models if m in scope.models]
         check_rows(file, at, asked, [c for _, c in pairs_of(file, name) if c in scope.corpora], columns)
         check_layers(file, at, asked.layers, models, held)
@@ -47,7 +64,7 @@ def look_at_probings(
     return calls
 
 
-def _check_settings(file: StudyFile, at: Place, asked: Probing) -> None:
+def _check_settings(file: StudyFile, at: Place, asked: Probing, *, with_cluster: bool) -> None:
     from probes.classifiers.registry import check_combinations, get_classifier
     from probes.questions.controls import check_controls
     from probes.questions.curve import check_curves
@@ -67,12 +84,30 @@ def _check_settings(file: StudyFile, at: Place, asked: Probing) -> None:
         if name not in asked.classifiers:
             hint = did_you_mean(name, asked.classifiers)
             found.add((*at, "grid", name), f"settings for {name!r}, which classifiers does not name{hint}")
+        elif not found.has_below((*at, "classifiers")):
+            _check_grid(file, (*at, "grid", name), name, asked)
     check_split(file, at, asked)
     with found.of((*at, "cluster")):
         check_cluster(asked.cluster)
+        if with_cluster and (config := cluster_of(file, asked.cluster)) != asked.cluster:
+            read_cluster_file(Path(str(config)))
     if asked.memory is not None:
         with found.of((*at, "memory")):
             parse_bytes(asked.memory)
+
+
+def _check_grid(file: StudyFile, at: Place, classifier: str, asked: Probing) -> None:
+    """Note settings that a classifier does not take, each where it stands; then sets that cannot be."""
+    from probes.classifiers.layer_combination import EACH, WEIGHTED
+    from probes.classifiers.registry import expand_grid
+
+    combine = WEIGHTED if WEIGHTED in asked.combine else EACH
+    for name, value in asked.grid[classifier].items():
+        with file.found.of((*at, name)):
+            expand_grid(classifier, {name: value}, combine)
+    if not file.found.has_below(at):
+        with file.found.of(at):
+            expand_grid(classifier, asked.grid[classifier], combine)
 
 
 def check_split(file: StudyFile, at: Place, asked: Probing | Confounding) -> None:

@@ -44,6 +44,14 @@ def manifest_path(file: StudyFile, corpus: str) -> Path:
     return file.place(given) if given else file.place(file.study.manifests) / f"{corpus}.csv"
 
 
+def option_places(file: StudyFile, corpus: str) -> dict[str, Path]:
+    """Places that the options of an adapter name."""
+    from featurestore.corpora.option_kinds import PLACES
+
+    options = file.study.corpora[corpus].options
+    return {name: file.place(str(options[name])) for name in PLACES if name in options}
+
+
 def manifest_request(file: StudyFile, corpus: str, out: Path) -> ManifestRequest:
     """The call of `fs manifest` behind a corpus that has an adapter.
 
@@ -51,11 +59,11 @@ def manifest_request(file: StudyFile, corpus: str, out: Path) -> ManifestRequest
         ConfigError: an option has a value of another kind.
     """
     from featurestore.corpora.conversion import ManifestRequest
-    from featurestore.corpora.option_kinds import PLACES, option_value
+    from featurestore.corpora.option_kinds import option_value
 
     asked = file.study.corpora[corpus]
     options = {name: option_value(name, value) for name, value in asked.options.items()}
-    options |= {name: str(file.place(options[name])) for name in PLACES if name in options}
+    options |= {name: str(place) for name, place in option_places(file, corpus).items()}
     return ManifestRequest(
         corpus=str(asked.adapter),
         source=file.place(str(asked.source)),
@@ -135,7 +143,7 @@ def probe_configs(
             curves=tuple(asked.curves or ()),
             curve_draws=asked.curve_draws,
             curve_shares=asked.curve_shares,
-            cluster=cluster or _cluster(file, asked.cluster),
+            cluster=cluster or cluster_of(file, asked.cluster),
             memory=asked.memory,
         )
         for labels, corpora in corpora_by_labels(file, asked, scope, columns).items()
@@ -201,7 +209,7 @@ def corpora_by_labels(
     return found
 
 
-def _cluster(file: StudyFile, spec: str | None) -> str | None:
+def cluster_of(file: StudyFile, spec: str | None) -> str | None:
     """A cluster spec, whose file is relative to the study's."""
     is_file = spec is not None and spec.endswith((".yaml", ".yml")) and "://" not in spec
     return str(file.place(str(spec))) if is_file else spec

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from featurestore.store.stored_manifest import manifest_object
 from featurestore.store.writer import package_versions
 from featurestore.untrusted.documents import DocumentError, read_json_document
 from studies.study_file.document import Document
+from studies.study_run.forecast import Forecast
+from studies.study_run.last_seen import STUDY_NAME, finished_before
 from studies.study_run.readiness import Readiness
 
-STUDY_NAME = "_study.json"
 _TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_run.json")
 _FOLDERS = ("_tasks", "_predictions", "_validation")
 _VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch", "zarr")
@@ -45,6 +47,10 @@ class StageRecord:
         same_folder = kept.get("folder") == self.folder_digest()
         done = kept.get("done")
         is_plain = isinstance(done, dict) and all(isinstance(inputs, str) for inputs in done.values())
+        self._finished = finished_before(results)
+        self._spent = _spent(kept.get("spent"))
+        forecasts = kept.get("forecasts")
+        self._forecasts: list[Any] = list(forecasts) if isinstance(forecasts, list) else []
         self._done: dict[str, str] = dict(done) if same_folder and is_plain and isinstance(done, dict) else {}
 
     def _read(self) -> Mapping[str, Any]:
@@ -67,9 +73,38 @@ class StageRecord:
         """
         return self._done.get(stage) == inputs
 
+    def seconds_of_a_fit(self, probing: str) -> float | None:
+        """Wall-clock seconds that a fit of a probing took, with reading and scoring; None: none was."""
+        n_fits, seconds = self._spent.get(probing, (0, 0.0))
+        return seconds / n_fits if n_fits else None
+
+    def spend(self, probing: str, n_fits: int, seconds: float) -> None:
+        """Take what fits of a probing took; the next `note` keeps it."""
+        n_before, before = self._spent.get(probing, (0, 0.0))
+        self._spent[probing] = (n_before + n_fits, before + seconds)
+
+    def keep_forecasts(self, forecasts: Sequence[Forecast]) -> None:
+        """Keep what the plan of the last run predicted, and what the run took."""
+        self._forecasts = [{**asdict(f), "ratio": f.ratio} for f in forecasts]
+        self._put()
+
+    @property
+    def finished(self) -> str:
+        """What `LastSeen` saw when all of the study was done last; "" where it is not, or cannot be seen."""
+        return self._finished
+
+    def finish(self, seen: str) -> None:
+        """Note that all is done, of what `LastSeen` sees now."""
+        self._finished = seen
+        self._put()
+
     def note(self, stage: str, inputs: str) -> None:
         """Note a stage as done, with the folder as it is now."""
         self._done[stage] = inputs
+        self._finished = ""
+        self._put()
+
+    def _put(self) -> None:
         content = {
             "file": str(self._document.path.absolute()),
             "text": self._document.text,
@@ -77,6 +112,9 @@ class StageRecord:
             "versions": dict(self._versions),
             "done": dict(sorted(self._done.items())),
             "folder": self.folder_digest(),
+            "finished": self._finished,
+            "spent": {name: {"fits": n, "seconds": s} for name, (n, s) in sorted(self._spent.items())},
+            "forecasts": self._forecasts,
         }
         with writing(self._path, "free some room and run the same command again"):
             self._results.mkdir(parents=True, exist_ok=True)
@@ -92,6 +130,16 @@ class StageRecord:
                 for path in sorted(os.scandir(self._results / folder), key=lambda entry: entry.name):
                     lines.update(_line(Path(path.path)))
         return lines.hexdigest()
+
+
+def _spent(kept: Any) -> dict[str, tuple[int, float]]:
+    """Fits and seconds by probing; of what is kept otherwise nothing."""
+    found = {}
+    for name, of in kept.items() if isinstance(kept, dict) else ():
+        n_fits, seconds = (of.get("fits"), of.get("seconds")) if isinstance(of, dict) else (None, None)
+        if isinstance(n_fits, int) and isinstance(seconds, int | float) and n_fits > 0 and seconds > 0:
+            found[str(name)] = (n_fits, float(seconds))
+    return found
 
 
 def _line(path: Path) -> bytes:

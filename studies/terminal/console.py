@@ -78,10 +78,13 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
         )
     if summary.selfcheck is not None and summary.selfcheck.deviations:
         check = summary.selfcheck
-        by_layer = ", ".join(f"{layer} {worst:.0e}" for layer, worst in check.deviations.items())
+        layer, worst = max(check.deviations.items(), key=lambda of: of[1])
+        said = (
+            f"differ by {worst:.0e} of the largest value at most (layer {layer})" if worst else "are the same"
+        )
         out.print(
-            f"self-check: {counted(check.n_clips, 'clip')} alone, largest relative difference by layer: "
-            f"{by_layer}; allowed {check.tolerance:.0e}",
+            f"self-check: {counted(check.n_clips, 'clip')} embedded again alone {said}; allowed "
+            f"{check.tolerance:.0e}"
         )
     print_failures(summary.failed)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from featurestore.audit import AuditConfig
     from probes.confounds import ConfoundsConfig
     from probes.questions.tasks import ProbeConfig
+    from probes.run.probing import ProbeSummary
 
 
 def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
@@ -45,7 +46,9 @@ def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
     return not suspect and not lost
 
 
-def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False, with_tables: bool = True) -> None:
+def run_probing(
+    config: ProbeConfig, *, quiet: bool, oracle: bool = False, with_tables: bool = True
+) -> ProbeSummary:
     """Fit what a configuration asks for, with what there is to know before and after.
 
     Args:
@@ -67,6 +70,7 @@ def run_probing(config: ProbeConfig, *, quiet: bool, oracle: bool = False, with_
         keys = ["model", "dataset", "label", "classifier", "split", "combine"]
         asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
         print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
+    return summary
 
 
 def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:

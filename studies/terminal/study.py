@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import Mistakes
+from featurestore.fingerprint import digest
 from featurestore.outputs import check_folder
 from featurestore.printable import counted, enumerated, shell_words
 from studies.study_file.reading import read_study
-from studies.study_run.prepared import Half, Prepared, prepare
-from studies.study_run.probe_state import on_keys, pairs_of_call, probing_states
+from studies.study_run.forecast import Forecast, ProbingTime
 from studies.study_run.scope import Pair, scope_of
-from studies.terminal import operations
 from studies.terminal.command import say_error
-from studies.terminal.paper_table_text import show_paper_table
 from studies.terminal.screen import console, error_console
 
 if TYPE_CHECKING:
     from studies.study_run.key_plan import KeyState
+    from studies.study_run.prepared import Half, Prepared
     from studies.study_run.readiness import Keys, Readiness
     from studies.study_run.stage_record import StageRecord
 
@@ -69,26 +68,79 @@ def run_study(options: StudyOptions, half: Half) -> bool:
         UserError: as the stages raise it.
     """
     began = time.perf_counter()
+    glance = _Glance(options, half) if half != "extract" else None
+    if glance is not None and glance.is_finished:
+        _say_nothing_to_do(options, began)
+        return True
     with tempfile.TemporaryDirectory(prefix="fs-study-") as scratch:
         study = _prepared(options, half, Path(scratch))
         if options.is_dry:
             _show_plan(study, options, half)
             return True
-        n_done = 0
+        n_done, forecasts, probing = 0, list[Forecast](), ProbingTime()
         if half != "probe":
-            done = _extract(study, options)
+            done = _extract(study, options, forecasts)
             if done is None:
                 return False
             n_done += done
         if half != "extract":
-            n_done += _probe(study, options, half)
+            n_done += _probe(study, options, half, probing)
             n_done += _confound(study, options)
+        if forecasts := [*forecasts, *probing.forecasts]:
+            _tell_forecasts(study, half, forecasts)
         if half == "both":
             n_done += _report(study)
+        if glance is not None and options.wait:
+            glance.note_finished(_record(study))
     if not n_done:
-        seconds = time.perf_counter() - began
-        console().print(f"nothing to do: all of {options.file} is done (seen in {seconds:.1f} s)")
+        _say_nothing_to_do(options, began)
     return True
+
+
+def _tell_forecasts(study: Prepared, half: Half, forecasts: Sequence[Forecast]) -> None:
+    """Say what the plan predicted and the run took; the half that has results keeps it with them."""
+    from studies.terminal.study_text import print_forecasts
+
+    print_forecasts(forecasts)
+    if half != "extract":
+        _record(study).keep_forecasts(forecasts)
+
+
+def _say_nothing_to_do(options: StudyOptions, began: float) -> None:
+    seconds = time.perf_counter() - began
+    console().print(f"nothing to do: all of {options.file} is done (seen in {seconds:.1f} s)")
+
+
+class _Glance:
+    """Whether a study is as it was when all of it was done, as files tell; see `LastSeen`."""
+
+    def __init__(self, options: StudyOptions, half: Half) -> None:
+        from studies.study_run.last_seen import LastSeen
+
+        file = read_study(options.file, options.overrides)
+        scope = scope_of(file, options.only)
+        asked = [half, str(options.cluster), str(options.device)]
+        self._results = file.results
+        self._seen = LastSeen(file, scope, asked, with_report=half == "both")
+        self._read = self._seen.read()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing has changed since."""
+        from studies.study_run.last_seen import finished_before
+
+        before = finished_before(self._results)
+        return bool(before) and before == self._now()
+
+    def note_finished(self, record: StageRecord) -> None:
+        """Note that all is done, unless something that was read has changed meanwhile."""
+        now = self._now() if self._seen.read() == self._read else None
+        if now is not None and now != record.finished:
+            record.finish(now)
+
+    def _now(self) -> str | None:
+        made = self._seen.made() if self._read is not None else None
+        return None if made is None else digest([self._read, made])
 
 
 def report_study(options: StudyOptions) -> None:
@@ -120,6 +172,9 @@ def write_scripts(options: StudyOptions, out: Path) -> None:
 
 
 def _prepared(options: StudyOptions, half: Half, scratch: Path) -> Prepared:
+    # What follows takes pandas and the models' code: not before it is known that anything is left.
+    from studies.study_run.prepared import prepare
+
     file = read_study(options.file, options.overrides)
     scope = scope_of(file, options.only)
     return prepare(
@@ -147,6 +202,7 @@ def _record(study: Prepared) -> StageRecord:
 
 def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
     from studies.study_run.key_plan import key_states
+    from studies.study_run.probe_state import probing_states
     from studies.terminal.study_text import print_key_states, print_probing_states, print_readiness
 
     keys = _keys(study).look(study.scope.pairs)
@@ -159,7 +215,7 @@ def _show_plan(study: Prepared, options: StudyOptions, half: Half) -> None:
     if half != "extract":
         ready = {key.pair for key in keys if key.is_ready}
         rehearsed = _rehearse(study, [key.pair for key in keys if not key.is_ready])
-        states_of_probings = probing_states(study.probes, ready, rehearsed)
+        states_of_probings = probing_states(study.probes, ready, rehearsed, _record(study).seconds_of_a_fit)
         print_probing_states(states_of_probings)
         for state in states_of_probings:
             if state.problem:
@@ -192,13 +248,21 @@ def _require_possible(states: Sequence[KeyState]) -> None:
         raise Mistakes(lines)
 
 
-def _extract(study: Prepared, options: StudyOptions) -> int | None:
+def _extract(study: Prepared, options: StudyOptions, forecasts: list[Forecast]) -> int | None:
     """Embed what is left.
+
+    Args:
+        study: the study.
+        options: of the command.
+        forecasts: takes what the plan predicted, and what was taken.
 
     Returns:
         How many things were done; None where a key came to nothing or is suspect.
     """
+    from featurestore.backends.storage import open_storage
+    from studies.study_run.forecast import embedding_forecasts
     from studies.study_run.key_plan import key_states
+    from studies.terminal import operations
     from studies.terminal.console import print_manifest_report
     from studies.terminal.study_text import print_key_states
 
@@ -217,18 +281,27 @@ def _extract(study: Prepared, options: StudyOptions) -> int | None:
     all_well = True
     for pair in left:
         all_well &= operations.run_extraction([study.extractions[pair]], quiet=options.quiet)
+    forecasts += embedding_forecasts(open_storage(study.file.store), [states[pair] for pair in left])
     if not all_well:
         say_error("error: nothing is probed, since an extraction went wrong, see above")
         return None
     return n_done + len(left)
 
 
-def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
+def _probe(study: Prepared, options: StudyOptions, half: Half, spent: ProbingTime) -> int:
     """Fit what is left, on keys as they are complete.
+
+    Args:
+        study: the study.
+        options: of the command.
+        half: what the command does.
+        spent: takes how long it took.
 
     Returns:
         How many calls fitted something, or were looked at again.
     """
+    from studies.study_run.probe_state import pairs_of_call
+
     keys, record = _keys(study), _record(study)
     waits, with_tables = options.wait, half == "probe"
     needed = list(dict.fromkeys(p for call in study.probes for p in pairs_of_call(call.config)))
@@ -242,7 +315,7 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         if half == "both":
             _require_fresh(lacking)
         if fresh := {pair: key for pair, key in ready.items() if pair not in taken}:
-            n_done += _fit(study, options, record, ready, fresh, with_tables=with_tables)
+            n_done += _fit(study, options, record, ready, fresh, spent, with_tables=with_tables)
             taken = set(ready)
             continue
         said.tell(lacking)
@@ -253,7 +326,7 @@ def _probe(study: Prepared, options: StudyOptions, half: Half) -> int:
         raise Mistakes(
             [f"{study.file.store}: no key of the study is complete yet; `fs study extract` makes them"]
         )
-    return n_done + _fit(study, options, record, ready, ready, with_tables=with_tables)
+    return n_done + _fit(study, options, record, ready, ready, spent, with_tables=with_tables)
 
 
 def _require_fresh(lacking: Sequence[Readiness]) -> None:
@@ -272,6 +345,7 @@ def _fit(
     record: StageRecord,
     ready: dict[Pair, Readiness],
     fresh: dict[Pair, Readiness],
+    spent: ProbingTime,
     *,
     with_tables: bool,
 ) -> int:
@@ -281,6 +355,8 @@ def _fit(
         How many calls were made.
     """
     from featurestore.store.reader import open_store
+    from studies.study_run.probe_state import on_keys, pairs_of_call
+    from studies.terminal import operations
 
     store, n_done = open_store(study.file.store), 0
     for call in study.probes:
@@ -292,7 +368,9 @@ def _fit(
             if record.is_done(stage, inputs):
                 continue
             console().print(stage)
-            operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
+            done = operations.run_probing(config, quiet=options.quiet, with_tables=with_tables)
+            spent.add(done.n_fitted, done.seconds, record.seconds_of_a_fit(call.name))
+            record.spend(call.name, done.n_fitted, done.seconds)
             record.note(stage, inputs)
             n_done += 1
     return n_done
@@ -319,6 +397,7 @@ class _Waiting:
 def _confound(study: Prepared, options: StudyOptions) -> int:
     """Find what else explains the labels, once all keys are there."""
     from featurestore.store.reader import open_store
+    from studies.terminal import operations
 
     config = study.confounds
     if config is None:
@@ -344,6 +423,8 @@ def _report(study: Prepared) -> int:
     """Write the report, where anything that it shows has changed."""
     from probes.results.declared_contrasts import write_contrasts
     from studies.study_run.facts import declared_contrasts
+    from studies.terminal import operations
+    from studies.terminal.paper_table_text import show_paper_table
 
     file = study.file
     contrasts = declared_contrasts(file, study.facts)
@@ -360,8 +441,7 @@ def _report(study: Prepared) -> int:
         [asdict(c) for c in contrasts],
     ]
     inputs = record.inputs("report", shown)
-    pages = ["index.html", *(["published.html"] if published else [])]
-    if record.is_done("report", inputs) and all((out / name).is_file() for name in pages):
+    if record.is_done("report", inputs) and all(page.is_file() for page in file.pages):
         return 0
     check_folder(out)
     operations.report_results(file.results, out, oracle=oracle)

@@ -12,6 +12,7 @@ from studies.terminal.screen import console
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from studies.study_run.forecast import Forecast
     from studies.study_run.key_plan import KeyState
     from studies.study_run.probe_state import ProbingState
     from studies.study_run.readiness import Readiness
@@ -44,7 +45,7 @@ def _cells(state: KeyState) -> list[str]:
     there = f"{state.n_rows - state.n_to_do:,} of {state.n_rows:,}"
     if state.problem:
         return ["refused", "", "", "", ""]
-    if not state.n_units:
+    if not state.units:
         return [there, "0", "", "", ""]
     time = UNKNOWN if state.estimate_s is None else f"about {format_duration(state.estimate_s)}"
     hours = f"{state.audio_s / 3600:.2f} h"
@@ -54,7 +55,7 @@ def _cells(state: KeyState) -> list[str]:
 def _rates(states: Iterable[KeyState]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for state in states:
-        if state.rate is not None and state.n_units:
+        if state.rate is not None and state.units:
             where = f" on {state.rate.devices}" if state.rate.devices else ""
             text = f"measured earlier, {state.rate.real_time:.1f}× real time{where}"
             found.setdefault(text, []).append(state.model)
@@ -84,6 +85,17 @@ def print_probing_states(states: Sequence[ProbingState]) -> None:
         table.add_row(plain(state.name), *cells, time, waits)
     out = console()
     out.print(table)
+
+
+def print_forecasts(forecasts: Sequence[Forecast]) -> None:
+    """What the plan predicted, beside what the run took."""
+    for one in forecasts:
+        form = format_bytes if one.unit == "bytes" else format_duration
+        verb = "written" if one.unit == "bytes" else "taken"
+        taken, predicted = form(one.taken), "no rate was on record"
+        if one.predicted is not None and one.ratio is not None:
+            predicted = f"{form(one.predicted)} predicted by {one.by} ({one.ratio:.2f} times)"
+        console().print(f"plan and run: {one.what}: {taken} {verb}, {predicted}", style="dim")
 
 
 def _table(*columns: str) -> Table:

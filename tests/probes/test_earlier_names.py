@@ -8,7 +8,8 @@ import pytest
 
 from probes import MLPProbe
 from probes.training.fused_networks import Shape
-from probes.training.mlp import FittedMLP, MLPConfig
+from probes.training.mlp import FittedMLP
+from probes.training.mlp_config import MLPConfig
 from probes.training.standardise import Standardiser
 
 

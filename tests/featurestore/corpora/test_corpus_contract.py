@@ -66,7 +66,7 @@ def test_a_folder_that_is_not_there(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_corpus_suggests_a_near_one() -> None:
-    with pytest.raises(ConfigError, match="did you mean watkins"):
+    with pytest.raises(ConfigError, match="did you mean 'watkins'"):
         get_corpus("watkin")
 
 

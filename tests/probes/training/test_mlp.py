@@ -16,7 +16,8 @@ from featurestore.errors import ConfigError
 from probes.metrics import uar
 from probes.training import fused_networks
 from probes.training.fused_networks import Stack
-from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.mlp import fit_mlps
+from probes.training.mlp_config import MLPConfig
 from probes.training.standardise import Standardiser
 from probes.training.vectors import Scores, TrainingRows, macro_recall
 
@@ -115,7 +116,8 @@ def test_memory_does_not_grow_with_the_shapes_that_were_met() -> None:
     """oneDNN keeps 0.6 MB of each: a worker that lives for a thousand tasks met thousands."""
     code = """
 import ctypes, numpy as np, torch
-from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.mlp import fit_mlps
+from probes.training.mlp_config import MLPConfig
 torch.set_num_threads(1)
 trim, page = ctypes.CDLL("libc.so.6").malloc_trim, __import__("mmap").PAGESIZE
 x, y = np.random.default_rng(0).standard_normal((900, 384)).astype("f4"), np.arange(900) % 6

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from probes.metrics import uar_torchmetrics
-from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.mlp import fit_mlps
+from probes.training.mlp_config import MLPConfig
 from tests.probes.authors_recipe import Outcome, standardised, their_probe, their_split
 
 N_SEEDS = 5

@@ -15,7 +15,8 @@ from featurestore.compute.memory import available_bytes, parse_bytes, resident_b
 from featurestore.errors import ConfigError, UserError
 from probes import ProbeConfig, read_predictions, run_probe
 from probes.run import memory_plan
-from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.mlp import fit_mlps
+from probes.training.mlp_config import MLPConfig
 from probes.training.standardise import Standardiser
 from probes.training.vectors import StreamedRows, TrainingRows, shuffled_batches, standardised
 

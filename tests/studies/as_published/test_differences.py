@@ -11,7 +11,8 @@ from scipy import stats
 
 from featurestore.errors import LabelError
 from probes.metrics import uar
-from probes.training.mlp import MLPConfig, fit_mlps
+from probes.training.mlp import fit_mlps
+from probes.training.mlp_config import MLPConfig
 from probes.training.standardise import Standardiser
 from studies.as_published.differences import (
     DIFFERENCES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,58 @@ def test_what_another_library_writes_is_read_back(value: dict[str, object]) -> N
     assert not found.lines
 
 
+ALIASES = """\
+a: &one {k: 1, l: [x, y]}
+b: *one
+c:
+  l: own
+  <<: *one
+d: &two
+  <<: {m: 3, k: 2}
+  n: 4
+e:
+  <<: [*two, *one]
+f: &scalar 7
+g: [*scalar, *scalar]
+"""
+
+
+def test_an_alias_is_what_it_names_with_the_lines_of_that(tmp_path: Path) -> None:
+    document, found = read_document(written(tmp_path, ALIASES))
+    assert not found.lines
+    assert document.value == yaml.safe_load(ALIASES)
+    # Of two anchors of one name the last one counts; the library above reads no such file.
+    document, found = read_document(written(tmp_path, "a: &x 1\nb: *x\nc: &x 2\nd: *x\n"))
+    assert document.value == {"a": 1, "b": 1, "c": 2, "d": 2}
+    document, _ = read_document(written(tmp_path, ALIASES))
+    lines = {
+        ("b",): 2,
+        ("b", "l", 1): 1,
+        ("c",): 3,
+        ("c", "l"): 4,
+        ("c", "k"): 1,
+        ("e", "m"): 7,
+        ("e", "l"): 1,
+    }
+    assert {place: document.lines[place] for place in lines} == lines
+
+
+def test_what_is_put_over_an_alias_leaves_what_it_names(tmp_path: Path) -> None:
+    document, _ = read_document(written(tmp_path, ALIASES), ["b.k=5", "b.l.0=z"])
+    assert document.value["b"] == {"k": 5, "l": ["z", "y"]}
+    assert document.value["a"] == {"k": 1, "l": ["x", "y"]}
+
+
+def test_a_page_of_aliases_that_means_billions_of_values_is_one_line(tmp_path: Path) -> None:
+    text = "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    text += "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi"))
+    with pytest.raises(Mistakes) as raised:
+        read_document(written(tmp_path, text))
+    assert raised.value.lines == (
+        f"{tmp_path}/s.yaml: expected at most 50,000 values, aliases (*name) make more of them",
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -95,7 +148,10 @@ def test_what_is_no_yaml_is_one_line(tmp_path: Path, text: str, said: str) -> No
     ("text", "said"),
     [
         ("a: 1\nb: 2\na: 3\n", ":3: a: this key stands twice (line 1 has it too); keep one of them"),
-        ("a: &x [1]\nb: *x\n", "expected no alias"),
+        ("a: &x [*x]\n", ":1: a[0]: expected no alias (*name) of what it stands in"),
+        ("a: &x\n  b: {c: *x}\n", ":2: a.b.c: expected no alias (*name) of what it stands in"),
+        ("a: &x\n  <<: *x\n", ":2: a.<<: expected no alias (*name) of what it stands in"),
+        ("a: &x 1\nb:\n  <<: *x\n", ":3: b.<<: expected the alias of a map"),
         ("a: !!python/object:os.system [ls]\n", "expected no tag"),
         ("a: !x y\n", "expected no tag"),
         ("a: 99999999999999999999999\n", "64 bits"),
@@ -111,7 +167,7 @@ def test_what_is_no_plain_value_is_noted(tmp_path: Path, text: str, said: str) -
 
 def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_bytes(b"a: 1\nb: \xff\n")
-    with pytest.raises(Mistakes, match=r"s\.yaml:2: not UTF-8"):
+    with pytest.raises(Mistakes, match=r"s\.yaml:2: expected UTF-8"):
         read_document(tmp_path / "s.yaml")
     with pytest.raises(Mistakes, match="no such file"):
         read_document(tmp_path / "none.yaml")

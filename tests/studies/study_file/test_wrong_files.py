@@ -9,6 +9,7 @@ import pytest
 
 from tests.studies.conftest import STUDY, fs
 
+M = "split: kfold:3"
 # What is replaced in STUDY, by what, the line that is named, and what is said.
 MISTAKES = {
     "unknown key": (
@@ -39,7 +40,7 @@ MISTAKES = {
     "layers backwards": ("split: kfold:3", "layers: 5-1", 13, "the range 5-1 is empty; write 1-5"),
     "key twice": ("extract: {", "store: other\nextract: {", 9, "stands twice (line 1 has it too)"),
     "name twice": ("  mfcc: {model: mfcc}", "  logmel: {model: mfcc}", 8, "stands twice (line 7 has it too)"),
-    "classifier twice": ("[centroid, lda]", "[lda, lda]", 12, "'lda' stands twice; keep one"),
+    "classifier twice": ("[centroid, lda]", "[lda, lda]", 12, "expected each name once, got 'lda' twice"),
     "list for map": ("  main:\n", "  other: [a]\n  main:\n", 11, "expected a map (KEY: VALUE), got a list"),
     "text for list": ("[centroid, lda]", "lda", 12, "expected a list, such as [a, b], got 'lda'"),
     "text for number": ("split: kfold:3", "seeds: three", 13, "expected a whole number, got 'three'"),
@@ -58,7 +59,7 @@ MISTAKES = {
         13,
         "classifiers does not name",
     ),
-    "unknown setting": ("split: kfold:3", "grid: {lda: {shrinkag: [1]}}", 11, "shrinkag"),
+    "unknown setting": ("split: kfold:3", "grid: {lda: {shrinkag: [1]}}", 13, "shrinkag"),
     "wrong dtype": ("unit_rows: 16", "dtype: flot32", 9, "got 'flot32'; did you mean 'float32'?"),
     "unknown functional": ("{model: mfcc}", "{model: mfcc, functionals: [man]}", 8, "got 'man'"),
     "preset against option": (
@@ -75,7 +76,7 @@ MISTAKES = {
         "manifest: audio/manifest.csv",
         "adapter: foldr\n    source: audio",
         4,
-        "did you mean folder?",
+        "did you mean 'folder'?",
     ),
     "unknown option": (
         "manifest: audio/manifest.csv",
@@ -111,6 +112,64 @@ MISTAKES = {
     "no device": ("unit_rows: 16", "device: cuda:7", 9, "CUDA devices on this machine"),
     "results in a file": ("extract: {", "results: audio/manifest.csv\nextract: {", 9, "expected a folder"),
     "store is a file": ("features.zarr", "audio/manifest.csv", 1, "this is a file"),
+    "seeds huge": (M, "seeds: 99999999999", 13, "expected at most 10,000, got 99999999999"),
+    "seeds of on": (M, "seeds: on", 13, "expected a whole number, got 'on'"),
+    "seeds of no number": (M, "seeds: .nan", 13, "expected a whole number, got nan"),
+    "seeds of a power": (M, "seeds: 1e3", 13, "expected a whole number, got 1000.0"),
+    "split seed huge": (M, "split_seed: 4294967296", 13, "expected at most 4,294,967,295"),
+    "split of a number": (M, "split: 3", 13, "expected a text, got 3"),
+    "grid without values": (M, "grid: {lda: {shrinkage: []}}", 13, "setting 'shrinkage' has no values"),
+    "grid without settings": (M, "grid: {lda: }", 13, "expected settings of lda, such as"),
+    "grid of a date": (M, "grid: {lda: {shrinkage: 2024-01-01}}", 13, "Got '2024-01-01' instead"),
+    "grid of no number": (M, "grid: {lda: {shrinkage: [.nan]}}", 13, "Got nan instead"),
+    "no labels": (
+        "    labels: [kind]\n",
+        "",
+        10,
+        "corpus 'tones' names none; add labels here or to the corpus",
+    ),
+    "labels of numbers": ("[kind]", "[1]", 5, "expected a text, got 1"),
+    "labels of lists": (M, "labels: {tones: [[kind]]}", 13, "for corpus 'tones', got a list in it"),
+    "corpus twice": (
+        "models:\n",
+        "  again: {manifest: audio/../audio/manifest.csv, labels: [caller]}\nmodels:\n",
+        6,
+        "the same as corpus 'tones' but for labels",
+    ),
+    "unknown preset": ("unit_rows: 16", "preset: sarkar2024", 9, "did you mean 'sarkar2025'?"),
+    "units of too many rows": ("unit_rows: 16", "unit_rows: 9999999", 9, "expected from 1 to 1,048,576"),
+    "clips repeated for ever": ("unit_rows: 16", "min_samples: 999999999", 9, "from 1 to 100,000,000"),
+    "window of a time": ("unit_rows: 16", "window_s: 1:30", 9, "expected a number, got '1:30'"),
+    "channel of a word": (
+        "unit_rows: 16",
+        "channel: left",
+        9,
+        "extract.channel: channel: expected mix, each",
+    ),
+    "no model": ("{model: mfcc}", "", 8, "expected a map (KEY: VALUE), got nothing"),
+    "contrast of a text": (
+        "extract: {",
+        "contrasts: {c: {a: mfcc, b: [logmel]}}\nextract: {",
+        9,
+        "expected a list of models, or facts such as {domain: animal}, got 'mfcc'",
+    ),
+    "contrast of a misspelt fact": (
+        "extract: {",
+        "contrasts: {c: {a: {domian: animal}, b: [logmel]}}\nextract: {",
+        9,
+        "no model has a fact 'domian'; did you mean 'domain'?",
+    ),
+    "made from itself": (
+        "{model: mfcc}",
+        "{model: mfcc, fine_tuned_from: mfcc}",
+        8,
+        "another model than 'mfcc'",
+    ),
+    "Cyrillic letter": ("[kind]", "[k\u0456nd]", 5, "did you mean 'kind'? ('\u0456' is CYRILLIC"),
+    "name of a folder above": ("  tones:", "  ..:", 3, "store name '..' may hold"),
+    "NUL in a text": ("features.zarr", '"a\\0b"', 1, "expected a text without NUL characters"),
+    "results in the store": ("extract: {", "results: features.zarr/r\nextract: {", 9, "outside of the store"),
+    "no such cluster file": (M, "cluster: jobs.yaml", 13, "cannot read this cluster file: no such file"),
     "scheme unknown": ("features.zarr", "ftp://x/y", 1, "ftp"),
 }
 
@@ -128,6 +187,38 @@ def test_a_mistake_is_one_line_with_its_place(study: Callable[..., Path], name: 
     assert any(said in text for text in own), "\n".join(lines)
     assert not (file.parent / "features.zarr").exists()
     assert not (file.parent / "results").exists()
+
+
+def test_of_what_is_left_out_nothing_else_is_said(study: Callable[..., Path]) -> None:
+    """A list whose one entry is wrong is not called empty too."""
+    file = study(STUDY.replace("[kind]", "[1]").replace("  tones:", "  ..:"), n_clips=6)
+    lines = fs("study", "run", file).stderr.splitlines()
+    assert [line.split(": ")[1].rsplit(":", 1)[1] for line in lines] == ["3", "5"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (STUDY.encode("utf-16"), ":1: expected UTF-8 text, this seems to be UTF-16"),
+        (STUDY.encode("utf-16-be"), ":1: expected UTF-8 text, this seems to be UTF-16"),
+        (STUDY.encode() + b"\0", ":14: expected UTF-8 text, got other bytes (a NUL byte)"),
+        (b"#" * 300_000, ": cannot be read (expected at most 262,144 bytes, it has 300,000)"),
+    ],
+)
+def test_a_file_that_is_no_text_is_one_line(study: Callable[..., Path], data: bytes, said: str) -> None:
+    file = study(n_clips=6)
+    file.write_bytes(data)
+    result = fs("study", "run", file)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {file}{said}")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("data", [STUDY.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + STUDY.encode()])
+def test_what_windows_writes_is_read(study: Callable[..., Path], data: bytes) -> None:
+    file = study(n_clips=6)
+    file.write_bytes(data.replace(b"[kind]", b"[knd]"))
+    assert fs("study", "run", file).stderr.startswith(f"error: {file}:5: corpora.tones.labels[0]: ")
 
 
 def test_all_mistakes_are_told_together_in_the_order_of_the_file(study: Callable[..., Path]) -> None:
@@ -155,6 +246,24 @@ def test_a_mistake_of_the_command_line_is_told_with_its_option(study: Callable[.
     result = fs("study", "run", file, "--only", "model=mfc")
     assert result.stderr == "error: --only model=mfc: no model 'mfc'; did you mean 'mfcc'?\n"
     assert result.exit_code == 2
+
+
+def test_a_model_that_is_spelt_right_and_cannot_be_had_is_not_suggested(study: Callable[..., Path]) -> None:
+    """Without a network the hub gives no model, whatever it is called."""
+    file = study(STUDY.replace("{model: mfcc}", "{model: facebook/hubert-base-ls960}"), n_clips=6)
+    (line,) = fs("study", "run", file).stderr.splitlines()
+    assert line.startswith(f"error: {file}:8: models.mfcc.model: 'facebook/hubert-base-ls960': ")
+    assert "the hub gave no such model" in line
+    assert "did you mean" not in line
+
+
+def test_a_folder_is_suggested_as_it_could_be_written(study: Callable[..., Path]) -> None:
+    file = study(STUDY.replace("{model: mfcc}", "{model: ./models/hubrt}"), n_clips=6)
+    for name in ("hubert", "hubrts"):
+        (file.parent / "models" / name).mkdir(parents=True)
+    (file.parent / "models/hubert/config.json").write_text("{}")
+    (line,) = fs("study", "run", file).stderr.splitlines()
+    assert line.endswith("there is no such folder; did you mean './models/hubert'?")
 
 
 def test_two_probings_of_one_question_are_refused_unless_one_is_part_of_the_other(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +89,14 @@ def test_a_second_run_does_nothing_and_says_so(study: Callable[..., Path], tmp_p
     assert result.output.startswith(f"nothing to do: all of {file} is done")
     assert time.process_time() - began < 5
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    assert "nothing to do" in fs("study", "run", file, "--dry-run").output
+    # It is seen without the code of models, which takes seconds to load.
+    code = "import sys; from cli import main; sys.argv[0] = 'fs'; main(standalone_mode=False)"
+    spy = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
+    call = [sys.executable, "-c", spy, "study", "run", str(file)]
+    done = subprocess.run(call, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("nothing to do")
+    assert done.stdout.endswith("False\n")
 
 
 @pytest.mark.slow
