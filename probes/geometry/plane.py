@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from featurestore.arrays import FloatArray
+from featurestore.arrays import Float64Array, FloatArray
 
 PRINCIPAL, NEIGHBOURS = "pca", "tsne"
 MAPS = (PRINCIPAL, NEIGHBOURS)
@@ -17,7 +17,7 @@ MAPS = (PRINCIPAL, NEIGHBOURS)
 N_PARTS, PERPLEXITY = 50, 30.0
 
 
-def principal_plane(z: FloatArray) -> tuple[FloatArray, tuple[float, float]]:
+def principal_plane(z: FloatArray) -> tuple[Float64Array, tuple[float, float]]:
     """First two principal components `[n, 2]` of standardised rows `[n, d]`, and their shares of variance.
 
     They are scikit-learn's, whose signs they have.
@@ -32,7 +32,7 @@ def principal_plane(z: FloatArray) -> tuple[FloatArray, tuple[float, float]]:
     return xy, (first, second)
 
 
-def neighbour_plane(z: FloatArray, seed: int) -> FloatArray:
+def neighbour_plane(z: FloatArray, seed: int) -> Float64Array:
     """t-SNE `[n, 2]` of standardised rows `[n, d]`, by scikit-learn; rows that are all alike are all at 0.
 
     One thread works: the order in which several add their parts would change the last digits, and with them
@@ -51,5 +51,5 @@ def neighbour_plane(z: FloatArray, seed: int) -> FloatArray:
         parts = PCA(n_parts, svd_solver=solver, random_state=seed).fit_transform(z)
         start = "pca" if n_parts > 1 else "random"
         fitted = TSNE(init=start, perplexity=perplexity, random_state=seed, n_jobs=1)
-        xy: FloatArray = fitted.fit_transform(parts).astype(np.float64)
+        xy: Float64Array = fitted.fit_transform(parts).astype(np.float64)
     return xy
