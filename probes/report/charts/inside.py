@@ -97,8 +97,8 @@ def map_rows(data: ReportData, beside: Beside) -> pd.DataFrame:
     texts = {name: table[name].map(shown) for name in ("model", "utterance_id", "group")}
     texts["class"] = table["label"].map(shown)
     # Tables of earlier versions have no such column: principal components were the only map.
-    texts["map"] = table["map"].map(shown) if "map" in table else PRINCIPAL
-    return table.assign(**texts, answer=answer)[columns].reset_index(drop=True)
+    kind = table["map"].map(shown) if "map" in table else PRINCIPAL
+    return table.assign(**texts, answer=answer, map=kind)[columns].reset_index(drop=True)
 
 
 def _share_right(data: ReportData, points: pd.DataFrame) -> pd.Series:
