@@ -452,6 +452,13 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed that draws the utterances.")
 @click.option("--neighbours", type=int, help="List so many nearest utterances of other groups; of one layer.")
 @click.option(
+    "--map",
+    type=click.Choice(["pca", "tsne"]),
+    default="pca",
+    show_default=True,
+    help="How the map of one layer is made: principal components of all utterances, or t-SNE of those drawn.",
+)
+@click.option(
     "--results", type=PATH, help="Results of `fs probe`, whose answers also say whose label may be wrong."
 )
 @click.option("--out", required=True, type=PATH, help="Folder of the tables (CSV).")

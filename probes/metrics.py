@@ -158,3 +158,8 @@ def points(difference: float) -> str:
     """A difference of scores in percentage points, such as ``−1.1``."""
     text = f"{100 * difference:.1f}"
     return "0.0" if text == "-0.0" else text.replace("-", "−")
+
+
+def is_shown_as_zero(difference: float) -> bool:
+    """Whether `points` writes 0.0, so that words must not say in which direction a difference goes."""
+    return points(difference) == "0.0"

@@ -52,6 +52,7 @@ def _compared(of: QuestionFindings, one: DeclaredContrast) -> Compared | None:
         a=_side_name(one.a, sides[0]),
         b=_side_name(one.b, sides[1]),
         result=contrast(scores[0], scores[1]),
+        declared=True,
     )
 
 

@@ -47,6 +47,7 @@ class Compared:
         result: Score of `a` less that of `b`, as fractions.
         p_holm: Corrected for all comparisons of the family; NaN where it could not be tested.
         of: The models that `a` and `b` are, where these say more than their names.
+        declared: Whether a study declared it before it looked; then `contrast` is what the study calls it.
     """
 
     contrast: str
@@ -55,6 +56,7 @@ class Compared:
     result: Comparison
     p_holm: float = float("nan")
     of: tuple[str, ...] = ()
+    declared: bool = False
 
     @property
     def models(self) -> frozenset[str]:

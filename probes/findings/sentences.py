@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from featurestore.printable import counted
+from featurestore.printable import counted, enumerated
 from probes.findings.question_findings import CLASSIFIERS, LAYERS, MODELS, Compared
-from probes.metrics import points
+from probes.metrics import is_shown_as_zero, points
 from probes.statistics import Interval, LayerChoice
 
 ALPHA = 0.05
@@ -25,38 +26,91 @@ def interval_text(interval: Interval | None) -> str:
 
 
 def comparison_sentence(found: Compared) -> str:
-    """What a comparison says: which is higher and by how much, or that the two cannot be told apart."""
+    """What a comparison says: which is higher and by how much, or that the two are alike.
+
+    A difference that is shown as 0.0 points has no direction.
+    """
+    named = f"Declared contrast '{found.contrast}': " if found.declared else ""
+    return named + (_without_interval(found) if math.isnan(found.result.low) else _with_interval(found))
+
+
+def _without_interval(found: Compared) -> str:
+    result = found.result
+    if math.isclose(result.difference, 0, abs_tol=1e-12):
+        said = f"{found.a} and {found.b} have the same score on these test clips"
+    elif is_shown_as_zero(result.difference):
+        said = f"{found.a} and {found.b} are equal to a tenth of a point on these test clips"
+    else:
+        first, second = _ordered(found)
+        said = f"{first} is {points(abs(result.difference))} points above {second} on these test clips"
+    return f"{said}; no interval: {result.reason}."
+
+
+def _with_interval(found: Compared) -> str:
     result, groups = found.result, counted(found.result.n_groups, "group")
-    if math.isnan(result.low) and points(result.difference) == "0.0":
-        return (
-            f"{found.a} and {found.b} have the same score on these test clips; no interval: {result.reason}."
-        )
-    if math.isnan(result.low):
-        first, second = (found.a, found.b) if result.difference >= 0 else (found.b, found.a)
-        said = f"{points(abs(result.difference))} points above {second} on these test clips"
-        return f"{first} is {said}; no interval: {result.reason}."
     between = f"95 % interval {points(result.low)} to {points(result.high)}"
     if not found.p_holm <= ALPHA:
+        seen = points(result.detectable)
+        limit = "less than 0.1" if is_shown_as_zero(result.detectable) else f"about {seen}"
         return (
             f"{found.a} and {found.b} cannot be told apart: {points(result.difference)} points, {between}, "
-            f"{groups}; this test part shows differences from about {points(result.detectable)}."
+            f"{groups}; this test part shows differences from {limit}."
         )
-    first, second = (found.a, found.b) if result.difference > 0 else (found.b, found.a)
     corrected = " after Holm's correction" if found.p_holm != result.p else ""
+    p = f"{p_text(found.p_holm)}{corrected}"
+    if is_shown_as_zero(result.difference):
+        return (
+            f"{found.a} and {found.b} are told apart, but by less than 0.1 points: {between}, {groups}, {p}."
+        )
+    first, second = _ordered(found)
     if result.difference < 0:
         between = f"95 % interval {points(-result.high)} to {points(-result.low)}"
+    return f"{first} is {points(abs(result.difference))} points above {second}: {between}, {groups}, {p}."
+
+
+def _ordered(found: Compared) -> tuple[str, str]:
+    """The higher of the two first."""
+    return (found.a, found.b) if found.result.difference > 0 else (found.b, found.a)
+
+
+def choice_sentences(choices: Mapping[str, LayerChoice]) -> list[str]:
+    """How firmly validation rows choose the layer of each model; where they cannot say, why."""
+    unknown: dict[str, list[str]] = {}
+    for model, choice in choices.items():
+        if not _is_judged(choice):
+            unknown.setdefault(choice.reason, []).append(model)
+    told = [_choice_sentence(model, choice) for model, choice in choices.items() if _is_judged(choice)]
+    return [*told, *(f"{', '.join(models)}: {reason}." for reason, models in unknown.items())]
+
+
+def choice_summary(choices: Mapping[str, LayerChoice]) -> str:
+    """One line for all models of a question: of how many the layer is settled; "" of no models."""
+    judged = {model: choice for model, choice in choices.items() if _is_judged(choice)}
+    if not choices:
+        return ""
+    if not judged:
+        reasons = "; ".join(dict.fromkeys(choice.reason for choice in choices.values()))
+        return f"How firmly validation chooses layers cannot be told: {reasons}."
+    models = counted(len(judged), "model")
+    firm = [model for model, choice in judged.items() if len(choice.not_worse) == 1]
+    sizes = [len(choice.not_worse) for choice in judged.values() if len(choice.not_worse) > 1]
+    if not sizes:
+        return f"Validation tells the chosen layer from every other: {models}."
+    between = f"{min(sizes)}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
+    rest = f"; of {enumerated(firm)} it is settled" if firm else ""
     return (
-        f"{first} is {points(abs(result.difference))} points above {second}: {between}, {groups}, "
-        f"{p_text(found.p_holm)}{corrected}."
+        f"Validation does not settle the layer of {len(sizes)} of {models}: {between} layers cannot be told "
+        f"from each other{rest}."
     )
 
 
-def choice_sentence(model: str, choice: LayerChoice) -> str:
-    """How firmly a layer is chosen on validation rows; "" where nothing can be said."""
-    at = choice.layers.index(choice.chosen)
-    share = float(choice.chosen_share[at])
-    if math.isnan(share):
-        return f"{model}: {choice.reason}."
+def _is_judged(choice: LayerChoice) -> bool:
+    return not math.isnan(float(choice.chosen_share[choice.layers.index(choice.chosen)]))
+
+
+def _choice_sentence(model: str, choice: LayerChoice) -> str:
+    """How firmly a layer is chosen on validation rows."""
+    share = float(choice.chosen_share[choice.layers.index(choice.chosen)])
     others = [k for k in choice.not_worse if k != choice.chosen]
     groups = counted(choice.n_groups, "group")
     told = ""

@@ -94,11 +94,15 @@ class AlignedRows:
 
     def drawn(self, n: int | None, seed: int) -> AlignedRows:
         """So many of the rows, drawn by id and seed alone; all where they are not more."""
+        return self if n is None or n >= len(self) else self.taken(self.drawn_positions(n, seed))
+
+    def drawn_positions(self, n: int | None, seed: int) -> IntArray:
+        """Positions of the rows that `drawn` takes, ascending."""
         if n is None or n >= len(self):
-            return self
+            return np.arange(len(self))
         by_id = np.argsort(self.utterance_id, kind="stable")
         chosen = np.random.Generator(np.random.PCG64(seed)).choice(len(self), n, replace=False)
-        return self.taken(np.sort(by_id[chosen]))
+        return np.sort(by_id[chosen])
 
     def taken(self, rows: IntArray) -> AlignedRows:
         """These rows."""

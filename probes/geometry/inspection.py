@@ -16,6 +16,7 @@ from featurestore.printable import counted
 from probes.codes import codes, group_codes
 from probes.geometry.aligned_rows import AlignedRows, LayerRows, aligned_rows
 from probes.geometry.nearest import Nearest, nearest_of_other_groups, standardised
+from probes.geometry.plane import NEIGHBOURS, neighbour_plane, principal_plane
 from probes.geometry.request import InspectConfig
 from probes.geometry.separability import separability
 from probes.geometry.shape import Held, shape_of
@@ -43,9 +44,9 @@ class Inspection:
             neighbour_group, dataset, model, layer; None where not asked for.
         suspects: See `probes.geometry.suspects.suspects`; None without a label, and where several layers
             and no results were asked for.
-        plane: First two principal components of one layer: utterance_id, x, y, label, group, dataset, model,
-            layer; None for several layers.
-        variance_shares: Shares of the variance that x and y of `plane` hold.
+        plane: A map of one layer (`probes.geometry.plane`): utterance_id, x, y, label, group, map, dataset,
+            model, layer; None for several layers.
+        variance_shares: Shares of the variance that x and y of `plane` hold; None of t-SNE.
         n_judged: Utterances that had votes, of which `suspects` are some.
         agreement: Of how many of these votes name the label, see `probes.geometry.suspects.Judged`.
         notes: What a reader has to know.
@@ -286,17 +287,14 @@ class _Closer:
         return self._named(table)
 
     def plane(self) -> pd.DataFrame:
-        """First two principal components of standardised rows (scikit-learn, whose signs they have)."""
-        from sklearn.decomposition import PCA
-
-        rows = self._rows
+        """The map of the utterances: all by principal components, those drawn by t-SNE, which is slow."""
+        rows, config = self._rows, self._config
         z = standardised(self._values())
-        n_parts = min(2, z.shape[1])
-        fitted = PCA(n_parts, svd_solver="arpack" if min(z.shape) > 2 else "full", random_state=0)
-        xy = np.zeros((len(z), 2))
-        xy[:, :n_parts] = fitted.fit_transform(z)
-        first, second = (float(v) for v in (*fitted.explained_variance_ratio_, 0.0)[:2])
-        self.variance_shares = (first, second)
+        if config.map == NEIGHBOURS:
+            at = rows.drawn_positions(config.rows, config.seed)
+            rows, xy = rows.taken(at), neighbour_plane(z[at], config.seed)
+        else:
+            xy, self.variance_shares = principal_plane(z)
         label = np.full(len(rows), "", dtype=object) if rows.label is None else rows.label
         table = pd.DataFrame(
             {
@@ -305,6 +303,7 @@ class _Closer:
                 "y": xy[:, 1],
                 "label": label,
                 "group": rows.group,
+                "map": config.map,
             }
         )
         return self._named(table)

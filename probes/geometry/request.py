@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featurestore.errors import ConfigError
 from featurestore.layer_list import parse_layers
+from probes.geometry.plane import MAPS, PRINCIPAL
 
 # What covers a space of a thousand dimensions no worse than all rows, in minutes for forty layers.
 DEFAULT_ROWS = 5_000
@@ -34,6 +35,7 @@ class InspectConfig:
         n_neighbours: Neighbours that purity, suspects and the list of neighbours look at.
         list_neighbours: Also list the neighbours of every utterance, of the one layer asked for.
         results: Folder of `fs probe` whose answers say who may be mislabelled; None: neighbours alone do.
+        map: How the one layer asked for is drawn in a plane, of `probes.geometry.plane.MAPS`.
     """
 
     store: str
@@ -48,6 +50,7 @@ class InspectConfig:
     n_neighbours: int = DEFAULT_NEIGHBOURS
     list_neighbours: bool = False
     results: Path | None = None
+    map: str = PRINCIPAL
 
     def __post_init__(self) -> None:
         for name in ("models", "functionals"):
@@ -63,5 +66,7 @@ class InspectConfig:
             raise ConfigError(f"seed: expected at least 0, got {self.seed}")
         if not 1 <= self.n_neighbours <= MOST_NEIGHBOURS:
             raise ConfigError(f"neighbours: expected 1 to {MOST_NEIGHBOURS:,}, got {self.n_neighbours}")
+        if self.map not in MAPS:
+            raise ConfigError(f"map: expected {' or '.join(MAPS)}, got {self.map!r}")
         if self.results is not None and self.label is None:
             raise ConfigError("results: answers about which label? add --label")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from featurestore.layer_list import format_layers
 from featurestore.printable import counted, enumerated, on_page
 from probes.classifiers.layer_combination import EACH
-from probes.findings.sentences import choice_sentence, headline, interval_text, p_text
+from probes.findings.sentences import choice_sentences, choice_summary, headline, interval_text, p_text
 from probes.metrics import points
 from probes.report.caveats import audit_of, explained_by_confounds, leakage_of, warnings_of
 from probes.report.charts.figure import SERIES_COLOURS, SeriesStyle, series_styles
@@ -34,6 +34,9 @@ from probes.report.tables import (
     unlike,
 )
 from probes.report.weights import learned_weights
+
+# Of more models than these, how firmly each layer is chosen is folded under one line.
+MOST_CHOICES = 3
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,11 +202,17 @@ def _findings(data: ReportData, question: ReportedQuestion, findings: QuestionFi
     reasons = dict.fromkeys(j.reason for j in findings.judged_answers.values() if j.reason)
     text = interval_text(interval)
     groups = f", over {counted(interval.n_groups, 'group')} of test clips" if interval and text else ""
-    choices = [choice_sentence(m, c) for m, c in findings.choices.items()]
+    choices = choice_sentences(findings.choices)
+    folded = len(choices) > MOST_CHOICES
     return {
         "interval": f"{text} %{groups}" if text else "",
         "no_interval": "; ".join(reasons),
-        "findings": [*headline(findings.model_comparisons, findings.shown(model)), *choices],
+        "findings": [
+            *headline(findings.model_comparisons, findings.shown(model)),
+            *([] if folded else choices),
+        ],
+        "choice_summary": choice_summary(findings.choices) if folded else "",
+        "choices": choices if folded else [],
         "compared": [
             _compared(c, {findings.shown(m): i for i, m in enumerate(data.models) if m in findings.answers})
             for q, c in data.comparisons

@@ -10,6 +10,7 @@ from featurestore.printable import plain, printable
 from probes.classifiers.layer_combination import EACH
 from probes.findings.question_findings import TRAINING
 from probes.findings.sentences import interval_text
+from probes.metrics import is_shown_as_zero, points
 from probes.questions.controls import MDL, OTHER_LABELS
 from probes.results.fit_tables import OWN_MEASURES
 from probes.statistics import NOT_CONTAINED
@@ -148,7 +149,7 @@ def controls_table(rows: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         for name in shown:
             row = by_control.get(name)
             names = ("control_train", "control_test", "selectivity")
-            line += [f"{100 * row[n]:.1f}" for n in names] if row else [""] * 3
+            line += [points(row[n]) for n in names] if row else [""] * 3
         if has_code:
             code = by_control.get(MDL)
             line += [f"{code['codelength_bits']:,.0f}", f"{code['compression']:.2f}"] if code else ["", ""]
@@ -342,10 +343,11 @@ def training_gain(data: ReportData, question: ReportedQuestion) -> str:
     for untrained, twins in sorted(data.untrained.items()):
         for trained in twins:
             if untrained in rows and trained in rows:
-                gain = 100 * (rows[trained] - rows[untrained])
+                gain = rows[trained] - rows[untrained]
+                sign = "+" if gain > 0 and not is_shown_as_zero(gain) else ""
                 found.append(
                     f"{trained} {100 * rows[trained]:.1f}, untrained ({untrained}) "
-                    f"{100 * rows[untrained]:.1f}: {gain:+.1f} points."
+                    f"{100 * rows[untrained]:.1f}: {sign}{points(gain)} points."
                 )
     return "Trained against untrained: " + " ".join(found) if found else ""
 

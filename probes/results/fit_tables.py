@@ -119,6 +119,10 @@ FITS = Columns(
 )
 CONTROL_FITS = replace(FITS, required=(*FITS.required, *_OF_CONTROLS), filled=(*FITS.filled, "control"))
 CURVE_FITS = replace(FITS, required=(*FITS.required, *_OF_CURVES), filled=(*FITS.filled, *_OF_CURVES))
+#: What tells which fits a file of a task holds, and when they were made: of large folders the rest is slow.
+FITS_OF_FILE = Columns(
+    kinds=_KINDS, required=("fingerprint", "finished_at"), filled=("fingerprint", "finished_at")
+)
 #: Of pairs of clips that sound alike, see `probes.leakage.alike_clips`.
 ALIKE = Columns(
     kinds={"first": TEXT, "second": TEXT}, required=("first", "second"), filled=("first", "second")

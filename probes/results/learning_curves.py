@@ -20,7 +20,7 @@ import pandas as pd
 
 from featurestore.printable import counted
 from probes.classifiers.layer_combination import EACH
-from probes.metrics import points
+from probes.metrics import is_shown_as_zero, points
 from probes.questions.curve import GROUPS, percent
 from probes.results.results_folder import read_curve
 from probes.results.selection import CURVE, chosen_fits
@@ -68,7 +68,7 @@ class LastStep:
 
     def sentence(self) -> str:
         """Whether the score still rises, and what the interval is."""
-        q, size = self.question, 100 * abs(self.difference)
+        q, size = self.question, points(abs(self.difference))
         name = f"{q['label']}, {q['model']} {self.place}"
         step = f"{name}: from {percent(self.share)} to 100 % of the training {self.unit} UAR"
         if math.isnan(self.low):
@@ -80,12 +80,15 @@ class LastStep:
         if low <= 0 <= high:
             found = f"95 % interval {points(low)} to {points(high)} over {draws}"
             return f"{step} changes by {points(self.difference)} points ({found}): cannot be told from flat."
+        if is_shown_as_zero(self.difference):
+            found = f"95 % interval {points(low)} to {points(high)} over {draws}"
+            return f"{step} changes by less than 0.1 points ({found}): more {self.unit} would not help."
         if self.difference < 0:
             found = f"95 % interval {points(-high)} to {points(-low)} over {draws}"
-            return f"{step} falls by {size:.1f} points ({found}): more {self.unit} like these would not help."
+            return f"{step} falls by {size} points ({found}): more {self.unit} like these would not help."
         found = f"95 % interval {points(low)} to {points(high)} over {draws}"
         epochs = ", or more epochs," if self.unsettled else ""
-        return f"{step} rises by {size:.1f} points ({found}): more {self.unit}{epochs} would help."
+        return f"{step} rises by {size} points ({found}): more {self.unit}{epochs} would help."
 
     def contents(self) -> str:
         """What the interval holds, and what it does not; "" where there is none."""

@@ -33,6 +33,7 @@ from probes.results.fit_tables import (
     CURVE_FITS,
     FIT_COLUMNS,
     FITS,
+    FITS_OF_FILE,
     MAP_COLUMNS,
     OWN_MEASURES,
     PREDICTIONS,
@@ -241,7 +242,8 @@ class StoredPredictions:
     @cached_property
     def _file_of(self) -> dict[str, str]:
         """The file of each fit. Two runs at once, or one that was killed, leave a fit in two: the later's."""
-        tables = {path.name: _fits(path) for path in _task_files(self._out)}
+        read = FITS_OF_FILE.required
+        tables = {p.name: read_parquet(p, FITS_OF_FILE, read=read) for p in _task_files(self._out)}
         order = sorted(tables, key=lambda name: (str(tables[name]["finished_at"].max()), name))
         return {fit: name for name in order for fit in tables[name]["fingerprint"]}
 

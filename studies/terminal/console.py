@@ -185,11 +185,19 @@ def print_probe_summary(summary: ProbeSummary, *, oracle: bool = False, with_tab
     )
 
 
-def print_findings(question: ReportedQuestion, findings: QuestionFindings) -> None:
-    """What the scores of one question say of its models, in sentences."""
-    from probes.findings.sentences import headline
+def print_findings(
+    question: ReportedQuestion, findings: QuestionFindings, *, with_choices: bool = False
+) -> None:
+    """What the scores of one question say of its models, in sentences.
 
-    if sentences := headline(findings.model_comparisons, findings.shown(str(question.answer["model"]))):
+    `with_choices` adds a line on how firmly layers are chosen: a resampling of all validation rows.
+    """
+    from probes.findings.sentences import choice_summary, headline
+
+    sentences = headline(findings.model_comparisons, findings.shown(str(question.answer["model"])))
+    if with_choices and (chosen := choice_summary(findings.choices)):
+        sentences.append(chosen)
+    if sentences:
         console().print(plain(question.title), style="bold")
         for sentence in sentences:
             console().print(f"  {printable(sentence)}")
@@ -221,7 +229,8 @@ def print_tables(
         out.print(table)
         out.print()
     for question in shown:
-        print_findings(question, data.findings[question.name])
+        # A report asks for the choices anyway; after each `fs probe` they would cost too much.
+        print_findings(question, data.findings[question.name], with_choices=only is None)
     for one in () if only is not None else data.across_datasets:
         for sentence in one.sentences:
             out.print(printable(sentence))

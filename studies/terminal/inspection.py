@@ -158,6 +158,11 @@ def sentences(found: Inspection) -> list[str]:
         x, y = found.variance_shares
         shares = f"{100 * x:.1f} % and {100 * y:.1f} % of the variance"
         lines.append(f"map.csv: two principal components, {shares}.")
+    elif found.plane is not None:
+        lines.append(
+            f"map.csv: t-SNE of {counted(len(found.plane), 'utterance')}: who is near whom; how far apart "
+            "groups lie, and how large they are, says nothing."
+        )
     if found.suspects is not None:
         lines += _suspects(found.suspects, found)
     return lines

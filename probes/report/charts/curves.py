@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from probes.report.charts.figure import (
     LAYER_AXIS,
     Figure,
     ModelScales,
+    is_within,
     layer_axis,
     question_figure,
     rows_chart,
@@ -25,7 +26,6 @@ from probes.report.tables import extent, place_of
 
 if TYPE_CHECKING:
     import altair as alt
-    import pandas as pd
 
     from probes.findings.question_findings import QuestionFindings
     from probes.report.data import ReportData, ReportedQuestion
@@ -155,10 +155,15 @@ def layer_curve(
 ) -> Figure:
     """Test score against layer, one line per model, with intervals."""
     best = question.answer
+    chance = 100 * question.chance
+    beyond = ""
+    if not is_within(chance, limits):
+        side = "below" if chance < limits[0] else "above"
+        beyond = f"; chance, {chance:.1f} %, is far {side} what is drawn"
     alt_text = (
         f"Test {question.metric} of {counted_models(question)} by layer, {question.title}. The answer is "
         f"{best['model']}, {place_of(best)}: {100 * best['score_test_mean']:.1f} %; chance "
-        f"{100 * question.chance:.1f} %. The table Every layer holds all numbers."
+        f"{chance:.1f} %. The table Every layer holds all numbers."
     )
     return question_figure(
         number,
@@ -167,7 +172,7 @@ def layer_curve(
         height=260,
         section="curves",
         heading=question.heading,
-        note=f"{question.setting}; {extent(question)}",
+        note=f"{question.setting}; {extent(question)}{beyond}",
         alt=alt_text,
         table="layers",
     )
@@ -206,11 +211,14 @@ def _curve_chart(question: ReportedQuestion, scales: ModelScales, limits: tuple[
     colour, tips = scales.colour(), _tips(question.metric)
     once = rows.transform_aggregate(n="count()")
     text = f"chance {100 * question.chance:.1f} %"
-    layers = [
+    chance_line = [
         once.mark_rule(strokeDash=[1, 3], color="var(--muted)").encode(**at_chance),
         once.mark_text(align="right", baseline="top", dy=3, fontSize=10, text=text).encode(
             x=alt.XDatum(domain[1]), **at_chance
         ),
+    ]
+    layers = [
+        *(chance_line if is_within(100 * question.chance, limits) else []),
         curve.mark_area(opacity=faint, tooltip=False).encode(x=x, y=low, y2=high, color=colour),
         across.mark_rect(opacity=faint).encode(y=low, y2=high, color=colour),
         across.mark_rule(strokeDash=[6, 3], strokeWidth=1.6).encode(y=y, color=colour, tooltip=tips),
@@ -251,15 +259,6 @@ def _tips(metric: str) -> list[Any]:
         alt.Tooltip("mark:N", title="Validation says"),
         alt.Tooltip("n_test:Q", title="Test clips"),
     ]
-
-
-def limits_of(rows: pd.DataFrame, chances: Sequence[float]) -> tuple[float, float]:
-    """Lowest and highest score in % over all panels, intervals and chance included, with a margin."""
-    ends = rows[["score", "low", "high", "std_low", "std_high"]].to_numpy(dtype=float)
-    low, high = min(np.nanmin(ends), *(100 * c for c in chances), 100), np.nanmax(ends)
-    margin = 0.05 * max(high - low, 5.0)
-    # More room below: the chance level is written under its line.
-    return round(low - 1.8 * margin, 3), round(min(high + margin, 103.0), 3)
 
 
 def weight_rows(data: ReportData) -> list[dict[str, Any]]:

@@ -8,14 +8,17 @@ the page holds once.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from featurestore.printable import printable
 
 if TYPE_CHECKING:
     import altair as alt
+    import numpy.typing as npt
     import pandas as pd
 
     from probes.report.data import ReportData
@@ -38,6 +41,9 @@ LIGHT = {
     **{f"--series-{i}": colour for i, colour in enumerate(SERIES_COLOURS)},
 }
 LAYER_AXIS = "Layer (0 = input of the first block)"
+# An axis of scores has this many points at least, and holds a chance level that is no further from the scores
+# than this share of what they span.
+LEAST_SPAN, NEAR_SPANS = 5.0, 0.5
 #: Name of the table that a chart draws.
 ROWS = "rows"
 #: Legends of models are left out on the page, whose filters show the same.
@@ -208,6 +214,32 @@ def layer_axis(layers: Collection[float]) -> alt.X:
 def thinned(layers: Sequence[int]) -> Sequence[int]:
     """At most 13 of `layers`: more numbers do not fit below a panel."""
     return layers[:: max(1, -(-len(layers) // 13))]
+
+
+def score_limits(scores: npt.ArrayLike, chances: Iterable[float]) -> tuple[float, float]:
+    """Lowest and highest score of an axis, in %, with a margin.
+
+    A chance level that lies far from all scores is left out: the curves would be pressed into a strip.
+
+    Args:
+        scores: Scores and the ends of their intervals, in %, of any shape; NaN where there is none.
+        chances: Levels of guessing, in %.
+    """
+    ends = np.asarray(scores, dtype=float)
+    if np.isnan(ends).all():
+        return 0.0, 100.0
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    span = max(high - low, LEAST_SPAN)
+    near = [c for c in chances if low - NEAR_SPANS * span <= c <= high + NEAR_SPANS * span]
+    low, high = min([low, *near]), max([high, *near])
+    margin = 0.05 * max(high - low, LEAST_SPAN)
+    # More room below: the chance level is written under its line.
+    return round(low - 1.8 * margin, 3), round(min(high + margin, 103.0), 3)
+
+
+def is_within(score: float, limits: tuple[float, float]) -> bool:
+    """Whether a score stands on an axis with these limits."""
+    return limits[0] <= score <= limits[1]
 
 
 def step_height(n: int, step: float) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.printable import counted
+from probes.geometry.plane import NEIGHBOURS, PRINCIPAL
 from probes.report.beside import MOST_POINTS
 from probes.report.charts.figure import (
     Figure,
@@ -38,6 +39,11 @@ MEASURES = (
 MOST_LABELS = 30
 RIGHT, WRONG, UNTESTED = "right", "wrong", "not tested"
 MOST_COLOURS = 20
+# How a map was made: in words, its axes, and how to read it.
+_MAPS = {
+    PRINCIPAL: ("two principal components", ("First principal component", "Second"), ""),
+    NEIGHBOURS: ("t-SNE", ("t-SNE", ""), ": near points are near; distances between groups say nothing"),
+}
 
 
 def cka_rows(beside: Beside) -> pd.DataFrame:
@@ -79,7 +85,7 @@ def shape_rows(beside: Beside) -> pd.DataFrame:
 def map_rows(data: ReportData, beside: Beside) -> pd.DataFrame:
     """Points of the map, with what the probe behind the answer said of each in most of its fits."""
     # Not "label": filters take that for the name of a question's label.
-    columns = ["model", "layer", "utterance_id", "x", "y", "class", "group", "answer"]
+    columns = ["model", "layer", "utterance_id", "x", "y", "class", "group", "answer", "map"]
     table = beside.table("map.csv")
     if table is None:
         return pd.DataFrame(columns=columns)
@@ -90,7 +96,9 @@ def map_rows(data: ReportData, beside: Beside) -> pd.DataFrame:
     answer = np.where(right.isna(), UNTESTED, np.where(right > 0.5, RIGHT, WRONG))
     texts = {name: table[name].map(shown) for name in ("model", "utterance_id", "group")}
     texts["class"] = table["label"].map(shown)
-    return table.assign(**texts, answer=answer)[columns].reset_index(drop=True)
+    # Tables of earlier versions have no such column: principal components were the only map.
+    kind = table["map"].map(shown) if "map" in table else PRINCIPAL
+    return table.assign(**texts, answer=answer, map=kind)[columns].reset_index(drop=True)
 
 
 def _share_right(data: ReportData, points: pd.DataFrame) -> pd.Series:
@@ -206,6 +214,7 @@ def _map_figures(rows: pd.DataFrame) -> list[Figure]:
 
     first = rows.iloc[0]
     place = f"{first['model']}, layer {first['layer']:g}"
+    by, axes, means = _MAPS.get(first["map"], (first["map"], ("", ""), ""))
     found = []
     for column, what in (("class", "class"), ("group", "group"), ("answer", "right or wrong")):
         values = sorted(rows[column].unique())
@@ -223,15 +232,15 @@ def _map_figures(rows: pd.DataFrame) -> list[Figure]:
             rows_chart()
             .mark_circle(size=18, opacity=0.7)
             .encode(
-                x=alt.X("x:Q", title="First principal component", axis=no_axis),
-                y=alt.Y("y:Q", title="Second", axis=no_axis),
+                x=alt.X("x:Q", title=axes[0], axis=no_axis),
+                y=alt.Y("y:Q", title=axes[1], axis=no_axis),
                 color=alt.Color(f"{column}:N", scale=scale, legend=legend),
                 tooltip=["utterance_id:N", "class:N", "group:N", "answer:N"],
             )
         )
-        note = f"{place}; two principal components"
+        note = f"{place}; {by}{means}"
         note += f"; {len(values)} {what}s, colours come again" if legend is None else ""
-        of = f"{len(rows):,} utterances by two principal components, {place}"
+        of = f"{len(rows):,} utterances by {by}, {place}"
         alt_text = f"Map of {of}, coloured by {what}."
         found.append(
             Figure(

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.printable import printable
 from probes.questions.curve import GROUPS
-from probes.report.charts.figure import Figure, ModelScales, rows_chart, shown, spec_of
+from probes.report.charts.figure import (
+    Figure,
+    ModelScales,
+    is_within,
+    rows_chart,
+    score_limits,
+    shown,
+    spec_of,
+)
 from probes.results.learning_curves import QUESTION, last_steps, learning_curves, unsettled_sentence
 
 if TYPE_CHECKING:
@@ -38,11 +46,16 @@ def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
         of = "groups" if first["curve"] == GROUPS else "clips"
         heading = f"{first['label']} · {first['dataset']}"
         note = f"{first['classifier']} · split: {first['split']}; shares of the training {of}"
+        limits = score_limits(rows[["uar_mean", "low", "high"]], rows["chance"])
+        has_chance = all(is_within(c, limits) for c in rows["chance"])
+        if not has_chance:
+            note += f"; chance, {rows['chance'].mean():.1f} %, is far from what is drawn"
         alt_text = (
             f"Test UAR by share of the training {of}, {heading}, {note}: {rows['model'].nunique()} models, "
             f"from {rows['share'].min():.4g} to {rows['share'].max():.4g} %. "
             "The table below holds the numbers."
         )
+        chart = _chart(scales, of, limits, has_chance=has_chance)
         found.append(
             Figure(
                 name=f"learning-curve-{number + 1}",
@@ -52,17 +65,17 @@ def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
                 alt=alt_text,
                 table="learning",
                 where={"chart": number},
-                spec=spec_of(_chart(scales, of), height=220, description=shown(alt_text)),
+                spec=spec_of(chart, height=220, description=shown(alt_text)),
             )
         )
     return found
 
 
-def _chart(scales: ModelScales, of: str) -> Any:
+def _chart(scales: ModelScales, of: str, limits: tuple[float, float], *, has_chance: bool) -> Any:
     import altair as alt
 
     x = alt.X("share:Q", title=f"Training {of} (%)", scale=alt.Scale(domain=[0, 104], nice=False), axis=AXIS)
-    of_axis: dict[str, Any] = {"title": "Test UAR (%)", "scale": alt.Scale(zero=False)}
+    of_axis: dict[str, Any] = {"title": "Test UAR (%)", "scale": alt.Scale(domain=list(limits), nice=False)}
     y, colour, rows = alt.Y("uar_mean:Q", **of_axis), scales.colour(), rows_chart()
     tips = [
         alt.Tooltip("model:N", title="Model"),
@@ -75,10 +88,11 @@ def _chart(scales: ModelScales, of: str) -> Any:
         alt.Tooltip("n_draws:Q", title="Draws"),
     ]
     detail = ["place:N", "split_seed:N", "combine:N"]
+    chance = rows.mark_line(strokeDash=[1, 3], strokeWidth=1).encode(
+        x=x, y=alt.Y("chance:Q", **of_axis), color=alt.value("var(--muted)"), detail=detail
+    )
     return alt.layer(
-        rows.mark_line(strokeDash=[1, 3], strokeWidth=1).encode(
-            x=x, y=alt.Y("chance:Q", **of_axis), color=alt.value("var(--muted)"), detail=detail
-        ),
+        *([chance] if has_chance else []),
         rows.mark_rule(strokeWidth=1).encode(x=x, y=alt.Y("low:Q", **of_axis), y2="high:Q", color=colour),
         rows.mark_line(strokeWidth=1.8).encode(
             x=x, y=y, color=colour, strokeDash=scales.dash(), detail=detail

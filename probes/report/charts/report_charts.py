@@ -13,11 +13,10 @@ from probes.report.charts.curves import (
     LAYER_COLUMNS,
     layer_curve,
     layer_rows,
-    limits_of,
     weight_figure,
     weight_rows,
 )
-from probes.report.charts.figure import Charts, Figure, ModelScales, series_styles
+from probes.report.charts.figure import Charts, Figure, ModelScales, score_limits, series_styles
 from probes.report.charts.inside import cka_rows, inside_figures, map_rows, shape_rows
 from probes.report.charts.learning import learning_figures, learning_rows
 from probes.report.details import details_of
@@ -30,7 +29,8 @@ def report_charts(data: ReportData) -> Charts:
     """Every chart that the results, and what lies beside them, give rise to."""
     scales, beside = ModelScales(series_styles(data)), data.beside
     layers = pd.DataFrame(layer_rows(data), columns=list(LAYER_COLUMNS))
-    limits = limits_of(layers, [q.chance for q in data.questions])
+    ends = layers[["score", "low", "high", "std_low", "std_high"]]
+    limits = score_limits(ends, [100 * q.chance for q in data.questions])
     weights = pd.DataFrame(weight_rows(data))
     details = {i: found for i, q in enumerate(data.questions) if (found := details_of(data, q))}
     tables = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from featurestore.fingerprint import digest, flatten
@@ -23,6 +24,9 @@ _HEARD = (
     "long_clips",
     "preset",
 )
+_OF_CARD = {"model_id": "known as", "domain": "pre-trained on", "fine_tuning": "fine-tuned for"}
+# What no option is.
+_NONE = object()
 _NORMALISATIONS = {
     "none": "not normalised",
     "peak": "divided by their largest magnitude",
@@ -39,7 +43,7 @@ def sentences(records: Mapping[str, Mapping[str, Any]], rates: Mapping[str, Sequ
     """
     for held, paths in _grouped(records, lambda _, r: _held(r)).items():
         yield f"{names(paths)} {'holds' if len(paths) == 1 else 'each hold'} embeddings of {held}."
-    yield from dict.fromkeys(_model(path, record) for path, record in records.items())
+    yield from _models(records)
     for heard, paths in _grouped(records, lambda p, r: f"{_native(rates.get(p))} {_input(r)}").items():
         yield f"For {names(paths)}, {heard}"
     for kept, paths in _grouped(records, lambda _, r: _kept(r)).items():
@@ -63,33 +67,76 @@ def _held(record: Mapping[str, Any]) -> str:
     return f"{counted(n - failed, 'clip')}, {hours:.4g} hours of audio{lost if failed else ''}"
 
 
-def _model(path: str, record: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class _ModelFacts:
+    """What is to be said of a model: facts in words, and its other options, name to value."""
+
+    words: Mapping[str, str]
+    options: Mapping[str, Any]
+
+    def text(self) -> str:
+        """All of it, "" of nothing."""
+        options = [name(", ".join(f"{k} {v}" for k, v in self.options.items()))] if self.options else []
+        return "; ".join([*self.words.values(), *options])
+
+    def shared(self, others: Sequence[_ModelFacts]) -> _ModelFacts:
+        """What holds for all others too."""
+        return _ModelFacts(
+            {k: v for k, v in self.words.items() if all(o.words.get(k) == v for o in others)},
+            {k: v for k, v in self.options.items() if all(o.options.get(k, _NONE) == v for o in others)},
+        )
+
+    def without(self, said: _ModelFacts) -> _ModelFacts:
+        """What is left to say."""
+        return _ModelFacts(
+            {k: v for k, v in self.words.items() if k not in said.words},
+            {k: v for k, v in self.options.items() if k not in said.options},
+        )
+
+
+def _models(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the models are: of those of one family what they share once, then what is each one's own."""
+    families: dict[tuple[str, tuple[str, ...]], dict[str, _ModelFacts]] = {}
+    for path, record in records.items():
+        model, card = record["fingerprint"].get("model", {}), record["model_card"]
+        family = str(model.get("family") or card.get("family") or "")
+        members = families.setdefault((family, tuple(model_keys(card.get("source")))), {})
+        facts, model_name = _facts(record), path.partition("/")[0]
+        # One model may be embedded otherwise for another data set.
+        members[model_name if members.get(model_name, facts) == facts else path] = facts
+    for (family, keys), members in families.items():
+        of = f", of the family {name(family)}" if family else ""
+        first, *others = members.values()
+        if not others:
+            yield f"The model is {names(members)}{of}; {first.text()}{cite(*keys)}."
+            continue
+        shared = first.shared(others)
+        all_of_them = f"; all of them: {shared.text()}" if shared.text() else ""
+        yield f"The models are {names(members)}{of}{all_of_them}{cite(*keys)}."
+        own = {model_name: facts.without(shared).text() for model_name, facts in members.items()}
+        yield from (f"{name(model_name)}: {text}." for model_name, text in own.items() if text)
+
+
+def _facts(record: Mapping[str, Any]) -> _ModelFacts:
     model, card = record["fingerprint"].get("model", {}), record["model_card"]
-    known = model.get("family") or card.get("family")
-    family = f", of the family {name(known)}" if known else ""
-    given = card.get("given", {}).get("model")
-    asked = f", asked for as {name(given)}" if given else ""
-    said = [f"{name(path.partition('/')[0])}{family}{asked}"]
-    if card.get("model_id"):
-        said.append(f"known as {name(card['model_id'])}")
-    if card.get("domain"):
-        said.append(f"pre-trained on {name(card['domain'])}")
-    if card.get("fine_tuning"):
-        said.append(f"fine-tuned for {name(card['fine_tuning'])}")
+    words = {}
+    if given := card.get("given", {}).get("model"):
+        words["given"] = f"asked for as {name(given)}"
+    for fact, said in _OF_CARD.items():
+        if card.get(fact):
+            words[fact] = f"{said} {name(card[fact])}"
     for weights in ("weights_sha256", "state_sha256"):
         if weights in model:
-            said.append(f"weights of SHA-256 {name(model[weights])}")
+            words[weights] = f"weights of SHA-256 {name(model[weights])}"
     if "untrained" in model:
-        said.append(f"untrained weights ({name(_pairs(model['untrained']))})")
+        words["untrained"] = f"untrained weights ({name(_pairs(model['untrained']))})"
     for part in ("config", "preprocessor"):
         if model.get(part):
-            said.append(f"{part} of SHA-256 {name(digest(model[part]))}")
-    rest = {k: v for k, v in model.items() if k not in _SAID}
-    if rest:
-        said.append(name(_pairs(rest)))
-    shape = f"{counted(int(card['n_layers']), 'hidden state')} of " if card.get("n_layers") else ""
-    said.append(f"{shape}{counted(int(record['n_features']), 'feature')}")
-    return f"The model is {'; '.join(said)}{cite(*model_keys(card.get('source')))}."
+            words[part] = f"{part} of SHA-256 {name(digest(model[part]))}"
+    if card.get("n_layers"):
+        words["n_layers"] = counted(int(card["n_layers"]), "hidden state")
+    words["n_features"] = f"{counted(int(record['n_features']), 'feature')} a layer"
+    return _ModelFacts(words, flatten({k: v for k, v in model.items() if k not in _SAID}))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from probes.findings.question_findings import LAYERS, MODELS, OPTIONS, PREPROCESSING, Compared
-from probes.findings.sentences import choice_sentence, comparison_sentence, headline
+from probes.findings.sentences import choice_sentences, choice_summary, comparison_sentence, headline
 from probes.metrics import uar
 from probes.questions.tasks import ProbeConfig
 from probes.report import ReportData, load_report_data
@@ -283,6 +283,23 @@ def compared(difference: float, low: float, high: float, p: float, **more: Any) 
             "every group.",
         ),
         (
+            compared(-0.0004, np.nan, np.nan, np.nan, reason="3 groups were tested"),
+            "hubert and logmel are equal to a tenth of a point on these test clips; no interval: 3 groups "
+            "were tested.",
+        ),
+        (
+            compared(-0.0004, -0.0007, -0.0001, 0.002),
+            "hubert and logmel are told apart, but by less than 0.1 points: 95 % interval −0.1 to 0.0, 12 "
+            "groups, p = 0.002.",
+        ),
+        (
+            dataclasses.replace(
+                compared(0.02, 0.01, 0.03, 0.002), contrast="domain: all", declared=True, a="bird", b="speech"
+            ),
+            "Declared contrast 'domain: all': bird is 2.0 points above speech: 95 % interval 1.0 to 3.0, 12 "
+            "groups, p = 0.002.",
+        ),
+        (
             compared(-0.5, np.nan, np.nan, np.nan, reason="3 groups were tested"),
             "logmel is 50.0 points above hubert on these test clips; no interval: 3 groups were tested.",
         ),
@@ -312,14 +329,29 @@ def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
     target = np.tile(["a", "b"], 60)
     group = np.repeat(np.arange(12), 10)
     good, bad = target.copy(), np.where(rng.random(120) < 0.5, target, "a")
-    assert choice_sentence("m", layer_choice(target, [bad, good], group)) == (
+    firm = layer_choice(target, [bad, good], group)
+    assert choice_sentences({"m": firm}) == [
         "m: layer 1 is chosen in 100 % of resamples of the 12 groups of validation; every other layer is "
         "worse."
-    )
+    ]
     equal = layer_choice(target, [good, good], group)
-    assert choice_sentence("m", equal).endswith(
-        "validation; layer 1 cannot be told from it, and other groups may choose it."
+    (sentence,) = choice_sentences({"m": equal})
+    assert sentence.endswith("validation; layer 1 cannot be told from it, and other groups may choose it.")
+    # Models that cannot be judged are no findings of their own: they are named together.
+    few = layer_choice(target, [good, good], np.repeat(np.arange(3), 40))
+    assert choice_sentences({"m": few, "n": equal, "o": few})[1:] == [
+        "m, o: 3 groups validated; 4 are needed to say how firmly they choose."
+    ]
+    assert choice_summary({"m": firm, "n": equal, "o": equal}) == (
+        "Validation does not settle the layer of 2 of 3 models: 2 layers cannot be told from each other; "
+        "of m it is settled."
     )
+    assert choice_summary({"m": firm}) == "Validation tells the chosen layer from every other: 1 model."
+    assert choice_summary({"m": few, "n": few}) == (
+        "How firmly validation chooses layers cannot be told: 3 groups validated; 4 are needed to say how "
+        "firmly they choose."
+    )
+    assert choice_summary({}) == ""
 
 
 def test_combinations_without_single_layers_have_their_interval(store: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
 from sklearn.metrics.pairwise import cosine_similarity
 
 from featurestore import open_store
@@ -17,6 +18,7 @@ from probes import ProbeConfig, run_probe
 from probes.geometry import InspectConfig, debiased_cka, inspect_store, inspection, write_inspection
 from probes.geometry.aligned_rows import aligned_rows
 from probes.geometry.nearest import standardised
+from probes.geometry.plane import neighbour_plane
 from probes.geometry.shape import Held
 from tests.probes.conftest import CALLS, N_ROWS
 
@@ -130,6 +132,23 @@ def test_neighbours_and_the_map_of_one_layer(store: str) -> None:
     direct = whole.transform(z.astype(np.float64))[:, :2]
     assert np.abs(plane[["x", "y"]].to_numpy()) == pytest.approx(np.abs(direct), abs=1e-3)
     assert found.variance_shares == pytest.approx(whole.explained_variance_ratio_[:2], rel=1e-4)
+
+
+def test_a_map_of_neighbours_keeps_them_and_is_the_same_again(store: str) -> None:
+    asked = InspectConfig(store=store, models=("model-a",), layers="2", label="call", map="tsne", rows=60)
+    first, again = (inspect_store(asked).plane for _ in range(2))
+    assert first is not None
+    pd.testing.assert_frame_equal(first, again)
+    assert (len(first), set(first["map"])) == (60, {"tsne"})
+    values = values_by_id(store, "model-a", 2).loc[first["utterance_id"]]
+    plane = first[["x", "y"]].to_numpy()
+    assert trustworthiness(standardised(values.to_numpy()), plane, n_neighbors=5) > 0.8
+    shuffled = np.random.default_rng(0).permutation(plane)
+    assert trustworthiness(standardised(values.to_numpy()), shuffled, n_neighbors=5) < 0.6
+    assert not neighbour_plane(np.zeros((12, 3), dtype=np.float32), 0).any()
+    for shape in ((4, 1), (2, 3), (11, 60)):
+        z = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        assert np.isfinite(neighbour_plane(z, 0)).all()
 
 
 def test_suspects_by_neighbours_and_by_probes(

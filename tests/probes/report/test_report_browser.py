@@ -9,10 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import recordings
 from browser import BROWSER, NAMES, Page
+from click.testing import CliRunner
 from report_results import write_results
 from whole_report import write_whole
 
+import cli
 from probes.report import load_report_data
 from probes.report.html import render_page
 
@@ -21,6 +24,9 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)} on the PATH"),
 ]
 DRAWN = "document.body.dataset.drawn !== undefined"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+AXE = find_spec("axe_playwright_python") is not None
+NO_AXE = "needs axe-playwright-python (--no-deps)"
 CURVE = "document.querySelectorAll('#q1-layer-curve svg .mark-symbol path[aria-label]').length"
 
 
@@ -32,6 +38,46 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     return render_page(load_report_data(write_whole(tmp_path_factory.mktemp("whole"))))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Ten models, thirteen layers, two labels: more seeds and clips change numbers, not the page's size."""
+    out = tmp_path_factory.mktemp("large") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import report as benchmark
+
+        benchmark.made_results(out, models=10, layers=13, seeds=1, labels=2, rows=200)
+    return render_page(load_report_data(out))
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page with sounds, as the command line makes it."""
+    folder = tmp_path_factory.mktemp("heard")
+    recordings.write_recordings(folder).to_csv(folder / "manifest.csv", index=False)
+    store, results, out = str(folder / "s.zarr"), str(folder / "results"), folder / "report"
+    manifest = ["--manifest", str(folder / "manifest.csv"), "--dataset", "calls", "--model", "logmel"]
+    for words in (
+        ["extract", *manifest, "--store", store, "--quiet"],
+        [
+            "probe",
+            "--store",
+            store,
+            "--label",
+            "call",
+            "--classifier",
+            "centroid",
+            "--out",
+            results,
+            "--quiet",
+        ],
+        ["report", results, "--out", str(out)],
+    ):
+        done = CliRunner().invoke(cli.main, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    return (out / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -164,14 +210,70 @@ def test_a_column_head_sorts(
     assert page.console == []
 
 
-@pytest.mark.skipif(
-    find_spec("axe_playwright_python") is None, reason="needs axe-playwright-python (--no-deps)"
-)
+def axe_findings(page: Page, least: str = "minor") -> list[str]:
+    """What axe-core finds with everything unfolded, of an impact of `least` or more."""
+    page.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    page.value(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8") + ";0")
+    impacts = ("minor", "moderate", "serious", "critical")
+    told = "v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' ')"
+    found: list[list[str]] = page.value(f"axe.run().then(r => r.violations.map(v => [v.impact, {told}]))")
+    return [text for impact, text in found if impacts.index(impact) >= impacts.index(least)]
+
+
+@pytest.mark.skipif(not AXE, reason=NO_AXE)
 @pytest.mark.parametrize("dark", [False, True])
 def test_axe_finds_nothing(whole: str, opened: Callable[..., Page], dark: bool) -> None:
     page = opened(whole, width=1440, dark=dark)
     page.wait(DRAWN)
-    page.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    page.value(files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8") + ";0")
-    told = "v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html).join(' ')"
-    assert page.value(f"axe.run().then(r => r.violations.map(v => {told}))") == []
+    assert axe_findings(page) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not AXE, reason=NO_AXE)
+@pytest.mark.parametrize(("width", "dark"), [(1440, True), (390, False)])
+def test_axe_finds_nothing_serious_among_sounds(
+    heard: str, opened: Callable[..., Page], width: int, dark: bool
+) -> None:
+    page = opened(heard, width=width, dark=dark)
+    page.wait(DRAWN)
+    assert axe_findings(page, "serious") == []
+    assert page.value("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_a_large_page_opens_quietly_and_its_filters_work(large: str, opened: Callable[..., Page]) -> None:
+    assert len(large.encode()) < 15e6
+    page = opened(large)
+    page.wait(DRAWN)
+    rows = "document.querySelectorAll('#q1-layers tbody tr:not([hidden])').length"
+    marks = page.value(CURVE)
+    assert (page.value(rows), marks > 0) == (10 * 13, True)
+    page.click('input[name="model"][value="3"]')
+    page.wait("document.body.dataset.filtered === '1'")
+    assert page.value(rows) == 9 * 13
+    assert page.value(CURVE) < marks
+    page.press(" ", " ")  # the focus is where the mouse was
+    page.wait("document.body.dataset.filtered === '2'")
+    assert (page.value(rows), page.value(CURVE)) == (10 * 13, marks)
+    # How firmly ten layers are chosen is one line until it is unfolded.
+    assert page.value("document.querySelectorAll('.answer details .findings li').length") == 20
+    assert not page.value("document.querySelector('.answer details').open")
+    assert page.console == []
+    assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.slow
+def test_a_clip_plays(heard: str, opened: Callable[..., Page]) -> None:
+    page = opened(heard)
+    page.wait(DRAWN)
+    clips = page.value("document.querySelectorAll('#sounds audio').length")
+    assert clips > 3
+    page.value("document.querySelector('#sounds audio').focus()")
+    page.press(" ", " ")
+    page.wait("document.querySelector('#sounds audio').currentTime > 0.05")
+    assert page.value("document.querySelector('#sounds audio').error") is None
+    shown = "Array.from(document.querySelectorAll('#sounds details[open] img'), i => i.naturalWidth > 0)"
+    page.value("document.querySelector('#sounds details[open] img').scrollIntoView()")
+    page.wait(f"{shown}[0]")
+    assert page.console == []
+    assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []

@@ -13,7 +13,7 @@ from report_results import CLASSES, write_results
 
 from probes.report import load_report_data, write_report
 from probes.report.charts.curves import CHOSEN, NOT_TOLD, layer_rows
-from probes.report.charts.figure import LIGHT, SERIES_COLOURS
+from probes.report.charts.figure import LIGHT, SERIES_COLOURS, is_within, score_limits
 from probes.report.charts.files import FORMATS, file_spec
 from probes.report.charts.page_data import charts_json, in_script
 from probes.report.data import ReportData
@@ -106,6 +106,43 @@ def test_marks_are_the_choice_of_validation(data: ReportData) -> None:
     ]
     # No validation predictions were kept: nothing is said of other layers.
     assert not (rows["mark"] == NOT_TOLD).any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "chance", "is_near"),
+    [
+        ([30, 60, np.nan], 25, True),
+        ([30, 60], 14, False),
+        ([92, 97], 10, False),
+        ([92, 93], 90, True),
+        ([2, 4], 25, False),
+        ([40, 50], 52, True),
+    ],
+)
+def test_an_axis_shows_all_scores_and_chance_where_it_is_near(
+    scores: list[float], chance: float, is_near: bool
+) -> None:
+    low, high = score_limits([scores, scores], [chance])
+    assert low < np.nanmin(scores) < np.nanmax(scores) < high
+    assert is_within(chance, (low, high)) == is_near
+    if not is_near:  # scores take most of the height
+        assert high - low < 1.2 * max(np.nanmax(scores) - np.nanmin(scores), 5)
+
+
+def test_a_chance_level_that_is_not_drawn_is_told(tmp_path: Path) -> None:
+    write_results(tmp_path)
+    table = pd.read_parquet(tmp_path / "results.parquet")
+    table["uar_test"] = 0.9 + 0.02 * table["layer"]
+    figures = []
+    for chance in (0.88, 0.004):
+        table.assign(chance=chance).to_parquet(tmp_path / "results.parquet", index=False)
+        (figure,) = load_report_data(tmp_path).charts.of("curves")
+        figures.append((json.dumps(figure.spec), figure.note))
+    (near, near_note), (far, far_note) = figures
+    assert '"text": "chance 88.0 %"' in near
+    assert '"text": "chance' not in far
+    assert "chance" not in near_note
+    assert far_note.endswith("; chance, 0.4 %, is far below what is drawn")
 
 
 def test_a_model_looks_the_same_everywhere(tmp_path: Path) -> None:
