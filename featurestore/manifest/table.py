@@ -23,9 +23,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from featurestore.archives.interface import ArchiveError
+from featurestore.archives.names import file_of, member_path, plain_member, split_member
+from featurestore.archives.opened import member_problem, open_archive
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import near_misses, not_in_seconds
 from featurestore.outputs import put_file
+from featurestore.printable import counted
 from featurestore.untrusted.text_table import (
     FIRST_ROW,
     OtherSeparatorError,
@@ -421,13 +425,17 @@ def nfc(text: str) -> str:
 
 
 def plain_paths(paths: Iterable[str]) -> list[str]:
-    """Absolute paths without ``.`` and ``..``.
+    """Absolute paths without ``.`` and ``..``; those of members of archives too.
 
     ``/a/b/../x.wav`` is gone when ``b`` is, and is another name for the same file.
     """
     real = cache(os.path.realpath)
 
     def plain(path: str) -> str:
+        parts = split_member(path)
+        if parts is not None:
+            # A name that leads out of its archive stays, to be refused.
+            return member_path(plain(parts[0]), plain_member(parts[1]) or parts[1])
         if "/." not in path or not {".", ".."} & set(path.split(os.sep)):
             return path
         folder, name = os.path.split(path)
@@ -439,11 +447,45 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
     # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
     # that is not there at all is a manifest gone wrong.
-    exists = {p: os.path.lexists(p) for p in set(absolute)}
-    missing = np.array([not exists[p] for p in absolute]) & (written != "")
+    members = {str(p) for p in set(absolute) if split_member(p) is not None}
+    exists = {p: os.path.lexists(p) for p in set(absolute) - members}
+    missing = np.array([not exists.get(p, True) for p in absolute]) & (written != "")
     problems.where(
         missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
     )
+    if members:
+        _check_members(absolute, members, problems)
+
+
+def _check_members(absolute: np.ndarray, members: set[str], problems: _Problems) -> None:
+    """Members that are not in their archives; an archive that cannot be read is one problem."""
+    unread: dict[str, str] = {}
+    for archive in sorted({file_of(path) for path in members}):
+        try:
+            open_archive(archive)
+        except ArchiveError as error:
+            unread[archive] = str(error)
+    of_row = np.array([file_of(str(p)) if p in members else "" for p in absolute], dtype=object)
+    for archive, why in unread.items():
+        rows = of_row == archive
+        n = f", which {counted(int(rows.sum()), 'row')} need{'s' if rows.sum() == 1 else ''}"
+        first = np.zeros(len(absolute), dtype=bool)
+        first[int(rows.argmax())] = True
+        said = f"archive {archive}{n}: {why}"
+        problems.where(first, lambda _, said=said: said)  # type: ignore[misc]
+    asked = {path for path in members if file_of(path) not in unread}
+    why_not = {path: _member_problem(path) for path in asked}
+    lacking = np.array([bool(why_not.get(p, "")) for p in absolute])
+    problems.where(lacking, lambda i: why_not[absolute[i]])
+
+
+def _member_problem(path: str) -> str:
+    """Why a member of an archive that can be read is not to be used; "" if it is."""
+    if os.path.lexists(path):
+        return f"{path!r} is the name of a file, and that of a member of an archive; rename the file"
+    problem = member_problem(path)
+    archive, member = split_member(path) or ("", "")
+    return f"member {member!r} of {archive} {problem}" if problem else ""
 
 
 def _alike(path: str) -> str:

@@ -1,0 +1,82 @@
+"""The one interface of all archives."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class ArchiveError(OSError):
+    """Why an archive, or a member of it, cannot be read; one clause."""
+
+
+class Archive(Protocol):
+    """An archive whose table of contents has been read.
+
+    Nothing is ever written to disk. Several threads may ask at once.
+    """
+
+    def members(self) -> Iterable[str]:
+        """Names of all members that can be opened."""
+
+    def problem(self, member: str) -> str:
+        """Why there is no such member, in a clause; "" where there is one."""
+
+    def open(self, member: str) -> BinaryIO:
+        """The bytes of a member.
+
+        Raises:
+            ArchiveError: they are not there, or are damaged.
+        """
+
+
+class FileStretch(io.RawIOBase):
+    """Bytes `start` to `stop` of a file, as a file; its place is its own, whoever else reads.
+
+    Args:
+        descriptor: of the file; closed with this.
+        start: first byte.
+        stop: byte after the last.
+    """
+
+    def __init__(self, descriptor: int, start: int, stop: int) -> None:
+        self._descriptor, self._start, self._stop = descriptor, start, stop
+        self._at = 0
+
+    def readable(self) -> bool:
+        """As of a file."""
+        return True
+
+    def seekable(self) -> bool:
+        """As of a file."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of a file."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._stop - self._start}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """As of a file."""
+        return self._at
+
+    def readinto(self, buffer: Buffer) -> int:
+        """As of a file."""
+        view = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(view), self._stop - self._start - self._at))
+        found = os.pread(self._descriptor, wanted, self._start + self._at)
+        view[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def close(self) -> None:
+        """Also closes the descriptor."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()

@@ -1,0 +1,92 @@
+"""Tar files: members are read where they lie, by the place that their headers say."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from featurestore.archives.interface import ArchiveError, FileStretch
+from featurestore.archives.names import plain_member
+from featurestore.errors import one_line
+
+_BUFFER_BYTES = 1 << 16
+UNPACK = "unpack it to a tar file, which stays one file: gunzip -k FILE.tar.gz, unxz, zstd -d or bunzip2"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class TarArchive:
+    """A tar file; its headers are read once, from the first to the last.
+
+    Raises:
+        ArchiveError: it is no tar file, is compressed, or is damaged between two members.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._places: dict[str, tuple[int, int]] = {}  # first byte, byte after the last
+        self._odd: dict[str, str] = {}  # why others cannot be read
+        self._last = ""
+        with open(path, "rb") as file:
+            head = file.read(6)
+            packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), "")
+            if packed:
+                raise ArchiveError(
+                    f"is compressed by {packed}, so that members cannot be read where they lie; {UNPACK}"
+                )
+            self._n_bytes = os.fstat(file.fileno()).st_size
+            file.seek(0)
+            try:
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    while (info := tar.next()) is not None:
+                        self._add(info)
+                        tar.members.clear()  # type: ignore[attr-defined]  # else a kilobyte each stays
+                    after = tar.offset
+            except (tarfile.TarError, EOFError, ValueError, UnicodeError) as error:
+                where = f"; its last member is {self._last!r}" if self._last else ""
+                raise ArchiveError(f"is no tar file, or is damaged ({one_line(error)}){where}") from error
+            # `tarfile` takes a damaged header for the end.
+            file.seek(after)
+            rest = file.read(tarfile.BLOCKSIZE)
+            if rest.strip(b"\0"):
+                raise ArchiveError(f"is damaged after its member {self._last!r}, at byte {after:,}")
+
+    def _add(self, info: tarfile.TarInfo) -> None:
+        name = plain_member(info.name)
+        if not name:
+            return
+        stop = info.offset_data + info.size
+        if info.isdir():
+            return
+        if not info.isreg():
+            self._odd[name] = "is a link or a device in the archive, not a file"
+        elif info.issparse():
+            self._odd[name] = "has holes (a sparse file); write the archive anew without --sparse"
+        elif name in self._places:
+            self._odd[name] = "stands in the archive more than once"
+        else:
+            self._last = name
+            self._places[name] = info.offset_data, stop
+
+    def members(self) -> Iterable[str]:
+        """See `Archive.members`."""
+        return (name for name in self._places if name not in self._odd)
+
+    def problem(self, member: str) -> str:
+        """See `Archive.problem`."""
+        if member in self._odd:
+            return self._odd[member]
+        return "" if member in self._places else "is not in the archive"
+
+    def open(self, member: str) -> BinaryIO:
+        """See `Archive.open`."""
+        start, stop = self._places[member]
+        if stop > self._n_bytes:
+            raise ArchiveError(
+                f"its archive is cut short: the member has {stop - start:,} bytes, "
+                f"{max(0, self._n_bytes - start):,} are there"
+            )
+        stretch = FileStretch(os.open(self._path, os.O_RDONLY), start, stop)
+        return io.BufferedReader(stretch, _BUFFER_BYTES)
