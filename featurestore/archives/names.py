@@ -12,6 +12,7 @@ import re
 from typing import Literal
 
 MARK = "::"
+NO_MEMBER_NAME = "is no name of a member: it is empty, absolute, or leads out of the archive"
 Kind = Literal["tar", "zip", "parquet", "compressed tar"]
 _COMPRESSED = r"\.tar\.(?:gz|bz2|xz|zst|lz4|lzma|Z)|\.(?:tgz|tbz2?|txz|tzst)"
 _MEMBER = re.compile(rf"(.+?(?:\.tar|\.zip|\.parquet|{_COMPRESSED}))::(.*)", re.IGNORECASE | re.DOTALL)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from featurestore.archives.interface import Archive, ArchiveError
 from featurestore.archives.kept_bytes import Kept
-from featurestore.archives.names import file_of, kind_of, plain_member, split_member
+from featurestore.archives.names import NO_MEMBER_NAME, file_of, kind_of, plain_member, split_member
 from featurestore.archives.parquet_file import ParquetArchive
 from featurestore.archives.tar_file import UNPACK, TarArchive
 from featurestore.archives.zip_file import ZipArchive
@@ -79,7 +79,7 @@ def member_problem(path: str) -> str:
         return ""
     name = plain_member(parts[1])
     if not name:
-        return "is no name of a member: it is empty, absolute, or leads out of the archive"
+        return NO_MEMBER_NAME
     try:
         return open_archive(parts[0]).problem(name)
     except ArchiveError as error:

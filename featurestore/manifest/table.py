@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from featurestore.archives.interface import ArchiveError
-from featurestore.archives.names import file_of, member_path, plain_member, split_member
-from featurestore.archives.opened import member_problem, open_archive
+from featurestore.archives.names import MARK, NO_MEMBER_NAME, member_path, plain_member, split_member
+from featurestore.archives.opened import open_archive
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import near_misses, not_in_seconds
 from featurestore.outputs import put_file
@@ -447,45 +447,52 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
     # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
     # that is not there at all is a manifest gone wrong.
-    members = {str(p) for p in set(absolute) if split_member(p) is not None}
-    exists = {p: os.path.lexists(p) for p in set(absolute) - members}
-    missing = np.array([not exists.get(p, True) for p in absolute]) & (written != "")
+    inside = {p: parts for p in set(absolute) if (parts := split_member(p)) is not None}
+    exists = {p: p in inside or os.path.lexists(p) for p in set(absolute)}
+    missing = np.array([not exists[p] for p in absolute]) & (written != "")
     problems.where(
         missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
     )
-    if members:
-        _check_members(absolute, members, problems)
+    if inside:
+        _check_members(absolute, inside, problems)
 
 
-def _check_members(absolute: np.ndarray, members: set[str], problems: _Problems) -> None:
-    """Members that are not in their archives; an archive that cannot be read is one problem."""
-    unread: dict[str, str] = {}
-    for archive in sorted({file_of(path) for path in members}):
+def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], problems: _Problems) -> None:
+    """Members that are not in their archives; an archive that cannot be read is one problem.
+
+    Args:
+        absolute: path of every row.
+        inside: archive and member of the paths that name one.
+        problems: where they go.
+    """
+    of_archive: dict[str, list[str]] = {}
+    for path, (archive, _) in inside.items():
+        of_archive.setdefault(archive, []).append(path)
+    why_not: dict[str, str] = {}
+    for archive, paths in sorted(of_archive.items()):
         try:
-            open_archive(archive)
+            problem_of = open_archive(archive).problem
         except ArchiveError as error:
-            unread[archive] = str(error)
-    of_row = np.array([file_of(str(p)) if p in members else "" for p in absolute], dtype=object)
-    for archive, why in unread.items():
-        rows = of_row == archive
-        n = f", which {counted(int(rows.sum()), 'row')} need{'s' if rows.sum() == 1 else ''}"
-        first = np.zeros(len(absolute), dtype=bool)
-        first[int(rows.argmax())] = True
-        said = f"archive {archive}{n}: {why}"
-        problems.where(first, lambda _, said=said: said)  # type: ignore[misc]
-    asked = {path for path in members if file_of(path) not in unread}
-    why_not = {path: _member_problem(path) for path in asked}
-    lacking = np.array([bool(why_not.get(p, "")) for p in absolute])
-    problems.where(lacking, lambda i: why_not[absolute[i]])
+            rows = np.isin(absolute, paths)
+            needed = f"{counted(int(rows.sum()), 'row')} need{'s' if rows.sum() == 1 else ''} it"
+            said = f"archive {archive} {error} ({needed})"
+            problems.where(rows & (np.cumsum(rows) == 1), lambda _, said=said: said)  # type: ignore[misc]
+            continue
+        twice = _named_alike(archive)
+        for path in paths:
+            member = inside[path][1]
+            problem = problem_of(member) if plain_member(member) else NO_MEMBER_NAME
+            if problem:
+                why_not[path] = f"member {member!r} of {archive} {problem}"
+            elif twice and os.path.lexists(path):
+                why_not[path] = f"{path!r} is a file, and the name of a member of an archive; rename the file"
+    problems.where(np.array([p in why_not for p in absolute]), lambda i: why_not[absolute[i]])
 
 
-def _member_problem(path: str) -> str:
-    """Why a member of an archive that can be read is not to be used; "" if it is."""
-    if os.path.lexists(path):
-        return f"{path!r} is the name of a file, and that of a member of an archive; rename the file"
-    problem = member_problem(path)
-    archive, member = split_member(path) or ("", "")
-    return f"member {member!r} of {archive} {problem}" if problem else ""
+def _named_alike(archive: str) -> bool:
+    """Whether files lie beside an archive whose own names look like those of its members."""
+    folder, name = os.path.split(archive)
+    return any(other.startswith(name + MARK) for other in os.listdir(folder))
 
 
 def _alike(path: str) -> str:
