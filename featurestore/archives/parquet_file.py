@@ -69,6 +69,10 @@ class ParquetArchive:
                 return path
         return None
 
+    def has_leaf(self, path: str) -> bool:
+        """Whether the schema has a leaf of this path, such as ``audio.path``."""
+        return path in self._leaves
+
     def audio_columns(self) -> list[str]:
         """Columns that may hold audio, by their type."""
         return [name for name in self.schema.names if self.leaf(name) is not None]
