@@ -21,7 +21,7 @@ class TarArchive:
     """A tar file; its headers are read once, from the first to the last.
 
     Raises:
-        ArchiveError: it is no tar file, is compressed, or is damaged between two members.
+        ArchiveError: it is no tar file, is compressed, is cut short, or is damaged between two members.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,7 +36,6 @@ class TarArchive:
                 raise ArchiveError(
                     f"is compressed by {packed}, so that members cannot be read where they lie; {UNPACK}"
                 )
-            self._n_bytes = os.fstat(file.fileno()).st_size
             file.seek(0)
             try:
                 with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -45,8 +44,11 @@ class TarArchive:
                         tar.members.clear()  # type: ignore[attr-defined]  # else a kilobyte each stays
                     after = tar.offset
             except (tarfile.TarError, EOFError, ValueError, UnicodeError) as error:
-                where = f"; its last member is {self._last!r}" if self._last else ""
-                raise ArchiveError(f"is no tar file, or is damaged ({one_line(error)}){where}") from error
+                if self._last:
+                    raise ArchiveError(
+                        f"is cut short or damaged at its member {self._last!r} ({one_line(error)})"
+                    ) from error
+                raise ArchiveError(f"is no tar file ({one_line(error)})") from error
             # `tarfile` takes a damaged header for the end.
             file.seek(after)
             rest = file.read(tarfile.BLOCKSIZE)
@@ -83,10 +85,5 @@ class TarArchive:
     def open(self, member: str) -> BinaryIO:
         """See `Archive.open`."""
         start, stop = self._places[member]
-        if stop > self._n_bytes:
-            raise ArchiveError(
-                f"its archive is cut short: the member has {stop - start:,} bytes, "
-                f"{max(0, self._n_bytes - start):,} are there"
-            )
         stretch = FileStretch(os.open(self._path, os.O_RDONLY), start, stop)
         return io.BufferedReader(stretch, _BUFFER_BYTES)
