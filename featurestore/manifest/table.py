@@ -24,7 +24,14 @@ import numpy as np
 import pandas as pd
 
 from featurestore.archives.interface import ArchiveError
-from featurestore.archives.names import MARK, NO_MEMBER_NAME, member_path, plain_member, split_member
+from featurestore.archives.names import (
+    MARK,
+    NO_MEMBER_NAME,
+    kind_of,
+    member_path,
+    plain_member,
+    split_member,
+)
 from featurestore.archives.opened import open_archive
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import near_misses, not_in_seconds
@@ -205,14 +212,26 @@ def _derived_ids(raw: Mapping[str, np.ndarray]) -> np.ndarray:
     cells = [list(map(str, raw[name])) for name in PLACE_COLUMNS]
     ids = []
     for p, s, e, c in zip(*cells, strict=True):
-        stem = str(PurePath(p).with_suffix("")) if PurePath(p).name else p
+        stem, _ = _stem_and_suffix(p)
         times = f":{s}-{e}" if s or e else ""
         ids.append(stem + times + (f"#{c}" if c else ""))
     # Two files that differ only in their suffix (a.wav, a.flac) keep it, so that ids stay unique.
     if len(set(ids)) < len(ids):
         seen = pd.Series(ids).duplicated(keep=False).to_numpy()
-        ids = [i + PurePath(p).suffix if d else i for i, p, d in zip(ids, cells[0], seen, strict=True)]
+        ids = [i + _stem_and_suffix(p)[1] if d else i for i, p, d in zip(ids, cells[0], seen, strict=True)]
     return np.array(ids, dtype=object)
+
+
+def _stem_and_suffix(path: str) -> tuple[str, str]:
+    """A path without its suffix, and that; the cell of a Parquet file has none."""
+    parts = split_member(path)
+    if parts is None:
+        plain = PurePath(path)
+        return (str(plain.with_suffix("")), plain.suffix) if plain.name else (path, "")
+    if kind_of(parts[0]) == "parquet":
+        return path, ""
+    stem, suffix = os.path.splitext(parts[1])
+    return member_path(parts[0], stem), suffix
 
 
 def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
