@@ -250,5 +250,5 @@ def test_audio_in_an_archive_is_predicted_as_files_are(world: World, tmp_path: P
         good(
             "predict", "--probe", world.root / "p", "--manifest", tmp_path / f"{name}.csv", "--out", out, "-q"
         )
-        found.append(pd.read_csv(out))
+        found.append(pd.read_csv(out).drop(columns="path"))
     pd.testing.assert_frame_equal(*found)
