@@ -42,6 +42,8 @@ _TABLES = {
 _TRAIN_ALONE = "{}_metadata.parquet"  # XCM and XCL
 TEST_PARTS = ("test_5s", "test", "none")
 WINDOW_S = 5.0
+# BirdSet draws a fifth of its training rows to choose by (`val_split: 0.2` of its configs/datamodule).
+VAL_OF = 5
 NOISE = -1
 # Kept as labels, as far as a table has them.
 LABELS = [
@@ -84,7 +86,13 @@ def read(source: Path, *, subset: str | None = None, test: str = "test_5s", even
     groups = {"recording": rows.pop("recording")}
     if "recordist" in rows:
         groups["recordist"] = rows["recordist"]
-    return Draft(rows=rows, groups=groups, notes=places.notes, hint=lambda: places.hint)
+    notes = places.notes
+    if (rows["split"] == "val").any():
+        notes = (
+            *notes,
+            "every fifth training recording of a species is in val; BirdSet draws a fifth at random",
+        )
+    return Draft(rows=rows, groups=groups, notes=notes, hint=lambda: places.hint)
 
 
 def _subset(source: Path, subset: str | None) -> tuple[Path, str]:
@@ -142,6 +150,7 @@ def _rows(path: Path, part: str, events: int) -> pd.DataFrame:
         times = [stretch for found in cut for stretch in found]
     else:
         at, times = np.arange(len(table)), [(np.nan, np.nan)] * len(table)
+    split = _split(table, part)[at]
     table = table.iloc[at].reset_index(drop=True)
     labels = {c: list(to_text(table[[c]])[c]) for c in LABELS if c in table}
     if part == "test_5s" and "ebird_code" in labels:
@@ -154,7 +163,18 @@ def _rows(path: Path, part: str, events: int) -> pd.DataFrame:
     recording = named.str.replace(r"_\d+_\d+$", "", regex=True) if part == "test_5s" else named
     start_s, end_s = np.array(times, dtype=np.float64).reshape(-1, 2).T
     own = {"file": table["file"], "start_s": start_s, "end_s": end_s, "recording": recording}
-    return pd.DataFrame({**own, "split": "train" if part == "train" else "test", **labels})
+    return pd.DataFrame({**own, "split": split, **labels})
+
+
+def _split(table: pd.DataFrame, part: str) -> np.ndarray:
+    """The part of every row; of the training recordings of a species every fifth is to choose by."""
+    if part != "train":
+        return np.full(len(table), "test", dtype=object)
+    if "ebird_code" in table:
+        number = table.groupby("ebird_code", dropna=False).cumcount().to_numpy()
+    else:
+        number = np.arange(len(table))
+    return np.where(number % VAL_OF == VAL_OF - 1, "val", "train").astype(object)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -211,10 +231,9 @@ def _event_times(row: dict[Any, Any], most: int, path: Path) -> list[tuple[float
         times, cluster = times[cluster != NOISE], cluster[cluster != NOISE]
     values, counts = np.unique(cluster, return_counts=True)
     times = times[cluster == values[counts.argmax()]]
-    return [
-        _window(float(start + end) / 2, last)
-        for start, end in times[np.argsort(times[:, 0], kind="stable")][:most]
-    ]
+    times = times[np.argsort(times[:, 0], kind="stable")]
+    # At the ends of a recording several events may have one stretch.
+    return list(dict.fromkeys(_window(float(start + end) / 2, last) for start, end in times))[:most]
 
 
 def _window(middle_s: float, last_s: float) -> tuple[float, float]:
