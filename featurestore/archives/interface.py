@@ -48,6 +48,9 @@ class FileStretch(io.RawIOBase):
         self._descriptor, self._start, self._stop = descriptor, start, stop
         self._at = 0
 
+    def _bytes(self, n_bytes: int, at: int) -> bytes:
+        return os.pread(self._descriptor, n_bytes, at)
+
     def readable(self) -> bool:
         """As of a file."""
         return True
@@ -70,13 +73,32 @@ class FileStretch(io.RawIOBase):
         """As of a file."""
         view = memoryview(buffer).cast("B")
         wanted = max(0, min(len(view), self._stop - self._start - self._at))
-        found = os.pread(self._descriptor, wanted, self._start + self._at)
+        found = self._bytes(wanted, self._start + self._at)
         view[: len(found)] = found
         self._at += len(found)
         return len(found)
 
     def close(self) -> None:
         """Also closes the descriptor."""
-        if not self.closed:
+        if not self.closed and self._descriptor >= 0:
             os.close(self._descriptor)
         super().close()
+
+
+class ReopenedFile(FileStretch):
+    """A file that is open only while bytes of it are read: hundreds may wait, and take no descriptor.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(-1, 0, os.stat(path).st_size)
+        self._path = path
+
+    def _bytes(self, n_bytes: int, at: int) -> bytes:
+        descriptor = os.open(self._path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, n_bytes, at)
+        finally:
+            os.close(descriptor)

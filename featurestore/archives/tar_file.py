@@ -29,7 +29,7 @@ class TarArchive:
         self._places: dict[str, tuple[int, int]] = {}  # first byte, byte after the last
         self._odd: dict[str, str] = {}  # why others cannot be read
         self._last = ""
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=tarfile.BLOCKSIZE) as file:  # of headers, and not of what follows
             head = file.read(6)
             packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), "")
             if packed:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from featurestore.archives.interface import ArchiveError, FileStretch
+from featurestore.archives.interface import ArchiveError, ReopenedFile
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import plain_member
 from featurestore.errors import one_line
 
 # Of a member, unpacked: three hours at 44.1 kHz, 16 bits, mono.
 MOST_MEMBER_BYTES = 1 << 30
+_BUFFER_BYTES = 1 << 18
 _ENCRYPTED = 1
 _READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 # A file is opened some times on the way to its samples, and is unpacked once.
@@ -31,14 +31,10 @@ class ZipArchive:
     """
 
     def __init__(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        # With a place of its own, so that processes that were forked do not move each other's.
-        file = io.BufferedReader(FileStretch(descriptor, 0, os.fstat(descriptor).st_size))
         try:
-            self._zip = zipfile.ZipFile(file)
+            self._zip = zipfile.ZipFile(io.BufferedReader(ReopenedFile(path), _BUFFER_BYTES))
             infos = self._zip.infolist()
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, UnicodeError) as error:
-            file.close()
             raise ArchiveError(f"is no zip file, or is cut short ({one_line(error)})") from error
         self._infos: dict[str, zipfile.ZipInfo] = {}
         self._odd: dict[str, str] = {}

@@ -289,6 +289,16 @@ def test_one_thread_loads_for_all_and_a_failure_is_kept() -> None:
     assert loaded == [1, 2, 1]  # it made room
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_archives_that_wait_take_no_descriptors(kind: str, files: dict[str, Path], tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else pytest.skip("no /proc")
+    for i in range(20):
+        names = write_archive(kind, tmp_path / f"{i}.{kind}", dict(list(files.items())[:2]))
+        for name in names:
+            open_bytes(str(tmp_path / name)).close()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
 def test_a_stretch_has_a_place_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"0123456789")
