@@ -5,8 +5,8 @@
 Planning is `fs manifest hf` of one Parquet file of N members of 3 kB, and reading the manifests that name
 members of it, of a tar and of a zip; target: 20 s each at 100,000, and no audio read (bytes that the process
 read are printed beside the size of the archive). Reading is the hash of every clip, as `fs verify --audio`
-and a resumed run take it, against the same files in a folder, in the same run: sorted as they lie, and drawn at
-random, as the units of a plan draw them. ``--record`` keeps what is printed in
+and a resumed run take it, against the same files in a folder, in the same run: sorted as they lie, and drawn
+at random, as the units of a plan draw them. ``--record`` keeps what is printed in
 ``benchmarks/results/archives.md``.
 """
 

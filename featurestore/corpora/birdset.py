@@ -110,9 +110,11 @@ def _subset(source: Path, subset: str | None) -> tuple[Path, str]:
         return found[names[0]], names[0]
     if subset in found:
         return found[subset], subset
-    has = ", ".join(names) or f"none; expected tables such as HSN{_TABLES['train'].removeprefix('{}')}"
+    if not names:
+        example = _TABLES["train"].format("HSN")
+        raise ManifestError(f"{source}: expected tables such as {example} in this folder, found none")
     wanted = f"no subset {subset!r}" if subset is not None else "name a subset with --subset"
-    raise ManifestError(f"{source}: {wanted}; its subsets are {has}")
+    raise ManifestError(f"{source}: {wanted}; its subsets are {', '.join(names)}")
 
 
 def _tables(root: Path, name: str, test: str) -> dict[str, Path]:

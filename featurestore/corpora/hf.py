@@ -71,6 +71,8 @@ def _files_and_splits(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Parquet files, relative, with the name of each one's split."""
     if source.is_file():
+        if source.suffix.lower() != ".parquet":
+            raise ManifestError(f"{source}: expected a .parquet file, or a folder of such")
         return {source.name: _split_name(source.name)}, ()
     names = list_files(root, [".parquet"])
     if not names:

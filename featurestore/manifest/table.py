@@ -505,7 +505,19 @@ def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], 
                 why_not[path] = f"member {member!r} of {archive} {problem}"
             elif twice and os.path.lexists(path):
                 why_not[path] = f"{path!r} is a file, and the name of a member of an archive; rename the file"
-    problems.where(np.array([p in why_not for p in absolute]), lambda i: why_not[absolute[i]])
+    problems.where(
+        np.array([p in why_not for p in absolute]),
+        lambda i: why_not[absolute[i]] + _alike_member(*inside[absolute[i]]),
+    )
+
+
+def _alike_member(archive: str, member: str) -> str:
+    """What an archive holds instead of a member that it does not; "" if nothing is like it."""
+    if kind_of(archive) == "parquet" or not plain_member(member):
+        return ""
+    members, like = open_archive(archive).members(), nfc(member).casefold()
+    near = next((m for m in members if m != member and nfc(m).casefold() == like), "")
+    return f"; there is {near!r}" if near else ""
 
 
 def _named_alike(archive: str) -> bool:

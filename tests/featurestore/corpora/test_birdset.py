@@ -101,6 +101,7 @@ def test_which_subset(birdset: Path, tmp_path: Path) -> None:
     write_birdset(tmp_path / "POW", subset="POW")
     assert "name a subset with --subset; its subsets are HSN, POW" in refused(tmp_path)
     assert "no subset 'PER'" in refused(tmp_path, subset="PER")
+    assert "such as HSN_metadata_train.parquet in this folder, found none" in refused(birdset / "extracted")
     assert get_corpus("birdset").read(tmp_path, subset="POW").table["path"][0].startswith(f"{tmp_path}/POW/")
     (birdset / "HSN_metadata_train.parquet").rename(birdset / "XCM_metadata.parquet")
     found = get_corpus("birdset").read(birdset, subset="XCM").table  # recordings alone

@@ -244,6 +244,7 @@ def test_files_that_are_damaged_or_do_not_belong_together(tmp_path: Path) -> Non
     names["info"]["features"]["label"]["names"] = 3
     put(path, cells(4), SCHEMA.with_metadata({"huggingface": json.dumps(names)}))
     assert "expected the names of its classes as a list of texts" in refused(tmp_path)
+    assert "expected a .parquet file, or a folder" in refused(Path(__file__))
     path.rename(tmp_path / "x.arrow")
     assert "write them with to_parquet" in refused(tmp_path)
 

@@ -90,6 +90,13 @@ def test_file_names_that_look_like_members(audio: Path) -> None:
     assert len(read_manifest(write(audio / "c.csv", "packed.tar::clip001.wav"))) == 1
 
 
+def test_a_name_that_is_nearly_that_of_a_member_is_told(audio: Path) -> None:
+    said = refused(write(audio / "m.csv", "packed.tar::Clip000.WAV", "packed.zip::clip001.Wav"))
+    assert "'Clip000.WAV'" in said
+    assert "; there is 'clip000.wav'" in said
+    assert "; there is 'clip001.wav'" in said
+
+
 def test_the_stamp_is_that_of_the_archive(audio: Path) -> None:
     where = f"{audio}/packed.tar::clip000.wav"
     assert stamp_of(where) == stamp_of(f"{audio}/packed.tar") != (UNKNOWN, UNKNOWN)
