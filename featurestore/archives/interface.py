@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from featurestore.errors import one_line
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -15,11 +17,26 @@ class ArchiveError(OSError):
     """Why an archive, or a member of it, cannot be read; one clause."""
 
 
+class PassingError(ArchiveError):
+    """A fault of the system, not of the archive: the next time it may be gone."""
+
+
+def failed(text: str, error: Exception) -> ArchiveError:
+    """The error for what the system or a library raised; `text` has ``{}`` for what that says."""
+    is_passing = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
+    said = getattr(error, "strerror", None) or one_line(error, 120) or type(error).__name__
+    return (PassingError if is_passing else ArchiveError)(text.format(said))
+
+
 class Archive(Protocol):
     """An archive whose table of contents has been read.
 
     Nothing is ever written to disk. Several threads may ask at once.
     """
+
+    @property
+    def n_entries(self) -> int:
+        """What its table of contents takes in memory, in entries of some hundred bytes."""
 
     def members(self) -> Iterable[str]:
         """Names of all members that can be opened."""

@@ -6,16 +6,16 @@ import os
 import stat
 from typing import BinaryIO
 
-from featurestore.archives.interface import Archive, ArchiveError
+from featurestore.archives.interface import Archive, ArchiveError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import NO_MEMBER_NAME, file_of, kind_of, plain_member, split_member
 from featurestore.archives.parquet_file import ParquetArchive
 from featurestore.archives.tar_file import UNPACK, TarArchive
 from featurestore.archives.zip_file import ZipArchive
 
-# Tables of contents that a process keeps, by their files' names, sizes and times.
-_MOST_OPEN = 256
-_ARCHIVES: Kept[Archive] = Kept(_MOST_OPEN)
+# Of tables of contents, which a process keeps by their files' names, sizes and times: some 500 MB.
+_MOST_ENTRIES = 2_000_000
+_ARCHIVES: Kept[Archive] = Kept(_MOST_ENTRIES)
 
 
 def open_archive(path: str) -> Archive:
@@ -29,18 +29,23 @@ def open_archive(path: str) -> Archive:
     except FileNotFoundError:
         raise ArchiveError("is not there") from None
     except (OSError, ValueError) as error:
-        raise ArchiveError(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+        raise failed("cannot be opened ({})", error) from None
     if not stat.S_ISREG(status.st_mode):
         raise ArchiveError("is no regular file")
     stamp = status.st_size, status.st_mtime_ns
-    return _ARCHIVES.get((path, *stamp), lambda: (_read(path, stamp), 1))
+
+    def read() -> tuple[Archive, int]:
+        archive = _read(path, stamp)
+        return archive, archive.n_entries
+
+    return _ARCHIVES.get((path, *stamp), read)
 
 
 def _read(path: str, stamp: tuple[int, int]) -> Archive:
     kind = kind_of(path)
     try:
         if kind == "tar":
-            return TarArchive(path)
+            return TarArchive(path, stamp)
         if kind == "zip":
             return ZipArchive(path)
         if kind == "parquet":
@@ -48,7 +53,7 @@ def _read(path: str, stamp: tuple[int, int]) -> Archive:
     except ArchiveError:
         raise
     except OSError as error:
-        raise ArchiveError(f"cannot be opened ({error.strerror or error})") from None
+        raise failed("cannot be opened ({})", error) from None
     if kind == "compressed tar":
         raise ArchiveError(
             f"is compressed as a whole, so that members cannot be read where they lie; {UNPACK}"

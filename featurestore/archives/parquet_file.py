@@ -13,10 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from featurestore.archives.interface import ArchiveError
+from featurestore.archives.interface import ArchiveError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import cell_member, split_cell
-from featurestore.errors import one_line
 
 KEPT_BYTES = 1 << 28
 MOST_GROUP_BYTES = 1 << 31
@@ -47,7 +46,7 @@ class ParquetArchive:
             self.metadata = pq.read_metadata(path)
             self.schema = self.metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ArchiveError(f"is no Parquet file, or is cut short ({one_line(error, 120)})") from error
+            raise failed("is no Parquet file, or is cut short ({})", error) from error
         groups = range(self.metadata.num_row_groups)
         self._stops = np.cumsum([self.metadata.row_group(g).num_rows for g in groups], dtype=np.int64)
         schema = self.metadata.schema
@@ -55,6 +54,11 @@ class ParquetArchive:
             schema.column(i).path: (i, schema.column(i).physical_type, str(schema.column(i).logical_type))
             for i in range(len(schema))
         }
+
+    @property
+    def n_entries(self) -> int:
+        """See `Archive`."""
+        return 2 * len(self._stops) * len(self._leaves) + 1
 
     @property
     def n_rows(self) -> int:
@@ -139,7 +143,7 @@ class ParquetArchive:
         except ArchiveError:
             raise
         except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-            raise ArchiveError(f"its row group {group} cannot be read ({one_line(error, 120)})") from error
+            raise failed(f"its row group {group} cannot be read ({{}})", error) from error
         n_rows = self.metadata.row_group(group).num_rows
         if sum(map(len, found)) != n_rows:
             raise ArchiveError(f"its row group {group} holds {sum(map(len, found)):,} of {n_rows:,} rows")

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from featurestore.archives.interface import ArchiveError, FileStretch
+from featurestore.archives.interface import ArchiveError, FileStretch, PassingError, failed
 from featurestore.archives.names import plain_member
 from featurestore.errors import one_line
 
@@ -20,12 +20,16 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\x
 class TarArchive:
     """A tar file; its headers are read once, from the first to the last.
 
+    Args:
+        path: of the file.
+        stamp: its size and time, which it must still have when a member is read by its place.
+
     Raises:
         ArchiveError: it is no tar file, is compressed, is cut short, or is damaged between two members.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, stamp: tuple[int, int]) -> None:
+        self._path, self._stamp = path, stamp
         self._places: dict[str, tuple[int, int]] = {}  # first byte, byte after the last
         self._odd: dict[str, str] = {}  # why others cannot be read
         self._last = ""
@@ -72,6 +76,11 @@ class TarArchive:
             self._last = name
             self._places[name] = info.offset_data, stop
 
+    @property
+    def n_entries(self) -> int:
+        """See `Archive`."""
+        return len(self._places) + len(self._odd) + 1
+
     def members(self) -> Iterable[str]:
         """See `Archive.members`."""
         return (name for name in self._places if name not in self._odd)
@@ -85,5 +94,12 @@ class TarArchive:
     def open(self, member: str) -> BinaryIO:
         """See `Archive.open`."""
         start, stop = self._places[member]
-        stretch = FileStretch(os.open(self._path, os.O_RDONLY), start, stop)
-        return io.BufferedReader(stretch, _BUFFER_BYTES)
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise failed("its archive cannot be opened ({})", error) from error
+        status = os.fstat(descriptor)
+        if (status.st_size, status.st_mtime_ns) != self._stamp:
+            os.close(descriptor)
+            raise PassingError("its archive was written over while it was read")
+        return io.BufferedReader(FileStretch(descriptor, start, stop), _BUFFER_BYTES)

@@ -9,10 +9,9 @@ import zlib
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from featurestore.archives.interface import ArchiveError, ReopenedFile
+from featurestore.archives.interface import ArchiveError, ReopenedFile, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import plain_member
-from featurestore.errors import one_line
 
 # Of a member, unpacked: three hours at 44.1 kHz, 16 bits, mono.
 MOST_MEMBER_BYTES = 1 << 30
@@ -35,7 +34,7 @@ class ZipArchive:
             self._zip = zipfile.ZipFile(io.BufferedReader(ReopenedFile(path), _BUFFER_BYTES))
             infos = self._zip.infolist()
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, UnicodeError) as error:
-            raise ArchiveError(f"is no zip file, or is cut short ({one_line(error)})") from error
+            raise failed("is no zip file, or is cut short ({})", error) from error
         self._infos: dict[str, zipfile.ZipInfo] = {}
         self._odd: dict[str, str] = {}
         self._kept: Kept[bytes] = Kept(_KEPT_BYTES)
@@ -65,6 +64,11 @@ class ZipArchive:
         else:
             self._infos[name] = info
 
+    @property
+    def n_entries(self) -> int:
+        """See `Archive`."""
+        return 2 * len(self._infos) + len(self._odd) + 1
+
     def members(self) -> Iterable[str]:
         """See `Archive.members`."""
         return (name for name in self._infos if name not in self._odd)
@@ -84,7 +88,7 @@ class ZipArchive:
             with self._zip.open(info) as file:
                 data = file.read()
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
-            raise ArchiveError(f"is damaged in its archive ({one_line(error)})") from error
+            raise failed("is damaged in its archive ({})", error) from error
         if len(data) != info.file_size:
             raise ArchiveError(f"is cut short in its archive: {len(data):,} of {info.file_size:,} bytes")
         return data, len(data)

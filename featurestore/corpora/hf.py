@@ -159,7 +159,8 @@ def _rows(
     labels = [name for name, f in features.items() if f.kind in ("value", "set") and name != column]
     leaves = [p for p in ((named,) if named else ()) if opened.has_leaf(p)]
     try:
-        table = pq.ParquetFile(root / file, metadata=opened.metadata).read([*leaves, *labels])
+        with pq.ParquetFile(root / file, metadata=opened.metadata) as parquet:
+            table = parquet.read([*leaves, *labels])
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(f"{root / file}: cannot be read ({one_line(error)}); get it once more") from None
     numbers = range(table.num_rows)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurestore.archives import opened, parquet_file
-from featurestore.archives.interface import ArchiveError, FileStretch
+from featurestore.archives.interface import ArchiveError, FileStretch, PassingError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.opened import is_there, member_problem, open_archive, open_bytes
 from tests.featurestore.archives.packed import AUDIO, KINDS, write_archive
@@ -287,6 +287,26 @@ def test_one_thread_loads_for_all_and_a_failure_is_kept() -> None:
     assert loaded == [1, 2]
     assert kept.get("k", load) == "x"
     assert loaded == [1, 2, 1]  # it made room
+
+    def pass_by() -> tuple[str, int]:
+        loaded.append(3)
+        raise failed("cannot be read ({})", OSError(5, "Input/output error"))
+
+    for _ in range(2):
+        with pytest.raises(PassingError, match=r"cannot be read \(Input/output error\)"):
+            kept.get("p", pass_by)
+    assert loaded[3:] == [3, 3]  # the next time it may be gone
+
+
+def test_a_tar_that_is_written_over_while_it_is_read(files: dict[str, Path], tmp_path: Path) -> None:
+    write_archive("tar", tmp_path / "x.tar", files)
+    archive = open_archive(f"{tmp_path}/x.tar")
+    os.utime(tmp_path / "x.tar", ns=(1, 1))
+    with pytest.raises(PassingError, match="was written over while it was read"):
+        archive.open("a/0.bin")
+    (tmp_path / "x.tar").unlink()
+    with pytest.raises(PassingError, match="its archive cannot be opened"):
+        archive.open("a/0.bin")
 
 
 @pytest.mark.parametrize("kind", KINDS)
