@@ -77,6 +77,15 @@ class ParquetArchive:
         """Whether the schema has a leaf of this path, such as ``audio.path``."""
         return path in self._leaves
 
+    def group_bytes(self, column: str) -> list[int]:
+        """Bytes of audio of each row group, unpacked, as the footer has it."""
+        leaf = self.leaf(column)
+        if leaf is None:
+            return []
+        at = self._leaves[leaf][0]
+        groups = range(self.metadata.num_row_groups)
+        return [int(self.metadata.row_group(g).column(at).total_uncompressed_size) for g in groups]
+
     def audio_columns(self) -> list[str]:
         """Columns that may hold audio, by their type."""
         return [name for name in self.schema.names if self.leaf(name) is not None]
@@ -153,5 +162,5 @@ class ParquetArchive:
 def _too_large(group: int, n_bytes: int) -> str:
     return (
         f"its row group {group} has {n_bytes:,} bytes of audio, more than the {MOST_GROUP_BYTES:,} that are "
-        "read at once; write the file anew with smaller row groups (row_group_size=100)"
+        "read at once; write the file anew with smaller row groups (row_group_size=10)"
     )

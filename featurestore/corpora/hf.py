@@ -18,7 +18,7 @@ import pandas as pd
 from featurestore.archives.interface import ArchiveError
 from featurestore.archives.names import cell_member, member_path
 from featurestore.archives.opened import open_archive
-from featurestore.archives.parquet_file import ParquetArchive
+from featurestore.archives.parquet_file import KEPT_BYTES, ParquetArchive
 from featurestore.corpora.audio_files import bare_name, list_files, name_some
 from featurestore.corpora.hf_card import NAME, chosen_subset, described, read_card
 from featurestore.corpora.hf_features import Feature, schema_features
@@ -36,6 +36,8 @@ _NUMBERED = re.compile(r"-\d{5,}-of-\d{5,}(-[0-9a-f]{16})?$")
 _NUMBER_ALONE = re.compile(r"\d+")
 # The hub converts the beginning of large data sets only, and calls their splits so.
 _PARTIAL = "partial-"
+# What reading costs as much as decoding a clip does, about.
+LARGE_GROUP_BYTES = 16 << 20
 _TAKEN = {*NUMBER_COLUMNS, "group"}
 
 
@@ -49,7 +51,7 @@ def read(source: Path, *, audio_column: str | None = None, subset: str | None = 
     root = source if source.is_dir() else source.parent
     card = read_card(root)
     files, notes = _files_and_splits(source, root, card, subset)
-    tables, first = [], None
+    tables, first, sizes = [], None, list[int]()
     for file, split in files.items():
         opened = _open(root / file)
         features = _features(opened, root / file, card.features_of(subset))
@@ -60,10 +62,22 @@ def read(source: Path, *, audio_column: str | None = None, subset: str | None = 
                 "name one of several data sets with --subset, or give its folder"
             )
         first = features
+        sizes += opened.group_bytes(column)
         tables.append(_rows(root, file, opened, features, column).assign(hf_split=split))
     rows = pd.concat(tables, ignore_index=True)
     rows.insert(0, "utterance_id", _ids(rows))
+    notes = (*notes, *_large_groups(sizes))
     return _draft(rows, first or {}, source, notes)
+
+
+def _large_groups(sizes: Sequence[int]) -> tuple[str, ...]:
+    """The note about row groups that are read again and again; none where all fit, or are small."""
+    if sum(sizes) <= KEPT_BYTES or max(sizes) <= LARGE_GROUP_BYTES:
+        return ()
+    return (
+        f"row groups of up to {max(sizes) / 1e6:,.0f} MB of audio, of which one is read for a clip: `fs extract` "
+        "will be slow; write the files anew with small ones, to_parquet(…, batch_size=10)",
+    )
 
 
 def _files_and_splits(

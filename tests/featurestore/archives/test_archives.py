@@ -253,7 +253,7 @@ def test_a_row_group_that_is_too_large_says_what_to_do(
     cells = [{"bytes": bytes(1000), "path": None}] * 200
     pq.write_table(pa.table({"audio": pa.array(cells, AUDIO)}), path, use_dictionary=False)
     monkeypatch.setattr(parquet_file, "MOST_GROUP_BYTES", 100_000)
-    with pytest.raises(ArchiveError, match="row_group_size=100"):
+    with pytest.raises(ArchiveError, match="row_group_size=10"):
         open_bytes(f"{path}::audio[0]")
 
 

@@ -249,6 +249,15 @@ def test_files_that_are_damaged_or_do_not_belong_together(tmp_path: Path) -> Non
     assert "write them with to_parquet" in refused(tmp_path)
 
 
+def test_large_row_groups_are_told(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_corpus("hf").read(hub).notes == ()
+    monkeypatch.setattr("featurestore.corpora.hf.KEPT_BYTES", 0)
+    assert get_corpus("hf").read(hub).notes == ()
+    monkeypatch.setattr("featurestore.corpora.hf.LARGE_GROUP_BYTES", 0)
+    (note,) = get_corpus("hf").read(hub).notes
+    assert note.startswith("row groups of up to 0 MB of audio, of which one is read for a clip")
+
+
 def test_no_audio_is_read(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = pq.ParquetFile.read
     leaves: set[str] = set()
