@@ -31,7 +31,7 @@ from featurestore.corpora.audio_files import list_files, name_some, stem
 from featurestore.corpora.interface import Corpus, Draft
 from featurestore.errors import ConfigError, LabelError, ManifestError, one_line
 from featurestore.manifest.labels import join_labels
-from featurestore.manifest.table import to_text
+from featurestore.manifest.table import NUMBER_COLUMNS, to_text
 from featurestore.printable import counted
 
 _TABLES = {
@@ -81,6 +81,8 @@ def read(source: Path, *, subset: str | None = None, test: str = "test_5s", even
     tables = _tables(root, name, test)
     found = [_rows(path, part, events if part == "train" else 0) for part, path in tables.items()]
     rows = pd.concat(found, ignore_index=True)
+    labels = [c for c in rows.columns if c not in NUMBER_COLUMNS]
+    rows[labels] = rows[labels].fillna("")  # of columns that not all tables have
     places = _Places(root)
     rows.insert(0, "path", [places.of(file) for file in rows["file"]])
     groups = {"recording": rows.pop("recording")}

@@ -75,8 +75,8 @@ def _large_groups(sizes: Sequence[int]) -> tuple[str, ...]:
     if sum(sizes) <= KEPT_BYTES or max(sizes) <= LARGE_GROUP_BYTES:
         return ()
     return (
-        f"row groups of up to {max(sizes) / 1e6:,.0f} MB of audio, of which one is read for a clip: `fs extract` "
-        "will be slow; write the files anew with small ones, to_parquet(…, batch_size=10)",
+        f"row groups of up to {max(sizes) / 1e6:,.0f} MB of audio, of which one is read for a clip, so that "
+        "`fs extract` is slow; write the files anew with small ones, to_parquet(…, batch_size=10)",
     )
 
 

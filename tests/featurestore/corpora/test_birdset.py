@@ -53,6 +53,7 @@ def test_recordings_train_and_windows_test(birdset: Path, tmp_path: Path) -> Non
     assert windows["start_s"].isna().all()
     by_recordist = get_corpus("birdset").read(birdset, group="recordist").table
     assert by_recordist["group"].tolist()[:4] == ["by 0", "by 0", "by 0", "by 1"]
+    assert set(by_recordist["group"][18:]) == set(by_recordist["call_type"][18:]) == {""}
 
 
 def test_events_of_the_largest_cluster() -> None:
