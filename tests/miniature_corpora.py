@@ -6,11 +6,13 @@ They are large enough for the splits of the studies in `studies`: five folds of 
 from __future__ import annotations
 
 import itertools
+import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import soundfile
 
 RATE_HZ = 8_000
@@ -96,6 +98,45 @@ def write_birdsong(root: Path) -> None:
     (root / "Bird0/Annotation.xml").write_text(text)
 
 
+def write_birdset(root: Path, *, subset: str = "HSN") -> None:
+    """18 focal recordings of three species in a tar file; 30 windows of five soundscapes, unpacked."""
+    codes = ("gcrfin", "whcspa", "amepip")
+    train, test = [], []
+    shard = root / f"{subset}_train_shard_0001.tar"
+    for n in range(18):
+        name, k = f"XC{1000 + n}.ogg", n % 3
+        path = write_tone(root / "packed" / name, k, duration_s=1.0)
+        train.append(
+            {
+                "filepath": f"{subset}/train/{name}",
+                "start_time": None,
+                "end_time": None,
+                "ebird_code": codes[k],
+                "ebird_code_multilabel": [codes[k]],
+                "ebird_code_secondary": [],
+                "call_type": "song",
+                "length": 1,
+                "local_time": "07:30",
+                "quality": "A",
+                "recordist": f"by {n // 3}",
+                "detected_events": [[0.1, 0.3], [0.4, 0.5], [0.6, 0.9]],
+                "event_cluster": [0, -1, 0],
+            }
+        )
+        with tarfile.open(shard, "a") as tar:
+            tar.add(path, arcname=f"train/{name}")
+        path.unlink()
+    for scape, cut in itertools.product(range(5), range(6)):
+        name = f"{subset}_{scape:03}_20150708_061805_{5 * cut:03}_{5 * cut + 5:03}.ogg"
+        write_tone(root / f"extracted/{subset}_test5s_shard_0001" / name, cut % 3)
+        test.append(
+            {"filepath": name, "ebird_code_multilabel": [[codes[cut % 3]], [], list(codes[:2])][cut % 3]}
+        )
+    (root / "packed").rmdir()
+    pd.DataFrame(train).to_parquet(root / f"{subset}_metadata_train.parquet")
+    pd.DataFrame(test).set_index("filepath").to_parquet(root / f"{subset}_metadata_test_5s.parquet")
+
+
 def write_beans(root: Path, *, task: str) -> None:
     """A classification task of BEANS, with the files of its published parts where there are some."""
     _BEANS_TASKS[task](root)
@@ -167,6 +208,7 @@ MINIATURES: Mapping[str, Callable[..., None]] = {
     "esc50": write_esc50,
     "birdsong-recognition-dataset": write_birdsong,
     "beans": write_beans,
+    "birdset": write_birdset,
 }
 
 
@@ -174,5 +216,5 @@ def write_miniature(adapter: str, root: Path, options: Mapping[str, Any]) -> Pat
     """Write the miniature of an adapter's layout; returns `root`."""
     if adapter not in MINIATURES:
         raise LookupError(f"no miniature of {adapter!r}; write one here")
-    MINIATURES[adapter](root, **{name: options[name] for name in options if name == "task"})
+    MINIATURES[adapter](root, **{name: options[name] for name in options if name in ("task", "subset")})
     return root

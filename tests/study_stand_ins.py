@@ -61,7 +61,8 @@ def stand_ins(study: Path, data: Path, out: Path, n_blocks: int | None = None) -
     values["report.out"] = out / "report"
     for name, corpus in file.study.corpora.items():
         assert corpus.adapter is not None, f"{study}: corpus {name} has no adapter that a user could be told"
-        tree = data / "corpora" / "-".join([corpus.adapter, str(corpus.options.get("task", ""))])
+        which = str(corpus.options.get("task", corpus.options.get("subset", "")))
+        tree = data / "corpora" / "-".join([corpus.adapter, which])
         if not tree.exists():
             write_miniature(corpus.adapter, tree, corpus.options)
         values[f"corpora.{name}.source"] = tree

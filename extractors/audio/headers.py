@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from extractors.audio.policy import AudioPolicy
+from featurestore.archives.names import reading_order
 from featurestore.audio.segment import END_TOLERANCE_S, AudioError, channels, header
 from featurestore.errors import ConfigError
 from featurestore.manifest.channels import with_channels
@@ -25,7 +26,7 @@ def _of_files(paths: Iterable[str], workers: int, read: Callable[[str], float]) 
         except AudioError:
             return float("nan")
 
-    unique = sorted(set(paths))
+    unique = sorted(set(paths), key=reading_order)
     with ThreadPoolExecutor(workers) as pool:
         return dict(zip(unique, pool.map(known, unique), strict=True))
 

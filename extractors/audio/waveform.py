@@ -15,6 +15,7 @@ from extractors.audio.normalising import normalise, normalise_in_place
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.resampling import resample_all, resampled
 from extractors.audio.spill import scratch
+from featurestore.archives.names import reading_order
 from featurestore.arrays import FloatArray
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, SampleHash, Stretch, open_stretch
@@ -130,10 +131,10 @@ def load_together(
     return [found[i] for i in range(len(places))]
 
 
-def file_order(place: Location) -> tuple[str, float]:
+def file_order(place: Location) -> tuple[tuple[str, int, str], float]:
     """What clips are sorted by to be read as they lie in their files."""
     path, start_s, _, _ = place
-    return path, 0.0 if math.isnan(start_s) else start_s
+    return reading_order(path), 0.0 if math.isnan(start_s) else start_s
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,17 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.archives.interface import ArchiveError
+from featurestore.archives.names import split_member
+from featurestore.archives.opened import open_bytes
 from featurestore.arrays import FloatArray
 from featurestore.audio.decoder_noise import HUSH
+from featurestore.audio.file_bytes import read_at, size_of
 from featurestore.audio.flac import Depth
 from featurestore.audio.whole_streams import Joined, Spliced, go_to, streams_of
 from featurestore.printable import counted
@@ -85,10 +89,10 @@ class Agreement:
 
 @contextmanager
 def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
-    """A file as a `soundfile.SoundFile`, by what it holds and never by what its name ends in.
+    """A sound as a `soundfile.SoundFile`, by what it holds and never by what its name ends in.
 
     Args:
-        path: audio file.
+        path: of an audio file, or of a member of an archive (`featurestore.archives.names`).
         until_s: how far it will be read, in seconds; NaN: to its end; 0: not at all. A file that may hold
             more than libsndfile finds (several streams, MP3 without a count of its frames) is looked through
             as far as that matters.
@@ -97,22 +101,18 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
         SoundError: it is not a file that can be read (a folder, a pipe, which would wait for its writer), or
             not audio; also for whatever goes wrong while it is read.
     """
-    descriptor = -1
     try:
-        kind = os.stat(path)
-        if not stat.S_ISREG(kind.st_mode):
-            raise SoundError("is a folder" if stat.S_ISDIR(kind.st_mode) else "is no regular file")
-        if kind.st_size == 0:
-            raise SoundError("is an empty file")
-        descriptor = os.open(path, os.O_RDONLY)
         with ExitStack() as opened:
+            data = _bytes_of(opened, path)
             depth: Depth = "entire" if math.isnan(until_s) else "segment" if until_s else "header"
-            file = _open(opened, path, descriptor, depth)
+            file = _open(opened, path, data, depth)
             if depth == "segment" and until_s * file.samplerate > file.frames:
-                file = _open(opened, path, descriptor, "entire")
+                file = _open(opened, path, data, "entire")
             yield file
     except SoundError:
         raise
+    except ArchiveError as error:
+        raise SoundError(str(error)) from error
     except FileNotFoundError:
         raise SoundError("no such file" if not os.path.islink(path) else "is a broken link") from None
     except PermissionError:
@@ -121,27 +121,44 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
         raise SoundError(f"cannot be opened ({error.strerror or type(error).__name__})") from error
     except Exception as error:
         raise SoundError(reason(error)) from error
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
-def _open(opened: ExitStack, path: str, descriptor: int, depth: Depth) -> Any:
+def _bytes_of(opened: ExitStack, path: str) -> BinaryIO | int:
+    """The descriptor of a file, or a member of an archive; closed with `opened`."""
+    if split_member(path) is not None:
+        file = opened.enter_context(open_bytes(path))
+        if size_of(file) == 0:
+            raise SoundError("is an empty file")
+        return file
+    kind = os.stat(path)
+    if not stat.S_ISREG(kind.st_mode):
+        raise SoundError("is a folder" if stat.S_ISDIR(kind.st_mode) else "is no regular file")
+    if kind.st_size == 0:
+        raise SoundError("is an empty file")
+    descriptor = os.open(path, os.O_RDONLY)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _open(opened: ExitStack, path: str, data: BinaryIO | int, depth: Depth) -> Any:
     import soundfile
 
     from featurestore.audio.forward_flac import ForwardFlac
 
     streams = streams_of(path, depth)
-    head = os.pread(descriptor, 4, 0)
+    head = read_at(data, 4, 0)
     if head[:3] == b"ID3" or head[:1] == b"\xff" or (streams and head == b"RIFF"):  # MP3 may be in it
         opened.enter_context(HUSH)
     parts: list[Any] = []
     if not streams or streams[0].n_frames is not None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        if isinstance(data, int):
+            os.lseek(data, 0, os.SEEK_SET)
+        else:
+            data.seek(0)
         kind = ForwardFlac if head == b"fLaC" else soundfile.SoundFile
-        parts = [opened.enter_context(kind(descriptor, closefd=False))]
+        parts = [opened.enter_context(kind(data, closefd=False))]
     if streams and not (parts and parts[0].frames == streams[0].n_frames):
-        spliced = [Spliced(descriptor, stream.pieces) for stream in streams]
+        spliced = [Spliced(data, stream.pieces) for stream in streams]
         parts = [opened.enter_context(soundfile.SoundFile(s)) for s in spliced]
     for part in parts:
         if part.samplerate < 1:

@@ -7,13 +7,14 @@ all; `Box.pieces` is what it reads to the end.
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from featurestore.archives.opened import open_bytes
+from featurestore.audio.file_bytes import size_of
 from featurestore.audio.flac import flac_streams, length_of
 from featurestore.audio.ogg import links
 
@@ -59,8 +60,8 @@ class Box:
 def read_box(path: str) -> Box | None:
     """The audio of a WAV, RF64, BW64, W64, AIFF, AU, CAF or NIST Sphere file; None where there is none."""
     try:
-        with open(path, "rb") as file:
-            end = os.fstat(file.fileno()).st_size
+        with open_bytes(path) as file:
+            end = size_of(file)
             head = file.read(16)
             file.seek(0)
             if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
@@ -84,7 +85,7 @@ def missing_part(path: str, n_frames: int, tolerance_s: float = 0.0, rate_hz: in
     """What a file lacks, in one clause; "" where it is whole as far as its container can tell.
 
     Args:
-        path: an audio file.
+        path: of an audio file, or of a member of an archive.
         n_frames: frames that are found in it.
         tolerance_s: seconds that may be missing.
         rate_hz: of the file.
@@ -97,7 +98,7 @@ def missing_part(path: str, n_frames: int, tolerance_s: float = 0.0, rate_hz: in
             return f"cut short: its header promises {box.n_bytes:,} bytes of audio, {box.there:,} are there"
         return ""
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             found = links(file)
             if found:
                 return "" if all(link.is_whole for link in found) else "cut short: its last page is missing"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from featurestore.audio.file_bytes import size_of
 from featurestore.audio.ogg import after_id3, find
 
 # How far a file is looked through.
@@ -61,7 +61,7 @@ def flac_streams(file: BinaryIO, *, depth: Depth) -> list[FlacStream]:
         return []
     if depth == "segment" and not _is_one(file, starts[0]):
         return flac_streams(file, depth="entire")
-    stops = [*starts[1:], os.fstat(file.fileno()).st_size]
+    stops = [*starts[1:], size_of(file)]
     found = [_stream(file, start, stop) for start, stop in zip(starts, stops, strict=True)]
     return found if all(len(stream.head) == _TOTAL_AT + 5 for stream in found) else []
 
@@ -91,7 +91,7 @@ def _starts(file: BinaryIO, *, entire: bool) -> Iterator[int]:
 
 def _is_one(file: BinaryIO, start: int) -> bool:
     """Whether frames far apart are numbered as those of one stream, up to the length that it says."""
-    stream = _stream(file, start, os.fstat(file.fileno()).st_size)
+    stream = _stream(file, start, size_of(file))
     if stream.stop - start <= _PROBES * _PROBE or not stream.n_frames:
         return False
     begins = [

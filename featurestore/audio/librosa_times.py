@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from featurestore.archives.names import reading_order
 from featurestore.audio.containers import missing_part
 from featurestore.audio.segment import END_TOLERANCE_S, AudioError, header
 from featurestore.manifest.table import Manifest
@@ -29,7 +30,7 @@ def as_librosa_cuts(manifest: Manifest, workers: int) -> Manifest:
     """
     table = manifest.table
     paths = table["path"].to_numpy(dtype=object)
-    unique = sorted(set(paths))
+    unique = sorted(set(paths), key=reading_order)
     with ThreadPoolExecutor(workers) as pool:
         found = dict(zip(unique, pool.map(_header, unique), strict=True))
     headers = np.array([found[p] for p in paths], dtype=np.float64).reshape(-1, 2)

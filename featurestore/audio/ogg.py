@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from featurestore.audio.file_bytes import size_of
 from featurestore.printable import counted
 
 _HEADER = 27
@@ -28,7 +28,7 @@ def links(file: BinaryIO) -> list[Link]:
     Raises:
         ValueError: pages are missing inside a stream: libsndfile would move up what follows them.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = size_of(file)
     found: list[Link] = []
     at = after_id3(file)
     start, begun, is_whole = at, False, False

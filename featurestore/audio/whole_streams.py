@@ -10,7 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from featurestore.archives.names import file_of
+from featurestore.archives.opened import open_bytes
 from featurestore.audio.containers import MP3_TAG, Piece, read_box
+from featurestore.audio.file_bytes import read_at, size_of
 from featurestore.audio.flac import Depth, FlacStream, flac_streams, length_of
 from featurestore.audio.mp3 import Run, runs
 from featurestore.audio.ogg import links
@@ -39,18 +42,18 @@ def streams_of(path: str, depth: Depth) -> tuple[Stream, ...]:
     """The streams of a file; none where it will do as it is.
 
     Args:
-        path: an audio file.
+        path: of an audio file, or of a member of an archive.
         depth: how far it is looked through. ``entire`` reads Ogg, FLAC and MP3 from end to end, ``segment``
             only Ogg, for pages that are missing.
     """
-    about = os.stat(path)
+    about = os.stat(file_of(path))
     return _streams_of(path, depth, about.st_size, about.st_mtime_ns)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _streams_of(path: str, depth: Depth, size: int, _mtime_ns: int) -> tuple[Stream, ...]:
+def _streams_of(path: str, depth: Depth, _size: int, _mtime_ns: int) -> tuple[Stream, ...]:
     box = read_box(path)
-    with open(path, "rb", buffering=1 << 18) as file:
+    with open_bytes(path) as file:
         if box is not None and box.tag == MP3_TAG:
             return _of_mp3(file, box.data_at, box.data_at + box.there)
         if box is not None:
@@ -64,7 +67,7 @@ def _streams_of(path: str, depth: Depth, size: int, _mtime_ns: int) -> tuple[Str
         if of_ogg:
             plain = len(of_ogg) == 1 and of_ogg[0].start == 0
             return () if plain else tuple(Stream(pieces=((s.start, s.stop),)) for s in of_ogg)
-        return _of_mp3(file, 0, size) if depth == "entire" else ()
+        return _of_mp3(file, 0, size_of(file)) if depth == "entire" else ()
 
 
 def _of_flac(file: BinaryIO, found: Sequence[FlacStream]) -> tuple[Stream, ...]:
@@ -114,8 +117,8 @@ def go_to(file: Any, frame: int) -> None:
 class Spliced:
     """Pieces of a file and bytes, one after the other, as a file that libsndfile reads."""
 
-    def __init__(self, descriptor: int, pieces: Sequence[Piece]) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: BinaryIO | int, pieces: Sequence[Piece]) -> None:
+        self._file = file
         self._pieces = [p for p in pieces if (len(p) if isinstance(p, bytes) else p[1] - p[0]) > 0]
         sizes = [len(p) if isinstance(p, bytes) else p[1] - p[0] for p in self._pieces]
         self._stops = np.cumsum(sizes)
@@ -142,7 +145,7 @@ class Spliced:
             if isinstance(piece, bytes):
                 block = piece[first : first + wanted]
             else:
-                block = os.pread(self._descriptor, wanted, piece[0] + first)
+                block = read_at(self._file, wanted, piece[0] + first)
             if not block:
                 break
             found.append(block)

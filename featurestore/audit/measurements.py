@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from featurestore.archives.names import file_of
 from featurestore.arrays import FloatArray
 from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.audio.containers import missing_part
@@ -149,7 +150,7 @@ def _flat_runs(x: FloatArray, value: float) -> int:
 
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
-    if not os.path.exists(path):
+    if not os.path.exists(file_of(path)):
         return MeasuredFile(file_problem="no such file")
     try:
         header = read_header(path, entire=True)

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from featurestore.archives.names import sound_name
+
 _DATE = r"(?<![0-9])((?:19|20)[0-9]{2})%s([01][0-9])%s([0-3][0-9])"
 _CLOCK = r"([0-2][0-9])%s([0-5][0-9])%s([0-5][0-9])(?![0-9])"
 _FORMS = (
@@ -46,10 +48,10 @@ def recorded_at(path: str, start_s: float = 0.0) -> RecordedAt:
     that happens to be a date is taken for one.
 
     Args:
-        path: Of the audio file; folders do not count.
+        path: Of the audio file, or of the member of an archive; folders and archive do not count.
         start_s: Seconds from the file's beginning to the clip's.
     """
-    stem = os.path.splitext(os.path.basename(path))[0]
+    stem = os.path.splitext(sound_name(path))[0]
     begun = _moment(stem)
     if begun is not None:
         at = begun + timedelta(seconds=start_s)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from featurestore.archives.opened import is_there
 from featurestore.corpora.audio_files import bare_name, name_some
 from featurestore.corpora.interface import NO_GROUP, Corpus, CorpusTable, Draft
 from featurestore.errors import ConfigError, ManifestError
@@ -133,7 +134,7 @@ def _drop_missing(
     corpus: Corpus, table: pd.DataFrame, source: Path, allow_missing: bool, hint: Callable[[], str]
 ) -> tuple[pd.DataFrame, tuple[str, ...], int]:
     paths = table["path"].unique()
-    absent = [str(p) for p in paths if not os.path.isfile(p)]
+    absent = [str(p) for p in paths if not is_there(str(p))]
     if not absent:
         return table, (), 0
     lost = table["path"].isin(absent)

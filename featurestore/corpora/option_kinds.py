@@ -15,6 +15,7 @@ _KINDS: Mapping[str, OptionKind] = {
     "esc10": "flag",
     "keep_empty": "flag",
     "sample_rate_hz": "whole",
+    "events": "whole",
     "window_s": "number",
     "shift_s": "number",
 }

@@ -17,6 +17,8 @@ _CORPORA = {
     "zebrafinch": "zebrafinch:ZEBRAFINCH",
     "esc50": "esc50:ESC50",
     "hear": "hear:HEAR",
+    "birdset": "birdset:BIRDSET",
+    "hf": "hf:HF",
     "folder": "folder:FOLDER",
     "table": "foreign_table:TABLE",
     "raven": "raven:RAVEN",

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.archives.names import file_name, file_of
 from featurestore.arrays import IntArray, TextArray
 from featurestore.manifest.table import HIGHEST_RECORDED_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
@@ -127,7 +128,7 @@ class Places:
     def same_but_folder(self, other: Places) -> npt.NDArray[np.bool_]:
         """Rows whose files have one name, in whatever folders, with the same times and channel."""
         mine, theirs = (
-            np.array([os.path.basename(p) for p in places.path], dtype=object) for places in (self, other)
+            np.array([file_name(p) for p in places.path], dtype=object) for places in (self, other)
         )
         return replace(self, path=mine).same_stretch(replace(other, path=theirs))
 
@@ -210,9 +211,9 @@ def _numbers(values: Sequence[Any], types: set[type], low: float, high: float) -
 
 
 def stamp_of(path: str) -> tuple[int, int]:
-    """Size and modification time of a file; `UNKNOWN` twice where it cannot be looked at."""
+    """Size and modification time of a file, or of an archive; `UNKNOWN` twice where nobody can tell."""
     try:
-        status = os.stat(path)
+        status = os.stat(file_of(path))
     except (OSError, ValueError):
         return UNKNOWN, UNKNOWN
     return status.st_size, status.st_mtime_ns

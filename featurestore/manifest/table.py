@@ -23,9 +23,20 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from featurestore.archives.interface import ArchiveError
+from featurestore.archives.names import (
+    MARK,
+    NO_MEMBER_NAME,
+    kind_of,
+    member_path,
+    plain_member,
+    split_member,
+)
+from featurestore.archives.opened import open_archive
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import near_misses, not_in_seconds
 from featurestore.outputs import put_file
+from featurestore.printable import counted
 from featurestore.untrusted.text_table import (
     FIRST_ROW,
     OtherSeparatorError,
@@ -201,14 +212,26 @@ def _derived_ids(raw: Mapping[str, np.ndarray]) -> np.ndarray:
     cells = [list(map(str, raw[name])) for name in PLACE_COLUMNS]
     ids = []
     for p, s, e, c in zip(*cells, strict=True):
-        stem = str(PurePath(p).with_suffix("")) if PurePath(p).name else p
+        stem, _ = _stem_and_suffix(p)
         times = f":{s}-{e}" if s or e else ""
         ids.append(stem + times + (f"#{c}" if c else ""))
     # Two files that differ only in their suffix (a.wav, a.flac) keep it, so that ids stay unique.
     if len(set(ids)) < len(ids):
         seen = pd.Series(ids).duplicated(keep=False).to_numpy()
-        ids = [i + PurePath(p).suffix if d else i for i, p, d in zip(ids, cells[0], seen, strict=True)]
+        ids = [i + _stem_and_suffix(p)[1] if d else i for i, p, d in zip(ids, cells[0], seen, strict=True)]
     return np.array(ids, dtype=object)
+
+
+def _stem_and_suffix(path: str) -> tuple[str, str]:
+    """A path without its suffix, and that; the cell of a Parquet file has none."""
+    parts = split_member(path)
+    if parts is None:
+        plain = PurePath(path)
+        return (str(plain.with_suffix("")), plain.suffix) if plain.name else (path, "")
+    if kind_of(parts[0]) == "parquet":
+        return path, ""
+    stem, suffix = os.path.splitext(parts[1])
+    return member_path(parts[0], stem), suffix
 
 
 def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
@@ -421,13 +444,17 @@ def nfc(text: str) -> str:
 
 
 def plain_paths(paths: Iterable[str]) -> list[str]:
-    """Absolute paths without ``.`` and ``..``.
+    """Absolute paths without ``.`` and ``..``; those of members of archives too.
 
     ``/a/b/../x.wav`` is gone when ``b`` is, and is another name for the same file.
     """
     real = cache(os.path.realpath)
 
     def plain(path: str) -> str:
+        parts = split_member(path)
+        if parts is not None:
+            # A name that leads out of its archive stays, to be refused.
+            return member_path(plain(parts[0]), plain_member(parts[1]) or parts[1])
         if "/." not in path or not {".", ".."} & set(path.split(os.sep)):
             return path
         folder, name = os.path.split(path)
@@ -439,11 +466,64 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
     # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
     # that is not there at all is a manifest gone wrong.
-    exists = {p: os.path.lexists(p) for p in set(absolute)}
+    inside = {p: parts for p in set(absolute) if (parts := split_member(p)) is not None}
+    exists = {p: p in inside or os.path.lexists(p) for p in set(absolute)}
     missing = np.array([not exists[p] for p in absolute]) & (written != "")
     problems.where(
         missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
     )
+    if inside:
+        _check_members(absolute, inside, problems)
+
+
+def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], problems: _Problems) -> None:
+    """Members that are not in their archives; an archive that cannot be read is one problem.
+
+    Args:
+        absolute: path of every row.
+        inside: archive and member of the paths that name one.
+        problems: where they go.
+    """
+    of_archive: dict[str, list[str]] = {}
+    for path, (archive, _) in inside.items():
+        of_archive.setdefault(archive, []).append(path)
+    why_not: dict[str, str] = {}
+    for archive, paths in sorted(of_archive.items()):
+        try:
+            problem_of = open_archive(archive).problem
+        except ArchiveError as error:
+            rows = np.isin(absolute, paths)
+            needed = f"{counted(int(rows.sum()), 'row')} need{'s' if rows.sum() == 1 else ''} it"
+            said = f"archive {archive} {error} ({needed})"
+            problems.where(rows & (np.cumsum(rows) == 1), lambda _, said=said: said)  # type: ignore[misc]
+            continue
+        twice = _named_alike(archive)
+        for path in paths:
+            member = inside[path][1]
+            problem = problem_of(member) if plain_member(member) else NO_MEMBER_NAME
+            if problem:
+                why_not[path] = f"member {member!r} of {archive} {problem}"
+            elif twice and os.path.lexists(path):
+                why_not[path] = f"{path!r} is a file, and the name of a member of an archive; rename the file"
+    problems.where(
+        np.array([p in why_not for p in absolute]),
+        lambda i: why_not[absolute[i]] + _alike_member(*inside[absolute[i]]),
+    )
+
+
+def _alike_member(archive: str, member: str) -> str:
+    """What an archive holds instead of a member that it does not; "" if nothing is like it."""
+    if kind_of(archive) == "parquet" or not plain_member(member):
+        return ""
+    members, like = open_archive(archive).members(), nfc(member).casefold()
+    near = next((m for m in members if m != member and nfc(m).casefold() == like), "")
+    return f"; there is {near!r}" if near else ""
+
+
+def _named_alike(archive: str) -> bool:
+    """Whether files lie beside an archive whose own names look like those of its members."""
+    folder, name = os.path.split(archive)
+    return any(other.startswith(name + MARK) for other in os.listdir(folder))
 
 
 def _alike(path: str) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from featurestore.archives.names import reading_order
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, hash_clip
 from featurestore.errors import CorruptData, OtherAudio
@@ -61,8 +62,8 @@ class Sounds:
         ]
 
 
-def _in_file_order(where: Location) -> tuple[str, float]:
-    return where[:2]
+def _in_file_order(where: Location) -> tuple[tuple[str, int, str], float]:
+    return reading_order(where[0]), where[1]
 
 
 def _hash(where: Location, recordings: Recordings) -> str | AudioError:

@@ -123,7 +123,16 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def read_yaml_document(path: str | os.PathLike[str], *, most_bytes: int = MOST_YAML_BYTES) -> Any:
-    """A YAML (or JSON) file, as people write it: ``1e-3`` is a number, ``12:30:00`` and dates are text.
+    """A YAML (or JSON) file; see `parse_yaml`.
+
+    Raises:
+        DocumentError: see `read_bytes` and `parse_yaml`.
+    """
+    return parse_yaml(read_bytes(path, most_bytes=most_bytes))
+
+
+def parse_yaml(data: bytes) -> Any:
+    """YAML (in UTF-8), as people write it: ``1e-3`` is a number, ``12:30:00`` and dates are text.
 
     Raises:
         DocumentError: no YAML of plain values, a key that stands twice, an alias (``*name``: a page of them
@@ -131,7 +140,6 @@ def read_yaml_document(path: str | os.PathLike[str], *, most_bytes: int = MOST_Y
     """
     import yaml
 
-    data = read_bytes(path, most_bytes=most_bytes)
     try:
         value = yaml.load(data.decode("utf-8-sig"), Loader=_loader())
     except UnicodeDecodeError as error:

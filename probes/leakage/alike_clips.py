@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from featurestore.archives.names import file_of
 from featurestore.arrays import IntArray, TextArray
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json, digest_columns
@@ -109,7 +110,7 @@ def likeness(features: Features, layer: int | None) -> Alike:
         if near.truncated:
             notes.append(f"embeddings: too many pairs nearly coincide in {where}; run `fs audit`")
     table = features.index.iloc[position]
-    at_hand = os.path.exists(next(iter(table["path"]), ""))
+    at_hand = os.path.exists(file_of(next(iter(table["path"]), "")))
     if not at_hand:
         notes.append(NOT_AT_HAND)
     else:

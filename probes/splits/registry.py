@@ -16,6 +16,7 @@ import numpy as np
 
 from featurestore.arrays import IntArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
+from featurestore.manifest.labels import NOTHING
 from probes.splits import folds, single
 from probes.splits.interface import PARTS, Draw, Rows, Split, SplitSpec
 
@@ -232,7 +233,8 @@ def _split(rows: Rows, assigned: IntArray, name: str, seed: int, fold: int) -> S
     parts = [np.flatnonzero(assigned == p) for p in range(3)]
     names, class_of = rows.classes
     counts = [np.bincount(class_of[where], minlength=len(names)) for where in parts]
-    used = sum(counts) > 0
+    # The empty set is no class: windows in which nothing sounds may be there to test on alone.
+    used = (sum(counts) > 0) & (names != NOTHING)
     missing = {
         part: tuple(str(c) for c in names[used & (n == 0)]) for part, n in zip(PARTS, counts, strict=True)
     }

@@ -16,6 +16,7 @@ from featurestore import open_store
 from probes import answers, read_predictions, read_results
 from probes.results.results_folder import read_run
 from tests.conftest import write_clips
+from tests.featurestore.archives.packed import KINDS, write_archive
 from tests.models import save_ssl
 
 
@@ -232,3 +233,22 @@ def test_a_prediction_of_which_nothing_came_exits_1_with_the_reasons_counted(
     assert fs("extract", "--manifest", tmp_path / "new.csv", *store, *given).exit_code == 1
     result = fs("predict", "--probe", world.root / "p", "--store", tmp_path / "s", "--out", out, "-q")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_audio_in_an_archive_is_predicted_as_files_are(world: World, tmp_path: Path, kind: str) -> None:
+    names = [f"clip{i:03d}.wav" for i in range(8)]
+    files = {name: world.root / "audio" / name for name in names}
+    paths = write_archive(kind, tmp_path / f"x.{kind}", files)
+    pd.DataFrame({"utterance_id": names, "path": paths}).to_csv(tmp_path / "inside.csv", index=False)
+    pd.DataFrame({"utterance_id": names, "path": list(files.values())}).to_csv(
+        tmp_path / "files.csv", index=False
+    )
+    found = []
+    for name in ("inside", "files"):
+        out = tmp_path / f"{name}_out.csv"
+        good(
+            "predict", "--probe", world.root / "p", "--manifest", tmp_path / f"{name}.csv", "--out", out, "-q"
+        )
+        found.append(pd.read_csv(out).drop(columns="path"))
+    pd.testing.assert_frame_equal(*found)

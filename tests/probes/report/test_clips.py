@@ -30,6 +30,7 @@ from probes.report.clips.clip import HEIGHT, WIDTH, make_clip
 from probes.report.clips.embedded_keys import EmbeddedKeys
 from probes.report.clips.mistakes import mistakes_of, page_context
 from probes.results.results_folder import read_results
+from tests.featurestore.archives.packed import KINDS, write_archive
 
 HOSTILE = "=cmd()</script><img src=x onerror=alert(1)>\u202e"
 SWAPPED = 3
@@ -312,3 +313,16 @@ def test_of_a_long_clip_the_loudest_part_is_played(tmp_path: Path) -> None:
     assert clip.shown_s == clip_module.PLAYED_S
     assert clip.from_s <= 13.0
     assert clip.from_s + clip.shown_s >= 14.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clip_is_the_same_from_an_archive(tmp_path: Path, kind: str) -> None:
+    from featurestore.audio.segment import hash_clip
+
+    x = np.random.default_rng(0).uniform(-0.3, 0.3, 32_000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", x, 16_000)
+    (name,) = write_archive(kind, tmp_path / f"x.{kind}", {"a.wav": tmp_path / "a.wav"})
+    stretch = (0.5, 1.5, None)
+    known = hash_clip(str(tmp_path / "a.wav"), *stretch)
+    made, expected = (make_clip((str(tmp_path / p), *stretch), known) for p in (name, "a.wav"))
+    assert made == expected

@@ -187,3 +187,11 @@ def test_a_draw_that_is_kept_is_of_these_groups_and_this_seed() -> None:
         anew = _best_cut.__wrapped__(table.tobytes(), table.shape, seed)
         np.testing.assert_array_equal(cut_groups(table, seed), anew)
     assert len({tuple(cut_groups(counts.reshape(12, 2), seed)) for seed in range(4)}) > 1
+
+
+def test_the_empty_set_need_not_be_trained() -> None:
+    """Sets are split by their rarest label; a window in which nothing sounds has none."""
+    labels, parts = ["a", "b", "|", "a", "b", "|", "a", "b", "a"], ["train"] * 2 + ["test"] * 4 + ["val"] * 3
+    (split,) = make_splits("column", rows_of(labels, part=parts), seed=0)
+    assert split.missing["train"] == ()
+    assert split.test.tolist() == [2, 3, 4, 5]

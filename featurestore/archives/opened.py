@@ -1,0 +1,96 @@
+"""Audio by its path, whether it is a file or a member of an archive."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+from featurestore.archives.interface import Archive, ArchiveError, failed
+from featurestore.archives.kept_bytes import Kept
+from featurestore.archives.names import NO_MEMBER_NAME, file_of, kind_of, plain_member, split_member
+from featurestore.archives.parquet_file import ParquetArchive
+from featurestore.archives.tar_file import UNPACK, TarArchive
+from featurestore.archives.zip_file import ZipArchive
+
+# Of tables of contents, which a process keeps by their files' names, sizes and times: some 500 MB.
+_MOST_ENTRIES = 2_000_000
+_ARCHIVES: Kept[Archive] = Kept(_MOST_ENTRIES)
+
+
+def open_archive(path: str) -> Archive:
+    """An archive by the name of its file; read once as long as that stays as it is.
+
+    Raises:
+        ArchiveError: it cannot be read, in a clause.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise ArchiveError("is not there") from None
+    except (OSError, ValueError) as error:
+        raise failed("cannot be opened ({})", error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ArchiveError("is no regular file")
+    stamp = status.st_size, status.st_mtime_ns
+
+    def read() -> tuple[Archive, int]:
+        archive = _read(path, stamp)
+        return archive, archive.n_entries
+
+    return _ARCHIVES.get((path, *stamp), read)
+
+
+def _read(path: str, stamp: tuple[int, int]) -> Archive:
+    kind = kind_of(path)
+    try:
+        if kind == "tar":
+            return TarArchive(path, stamp)
+        if kind == "zip":
+            return ZipArchive(path)
+        if kind == "parquet":
+            return ParquetArchive(path, stamp)
+    except ArchiveError:
+        raise
+    except OSError as error:
+        raise failed("cannot be opened ({})", error) from None
+    if kind == "compressed tar":
+        raise ArchiveError(
+            f"is compressed as a whole, so that members cannot be read where they lie; {UNPACK}"
+        )
+    raise ArchiveError("is none; expected a name ending in .tar, .zip or .parquet")
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """A file, or a member of an archive, to be read from anywhere in it.
+
+    Raises:
+        ArchiveError: of a member: why it cannot be read.
+        OSError: of a file.
+    """
+    parts = split_member(path)
+    if parts is None:
+        return open(path, "rb", buffering=1 << 18)
+    problem = member_problem(path)
+    if problem:
+        raise ArchiveError(problem)
+    return open_archive(parts[0]).open(plain_member(parts[1]))
+
+
+def member_problem(path: str) -> str:
+    """Why a member of an archive is not there, in a clause that begins with its archive; "" where it is."""
+    parts = split_member(path)
+    if parts is None:
+        return ""
+    name = plain_member(parts[1])
+    if not name:
+        return NO_MEMBER_NAME
+    try:
+        return open_archive(parts[0]).problem(name)
+    except ArchiveError as error:
+        return f"its archive {error}"
+
+
+def is_there(path: str) -> bool:
+    """Whether a path names a regular file, or a member of an archive."""
+    return os.path.isfile(file_of(path)) and not member_problem(path)

@@ -1,0 +1,105 @@
+"""Tar files: members are read where they lie, by the place that their headers say."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from featurestore.archives.interface import ArchiveError, FileStretch, PassingError, failed
+from featurestore.archives.names import plain_member
+from featurestore.errors import one_line
+
+_BUFFER_BYTES = 1 << 16
+UNPACK = "unpack it to a tar file, which stays one file: gunzip -k FILE.tar.gz, unxz, zstd -d or bunzip2"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class TarArchive:
+    """A tar file; its headers are read once, from the first to the last.
+
+    Args:
+        path: of the file.
+        stamp: its size and time, which it must still have when a member is read by its place.
+
+    Raises:
+        ArchiveError: it is no tar file, is compressed, is cut short, or is damaged between two members.
+    """
+
+    def __init__(self, path: str, stamp: tuple[int, int]) -> None:
+        self._path, self._stamp = path, stamp
+        self._places: dict[str, tuple[int, int]] = {}  # first byte, byte after the last
+        self._odd: dict[str, str] = {}  # why others cannot be read
+        self._last = ""
+        with open(path, "rb", buffering=tarfile.BLOCKSIZE) as file:  # of headers, and not of what follows
+            head = file.read(6)
+            packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), "")
+            if packed:
+                raise ArchiveError(
+                    f"is compressed by {packed}, so that members cannot be read where they lie; {UNPACK}"
+                )
+            file.seek(0)
+            try:
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    while (info := tar.next()) is not None:
+                        self._add(info)
+                        tar.members.clear()  # type: ignore[attr-defined]  # else a kilobyte each stays
+                    after = tar.offset
+            except (tarfile.TarError, EOFError, ValueError, UnicodeError) as error:
+                if self._last:
+                    raise ArchiveError(
+                        f"is cut short or damaged at its member {self._last!r} ({one_line(error)})"
+                    ) from error
+                raise ArchiveError(f"is no tar file ({one_line(error)})") from error
+            # `tarfile` takes a damaged header for the end.
+            file.seek(after)
+            rest = file.read(tarfile.BLOCKSIZE)
+            if rest.strip(b"\0"):
+                raise ArchiveError(f"is damaged after its member {self._last!r}, at byte {after:,}")
+
+    def _add(self, info: tarfile.TarInfo) -> None:
+        name = plain_member(info.name)
+        if not name:
+            return
+        stop = info.offset_data + info.size
+        if info.isdir():
+            return
+        if not info.isreg():
+            self._odd[name] = "is a link or a device in the archive, not a file"
+        elif info.issparse():
+            self._odd[name] = "has holes (a sparse file); write the archive anew without --sparse"
+        elif name in self._places:
+            self._odd[name] = "stands in the archive more than once"
+        else:
+            self._last = name
+            self._places[name] = info.offset_data, stop
+
+    @property
+    def n_entries(self) -> int:
+        """See `Archive`."""
+        return len(self._places) + len(self._odd) + 1
+
+    def members(self) -> Iterable[str]:
+        """See `Archive.members`."""
+        return (name for name in self._places if name not in self._odd)
+
+    def problem(self, member: str) -> str:
+        """See `Archive.problem`."""
+        if member in self._odd:
+            return self._odd[member]
+        return "" if member in self._places else "is not in the archive"
+
+    def open(self, member: str) -> BinaryIO:
+        """See `Archive.open`."""
+        start, stop = self._places[member]
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise failed("its archive cannot be opened ({})", error) from error
+        status = os.fstat(descriptor)
+        if (status.st_size, status.st_mtime_ns) != self._stamp:
+            os.close(descriptor)
+            raise PassingError("its archive was written over while it was read")
+        return io.BufferedReader(FileStretch(descriptor, start, stop), _BUFFER_BYTES)

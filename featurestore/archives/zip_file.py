@@ -1,0 +1,94 @@
+"""Zip files: each member is read whole and proven by its checksum."""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from featurestore.archives.interface import ArchiveError, ReopenedFile, failed
+from featurestore.archives.kept_bytes import Kept
+from featurestore.archives.names import plain_member
+
+# Of a member, unpacked: three hours at 44.1 kHz, 16 bits, mono.
+MOST_MEMBER_BYTES = 1 << 30
+_BUFFER_BYTES = 1 << 18
+_ENCRYPTED = 1
+_READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+# A file is opened some times on the way to its samples, and is unpacked once.
+_KEPT_BYTES = 1 << 26
+
+
+class ZipArchive:
+    """A zip file; its table of contents is read once.
+
+    Raises:
+        ArchiveError: it is no zip file, or its end is missing.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._zip = zipfile.ZipFile(io.BufferedReader(ReopenedFile(path), _BUFFER_BYTES))
+            infos = self._zip.infolist()
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, UnicodeError) as error:
+            raise failed("is no zip file, or is cut short ({})", error) from error
+        self._infos: dict[str, zipfile.ZipInfo] = {}
+        self._odd: dict[str, str] = {}
+        self._kept: Kept[bytes] = Kept(_KEPT_BYTES)
+        for info in infos:
+            self._add(info)
+
+    def _add(self, info: zipfile.ZipInfo) -> None:
+        name = plain_member(info.filename)
+        if not name or info.is_dir():
+            return
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            self._odd[name] = "is a link or a device in the archive, not a file"
+        elif info.flag_bits & _ENCRYPTED:
+            self._odd[name] = "is encrypted; write the archive without a password"
+        elif info.compress_type not in _READ:
+            self._odd[name] = (
+                f"is packed by a method that is not read ({info.compress_type}); use deflate or none"
+            )
+        elif info.file_size > MOST_MEMBER_BYTES:
+            self._odd[name] = (
+                f"has {info.file_size:,} bytes, more than the {MOST_MEMBER_BYTES:,} that are unpacked into "
+                "memory; use a tar file"
+            )
+        elif name in self._infos:
+            self._odd[name] = "stands in the archive more than once"
+        else:
+            self._infos[name] = info
+
+    @property
+    def n_entries(self) -> int:
+        """See `Archive`."""
+        return 2 * len(self._infos) + len(self._odd) + 1
+
+    def members(self) -> Iterable[str]:
+        """See `Archive.members`."""
+        return (name for name in self._infos if name not in self._odd)
+
+    def problem(self, member: str) -> str:
+        """See `Archive.problem`."""
+        if member in self._odd:
+            return self._odd[member]
+        return "" if member in self._infos else "is not in the archive"
+
+    def open(self, member: str) -> BinaryIO:
+        """See `Archive.open`."""
+        return io.BytesIO(self._kept.get(member, lambda: self._unpacked(self._infos[member])))
+
+    def _unpacked(self, info: zipfile.ZipInfo) -> tuple[bytes, int]:
+        try:
+            with self._zip.open(info) as file:
+                data = file.read()
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
+            raise failed("is damaged in its archive ({})", error) from error
+        if len(data) != info.file_size:
+            raise ArchiveError(f"is cut short in its archive: {len(data):,} of {info.file_size:,} bytes")
+        return data, len(data)
