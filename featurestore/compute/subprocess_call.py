@@ -59,8 +59,8 @@ def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
 class TellingCall:
     """A call as in `call_apart` that goes on beside its caller, and tells how far it is.
 
-    Ctrl-C is not sent there, so that it ends with the caller and says nothing of its own: by `stop`, or, where
-    the caller is no more, the next time that it tells something.
+    Ctrl-C is not sent there, so that it ends with the caller and says nothing of its own: by `stop`, or,
+    where the caller is no more, the next time that it tells something.
 
     Args:
         function: of a module; its first argument is what it calls to tell something.

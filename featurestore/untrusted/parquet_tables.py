@@ -48,7 +48,8 @@ def read_parquet_document(
         most_cells: rows times columns.
         only: a column of texts, and those of them whose rows are wanted.
         codes: texts as categories, which takes a tenth of the time and memory where they repeat; numbers
-            stay numbers. What is in it are the categories of the tables read before, whose equals are the very same.
+            stay numbers. What is in it are the categories of the tables read before, whose equals are the
+            very same.
 
     Raises:
         DocumentError: no Parquet file, a larger one than a table can be, a column that stands twice, is

@@ -43,8 +43,11 @@ if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
 
 
-# A page runs what is written in it, shows what is in it, and asks nobody; one that is served asks who served it.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; media-src data:"
+# A page runs and shows what is in it, and asks nobody; one that is served asks who served it.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; media-src data:"
+)
 SERVED_POLICY = f"{POLICY}; connect-src 'self'"
 
 

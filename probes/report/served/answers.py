@@ -1,7 +1,7 @@
 """All test predictions of a report, held small, and counted for whichever fits are chosen.
 
 A fit's answers are one code for each clip. Fits of one split test the same clips in the same order: these
-stand once. So a hundred fits of 100,000 clips are some tens of megabytes, and counting them takes milliseconds.
+stand once. So a hundred fits of 100,000 clips are some tens of megabytes, and are counted in milliseconds.
 """
 
 from __future__ import annotations

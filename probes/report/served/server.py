@@ -2,8 +2,8 @@
 
 * It listens on 127.0.0.1. Other users of the machine reach that too, so the address holds a token of 128 bits
   that is made anew each time.
-* A page of elsewhere that had its own name lead here (DNS rebinding) asks with that name as ``Host``: refused.
-  So are requests that a browser says come from another site.
+* A page of elsewhere that had its own name lead here (DNS rebinding) asks with that name as ``Host``:
+  refused. So are requests that a browser says come from another site.
 * ``GET`` and ``HEAD`` alone. The path is the token and one name of a list; no file is ever looked for by it.
 """
 
@@ -29,7 +29,10 @@ LOWEST_PORT, HIGHEST_PORT = 1, 65_535
 # Of a connection on which nothing comes.
 _IDLE_S = 60.0
 _HEADERS = {
-    "Content-Security-Policy": f"{SERVED_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    # What a page cannot say of itself, beside what it says.
+    "Content-Security-Policy": (
+        f"{SERVED_POLICY}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -104,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "fs", ""
     timeout = _IDLE_S
 
-    def do_GET(self) -> None:  # noqa: N802, the name that http.server calls
+    def do_GET(self) -> None:
         """Answer."""
         self._send(self._answer())
 

@@ -30,7 +30,6 @@ from probes.report.served.building import Building, PageRequest
 from probes.report.served.query import (
     PAGE_ROWS,
     Filter,
-    Query,
     UtteranceQuery,
     table_query,
     utterance_query,
@@ -251,11 +250,12 @@ class Site:
         for row in said.to_dict("records"):
             fit = tally.fits[row["fit"]]
             question = self._data.questions[fit.question]
+            where = f"split seed {fit.split_seed}, fold {fit.fold}, seed {fit.seed}"
             lines.append(
                 {
                     "model": self._data.models[fit.model],
                     "layers": fit.layers,
-                    "how": f"{question.setting}, split seed {fit.split_seed}, fold {fit.fold}, seed {fit.seed}",
+                    "how": f"{question.setting}, {where}",
                     "said": row["prediction"],
                     "p": number(row["p_target"]),
                     "right": row["prediction"] == row["target"],
