@@ -222,10 +222,11 @@ class Site:
         asked = next(i for i, of in enumerate(self._answers.questions_of_asked) if question in of)
         audio = self._audio.get(asked) or EmbeddedAudio()
         placed = audio.with_places(pd.DataFrame([row])).to_dict("records")[0]
-        several = len(self._data.questions) > 1
+        several = len(self._answers.questions_of_asked[asked]) > 1
+        place = self._place(asked, placed)
         return {
-            **self._place(asked, placed),
-            "of": self._data.questions[question].title if several else "",
+            **place,
+            "of": self._data.questions[question].title if several else place["of"],
             "label": row["label"],
             "suggested": row["suggested"],
             "margin": number(row["margin"]),
