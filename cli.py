@@ -504,7 +504,7 @@ def report(
             raise click.UsageError("--oracle is of one results folder; leave it out with --compare")
         from studies.terminal.compared import compare_results
 
-        compare_results(*compare, out)
+        compare_results(*compare, out, quiet=quiet)
         return
     from studies.terminal.operations import report_results
 

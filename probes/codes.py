@@ -73,6 +73,7 @@ class TextCodes:
     def __init__(self) -> None:
         self._code: dict[str, int] = {}
         self._last: tuple[pd.Index, IntArray] | None = None
+        self._texts: TextArray = np.empty(0, dtype=object)
 
     def __len__(self) -> int:
         return len(self._code)
@@ -92,5 +93,7 @@ class TextCodes:
         return self._code.get(text)
 
     def texts(self) -> TextArray:
-        """The text of each code."""
-        return np.array(list(self._code), dtype=object)
+        """The text of each code, which stays it."""
+        if len(self._texts) < len(self._code):
+            self._texts = np.array(list(self._code), dtype=object)
+        return self._texts

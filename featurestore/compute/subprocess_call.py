@@ -82,17 +82,21 @@ class TellingCall:
             Exception: whatever the function raises.
         """
         assert self._child.stdout is not None
-        while True:
-            try:
-                succeeded, value = pickle.load(self._child.stdout)  # noqa: S301, our own child's
-            except EOFError:
-                code = self._child.wait()
-                raise RuntimeError(f"the process of {self._name} ended with {code} and no answer") from None
-            if succeeded is False:
-                raise value
-            yield value
-            if succeeded:
-                return
+        with self._child.stdout as answers:
+            succeeded = None
+            while succeeded is None:
+                try:
+                    succeeded, value = pickle.load(answers)  # noqa: S301, our own child's
+                except EOFError:
+                    code = self._child.wait()
+                    raise RuntimeError(
+                        f"the process of {self._name} ended with {code} and no answer"
+                    ) from None
+                if succeeded is not None:
+                    self._child.wait()
+                if succeeded is False:
+                    raise value
+                yield value
 
     def stop(self) -> None:
         """End the process; what it has not told is lost."""

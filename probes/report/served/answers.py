@@ -106,20 +106,25 @@ class Asked:
         of = zip(ids[numbers], groups[self._group[numbers]], cells[self._target[numbers]], strict=True)
         return [(str(i), str(g), str(t)) for i, g, t in of]
 
+    @property
+    def n_cells(self) -> int:
+        """How many classes, or sets of them, there are."""
+        return len(self._cells)
+
     def cell(self, code: int) -> str:
         """A class, or a set of them, by its code."""
         return str(self._cells.texts()[code])
 
     def has_class(self, name: str, n: int) -> npt.NDArray[np.bool_]:
         """Which of the first `n` clips are of a class."""
-        return np.isin(self._target[:n], self.cells_with(name))
+        return self.cells_with(name)[self._target[:n]]
 
-    def cells_with(self, name: str) -> list[int]:
-        """Codes of the class, or of the sets that hold it."""
+    def cells_with(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which codes are that of the class, or of sets that hold it `[C]`."""
+        cells = self._cells.texts()
         if not self.is_sets:
-            code = self._cells.code(name)
-            return [] if code is None else [code]
-        return [i for i, cell in enumerate(self._cells.texts()) if name in (split_labels(cell) or ())]
+            return np.asarray(cells == name, dtype=bool)
+        return np.array([name in (split_labels(cell) or ()) for cell in cells], dtype=bool)
 
     def classes(self) -> set[str]:
         """All classes of labels and answers."""
@@ -261,7 +266,8 @@ class Answers:
         """
         for batch in self.batches:
             with self._lock:
-                if self._n_bytes < self._most_bytes:
+                is_held = all(fit.fingerprint in self._held for fit in batch)
+                if not is_held and self._n_bytes < self._most_bytes:
                     self._read(batch)
             on_batch()
 
@@ -296,9 +302,11 @@ class Answers:
             one = self._held.get(fit.fingerprint) or read.get(fit.fingerprint)
             if one is None:
                 with self._lock:
-                    # Fits of a batch come one after the other: no more than one is ever beyond what is held.
-                    read = self._read(self._batch_of[fit.fingerprint])
-                one = read[fit.fingerprint]
+                    one = self._held.get(fit.fingerprint)  # by another thread meanwhile
+                    if one is None:
+                        # Of what is not held no more than one batch is in memory.
+                        read = self._read(self._batch_of[fit.fingerprint])
+                        one = read[fit.fingerprint]
             yield fit, one
 
     def chosen(self, choice: Choice) -> list[Fit]:
@@ -390,10 +398,13 @@ class Answers:
 
     def _taken(self, tally: Tally, name: str) -> npt.NDArray[np.bool_]:
         """Clips that at least one of the fits took for a class, and wrongly."""
-        codes = self.asked[tally.asked].cells_with(name)
+        asked = self.asked[tally.asked]
         taken = np.zeros(len(tally.n_answers), dtype=bool)
+        is_of = np.zeros(0, dtype=bool)
         for _, one in self._said(tally.fits):
-            taken[one.rows[one.is_wrong & np.isin(one.said, codes)]] = True
+            if len(is_of) < asked.n_cells:  # what was read just now may have new ones
+                is_of = asked.cells_with(name)
+            taken[one.rows[one.is_wrong & is_of[one.said]]] = True
         return taken
 
     def of_clips(self, tally: Tally, numbers: IntArray) -> pd.DataFrame:
@@ -405,17 +416,18 @@ class Answers:
         import pandas as pd
 
         asked = self.asked[tally.asked]
+        is_wanted = np.zeros(len(asked.ids), dtype=bool)
+        is_wanted[numbers] = True
         place: dict[int, IntArray] = {}
         lines: list[tuple[int, int, int, float]] = []
         for i, (_, one) in enumerate(self._said(tally.fits)):
             at = place.get(id(one.rows))
             if at is None:
-                at = place[id(one.rows)] = np.flatnonzero(np.isin(one.rows, numbers))
+                at = place[id(one.rows)] = np.flatnonzero(is_wanted[one.rows])
             p = np.full(len(at), np.nan) if one.p_target is None else one.p_target[at]
             lines += zip([i] * len(at), one.rows[at].tolist(), one.said[at].tolist(), p.tolist(), strict=True)
         known = dict(zip(numbers.tolist(), asked.texts(numbers), strict=True))
-        cells = {code: asked.cell(code) for code in {code for _, _, code, _ in lines}}
-        rows = [(*known[number], cells[code], p, i) for i, number, code, p in lines]
+        rows = [(*known[number], asked.cell(code), p, i) for i, number, code, p in lines]
         names = ["utterance_id", "group", "target", "prediction", "p_target", "fit"]
         return pd.DataFrame(rows, columns=names)
 
