@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from featurestore.errors import ProcessLost
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -78,7 +80,7 @@ class TellingCall:
         """What it tells, and at last what it returns.
 
         Raises:
-            RuntimeError: the process ended before that.
+            ProcessLost: the process ended before that.
             Exception: whatever the function raises.
         """
         assert self._child.stdout is not None
@@ -89,7 +91,7 @@ class TellingCall:
                     succeeded, value = pickle.load(answers)  # noqa: S301, our own child's
                 except EOFError:
                     code = self._child.wait()
-                    raise RuntimeError(
+                    raise ProcessLost(
                         f"the process of {self._name} ended with {code} and no answer"
                     ) from None
                 if succeeded is not None:

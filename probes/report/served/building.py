@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featurestore.compute.subprocess_call import TellingCall
+from featurestore.errors import ProcessLost
 from probes.report.clips.embedded_keys import EmbeddedKeys
 from probes.report.clips.mistakes import mistakes_of
 from probes.report.data import load_report_data
@@ -47,12 +48,14 @@ class Building:
         stage: In words, steps done, and of how many.
         suspects: Of each question; None until they are known.
         page: None until it is there.
+        failure: Why there will be none, or "": clips can be looked at all the same.
     """
 
     asked: PageRequest
     stage: tuple[str, int, int] = ("starting", 0, 0)
     suspects: list[Mislabelled] | None = None
     page: str | None = None
+    failure: str = ""
     _call: TellingCall | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_stopped: bool = False
@@ -75,9 +78,9 @@ class Building:
                     self.suspects = told
                 else:
                     self.page = told
-        except RuntimeError:
+        except ProcessLost as error:
             if not self._is_stopped:
-                raise
+                self.failure = f"{error}, which is mostly for want of memory: free some and start again"
 
     def stop(self) -> None:
         """End it."""

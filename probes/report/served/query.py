@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 from featurestore.errors import ConfigError
 
-MOST_CHARACTERS = 8000
+# The server takes lines of 65,536.
+MOST_CHARACTERS = 60_000
 HARDEST, BY_ID = "hardest", "id"
 ALL, WRONG, RIGHT = "all", "wrong", "right"
 CHOSEN, EVERY = "chosen", "every"

@@ -18,7 +18,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
-from urllib.parse import urlsplit
 
 from featurestore.errors import ConfigError
 from probes.report.html import SERVED_POLICY
@@ -114,16 +113,15 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _answer(self) -> Answer:
-        asked = urlsplit(self.path)
+        path, _, query = self.path.partition("?")
         if not self._is_from_here():
             return Answer(403, _TEXT, "Only pages of this very address are answered.\n")
-        _, _, rest = asked.path.partition("/")
-        token, slash, name = rest.partition("/")
+        token, slash, name = path.removeprefix("/").partition("/")
         # Who has no token is told no more than that there is nothing.
         if not slash or not hmac.compare_digest(token.encode(), self.server.token.encode()):
             return Answer(404, _TEXT, "There is nothing here: use the whole address that fs serve printed.\n")
         try:
-            return self.server.site.answer(name, asked.query)
+            return self.server.site.answer(name, query)
         except Exception as error:
             self.server.on_bug(f"internal error: {type(error).__name__}: {error} (a bug)")
             return Answer(500, JSON, '{"error": "internal error, see the terminal of fs serve"}')

@@ -140,6 +140,7 @@ class Site:
             "stage": stage,
             "done": done,
             "total": total,
+            "failure": self._building.failure,
             "isReady": self._building.page is not None,
             "hasSuspects": self._building.suspects is not None,
             "nRead": self._n_batches,

@@ -226,12 +226,16 @@
     if (state.hasSuspects && !hasSuspects) list("suspects");
     hasSuspects = state.hasSuspects;
     if (isShell) made(state);
-    if (!isRead || !hasSuspects || (isShell && !state.isReady)) setTimeout(follow, POLL_MS);
+    const isMaking = !hasSuspects || (isShell && !state.isReady);
+    if (!isRead || (isMaking && !state.failure)) setTimeout(follow, POLL_MS);
   }
 
   function made(state) {
     const bar = document.getElementById("made"), status = document.getElementById("making");
-    if (!state.isReady) {
+    if (state.failure) {
+      status.textContent = `There will be no report: ${state.failure}.`;
+      bar.hidden = true;
+    } else if (!state.isReady) {
       const steps = state.total ? `: ${state.stage}, ${state.done} of ${state.total}` : "";
       status.textContent = `The report is being made${steps}. Clips can be looked at meanwhile.`;
       if (state.total) {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.compute.subprocess_call import TellingCall, call_apart
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, ProcessLost
 
 
 def answer(n: int) -> tuple[int, int]:
@@ -84,7 +84,7 @@ def test_a_telling_call_tells_and_then_answers() -> None:
     ("function", "error", "said"),
     [
         (refuse_after_one, ConfigError, "expected one, got two"),
-        (vanish_after_one, RuntimeError, "the process of vanish_after_one ended with 3 and no answer"),
+        (vanish_after_one, ProcessLost, "the process of vanish_after_one ended with 3 and no answer"),
     ],
 )
 def test_a_telling_call_that_fails_says_so(

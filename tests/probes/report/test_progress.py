@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from report_results import write_results
 
 from probes.compared.compared_files import write_comparison
@@ -30,6 +31,7 @@ def test_a_comparison_tells_each_model_of_each_question(tmp_path: Path) -> None:
     assert told == [("comparing", done, 3) for done in range(4)]
 
 
+@pytest.mark.slow
 def test_every_stage_of_a_report_comes_to_its_end(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     results = write_results(tmp_path / "results", seeds=(0,))

@@ -90,6 +90,7 @@ def test_a_table_is_whole_in_pages(server: Served, results: Path) -> None:
         ("..%2f..%2fetc/passwd", 404),
         ("/", 404),
         ("/etc/passwd", 404),
+        ("/http://[", 404),
         ("/wrong-token/", 404),
         ("/wrong-token/state", 404),
         ("utterances?path=/etc/passwd", 400),
