@@ -80,11 +80,6 @@ class Site:
             "utterance": self._utterance,
         }
 
-    @property
-    def data(self) -> ReportData:
-        """What is reported."""
-        return self._data
-
     def start(self, on_failure: Callable[[], None]) -> None:
         """Begin to read predictions and to make the page; `on_failure`: called where that cannot be done."""
 

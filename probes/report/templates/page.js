@@ -52,6 +52,7 @@
     const whole = {...figure.spec, config: data.config, datasets: {rows: rows}};
     if (figure.result) figure.result.finalize();
     figure.isPicture = isPicture;
+    figure.rows = rows;
     figure.result = await vegaEmbed(host, isPicture ? withColours(whole) : whole, {
       mode: "vega-lite", actions: false, ast: true, logLevel: 1, defaultStyle: false,
       renderer: isPicture ? "canvas" : "svg", tooltip: {theme: dark.matches ? "dark" : "light"},
@@ -66,7 +67,11 @@
 
   async function update(figure, filter) {
     if (!figure.result) return;
-    figure.result.view.data("rows", rowsOf(figure, filter));
+    // A map of 100,000 points is not drawn again because a classifier was chosen.
+    const rows = rowsOf(figure, filter);
+    if (rows.length === figure.rows.length && rows.every((row, i) => row === figure.rows[i])) return;
+    figure.rows = rows;
+    figure.result.view.data("rows", rows);
     await figure.result.view.runAsync();
     quiet(document.getElementById(figure.id));
   }
