@@ -23,7 +23,7 @@ from probes.findings.mistakes import by_utterance
 from probes.report.clips.embedded_keys import EmbeddedAudio, EmbeddedKeys
 from probes.report.clips.mistakes import number, place_text
 from probes.report.clips.section import clip_at, looks
-from probes.report.data import ReportData, load_report_data
+from probes.report.data import load_report_data
 from probes.report.html import render_shell
 from probes.report.served.answers import Answers, Tally
 from probes.report.served.building import Building, PageRequest
