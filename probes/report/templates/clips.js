@@ -1,4 +1,3 @@
-"use strict";
 (function () {
   const POLL_MS = 700, TYPING_MS = 120;
   const names = JSON.parse(document.getElementById("names-data").textContent);

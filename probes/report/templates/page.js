@@ -1,4 +1,3 @@
-"use strict";
 (function () {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const data = read("charts-data"), names = read("names-data");
