@@ -52,6 +52,14 @@ NEW_STORE = click.option(
     "--store", required=True, help="Folder or URL of the store; made if it does not exist."
 )
 
+ORACLE = click.option(
+    "--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result."
+)
+AUDIO_STORE = click.option(
+    "--store",
+    help="Where the feature store is now, for the audio; default: where it was, if that is on this machine.",
+)
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, envvar="FS_DEBUG", help="Show tracebacks of errors.")
@@ -485,7 +493,7 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
     help="Instead of RESULTS: two results folders, whose answers are compared on the same test clips.",
 )
 @click.option("--out", required=True, type=PATH, help="Folder of the report.")
-@click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
+@ORACLE
 @click.option(
     "--sounds-mb",
     type=float,
@@ -493,10 +501,8 @@ def inspect_(quiet: bool, out: Path, **options: Any) -> None:
     show_default=True,
     help="Room in the page for clips to hear and their spectrograms; 0: none.",
 )
-@click.option(
-    "--store",
-    help="Where the feature store is now, for the audio; default: where it was, if that is on this machine.",
-)
+@AUDIO_STORE
+@QUIET
 def report(
     results: Path | None,
     compare: tuple[Path, Path] | None,
@@ -504,6 +510,7 @@ def report(
     oracle: bool,
     sounds_mb: float,
     store: str | None,
+    quiet: bool,
 ) -> None:
     """Write the report of a results folder: tables, figures, mistakes, and one HTML page with sounds.
 
@@ -521,12 +528,28 @@ def report(
             raise click.UsageError("--oracle is of one results folder; leave it out with --compare")
         from studies.terminal.compared import compare_results
 
-        compare_results(*compare, out)
+        compare_results(*compare, out, quiet=quiet)
         return
     from studies.terminal.operations import report_results
 
     assert results is not None  # one of the two
-    report_results(results, out, oracle=oracle, sounds_mb=sounds_mb, store=store)
+    report_results(results, out, oracle=oracle, quiet=quiet, sounds_mb=sounds_mb, store=store)
+
+
+@main.command()
+@click.argument("results", type=PATH)
+@click.option("--port", type=int, help="Port of 127.0.0.1 to listen on; default: any that is free.")
+@ORACLE
+@AUDIO_STORE
+def serve(results: Path, port: int | None, oracle: bool, store: str | None) -> None:
+    """Show the report of a results folder in a browser: all of it, however large.
+
+    Prints one address, which works on this machine only, until Ctrl-C. Every tested clip can be looked for,
+    by model, layer, class, answer and id, heard and seen. Nothing is written.
+    """
+    from studies.terminal.serving import serve_report
+
+    serve_report(results, port=port, oracle=oracle, store=store)
 
 
 @main.command()

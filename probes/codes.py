@@ -6,13 +6,16 @@ rows apart or together, a row without one is a group of its own: `group_codes`, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featurestore.arrays import IntArray, TextArray
 from featurestore.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # In front of an utterance id that stands for a group. Names of groups come from cells, which hold no NUL.
 _ALONE = "\0"
@@ -62,3 +65,35 @@ def group_names(group: TextArray, utterance_id: TextArray) -> TextArray:
     out = group.copy()
     out[alone] = [_ALONE + str(name) for name in utterance_id[alone]]
     return out
+
+
+class TextCodes:
+    """Texts of one kind of column, as codes that mean the same in all tables."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, int] = {}
+        self._last: tuple[pd.Index, IntArray] | None = None
+        self._texts: TextArray = np.empty(0, dtype=object)
+
+    def __len__(self) -> int:
+        return len(self._code)
+
+    def codes(self, column: pd.Series) -> IntArray:
+        """Codes of a column of categories `[n]`."""
+        categories = column.cat.categories
+        # Equal categories are nearly always the very same.
+        if self._last is None or not (self._last[0] is categories or self._last[0].equals(categories)):
+            code = self._code
+            known = np.array([code.setdefault(str(text), len(code)) for text in categories], dtype=np.int64)
+            self._last = categories, known
+        return self._last[1][column.cat.codes.to_numpy()]
+
+    def code(self, text: str) -> int | None:
+        """The code of a text; None where it has none."""
+        return self._code.get(text)
+
+    def texts(self) -> TextArray:
+        """The text of each code, which stays it."""
+        if len(self._texts) < len(self._code):
+            self._texts = np.array(list(self._code), dtype=object)
+        return self._texts

@@ -1,7 +1,8 @@
 """A call in a process of its own, which gives all its memory back when it ends.
 
 What Python frees stays with the process, for the most part: after a million rows were planned, half a
-gigabyte would lie there while probes are trained.
+gigabyte would lie there while probes are trained. And what is computed apart does not keep the threads of
+this process waiting.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from featurestore.errors import ProcessLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,10 +41,8 @@ def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
         RuntimeError: the process ended without an answer.
         Exception: whatever the function raises.
     """
-    question = pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs))
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
+    question = _question(function, args, kwargs)
+    with _started() as child:
         try:
             answer, _ = child.communicate(question)
         except BaseException:
@@ -56,16 +58,79 @@ def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
     return result
 
 
+class TellingCall:
+    """A call as in `call_apart` that goes on beside its caller, and tells how far it is.
+
+    Ctrl-C is not sent there, so that it ends with the caller and says nothing of its own: by `stop`, or,
+    where the caller is no more, the next time that it tells something.
+
+    Args:
+        function: of a module; its first argument is what it calls to tell something.
+        args: its others, picklable, as what it tells, returns and raises must be.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._name = function.__name__
+        self._child = _started(start_new_session=True)
+        assert self._child.stdin is not None
+        with self._child.stdin as to:
+            to.write(_question(function, args, {}, tells=True))
+
+    def told(self) -> Iterator[Any]:
+        """What it tells, and at last what it returns.
+
+        Raises:
+            ProcessLost: the process ended before that.
+            Exception: whatever the function raises.
+        """
+        assert self._child.stdout is not None
+        with self._child.stdout as answers:
+            succeeded = None
+            while succeeded is None:
+                try:
+                    succeeded, value = pickle.load(answers)  # noqa: S301, our own child's
+                except EOFError:
+                    code = self._child.wait()
+                    raise ProcessLost(
+                        f"the process of {self._name} ended with {code} and no answer"
+                    ) from None
+                if succeeded is not None:
+                    self._child.wait()
+                if succeeded is False:
+                    raise value
+                yield value
+
+    def stop(self) -> None:
+        """End the process; what it has not told is lost."""
+        self._child.kill()
+        self._child.wait()
+
+
+def _started(**options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-c", _CODE]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+
+
+def _question(function: Callable[..., Any], args: Any, kwargs: Any, *, tells: bool = False) -> bytes:
+    return pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs, tells))
+
+
 def serve() -> None:
     """What the process does: one call from its standard input, one answer to its standard output."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not get between
+
+    def write(succeeded: bool | None, value: Any) -> None:  # None: told before it is known
+        answer.write(pickle.dumps((succeeded, value)))
+        answer.flush()
+
     try:
-        function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301
-        found = pickle.dumps((True, function(*args, **kwargs)))
+        function, args, kwargs, tells = pickle.load(sys.stdin.buffer)  # noqa: S301
+        told = (partial(write, None),) if tells else ()
+        write(True, function(*told, *args, **kwargs))
     except KeyboardInterrupt:
         sys.exit(130)  # the caller was interrupted too
+    except BrokenPipeError:
+        os._exit(1)  # the caller is no more
     except Exception as error:
-        found = pickle.dumps((False, error))
-    with answer:
-        answer.write(found)
+        write(False, error)

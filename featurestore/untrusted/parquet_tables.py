@@ -47,8 +47,9 @@ def read_parquet_document(
         kinds: what columns that are there have to be (`TEXT`, `WHOLE`, `NUMBER`, `BOOLEAN`).
         most_cells: rows times columns.
         only: a column of texts, and those of them whose rows are wanted.
-        codes: texts as categories, which takes a tenth of the time and memory where they repeat. What is in
-            it are the categories of the tables read before, whose equals are the very same.
+        codes: texts as categories, which takes a tenth of the time and memory where they repeat; numbers
+            stay numbers. What is in it are the categories of the tables read before, whose equals are the
+            very same.
 
     Raises:
         DocumentError: no Parquet file, a larger one than a table can be, a column that stands twice, is
@@ -97,6 +98,9 @@ def _coded(table: pa.Table, codes: Codes) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in table.column_names:
         column = table[name]
+        if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+            columns[name] = column.to_pandas()
+            continue
         if not pa.types.is_dictionary(column.type) or not column.num_chunks:
             columns[name] = column.to_pandas().astype("category")
             continue

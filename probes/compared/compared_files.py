@@ -16,6 +16,7 @@ from probes.compared.shared_questions import CHOSEN, FolderComparison, SharedLin
 from probes.findings.sentences import p_text
 from probes.metrics import points
 from probes.report.data import load_report_data
+from probes.report.progress import OnProgress, Progress
 from probes.statistics import NOT_CONTAINED
 
 if TYPE_CHECKING:
@@ -60,8 +61,12 @@ class ComparedPaths:
     csv: Path
 
 
-def write_comparison(a: Path, b: Path, out: Path) -> tuple[FolderComparison, ComparedPaths]:
+def write_comparison(
+    a: Path, b: Path, out: Path, on_progress: OnProgress | None = None
+) -> tuple[FolderComparison, ComparedPaths]:
     """Compare two results folders and write ``index.html`` and ``compare.csv`` into `out`.
+
+    `on_progress` is told how far the comparison is.
 
     Raises:
         ConfigError: `out` holds files of something else, it is one folder twice, or nothing was asked of
@@ -72,7 +77,7 @@ def write_comparison(a: Path, b: Path, out: Path) -> tuple[FolderComparison, Com
     paths = ComparedPaths(html=out / PAGE_NAME, csv=out / CSV_NAME)
     require_replaceable(paths.html, PAGE_MARK, "comparison")
     require_replaceable(paths.csv, CSV_MARK, "comparison")
-    found = compare_folders(load_report_data(a), load_report_data(b))
+    found = compare_folders(load_report_data(a), load_report_data(b), Progress(on_progress))
     make_folder(out, "the comparison")
     with writing(out, "free some room and compare again"):
         put_file(render_page(found).encode(), paths.html)

@@ -16,6 +16,7 @@ from featurestore.printable import counted, enumerated, printable
 from probes.classifiers.layer_combination import EACH
 from probes.findings.question_findings import Compared
 from probes.findings.sentences import comparison_sentence
+from probes.report.progress import Progress
 from probes.results.results_folder import calls_of
 from probes.statistics import holm
 
@@ -111,12 +112,13 @@ class FolderComparison:
         return [*shown, *more]
 
 
-def compare_folders(a: ReportData, b: ReportData) -> FolderComparison:
+def compare_folders(a: ReportData, b: ReportData, progress: Progress | None = None) -> FolderComparison:
     """Compare the answers to every question that both folders hold.
 
     Args:
         a: One folder.
         b: The other; differences are A - B.
+        progress: Told of each model of each question that both hold.
 
     Raises:
         ConfigError: It is one folder twice, or nothing was asked of both.
@@ -131,7 +133,11 @@ def compare_folders(a: ReportData, b: ReportData) -> FolderComparison:
             f"--compare: {a.path} and {b.path} share no data set, label, classifier, split and model: the "
             f"first holds {_name(asked[0][0])}, the second {_name(asked[1][0])}; ask both the same"
         )
-    lines = [line for name in shared for line in _of_model(a, b, name)]
+    step = (progress or Progress()).stage("comparing", len(shared))
+    lines: list[SharedLine] = []
+    for name in shared:
+        lines += _of_model(a, b, name)
+        step()
     lines.sort(key=lambda line: line.layers != CHOSEN)
     alone = {
         A: tuple(_name(n) for n in asked[0] if n not in asked[1]),

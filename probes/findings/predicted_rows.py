@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurestore.arrays import IntArray, TextArray
-from probes.codes import group_names
+from probes.codes import TextCodes, group_names
 from probes.splits import parse_split
 from probes.statistics import CodedLabels
 
@@ -73,35 +73,13 @@ class _Sorted:
     is_named_twice: bool
 
 
-class _Texts:
-    """Texts of one kind of column, as codes that mean the same in all tables."""
-
-    def __init__(self) -> None:
-        self._code: dict[str, int] = {}
-        self._last: tuple[pd.Index, IntArray] | None = None
-
-    def codes(self, column: pd.Series) -> IntArray:
-        """Codes of a column of categories `[n]`."""
-        categories = column.cat.categories
-        # Equal categories are nearly always the very same.
-        if self._last is None or not (self._last[0] is categories or self._last[0].equals(categories)):
-            code = self._code
-            known = np.array([code.setdefault(str(text), len(code)) for text in categories], dtype=np.int64)
-            self._last = categories, known
-        return self._last[1][column.cat.codes.to_numpy()]
-
-    def texts(self) -> TextArray:
-        """The text of each code."""
-        return np.array(list(self._code), dtype=object)
-
-
 @dataclass(frozen=True, eq=False)
 class RowsSeen:
     """Rows of the predictions that were read so far, and the codes of their texts."""
 
-    _utterances: _Texts = field(default_factory=_Texts)
-    _groups: _Texts = field(default_factory=_Texts)
-    _classes: _Texts = field(default_factory=_Texts)
+    _utterances: TextCodes = field(default_factory=TextCodes)
+    _groups: TextCodes = field(default_factory=TextCodes)
+    _classes: TextCodes = field(default_factory=TextCodes)
     _seen: list[tuple[_Rows, _Sorted]] = field(default_factory=list)
 
     def predicted_rows(self, predictions: pd.DataFrame, fits: pd.DataFrame) -> PredictedRows:

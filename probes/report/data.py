@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from featurestore.errors import StoreError
 from featurestore.printable import printable
 from probes.classifiers.layer_combination import EACH
+from probes.report.beside import MOST_POINTS
+from probes.report.progress import OnProgress, Progress
 from probes.report.scope import Scope, scope_of, with_baselines
 from probes.results.fit_tables import OWN_MEASURES
 from probes.splits import parse_split
@@ -137,6 +139,12 @@ class ReportedQuestion:
         return [curve for _, curve in rows.groupby(["seed", "split_seed", "fold"])]
 
     @property
+    def fits_by_place(self) -> dict[tuple[str, str, str], pd.DataFrame]:
+        """Rows of `fits` of each layer, or combination of layers: (model, combine, layers) → rows."""
+        at = self.fits.groupby(["model", "combine", "layers"])
+        return {(str(model), str(combine), str(layers)): rows for (model, combine, layers), rows in at}
+
+    @property
     def answer(self) -> pd.Series[Any]:
         """The row of `answers` of the model that validation chose."""
         return self.answers[self.answers["best_model"]].iloc[0]
@@ -165,12 +173,16 @@ class ReportData:
         questions: In the order dataset, label, classifier, split.
         run: Content of `_run.json`; empty if there is none.
         contrasts: Sets of models that a study declared to be compared.
+        progress: Told of predictions as they are read, and of what follows.
+        most_points: Of a map that are drawn; None: all.
     """
 
     path: Path
     questions: list[ReportedQuestion]
     run: Mapping[str, Any]
     contrasts: tuple[DeclaredContrast, ...] = ()
+    progress: Progress = field(default_factory=Progress)
+    most_points: int | None = MOST_POINTS
 
     @property
     def models(self) -> list[str]:
@@ -190,16 +202,14 @@ class ReportData:
         from probes.results.results_folder import VALIDATION_FOLDER, StoredPredictions
 
         stored = StoredPredictions(self.path)
+        step = self.progress.stage("reading predictions", self._n_reads)
         found = {}
         for q in self.questions:
             found[q.name] = QuestionFindings(
                 answers=q.answer_fits_by_model,
-                places={
-                    (str(model), str(combine), str(layers)): rows
-                    for (model, combine, layers), rows in q.fits.groupby(["model", "combine", "layers"])
-                },
-                read=partial(stored.of, as_codes=True),
-                read_validation=partial(stored.of, folder=VALIDATION_FOLDER, as_codes=True),
+                places=q.fits_by_place,
+                read=_stepping(partial(stored.of, as_codes=True), step),
+                read_validation=_stepping(partial(stored.of, folder=VALIDATION_FOLDER, as_codes=True), step),
                 is_sets=q.metric != "UAR",
                 twins=self.untrained,
                 facts=self.run.get("models", {}),
@@ -207,6 +217,13 @@ class ReportData:
                 dataset=q.dataset,
             )
         return found
+
+    @property
+    def _n_reads(self) -> int:
+        """How often predictions are read until all that they say is found."""
+        questions = [q for q in self.questions if q.metric == "UAR"]
+        places = sum(len(q.answer_fits_by_model) + len(q.fits_by_place) for q in questions)
+        return places + sum(n for q in questions for m in q.models if (n := len(q.layers_of(m))) > 1)
 
     def _declared_of(self, question: tuple[str, str, str, str]) -> list[Compared]:
         return self.declared.get(question, [])
@@ -279,8 +296,18 @@ class ReportData:
         return StoredPredictions(self.path).of(fits, as_codes=True)
 
 
-def load_report_data(results_dir: str | Path) -> ReportData:
+def load_report_data(
+    results_dir: str | Path,
+    *,
+    on_progress: OnProgress | None = None,
+    most_points: int | None = MOST_POINTS,
+) -> ReportData:
     """Read `results.parquet` and `_run.json` of a results directory.
+
+    Args:
+        results_dir: The folder.
+        on_progress: Told how far the report is, as far as that takes seconds.
+        most_points: See `ReportData`.
 
     Raises:
         StoreError: no results there, or a table without rows.
@@ -304,7 +331,22 @@ def load_report_data(results_dir: str | Path) -> ReportData:
         questions=_questions(table, read_controls(path), splits),
         run=run,
         contrasts=read_contrasts(path),
+        progress=Progress(on_progress),
+        most_points=most_points,
     )
+
+
+def _stepping(
+    read: Callable[[pd.DataFrame], pd.DataFrame], step: Callable[[], None]
+) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """The same reading, which tells of each."""
+
+    def read_and_step(fits: pd.DataFrame) -> pd.DataFrame:
+        found = read(fits)
+        step()
+        return found
+
+    return read_and_step
 
 
 def _questions(

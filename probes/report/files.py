@@ -96,7 +96,7 @@ def write_report(
     make_folder(Path(out_dir), "the report")
     keys = EmbeddedKeys(data.path, data.run, store)
     wrong, paragraphs = mistakes_of(data, keys), methods(data, keys)
-    more = {**clips_context(wrong, sounds_mb), **methods_context(paragraphs)}
+    more = {**clips_context(wrong, sounds_mb, data.progress), **methods_context(paragraphs)}
     with writing(Path(out_dir), "free some room and write the report again"):
         # The page first: it says whose the other files are.
         put_file(render_page(data, oracle=oracle, more=more).encode(), paths.html)

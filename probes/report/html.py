@@ -19,7 +19,7 @@ from probes.metrics import points
 from probes.report.caveats import audit_of, explained_by_confounds, leakage_of, warnings_of
 from probes.report.charts.figure import SERIES_COLOURS, SeriesStyle, series_styles
 from probes.report.charts.learning import learning_sentences
-from probes.report.charts.page_data import charts_json, libraries
+from probes.report.charts.page_data import charts_json, libraries, names_json
 from probes.report.details import details_of
 from probes.report.filters import filters_of
 from probes.report.run_info import run_info
@@ -40,16 +40,57 @@ MOST_CHOICES = 3
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jinja2 import Template
 
     from probes.findings.question_findings import Compared, QuestionFindings
     from probes.report.data import ReportData, ReportedQuestion
 
 
-def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, Any] | None = None) -> str:
+# A page runs and shows what is in it, and asks nobody; one that is served asks who served it.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; media-src data:"
+)
+SERVED_POLICY = f"{POLICY}; connect-src 'self'"
+
+
+def render_page(
+    data: ReportData,
+    *,
+    oracle: bool = False,
+    more: Mapping[str, Any] | None = None,
+    is_served: bool = False,
+) -> str:
     """The page as text; with `oracle` also what test scores would choose.
 
-    It needs no other file and makes no request. `more`: values of sections that are made elsewhere.
+    It needs no other file and makes no request, but for one that is served, which asks for clips (see
+    `probes.report.served`). `more`: values of sections that are made elsewhere.
     """
+    return _template("page.html", is_served=is_served).render(
+        **_head(data, is_served=is_served),
+        questions=[
+            {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
+            for i, q in enumerate(data.questions)
+        ],
+        explained=explained_by_confounds(data),
+        leakage=leakage_of(data),
+        audit=audit_of(data),
+        warnings=warnings_of(data),
+        charts=data.charts,
+        charts_json=charts_json(data, data.charts),
+        libraries=libraries(),
+        learning=_learning(data),
+        run=run_info(data),
+        **{"mistakes": [], "methods": [], **(more or {})},
+    )
+
+
+def render_shell(data: ReportData) -> str:
+    """What is served while the page is made: its head, its filters, and the clips."""
+    return _template("shell.html", is_served=True).render(**_head(data, is_served=True))
+
+
+def _template(name: str, *, is_served: bool) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -60,26 +101,20 @@ def render_page(data: ReportData, *, oracle: bool = False, more: Mapping[str, An
         lstrip_blocks=True,
         finalize=on_page,
     )
-    return environment.get_template("page.html").render(
-        title=_title(data),
-        lede=_lede(data),
-        questions=[
-            {**_question(data, q, i), "oracle": _oracle(q) if oracle else ""}
-            for i, q in enumerate(data.questions)
-        ],
-        explained=explained_by_confounds(data),
-        leakage=leakage_of(data),
-        audit=audit_of(data),
-        warnings=warnings_of(data),
-        filters=filters_of(data),
-        charts=data.charts,
-        charts_json=charts_json(data, data.charts),
-        libraries=libraries(),
-        learning=_learning(data),
-        run=run_info(data),
-        n_colours=len(SERIES_COLOURS),
-        **{"mistakes": [], "methods": [], **(more or {})},
-    )
+    environment.globals["is_served"] = is_served
+    return environment.get_template(name)
+
+
+def _head(data: ReportData, *, is_served: bool) -> dict[str, Any]:
+    """What needs no predictions."""
+    return {
+        "title": _title(data),
+        "lede": _lede(data),
+        "policy": SERVED_POLICY if is_served else POLICY,
+        "filters": filters_of(data),
+        "names_json": names_json(data),
+        "n_colours": len(SERIES_COLOURS),
+    }
 
 
 def _title(data: ReportData) -> str:

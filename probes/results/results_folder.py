@@ -259,10 +259,34 @@ class StoredPredictions:
         """
         return self._read(table, folder, PREDICTION_COLUMNS, as_codes=as_codes)
 
-    def with_probabilities(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Test predictions of the fits in `table`, and `PROBABILITY_COLUMNS`: NaN where none were kept."""
-        found = self._read(table, PREDICTIONS_FOLDER, None)
+    def with_probabilities(self, table: pd.DataFrame, *, as_codes: bool = False) -> pd.DataFrame:
+        """Test predictions of the fits in `table`, and `PROBABILITY_COLUMNS`: NaN where none were kept.
+
+        Args:
+            table: Rows of the results table.
+            as_codes: Texts as categories, see `of`.
+        """
+        found = self._read(table, PREDICTIONS_FOLDER, None, as_codes=as_codes)
         return found.reindex(columns=[*PREDICTION_COLUMNS, *PROBABILITY_COLUMNS])
+
+    def require_files(self, table: pd.DataFrame) -> None:
+        """Refuse files of test predictions that are no tables of them, by what they say of themselves.
+
+        No row is read, so this takes milliseconds; a damaged row is found when it is read.
+
+        Args:
+            table: Rows of the results table, whose files are meant.
+
+        Raises:
+            CorruptData: which file, and why.
+        """
+        for name in sorted({self._file_of[fit] for fit in table["fingerprint"] if fit in self._file_of}):
+            path = self._out / PREDICTIONS_FOLDER / name
+            try:
+                if path.exists():
+                    read_parquet_document(path, columns=[], kinds=PREDICTIONS.kinds, codes={})
+            except DocumentError as error:
+                raise CorruptData(f"{path}: cannot be read ({error}); {AGAIN}") from error
 
     def _read(
         self, table: pd.DataFrame, folder: str, columns: Sequence[str] | None, *, as_codes: bool = False
@@ -287,9 +311,13 @@ def _one_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Tables of categories as one; `pandas.concat` would write every text out."""
     if len(parts) == 1:
         return parts[0]
-    return pd.DataFrame(
-        {name: union_categoricals([part[name] for part in parts]) for name in PREDICTION_COLUMNS}
-    )
+    texts = {name: union_categoricals([part[name] for part in parts]) for name in PREDICTION_COLUMNS}
+    numbers = {
+        name: np.concatenate([part.get(name, pd.Series(np.nan, part.index)).to_numpy() for part in parts])
+        for name in PROBABILITY_COLUMNS
+        if any(name in part for part in parts)
+    }
+    return pd.DataFrame({**texts, **numbers})
 
 
 def read_predictions(out: str | os.PathLike[str], table: pd.DataFrame) -> pd.DataFrame:

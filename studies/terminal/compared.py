@@ -8,20 +8,23 @@ from featurestore.printable import counted
 from probes.compared.compared_files import write_comparison
 from probes.compared.run_differences import run_differences
 from probes.statistics import NOT_CONTAINED
+from studies.terminal.progress import stages_done
 from studies.terminal.screen import console
 
 SHOWN = 12
 
 
-def compare_results(a: Path, b: Path, out: Path) -> None:
+def compare_results(a: Path, b: Path, out: Path, *, quiet: bool = False) -> None:
     """Compare two results folders, write the page and the table, and say what was found.
 
     Args:
         a: One folder of `fs probe`.
         b: The other; differences are A less B.
         out: Folder of page and table.
+        quiet: No progress bar.
     """
-    found, paths = write_comparison(a, b, out)
+    with stages_done(quiet=quiet) as told:
+        found, paths = write_comparison(a, b, out, told)
     screen = console()
     screen.print(f"A: {a}")
     screen.print(f"B: {b}")

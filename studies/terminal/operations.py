@@ -83,12 +83,13 @@ def compare_confounds(config: ConfoundsConfig, *, quiet: bool) -> None:
     console.print_confounds(found)
 
 
-def report_results(results: Path, out: Path, *, oracle: bool, **options: Any) -> None:
+def report_results(results: Path, out: Path, *, oracle: bool, quiet: bool = False, **options: Any) -> None:
     """Write the report of a results folder, and show its tables; `options` are those of `write_report`."""
     from probes.report import load_report_data, write_report
 
-    data = load_report_data(results)
-    paths = write_report(data, out, oracle=oracle, **options)
+    with stages_done(quiet=quiet) as told:
+        data = load_report_data(results, on_progress=told)
+        paths = write_report(data, out, oracle=oracle, **options)
     console.print_tables(data, oracle=oracle)
     console.print_report_paths(paths)
 

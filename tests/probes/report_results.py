@@ -28,12 +28,23 @@ SKILL = {
 }
 
 
-def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: bool = True) -> Path:
-    """Probes of all `MODELS` with both `SETTINGS`, the second one worse on validation."""
+def write_results(
+    out: Path,
+    *,
+    seeds: tuple[int, ...] = SEEDS,
+    predictions: bool = True,
+    label: str | None = None,
+    first: int = 0,
+) -> Path:
+    """Probes of all `MODELS` with both `SETTINGS`, the second one worse on validation.
+
+    Several labels stand in one folder where `first`, the number of the first fit, is far enough apart.
+    """
+    label = LABEL if label is None else label
     results_folder.prepare(out)
     rng = np.random.default_rng(0)
     test = np.repeat(np.array(CLASSES, dtype=object), (20, 10, 6, 2))
-    number = itertools.count()
+    number = itertools.count(first)
     for model, layers in MODELS.items():
         for layer in layers:
             rows, parts = [], []
@@ -47,7 +58,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                         **dict.fromkeys(fit_tables.FIT_COLUMNS, 0.0),
                         "model": model,
                         "dataset": "demo",
-                        "label": LABEL,
+                        "label": label,
                         "layer": layer,
                         "layers": str(layer),
                         "combine": "each",
@@ -84,7 +95,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
             kept = pd.concat(parts) if predictions else parts[0].head(0)
             results_folder.write_task(out, f"task{next(number)}", rows, kept)
     results_folder.consolidate(out)
-    results_folder.write_run(out, _run(out))
+    results_folder.write_run(out, _run(label))
     return out
 
 
@@ -94,7 +105,7 @@ def without_libraries(source: str) -> str:
     return source.replace(libraries(), "")
 
 
-def _run(out: Path) -> dict[str, object]:
+def _run(label: str) -> dict[str, object]:
     def part(counts: tuple[int, ...], groups: list[str]) -> dict[str, object]:
         per_class = {c: n for c, n in zip(CLASSES, counts, strict=True) if n}
         return {
@@ -108,7 +119,7 @@ def _run(out: Path) -> dict[str, object]:
         {
             "model": model,
             "dataset": "demo",
-            "label": LABEL,
+            "label": label,
             "split": "group",
             "split_seed": 0,
             "fold": 0,
@@ -120,7 +131,7 @@ def _run(out: Path) -> dict[str, object]:
         }
         for model in MODELS
     ]
-    config = {"store": "my store.zarr", "labels": [LABEL], "layers": None, "n_seeds": 3, "split": None}
+    config = {"store": "my store.zarr", "labels": [label], "layers": None, "n_seeds": 3, "split": None}
     config |= {"models": [], "datasets": [], "classifiers": []}
     return {
         "config": json.loads(json.dumps(config)),

@@ -57,6 +57,7 @@ def write_figures(data: ReportData, charts: Charts, out: Path) -> None:
         for suffix in FORMATS:
             with suppress(FileNotFoundError):
                 (folder / f"{name}.{suffix}").unlink()
+    step = data.progress.stage("figures", len(charts.figures))
     for figure in charts.figures:
         rows = figure.rows(charts.tables)
         svg = vl_convert.vegalite_to_svg(file_spec(data, figure, rows))
@@ -64,6 +65,7 @@ def write_figures(data: ReportData, charts: Charts, out: Path) -> None:
         put_file(vl_convert.svg_to_png(svg, scale=PNG_SCALE), folder / f"{figure.name}.png")
         put_file(vl_convert.svg_to_pdf(svg), folder / f"{figure.name}.pdf")
         put_file(spreadsheet_csv(_named(data, rows)).encode(), folder / f"{figure.name}.csv")
+        step()
 
 
 def file_spec(data: ReportData, figure: Figure, rows: pd.DataFrame) -> dict[str, Any]:

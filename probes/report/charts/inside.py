@@ -10,7 +10,6 @@ import pandas as pd
 
 from featurestore.printable import counted
 from probes.geometry.plane import NEIGHBOURS, PRINCIPAL
-from probes.report.beside import MOST_POINTS
 from probes.report.charts.figure import (
     Figure,
     ModelScales,
@@ -89,8 +88,8 @@ def map_rows(data: ReportData, beside: Beside) -> pd.DataFrame:
     table = beside.table("map.csv")
     if table is None:
         return pd.DataFrame(columns=columns)
-    if len(table) > MOST_POINTS:
-        at = np.random.default_rng(0).choice(len(table), MOST_POINTS, replace=False)
+    if data.most_points is not None and len(table) > data.most_points:
+        at = np.random.default_rng(0).choice(len(table), data.most_points, replace=False)
         table = table.iloc[np.sort(at)]
     right = _share_right(data, table)
     answer = np.where(right.isna(), UNTESTED, np.where(right > 0.5, RIGHT, WRONG))

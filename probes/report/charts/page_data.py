@@ -21,11 +21,8 @@ DIGITS = 6
 
 def charts_json(data: ReportData, charts: Charts) -> Markup:
     """Everything that the script of the page draws, for a ``<script type="application/json">``."""
-    names = ("dataset", "label", "classifier", "split")
     found = {
         "config": config(FONT),
-        "models": [shown(m) for m in data.models],
-        "questions": [{name: shown(getattr(q, name)) for name in names} for q in data.questions],
         "tables": {name: _columns(table) for name, table in charts.tables.items()},
         "figures": [
             {
@@ -39,6 +36,16 @@ def charts_json(data: ReportData, charts: Charts) -> Markup:
     }
     text = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=int)
     return in_script(text)
+
+
+def names_json(data: ReportData) -> Markup:
+    """Models and questions that the filters choose from, each in the order of its number."""
+    names = ("dataset", "label", "classifier", "split")
+    found = {
+        "models": [shown(m) for m in data.models],
+        "questions": [{name: shown(getattr(q, name)) for name in names} for q in data.questions],
+    }
+    return in_script(json.dumps(found, ensure_ascii=False))
 
 
 def in_script(text: str) -> Markup:

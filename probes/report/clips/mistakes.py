@@ -10,6 +10,7 @@ from featurestore.printable import counted
 from probes.findings.mislabelled import EVIDENCE, MEASURE, Mislabelled, mislabelled
 from probes.findings.mistakes import answers_of, by_utterance, mistakes
 from probes.report.clips.embedded_keys import EmbeddedAudio, EmbeddedKeys
+from probes.report.progress import Progress
 from probes.results.selection import MAP
 
 if TYPE_CHECKING:
@@ -90,7 +91,11 @@ def mistakes_of(data: ReportData, keys: EmbeddedKeys) -> list[QuestionMistakes]:
     from probes.results.results_folder import StoredPredictions
 
     stored = StoredPredictions(data.path)
-    return [QuestionMistakes(q, answers_of(stored, q.answer_fits), keys.of(q)) for q in data.questions]
+    step, found = data.progress.stage("mistakes", len(data.questions)), []
+    for q in data.questions:
+        found.append(QuestionMistakes(q, answers_of(stored, q.answer_fits), keys.of(q)))
+        step()
+    return found
 
 
 def mistakes_table(found: list[QuestionMistakes]) -> pd.DataFrame:
@@ -120,12 +125,14 @@ def _table(parts: list[tuple[QuestionMistakes, pd.DataFrame]], columns: tuple[st
     )
 
 
-def page_context(found: list[QuestionMistakes], sounds_mb: float) -> dict[str, Any]:
+def page_context(
+    found: list[QuestionMistakes], sounds_mb: float, progress: Progress | None = None
+) -> dict[str, Any]:
     """What the page shows: sounds, the first mistakes and suspects of every question, how to read them."""
     from probes.report.clips.section import note, sound_sections
 
     return {
-        "sounds": sound_sections(found, sounds_mb),
+        "sounds": sound_sections(found, sounds_mb, progress or Progress()),
         "sounds_note": note(sounds_mb),
         "mistakes": [_shown(f) for f in found],
         "suspects_note": f"{MEASURE} Only tested clips are judged; a split with folds, such as "

@@ -15,6 +15,7 @@ from featurestore.manifest.audio_places import Places
 from featurestore.printable import counted
 from probes.report.clips.choice import HARD, PAIR, SUSPECT, Wanted, wanted
 from probes.report.clips.clip import PLAYED_S, Clip, make_clip
+from probes.report.progress import Progress
 
 if TYPE_CHECKING:
     from probes.report.clips.embedded_keys import EmbeddedAudio
@@ -46,20 +47,25 @@ def check_budget(megabytes: float) -> None:
         raise ConfigError(f"--sounds-mb: expected 0 to {MOST_MB:g} megabytes, got {megabytes:g}")
 
 
-def sound_sections(found: Sequence[QuestionMistakes], megabytes: float) -> list[dict[str, Any]]:
+def sound_sections(
+    found: Sequence[QuestionMistakes], megabytes: float, progress: Progress
+) -> list[dict[str, Any]]:
     """Clips of each label, data set and split, of the classifier that validation prefers.
 
     Args:
         found: All questions.
         megabytes: Of 1,000,000 bytes, as they stand in the page. Questions take turns: none gets its second
             clip before all had room for their first.
+        progress: Told of each clip.
     """
     heard = [_Heard(f, wanted(f.utterances, f.suspects.table, sets=f.is_sets)) for f in _one_per_label(found)]
     room, too_large = megabytes * 1e6, 0
     turn = [h for h in heard if h.left and not h.found.audio.reason]
+    step = progress.stage("sounds", sum(len(h.left) for h in turn))
     while turn and too_large < _TOO_LARGE and room > 0:
         for h in list(turn):
             clip = _next(h)
+            step()
             if clip is None:
                 turn.remove(h)
             elif clip[1].n_bytes > room:
@@ -89,16 +95,31 @@ def _next(heard: _Heard) -> tuple[Wanted, Clip] | None:
     audio = heard.found.audio
     while heard.left:
         one = heard.left.pop(0)
-        at = audio.rows.index.get_indexer(pd.Index([one.utterance_id]))
-        if at[0] < 0:
-            continue
-        row = audio.rows.iloc[at]
-        place, audio_hash = Places.of_table(row).location(0), str(row["audio_hash"].iloc[0])
         try:
-            return one, make_clip(place, audio_hash)
+            clip = clip_at(audio, one.utterance_id)
         except AudioError as error:
-            heard.unread.append(f"{place[0]} {error}")
+            heard.unread.append(str(error))
+            continue
+        if clip is not None:
+            return one, clip
     return None
+
+
+def clip_at(audio: EmbeddedAudio, utterance_id: str) -> Clip | None:
+    """The clip of an utterance; None where its place is not known.
+
+    Raises:
+        AudioError: the file, and why it cannot be shown, see `probes.report.clips.clip.make_clip`.
+    """
+    at = audio.rows.index.get_indexer(pd.Index([utterance_id]))
+    if at[0] < 0:
+        return None
+    row = audio.rows.iloc[at]
+    place, audio_hash = Places.of_table(row).location(0), str(row["audio_hash"].iloc[0])
+    try:
+        return make_clip(place, audio_hash)
+    except AudioError as error:
+        raise AudioError(f"{place[0]} {error}") from error
 
 
 def _section(heard: _Heard, megabytes: float) -> dict[str, Any]:
@@ -164,8 +185,7 @@ def _cards(found: QuestionMistakes, shown: Sequence[tuple[Wanted, Clip]]) -> lis
                 "utterance": one.utterance_id,
                 "group": row["group"],
                 "facts": facts,
-                **_looks(clip, found.audio),
-                "alt": _alternative(one.utterance_id, clip),
+                **looks(clip, found.audio, one.utterance_id),
                 "label": f"Play {one.utterance_id}: {heading}",
             }
         )
@@ -176,8 +196,8 @@ def _by_id(table: pd.DataFrame) -> dict[str, dict[Any, Any]]:
     return {row["utterance_id"]: row for row in table.to_dict("records")}
 
 
-def _looks(clip: Clip, audio: EmbeddedAudio) -> dict[str, Any]:
-    """The clip, and the axes of its picture."""
+def looks(clip: Clip, audio: EmbeddedAudio, utterance_id: str) -> dict[str, Any]:
+    """The clip of an utterance, and the axes of its picture, as pages show them."""
     model_hz = (audio.model_rate_hz or math.inf) / 2
     cut = "" if clip.shown_s == clip.whole_s else f"the loudest {clip.shown_s:.3g} of {clip.whole_s:.3g} s"
     slowed = (
@@ -188,6 +208,7 @@ def _looks(clip: Clip, audio: EmbeddedAudio) -> dict[str, Any]:
     return {
         "audio": clip.audio,
         "picture": clip.picture,
+        "alt": _alternative(utterance_id, clip),
         "top": f"{clip.top_hz / 1000:.3g} kHz",
         "first": _seconds(clip.from_s, clip.shown_s),
         "last": _seconds(clip.from_s + clip.shown_s, clip.shown_s),

@@ -1,49 +1,23 @@
-"use strict";
 (function () {
-  const data = JSON.parse(document.getElementById("charts-data").textContent);
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const data = read("charts-data"), names = read("names-data");
   const form = document.getElementById("filters");
   // More marks than this are drawn as a picture: as elements they would make the page slow.
   const MOST_ELEMENTS = 3000;
   const MODELS = ["model", "model_a", "model_b"], LAYERS = ["layer", "layer_a", "layer_b"];
-  const OF_QUESTIONS = ["dataset", "label", "classifier", "split"];
+  const chosen = () => chosenBy(form, names);
 
   // Tables stand here column by column, texts that repeat as codes.
   const tables = {};
   for (const [name, columns] of Object.entries(data.tables)) {
-    const names = Object.keys(columns);
-    const read = names.map(function (column) {
+    const heads = Object.keys(columns);
+    const lists = heads.map(function (column) {
       const values = columns[column];
       return Array.isArray(values) ? values : values.codes.map((code) => values.texts[code]);
     });
-    tables[name] = read[0].map(function (_, i) {
-      return Object.fromEntries(names.map((column, j) => [column, read[j][i]]));
+    tables[name] = lists[0].map(function (_, i) {
+      return Object.fromEntries(heads.map((column, j) => [column, lists[j][i]]));
     });
-  }
-
-  // What the form lets through.
-  function chosen() {
-    const boxes = (name) => Array.from(form.querySelectorAll(`input[name="${name}"]`));
-    const number = function (name, otherwise) {
-      const input = form.elements.namedItem(name);
-      return input === null || input.value === "" ? otherwise : Number(input.value);
-    };
-    const models = new Set(boxes("model").filter((b) => b.checked).map((b) => Number(b.value)));
-    const values = {};
-    for (const name of OF_QUESTIONS) {
-      const all = boxes(name);
-      if (all.length) values[name] = new Set(all.filter((b) => b.checked).map((b) => b.value));
-    }
-    const has = (row) => Object.entries(values).every(([n, of]) => row[n] === undefined || of.has(row[n]));
-    const names = new Map(data.models.map((name, i) => [name, i]));
-    return {
-      models: models,
-      nModels: boxes("model").length,
-      lowest: number("lowest", -Infinity),
-      highest: number("highest", Infinity),
-      question: data.questions.map(has),
-      has: has,
-      model: (name) => !names.has(name) || models.has(names.get(name)),
-    };
   }
 
   function isShown(row, filter) {
@@ -77,6 +51,7 @@
     const whole = {...figure.spec, config: data.config, datasets: {rows: rows}};
     if (figure.result) figure.result.finalize();
     figure.isPicture = isPicture;
+    figure.rows = rows;
     figure.result = await vegaEmbed(host, isPicture ? withColours(whole) : whole, {
       mode: "vega-lite", actions: false, ast: true, logLevel: 1, defaultStyle: false,
       renderer: isPicture ? "canvas" : "svg", tooltip: {theme: dark.matches ? "dark" : "light"},
@@ -91,7 +66,11 @@
 
   async function update(figure, filter) {
     if (!figure.result) return;
-    figure.result.view.data("rows", rowsOf(figure, filter));
+    // A map of 100,000 points is not drawn again because a classifier was chosen.
+    const rows = rowsOf(figure, filter);
+    if (rows.length === figure.rows.length && rows.every((row, i) => row === figure.rows[i])) return;
+    figure.rows = rows;
+    figure.result.view.data("rows", rows);
     await figure.result.view.runAsync();
     quiet(document.getElementById(figure.id));
   }

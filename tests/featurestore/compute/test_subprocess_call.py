@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from featurestore.compute.subprocess_call import call_apart
-from featurestore.errors import ConfigError
+from featurestore.compute.subprocess_call import TellingCall, call_apart
+from featurestore.errors import ConfigError, ProcessLost
 
 
 def answer(n: int) -> tuple[int, int]:
@@ -47,3 +48,57 @@ def test_it_finds_modules_where_this_process_does(tmp_path: Path, monkeypatch: p
     import only_here  # type: ignore[import-not-found]
 
     assert call_apart(only_here.double, 4) == 8
+
+
+def count(tell: Callable[[object], None], n: int) -> str:
+    print("what is printed is not told")
+    for i in range(n):
+        tell((i, os.getpgrp()))
+    return "done"
+
+
+def refuse_after_one(tell: Callable[[object], None]) -> None:
+    tell(1)
+    raise ConfigError("expected one, got two")
+
+
+def tell_for_ever(tell: Callable[[object], None]) -> None:
+    while True:
+        tell(os.getpid())
+
+
+def vanish_after_one(tell: Callable[[object], None]) -> None:
+    tell(1)
+    os._exit(3)
+
+
+def test_a_telling_call_tells_and_then_answers() -> None:
+    *told, answer = TellingCall(count, 3).told()
+    assert [i for i, _ in told] == [0, 1, 2]
+    assert answer == "done"
+    # Of a group of its own: Ctrl-C is not sent there.
+    assert {group for _, group in told} != {os.getpgrp()}
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "said"),
+    [
+        (refuse_after_one, ConfigError, "expected one, got two"),
+        (vanish_after_one, ProcessLost, "the process of vanish_after_one ended with 3 and no answer"),
+    ],
+)
+def test_a_telling_call_that_fails_says_so(
+    function: Callable[..., None], error: type[Exception], said: str
+) -> None:
+    told = TellingCall(function).told()
+    assert next(told) == 1
+    with pytest.raises(error, match=said):
+        next(told)
+
+
+def test_a_telling_call_ends_when_it_is_stopped() -> None:
+    call = TellingCall(tell_for_ever)
+    process = next(call.told())
+    call.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)

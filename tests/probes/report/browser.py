@@ -21,14 +21,14 @@ PATIENCE_S = 120.0
 
 
 class Page:
-    """One page in a browser of its own.
+    """One page, a file or an address, in a browser of its own.
 
     Attributes:
         console: What the console was told: warnings and errors of the page and of the browser.
         requests: Addresses that were asked for, the page's own among them.
     """
 
-    def __init__(self, path: Path, profile: Path, *, width: int = 1440, dark: bool = False) -> None:
+    def __init__(self, path: Path | str, profile: Path, *, width: int = 1440, dark: bool = False) -> None:
         self.console: list[str] = []
         self.requests: list[str] = []
         self._n, self._rest = 0, b""
@@ -65,7 +65,7 @@ class Page:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", {"features": [scheme]})
-        self.call("Page.navigate", {"url": path.as_uri()})
+        self.call("Page.navigate", {"url": path if isinstance(path, str) else path.as_uri()})
         self.wait("document.readyState === 'complete'")
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""The report over loopback, for results too large for one file: every utterance, filtered where it lies."""
