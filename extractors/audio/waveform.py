@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from threading import Event
@@ -19,7 +19,7 @@ from featurestore.arrays import FloatArray
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, SampleHash, Stretch, open_stretch
 from featurestore.audio.spectrum import EnergyAbove
-from featurestore.manifest.audio_places import Location
+from featurestore.manifest.location import Location
 
 # Longer clips (17 minutes at 16 kHz) are decoded, resampled and normalised block by block.
 STREAM_SAMPLES = 1 << 24
@@ -55,6 +55,8 @@ class PreparedClip:
 
 # A clip as each policy has it, or why it cannot be used.
 ClipByPolicy = dict[AudioPolicy, "PreparedClip | AudioError"]
+# Makes a float32 array of zeros of a shape.
+Room = Callable[[tuple[int, ...]], np.ndarray]
 
 
 def load_clip(
@@ -90,6 +92,7 @@ def load_together(
     policies: Sequence[AudioPolicy],
     recordings: Recordings | None = None,
     stop: Event | None = None,
+    room: Room = scratch,
 ) -> list[ClipByPolicy]:
     """Decode utterances, each once, and prepare them under every policy; each as it would be alone.
 
@@ -101,6 +104,7 @@ def load_together(
         policies: one for each model.
         recordings: files that may be open already.
         stop: once it is set no further clip is begun.
+        room: makes the array of zeros that a long clip is put into.
 
     Raises:
         CancelledError: `stop` was set.
@@ -119,7 +123,7 @@ def load_together(
             found[i] = dict.fromkeys(policies, error)
             continue
         if clip is None:
-            found[i] = {policy: _load_long(places[i], policy) for policy in policies}
+            found[i] = {policy: _load_long(places[i], policy, room) for policy in policies}
             continue
         native[i] = clip
         n_held += len(clip.samples)
@@ -248,22 +252,22 @@ def scaled(samples: FloatArray, policy: AudioPolicy) -> FloatArray:
     return normalise(samples, policy.normalisation)
 
 
-def _load_long(place: Location, policy: AudioPolicy) -> PreparedClip | AudioError:
+def _load_long(place: Location, policy: AudioPolicy, room: Room) -> PreparedClip | AudioError:
     try:
         with open_stretch(*place) as stretch:
             meter = _Meter(stretch, [policy.sample_rate_hz])
-            return meter.clip(_prepare_long(stretch, meter, policy), policy)
+            return meter.clip(_prepare_long(stretch, meter, policy, room), policy)
     except AudioError as error:
         return error
 
 
-def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.ndarray:
-    """A clip of any length, resampled and scaled block by block into a `scratch` array."""
+def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy, make_room: Room) -> np.ndarray:
+    """A clip of any length, resampled and scaled block by block into the room made for it."""
     ratio = policy.ratio(stretch.sample_rate_hz)
     # The resampler may end a sample or two off the exact ratio.
     room_samples = math.ceil(stretch.n_samples * ratio) + 16
     try:
-        room = scratch((room_samples,))
+        room = make_room((room_samples,))
     except OSError as error:
         raise AudioError(f"{room_samples} samples do not fit the temporary folder ({error})") from error
     n = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurestore.audio.blocks import open_sound
-from featurestore.manifest.audio_places import stamp_of
+from featurestore.manifest.location import stamp_of
 
 # Files that are open while nobody reads them; a process may mostly have 256 (macOS) or 1,024 (Linux).
 MOST_OPEN = 64

@@ -17,16 +17,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Python's own modules alone until it has the caller's path, which then says where everything else is.
-_CODE = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from featurestore.compute.subprocess_call import serve; serve()"
-)
+_CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import serve; serve()"
+
+
+def fresh_python(module: str) -> list[str]:
+    """The command of a fresh Python that runs `serve` of a module, once it has `path_here` as its input.
+
+    Unlike with `multiprocessing`, the caller's script is not run again there, so it needs no guard; and a
+    daemonic process, as workers of Dask are, may start it too.
+    """
+    return [sys.executable, "-P", "-c", _CODE.format(module)]
+
+
+def path_here() -> bytes:
+    """Where this process finds modules, for a `fresh_python`."""
+    return pickle.dumps(sys.path)
 
 
 def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """``function(*args, **kwargs)``, computed by a fresh Python of the same environment.
-
-    Unlike with `multiprocessing`, the caller's script is not run again there, so it needs no guard.
 
     Args:
         function: of a module, so that it can be found there by name.
@@ -37,10 +46,9 @@ def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R
         RuntimeError: the process ended without an answer.
         Exception: whatever the function raises.
     """
-    question = pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs))
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
+    question = path_here() + pickle.dumps((function, args, kwargs))
+    command = fresh_python(__name__)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
             answer, _ = child.communicate(question)
         except BaseException:

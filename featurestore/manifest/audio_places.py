@@ -16,15 +16,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from featurestore.arrays import IntArray, TextArray
+from featurestore.manifest.location import UNKNOWN, Location, stamp_of
 from featurestore.manifest.table import HIGHEST_RECORDED_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
-# Of a row whose place, or of a file whose size and time, nobody knows.
-UNKNOWN = -1
 MIX = -1  # channel: the mean of all
 OPEN = -1.0  # seconds, where JSON has no NaN: the end of the file
 LARGEST = 2**63 - 1
-
-Location = tuple[str, float, float, int | None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,15 +204,6 @@ def _numbers(values: Sequence[Any], types: set[type], low: float, high: float) -
     if len(values) and not low <= min(values) <= max(values) <= high:
         raise ValueError(f"a number of places is not between {low:g} and {high:g}")
     return np.array(values, dtype=np.float64 if float in types else np.int64)
-
-
-def stamp_of(path: str) -> tuple[int, int]:
-    """Size and modification time of a file; `UNKNOWN` twice where it cannot be looked at."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return UNKNOWN, UNKNOWN
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def key_states(
     rates: dict[str, Rate | None] = {}
     for group in _planned_together(configs):
         run = plan_run(list(group.values()))
-        sounds = Sounds(n_threads=run.config.workers)
+        sounds = Sounds(n_threads=run.config.n_threads)
         for (pair, config), plan in zip(group.items(), run.keys, strict=True):
             if pair[0] not in rates:
                 rates[pair[0]] = measured_rate(run.storage, pair[0])
