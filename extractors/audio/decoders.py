@@ -219,7 +219,9 @@ class ProcessDecoders:
         """See `Decoders`."""
         if not self._n_lost:
             return []
-        return [f"{counted(self._n_lost, 'decoder process', 'decoder processes')} lost and started anew"]
+        were = "was" if self._n_lost == 1 else "were"
+        lost = counted(self._n_lost, "decoder process", "decoder processes")
+        return [f"{lost} {were} lost and started anew"]
 
     def __enter__(self) -> ProcessDecoders:
         return self
