@@ -174,7 +174,6 @@ class _Meter:
         self.n_samples = 0
         self._hash = SampleHash(rate)
         self._energy = {r: EnergyAbove(rate, r / 2) for r in model_rates}
-        self._peak = 0.0
 
     def pass_on(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -182,9 +181,8 @@ class _Meter:
             for energy in self._energy.values():
                 energy.add(block)
             self.n_samples += len(block)
-            self._peak = max(self._peak, float(block.max()), -float(block.min()))
             yield block
-        if not self._peak:
+        if not self._stretch.peak:
             raise AudioError(self._stretch.silence)
 
     def clip(self, samples: np.ndarray, policy: AudioPolicy) -> PreparedClip:
@@ -195,7 +193,7 @@ class _Meter:
             stamp=self._stretch.stamp,
             above_nyquist=self._energy[policy.sample_rate_hz].share,
             rate_hz=self.rate,
-            peak=self._peak,
+            peak=self._stretch.peak,
             agreement=self._stretch.agreement.value,
         )
 

@@ -129,7 +129,7 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
 def _open(opened: ExitStack, path: str, descriptor: int, depth: Depth) -> Any:
     import soundfile
 
-    from featurestore.audio.forward_flac import ForwardFlac
+    from featurestore.audio.forward_sound import ForwardSound
 
     streams = streams_of(path, depth)
     head = os.pread(descriptor, 4, 0)
@@ -138,8 +138,7 @@ def _open(opened: ExitStack, path: str, descriptor: int, depth: Depth) -> Any:
     parts: list[Any] = []
     if not streams or streams[0].n_frames is not None:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        kind = ForwardFlac if head == b"fLaC" else soundfile.SoundFile
-        parts = [opened.enter_context(kind(descriptor, closefd=False))]
+        parts = [opened.enter_context(ForwardSound(descriptor, closefd=False))]
     if streams and not (parts and parts[0].frames == streams[0].n_frames):
         spliced = [Spliced(descriptor, stream.pieces) for stream in streams]
         parts = [opened.enter_context(soundfile.SoundFile(s)) for s in spliced]

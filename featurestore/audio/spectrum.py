@@ -28,12 +28,15 @@ class EnergyAbove:
             return
         from scipy.fft import rfft
 
-        x = np.zeros((-(-len(block) // FRAME), FRAME), dtype=np.float32)
+        n = len(block)
+        x = np.empty((-(-n // FRAME), FRAME), dtype=np.float32)
         flat = x.reshape(-1)
-        flat[: len(block)] = block
-        x -= flat.mean()
+        # The block and zeros up to a whole frame, less the mean of both.
+        mean = np.add.reduce(block, dtype=np.float32) / np.float32(len(flat))
+        np.subtract(block, mean, out=flat[:n])
+        flat[n:] = -mean
         x *= _WINDOW
-        parts = rfft(x, axis=1).view(np.float32)  # real and imaginary parts by turns
+        parts = rfft(x, axis=1, overwrite_x=True).view(np.float32)  # real and imaginary parts by turns
         below, above = parts[:, 2 : 2 * self._first], parts[:, 2 * self._first :]
         # The squares of a frame in float32, those of all in float64.
         of_block = float(np.einsum("ij,ij->i", above, above).sum(dtype=np.float64))
