@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from threading import Event
@@ -18,7 +19,7 @@ from extractors.audio.spill import scratch
 from featurestore.arrays import FloatArray
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, SampleHash, Stretch, open_stretch
-from featurestore.audio.spectrum import EnergyAbove
+from featurestore.audio.spectrum import EnergyAbove, shares_above
 from featurestore.manifest.location import Location
 
 # Longer clips (17 minutes at 16 kHz) are decoded, resampled and normalised block by block.
@@ -160,20 +161,26 @@ def _decode(
         longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
         if stretch.n_samples * longest > STREAM_SAMPLES:
             return None
-        meter = _Meter(stretch, {p.sample_rate_hz for p in policies})
+        meter = _Meter(stretch)
         blocks = list(meter.pass_on(stretch.blocks()))
         return _Native(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), meter)
 
 
 class _Meter:
-    """What is measured of the native samples as they pass."""
+    """What is measured of the native samples as they pass.
 
-    def __init__(self, stretch: Stretch, model_rates: Collection[int]) -> None:
+    Args:
+        stretch: where they are from.
+        model_rates: for which energy is measured as they pass; for others it is for `above` to be told.
+    """
+
+    def __init__(self, stretch: Stretch, model_rates: Collection[int] = ()) -> None:
         self.rate = rate = stretch.sample_rate_hz
         self._stretch = stretch
         self.n_samples = 0
         self._hash = SampleHash(rate)
         self._energy = {r: EnergyAbove(rate, r / 2) for r in model_rates}
+        self.above: dict[int, float] = {}  # rate of a model → `PreparedClip.above_nyquist`
 
     def pass_on(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -182,6 +189,7 @@ class _Meter:
                 energy.add(block)
             self.n_samples += len(block)
             yield block
+        self.above |= {r: energy.share for r, energy in self._energy.items()}
         if not self._stretch.peak:
             raise AudioError(self._stretch.silence)
 
@@ -191,7 +199,7 @@ class _Meter:
             duration_s=self.n_samples / self.rate,
             audio_hash=self._hash.text,
             stamp=self._stretch.stamp,
-            above_nyquist=self._energy[policy.sample_rate_hz].share,
+            above_nyquist=self.above[policy.sample_rate_hz],
             rate_hz=self.rate,
             peak=self._stretch.peak,
             agreement=self._stretch.agreement.value,
@@ -202,6 +210,7 @@ def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) ->
     """Clips under every policy, resampled once for each rate."""
     at_rate: dict[tuple[object, ...], list[FloatArray | AudioError]] = {}
     found: dict[int, ClipByPolicy] = {i: {} for i in native}
+    _measure_energy(native.values(), {policy.sample_rate_hz for policy in policies})
     for policy in policies:
         rate = policy.rate_policy, policy.sample_rate_hz, policy.resample_quality, policy.segments
         if rate not in at_rate:
@@ -214,6 +223,16 @@ def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) ->
             except AudioError as error:
                 found[i][policy] = error
     return found
+
+
+def _measure_energy(native: Iterable[_Native], model_rates: Collection[int]) -> None:
+    of_rate: dict[int, list[_Native]] = defaultdict(list)
+    for clip in native:
+        of_rate[clip.meter.rate].append(clip)
+    for (rate, clips), model_rate in itertools.product(of_rate.items(), model_rates):
+        shares = shares_above([clip.samples for clip in clips], rate, model_rate / 2)
+        for clip, share in zip(clips, shares, strict=True):
+            clip.meter.above[model_rate] = share
 
 
 def _resample_each(native: Sequence[_Native], policy: AudioPolicy) -> list[FloatArray | AudioError]:
@@ -246,8 +265,17 @@ def scaled(samples: FloatArray, policy: AudioPolicy) -> FloatArray:
     if len(samples) == 0:
         raise AudioError("too short: no sample is left at the model's rate")
     if policy.short_policy == "repeat" and len(samples) < policy.min_samples:
-        samples = np.resize(samples, policy.min_samples)  # tiles from the start
+        samples = _repeated(samples, policy.min_samples)
     return normalise(samples, policy.normalisation)
+
+
+def _repeated(samples: FloatArray, n: int) -> FloatArray:
+    """Samples over and over from their start, n in all; `numpy.resize` takes several times as long."""
+    out = np.empty(n, dtype=np.float32)
+    for first in range(0, n, len(samples)):
+        part = out[first : first + len(samples)]
+        part[:] = samples[: len(part)]
+    return out
 
 
 def _load_long(place: Location, policy: AudioPolicy, room: Room) -> PreparedClip | AudioError:
@@ -282,6 +310,6 @@ def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy, make_roo
         n = min(fixed, room_samples)  # zeros where the resampler gave fewer
     samples = room[:n]
     if policy.short_policy == "repeat" and n < policy.min_samples:
-        return normalise(np.resize(samples, policy.min_samples), policy.normalisation)
+        return normalise(_repeated(samples, policy.min_samples), policy.normalisation)
     normalise_in_place(samples, policy.normalisation)
     return samples

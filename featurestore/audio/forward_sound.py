@@ -25,6 +25,11 @@ class ForwardSound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is n
     _reads = False
 
     @cached_property
+    def subtype(self) -> str:
+        """As of a `soundfile.SoundFile`, which asks libsndfile every time."""
+        return str(super().subtype)
+
+    @cached_property
     def goes_on(self) -> bool:
         """Whether its samples are plain, and reads end without a jump."""
         return self.subtype in PLAIN_SAMPLES and self.format != "OGG"
