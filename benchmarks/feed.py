@@ -74,9 +74,9 @@ def main() -> None:
     from featurestore.compute.task_runners import available_cores
 
     cores = available_cores()
-    decoders = [d for d in map(int, options.decoders.split(",")) if d <= cores][
-        : 1 if options.quick else None
-    ]
+    decoders = [d for d in map(int, options.decoders.split(",")) if d <= cores] or [cores]
+    if options.quick:
+        decoders = decoders[:1]
     found: dict[str, Any] = {"machine": describe("torch", "soundfile", "soxr"), "clips": n, "feeds": []}
     found["steps_us"] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -368,6 +368,7 @@ def verdicts(feeds: list[dict[str, Any]]) -> list[str]:
 def page(found: dict[str, Any]) -> list[str]:
     """What was measured, as Markdown."""
     share = found["functionals"]["functionals_ms"] / found["functionals"]["forward_ms"]
+    of_wav, of_flac = found["steps_us"]["wav"], found["steps_us"]["flac"]
     heads = ["recordings", "decoders", "soundfile + soxr", "the same in order"]
     heads += [f"{kind}, null {size}" for kind, size in RUNS.values()]
     heads += ["CPU µs: soundfile + soxr, in order, " + ", ".join(RUNS)]
@@ -376,8 +377,8 @@ def page(found: dict[str, Any]) -> list[str]:
         "",
         "`python benchmarks/feed.py`",
         "",
-        f"{found['machine']}; {found['clips']:,} clips, clips/s (share of the peer's: of soundfile + soxr for "
-        "WAV, of the same in order for FLAC) and processor microseconds per clip",
+        f"{found['machine']}; {found['clips']:,} clips, clips/s (share of the peer's: of soundfile + soxr "
+        "for WAV, of the same in order for FLAC) and processor microseconds per clip",
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -389,10 +390,7 @@ def page(found: dict[str, Any]) -> list[str]:
         "",
         "| step, one thread | CPU µs per clip, WAV | FLAC |",
         "|---|---|---|",
-        *(
-            f"| {name} | {us:.0f} | {found['steps_us']['flac'][name]:.0f} |"
-            for name, us in found["steps_us"]["wav"].items()
-        ),
+        *(f"| {name} | {us:.0f} | {of_flac[name]:.0f} |" for name, us in of_wav.items()),
         "",
         f"A decoder process has its first clip after {found['start']['ms']} ms, of which it computes "
         f"{found['start']['cpu_ms']} ms.",
