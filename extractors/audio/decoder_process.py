@@ -1,7 +1,7 @@
 """What a decoder process does: clips asked for over a socket, answered with files that the asker maps.
 
-It imports neither PyTorch nor pandas: a decoder computes some 0.4 s before its first clip and holds some 60 MB. It ends
-when its socket does, however the process at the other end came to its end.
+It imports neither PyTorch nor pandas: it computes some 0.4 s before its first clip, and holds some 60 MB. It
+ends when its socket does, however the process at the other end came to its end.
 """
 
 from __future__ import annotations
