@@ -195,7 +195,18 @@ def main(debug: bool) -> None:
     type=float,
     help="Most seconds of audio in a batch; default 30 on a CPU, what fits on a GPU.",
 )
-@click.option("--workers", type=int, help="Threads that decode audio; default: one per core, at most 8.")
+@click.option(
+    "--workers",
+    type=int,
+    help="Decoders of audio; default: threads, one per core, at most 8; processes, one less, at most 16.",
+)
+@click.option(
+    "--decode",
+    type=click.Choice(["auto", "threads", "processes"]),
+    default="auto",
+    show_default=True,
+    help="What decoders are; auto: processes beside a GPU that has 4 cores or more, else threads.",
+)
 @click.option(
     "--codec",
     metavar="NAME",

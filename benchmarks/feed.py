@@ -4,23 +4,29 @@
 
 The model costs nothing (`null_model.py`), once with one layer of 8 features and once with 13 of 768.
 Marmoset-like clips are cut in random order out of 44.1 kHz recordings: WAV of two minutes, FLAC of
-thirty. The peer reads the same stretches with soundfile and brings them to 16 kHz with soxr, with as
-many threads, and does nothing else. Peer and runs are measured by turns, several times; ratios are of
-medians. Steps are measured on one thread, in processor time. Functionals are set against a HuBERT-base
-of random weights. Results go to DIR as JSON and as `feed.md`.
+thirty. One peer reads the same stretches with soundfile, each from its file opened anew, and brings them
+to 16 kHz with soxr, with as many threads, and does nothing else; the other takes them in the order of the
+files and opens each file once in every thread. Runs have decoders that are threads, and decoders that are
+processes, whose start is in their time. Peers and runs are measured by turns, several times; ratios are of
+medians, to the first peer for WAV and to the second for FLAC. Counts of decoders go up to the cores there
+are. With the most of them everything is measured once more while half of the cores are kept busy. Steps are
+measured on one thread, in processor time. Functionals are set against a HuBERT-base of random weights.
+Results go to DIR as JSON and as `feed.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,6 +45,11 @@ from speech import MEAN_S, MEDIAN_S, save_model  # noqa: E402
 
 RATE_HZ, MODEL_RATE_HZ = 44_100, 16_000
 SIZES = ("1x8", "13x768")
+KINDS = ("threads", "processes")
+RUNS = {f"{kind} {size}": (kind, size) for kind in KINDS for size in SIZES}
+# Container → the peer that runs are set against; container, size → the share of it that is wanted.
+PEERS = {"wav": "peer", "flac": "peer in order"}
+WANTED = {("wav", "1x8"): 0.75, ("wav", "13x768"): 0.45, ("flac", "1x8"): 0.5}
 # Container → recordings, seconds of each.
 RECORDINGS = {"wav": (20, 120), "flac": (3, 1800)}
 QUICK = {"wav": (3, 10), "flac": (1, 30)}
@@ -55,24 +66,33 @@ def main() -> None:
     )
     parser.add_argument("--clips", type=int)
     parser.add_argument("--repeats", type=int)
-    parser.add_argument("--decoders", default="1,2,4")
+    parser.add_argument("--decoders", default="1,2,4,8,16")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     n = options.clips or (60 if options.quick else 4000)
     repeats = options.repeats or (1 if options.quick else 3)
-    decoders = [int(d) for d in options.decoders.split(",")][: 1 if options.quick else None]
+    from featurestore.compute.task_runners import available_cores
+
+    cores = available_cores()
+    decoders = [d for d in map(int, options.decoders.split(",")) if d <= cores] or [cores]
+    if options.quick:
+        decoders = decoders[:1]
     found: dict[str, Any] = {"machine": describe("torch", "soundfile", "soxr"), "clips": n, "feeds": []}
+    found["steps_us"] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         null_model.register(folder / "site")
         sys.path.append(str(folder / "site"))
         for container, (files, seconds) in (QUICK if options.quick else RECORDINGS).items():
             places = write_recordings(folder / container, container, files, seconds, n)
-            for count in decoders:
-                found["feeds"].append(feed(folder, container, places, count, repeats))
+            for count, n_busy in [*((count, 0) for count in decoders), (decoders[-1], cores // 2)]:
+                if n_busy and (options.quick or container != "wav"):
+                    continue
+                with kept_busy(n_busy):
+                    found["feeds"].append(feed(folder, container, places, count, repeats, n_busy))
                 print(row(found["feeds"][-1]), flush=True)
-            if container == "wav":
-                found["steps_us"] = steps(places[:N_STEPS])
+            found["steps_us"][container] = steps(places[:N_STEPS])
+        found["start"] = start_of_process(places[0])
         found["functionals"] = functionals(folder / "hubert", small=options.quick)
     lines = page(found)
     print("\n".join(lines))
@@ -106,15 +126,31 @@ def write_recordings(folder: Path, container: str, files: int, seconds: int, n: 
     return [(str(folder / p), a, b, None) for p, a, b in table.itertuples(index=False)]
 
 
-def feed(folder: Path, container: str, places: list[Place], decoders: int, repeats: int) -> dict[str, Any]:
-    """Seconds and processor seconds of the peer and of a run for each size, by turns."""
+@contextlib.contextmanager
+def kept_busy(n: int) -> Iterator[None]:
+    """So many processes that do nothing but work."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
-    def ours(size: str) -> tuple[float, float]:
-        return extracted(folder / container / "manifest.csv", folder / f"{container}-{size}", size, decoders)
+
+def feed(
+    folder: Path, container: str, places: list[Place], decoders: int, repeats: int, n_busy: int
+) -> dict[str, Any]:
+    """Seconds and processor seconds of the peers, and of a run for each kind and size, by turns."""
+
+    def ours(kind: str, size: str) -> tuple[float, float]:
+        store = folder / f"{container}-{kind}-{size}"
+        return extracted(folder / container / "manifest.csv", store, size, decoders, kind)
 
     variants: dict[str, Callable[[], tuple[float, float]]] = {
         "peer": lambda: timed(lambda: peer(places, decoders)),
-        **{size: (lambda size=size: ours(size)) for size in SIZES},  # type: ignore[misc]
+        "peer in order": lambda: timed(lambda: peer_in_order(places, decoders)),
+        **{name: (lambda given=given: ours(*given)) for name, given in RUNS.items()},  # type: ignore[misc]
     }
     seconds: Times = {name: [] for name in variants}
     processor: Times = {name: [] for name in variants}
@@ -125,6 +161,7 @@ def feed(folder: Path, container: str, places: list[Place], decoders: int, repea
     return {
         "container": container,
         "decoders": decoders,
+        "busy": n_busy,
         "clips_per_s": {name: round(len(places) / statistics.median(s), 1) for name, s in seconds.items()},
         "cpu_us": {name: round(1e6 * statistics.median(s) / len(places)) for name, s in processor.items()},
         "seconds": {name: [round(x, 3) for x in s] for name, s in seconds.items()},
@@ -146,7 +183,26 @@ def peer(places: list[Place], threads: int) -> None:
             pass
 
 
-def extracted(manifest: Path, store: Path, size: str, decoders: int) -> tuple[float, float]:
+def peer_in_order(places: list[Place], threads: int) -> None:
+    """The same, file by file, each opened once in every thread."""
+    in_order = sorted(places)
+    size = -(-len(in_order) // threads)
+
+    def some(places: list[Place]) -> None:
+        for path, of_file in itertools.groupby(places, key=lambda place: place[0]):
+            with soundfile.SoundFile(path) as file:
+                for _, start_s, end_s, _ in of_file:
+                    first, last = round(start_s * RATE_HZ), round(end_s * RATE_HZ)
+                    file.seek(first)
+                    soxr.resample(file.read(last - first, dtype="float32"), RATE_HZ, MODEL_RATE_HZ)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(some, [in_order[i : i + size] for i in range(0, len(in_order), size)]))
+
+
+def extracted(
+    manifest: Path, store: Path, size: str, decoders: int, kind: str = "threads"
+) -> tuple[float, float]:
     """Seconds and processor seconds from the first clip to the last committed unit."""
     from extractors import ExtractConfig, extract
     from extractors.run import extraction
@@ -158,6 +214,7 @@ def extracted(manifest: Path, store: Path, size: str, decoders: int) -> tuple[fl
         store=str(store),
         device="cpu",
         workers=decoders,
+        decode=kind,  # type: ignore[arg-type]
         overwrite=True,
         selfcheck=0,
     )
@@ -173,11 +230,30 @@ def extracted(manifest: Path, store: Path, size: str, decoders: int) -> tuple[fl
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds and processor seconds of all threads."""
-    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    """Seconds, and processor seconds of all threads and of processes that have ended."""
+    before, began = processor_seconds(), time.perf_counter()
     run()
-    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - began, processor_seconds() - before
+
+
+def processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def start_of_process(place: Place) -> dict[str, float]:
+    """Milliseconds and processor milliseconds until a decoder process has decoded its first clip."""
+    from extractors.audio.decoders import ProcessDecoders
+    from extractors.audio.policy import AudioPolicy
+
+    policy = AudioPolicy(sample_rate_hz=MODEL_RATE_HZ, normalisation="none")
+
+    def one() -> None:
+        with ProcessDecoders() as decoders:
+            decoders.load([place], [policy])
+
+    wall, cpu = zip(*(timed(one) for _ in range(5)), strict=True)
+    return {"ms": round(1e3 * min(wall)), "cpu_ms": round(1e3 * min(cpu))}
 
 
 def steps(places: list[Place]) -> dict[str, float]:
@@ -189,7 +265,7 @@ def steps(places: list[Place]) -> dict[str, float]:
     from extractors.run.pipeline import TASK_CLIPS
     from featurestore.audio.recordings import Recordings
     from featurestore.audio.segment import SampleHash, open_stretch
-    from featurestore.audio.spectrum import EnergyAbove
+    from featurestore.audio.spectrum import shares_above
 
     # As they go: the longest first, in tasks, each in the order of the files.
     planned = sorted(places, key=lambda p: p[1] - p[2])
@@ -211,8 +287,8 @@ def steps(places: list[Place]) -> dict[str, float]:
             own.add(clip)
 
     def above() -> None:
-        for clip in itertools.chain(*clips):
-            EnergyAbove(RATE_HZ, MODEL_RATE_HZ / 2).add(clip)
+        for task in clips:
+            shares_above(task, RATE_HZ, MODEL_RATE_HZ / 2)
 
     def resampled() -> list[Any]:
         return [resample_all(task, RATE_HZ, MODEL_RATE_HZ, "hq") for task in clips]
@@ -266,32 +342,58 @@ def functionals(folder: Path, *, small: bool) -> dict[str, float]:
 def row(feed: dict[str, Any]) -> str:
     """A line of the table."""
     rate, cpu = feed["clips_per_s"], feed["cpu_us"]
-    cells = [feed["container"], feed["decoders"], f"{rate['peer']:.0f}"]
-    cells += [f"{rate[size]:.0f} ({rate[size] / rate['peer']:.2f})" for size in SIZES]
-    cells += [f"{cpu[name]}" for name in ("peer", *SIZES)]
+    base = rate[PEERS[feed["container"]]]
+    busy = f", {feed['busy']} cores busy" if feed["busy"] else ""
+    cells = [f"{feed['container']}{busy}", feed["decoders"], f"{rate['peer']:.0f}"]
+    cells += [f"{rate['peer in order']:.0f}"]
+    cells += [f"{rate[name]:.0f} ({rate[name] / base:.2f})" for name in RUNS]
+    cells += [" / ".join(str(cpu[name]) for name in ("peer", "peer in order", *RUNS))]
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def verdicts(feeds: list[dict[str, Any]]) -> list[str]:
+    """The better kind of decoders, with as many as there are cores, against what is wanted."""
+    lines = []
+    for (container, size), wanted in WANTED.items():
+        last = [f for f in feeds if f["container"] == container and not f["busy"]][-1]
+        rate = last["clips_per_s"]
+        share, kind = max((rate[f"{kind} {size}"] / rate[PEERS[container]], kind) for kind in KINDS)
+        met = "ok" if share >= wanted else "NOT MET"
+        lines.append(
+            f"| {container}, null {size}, {last['decoders']} {kind} | {share:.2f} | {wanted} | {met} |"
+        )
+    return lines
 
 
 def page(found: dict[str, Any]) -> list[str]:
     """What was measured, as Markdown."""
     share = found["functionals"]["functionals_ms"] / found["functionals"]["forward_ms"]
-    heads = ["recordings", "decoders", "soundfile + soxr"]
-    heads += [f"null {size} (of the peer's)" for size in SIZES]
-    heads += [f"CPU µs, {name}" for name in ("peer", *SIZES)]
+    of_wav, of_flac = found["steps_us"]["wav"], found["steps_us"]["flac"]
+    heads = ["recordings", "decoders", "soundfile + soxr", "the same in order"]
+    heads += [f"{kind}, null {size}" for kind, size in RUNS.values()]
+    heads += ["CPU µs: soundfile + soxr, in order, " + ", ".join(RUNS)]
     return [
         "# The feed: clips to a model that costs nothing",
         "",
         "`python benchmarks/feed.py`",
         "",
-        f"{found['machine']}; {found['clips']:,} clips, clips/s and processor microseconds per clip",
+        f"{found['machine']}; {found['clips']:,} clips, clips/s (share of the peer's: of soundfile + soxr "
+        "for WAV, of the same in order for FLAC) and processor microseconds per clip",
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
         *map(row, found["feeds"]),
         "",
-        "| step, one thread, WAV | CPU µs per clip |",
-        "|---|---|",
-        *(f"| {name} | {us:.0f} |" for name, us in found["steps_us"].items()),
+        "| share of the peer | measured | wanted | |",
+        "|---|---|---|---|",
+        *verdicts(found["feeds"]),
+        "",
+        "| step, one thread | CPU µs per clip, WAV | FLAC |",
+        "|---|---|---|",
+        *(f"| {name} | {us:.0f} | {of_flac[name]:.0f} |" for name, us in of_wav.items()),
+        "",
+        f"A decoder process has its first clip after {found['start']['ms']} ms, of which it computes "
+        f"{found['start']['cpu_ms']} ms.",
         "",
         f"Mean and std of all layers take {100 * share:.2f} % of the processor time of a HuBERT-base's "
         f"forward pass ({N_HUBERT} clips of 5,000 samples).",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from extractors.audio.decoders import Decode
 from extractors.audio.headers import check_channel
 from extractors.audio.normalising import NORMALISATIONS
 from extractors.audio.policy import (
@@ -60,7 +61,8 @@ class ExtractConfig:
         frames: keep the hidden states of every frame too.
         frames_dtype: stored dtype of frames.
         batch_seconds: most seconds of audio of one batch after padding; default by device.
-        workers: threads that decode audio.
+        workers: decoders, see `extractors.audio.decoders.choose_decoders`; default: by cores and device.
+        decode: whether decoders are ``threads`` or ``processes``; ``auto``: processes beside a GPU.
         overwrite: replace the key if it exists.
         codec: how layer arrays are encoded; ``half`` is ``fast`` in float16.
         share: part of the units to do, ``i/n``; default: all. `fs extract` fills in a SLURM array task's.
@@ -97,7 +99,8 @@ class ExtractConfig:
     frames: bool = False
     frames_dtype: DTypeName = "float16"
     batch_seconds: float | None = None
-    workers: int = field(default_factory=decoding_threads)
+    workers: int | None = None
+    decode: Decode = "auto"
     overwrite: bool = False
     codec: str = "fast"
     share: str | None = None
@@ -116,6 +119,7 @@ class ExtractConfig:
             ("dtype", self.dtype, get_args(DTypeName)),
             ("frames-dtype", self.frames_dtype, get_args(DTypeName)),
             ("precision", self.precision, get_args(Precision)),
+            ("decode", self.decode, get_args(Decode)),
             ("normalise", self.normalisation, (None, *NORMALISATIONS)),
             ("short-clips", self.short_policy, (None, *get_args(ShortPolicy))),
             ("rate-policy", self.rate_policy, get_args(RatePolicy)),
@@ -155,6 +159,11 @@ class ExtractConfig:
                 raise ConfigError(f"--{option}: expected a number of seconds, got {seconds:g}")
         if self.batch_seconds is not None and self.batch_seconds <= 0:
             raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that read headers and compare audio with what is stored."""
+        return self.workers or decoding_threads()
 
 
 def configs_of(models: Sequence[str], names: Sequence[str], **options: Any) -> list[ExtractConfig]:

@@ -18,7 +18,7 @@ def test_quick_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[:2]] == ["| wav", "| flac"]
-    steps = {line.split("|")[1].strip(): line.split("|")[2] for line in lines if line.count("|") == 3}
+    steps = {line.split("|")[1].strip(): line.split("|")[2] for line in lines if line.count("|") == 4}
     assert float(steps["all of it"]) > float(steps["resample"]) > 0
     assert lines[-1].startswith("Mean and std of all layers take ")
     assert not list(tmp_path.iterdir())  # a smoke run's numbers are not kept

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from threading import Event
@@ -19,8 +20,8 @@ from featurestore.archives.names import reading_order
 from featurestore.arrays import FloatArray
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, SampleHash, Stretch, open_stretch
-from featurestore.audio.spectrum import EnergyAbove
-from featurestore.manifest.audio_places import Location
+from featurestore.audio.spectrum import EnergyAbove, shares_above
+from featurestore.manifest.location import Location
 
 # Longer clips (17 minutes at 16 kHz) are decoded, resampled and normalised block by block.
 STREAM_SAMPLES = 1 << 24
@@ -56,6 +57,8 @@ class PreparedClip:
 
 # A clip as each policy has it, or why it cannot be used.
 ClipByPolicy = dict[AudioPolicy, "PreparedClip | AudioError"]
+# Makes a float32 array of zeros of a shape.
+Room = Callable[[tuple[int, ...]], np.ndarray]
 
 
 def load_clip(
@@ -91,6 +94,7 @@ def load_together(
     policies: Sequence[AudioPolicy],
     recordings: Recordings | None = None,
     stop: Event | None = None,
+    room: Room = scratch,
 ) -> list[ClipByPolicy]:
     """Decode utterances, each once, and prepare them under every policy; each as it would be alone.
 
@@ -102,6 +106,7 @@ def load_together(
         policies: one for each model.
         recordings: files that may be open already.
         stop: once it is set no further clip is begun.
+        room: makes the array of zeros that a long clip is put into.
 
     Raises:
         CancelledError: `stop` was set.
@@ -120,7 +125,7 @@ def load_together(
             found[i] = dict.fromkeys(policies, error)
             continue
         if clip is None:
-            found[i] = {policy: _load_long(places[i], policy) for policy in policies}
+            found[i] = {policy: _load_long(places[i], policy, room) for policy in policies}
             continue
         native[i] = clip
         n_held += len(clip.samples)
@@ -157,21 +162,26 @@ def _decode(
         longest = max(1.0, *(p.ratio(stretch.sample_rate_hz) for p in policies))
         if stretch.n_samples * longest > STREAM_SAMPLES:
             return None
-        meter = _Meter(stretch, {p.sample_rate_hz for p in policies})
+        meter = _Meter(stretch)
         blocks = list(meter.pass_on(stretch.blocks()))
         return _Native(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), meter)
 
 
 class _Meter:
-    """What is measured of the native samples as they pass."""
+    """What is measured of the native samples as they pass.
 
-    def __init__(self, stretch: Stretch, model_rates: Collection[int]) -> None:
+    Args:
+        stretch: where they are from.
+        model_rates: for which energy is measured as they pass; for others it is for `above` to be told.
+    """
+
+    def __init__(self, stretch: Stretch, model_rates: Collection[int] = ()) -> None:
         self.rate = rate = stretch.sample_rate_hz
         self._stretch = stretch
         self.n_samples = 0
         self._hash = SampleHash(rate)
         self._energy = {r: EnergyAbove(rate, r / 2) for r in model_rates}
-        self._peak = 0.0
+        self.above: dict[int, float] = {}  # rate of a model → `PreparedClip.above_nyquist`
 
     def pass_on(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for block in blocks:
@@ -179,9 +189,9 @@ class _Meter:
             for energy in self._energy.values():
                 energy.add(block)
             self.n_samples += len(block)
-            self._peak = max(self._peak, float(block.max()), -float(block.min()))
             yield block
-        if not self._peak:
+        self.above |= {r: energy.share for r, energy in self._energy.items()}
+        if not self._stretch.peak:
             raise AudioError(self._stretch.silence)
 
     def clip(self, samples: np.ndarray, policy: AudioPolicy) -> PreparedClip:
@@ -190,9 +200,9 @@ class _Meter:
             duration_s=self.n_samples / self.rate,
             audio_hash=self._hash.text,
             stamp=self._stretch.stamp,
-            above_nyquist=self._energy[policy.sample_rate_hz].share,
+            above_nyquist=self.above[policy.sample_rate_hz],
             rate_hz=self.rate,
-            peak=self._peak,
+            peak=self._stretch.peak,
             agreement=self._stretch.agreement.value,
         )
 
@@ -201,6 +211,7 @@ def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) ->
     """Clips under every policy, resampled once for each rate."""
     at_rate: dict[tuple[object, ...], list[FloatArray | AudioError]] = {}
     found: dict[int, ClipByPolicy] = {i: {} for i in native}
+    _measure_energy(native.values(), {policy.sample_rate_hz for policy in policies})
     for policy in policies:
         rate = policy.rate_policy, policy.sample_rate_hz, policy.resample_quality, policy.segments
         if rate not in at_rate:
@@ -213,6 +224,16 @@ def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) ->
             except AudioError as error:
                 found[i][policy] = error
     return found
+
+
+def _measure_energy(native: Iterable[_Native], model_rates: Collection[int]) -> None:
+    of_rate: dict[int, list[_Native]] = defaultdict(list)
+    for clip in native:
+        of_rate[clip.meter.rate].append(clip)
+    for (rate, clips), model_rate in itertools.product(of_rate.items(), model_rates):
+        shares = shares_above([clip.samples for clip in clips], rate, model_rate / 2)
+        for clip, share in zip(clips, shares, strict=True):
+            clip.meter.above[model_rate] = share
 
 
 def _resample_each(native: Sequence[_Native], policy: AudioPolicy) -> list[FloatArray | AudioError]:
@@ -245,26 +266,35 @@ def scaled(samples: FloatArray, policy: AudioPolicy) -> FloatArray:
     if len(samples) == 0:
         raise AudioError("too short: no sample is left at the model's rate")
     if policy.short_policy == "repeat" and len(samples) < policy.min_samples:
-        samples = np.resize(samples, policy.min_samples)  # tiles from the start
+        samples = _repeated(samples, policy.min_samples)
     return normalise(samples, policy.normalisation)
 
 
-def _load_long(place: Location, policy: AudioPolicy) -> PreparedClip | AudioError:
+def _repeated(samples: FloatArray, n: int) -> FloatArray:
+    """Samples over and over from their start, n in all; `numpy.resize` takes several times as long."""
+    out = np.empty(n, dtype=np.float32)
+    for first in range(0, n, len(samples)):
+        part = out[first : first + len(samples)]
+        part[:] = samples[: len(part)]
+    return out
+
+
+def _load_long(place: Location, policy: AudioPolicy, room: Room) -> PreparedClip | AudioError:
     try:
         with open_stretch(*place) as stretch:
             meter = _Meter(stretch, [policy.sample_rate_hz])
-            return meter.clip(_prepare_long(stretch, meter, policy), policy)
+            return meter.clip(_prepare_long(stretch, meter, policy, room), policy)
     except AudioError as error:
         return error
 
 
-def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.ndarray:
-    """A clip of any length, resampled and scaled block by block into a `scratch` array."""
+def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy, make_room: Room) -> np.ndarray:
+    """A clip of any length, resampled and scaled block by block into the room made for it."""
     ratio = policy.ratio(stretch.sample_rate_hz)
     # The resampler may end a sample or two off the exact ratio.
     room_samples = math.ceil(stretch.n_samples * ratio) + 16
     try:
-        room = scratch((room_samples,))
+        room = make_room((room_samples,))
     except OSError as error:
         raise AudioError(f"{room_samples} samples do not fit the temporary folder ({error})") from error
     n = 0
@@ -281,6 +311,6 @@ def _prepare_long(stretch: Stretch, meter: _Meter, policy: AudioPolicy) -> np.nd
         n = min(fixed, room_samples)  # zeros where the resampler gave fewer
     samples = room[:n]
     if policy.short_policy == "repeat" and n < policy.min_samples:
-        return normalise(np.resize(samples, policy.min_samples), policy.normalisation)
+        return normalise(_repeated(samples, policy.min_samples), policy.normalisation)
     normalise_in_place(samples, policy.normalisation)
     return samples

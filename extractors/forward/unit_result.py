@@ -13,7 +13,8 @@ from extractors.models.interface import ModelCard
 from featurestore.format.layer_arrays import FrameShape, room_for
 from featurestore.format.number_types import DTypeName
 from featurestore.format.row_arrays import STATUS_OK
-from featurestore.manifest.audio_places import UNKNOWN, Places
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.location import UNKNOWN
 from featurestore.store.key import KeyInfo
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, Unit
 from featurestore.store.writer import UnitRows

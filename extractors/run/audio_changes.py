@@ -11,7 +11,7 @@ from extractors.audio.waveform import load_clip
 from extractors.run.plan import KeyPlan, RunPlan
 from featurestore.audio.segment import AudioError
 from featurestore.errors import KeyNotFound
-from featurestore.manifest.audio_places import Location
+from featurestore.manifest.location import Location
 from featurestore.store.key import read_key
 from featurestore.store.key_request import check_request
 from featurestore.store.ledger import Record

@@ -17,7 +17,7 @@ from extractors.run.key_job import KeyJob
 from extractors.run.plan import KeyPlan, RunPlan, plan_run
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
-from featurestore.manifest.audio_places import Location
+from featurestore.manifest.location import Location
 from featurestore.store.plan import Unit
 from featurestore.store.sound_identity import Sounds
 from featurestore.store.writer import preview_key
@@ -91,7 +91,7 @@ def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
         UserError: as `extract_all` would.
     """
     run = plan_run(configs)
-    sounds = Sounds(n_threads=run.config.workers)
+    sounds = Sounds(n_threads=run.config.n_threads)
     devices = tuple(run.devices) or ("cpu",)
     return [_estimate(preview_job(plan, run, sounds), devices) for plan in run.keys]
 
@@ -133,7 +133,7 @@ def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
     padded = sum(b.n_padded for b in batches)
     forward_s = _fit([(m.batch.n_padded, m.forward_s) for m in measured], [b.n_padded for b in batches])
     decode_s = _fit([(m.batch.n_samples, m.decode_s) for m in measured], [b.n_samples for b in batches])
-    decode_s /= job.config.workers
+    decode_s /= job.decoders.n
     return Estimate(
         key=job.path,
         devices=devices,

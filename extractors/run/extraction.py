@@ -49,7 +49,7 @@ def extract_all(
     plan = plan_run(configs)
     config = plan.config
     # All keys before any: what one model is refused for must not cost the key of another.
-    sounds = Sounds(n_threads=config.workers)
+    sounds = Sounds(n_threads=config.n_threads)
     checked = [check_key(key, plan, sounds) for key in plan.keys]
     # Weights before anything is removed: a model that cannot be loaded must not cost what is stored.
     loaded = [k.recipe.load(plan.device) if k.recipe.config.overwrite else None for k in plan.keys]

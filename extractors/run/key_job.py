@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extractors.audio.decoders import DecoderChoice, choose_decoders
 from extractors.audio.headers import clip_table
 from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
@@ -21,13 +22,14 @@ from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor
 from extractors.models.package_versions import later_note, versions_here
 from extractors.run.clip_tally import Heard
-from extractors.run.plan import KeyPlan, RunPlan, resolve_device
+from extractors.run.plan import KeyPlan, RunPlan, resolve_device, resolve_devices
 from extractors.run.recipe import Recipe
 from featurestore.audio.segment import AudioError
 from featurestore.backends.storage import open_storage
 from featurestore.fingerprint import canonical_json
 from featurestore.format.row_arrays import STATUS_OK
-from featurestore.manifest.audio_places import Location, Places
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.location import Location
 from featurestore.manifest.table import PLACE_COLUMNS, Manifest
 from featurestore.store.claims import Claims, Work
 from featurestore.store.key import KeyInfo
@@ -107,6 +109,7 @@ class KeyJob:
         self.n_clips = 0
         self.n_units_by_others = 0
         self.n_rows_by_others = 0
+        self.remarks: list[str] = []
         self.embedder: Embedder | None = None
         self._sample: list[str] = []
 
@@ -118,7 +121,7 @@ class KeyJob:
             recipe=plan.recipe,
             layers=plan.request.layers,
             writer=writer,
-            table=clip_table(writer.manifest, run.manifest, run.durations, policy, config.workers),
+            table=clip_table(writer.manifest, run.manifest, run.durations, policy, config.n_threads),
             units=parse_share(config.share).of(pending) if config.share else pending,
             device=run.device,
         )
@@ -165,6 +168,13 @@ class KeyJob:
                 )
         functionals, precision = self.writer.info.functionals, self.config.precision
         self.embedder = Embedder(extractor, self.layers, functionals, budget, self.long_clips, precision)
+
+    @property
+    def decoders(self) -> DecoderChoice:
+        """Who decodes for it, and for those that go through their units beside it."""
+        config = self.config
+        n_devices = 1 if config.cluster else len(resolve_devices(config.device))
+        return choose_decoders(config.decode, config.workers, self.device, n_devices)
 
     @property
     def work(self) -> Work:
@@ -247,12 +257,13 @@ class KeyJob:
 
     def notes(self) -> list[str]:
         """What is worth telling of how it went."""
+        notes = [*later_note(), *self.remarks]
         budget = self.embedder.budget if self.embedder else None
         if not budget or not budget.n_halved:
-            return later_note()
+            return notes
         seconds = budget.n_samples / self.policy.sample_rate_hz
         return [
-            *later_note(),
+            *notes,
             f"memory ran out: batches were halved {budget.n_halved} times, to {seconds:.3g} s of audio; "
             f"--batch-seconds {seconds:.3g} starts there",
         ]

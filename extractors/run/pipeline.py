@@ -1,9 +1,9 @@
 """The pipeline of a process: decode → batches → hidden states → functionals → committed units.
 
-Decoding runs in threads ahead of the models, writing in a thread behind them. What is held at any time is
-bounded by a few batches and two units of each model, whatever the size of the corpus. Models whose keys
-hold the same rows in the same units go through each unit side by side and share its decoded clips;
-what each computes is what it would compute alone.
+Decoding runs ahead of the models, in threads or in processes that threads wait for; writing runs in a thread
+behind them. What is held at any time is bounded by a few batches and two units of each model, whatever the
+size of the corpus. Models whose keys hold the same rows in the same units go through each unit side by side
+and share its decoded clips; what each computes is what it would compute alone.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from threading import Event
 
 import numpy as np
 
+from extractors.audio.decoders import Decoders
 from extractors.audio.policy import AudioPolicy
-from extractors.audio.waveform import ClipByPolicy, PreparedClip, file_order, load_together
+from extractors.audio.waveform import ClipByPolicy, PreparedClip, file_order
 from extractors.forward.unit_result import UnitResult
 from extractors.results import ExtractProgress, OnProgress
 from extractors.run.key_job import KeyJob
-from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
-from featurestore.manifest.audio_places import Location
+from featurestore.manifest.location import Location
 from featurestore.store.claims import WAITING, renewing, work_through
 from featurestore.store.plan import Unit
 
 # Batches of every model whose clips are decoded ahead.
 BATCHES_AHEAD = 2
-# Clips that one task decodes, at most, and tasks of a batch for each thread, at least.
+# Clips that one task decodes, at most, and tasks of a batch for each decoder, at least.
 TASK_CLIPS = 32
-TASKS_PER_THREAD = 2
+TASKS_PER_DECODER = 2
 
 
 @dataclass(frozen=True)
@@ -95,25 +94,26 @@ class _Pipeline:
         self._all = of
         self._on_progress = on_progress
         self._writes: deque[Future[None]] = deque()
-        self._recordings = Recordings()
-        self._stop = Event()
+        self._choice = jobs[0].decoders
 
     def run(self) -> None:
         with ExitStack() as stack:
-            stack.enter_context(self._recordings)
-            decoders = stack.enter_context(ThreadPoolExecutor(self._jobs[0].config.workers))
+            decoders = stack.enter_context(self._choice.open())
+            decoding = stack.enter_context(ThreadPoolExecutor(self._choice.n))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
                 stack.enter_context(renewing(job.claims))
             try:
-                self._embed(decoders, writing)
+                self._embed(partial(self._steps, decoding, decoders), writing)
             finally:
-                self._stop.set()
-                decoders.shutdown(wait=False, cancel_futures=True)
+                decoders.stop()
+                decoding.shutdown(wait=False, cancel_futures=True)
+        for job in self._jobs:
+            job.remarks += decoders.notes()
 
-    def _embed(self, decoders: ThreadPoolExecutor, writing: ThreadPoolExecutor) -> None:
+    def _embed(self, steps: Callable[[], Iterator[_Step | None]], writing: ThreadPoolExecutor) -> None:
         results: dict[KeyJob, UnitResult] = {}
-        for step in self._ahead(decoders):
+        for step in self._ahead(steps()):
             if step is WAITING:
                 self._finish_writes()
                 continue
@@ -135,10 +135,10 @@ class _Pipeline:
         while self._writes:
             self._writes.popleft().result()
 
-    def _ahead(self, decoders: ThreadPoolExecutor) -> Iterator[_Step | None]:
+    def _ahead(self, steps: Iterator[_Step | None]) -> Iterator[_Step | None]:
         """Steps whose clips are being decoded; everything started is handed out before a pause."""
         waiting: deque[_Step] = deque()
-        for step in self._steps(decoders):
+        for step in steps:
             if step is WAITING:
                 while waiting:
                     yield waiting.popleft()
@@ -150,7 +150,7 @@ class _Pipeline:
         while waiting:
             yield waiting.popleft()
 
-    def _steps(self, decoders: ThreadPoolExecutor) -> Iterator[_Step | None]:
+    def _steps(self, decoding: Executor, decoders: Decoders) -> Iterator[_Step | None]:
         for claimed in work_through([job.work for job in self._jobs]):
             if claimed is WAITING:
                 yield WAITING
@@ -159,8 +159,8 @@ class _Pipeline:
             jobs = [self._jobs[p] for p in positions]
             where = jobs[0].audio_of(unit)
             policies = [job.policy for job in jobs]
-            load = partial(load_together, policies=policies, recordings=self._recordings, stop=self._stop)
-            clips = SharedClips(decoders, jobs[0].config.workers, where.__getitem__, load, len(jobs))
+            load = partial(decoders.load, policies=policies)
+            clips = SharedClips(decoding, self._choice.n, where.__getitem__, load, len(jobs))
             # By first row, so that no model runs ahead of the others by more than a batch.
             streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]
             for _, i, rows in heapq.merge(*streams):
@@ -197,8 +197,8 @@ class SharedClips:
     file, which is then opened once for them.
 
     Args:
-        pool: where decoding runs.
-        n_threads: of the pool.
+        pool: whose threads call `load`.
+        n_decoders: that are at work at a time.
         where: row of the unit → its audio, or None for a row without an utterance.
         load: decodes clips.
         n_models: that will ask.
@@ -207,13 +207,13 @@ class SharedClips:
     def __init__(
         self,
         pool: Executor,
-        n_threads: int,
+        n_decoders: int,
         where: Callable[[int], Location | None],
         load: Callable[[Sequence[Location]], list[ClipByPolicy]],
         n_models: int,
     ) -> None:
         self._pool = pool
-        self._n_threads = n_threads
+        self._n_decoders = n_decoders
         self._where = where
         self._load = load
         self._n_models = n_models
@@ -227,7 +227,7 @@ class SharedClips:
     def _start(self, rows: Sequence[int]) -> None:
         where = {row: place for row in rows if (place := self._where(row)) is not None}
         in_files = sorted(where, key=lambda row: file_order(where[row]))
-        size = min(TASK_CLIPS, max(1, -(-len(in_files) // (TASKS_PER_THREAD * self._n_threads))))
+        size = min(TASK_CLIPS, max(1, -(-len(in_files) // (TASKS_PER_DECODER * self._n_decoders))))
         for first in range(0, len(in_files), size):
             some = in_files[first : first + size]
             together = self._pool.submit(self._load, [where[row] for row in some])

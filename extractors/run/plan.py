@@ -25,7 +25,10 @@ from featurestore.store.key_request import KeyRequest
 from featurestore.store.plan import DEFAULT_UNIT_ROWS, order_rows
 
 # What the models of one run have in common.
-SHARED = ("manifest", "store", "segments", "channel", "clip_to_file", "workers", "device", "cluster")
+SHARED = (
+    *("manifest", "store", "segments", "channel", "clip_to_file"),
+    *("workers", "decode", "device", "cluster"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +89,16 @@ def plan_run(configs: Sequence[ExtractConfig]) -> RunPlan:
     by_librosa = config.segments == "librosa"
     as_given = read_manifest(config.manifest, allow_empty=by_librosa)
     table = describe_table(config.manifest, len(as_given))
-    manifest = choose_channels(as_given, config.channel, config.workers)
+    manifest = choose_channels(as_given, config.channel, config.n_threads)
     notes = []
     if by_librosa:
-        manifest = as_librosa_cuts(manifest, config.workers)
+        manifest = as_librosa_cuts(manifest, config.n_threads)
         if n_empty := int((manifest.table["end_s"] <= manifest.table["start_s"].fillna(0.0)).sum()):
             notes.append(
                 f"{counted(n_empty, 'row')} without a sample between start and end: kept, and failed"
             )
     if config.clip_to_file:
-        manifest, n_clipped = end_with_files(manifest, config.workers)
+        manifest, n_clipped = end_with_files(manifest, config.n_threads)
         if n_clipped:
             notes.append(f"--clip-to-file: {counted(n_clipped, 'clip')} ended with the file, before end_s")
     storage = open_storage(config.store)  # a wrong address shows before models and headers are read
@@ -103,7 +106,7 @@ def plan_run(configs: Sequence[ExtractConfig]) -> RunPlan:
     devices = resolve_devices(config.device) if config.cluster is None else []
     pairs = list(zip(configs, sources, strict=True))
     check_compiler(devices[0] if devices else None, [source for c, source in pairs if c.compile])
-    durations = clip_durations(manifest, config.workers)
+    durations = clip_durations(manifest, config.n_threads)
     keys = [_plan_key(Recipe.of(c, source), manifest, durations) for c, source in pairs]
     _check_distinct(keys)
     return RunPlan(
@@ -122,7 +125,7 @@ def _plan_key(recipe: Recipe, manifest: Manifest, durations: np.ndarray) -> KeyP
     config, card = recipe.config, recipe.source.card
     layers = _layers(config.layers, card)
     ids = manifest.table["utterance_id"]
-    model_s = model_seconds(manifest, durations, recipe.policy, config.workers)
+    model_s = model_seconds(manifest, durations, recipe.policy, config.n_threads)
     order = order_rows(model_s, ids.tolist())
     unit_rows, frames, bounds = config.unit_rows or DEFAULT_UNIT_ROWS, None, None
     if config.frames:

@@ -24,7 +24,7 @@ from featurestore.untrusted.documents import DocumentError
 # there already is gone on with: an empty store has nothing to replace or to look at again.
 LEFT_OUT = {
     *("manifest", "dataset", "model", "store"),
-    *("device", "cluster", "share", "workers", "batch_seconds", "selfcheck"),
+    *("device", "cluster", "share", "workers", "decode", "batch_seconds", "selfcheck"),
     *("overwrite", "refresh"),
 }
 # A configuration can differ everywhere; one line cannot hold it.

@@ -143,7 +143,7 @@ def _bytes_of(opened: ExitStack, path: str) -> BinaryIO | int:
 def _open(opened: ExitStack, path: str, data: BinaryIO | int, depth: Depth) -> Any:
     import soundfile
 
-    from featurestore.audio.forward_flac import ForwardFlac
+    from featurestore.audio.forward_sound import ForwardSound
 
     streams = streams_of(path, depth)
     head = read_at(data, 4, 0)
@@ -155,8 +155,7 @@ def _open(opened: ExitStack, path: str, data: BinaryIO | int, depth: Depth) -> A
             os.lseek(data, 0, os.SEEK_SET)
         else:
             data.seek(0)
-        kind = ForwardFlac if head == b"fLaC" else soundfile.SoundFile
-        parts = [opened.enter_context(kind(data, closefd=False))]
+        parts = [opened.enter_context(ForwardSound(data, closefd=False))]
     if streams and not (parts and parts[0].frames == streams[0].n_frames):
         spliced = [Spliced(data, stream.pieces) for stream in streams]
         parts = [opened.enter_context(soundfile.SoundFile(s)) for s in spliced]

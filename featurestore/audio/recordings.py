@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurestore.audio.blocks import open_sound
-from featurestore.manifest.audio_places import stamp_of
+from featurestore.manifest.location import stamp_of
 
 # Files that are open while nobody reads them; a process may mostly have 256 (macOS) or 1,024 (Linux).
 MOST_OPEN = 64
 # What a decoder gives of these after a jump is what it gives of a file opened anew, bit for bit. Others lean
 # on what they decoded before: their segments would get another hash than alone.
 _CONTAINERS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC"})
-_SAMPLES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +106,10 @@ class Recordings:
 
 
 def _opened(path: str, until_s: float) -> _Kept:
-    import soundfile
+    from featurestore.audio.forward_sound import ForwardSound
 
     stamp = stamp_of(path)  # a file that is written while it is read then looks changed, not unchanged
     with ExitStack() as stack:
         file = stack.enter_context(open_sound(path, until_s))
-        is_plain = isinstance(file, soundfile.SoundFile) and isinstance(file.name, int)
-        may_stay = is_plain and file.format in _CONTAINERS and file.subtype in _SAMPLES
+        may_stay = isinstance(file, ForwardSound) and file.format in _CONTAINERS and file.goes_on
         return _Kept(path, file, stamp, stack.pop_all(), may_stay)

@@ -20,7 +20,7 @@ from featurestore.audio.segment import SampleHash
 from featurestore.audio.spectrum import EnergyAbove
 from featurestore.duplicates.recoded_clips import Painter, Portrait
 from featurestore.duplicates.waveform_sketch import Sketch, no_sketch, sketch
-from featurestore.manifest.audio_places import Location
+from featurestore.manifest.location import Location
 
 TAIL_FRAMES = 64
 FLAT_RUN = 3  # equal extreme samples in a row

@@ -16,8 +16,9 @@ from featurestore.audio.blocks import SoundError, mono_blocks
 from featurestore.audio.segment import SampleHash
 from featurestore.audit.findings import Example, Finding, listed
 from featurestore.audit.measurements import in_threads
-from featurestore.manifest.audio_places import MIX, Location, Places
+from featurestore.manifest.audio_places import MIX, Places
 from featurestore.manifest.channels import with_channels
+from featurestore.manifest.location import Location
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
 

@@ -21,16 +21,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Python's own modules alone until it has the caller's path, which then says where everything else is.
-_CODE = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from featurestore.compute.subprocess_call import serve; serve()"
-)
+_CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import serve; serve()"
+
+
+def fresh_python(module: str) -> list[str]:
+    """The command of a fresh Python that runs `serve` of a module, once it has `path_here` as its input.
+
+    Unlike with `multiprocessing`, the caller's script is not run again there, so it needs no guard; and a
+    daemonic process, as workers of Dask are, may start it too.
+    """
+    return [sys.executable, "-P", "-c", _CODE.format(module)]
+
+
+def path_here() -> bytes:
+    """Where this process finds modules, for a `fresh_python`."""
+    return pickle.dumps(sys.path)
 
 
 def call_apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """``function(*args, **kwargs)``, computed by a fresh Python of the same environment.
-
-    Unlike with `multiprocessing`, the caller's script is not run again there, so it needs no guard.
 
     Args:
         function: of a module, so that it can be found there by name.
@@ -107,12 +116,11 @@ class TellingCall:
 
 
 def _started(**options: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-c", _CODE]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    return subprocess.Popen(fresh_python(__name__), stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
 
 
 def _question(function: Callable[..., Any], args: Any, kwargs: Any, *, tells: bool = False) -> bytes:
-    return pickle.dumps(sys.path) + pickle.dumps((function, args, kwargs, tells))
+    return path_here() + pickle.dumps((function, args, kwargs, tells))
 
 
 def serve() -> None:

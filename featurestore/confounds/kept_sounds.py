@@ -11,7 +11,8 @@ import pandas as pd
 
 from featurestore.confounds.recorded_at import recorded_at
 from featurestore.confounds.sounds import Sound, measure_sounds
-from featurestore.manifest.audio_places import UNKNOWN, Places
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.location import UNKNOWN
 from featurestore.outputs import put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv, text_of_cell
 from featurestore.untrusted.text_table import TextTableError, read_table

@@ -11,7 +11,8 @@ from featurestore.audio.segment import SampleHash, open_stretch
 from featurestore.audit.measurements import in_threads
 from featurestore.confounds.pitch import Pitch
 from featurestore.confounds.spectrum_shape import NoiseEstimate, SpectrumShape
-from featurestore.manifest.audio_places import Location, Places
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.location import Location
 
 NAN = float("nan")
 # Samples that the meters get at once: frames of a block are held several times over.

@@ -6,7 +6,6 @@ file that was written again without reading it, as `make` and `rsync` do.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,17 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from featurestore.archives.names import file_name, file_of
+from featurestore.archives.names import file_name
 from featurestore.arrays import IntArray, TextArray
+from featurestore.manifest.location import UNKNOWN, Location, stamp_of
 from featurestore.manifest.table import HIGHEST_RECORDED_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
-# Of a row whose place, or of a file whose size and time, nobody knows.
-UNKNOWN = -1
 MIX = -1  # channel: the mean of all
 OPEN = -1.0  # seconds, where JSON has no NaN: the end of the file
 LARGEST = 2**63 - 1
-
-Location = tuple[str, float, float, int | None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -208,15 +204,6 @@ def _numbers(values: Sequence[Any], types: set[type], low: float, high: float) -
     if len(values) and not low <= min(values) <= max(values) <= high:
         raise ValueError(f"a number of places is not between {low:g} and {high:g}")
     return np.array(values, dtype=np.float64 if float in types else np.int64)
-
-
-def stamp_of(path: str) -> tuple[int, int]:
-    """Size and modification time of a file, or of an archive; `UNKNOWN` twice where nobody can tell."""
-    try:
-        status = os.stat(file_of(path))
-    except (OSError, ValueError):
-        return UNKNOWN, UNKNOWN
-    return status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)

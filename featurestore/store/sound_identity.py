@@ -25,7 +25,8 @@ from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, hash_clip
 from featurestore.errors import CorruptData, OtherAudio
 from featurestore.format.row_arrays import ID_ARRAY, STATUS_OK
-from featurestore.manifest.audio_places import Found, Location, Places
+from featurestore.manifest.audio_places import Found, Places
+from featurestore.manifest.location import Location
 from featurestore.manifest.table import Manifest
 from featurestore.printable import counted
 from featurestore.store.reader import Features

@@ -150,7 +150,8 @@ def _heard(table: pd.DataFrame) -> tuple[IntArray, int, int]:
     from featurestore.audio.blocks import SoundError, mono_blocks, read_header
     from featurestore.duplicates.recoded_clips import Painter, Portrait, recoded
     from featurestore.duplicates.waveform_sketch import Sketch, alike, no_sketch, sketch
-    from featurestore.manifest.audio_places import Location, Places
+    from featurestore.manifest.audio_places import Places
+    from featurestore.manifest.location import Location
 
     def listen(place: Location) -> tuple[Sketch, Portrait | None] | None:
         try:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from extractors.audio.decoders import Decode
 from extractors.models.interface import FineTuning, Normalisation, Precision
 from featurestore.format.number_types import DTypeName
 from studies.study_file.value_kinds import (
@@ -90,7 +91,10 @@ class Extraction(Part):
     batch_seconds: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = Field(
         default=None, description="Most seconds of audio in a batch."
     )
-    workers: Count | None = Field(default=None, description="Threads that decode audio.")
+    workers: Count | None = Field(default=None, description="Decoders of audio: threads or processes.")
+    decode: Decode | None = Field(
+        default=None, description="What decoders are: auto, threads or processes; default: auto."
+    )
     codec: Word | None = Field(default=None, description="How layers are stored; default: fast.")
     prune: bool | None = Field(
         default=None, description="Drop stored utterances that the manifest no longer has."

@@ -84,7 +84,7 @@ def key_states(
     rates: dict[tuple[str, str], Rate | None] = {}
     for group in _planned_together(configs):
         run = plan_run(list(group.values()))
-        sounds = Sounds(n_threads=run.config.workers)
+        sounds = Sounds(n_threads=run.config.n_threads)
         for (pair, config), plan in zip(group.items(), run.keys, strict=True):
             of = (pair[0], next(iter(run.devices), ""))
             if of not in rates:

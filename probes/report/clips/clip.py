@@ -13,7 +13,7 @@ from featurestore.audio.ogg import with_serial
 from featurestore.audio.segment import AudioError, SampleHash, open_stretch
 from featurestore.audio.spectrogram import data_url, spectrogram_png
 from featurestore.audio.spectrum import EnergyAbove
-from featurestore.manifest.audio_places import Location
+from featurestore.manifest.location import Location
 
 PLAYED_S = 4.0  # longer clips are cut to this, where they are loudest
 # 134 MB of samples: twelve minutes at 44.1 kHz, two at 250 kHz.

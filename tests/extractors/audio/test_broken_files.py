@@ -18,6 +18,7 @@ import torch
 from transformers import AutoModel, Wav2Vec2FeatureExtractor
 
 from extractors import ExtractConfig, extract
+from extractors.audio.decoders import Decode
 from featurestore import open_store
 from featurestore.audio.blocks import SoundError, read_header
 from featurestore.manifest.table import write_manifest
@@ -37,7 +38,8 @@ def prepared(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 @pytest.mark.timeout(120)  # a pipe without a writer would wait for ever
-def test_every_file_is_embedded_rightly_or_fails_with_a_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decode", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def test_every_file_is_embedded_rightly_or_fails_with_a_reason(tmp_path: Path, decode: Decode) -> None:
     model = save_ssl(tmp_path / "tiny", "hubert", "base", do_normalize=True)
     folder = tmp_path / "audio"
     good = pd.read_csv(write_clips(folder, [9000, 5000, 20_000, 12_345]))[["path"]]
@@ -55,6 +57,7 @@ def test_every_file_is_embedded_rightly_or_fails_with_a_reason(tmp_path: Path) -
                 store=str(tmp_path / name),
                 layers=str(LAYER),
                 unit_rows=16,
+                decode=decode,
             )
         )
         features = open_store(tmp_path / name).features("tiny", "d")
@@ -128,6 +131,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from extractors import ExtractConfig, extract
+from extractors.audio.decoders import Decode
 config = dict(dataset="d", model="logmel", workers=1)
 extract(ExtractConfig(manifest=Path(sys.argv[1]), store=sys.argv[3], **config))
 held = next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith("VmData"))

@@ -77,6 +77,19 @@ def test_nothing_but_the_clip_decides_its_values(
         workers=data.draw(st.integers(1, 4), label="workers"),
     )
     assert len(found) == len(chosen) * len(models)
+    require_equal(found, reference)
+
+
+@pytest.mark.slow
+def test_nor_do_decoder_processes(
+    corpus: Path, models: dict[str, str], reference: Values, tmp_path: Path
+) -> None:
+    found = run(corpus, tmp_path, models, unit_rows=5, batch_seconds=1.9, workers=3, decode="processes")
+    assert found.keys() == reference.keys()
+    require_equal(found, reference)
+
+
+def require_equal(found: Values, reference: Values) -> None:
     for key, values in found.items():
         expected = reference[key]
         scale = np.abs(expected).max(axis=(1, 2), keepdims=True)  # of each layer

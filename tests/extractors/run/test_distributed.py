@@ -105,7 +105,9 @@ def test_several_models_on_several_processes(clips: Clips, tmp_path: Path) -> No
     options = {"manifest": manifest, "dataset": "d", "unit_rows": 2}
     models = [str(hubert), "logmel"]
     apart = extract_all(configs_of(models, [], **options, store=str(tmp_path / "apart")))
-    spread = extract_all(configs_of(models, [], **options, store=str(tmp_path / "s"), device="cpu,cpu"))
+    # Processes of daemonic processes.
+    how = {"device": "cpu,cpu", "decode": "processes", "workers": 2}
+    spread = extract_all(configs_of(models, [], **options, **how, store=str(tmp_path / "s")))
     assert embeddings(tmp_path / "s") == embeddings(tmp_path / "apart")
     assert [s.n_embedded for s in spread] == [s.n_embedded for s in apart] == [7, 7]
     assert [s.device for s in spread] == ["cpu, cpu"] * 2

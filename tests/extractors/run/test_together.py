@@ -52,6 +52,10 @@ def test_models_of_one_run_hold_what_runs_of_their_own_would(
     assert seen[-1].clips_done == seen[-1].clips_total == 3 * 18
     assert embeddings(tmp_path / "s") == embeddings(tmp_path / "apart")
     assert len(decoded) == 18
+    given = options(manifest, tmp_path / "p", batch_seconds=1.0, selfcheck=0, decode="processes", workers=2)
+    extract_all(configs_of(models, [], **given))
+    assert embeddings(tmp_path / "p") == embeddings(tmp_path / "apart")
+    assert len(decoded) == 18  # none here
 
 
 def test_the_time_of_the_model_is_not_that_of_decoding_or_of_other_models(

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from featurestore.audio import recordings as module
-from featurestore.audio.forward_flac import ForwardFlac
+from featurestore.audio.forward_sound import ForwardSound
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError, SampleHash, hash_clip, open_stretch
 
@@ -75,20 +75,21 @@ def test_a_file_is_opened_once_for_its_segments(tmp_path: Path, monkeypatch: pyt
     assert sorted(opened) == sorted(paths)
 
 
-@pytest.mark.parametrize("name", ["flac", "flac24"])
-def test_flac_goes_on_from_where_a_read_has_ended(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["flac", "flac24", "wav"])
+def test_a_file_goes_on_from_where_a_read_has_ended(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, name)
     places = [(0, 100), (0, 5000), (3 * RATE - 50, 200), (4095, 2), (1, 40_000), (3 * RATE, 5)]
     with (
         open(path, "rb") as raw,
-        ForwardFlac(raw.fileno(), closefd=False) as forward,
+        ForwardSound(raw.fileno(), closefd=False) as forward,
         soundfile.SoundFile(path) as plain,
     ):
         for first, n in places:
             assert forward.seekable()
             assert forward.seek(first) == plain.seek(first)
             for _ in range(2):  # and what comes next
-                np.testing.assert_array_equal(forward.read(n), plain.read(n))
+                found, expected = (f.read(n, "float32", always_2d=True) for f in (forward, plain))
+                np.testing.assert_array_equal(found, expected)
                 assert forward.tell() == plain.tell()
         forward.seek(7)
         plain.seek(7)

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy.signal import ShortTimeFFT
 
 from featurestore.audio.spectrogram import data_url, power_spectrogram, spectrogram_png
+from featurestore.audio.spectrum import EnergyAbove, shares_above
 
 RATE, WIDTH, HEIGHT = 16_000, 120, 64
 
@@ -53,3 +54,20 @@ def test_a_short_sound_fills_the_picture() -> None:
 
 def test_a_data_url_holds_the_bytes() -> None:
     assert data_url("image/png", b"\x00\xff") == "data:image/png;base64,AP8="
+
+
+def test_shares_of_sounds_together_are_those_of_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    lengths = [1, 5, 1023, 1024, 1025, 30_000, 70_000, 66_000, 0, 200, 50_000, (1 << 20) + 77]
+    sounds = [(rng.standard_normal(n) + rng.uniform(-2, 2)).astype(np.float32) for n in lengths]
+    expected = []
+    for sound in sounds:
+        energy = EnergyAbove(44_100, 8000)
+        for first in range(0, len(sound), 1 << 20):
+            energy.add(sound[first : first + (1 << 20)])
+        expected.append(energy.share)
+    np.testing.assert_allclose(shares_above(sounds, 44_100, 8000), expected, rtol=1e-5)
+    assert 0.6 < expected[5] < 0.68  # white noise: 63.7 %
+    assert np.isnan(shares_above(sounds[:3], 16_000, 8000)).all()  # none can be there
+    assert np.isnan(shares_above([np.zeros(3000, np.float32)], 44_100, 8000)).all()
+    assert shares_above([], 44_100, 8000) == []

@@ -11,7 +11,8 @@ import soxr
 
 from featurestore.audio.blocks import mono_blocks, read_header
 from featurestore.duplicates.recoded_clips import Painter, Portrait, Recoded, recoded, same_sound
-from featurestore.manifest.audio_places import Location, Places
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.location import Location
 from tests.featurestore.audit.conftest import call
 
 RATE_HZ = 16_000

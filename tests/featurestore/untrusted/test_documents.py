@@ -123,7 +123,7 @@ def test_decoding_threads_are_those_that_the_process_may_use(monkeypatch: pytest
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})
     assert decoding_threads() == 1
-    assert ExtractConfig(manifest=Path("m.csv"), dataset="d", model="mfcc", store="s").workers == 1
+    assert ExtractConfig(manifest=Path("m.csv"), dataset="d", model="mfcc", store="s").n_threads == 1
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)))
     monkeypatch.setattr("featurestore.compute.task_runners._CGROUP_CPU", os.devnull)
     assert decoding_threads() == 8
