@@ -11,7 +11,8 @@ from typing import Any
 
 from featurestore.errors import Mistakes
 from featurestore.untrusted.documents import INT_MAX, INT_MIN, MOST_DEPTH, DocumentError, read_bytes
-from studies.study_file.mistakes import Found, Place
+from featurestore.untrusted.schema_mistakes import Place, shown
+from studies.study_file.mistakes import Found
 
 # Long beyond any study by hand; the parser needs some 20 µs a character.
 MOST_BYTES = 256 << 10
@@ -82,20 +83,6 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> tuple[Document, 
     for override in overrides:
         _put(document, override)
     return document, found
-
-
-def shown(value: Any) -> str:
-    """A value in a message."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a map" if value else "an empty map"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _put(document: Document, override: str) -> None:
