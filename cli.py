@@ -56,7 +56,7 @@ def main(debug: bool) -> None:
     required=True,
     multiple=True,
     help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, birdnet, "
-    "untrained:MODEL, hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
+    "untrained:MODEL, hear:MODULE, avex:NAME, onnx:FILE, or tflite:FILE; may be repeated, audio is then decoded once for all.",
 )
 @NEW_STORE
 @click.option(

