@@ -227,9 +227,16 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
+def hidden_states(model: Any, clip: np.ndarray) -> list[torch.Tensor]:
+    """See `Family.reference`."""
+    states = model(torch.from_numpy(clip)[None], output_hidden_states=True).hidden_states
+    return [state[0] for state in states]
+
+
 FAMILY = Family(
     describe=_describe,
     build=SslExtractor,
+    reference=hidden_states,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
