@@ -28,13 +28,14 @@ def run_model_check(
 
     if out is not None:
         check_file(out)
-        require_replaceable(out, NAME_OF_JSON.encode(), "a certificate of fs model check")
+        require_replaceable(out, NAME_OF_JSON.encode(), "certificate of fs model check")
     device = resolve_device(device)
     source = find_model(spec, allow_pickle=torch_weights)
     found = check_model(source, spec, device=device, precision=precision)
     print_model_check(found)
     if out is not None:
         with writing(out, "choose another --out"):
+            out.parent.mkdir(parents=True, exist_ok=True)
             put_file(found.to_json().encode(), out)
     if found.beyond:
         worst = max(found.beyond, key=lambda layer: max(layer.batch, layer.reference or 0.0))
