@@ -142,6 +142,7 @@ def test_the_embedding_is_birdnetlibs_by_name_and_by_card(
                 np.testing.assert_allclose(frames, np.tile(vector, (len(frames), 1)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_by_a_card_beside_the_file_are_those_of_the_stage(tmp_path: Path) -> None:
     from extractors.models.networks.tflite_graph import TfliteGraph
 

@@ -20,7 +20,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(cli.main, ["model", "check", *map(str, words)])
 
 
-@pytest.mark.parametrize("family", ["hubert", "whisper"])
+@pytest.mark.parametrize("family", ["hubert", pytest.param("whisper", marks=pytest.mark.slow)])
 def test_an_exact_model_is_as_transformers_computes_it(tmp_path: Path, family: str) -> None:
     folder = save_whisper(tmp_path / "m") if family == "whisper" else save_ssl(tmp_path / "m", family, "base")
     result = run(folder, "--out", tmp_path / "new" / "c.json")
