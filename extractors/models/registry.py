@@ -128,8 +128,11 @@ def lasting_spec(spec: str, folder: str | Path = "") -> str:
         stage, file = split_stage(argument)
         return ":".join(["birdnet", *filter(None, (stage, _absolute(file, folder) if file else ""))])
     if name in ("onnx", "tflite") and argument:
-        parts = split_card(argument)
-        return ":".join([name, *(_absolute(part, folder) for part in parts if part)])
+        from extractors.models.networks.card import packaged_cards
+
+        card, file = split_card(argument)
+        card = card if card in packaged_cards() else _absolute(card, folder) if card else ""
+        return ":".join(filter(None, (name, card, _absolute(file, folder))))
     return spec if _is_named(name) else _absolute(spec, folder)
 
 

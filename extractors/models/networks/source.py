@@ -8,7 +8,6 @@ runtimes compute on the CPU, in float32.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from extractors.models.black_box import (
     probe_pair,
     same_together,
 )
+from extractors.models.huggingface.model_folder import named_line
 from extractors.models.interface import Extractor, ModelCard, Precision
 from extractors.models.networks.card import find_card, read_card
 from extractors.models.networks.fit import static_misfit
@@ -40,7 +40,7 @@ Kind = Literal["onnx", "tflite"]
 # Kind → modules it needs, and what reads its files.
 _NEEDS: Mapping[Kind, Sequence[str]] = {
     "onnx": ("onnx", "onnxruntime"),
-    "tflite": ("ai_edge_litert",),
+    "tflite": ("ai_edge_litert.interpreter",),
 }
 _READERS: Mapping[Kind, str] = {
     "onnx": "extractors.models.networks.onnx_file:OnnxNetwork",
@@ -78,11 +78,14 @@ class NetworkSource:
         if not file:
             raise ModelError(f"--model {self.spec}: expected {kind}:FILE or {kind}:CARD:FILE")
         for module in _NEEDS[kind]:
-            if importlib.util.find_spec(module) is None:
-                package = module.replace("_", "-")
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                package = module.partition(".")[0].replace("_", "-")
                 raise DependencyMissing(
-                    f"--model {self.spec}: needs {package}; pip install 'featurestore-audio[{kind}]'"
-                )
+                    f"--model {self.spec}: needs {package} ({named_line(error, 100)}); "
+                    f"pip install 'featurestore-audio[{kind}]'"
+                ) from error
         self._file = Path(file).expanduser()
         if not self._file.is_file():
             raise ModelError(f"--model {self.spec}: there is no file {file}; expected a .{kind} file")

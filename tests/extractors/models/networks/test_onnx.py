@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from extractors.models.interface import Extractor
 from extractors.models.networks.onnx_file import OnnxNetwork
 from extractors.models.registry import lasting_spec
 from featurestore import open_store
-from featurestore.errors import ModelError
+from featurestore.errors import DependencyMissing, ModelError
 from tests.extractors.models.test_conformance import embed, make_clips, worst
 from tests.onnx_networks import (
     HOP,
@@ -260,6 +260,8 @@ def test_cards_and_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: 
         assert str(file.resolve()) in lasting
         assert (str(other.resolve()) in lasting) == ("other" in spec)
         assert find_model(lasting).fingerprint() == source.fingerprint()
+    (tmp_path / "perch-2").mkdir()  # a card of the package is one, whatever lies in this folder
+    assert lasting_spec("onnx:perch-2:frames.onnx") == f"onnx:perch-2:{file.resolve()}"
     with pytest.raises(ModelError, match="has no initialiser"):
         find_model("untrained:frames.onnx")
 
@@ -448,16 +450,11 @@ def test_a_network_of_two_inputs_or_other_numbers_is_refused(tmp_path: Path) -> 
         find_model(str(save([("x", onnx.TensorProto.DOUBLE)])))
 
 
+@pytest.mark.parametrize("module", ["onnx", "onnxruntime"])
 def test_without_the_runtime_its_extra_is_named(
-    frame_net: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    frame_net: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    from featurestore.errors import DependencyMissing
-
-    find_spec: Callable[[str], Any] = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
-    )
-    with pytest.raises(
-        DependencyMissing, match=r"needs onnxruntime; pip install 'featurestore-audio\[onnx\]'"
-    ):
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = rf"needs {module} \(.*\); pip install 'featurestore-audio\[onnx\]'"
+    with pytest.raises(DependencyMissing, match=expected):
         find_model(str(frame_net))
