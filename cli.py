@@ -81,7 +81,8 @@ def main(debug: bool) -> None:
     required=True,
     multiple=True,
     help="A hub id, a model folder, an AVES .torchaudio.pt, logmel, mfcc, catch22, birdnet, "
-    "untrained:MODEL, hear:MODULE, or avex:NAME; may be repeated, audio is then decoded once for all.",
+    "untrained:MODEL, hear:MODULE, avex:NAME, onnx:FILE, or tflite:FILE; may be repeated, audio is then "
+    "decoded once for all.",
 )
 @NEW_STORE
 @click.option(
@@ -713,6 +714,33 @@ def schema(table: bool) -> None:
         click.echo(schema_tables(), nl=False)
         return
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@main.group(cls=Subgroup)
+def model() -> None:
+    """Look at a model before anything is embedded with it."""
+
+
+@model.command(name="check")
+@click.argument("model")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the forward pass.",
+)
+@click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
+@click.option("--out", type=PATH, help="JSON file to write what was found to.")
+def check_model(model: str, **options: Any) -> None:
+    """Compare a model's layers in a batch, alone, and by transformers where it has the architecture.
+
+    MODEL is what stands after --model of `fs extract`. Exit 1 when a layer deviates further than allowed.
+    """
+    from studies.terminal.model_check import run_model_check
+
+    sys.exit(0 if run_model_check(model, **options) else EXIT_DAMAGED)
 
 
 @main.group(cls=Corpora)

@@ -16,11 +16,19 @@ from transformers import (
     Data2VecAudioModel,
     HubertConfig,
     HubertModel,
+    SEWConfig,
+    SEWDConfig,
+    SEWDModel,
+    SEWModel,
+    UniSpeechConfig,
+    UniSpeechModel,
     UniSpeechSatConfig,
     UniSpeechSatModel,
     Wav2Vec2BertConfig,
     Wav2Vec2BertModel,
     Wav2Vec2Config,
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerModel,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Model,
     WavLMConfig,
@@ -36,7 +44,13 @@ FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "wavlm": (WavLMConfig, WavLMModel),
     "data2vec-audio": (Data2VecAudioConfig, Data2VecAudioModel),
+    "unispeech": (UniSpeechConfig, UniSpeechModel),
     "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
+    "wav2vec2-conformer": (Wav2Vec2ConformerConfig, Wav2Vec2ConformerModel),
+}
+SQUEEZED: dict[str, tuple[type[Any], type[Any]]] = {
+    "sew": (SEWConfig, SEWModel),
+    "sew-d": (SEWDConfig, SEWDModel),
 }
 N_LAYERS = 4  # hidden states: three blocks and their input
 N_FEATURES = 24
@@ -78,6 +92,44 @@ def save_ssl(
     model.save_pretrained(folder)
     if do_normalize is not None:
         Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
+    return folder
+
+
+def save_conformer(folder: Path, *, positions: str, flavour: str = "large", seed: int = 0) -> Path:
+    """Save a tiny wav2vec2-conformer with ``relative`` or ``rotary`` positions."""
+    torch.manual_seed(seed)
+    config = ssl_config("wav2vec2-conformer", flavour)
+    config.position_embeddings_type = positions
+    config.conv_depthwise_kernel_size = 7
+    model = scramble(Wav2Vec2ConformerModel(config))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):  # as after training: neither 0 nor 1
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_sew(folder: Path, family: str, flavour: str, *, squeeze: int = 2, seed: int = 0) -> Path:
+    """Save a tiny SEW or SEW-D."""
+    torch.manual_seed(seed)
+    config_class, model_class = SQUEEZED[family]
+    options: dict[str, Any] = {
+        "hidden_size": N_FEATURES,
+        "num_hidden_layers": N_LAYERS - 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "squeeze_factor": squeeze,
+        "conv_dim": [16] * 7,
+        "conv_kernel": (10, 3, 3, 3, 3, 2, 2),
+        "conv_stride": (5, 2, 2, 2, 2, 2, 2),
+        "num_conv_pos_embeddings": 32,
+        "num_conv_pos_embedding_groups": 4,
+        "feat_extract_norm": "group" if flavour == "base" else "layer",
+    }
+    if family == "sew-d":
+        options |= {"position_buckets": 8, "max_position_embeddings": 32}
+    scramble(model_class(config_class(**options))).save_pretrained(folder)
     return folder
 
 

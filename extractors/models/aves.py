@@ -26,9 +26,9 @@ from extractors.models.huggingface.architecture import (
     making,
     require_room,
 )
-from extractors.models.huggingface.families import find_family
+from extractors.models.huggingface.families import family_reference, find_family
 from extractors.models.huggingface.model_folder import named_line, one_line, read_json
-from extractors.models.interface import Extractor, ModelCard, Precision
+from extractors.models.interface import Extractor, ModelCard, Precision, Reference
 from extractors.models.weights import random_model, untrained_name, weights_fingerprint
 from featurestore.errors import ModelError
 from featurestore.untrusted.document_shape import fields, many, row_of, text, whole, yes_or_no
@@ -139,6 +139,14 @@ class AvesSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
+        with making(f"--model {self.spec}"):
+            return find_family("hubert").build(self._model(), {}, self.card, device, precision)
+
+    def reference(self) -> Reference | None:
+        """See `Referenced.reference`: transformers, on torchaudio's weights as they are read here."""
+        return family_reference(find_family("hubert"), self._model())
+
+    def _model(self) -> Any:
         from transformers import HubertConfig, HubertModel
 
         self._require_room()
@@ -150,7 +158,7 @@ class AvesSource:
                 self._fill(model)
             else:
                 model = random_model(config, self._seed)
-            return find_family("hubert").build(model.eval(), {}, self.card, device, precision)
+            return model.eval()
 
     def _require_room(self) -> None:
         files = [self._weights] if self._seed is None else None

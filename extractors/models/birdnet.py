@@ -15,25 +15,26 @@ Every clip runs alone, padded with zeros to 3 s, as birdnetlib pads (`RecordingB
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from extractors.models.catalogue import BIRDNET
 from extractors.models.huggingface.model_folder import named_line
-from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
-from extractors.models.tflite_graph import GraphTensor, TfliteGraph
-from extractors.models.torch_tools import count_frames
+from extractors.models.interface import Extractor, ModelCard, Precision
+from extractors.models.networks.card import Layer, NetworkCard, OutputAxis
+from extractors.models.networks.layer_runner import LayerRunner
+from extractors.models.networks.padded_windows import VECTOR_POSITIONS, PaddedWindowExtractor
+from extractors.models.networks.tflite_file import TfliteNetwork
+from extractors.models.networks.tflite_graph import GraphTensor, TfliteGraph
 from extractors.models.weights import hash_weights, split_stage
-from featurestore.audio.decoder_noise import HUSH
 from featurestore.errors import DependencyMissing, ModelError
 from featurestore.names import suggest_name
-from featurestore.untrusted.documents import DocumentError, open_regular
+from featurestore.untrusted.documents import DocumentError
 
 SAMPLE_RATE_HZ = 48_000
 WINDOW_SAMPLES = 144_000
@@ -61,9 +62,6 @@ STAGES: Mapping[str, Stage] = {
     "stage-3": Stage(5, 6, 16, 108),
     "stage-4": Stage(4, 3, 8, 192),
 }
-# Into how many parts a window is divided to say how much of it a clip fills: those of the finest stage. The
-# embeddings of a clip in several windows weigh by them.
-_EMBEDDING_POSITIONS = 64
 
 
 class BirdnetSource:
@@ -95,7 +93,7 @@ class BirdnetSource:
             ) from error
         self._stage = stage
         self._file = Path(file).expanduser() if file else self._published_file()
-        self._n_layers = len(self._read()[1])  # not kept: planning needs no weights
+        self._n_layers = len(self._read()[1].layers)  # not kept: planning needs no weights
         self._weights = hash_weights([self._file])
         self.card = self._describe()
 
@@ -107,13 +105,22 @@ class BirdnetSource:
             "part": self._stage or "embedding",
             "padding": "zeros on the right",
             "frames": (
-                "mean over frequency" if self._stage else f"windows weigh by {_EMBEDDING_POSITIONS}ths of 3 s"
+                "mean over frequency" if self._stage else f"windows weigh by {VECTOR_POSITIONS}ths of 3 s"
             ),
         }
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`; always on the CPU, in float32."""
-        return BirdnetExtractor(self.card, *self._read(), self.spec)
+        network, card = self._read()
+        try:
+            runner = LayerRunner(network, card)
+        except ValueError as error:
+            raise ModelError(f"--model {self.spec}: {error}; {_EXPECTED}") from error
+        stage = STAGES.get(self._stage)
+        if stage:
+            self._check_positions(runner, stage.n_positions)
+        n_positions = stage.n_positions if stage else VECTOR_POSITIONS
+        return PaddedWindowExtractor(self.card, runner, n_positions)
 
     def _published_file(self) -> Path:
         try:
@@ -130,19 +137,19 @@ class BirdnetSource:
             )
         return file
 
-    def _read(self) -> tuple[TfliteGraph, list[GraphTensor]]:
-        """The graph and the tensors that are layers.
+    def _read(self) -> tuple[TfliteNetwork, NetworkCard]:
+        """The network, and its card with the tensors that are layers.
 
         Raises:
             ModelError: the file cannot be read, or holds another network.
         """
         try:
-            with open_regular(self._file) as stream:
-                graph = TfliteGraph(stream.read())
+            network = TfliteNetwork(self._file)
         except DocumentError as error:
             raise ModelError(f"--model {self.spec}: {self._file} cannot be read ({error})") from error
         except ValueError as error:
             raise ModelError(f"--model {self.spec}: {_EXPECTED}, {self._file.name} is {error}") from error
+        graph = network.graph
         taken = [t.shape[1:] for t in graph.inputs]
         if taken != [(WINDOW_SAMPLES,)]:
             shown = ", ".join(str(list(shape)) for shape in taken)
@@ -156,7 +163,12 @@ class BirdnetSource:
             for name, stage in STAGES.items()
         }
         embedding = self._result(graph, EMBEDDING, (N_FEATURES,))
-        return graph, blocks[self._stage] if self._stage else [embedding]
+        tensors = blocks[self._stage] if self._stage else [embedding]
+        axes: list[OutputAxis] = ["batch", "feature"]
+        if self._stage:
+            axes = ["batch", "averaged", "time", "feature"]
+        layers = [Layer(tensor=tensor.name, axes=axes) for tensor in tensors]
+        return network, NetworkCard(sample_rate_hz=SAMPLE_RATE_HZ, layers=layers)
 
     def _result(self, graph: TfliteGraph, prefix: str, sizes: tuple[int, ...]) -> GraphTensor:
         """The last result of this prefix, which must have these sizes besides batch and time."""
@@ -182,7 +194,7 @@ class BirdnetSource:
             n_layers=self._n_layers,
             n_features=stage.n_features if stage else N_FEATURES,
             sample_rate_hz=SAMPLE_RATE_HZ,
-            hop_samples=WINDOW_SAMPLES // (stage.n_positions if stage else _EMBEDDING_POSITIONS),
+            hop_samples=WINDOW_SAMPLES // (stage.n_positions if stage else VECTOR_POSITIONS),
             normalisation="none",
             normalisation_source="BirdNET scales each 3 s by their range itself",
             max_samples=WINDOW_SAMPLES,
@@ -193,85 +205,12 @@ class BirdnetSource:
             **(BIRDNET.card_fields() if published else {}),
         )
 
-
-class BirdnetExtractor:
-    """One clip after the other: batches are no faster in LiteRT, and cost memory.
-
-    Args:
-        card: its card.
-        graph: the network.
-        layers: the tensor of each layer.
-        spec: what the user wrote after ``--model``, for messages.
-
-    Raises:
-        ModelError: LiteRT cannot load the network, or it has other positions in time than BirdNET's.
-    """
-
-    def __init__(self, card: ModelCard, graph: TfliteGraph, layers: Sequence[GraphTensor], spec: str) -> None:
-        self.card = card
-        self._graph = graph
-        self._tensors = list(layers)
-        self._spec = spec
-        # Made anew where other layers are wanted; first for all, which most ask for.
-        self._made_for = tuple(range(card.n_layers))
-        self._interpreter = self._make(self._made_for)
-        self._check_positions()
-
-    def n_frames(self, n_samples: int) -> int:
-        """Positions in time that cover `n_samples` samples of one window."""
-        return -(-min(n_samples, WINDOW_SAMPLES) // self.card.hop_samples)
-
-    def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
-        """See `Extractor.forward`."""
-        frames = count_frames(self, clips)
-        if max(len(clip) for clip in clips) > WINDOW_SAMPLES:
-            raise ValueError(f"{self.card.name}: a clip is longer than {WINDOW_SAMPLES} samples")
-        if not layers:
-            return
-        found = [self._run(clip, tuple(layers)) for clip in clips]
-        for place, layer in enumerate(layers):
-            states = torch.from_numpy(np.stack([of_clip[place] for of_clip in found]))
-            if states.ndim == 2:
-                # One embedding of all of the window: the same at every position in time.
-                states = states[:, None].expand(-1, max(frames), -1)
-            on_layer(layer, states, frames)
-
-    def _run(self, clip: np.ndarray, layers: tuple[int, ...]) -> list[np.ndarray]:
-        """Of each layer `[positions, features]`, or of the embedding `[features]`."""
-        if layers != self._made_for:
-            self._interpreter, self._made_for = self._make(layers), layers
-        window = np.zeros((1, WINDOW_SAMPLES), dtype=np.float32)
-        window[0, : len(clip)] = clip
-        [entry] = self._interpreter.get_input_details()
-        self._interpreter.set_tensor(entry["index"], window)
-        self._interpreter.invoke()
-        results = [
-            self._interpreter.get_tensor(d["index"])[0] for d in self._interpreter.get_output_details()
-        ]
-        # [frequency, time, channels] → [time, channels]
-        return [result.mean(0) if result.ndim == 3 else result for result in results]
-
-    def _check_positions(self) -> None:
+    def _check_positions(self, runner: LayerRunner, expected: int) -> None:
         """Run a window, since a file does not say how many positions in time its maps have."""
-        expected = WINDOW_SAMPLES // self.card.hop_samples
-        for states in self._run(np.zeros(1, dtype=np.float32), self._made_for):
-            if states.ndim == 2 and len(states) != expected:
+        silence = np.zeros((1, WINDOW_SAMPLES), dtype=np.float32)
+        for states in runner(silence, range(self.card.n_layers)):
+            if states.shape[1] != expected:
                 raise ModelError(
-                    f"--model {self._spec}: {_EXPECTED}, whose {self.card.name} has {expected} positions in "
-                    f"time; found {len(states)}"
+                    f"--model {self.spec}: {_EXPECTED}, whose {self.card.name} has {expected} positions in "
+                    f"time; found {states.shape[1]}"
                 )
-
-    def _make(self, layers: tuple[int, ...]) -> Any:
-        """An interpreter of the graph up to these layers, on as many threads as PyTorch has."""
-        from ai_edge_litert.interpreter import Interpreter
-
-        try:
-            content = self._graph.up_to([self._tensors[layer] for layer in layers])
-            with HUSH:  # LiteRT greets on standard error
-                interpreter = Interpreter(model_content=content, num_threads=torch.get_num_threads())
-                interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"--model {self._spec}: LiteRT cannot load it ({named_line(error)}); {_EXPECTED}"
-            ) from error
-        return interpreter

@@ -74,21 +74,49 @@ class FrameCounter:
         return count
 
 
-def measured_hop(measure: Callable[[int], int], sample_rate_hz: int) -> int:
+def measured_hop(measure: Callable[[int], int], sample_rate_hz: int, most_samples: int | None = None) -> int:
     """Samples per frame, low enough that n samples never give more than ceil(n / hop) + 2 frames.
 
     Args:
-        measure: frames of a clip of so many samples; one second must give some.
+        measure: frames of a clip of so many samples; one second, or `most_samples`, must give some.
         sample_rate_hz: of the model.
+        most_samples: longest clip it takes; None: any.
     """
-    counter = FrameCounter(measure, sample_rate_hz)
-    lengths = [counter.shortest, sample_rate_hz, 10 * sample_rate_hz]
+    second, ten = (min(n, most_samples or n) for n in (sample_rate_hz, 10 * sample_rate_hz))
+    counter = FrameCounter(measure, second)
+    lengths = [counter.shortest, second, ten]
     counts = [counter(n) for n in lengths]
     # Frames beyond the two that the bound allows anyway, at both ends of a line that does not bend upwards.
     hops = [n // max(1, c - 2) for n, c in zip(lengths, counts, strict=True)]
     if counts[2] > counts[1]:
         hops.append((lengths[2] - lengths[1]) // (counts[2] - counts[1]))
     return max(1, min(hops))
+
+
+def probe_pair(n_samples: int) -> np.ndarray:
+    """Two clips `[2, n_samples]` of which one is louder, for `same_together`."""
+    return np.stack([probe_clip(n_samples), 3 * probe_clip(n_samples, seed=1)])
+
+
+def same_together(
+    run: Callable[[np.ndarray], Sequence[torch.Tensor]], clips: np.ndarray, precision: Precision
+) -> bool:
+    """Whether clips `[b, n]` run at once give what each gives alone.
+
+    Args:
+        run: a batch `[b, n]` → of each layer `[b, …]`.
+        clips: of one length.
+        precision: of the arithmetic, which decides how near is the same.
+    """
+    together = run(clips)
+    for i in range(len(clips)):
+        for a, b in zip(together, run(clips[i : i + 1]), strict=True):
+            if a.shape[1:] != b.shape[1:]:
+                return False
+            scale = float(b.abs().max())
+            if float((a[i] - b[0]).abs().max()) > _SAME[precision] * scale:
+                return False
+    return True
 
 
 class MeasuredExtractor:
@@ -106,7 +134,9 @@ class MeasuredExtractor:
         self.device = torch.device(device)
         self.precision = precision
         self._embed = embed
-        self.n_frames = FrameCounter(self._measure, card.sample_rate_hz)
+        # A second, or as much as the model takes.
+        self._enough_samples = min(card.sample_rate_hz, card.max_samples or card.sample_rate_hz)
+        self.n_frames = FrameCounter(self._measure, self._enough_samples)
         self.runs_together = self._check_together()
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
@@ -134,16 +164,6 @@ class MeasuredExtractor:
         return int(states[-1].shape[1])
 
     def _check_together(self) -> bool:
-        n = self.card.sample_rate_hz
-        pair = np.stack([probe_clip(n), 3 * probe_clip(n, seed=1)])
         layers = list(range(self.card.n_layers))
-        together = self._run(pair, layers)
-        for i in range(len(pair)):
-            alone = self._run(pair[i : i + 1], layers)
-            for a, b in zip(together, alone, strict=True):
-                if a.shape[1:] != b.shape[1:]:
-                    return False
-                scale = float(b.abs().max())
-                if float((a[i] - b[0]).abs().max()) > _SAME[self.precision] * scale:
-                    return False
-        return True
+        pair = probe_pair(self._enough_samples)
+        return same_together(lambda batch: self._run(batch, layers), pair, self.precision)

@@ -71,6 +71,13 @@ def _whisper(size: str, shape: tuple[int, int], hours: int | None) -> Facts:
     )  # fmt: skip
 
 
+def _conformer(name: str, hours: int | None, fine_tuning: FineTuning = "none") -> Facts:
+    return Facts(
+        f"facebook/wav2vec2-conformer-{name}", "wav2vec2-conformer", _LARGE, hours,
+        "arXiv:2010.05171; card on the hub", fine_tuning=fine_tuning, normalisation=None,
+    )  # fmt: skip
+
+
 def _aves(name: str, shape: tuple[int, int], hours: int, domain: Domain) -> Facts:
     return Facts(
         name, "hubert", shape, hours, "arXiv:2210.14493; github.com/earthspecies/aves",
@@ -144,6 +151,13 @@ CATALOGUE: tuple[Facts, ...] = (
         normalisation=None, licence=_UNISPEECH,
     ),
     Facts("microsoft/unispeech-sat-large", "unispeech-sat", _LARGE, _MIX94K, _SAT, licence=_UNISPEECH),
+    # Conformers. Cards of the models tuned on 960 h do not say on what those were pre-trained; none of the
+    # preprocessor_config.json was at hand.
+    _conformer("rel-pos-large", _LS960),
+    _conformer("rel-pos-large-100h-ft", _LS960, "ASR"),
+    _conformer("rel-pos-large-960h-ft", None, "ASR"),
+    _conformer("rope-large", None),
+    _conformer("rope-large-960h-ft", None, "ASR"),
     # w2v-BERT 2.0
     Facts(
         "facebook/w2v-bert-2.0", "wav2vec2-bert", _LARGE, 4_500_000, "arXiv:2312.05187",

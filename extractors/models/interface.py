@@ -80,6 +80,19 @@ class ModelCard:
     source: str | None = None
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Somebody else's computation of a model's layers, one clip at a time, on the CPU in float32.
+
+    Attributes:
+        name: whose it is, with its version.
+        states: waveform `[n_samples]`, as `Extractor.forward` takes it → layers `[t, d]`, all of them.
+    """
+
+    name: str
+    states: Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
 class Extractor(Protocol):
     """A loaded model."""
 
@@ -119,6 +132,18 @@ class NormalisesOverTime(Protocol):
         on_layer: OnLayer,
     ) -> None:
         """As `Extractor.forward`, each window normalised by these statistics; by its own where None."""
+
+
+@runtime_checkable
+class Referenced(Protocol):
+    """A source whose model can be computed by somebody else's code too."""
+
+    def reference(self) -> Reference | None:
+        """That code with weights of its own loading; None where there is none for this architecture.
+
+        Raises:
+            ModelError: see `ModelSource.load`.
+        """
 
 
 @runtime_checkable

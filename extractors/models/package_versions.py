@@ -14,7 +14,8 @@ from featurestore.errors import ConfigError
 from featurestore.store.writer import package_versions
 
 VERSIONED_PACKAGES = (
-    "featurestore-audio", "torch", "transformers", "ai-edge-litert", "zarr", "soundfile", "soxr", "numpy",
+    "featurestore-audio", "torch", "transformers", "ai-edge-litert", "onnxruntime",
+    "zarr", "soundfile", "soxr", "numpy",
 )  # fmt: skip
 # Package → first and last minor release under which the tests of exactness passed. The first is also the
 # bound in pyproject.toml, which pip can be told to ignore.

@@ -23,7 +23,7 @@ from extractors.models.aves import AvesSource, is_aves
 from extractors.models.huggingface.model_folder import TransformersSource, from_hub, named_line, one_line
 from extractors.models.interface import Extractor, ModelSource, Precision
 from extractors.models.package_versions import refuse_earlier
-from extractors.models.weights import split_seed, split_stage
+from extractors.models.weights import split_card, split_seed, split_stage
 from featurestore.errors import ConfigError, ModelError
 
 ENTRY_POINT_GROUP = "featurestore.extractors"
@@ -37,6 +37,8 @@ BUILT_IN: Mapping[str, str] = {
     "hear": "extractors.models.hear:HearSource",
     "avex": "extractors.models.avex:AvexSource",
     "birdnet": "extractors.models.birdnet:BirdnetSource",
+    "onnx": "extractors.models.networks.source:onnx_source",
+    "tflite": "extractors.models.networks.source:tflite_source",
 }
 
 
@@ -45,7 +47,8 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
 
     Args:
         spec: ``NAME`` or ``NAME:ARGUMENT`` of a built-in or registered extractor, a model folder, the
-            ``.torchaudio.pt`` of an AVES model, the ``.tflite`` of a BirdNET, or a hub id.
+            ``.torchaudio.pt`` of an AVES model, an ``.onnx`` or ``.tflite`` with its card beside it, the
+            ``.tflite`` of a BirdNET, or a hub id.
         allow_pickle: also read ``pytorch_model.bin``, see `weight_files`.
 
     Raises:
@@ -124,6 +127,12 @@ def lasting_spec(spec: str, folder: str | Path = "") -> str:
     if name == "birdnet" and argument:
         stage, file = split_stage(argument)
         return ":".join(["birdnet", *filter(None, (stage, _absolute(file, folder) if file else ""))])
+    if name in ("onnx", "tflite") and argument:
+        from extractors.models.networks.card import packaged_cards
+
+        card, file = split_card(argument)
+        card = card if card in packaged_cards() else _absolute(card, folder) if card else ""
+        return ":".join(filter(None, (name, card, _absolute(file, folder))))
     return spec if _is_named(name) else _absolute(spec, folder)
 
 
@@ -157,7 +166,7 @@ def untrained_source(argument: str | None) -> ModelSource:
 def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False) -> ModelSource:
     path = Path(model).expanduser()
     is_named = not os.path.exists(path) and _is_named(model.partition(":")[0])
-    if seed is not None and (path.suffix == ".tflite" or is_named):
+    if seed is not None and (path.suffix in (".tflite", ".onnx") or is_named):
         raise ModelError(
             f"--model {spec}: {model} has no initialiser that weights could be drawn by; expected "
             "untrained:MODEL, MODEL being a folder, an AVES export or a hub id"
@@ -168,14 +177,12 @@ def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle:
         raise ModelError(f"--model {spec}: there is no such folder")
     if is_aves(path):
         return AvesSource(path, spec=spec, seed=seed)
-    if path.suffix == ".tflite" and path.is_file():
-        from extractors.models.birdnet import BirdnetSource
-
-        return BirdnetSource(_absolute(model, ""), spec=spec)
+    if path.suffix in (".tflite", ".onnx") and path.is_file():
+        return _from_network(spec, path)
     if not path.is_dir():
         raise ModelError(
-            f"--model {spec}: expected a model folder, a .torchaudio.pt or .tflite file, a hub id, or one of "
-            f"{', '.join(BUILT_IN)}"
+            f"--model {spec}: expected a model folder, a .torchaudio.pt, .onnx or .tflite file, a hub id, or "
+            f"one of {', '.join(BUILT_IN)}"
         )
     if not (path / "config.json").is_file():
         raise ModelError(
@@ -183,6 +190,19 @@ def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle:
             "with NAME.torchaudio.pt and NAME.torchaudio.model_config.json"
         )
     return TransformersSource(path, spec=spec, seed=seed, allow_pickle=allow_pickle)
+
+
+def _from_network(spec: str, path: Path) -> ModelSource:
+    """The network of a file by the card beside it; a TFLite file without one is taken for a BirdNET."""
+    from extractors.models.networks.card import SUFFIX
+
+    if path.suffix == ".tflite" and not path.with_suffix(SUFFIX).is_file():
+        from extractors.models.birdnet import BirdnetSource
+
+        return BirdnetSource(_absolute(str(path), ""), spec=spec)
+    from extractors.models.networks.source import NetworkSource
+
+    return NetworkSource("onnx" if path.suffix == ".onnx" else "tflite", str(path), spec=spec)
 
 
 def _is_named(name: str) -> bool:

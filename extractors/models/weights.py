@@ -148,6 +148,12 @@ def split_stage(argument: str) -> tuple[str, str]:
     return (first, rest) if first.startswith("stage-") else ("", argument)
 
 
+def split_card(argument: str) -> tuple[str, str]:
+    """``"CARD:FILE"`` → ``("CARD", "FILE")``; without a card that one is empty."""
+    card, _, file = argument.rpartition(":")
+    return card, file
+
+
 def untrained_name(name: str, seed: int) -> str:
     """Name of the model in the store, beside that of the trained one."""
     return f"{name}-untrained" if seed == 0 else f"{name}-untrained-{seed}"

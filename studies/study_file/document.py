@@ -12,7 +12,8 @@ from typing import Any
 
 from featurestore.errors import Mistakes
 from featurestore.untrusted.documents import INT_MAX, INT_MIN, MOST_DEPTH, DocumentError, read_bytes
-from studies.study_file.mistakes import Found, Place
+from featurestore.untrusted.schema_mistakes import Place, shown
+from studies.study_file.mistakes import Found
 
 # Long beyond any study by hand; the parser needs some 20 µs a character.
 MOST_BYTES = 256 << 10
@@ -94,20 +95,6 @@ def _no_text(path: Path, data: bytes, at: int, reason: str) -> str:
     is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:2].count(0) == 1
     kind = "this seems to be UTF-16" if is_utf_16 else "got other bytes"
     return f"{path}:{line}: expected UTF-8 text, {kind} ({reason}); save it as UTF-8"
-
-
-def shown(value: Any) -> str:
-    """A value in a message."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a map" if value else "an empty map"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _put(document: Document, override: str) -> None:

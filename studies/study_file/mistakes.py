@@ -6,17 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from featurestore.errors import Mistakes, UserError, one_line
-
-#: Where something stands in a file: the keys, and the numbers of list items, from the root on.
-Place = tuple[str | int, ...]
-
-
-def place_text(place: Place) -> str:
-    """``probings.main.classifiers[1]``."""
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+from featurestore.untrusted.schema_mistakes import Place as Place
+from featurestore.untrusted.schema_mistakes import place_text
 
 
 class Found:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from featurestore.errors import UserError
 from featurestore.layer_list import parse_layers
 from featurestore.names import check_name
-from studies.study_file.document import shown
+from featurestore.untrusted.schema_mistakes import shown
 
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 

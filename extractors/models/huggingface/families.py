@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extractors.models.interface import Extractor, ModelCard, Precision
+    import numpy as np
+    import torch
+
+    from extractors.models.interface import Extractor, ModelCard, Precision, Reference
 
 # `model_type` of config.json → the module whose `FAMILY` knows it.
 FAMILIES: Mapping[str, str] = {
@@ -16,7 +19,11 @@ FAMILIES: Mapping[str, str] = {
     "hubert": "extractors.models.huggingface.wav2vec_family",
     "wavlm": "extractors.models.huggingface.wav2vec_family",
     "data2vec-audio": "extractors.models.huggingface.wav2vec_family",
+    "unispeech": "extractors.models.huggingface.wav2vec_family",
     "unispeech-sat": "extractors.models.huggingface.wav2vec_family",
+    "wav2vec2-conformer": "extractors.models.huggingface.wav2vec2_conformer",
+    "sew": "extractors.models.huggingface.squeezed",
+    "sew-d": "extractors.models.huggingface.squeezed",
     "wav2vec2-bert": "extractors.models.huggingface.wav2vec2_bert",
     "whisper": "extractors.models.huggingface.whisper",
     "audio-spectrogram-transformer": "extractors.models.huggingface.spectrogram_transformer",
@@ -35,6 +42,9 @@ class Family:
             allows TF32 matrix products.
         keys: configuration keys that change hidden states; the rest is bookkeeping, heads and training.
         preprocessor_keys: the same of preprocessor_config.json.
+        reference: a model that nothing was changed of, and one waveform `[n]` → its hidden states as
+            transformers gives them, of each the frames `[t, d]` that count; None: nothing independent of
+            `build` computes them.
         is_read: whether hidden states depend on a parameter of this name; a checkpoint may lack the others.
     """
 
@@ -42,7 +52,26 @@ class Family:
     build: Callable[[Any, Mapping[str, Any], ModelCard, str, Precision], Extractor]
     keys: frozenset[str]
     preprocessor_keys: frozenset[str] = frozenset()
+    reference: Callable[[Any, np.ndarray], Sequence[torch.Tensor]] | None = None
     is_read: Callable[[str], bool] = lambda name: not name.endswith("masked_spec_embed")
+
+
+def family_reference(family: Family, model: Any) -> Reference | None:
+    """The reference of a family, with a model in eval mode that nothing was changed of; None without one."""
+    import torch
+    from transformers import __version__
+
+    from extractors.models.interface import Reference
+
+    compute = family.reference
+    if compute is None:
+        return None
+
+    def states(clip: np.ndarray) -> Sequence[np.ndarray]:
+        with torch.inference_mode():
+            return [state.numpy() for state in compute(model, clip)]
+
+    return Reference(f"transformers {__version__}, {type(model).__name__}", states)
 
 
 def find_family(model_type: str) -> Family:

@@ -16,8 +16,8 @@ from extractors.models.huggingface.architecture import (
     making,
     require_room,
 )
-from extractors.models.huggingface.families import FAMILIES, Family, find_family
-from extractors.models.interface import Extractor, ModelCard, Precision
+from extractors.models.huggingface.families import FAMILIES, Family, family_reference, find_family
+from extractors.models.interface import Extractor, ModelCard, Precision, Reference
 from extractors.models.weights import random_model, untrained_name, weight_files, weights_fingerprint
 from featurestore.errors import ModelError
 from featurestore.untrusted.documents import DocumentError, read_json_document
@@ -96,13 +96,18 @@ class TransformersSource:
 
     def load(self, device: str, precision: Precision) -> Extractor:
         """See `ModelSource.load`."""
+        with making(f"--model {self.spec}"):
+            return self._family.build(self._model(), self._preprocessor or {}, self.card, device, precision)
+
+    def reference(self) -> Reference | None:
+        """See `Referenced.reference`."""
+        return family_reference(self._family, self._model()) if self._family.reference else None
+
+    def _model(self) -> Any:
         self._require_room()
         with making(f"--model {self.spec}"):
-            if self._seed is None:
-                model = self._load_weights()
-            else:
-                model = random_model(self._config, self._seed)
-            return self._family.build(model.eval(), self._preprocessor or {}, self.card, device, precision)
+            model = self._load_weights() if self._seed is None else random_model(self._config, self._seed)
+            return model.eval()
 
     def _require_room(self) -> None:
         files = self._files if self._seed is None else None

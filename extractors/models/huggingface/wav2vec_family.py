@@ -1,13 +1,14 @@
 """The wav2vec family: exact batches of any lengths.
 
-wav2vec 2.0 (XLS-R and MMS with it), HuBERT (AVES and BirdAVES with it), WavLM, data2vec-audio and
-UniSpeech-SAT. Zero padding changes what these models compute, in four places; each is mended here, so that
-every clip of a batch gets the hidden states it would get alone:
+wav2vec 2.0 (XLS-R and MMS with it), HuBERT (AVES and BirdAVES with it), WavLM, data2vec-audio, UniSpeech,
+UniSpeech-SAT and wav2vec2-conformer. Zero padding changes what these models compute, in four places; each is
+mended here, so that every clip of a batch gets the hidden states it would get alone:
 
 1. *base* models (``feat_extract_norm="group"``) normalise their first convolution over time: statistics
    are taken over each clip's own frames (`ClipGroupNorm`);
 2. the later convolutions have no padding, so valid frames never reach into another clip's padding;
-3. positional convolutions pad with zeros: frames past a clip's end are zeroed before each of them;
+3. positional convolutions, and those in the blocks of a conformer, pad with zeros: frames past a clip's end
+   are zeroed before each of them;
 4. attention masks the frames past a clip's end.
 
 The encoder's own forward runs, with hooks that hand out each hidden state and stop after the last one
@@ -78,7 +79,7 @@ class ClipGroupNorm(nn.Module):
 
 
 class SslExtractor:
-    """A wav2vec 2.0, HuBERT, WavLM, data2vec-audio or UniSpeech-SAT model; see `Family.build`."""
+    """A model of the family; see `Family.build`."""
 
     def __init__(
         self, model: Any, preprocessor: Mapping[str, Any], card: ModelCard, device: str, precision: Precision
@@ -91,8 +92,8 @@ class SslExtractor:
         self._convs = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         self._mask: torch.Tensor | None = None  # [b, frames], True where valid; None: all are
         self._norm = self._replace_group_norm()
-        self._guard_positional_convs()
-        self.tap = LayerTap(model.encoder.layers)
+        self._guard_convs_over_time()
+        self.tap = LayerTap(self._blocks())
         if config.model_type == "wavlm":
             for module in model.modules():
                 if type(module).__name__ == "WavLMAttention":
@@ -109,24 +110,35 @@ class SslExtractor:
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
         frames = count_frames(self, clips)
-        lengths = [len(c) for c in clips]
-        if self._norm is not None:
-            kernel, stride = self._convs[0]
-            # Equal frame counts at the end may still differ here, so this looks at samples.
-            ragged = len(set(lengths)) > 1
-            self._norm.n_valid = [(n - kernel) // stride + 1 for n in lengths] if ragged else None
+        self._tell_norm([len(c) for c in clips])
         with torch.inference_mode(), arithmetic(self.device, self.precision):
             x = padded_batch(clips, self.device)
             x = self.model.feature_extractor(x).transpose(1, 2)
             x = x[:, : max(frames)]
-            projected = self.model.feature_projection(x)
-            hidden = projected[0] if isinstance(projected, tuple) else projected
+            hidden = self._project(x)
             mask = self._mask = frame_mask(frames, hidden.shape[1], self.device)
             self.tap.run(
                 layers,
                 lambda layer, states: on_layer(layer, states, frames),
                 lambda: self.model.encoder(hidden, attention_mask=mask),
             )
+
+    def _tell_norm(self, lengths: Sequence[int]) -> None:
+        """Say how many samples each clip has, before its batch is run."""
+        if self._norm is not None:
+            kernel, stride = self._convs[0]
+            # Equal frame counts at the end may still differ here, so this looks at samples.
+            ragged = len(set(lengths)) > 1
+            self._norm.n_valid = [(n - kernel) // stride + 1 for n in lengths] if ragged else None
+
+    def _blocks(self) -> Sequence[nn.Module]:
+        return list(self.model.encoder.layers)
+
+    def _project(self, x: torch.Tensor) -> torch.Tensor:
+        """Conv frames `[b, t, channels]` → what the encoder takes `[b, t, d]`."""
+        projected = self.model.feature_projection(x)
+        hidden: torch.Tensor = projected[0] if isinstance(projected, tuple) else projected
+        return hidden
 
     def clip_statistics(self, samples: np.ndarray) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Scale and shift `[channels]` of the first convolution's norm over a whole clip, block by block."""
@@ -173,10 +185,10 @@ class SslExtractor:
         first.layer_norm = ClipGroupNorm(first.layer_norm)
         return first.layer_norm  # type: ignore[no-any-return]
 
-    def _guard_positional_convs(self) -> None:
-        positional = self.model.encoder.pos_conv_embed
-        for module in positional.modules():
-            if isinstance(module, nn.Conv1d):
+    def _guard_convs_over_time(self) -> None:
+        """Zero what lies past a clip's end before every convolution of the encoder that looks around."""
+        for module in self.model.encoder.modules():
+            if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
                 if nn.utils.parametrize.is_parametrized(module, "weight"):
                     # The same weight, computed once and not in every forward.
                     nn.utils.parametrize.remove_parametrizations(module, "weight")
@@ -227,9 +239,16 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
+def hidden_states(model: Any, clip: np.ndarray) -> list[torch.Tensor]:
+    """See `Family.reference`."""
+    states = model(torch.from_numpy(clip)[None], output_hidden_states=True).hidden_states
+    return [state[0] for state in states]
+
+
 FAMILY = Family(
     describe=_describe,
     build=SslExtractor,
+    reference=hidden_states,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

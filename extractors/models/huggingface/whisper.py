@@ -79,9 +79,19 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
+def _hidden_states(model: Any, clip: np.ndarray) -> list[torch.Tensor]:
+    from transformers import WhisperFeatureExtractor
+
+    front_end = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    mel = front_end(clip, sampling_rate=16_000, return_tensors="pt").input_features
+    n_frames = -(-len(clip) // HOP_SAMPLES)
+    return [state[0, :n_frames] for state in model.encoder(mel, output_hidden_states=True).hidden_states]
+
+
 FAMILY = Family(
     describe=_describe,
     build=WhisperExtractor,
+    reference=_hidden_states,
     keys=frozenset(
         {
             "d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function",

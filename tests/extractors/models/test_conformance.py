@@ -65,7 +65,14 @@ def shortest(extractor: Extractor) -> int:
     return long
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+# Near relatives of another kind, which is not among these.
+SLOW = ("unispeech-base", "conformer-rotary", "sew-layer-norm")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in sorted(MODELS)],
+)
 def extractor(request: pytest.FixtureRequest, model_spec: Callable[[str], str]) -> Extractor:
     return find_model(model_spec(request.param)).load("cpu", "fp32")
 

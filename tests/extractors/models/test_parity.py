@@ -17,6 +17,8 @@ from tests.conftest import write_clips
 from tests.models import FAMILIES, N_LAYERS, save_ssl, save_whisper
 
 RELATIVE = 1e-5
+# Compared clip by clip in test_references.py too.
+SLOW = ("unispeech", "wav2vec2-conformer")
 # Not sorted, with repeats (equal lengths share a batch without a mask), one below 5,000 samples.
 LENGTHS = (16001, 5000, 9001, 31999, 5000, 9000, 1200, 16000, 9001, 6100)
 
@@ -53,7 +55,10 @@ def check(store: Path, model: str, references: dict[str, list[np.ndarray]]) -> N
 
 
 @pytest.mark.parametrize("flavour", ["base", "large"])
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=[pytest.mark.slow] * (f in SLOW)) for f in sorted(FAMILIES)],
+)
 def test_ssl_families_equal_batch_one(tmp_path: Path, family: str, flavour: str) -> None:
     normalise = flavour == "large"
     folder = save_ssl(tmp_path / "tiny", family, flavour, do_normalize=normalise)

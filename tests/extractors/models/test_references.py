@@ -13,6 +13,7 @@ import torch
 from transformers import (
     ASTFeatureExtractor,
     ASTModel,
+    AutoModel,
     SeamlessM4TFeatureExtractor,
     Wav2Vec2BertModel,
     Wav2Vec2Model,
@@ -49,6 +50,24 @@ def test_attention_adapters_are_part_of_their_blocks(model_spec: Callable[[str],
             block.adapter_layer.linear_2.weight.zero_()
     without = states_of(reference, input_values=torch.from_numpy(clips[0])[None])
     assert worst([found[1][0]], [without[1]]) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "kind", ["unispeech-large", "conformer-relative", "conformer-rotary", "sew", "sew-layer-norm", "sew-d"]
+)
+def test_further_families_are_as_transformers_gives_each_clip_alone(
+    kind: str, model_spec: Callable[[str], str]
+) -> None:
+    folder = model_spec(kind)
+    reference = AutoModel.from_pretrained(folder).eval()
+    # Conv frames of SEW: odd and even numbers, and ones that differ while its blocks' do not.
+    clips = make_clips((*LENGTHS, 12_160, 1040, 1360))
+    found = embed(find_model(folder).load("cpu", "fp32"), clips)
+    for i, clip in enumerate(clips):
+        states = states_of(reference, input_values=torch.from_numpy(clip)[None])
+        assert len(states) == len(found)
+        for layer, state in enumerate(states):
+            assert worst([found[layer][i]], [state]) < RELATIVE, (layer, i)
 
 
 def seamless_features(clip: np.ndarray) -> np.ndarray:

@@ -250,7 +250,9 @@ def test_what_is_no_model_is_refused_in_one_line(spec: str, message: str) -> Non
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.ckpt"
     file.write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"expected a model folder, a \.torchaudio\.pt or \.tflite file"):
+    with pytest.raises(
+        ModelError, match=r"expected a model folder, a \.torchaudio\.pt, \.onnx or \.tflite file"
+    ):
         find_model(str(file))
 
 

@@ -17,15 +17,27 @@ from extractors.models.huggingface.model_folder import named_line
 
 # Stands behind the first offset of every TFLite file.
 IDENTIFIER = b"TFL3"
+# Number of the type in TFLite's schema.
+_FLOAT32 = 0
 
 
 @dataclass(frozen=True)
 class GraphTensor:
-    """A tensor of a graph: its number, its name, and its shape as the file has it, unknown sizes as 1."""
+    """A tensor of a graph.
+
+    Attributes:
+        index: its number.
+        name: its name.
+        shape: as the file has it, unknown sizes as 1.
+        signature: the same, unknown sizes as None.
+        is_float32: whether it holds float32.
+    """
 
     index: int
     name: str
     shape: tuple[int, ...]
+    signature: tuple[int | None, ...]
+    is_float32: bool
 
 
 class TfliteGraph:
@@ -86,4 +98,11 @@ class TfliteGraph:
 def _tensor(graph: Any, index: int) -> GraphTensor:
     tensor = graph.Tensors(index)
     shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
-    return GraphTensor(index, tensor.Name().decode(), shape)
+    signature = [int(tensor.ShapeSignature(i)) for i in range(tensor.ShapeSignatureLength())]
+    return GraphTensor(
+        index=index,
+        name=tensor.Name().decode(),
+        shape=shape,
+        signature=tuple(size if size >= 0 else None for size in signature or shape),
+        is_float32=tensor.Type() == _FLOAT32,
+    )

@@ -1,0 +1,1 @@
+"""Networks in files of other tools, ONNX and TFLite, each told of by a card."""

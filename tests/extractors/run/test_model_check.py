@@ -1,0 +1,96 @@
+"""A model's certificate: what is within the tolerance, and that what is not is seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+from extractors.models.huggingface.model_folder import TransformersSource
+from extractors.models.huggingface.wav2vec_family import ClipGroupNorm
+from extractors.models.interface import Reference
+from tests.models import N_LAYERS, save_ssl, save_whisper
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli.main, ["model", "check", *map(str, words)])
+
+
+@pytest.mark.parametrize("family", ["hubert", pytest.param("whisper", marks=pytest.mark.slow)])
+def test_an_exact_model_is_as_transformers_computes_it(tmp_path: Path, family: str) -> None:
+    folder = save_whisper(tmp_path / "m") if family == "whisper" else save_ssl(tmp_path / "m", family, "base")
+    result = run(folder, "--out", tmp_path / "new" / "c.json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = json.loads((tmp_path / "new" / "c.json").read_text())
+    assert found["within_tolerance"] is True
+    assert (found["device"], found["precision"], found["tolerance"]) == ("cpu", "fp32", 1e-5)
+    assert found["reference"].startswith("transformers ")
+    assert found["reference"] in result.stdout
+    assert "torch" in found["versions"]
+    assert "weights_sha256" in found["fingerprint"]
+    n_layers = 3 if family == "whisper" else N_LAYERS
+    assert [layer["layer"] for layer in found["layers"]] == list(range(n_layers))
+    assert all(0 <= layer[kind] < 1e-5 for layer in found["layers"] for kind in ("batch", "reference"))
+    assert len(set(found["clip_samples"])) < len(found["clip_samples"])  # two are alike
+
+
+def test_clips_that_see_each_other_are_told_from_clips_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_ssl(tmp_path / "m", "hubert", "base")
+    monkeypatch.setattr(ClipGroupNorm, "_by_own_frames", lambda self, x: self.norm(x))
+    result = run(folder, "--out", tmp_path / "c.json")
+    assert result.exit_code == 1
+    [line] = result.stderr.strip().splitlines()
+    assert f"error: --model {folder}: layer " in line
+    assert "allowed 1e-05" in line
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["within_tolerance"] is False
+    assert all(layer["batch"] > 1e-3 and layer["reference"] < 1e-5 for layer in found["layers"])
+
+
+def test_another_computation_than_the_reference_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_ssl(tmp_path / "m", "hubert", "base")
+    own = TransformersSource.reference
+
+    def spoiled(source: TransformersSource) -> Reference:
+        reference = own(source)
+        assert reference is not None
+
+        def states(clip: np.ndarray) -> list[np.ndarray]:
+            first, *others = reference.states(clip)
+            return [first, 1.001 * others[0], others[1][:-1], *others[2:]]
+
+        return Reference(reference.name, states)
+
+    monkeypatch.setattr(TransformersSource, "reference", spoiled)
+    result = run(folder, "--out", tmp_path / "c.json")
+    assert result.exit_code == 1
+    assert "layer 2 deviates by inf" in result.stderr
+    deviations = [layer["reference"] for layer in json.loads((tmp_path / "c.json").read_text())["layers"]]
+    assert deviations[1] == pytest.approx(1e-3, rel=0.01)
+    assert deviations[2] is None  # other frames
+    assert max(deviations[0], deviations[3]) < 1e-5
+
+
+def test_what_nothing_else_computes_says_so_and_mistakes_are_one_line(tmp_path: Path) -> None:
+    result = run("mfcc")
+    assert result.exit_code == 0
+    assert "reference: none" in result.stdout
+    (tmp_path / "notes.txt").write_text("mine")
+    for words, expected in (
+        ((tmp_path / "gone",), "there is no such folder"),
+        (("logmel", "--out", tmp_path / "notes.txt"), "this is no certificate of fs model check of ours"),
+        (("logmel", "--device", "tpu"), "--device: expected auto"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 2
+        assert expected in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
