@@ -32,7 +32,7 @@ from torch import nn
 from extractors.models.arithmetic import arithmetic
 from extractors.models.huggingface.families import Family
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, padded_batch, sent
+from extractors.models.torch_tools import BlockMask, LayerTap, count_frames, frame_mask, padded_batch, sent
 
 # Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
 _STATISTICS_FRAMES = 16_000
@@ -125,6 +125,7 @@ class SslExtractor:
         self._norm = self._replace_group_norm()
         self._guard_positional_convs()
         self.tap = LayerTap(model.encoder.layers)
+        self._encoder = BlockMask(model.encoder, config)
         if config.model_type == "wavlm":
             for module in model.modules():
                 if type(module).__name__ == "WavLMAttention":
@@ -157,7 +158,7 @@ class SslExtractor:
             self.tap.run(
                 layers,
                 lambda layer, states: on_layer(layer, states, frames),
-                lambda: self.model.encoder(hidden, attention_mask=mask),
+                lambda: self._encoder.run(hidden, mask),
             )
 
     def clip_statistics(self, samples: np.ndarray) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -173,7 +174,7 @@ class SslExtractor:
             for start in range(0, n_frames, _STATISTICS_FRAMES):
                 stop = min(start + _STATISTICS_FRAMES, n_frames)
                 block = np.array(samples[start * stride : (stop - 1) * stride + kernel])
-                x = conv(torch.from_numpy(block)[None, None].to(self.device))[0].double()
+                x = conv(sent(block, self.device)[None, None])[0].double()
                 total += x.sum(1)
                 squares += x.square().sum(1)
             mean = total / n_frames
