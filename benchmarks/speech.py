@@ -75,10 +75,15 @@ def read_clip(path: Path) -> np.ndarray:
 
 def sorted_batches(clips: Sequence[np.ndarray], budget: Any) -> list[np.ndarray]:
     """Zero-padded batches `[b, n]`, longest first, as a budget (`forward.batching.Budget`) cuts them."""
-    from extractors.models.torch_tools import pad_clips
+    import torch
+
+    from extractors.models.torch_tools import padded_batch
 
     ordered = sorted(clips, key=len, reverse=True)
-    return [pad_clips(ordered[r.start : r.stop]) for r in budget.cut([len(c) for c in ordered])]
+    cpu = torch.device("cpu")
+    return [
+        padded_batch(ordered[r.start : r.stop], cpu).numpy() for r in budget.cut([len(c) for c in ordered])
+    ]
 
 
 def bare_forward(model: Any, batches: Sequence[np.ndarray], device: str = "cpu") -> None:

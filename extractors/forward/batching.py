@@ -25,9 +25,9 @@ PROBE_CLIPS = (8, 32)
 PROBE_MOST_S = 60.0
 # A CPU gains nothing from more; on a GPU memory alone decides.
 MAX_BATCH_CLIPS = {"cpu": 256, "cuda": 1 << 16}
-# What clips of different frame counts cost on top, as a share of the batch: attention takes a mask then, which
-# the quickest kernels of a GPU refuse, and the norm over time looks at each clip's own frames. Measured on two
-# cores: 0.12 (benchmarks/batches.py --mask); an estimate on a GPU.
+# What clips of different frame counts cost on top, as a share of the batch: attention takes a mask then, and
+# the quickest kernels of a GPU take none; the norm over time looks at each clip's own frames. 0.12 was
+# measured on two cores (benchmarks/batches.py --mask); of a GPU this is an estimate.
 MASK_SHARE = 0.1
 # Windows planned to fill a batch may come out a sample longer.
 SLACK = 1.05

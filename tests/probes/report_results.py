@@ -51,7 +51,7 @@ def write_results(out: Path, *, seeds: tuple[int, ...] = SEEDS, predictions: boo
                         "layer": layer,
                         "layers": str(layer),
                         "combine": "each",
-                        **dict.fromkeys(("layer_weights", "data", "clips"), ""),
+                        **dict.fromkeys(("layer_weights", "data", "clips", "device"), ""),
                         **dict.fromkeys(fit_tables.OWN_MEASURES, float("nan")),
                         "classifier": "mlp",
                         "split": "group",
