@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--small] [--device cuda] [--minutes 8] [--sections parity,rates] [--out DIR]
 
 It runs from the tree, needs no network and no installation (what else it imports: docs/airgapped.md), and
-takes PyTorch and transformers as they are. Each section has its share of the time; ``gpu.json`` and ``gpu.md``
-are written when it ends; one that fails or runs out of time says so, and the next begins.
+takes PyTorch and transformers as they are. Each section has its share of the time; both files are
+written when it ends; one that fails or runs out of time says so, and the next begins.
 
 parity   every family, tiny and at HuBERT-base's size, random weights, against the CPU in fp32
 peak     a matrix product on the spot, in fp32, tf32 and bf16

@@ -139,23 +139,7 @@ def collect_wheels(
     asked, replaced, kept = _against(node, wanted, {canonicalize_name(n) for n in keep})
     free = {name for name, _ in replaced} | {canonicalize_name(n) for n in replace} | {OURS, *_BUILD_TOOLS}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        stubs, taken = folder / "stubs", folder / "taken"
-        stubs.mkdir()
-        taken.mkdir()
-        pins = []
-        for package, installed in node.installed.items():
-            if package not in free and (stub := empty_wheel(stubs, package, installed)):
-                pins.append(f"{package}=={stub}")
-        (folder / "pins.txt").write_text("\n".join(pins) + "\n")
-        _pip(
-            "download", "--dest", str(taken), "--only-binary=:all:", "--find-links", str(stubs),
-            "--constraint", str(folder / "pins.txt"), "--implementation", "cp",
-            "--python-version", node.python, *platform_options(glibc, node.machine),
-            *(str(r) for r in asked),
-        )  # fmt: skip
-        for stub_file in stubs.iterdir():
-            (taken / stub_file.name).unlink(missing_ok=True)
+        taken = _taken_by_pip(node, asked, free, platform_options(glibc, node.machine), Path(name))
         if requirements is None:
             _own_wheel(taken)
         names = sorted(path.name for path in taken.iterdir())
@@ -163,6 +147,28 @@ def collect_wheels(
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(taken, out)
     return WheelFolder(folder=out, wheels=tuple(names), replaced=tuple(replaced), kept=tuple(kept))
+
+
+def _taken_by_pip(
+    node: Node, asked: Sequence[Requirement], free: set[str], platforms: Sequence[str], scratch: Path
+) -> Path:
+    """A folder of the wheels that pip takes besides what the machine has, of which `free` may come anew."""
+    stubs, taken = scratch / "stubs", scratch / "taken"
+    stubs.mkdir()
+    taken.mkdir()
+    pins = []
+    for package, installed in node.installed.items():
+        if package not in free and (stub := empty_wheel(stubs, package, installed)):
+            pins.append(f"{package}=={stub}")
+    (scratch / "pins.txt").write_text("\n".join(pins) + "\n")
+    _pip(
+        "download", "--dest", str(taken), "--only-binary=:all:", "--find-links", str(stubs),
+        "--constraint", str(scratch / "pins.txt"), "--implementation", "cp",
+        "--python-version", node.python, *platforms, *(str(r) for r in asked),
+    )  # fmt: skip
+    for stub_file in stubs.iterdir():
+        (taken / stub_file.name).unlink(missing_ok=True)
+    return taken
 
 
 def _wanted(node: Node, extras: Sequence[str]) -> list[Requirement]:
