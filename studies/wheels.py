@@ -157,8 +157,11 @@ def _taken_by_pip(
     stubs.mkdir()
     taken.mkdir()
     pins = []
+    # Of wheels of one version pip takes the most particular, and of these the one of the highest build.
+    python = f"cp{node.python.replace('.', '')}"
+    tag = f"9999-{python}-{python}-{platforms[1]}"
     for package, installed in node.installed.items():
-        if package not in free and (stub := empty_wheel(stubs, package, installed)):
+        if package not in free and (stub := empty_wheel(stubs, package, installed, tag=tag)):
             pins.append(f"{package}=={stub}")
     (scratch / "pins.txt").write_text("\n".join(pins) + "\n")
     _pip(
@@ -215,7 +218,9 @@ def _against(
     return asked, sorted(set(replaced)), sorted(set(kept))
 
 
-def empty_wheel(folder: Path, name: str, its_version: str, needs: Sequence[str] = ()) -> str | None:
+def empty_wheel(
+    folder: Path, name: str, its_version: str, needs: Sequence[str] = (), tag: str = "py3-none-any"
+) -> str | None:
     """Write a wheel without content, for pip to choose from; its version, None where it is no version."""
     try:
         normal = str(Version(its_version))
@@ -224,10 +229,10 @@ def empty_wheel(folder: Path, name: str, its_version: str, needs: Sequence[str] 
     stem = f"{name.replace('-', '_')}-{normal}"
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {normal}"]
     metadata += [f"Requires-Dist: {need}" for need in needs]
-    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as wheel:
         info = f"{stem}.dist-info"
         wheel.writestr(f"{info}/METADATA", "\n".join(metadata) + "\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
         wheel.writestr(f"{info}/RECORD", "")
     return normal
 

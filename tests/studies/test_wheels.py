@@ -25,6 +25,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     empty_wheel(folder, "beta", "2.0")
     empty_wheel(folder, "beta", "3.0", ["gamma>=2"])
     empty_wheel(folder, "gamma", "2.0")
+    # The version that the machine has, as an index has it.
+    empty_wheel(folder, "gamma", "1.0", tag="cp312-cp312-manylinux_2_28_x86_64")
     empty_wheel(folder, "old", "1.1")
     empty_wheel(folder, "torch", "2.14")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -34,7 +36,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(p.name.rpartition("-py3")[0] for p in folder.iterdir())
+    return sorted("-".join(p.name.split("-")[:2]) for p in folder.iterdir())
 
 
 def test_what_the_machine_has_stays_and_what_it_lacks_fits_to_it(index: Path, tmp_path: Path) -> None:
