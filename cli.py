@@ -324,6 +324,12 @@ def extract(
     help="Most a worker may hold, such as 1.5GB; larger layers are streamed; default: a share of the free.",
 )
 @click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where mlp and linear are trained: cpu, cuda, cuda:N, or auto; all else is trained on the CPU.",
+)
+@click.option(
     "--out", required=True, type=PATH, help="Folder of results; finished fits found there are kept."
 )
 @click.option(
@@ -928,6 +934,33 @@ def export(
         **options,
     }
     export_keys(request, quiet=quiet)
+
+
+@main.command()
+@click.argument("node", type=PATH)
+@click.option("--out", required=True, type=PATH, help="New folder for the wheels.")
+@click.option("--python", help="Python of the machine, such as 3.12; default: as pip inspect says.")
+@click.option("--machine", help="Its processor, x86_64 or aarch64; default: as pip inspect says, or x86_64.")
+@click.option(
+    "--glibc",
+    type=click.IntRange(17, 99),
+    default=28,
+    show_default=True,
+    help="Minor version of its C library, by `ldd --version`: 28 for 2.28.",
+)
+@click.option("--keep", multiple=True, help="Package there to use whatever its version; may be repeated.")
+@click.option("--replace", multiple=True, help="Package there that may be replaced; may be repeated.")
+@click.option("--extra", "extras", multiple=True, help="Optional part, such as s3; may be repeated.")
+def wheels(node: Path, out: Path, python: str | None, machine: str | None, **options: Any) -> None:
+    """Collect what a machine without a network lacks, as wheels to carry there.
+
+    NODE is a file that `python3 -m pip inspect > node.json` has written on that machine. What it has is used,
+    above all its PyTorch; what it lacks is chosen by pip for its Python.
+    """
+    from studies.wheels import collect_wheels, read_node, sentences
+
+    for line in sentences(collect_wheels(read_node(node, python, machine), out, **options)):
+        click.echo(line)
 
 
 @main.command(name="import")

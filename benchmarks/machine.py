@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 
 def describe(*packages: str) -> str:
@@ -19,9 +19,16 @@ def describe(*packages: str) -> str:
     except (OSError, ValueError):
         memory = "unknown memory"
     names = ("numpy", "zarr", "h5py", *packages)
-    versions = ", ".join(f"{n} {version(n)}" for n in names)
+    versions = ", ".join(f"{n} {_version(n)}" for n in names)
     python = platform.python_version()
     return f"{date.today()}: {model}, {os.cpu_count()} cores, {memory}; Python {python}, {versions}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def peak_resident_bytes() -> int:

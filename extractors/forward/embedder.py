@@ -15,13 +15,14 @@ from extractors.forward.batching import Budget
 from extractors.forward.functionals import (
     Parts,
     QueuedParts,
-    fetch,
+    Transfer,
     finish,
     frame_quantiles,
     merge,
     quantile_names,
     reduce_frames,
     select,
+    send,
 )
 from extractors.forward.unit_result import UnitResult
 from extractors.forward.windows import ClipWindow, LongClips
@@ -63,11 +64,28 @@ class Embedder:
         self.functionals = tuple(functionals)
         self._min_frames = 2 if "std" in self.functionals else 1
         self._min_samples = next(n for n in itertools.count(1) if extractor.n_frames(n) > 0)
+        self._on_its_way: _Sent | None = None
 
     def embed(
         self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
     ) -> float:
-        """Embed clips together and put their values into `result`.
+        """Embed clips together and put their values into `result`; see `queue`."""
+        seconds = self.queue(rows, clips, result)
+        self.settle()
+        return seconds
+
+    def settle(self) -> None:
+        """Wait for what was queued last, and put it into its result."""
+        if self._on_its_way is not None:
+            arriving, self._on_its_way = self._on_its_way, None
+            arriving.settle()
+
+    def queue(
+        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
+    ) -> float:
+        """Embed clips together; their values are in `result` when the next are queued, or after `settle`.
+
+        A GPU then begins with the next clips while the values of these come over and are put away.
 
         Args:
             rows: positions within the unit.
@@ -90,8 +108,11 @@ class Embedder:
                     result.status[row] = STATUS_OK
                     result.audio_hash[row] = clip.audio_hash
                     result.stamps[row] = clip.stamp
+            before = self._on_its_way
             if windows:
                 self._forward(windows, waveforms, result)
+            if self._on_its_way is before:  # no clip of these was embedded
+                self.settle()
         return float(sum(result.duration_s[row] for row in waveforms))
 
     def _cut(self, row: int, clip: PreparedClip, result: UnitResult) -> list[ClipWindow]:
@@ -135,9 +156,11 @@ class Embedder:
         again = True  # a lone window gets a second chance with all caches freed
         while left:
             group = left[: self.budget.first([w.n_samples for w in left])]
-            reduced = self._run(group, waveforms, statistics, joiner)
-            if reduced is not None:
-                joiner.collect(group, reduced)
+            sent = self._run(group, waveforms, statistics, joiner)
+            # Those before, while the device is at work on these; and before any of their clips is given up.
+            self.settle()
+            if sent is not None:
+                self._on_its_way = sent
                 left = left[len(group) :]
                 again = True
                 continue
@@ -164,8 +187,8 @@ class Embedder:
         waveforms: dict[int, np.ndarray],
         statistics: dict[int, Any],
         joiner: WindowJoiner,
-    ) -> dict[int, Reduced] | None:
-        """Layer → what is kept of a group of windows; None where memory does not suffice."""
+    ) -> _Sent | None:
+        """What is kept of a group of windows, on its way; None where memory does not suffice."""
         from extractors.models.torch_tools import free_caches, is_out_of_memory
 
         queued: dict[int, Queued] = {}
@@ -180,11 +203,9 @@ class Embedder:
                 self.extractor.forward_windows(clips, given, self.layers, on_layer)
             else:
                 self.extractor.forward(clips, self.layers, on_layer)
-            parts = fetch([layer.parts for layer in queued.values()])
-            return {
-                layer: Reduced(found, queued[layer].frames)
-                for layer, found in zip(queued, parts, strict=True)
-            }
+            # The frames that are kept were sent before, layer by layer: they are here when these are.
+            parts = send([layer.parts for layer in queued.values()])
+            return _Sent(joiner, group, parts, {layer: kept.frames for layer, kept in queued.items()})
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -194,10 +215,10 @@ class Embedder:
 
 @dataclass(frozen=True)
 class Queued:
-    """`Reduced`, with statistics that the device may still be at work on."""
+    """`Reduced` that the device may still be at work on."""
 
     parts: Parts | QueuedParts
-    frames: list[np.ndarray | None]
+    frames: list[torch.Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -206,6 +227,25 @@ class Reduced:
 
     parts: Parts
     frames: list[np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A group of windows whose statistics and frames, by layer, are on their way to the host."""
+
+    joiner: WindowJoiner
+    group: Sequence[ClipWindow]
+    parts: Transfer
+    frames: Mapping[int, list[torch.Tensor | None]]
+
+    def settle(self) -> None:
+        """Wait for them, and put them into the result."""
+        parts = self.parts.wait()
+        reduced = {
+            layer: Reduced(found, [None if own is None else own.numpy() for own in self.frames[layer]])
+            for layer, found in zip(self.frames, parts, strict=True)
+        }
+        self.joiner.collect(self.group, reduced)
 
 
 class WindowJoiner:
@@ -245,17 +285,19 @@ class WindowJoiner:
         """What is kept of one layer of windows that were embedded together; see `OnLayer`."""
         import torch
 
+        from extractors.models.torch_tools import queued_copy
+
         first = [w.first_frame for w in group]
         stop = [n if w.stop_frame is None else w.stop_frame for w, n in zip(group, n_valid, strict=True)]
         # Quantiles of a part are of no use.
         names = self._names if any(w.is_whole for w in group) else self._mergeable
         parts = reduce_frames(frames, stop, names, first)
-        kept: list[np.ndarray | None] = [None] * len(group)
+        kept: list[torch.Tensor | None] = [None] * len(group)
         wanted = [i for i, w in enumerate(group) if self._result.keeps_frames or w.row in self._frames]
         if wanted:
-            # One after the other in one array: one wait for the device, not one for every clip.
-            packed = torch.cat([frames[i, first[i] : stop[i]] for i in wanted]).float().cpu().numpy()
-            for i, own in zip(wanted, np.split(packed, np.cumsum(parts.count[wanted])[:-1]), strict=True):
+            # One after the other in one tensor: one copy, not one for every clip.
+            packed = queued_copy(torch.cat([frames[i, first[i] : stop[i]] for i in wanted]).float())
+            for i, own in zip(wanted, torch.split(packed, parts.count[wanted].tolist()), strict=True):
                 kept[i] = own
         return Queued(parts, kept)
 

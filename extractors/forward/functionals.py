@@ -77,7 +77,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedParts:
-    """`Parts` that a device may still be at work on; `fetch` waits for them.
+    """`Parts` that a device may still be at work on; `send` has them come.
 
     Attributes:
         count: valid frames `[b]`.
@@ -88,6 +88,34 @@ class QueuedParts:
     values: dict[str, torch.Tensor]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Statistics of the layers of one batch, on their way to the host.
+
+    Attributes:
+        layers: one after the other.
+        host: values of all layers in float64 `[layers, names, b, features]`, whole once `arrived`; None where
+            they were on the host from the start.
+        arrived: told by the device, after everything of the batch that was queued before; None where there
+            is nothing to wait for.
+    """
+
+    layers: Sequence[Parts | QueuedParts]
+    host: torch.Tensor | None = None
+    arrived: torch.cuda.Event | None = None
+
+    def wait(self) -> list[Parts]:
+        """The statistics of each layer, once all of them are here."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        if self.host is None:
+            return [parts for parts in self.layers if isinstance(parts, Parts)]
+        return [
+            Parts(count=parts.count, values=dict(zip(parts.values, values, strict=True)))
+            for parts, values in zip(self.layers, self.host.numpy(), strict=True)
+        ]
+
+
 def reduce_frames(
     frames: torch.Tensor, n_valid: Sequence[int], names: Sequence[str], first: Sequence[int] | None = None
 ) -> Parts | QueuedParts:
@@ -95,7 +123,7 @@ def reduce_frames(
 
     On a CPU only frames that count are read, a run of clips with the same bounds at a time, as neighbours of
     a sorted batch mostly have, and no masked copy is made. On other devices all clips go together, and
-    nothing waits for the device: see `fetch`.
+    nothing waits for the device: see `send`.
 
     Args:
         frames: `[b, t, features]`; other frames may hold anything, NaN included.
@@ -116,24 +144,23 @@ def reduce_frames(
     return Parts(count=count, values={name: np.concatenate([run[name] for run in runs]) for name in runs[0]})
 
 
-def fetch(layers: Sequence[Parts | QueuedParts]) -> list[Parts]:
-    """The statistics of layers of one batch; from a device all of them together, and waited for once."""
+def send(layers: Sequence[Parts | QueuedParts]) -> Transfer:
+    """Send the statistics of layers of one batch to the host: from a device all of them in one copy."""
     import torch
+
+    from extractors.models.torch_tools import queue_end, queued_copy
 
     queued = [parts for parts in layers if isinstance(parts, QueuedParts)]
     if not queued:
-        return [parts for parts in layers if isinstance(parts, Parts)]
+        return Transfer(layers=layers)
     # layers → [layers, names, b, features]
     stacked = torch.stack([torch.stack([v.double() for v in parts.values.values()]) for parts in queued])
-    if stacked.device.type == "cuda":
-        pinned = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
-        pinned.copy_(stacked, non_blocking=True)
-        torch.cuda.current_stream(stacked.device).synchronize()
-        stacked = pinned
-    return [
-        Parts(count=parts.count, values=dict(zip(parts.values, values, strict=True)))
-        for parts, values in zip(queued, stacked.cpu().numpy(), strict=True)
-    ]
+    return Transfer(layers=queued, host=queued_copy(stacked), arrived=queue_end(stacked.device))
+
+
+def fetch(layers: Sequence[Parts | QueuedParts]) -> list[Parts]:
+    """The statistics of layers of one batch, waited for once."""
+    return send(layers).wait()
 
 
 def _of_run(x: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,12 +44,67 @@ def sent(values: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
+def queued_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor on the host, which a GPU fills once it has done what was queued before; see `queue_end`."""
+    if tensor.device.type != "cuda":
+        return tensor.cpu()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)
+
+
+def queue_end(device: torch.device) -> torch.cuda.Event | None:
+    """What to wait for, to have everything that is queued on a GPU by now; None where nothing is queued."""
+    if device.type != "cuda":
+        return None
+    end = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    end.record(torch.cuda.current_stream(device))
+    return end
+
+
 def frame_mask(counts: Sequence[int], n_frames: int, device: torch.device) -> torch.Tensor | None:
     """Boolean `[b, n_frames]`, True where a frame is valid; None if all are."""
     if min(counts) >= n_frames:
         return None
     valid = sent(np.array(counts), device)
     return torch.arange(n_frames, device=device) < valid[:, None]
+
+
+class BlockMask:
+    """Hands the blocks of an encoder the mask of a batch, ready for their attention.
+
+    The encoders of transformers look into the mask they are given, whether anything is masked at all, and for
+    that the host waits until the GPU has done everything that is queued. What is handed to the blocks instead
+    is the same mask; encoders whose attention takes other masks than booleans are given theirs.
+
+    Args:
+        encoder: as transformers has it.
+        blocks: its blocks, in order.
+        config: of its model.
+        also: argument of the blocks that takes the mask as it is, if there is one.
+    """
+
+    def __init__(
+        self, encoder: Any, blocks: Sequence[nn.Module], config: Any, also: str | None = None
+    ) -> None:
+        self._encoder, self._also = encoder, also
+        self._by_blocks = getattr(config, "_attn_implementation", None) == "sdpa"
+        self._mask: torch.Tensor | None = None
+        if self._by_blocks:
+            for block in blocks:
+                block.register_forward_pre_hook(self._give, with_kwargs=True)
+
+    def run(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> object:
+        """The encoder's forward of `[b, t, d]`, with frames masked where `mask` `[b, t]` is False."""
+        self._mask = mask
+        return self._encoder(hidden, attention_mask=None if self._by_blocks else mask)
+
+    def _give(self, block: nn.Module, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        if self._mask is None:
+            return None
+        masks = {"attention_mask": self._mask[:, None, None, :]}  # [b, heads, t, t], broadcast
+        if self._also is not None:
+            masks[self._also] = self._mask
+        return given, named | masks
 
 
 def probe_clip(n_samples: int, *, seed: int = 0) -> np.ndarray:

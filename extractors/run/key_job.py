@@ -218,14 +218,20 @@ class KeyJob:
     def embed(
         self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
     ) -> None:
-        """Embed a batch into the result of its unit."""
+        """Embed a batch into the result of its unit, which has it once the next is embedded; see `settle`."""
         began = time.perf_counter()
-        self.audio_s += self.loaded.embed(rows, clips, result)
+        self.audio_s += self.loaded.queue(rows, clips, result)
         self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
         for clip in clips:
             if isinstance(clip, PreparedClip):
                 self.heard.add(clip, self.policy)
+
+    def settle(self) -> None:
+        """Have the last batch in the result of its unit."""
+        began = time.perf_counter()
+        self.loaded.settle()
+        self.forward_s += time.perf_counter() - began
 
     def write(self, result: UnitResult) -> None:
         """Commit a unit and let it go."""

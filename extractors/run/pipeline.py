@@ -95,6 +95,8 @@ class _Pipeline:
         self._on_progress = on_progress
         self._writes: deque[Future[None]] = deque()
         self._choice = jobs[0].decoders
+        # Units whose last batch may still be on its way from the device.
+        self._complete: dict[KeyJob, UnitResult] = {}
 
     def run(self) -> None:
         with ExitStack() as stack:
@@ -115,23 +117,32 @@ class _Pipeline:
         results: dict[KeyJob, UnitResult] = {}
         for step in self._ahead(steps()):
             if step is WAITING:
-                self._finish_writes()
+                self._finish_units(writing)
                 continue
             job = step.job
             if job not in results:
                 results[job] = job.begin(step.unit)
             clips = [None if c is None else c.clip(job.policy) for c in step.clips]
             job.embed(step.rows, clips, results[job])
+            self._write(job, writing)  # the unit before, which has its last batch now
             if self._on_progress:
                 self._on_progress(self._progress())
             if step.is_last:
-                # At most one unit of each model is being written while the next is computed.
+                # At most one unit of each model is held while the next is computed.
                 while len(self._writes) >= len(self._jobs):
                     self._writes.popleft().result()
-                self._writes.append(writing.submit(job.write, results.pop(job)))
-        self._finish_writes()
+                self._complete[job] = results.pop(job)
+        self._finish_units(writing)
 
-    def _finish_writes(self) -> None:
+    def _write(self, job: KeyJob, writing: ThreadPoolExecutor) -> None:
+        if job in self._complete:
+            self._writes.append(writing.submit(job.write, self._complete.pop(job)))
+
+    def _finish_units(self, writing: ThreadPoolExecutor) -> None:
+        """Have everything committed that was begun."""
+        for job in list(self._complete):
+            job.settle()
+            self._write(job, writing)
         while self._writes:
             self._writes.popleft().result()
 

@@ -34,6 +34,7 @@ class Fused:
 
     def fit(self, bundle: Bundle) -> list[FittedProbe]:
         """See `Classifier.fit`; `y_train` and `y_val` may be label sets, 0/1 matrices `[n, C]`."""
+        from probes.training.devices import resolve_device
         from probes.training.mlp import fit_mlps
         from probes.training.mlp_config import MLPConfig
 
@@ -44,6 +45,12 @@ class Fused:
             return fit_networks(bundle, lambda config, _: head_of(config, n_features, n_classes))
         configs = [MLPConfig(**settings, seed=seed) for settings, seed in bundle.fits]
         fitted = fit_mlps(
-            bundle.x_train, bundle.y_train, bundle.x_val, bundle.y_val, bundle.n_classes, configs
+            bundle.x_train,
+            bundle.y_train,
+            bundle.x_val,
+            bundle.y_val,
+            bundle.n_classes,
+            configs,
+            device=resolve_device(bundle.device),
         )
-        return [FittedProbe.of_network(f, f.probabilities, model=f) for f in fitted]
+        return [FittedProbe.of_network(f, f.probabilities, model=f, device=f.device) for f in fitted]

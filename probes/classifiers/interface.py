@@ -24,6 +24,7 @@ class Bundle:
         n_classes: C.
         fits: ``(settings, seed)`` of every fit.
         n_layers: Layers that stand side by side in the rows, for those who tell them apart.
+        device: Where to train, ``auto`` included, for those who can elsewhere than on a CPU.
     """
 
     x_train: FloatArray
@@ -33,6 +34,7 @@ class Bundle:
     n_classes: int
     fits: tuple[tuple[Settings, int], ...]
     n_layers: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class FittedProbe:
         measure: Further scores of test rows `[n, d]` with their classes `[n]` (-1 where a class was not
             trained), by column of the results.
         layer_weights: Learned weight of each layer, where several were combined that way.
+        device: Where it was trained.
     """
 
     scores: Callable[[FloatArray], FloatArray]
@@ -58,6 +61,7 @@ class FittedProbe:
     fit_s: float = 0.0
     model: Any = None
     layer_weights: tuple[float, ...] = ()
+    device: str = "cpu"
     measure: Callable[[FloatArray, IntArray], Mapping[str, float]] | None = None
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ NUMERICS_VERSION = 1
 # All fits are listed before the first: beyond this it is a slip of the hand.
 MAX_SEEDS = 10_000
 MAX_SPLIT_SEED = 2**32 - 1  # of scikit-learn's folds
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,9 @@ class ProbeConfig:
         cluster: Where to run, see `featurestore.compute.task_runners`.
         memory: What a worker may hold in all, such as "1.5GB"; None for its share of what is free. Layers
             that do not fit are streamed from the store.
+        device: Where networks that are trained together are trained: ``cpu``, ``cuda``, ``cuda:N`` or
+            ``auto``, which each worker answers for itself. No part of any fingerprint: results agree to
+            rounding.
     """
 
     store: str
@@ -80,6 +85,7 @@ class ProbeConfig:
     curve_shares: str | None = None
     cluster: str | None = None
     memory: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
@@ -107,6 +113,8 @@ class ProbeConfig:
         check_cluster(self.cluster)
         if self.memory is not None:
             parse_bytes(self.memory)
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(f"--device: expected auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.layers is not None:
             parse_layers(self.layers)
         for name in self.grid:
@@ -196,6 +204,7 @@ class ProbeTask:
             the question, whose data says which row is where; an answer that was found for other groups is
             found anew.
         curve: What shares of the training data the fits have, see `probes.questions.curve`; "" where all.
+        device: Where to train, see `ProbeConfig`. No part of the question.
     """
 
     store: str
@@ -215,6 +224,7 @@ class ProbeTask:
     groups: str = ""
     clips: str = ""
     curve: str = ""
+    device: str = "cpu"
 
     @property
     def layer(self) -> int | None:

@@ -21,7 +21,7 @@ MOST_LAYERS = 10_000
 # Shares are means of shares, which may be past 1 by rounding.
 _ROUNDING = 1e-6
 _NAMES = ("model", "dataset", "label", "classifier", "split", "hparams", "fingerprint")
-_TEXTS = ("combine", "layers", "data", "clips")
+_TEXTS = ("combine", "layers", "data", "clips", "device")
 _NUMBERED = ("split_seed", "fold", "seed")
 _COUNTS = ("n_train", "n_val", "n_test", "n_classes", "n_epochs", "best_epoch")
 # Scores of single classifiers, empty elsewhere.
@@ -66,6 +66,8 @@ FIT_COLUMNS = (
     "majority_uar",
     # digest of what the split is drawn from: ids, labels, groups; "" in rows of earlier versions
     "clips",
+    # where it was trained, cpu or cuda; "" in rows of earlier versions
+    "device",
 )
 _OF_CONTROLS = ("control", "codelength_bits", "uniform_bits", "compression")
 #: Fits of controls (`probes.questions.controls`) are kept apart, with these columns too.

@@ -223,7 +223,7 @@ def _with_places(table: pd.DataFrame) -> pd.DataFrame:
     """A table with whole numbers or nothing as `layer`, and columns that older tables lack."""
     table = table.copy()
     since = (*MAP_COLUMNS, *OWN_MEASURES, "majority_accuracy", "majority_uar")  # of single labels
-    for name in ("data", "clips"):
+    for name in ("data", "clips", "device"):
         if name not in table:
             table[name] = ""
     table["layer"] = table["layer"].astype("Int64" if table["layer"].isna().any() else "int64")

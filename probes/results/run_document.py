@@ -69,6 +69,7 @@ _CONFIG = fields(
         "curve_shares": nothing_or(text),
         "cluster": nothing_or(text),
         "memory": nothing_or(text),
+        "device": text,
     },
 )
 #: Of `probes.results.results_folder.calls_of`; what stands in ``keys`` is read by `featurestore.calls`.

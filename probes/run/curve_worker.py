@@ -99,6 +99,7 @@ def _on_rows(
             "n_epochs": fit.n_epochs,
             "best_epoch": fit.best_epoch,
             "fit_s": fit.fit_s,
+            "device": fit.device,
         }
         for asked, fit, scores in zip(task.fits, fitted, measured, strict=True)
     ]

@@ -180,6 +180,7 @@ def _plan_split(
                 control=control,
                 groups=groups if control == BY_GROUP else "",
                 clips=clips,
+                device=config.device,
             )
             for control in ("", *config.controls)
             for combine, at in looks

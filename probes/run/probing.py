@@ -117,6 +117,10 @@ def run_probe(
         UserError: a setting, label, layer, model, data set or split that cannot be.
     """
     started = time.perf_counter()
+    if config.cluster is None and config.device != "cpu":
+        from probes.training.devices import resolve_device
+
+        resolve_device(config.device)  # a GPU that is not there is told before anything is read
     keys = keys_of(config)
     large = _is_large(config.store, keys.infos)
     plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)

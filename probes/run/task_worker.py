@@ -201,6 +201,7 @@ def fit_bundle(task: ProbeTask, data: Prepared, rows: IntArray | None = None) ->
             n_classes=len(trained),
             fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
             n_layers=len(task.layers),
+            device=task.device,
         )
     )
 
@@ -232,6 +233,7 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
                 "n_epochs": fit.n_epochs,
                 "best_epoch": fit.best_epoch,
                 "fit_s": fit.fit_s,
+                "device": fit.device,
             }
         )
     classes, target = question.classes, dict(data.y)
@@ -338,8 +340,11 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
     n_classes = len(data.trained)
     y = np.searchsorted(data.trained, data.y["train"])
 
+    devices: list[str] = []
+
     def fit(rows: IntArray) -> list[Callable[[IntArray], Any]]:
         fitted = fit_bundle(task, data, rows)
+        devices[:] = [probe.device for probe in fitted]
         return [partial(_log_probabilities, probe, data.x["train"]) for probe in fitted]
 
     bits = online_code(data.question, y, n_classes, fit)
@@ -351,8 +356,9 @@ def _online_code(task: ProbeTask, data: Prepared) -> TaskResult:
             **{f"n_{name}": len(of_part) for name, of_part in data.y.items()},
             "n_classes": len(data.question.classes),
             "fit_s": seconds,
+            "device": device,
         }
-        for asked, b in zip(task.fits, bits, strict=True)
+        for asked, b, device in zip(task.fits, bits, devices, strict=True)
     ]
     nobody, none = np.empty(0, dtype=object), np.empty(0, dtype=np.int64)
     nothing = PartPredictions(nobody, nobody, none, np.empty((len(rows), 0), dtype=np.int32))

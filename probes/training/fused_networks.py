@@ -15,12 +15,14 @@ step; and the per-operation overhead of the graph would dominate small stacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from probes.training.devices import on_device
 
 LAYER_NORM_EPS = 1e-5  # torch.nn.LayerNorm's default
 ADAM_BETAS = (0.9, 0.999)  # Kingma & Ba 2015; torch.optim.Adam's defaults
@@ -28,8 +30,8 @@ ADAM_EPS = 1e-8
 # Rows of a first-layer gradient computed at a time: enough for an efficient product, few enough
 # (256 x 1536 x 4 bytes = 1.5 MB) to stay in cache until AdamW has used them.
 GRADIENT_ROWS = 256
-# Floats of first-layer activations held while many rows are scored.
-SCORE_FLOATS = 1 << 21
+# Floats of first-layer activations held while many rows are scored: near a core's cache, or a GiB of a GPU.
+SCORE_FLOATS = {"cpu": 1 << 21, "gpu": 1 << 28}
 
 
 # Position of a network, its parameters (first layer, tail), the tail's gradient, and both moments.
@@ -103,6 +105,7 @@ class Stack:
             class-weighted) target distribution of a sample labelled ``y``.
         class_weights: Weight of a sample of each label ``[K, C]``.
         batch_size: Rows of a whole training batch; 0 where nothing is trained.
+        device: Where it is trained: that of `first`, and of everything that is given to it.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Stack:
         batch_size: int = 0,
     ) -> None:
         self.shape = shape
+        self.device = first.device
         self.precision = precision
         self.batch_size = batch_size
         self.first, self.tail = first, tail
@@ -128,7 +132,7 @@ class Stack:
         self.dropout = list(dropout)
         self.dropout_stream = list(dropout_stream)
         self.weight_decay = list(weight_decay)
-        self.n_steps = torch.zeros(())
+        self.n_steps = torch.zeros((), device=self.device)
         self._bind()
 
     def __len__(self) -> int:
@@ -143,12 +147,14 @@ class Stack:
         self._targets = self.targets.transpose(1, 2).contiguous()  # [K, C, label]
         self._target_sums = self._targets.sum(1, keepdim=True)  # [K, 1, label]
         self._plain_loss = bool((self.class_weights == 1).all())
-        keep = torch.tensor([1.0 - p for p in self.dropout]).view(k, 1, 1)
+        keep = torch.tensor([1.0 - p for p in self.dropout], device=self.device).view(k, 1, 1)
         self._keep = keep if any(self.dropout) else None
         self._streams = sorted(set(self.dropout_stream))
-        self._stream_of = torch.tensor([self._streams.index(s) for s in self.dropout_stream])
-        # Networks whose first-layer gradients are computed by one product.
-        width = max(1, GRADIENT_ROWS // h1)
+        streams = [self._streams.index(s) for s in self.dropout_stream]
+        self._stream_of = torch.tensor(streams, device=self.device)
+        # Networks whose first-layer gradients are computed by one product: all of them on a GPU, which has no
+        # cache to stay in and which small products leave idle.
+        width = max(1, GRADIENT_ROWS // h1) if self._by_blocks else k
         self._blocks: list[tuple[slice, list[Member]]] = []
         for start in range(0, k, width):
             stop = min(start + width, k)
@@ -164,6 +170,10 @@ class Stack:
                 members.append((i, params, self._grad_tail[i], means, squares))
             self._blocks.append((slice(start * h1, stop * h1), members))
 
+    @property
+    def _by_blocks(self) -> bool:
+        return self.device.type == "cpu"
+
     def _tail_views(self, flat: Tensor) -> dict[tuple[str, int], Tensor]:
         k = len(flat)
         views = {}
@@ -174,7 +184,7 @@ class Stack:
 
     def keep(self, alive: Sequence[int]) -> None:
         """Drop every network whose position is not in ``alive`` from the computation."""
-        index = torch.tensor(alive, dtype=torch.int64)
+        index = torch.tensor(alive, dtype=torch.int64, device=self.device)
 
         def pick(first: Tensor) -> Tensor:
             return first.view(len(self), -1)[index].view(-1, first.shape[-1])
@@ -201,7 +211,7 @@ class Stack:
 
     def logits(self, x: Tensor) -> Tensor:
         """Scores of all networks without dropout: `[n, d]` to `[K, n, C]`."""
-        rows = max(256, SCORE_FLOATS // len(self.first))
+        rows = max(256, SCORE_FLOATS["cpu" if self._by_blocks else "gpu"] // len(self.first))
         return torch.cat([self._logits(part).transpose(1, 2) for part in torch.split(x, rows)], dim=1)
 
     def _logits(self, x: Tensor) -> Tensor:
@@ -287,7 +297,9 @@ class Stack:
         if self._keep is None:
             return None
         shape = (a.shape[2], a.shape[1])
-        noise = torch.stack([torch.rand(shape, generator=generators[s]).T for s in self._streams])
+        # Drawn on the host whatever the device, so that a fit has the same noise on all of them.
+        drawn = torch.stack([torch.rand(shape, generator=generators[s]).T for s in self._streams])
+        noise = on_device(drawn, self.device)
         return (noise[self._stream_of] < self._keep).to(a.dtype).div_(self._keep)
 
     def _update(self, grad: Tensor, x: Tensor, learning_rates: Sequence[float]) -> None:
@@ -295,26 +307,44 @@ class Stack:
         flat, features = grad.view(-1, len(x)), x.T  # [K * h1, b], [d, b]
         recurs = len(x) == self.batch_size
         self.n_steps += 1
-        steps = [self.n_steps, self.n_steps]
         for span, members in self._blocks:
             block = product(flat[span], features, self.precision, recurs=recurs)
             first_grads = block.view(len(members), -1, x.shape[1])
-            for first_grad, (i, params, grad_tail, means, squares) in zip(first_grads, members, strict=True):
+            for rates, together in self._of_one_rate(members, first_grads, learning_rates):
+                params, grads, means, squares = together
                 torch._fused_adamw_(
                     params,
-                    [first_grad, grad_tail],
+                    grads,
                     means,
                     squares,
                     [],
-                    steps,
-                    lr=learning_rates[i],
+                    [self.n_steps] * len(params),
+                    lr=rates[0],
                     beta1=ADAM_BETAS[0],
                     beta2=ADAM_BETAS[1],
-                    weight_decay=self.weight_decay[i],
+                    weight_decay=rates[1],
                     eps=ADAM_EPS,
                     amsgrad=False,
                     maximize=False,
                 )
+
+    def _of_one_rate(
+        self, members: list[Member], first_grads: Tensor, learning_rates: Sequence[float]
+    ) -> Iterator[tuple[tuple[float, float], tuple[list[Tensor], ...]]]:
+        """Rate and decay, and parameters, gradients and moments of the networks that are updated together.
+
+        One by one on a CPU, each while its gradient is in the cache; on a GPU all that agree.
+        """
+        groups: dict[tuple[float, float], tuple[list[Tensor], ...]] = {}
+        for first_grad, (i, params, grad_tail, means, squares) in zip(first_grads, members, strict=True):
+            rates = learning_rates[i], self.weight_decay[i]
+            own = params, [first_grad, grad_tail], means, squares
+            if self._by_blocks:
+                yield rates, own
+                continue
+            for together, some in zip(groups.setdefault(rates, ([], [], [], [])), own, strict=True):
+                together += some
+        yield from groups.items()
 
 
 def product(a: Tensor, b: Tensor, precision: str, *, recurs: bool) -> Tensor:
@@ -330,9 +360,10 @@ def product(a: Tensor, b: Tensor, precision: str, *, recurs: bool) -> Tensor:
     Processors without bfloat16 instructions multiply the rounded factors as float32, which is exact and a
     hundred times faster than having each product emulated.
     """
+    on_cpu = a.device.type == "cpu"
     if precision == "fp32":
-        return float32_product()(a, b) if recurs else torch.mm(a, b.T)
-    if has_bf16_instructions():
+        return float32_product()(a, b) if recurs and on_cpu else torch.mm(a, b.T)
+    if not on_cpu or has_bf16_instructions():
         return torch.mm(a.bfloat16(), b.bfloat16().T).float()
     return torch.mm(a.bfloat16().float(), b.bfloat16().float().T).bfloat16().float()
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
+from probes.training.devices import on_device
 from probes.training.fused_networks import Shape, Stack, initial_weights
 from probes.training.mlp_config import MLPConfig
 from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
@@ -36,6 +37,8 @@ from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
 # (3 x 0.8 MB each for the paper's net) nearer to the cache.
 FITS_PER_STACK = 32
+# Of a GPU: enough that its kernels are larger than their launch, 12 MB each with rows of 1,536 numbers.
+GPU_FITS_PER_STACK = 256
 
 
 @dataclass
@@ -53,6 +56,7 @@ class FittedMLP:
         val_uar: Validation UAR after each epoch (empty without validation rows).
         val_loss: Validation loss after each epoch.
         fit_s: Its share of its stack's wall time.
+        device: Where it was trained, and is scored; its weights lie on the host.
     """
 
     config: MLPConfig
@@ -64,13 +68,14 @@ class FittedMLP:
     val_uar: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     fit_s: float = 0.0
+    device: str = "cpu"
 
     def logits(self, x: FloatArray | StreamedRows) -> FloatArray:
         """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`."""
         stack = stack_of([self])
         out = np.empty((len(x), self.shape.sizes[-1]), dtype=np.float32)
         for rows, values in in_pieces(x):
-            out[rows] = stack.logits(torch.from_numpy(values))[0].numpy()
+            out[rows] = stack.logits(on_device(values, stack.device))[0].cpu().numpy()
         return out
 
     def probabilities(self, x: FloatArray | StreamedRows) -> FloatArray:
@@ -81,14 +86,14 @@ class FittedMLP:
 
 def stack_of(fits: Sequence[FittedMLP]) -> Stack:
     """Trained networks of one shape, to be scored together."""
-    shape, n = fits[0].shape, len(fits)
+    shape, n, device = fits[0].shape, len(fits), fits[0].device
     n_classes = shape.sizes[-1]
     return Stack(
         shape,
-        torch.cat([f.first for f in fits]),
-        torch.stack([f.tail for f in fits]),
-        torch.eye(n_classes).expand(n, -1, -1),
-        torch.ones(n, n_classes),
+        torch.cat([f.first for f in fits]).to(device),
+        torch.stack([f.tail for f in fits]).to(device),
+        torch.eye(n_classes, device=device).expand(n, -1, -1),
+        torch.ones(n, n_classes, device=device),
         dropout=[0.0] * n,
         dropout_stream=[0] * n,
         weight_decay=[0.0] * n,
@@ -104,7 +109,8 @@ def fit_mlps(
     n_classes: int,
     configs: Sequence[MLPConfig],
     *,
-    fits_per_stack: int = FITS_PER_STACK,
+    fits_per_stack: int | None = None,
+    device: str = "cpu",
 ) -> list[FittedMLP]:
     """Train every configuration on the same rows; the result does not depend on the company.
 
@@ -116,7 +122,8 @@ def fit_mlps(
         y_val: Their labels.
         n_classes: C; classes may be absent from some part.
         configs: The fits.
-        fits_per_stack: Most networks trained at once.
+        fits_per_stack: Most networks trained at once; None for what suits the device.
+        device: Torch device to train on. Order, initial weights and noise are the same on all of them.
 
     Returns:
         One fitted network per configuration, in their order.
@@ -124,7 +131,11 @@ def fit_mlps(
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, c in enumerate(configs):
         groups.setdefault((c.hidden, c.batch_size, c.order_seed, c.precision), []).append(i)
-    n_threads = torch.get_num_threads()
+    on_cpu = torch.device(device).type == "cpu"
+    if fits_per_stack is None:
+        fits_per_stack = FITS_PER_STACK if on_cpu else GPU_FITS_PER_STACK
+    # A GPU takes one stack after the other: each fills it.
+    n_threads = torch.get_num_threads() if on_cpu else 1
     stacks: list[list[int]] = []
     for members in groups.values():
         # Equal shares: 33 fits make stacks of 17 and 16, not of 32 and 1.
@@ -133,7 +144,7 @@ def fit_mlps(
         stacks += [members[s::n_stacks] for s in range(n_stacks)]
     jobs = [[configs[i] for i in share] for share in stacks]
     side_by_side = min(n_threads, len(jobs))
-    data = TrainingRows(x_train, y_train, x_val, y_val, n_classes, side_by_side)
+    data = TrainingRows(x_train, y_train, x_val, y_val, n_classes, side_by_side, torch.device(device))
     fitted = _fit_stacks(data, jobs, n_threads)
     out = {
         i: fit for share, fits in zip(stacks, fitted, strict=True) for i, fit in zip(share, fits, strict=True)
@@ -218,8 +229,8 @@ def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading
     tables = [_loss_tables(data.y, data.n_classes, c) for c in configs]
     stack = Stack(
         shape,
-        torch.cat([first for first, _ in initial]),
-        torch.stack([tail for _, tail in initial]),
+        torch.cat([first for first, _ in initial]).to(data.device),
+        torch.stack([tail for _, tail in initial]).to(data.device),
         torch.stack([targets for targets, _ in tables]),
         torch.stack([weights for _, weights in tables]),
         dropout=[c.dropout for c in configs],
@@ -228,7 +239,10 @@ def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading
         precision=configs[0].precision,
         batch_size=configs[0].batch_size,
     )
-    fits = [FittedMLP(c, shape, first, tail, 0, 0) for c, (first, tail) in zip(configs, initial, strict=True)]
+    fits = [
+        FittedMLP(c, shape, first, tail, 0, 0, device=str(data.device))
+        for c, (first, tail) in zip(configs, initial, strict=True)
+    ]
     running = [_Progress(f, f.config.learning_rate) for f in fits]
     order_generator = torch.Generator().manual_seed(configs[0].order_seed)
     # A stream of its own: the same seed already drew the initial weights.
@@ -250,6 +264,8 @@ def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading
             running = [running[k] for k in alive]
             if alive:
                 stack.keep(alive)
+    for f in fits:
+        f.first, f.tail = f.first.cpu(), f.tail.cpu()
     elapsed = time.perf_counter() - started
     total_epochs = sum(f.n_epochs for f in fits)
     for f in fits:
@@ -272,7 +288,7 @@ def class_weights(config: MLPConfig, y: Tensor, n_classes: int) -> Tensor:
         ConfigError: not one weight per class.
     """
     if config.class_weight == "none":
-        return torch.ones(n_classes)
+        return torch.ones(n_classes, device=y.device)
     if config.class_weight == "balanced":
         counts = torch.bincount(y, minlength=n_classes)
         return (len(y) / (n_classes * counts.clamp(min=1))).float()
@@ -281,4 +297,4 @@ def class_weights(config: MLPConfig, y: Tensor, n_classes: int) -> Tensor:
             f"probe setting class_weight: expected {n_classes} weights, one per class, "
             f"got {len(config.class_weight)}"
         )
-    return torch.tensor(config.class_weight, dtype=torch.float32)
+    return torch.tensor(config.class_weight, dtype=torch.float32, device=y.device)

@@ -19,6 +19,7 @@ from torch import Tensor
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import StoreError
 from featurestore.store.layer import Layer
+from probes.training.devices import on_device
 from probes.training.fused_networks import Stack
 from probes.training.standardise import Standardiser
 
@@ -26,6 +27,7 @@ from probes.training.standardise import Standardiser
 WHOLE_SHARE = 0.25
 # Rows scored at a time.
 SCORE_ROWS = 4096
+_CPU = torch.device("cpu")
 Scores = tuple[Sequence[float | None], Sequence[float | None]]
 
 
@@ -151,11 +153,11 @@ def shuffled_batches(
     x: StreamedRows, y: Tensor, order: torch.Generator, batch_size: int, share: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches `[b, d]`, `[b]` of one epoch; only the last may be short."""
-    rest_x, rest_y = torch.empty(0, x.shape[1]), y[:0]
+    rest_x, rest_y = torch.empty(0, x.shape[1], device=y.device), y[:0]
     for rows, values in x.blocks(order, share=share):
-        labels = y[torch.from_numpy(rows)]
-        block = torch.from_numpy(values)
-        shuffled = torch.randperm(len(rows), generator=order)
+        labels = y[torch.from_numpy(rows).to(y.device)]
+        block = on_device(values, y.device)
+        shuffled = on_device(torch.randperm(len(rows), generator=order), y.device)
         lacking = (batch_size - len(rest_y)) % batch_size
         if len(rest_y):
             head, shuffled = shuffled[:lacking], shuffled[lacking:]
@@ -172,7 +174,9 @@ def shuffled_batches(
         yield rest_x, rest_y
 
 
-def in_pieces(x: FloatArray | StreamedRows, share: int = 1) -> Iterator[tuple[IntArray, FloatArray]]:
+def in_pieces(
+    x: FloatArray | Tensor | StreamedRows, share: int = 1
+) -> Iterator[tuple[IntArray, FloatArray | Tensor]]:
     """Rows and values of a matrix or of what stands for one, in pieces fit for scoring."""
     if not isinstance(x, StreamedRows):
         yield np.arange(len(x)), x
@@ -184,13 +188,21 @@ def in_pieces(x: FloatArray | StreamedRows, share: int = 1) -> Iterator[tuple[In
 
 
 def drawn_batches(
-    x: FloatArray | StreamedRows, y: Tensor, order: torch.Generator, batch_size: int, share: int = 1
+    x: FloatArray | Tensor | StreamedRows,
+    y: Tensor,
+    order: torch.Generator,
+    batch_size: int,
+    share: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches `[b, d]` and their targets of one epoch, each row once; only the last may be short."""
+    """Batches `[b, d]` and their targets of one epoch, each row once; only the last may be short.
+
+    They are on the device of the targets.
+    """
     if isinstance(x, StreamedRows):
         yield from shuffled_batches(x, y, order, batch_size, share)
         return
-    values, drawn = torch.from_numpy(x), torch.randperm(len(y), generator=order)
+    # Drawn on the host whatever the device, so that the order is the same on all of them.
+    values, drawn = on_device(x, y.device), on_device(torch.randperm(len(y), generator=order), y.device)
     targets = torch.split(y[drawn], batch_size)
     for batch, of_batch in zip(torch.split(drawn, batch_size), targets, strict=True):
         yield values.index_select(0, batch), of_batch
@@ -206,6 +218,7 @@ class TrainingRows:
         y_val: Their classes.
         n_classes: C.
         side_by_side: Stacks that share the memory which streamed rows may take.
+        device: Where they are trained on; rows in memory are brought there once.
     """
 
     def __init__(
@@ -216,9 +229,12 @@ class TrainingRows:
         y_val: IntArray | None,
         n_classes: int,
         side_by_side: int,
+        device: torch.device = _CPU,
     ) -> None:
-        self._x, self.y, self._x_val = x, torch.from_numpy(y), x_val
-        self._y_val = None if y_val is None else torch.from_numpy(y_val)
+        self._x = x if isinstance(x, StreamedRows) else on_device(x, device)
+        self._x_val = x_val if x_val is None or isinstance(x_val, StreamedRows) else on_device(x_val, device)
+        self.y, self.device = on_device(torch.from_numpy(y), device), device
+        self._y_val = None if y_val is None else on_device(torch.from_numpy(y_val), device)
         self.n_classes, self.n_features, self._share = n_classes, x.shape[1], side_by_side
 
     def batches(self, order: torch.Generator, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -230,11 +246,11 @@ class TrainingRows:
         n = len(stack)
         if self._x_val is None or self._y_val is None:
             return [None] * n, [None] * n
-        hits = torch.zeros(n, self.n_classes, dtype=torch.float64)
-        total, weight = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+        hits = torch.zeros(n, self.n_classes, dtype=torch.float64, device=self.device)
+        total, weight = torch.zeros(2, n, dtype=torch.float64, device=self.device)
         for rows, values in in_pieces(self._x_val, self._share):
-            y = self._y_val[torch.from_numpy(rows)]
-            logits = stack.logits(torch.from_numpy(values))
+            y = self._y_val[torch.from_numpy(rows).to(self.device)]
+            logits = stack.logits(on_device(values, self.device))
             loss, of = stack.losses(logits, y)
             total += loss
             weight += of

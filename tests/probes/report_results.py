@@ -62,7 +62,7 @@ def write_results(
                         "layer": layer,
                         "layers": str(layer),
                         "combine": "each",
-                        **dict.fromkeys(("layer_weights", "data", "clips"), ""),
+                        **dict.fromkeys(("layer_weights", "data", "clips", "device"), ""),
                         **dict.fromkeys(fit_tables.OWN_MEASURES, float("nan")),
                         "classifier": "mlp",
                         "split": "group",

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from extractors.models.arithmetic import arithmetic
 from extractors.models.huggingface.families import Family
@@ -30,7 +31,7 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, padded_batch
+from extractors.models.torch_tools import LayerTap, count_frames, padded_batch, sent
 
 # Defaults of `ASTFeatureExtractor`: statistics of AudioSet.
 AUDIOSET_MEAN = -4.2677393
@@ -116,11 +117,10 @@ class AstExtractor:
     def _inputs(self, clips: Sequence[np.ndarray]) -> torch.Tensor:
         """Scaled spectrograms of the model's length: float32 `[b, time, mels]`."""
         full = self._grid.n_mel_frames
-        counts = [min(n_mel_frames(len(c)), full) for c in clips]
         bands = self._bank(padded_batch(clips, self.device)).float()[:, :full]
-        padded = bands.new_zeros(len(clips), full, bands.shape[2])
-        for i, n in enumerate(counts):
-            padded[i, :n] = bands[i, :n]
+        counts = sent(np.array([n_mel_frames(len(c)) for c in clips]), self.device)[:, None, None]
+        past = torch.arange(bands.shape[1], device=self.device)[None, :, None] >= counts
+        padded = F.pad(bands.masked_fill(past, 0.0), (0, 0, 0, full - bands.shape[1]))
         return (padded - self._mean) / (2 * self._std) if self._is_scaled else padded
 
 

@@ -30,7 +30,7 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, padded_batch
+from extractors.models.torch_tools import BlockMask, LayerTap, count_frames, frame_mask, padded_batch, sent
 
 N_MELS = 80
 # Mel frames put side by side (`stride` of the feature extractor).
@@ -54,6 +54,9 @@ class Wav2Vec2BertExtractor:
         self.precision = precision
         self._bank = KaldiFilterBank(n_mels=N_MELS, window="povey", scale=2.0**15, device=self.device)
         self.tap = LayerTap(model.encoder.layers)
+        self._encoder = BlockMask(
+            model.encoder, model.encoder.layers, model.config, also="conv_attention_mask"
+        )
 
     def n_frames(self, n_samples: int) -> int:
         """Pairs of whole mel frames."""
@@ -72,7 +75,7 @@ class Wav2Vec2BertExtractor:
             for start in range(0, n_frames, _STATISTICS_FRAMES):
                 stop = min(start + _STATISTICS_FRAMES, n_frames)
                 block = np.array(samples[start * HOP_SAMPLES : (stop - 1) * HOP_SAMPLES + WINDOW_SAMPLES])
-                bands = self._bank(torch.from_numpy(block)[None].to(self.device))[0]
+                bands = self._bank(sent(block, self.device)[None])[0]
                 total += bands.sum(0)
                 squares += bands.square().sum(0)
         mean = total / n_frames
@@ -98,7 +101,7 @@ class Wav2Vec2BertExtractor:
                 self.tap.run(
                     layers,
                     lambda layer, states: on_layer(layer, states, frames),
-                    lambda: self.model.encoder(hidden, attention_mask=mask),
+                    lambda: self._encoder.run(hidden, mask),
                 )
 
     def _inputs(
@@ -106,7 +109,7 @@ class Wav2Vec2BertExtractor:
     ) -> torch.Tensor:
         """Normalised mel frames, two by two: float32 `[b, n_frames, 2 · mels]`."""
         bands = self._bank(padded_batch(clips, self.device))  # [b, t, mels]
-        counts = torch.tensor([n_mel_frames(len(c)) for c in clips], device=self.device)[:, None, None]
+        counts = sent(np.array([n_mel_frames(len(c)) for c in clips]), self.device)[:, None, None]
         own = torch.arange(bands.shape[1], device=self.device)[None, :, None] < counts
         mean = bands.masked_fill(~own, 0.0).sum(1, keepdim=True) / counts
         centred = (bands - mean).masked_fill(~own, 0.0)

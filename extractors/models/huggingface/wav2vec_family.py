@@ -33,14 +33,18 @@ from torch import nn
 from extractors.models.arithmetic import arithmetic
 from extractors.models.huggingface.families import Family
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, frame_mask, padded_batch
+from extractors.models.torch_tools import BlockMask, LayerTap, count_frames, frame_mask, padded_batch, sent
 
 # Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
 _STATISTICS_FRAMES = 16_000
 
 
 class ClipGroupNorm(nn.Module):
-    """Group normalisation over the valid frames of each clip, from `norm`'s weights.
+    """Group normalisation over the valid frames of each clip, with `norm`'s weights.
+
+    As many calls for a batch of a hundred lengths as for one of two: a GPU that gets a kernel for each clip
+    waits for the host. The mean is taken off, and what rounding left of it is taken off again (as in
+    `extractors.forward.moments`), so that an offset costs no digits.
 
     `n_valid` is set by the caller before each batch: frames per clip at this layer, or None when all
     clips fill the batch's length. `given` replaces a clip's own statistics where it is a window of a longer
@@ -54,28 +58,56 @@ class ClipGroupNorm(nn.Module):
         self.given: Sequence[tuple[torch.Tensor, torch.Tensor] | None] = ()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[b, channels, t]` → the same shape; frames past a clip's end become zero."""
-        out = self._by_own_frames(x)
-        for i, affine in enumerate(self.given):
-            if affine is not None:
-                n = x.shape[2] if self.n_valid is None else self.n_valid[i]
-                scale, shift = affine
-                out[i, :, :n] = x[i, :, :n] * scale[:, None] + shift[:, None]
-        return out
+        """`[b, channels, t]` → the same shape, float32, in the memory of `x` where that is float32.
 
-    def _by_own_frames(self, x: torch.Tensor) -> torch.Tensor:
-        if self.n_valid is None:
+        Frames past a clip's end come out finite, whatever they hold.
+        """
+        if self.n_valid is None and not self.given:
             return self.norm(x)  # type: ignore[no-any-return]
-        out = torch.zeros_like(x)
-        start = 0
-        # One call per run of equal lengths: neighbours in a sorted batch mostly share theirs, and each
-        # call is the very kernel a lone clip would go through.
-        for stop in range(1, len(self.n_valid) + 1):
-            if stop == len(self.n_valid) or self.n_valid[stop] != self.n_valid[start]:
-                n = self.n_valid[start]
-                out[start:stop, :, :n] = self.norm(x[start:stop, :, :n])
-                start = stop
-        return out
+        norm, groups = self.norm, self.norm.num_groups
+        x = x.float().reshape(len(x), groups, -1, x.shape[2])  # [b, groups, channels of a group, t]
+        count, padding = self._bounds(x)
+
+        def over_frames(values: torch.Tensor) -> torch.Tensor:
+            return values.flatten(2).sum(2)[..., None, None] / count
+
+        _fill(x, padding)
+        mean = over_frames(x)  # [b, groups, 1, 1]
+        _fill(x.sub_(mean), padding)
+        rest = over_frames(x)
+        deviation = torch.linalg.vector_norm(x.flatten(2), dim=2)[..., None, None]
+        variance = (deviation.square() / count - rest.square()).clamp_min(0.0)
+        # [b, groups, channels of a group, 1]
+        scale = norm.weight.view(groups, -1, 1) * torch.rsqrt(variance + norm.eps)
+        shift = norm.bias.view(groups, -1, 1) - rest * scale
+        if self.given:
+            scale, shift = self._with_given(scale, shift, mean)
+        return x.mul_(scale).add_(shift).flatten(1, 2)
+
+    def _bounds(self, x: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | None]:
+        """Numbers of a group that count, `[b, 1, 1, 1]`, and where a frame does not, `[b, 1, 1, t]`."""
+        size, time = x.shape[2], x.shape[3]
+        if self.n_valid is None:
+            return float(size * time), None
+        valid = sent(np.array(self.n_valid), x.device)[:, None, None, None]
+        return valid.float() * size, torch.arange(time, device=x.device) >= valid
+
+    def _with_given(
+        self, scale: torch.Tensor, shift: torch.Tensor, mean: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift of what the mean was taken from, with those of whole clips where there are any."""
+        pairs = list(zip(self.given, scale, shift, mean, strict=True))
+        scales = [own if g is None else g[0].view_as(own) for g, own, _, _ in pairs]
+        shifts = [
+            own if g is None else torch.addcmul(g[1].view_as(own), g[0].view_as(own), m)
+            for g, _, own, m in pairs
+        ]
+        return torch.stack(scales), torch.stack(shifts)
+
+
+def _fill(x: torch.Tensor, padding: torch.Tensor | None) -> None:
+    if padding is not None:
+        x.masked_fill_(padding, 0.0)
 
 
 class SslExtractor:
@@ -94,6 +126,7 @@ class SslExtractor:
         self._norm = self._replace_group_norm()
         self._guard_convs_over_time()
         self.tap = LayerTap(self._blocks())
+        self._encoder = BlockMask(model.encoder, self._blocks(), config)
         if config.model_type == "wavlm":
             for module in model.modules():
                 if type(module).__name__ == "WavLMAttention":
@@ -120,7 +153,7 @@ class SslExtractor:
             self.tap.run(
                 layers,
                 lambda layer, states: on_layer(layer, states, frames),
-                lambda: self.model.encoder(hidden, attention_mask=mask),
+                lambda: self._encoder.run(hidden, mask),
             )
 
     def _tell_norm(self, lengths: Sequence[int]) -> None:
@@ -153,7 +186,7 @@ class SslExtractor:
             for start in range(0, n_frames, _STATISTICS_FRAMES):
                 stop = min(start + _STATISTICS_FRAMES, n_frames)
                 block = np.array(samples[start * stride : (stop - 1) * stride + kernel])
-                x = conv(torch.from_numpy(block)[None, None].to(self.device))[0].double()
+                x = conv(sent(block, self.device)[None, None])[0].double()
                 total += x.sum(1)
                 squares += x.square().sum(1)
             mean = total / n_frames

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.forward.batching import first_batch, plan_batches
+from extractors.forward.batching import (
+    SHARE_OF_FREE,
+    BatchCosts,
+    Budget,
+    first_batch,
+    plan_batches,
+    samples_that_fit,
+)
 from extractors.forward.windows import cut_windows
 from featurestore.errors import ConfigError
 
@@ -43,15 +51,33 @@ def test_no_batch_could_have_taken_the_next_clip(lengths: list[int], budget: int
         assert max(lengths[i] for i in wider) * len(wider) > budget
 
 
-def cost(lengths: list[int], batches: list[range], overhead: int) -> int:
-    return sum(max(lengths[i] for i in b) * len(b) + overhead for b in batches)
+def cost(lengths: list[int], frames: list[int], batches: list[range], overhead: int) -> float:
+    def of(batch: range) -> float:
+        padded = max(lengths[i] for i in batch) * len(batch)
+        return padded * (1.5 if len({frames[i] for i in batch}) > 1 else 1) + overhead
+
+    return sum(map(of, batches))
 
 
-@given(st.lists(st.integers(1, 100), max_size=9), st.integers(1, 400), st.integers(1, 5), st.integers(0, 60))
+@given(
+    st.lists(st.integers(1, 100), max_size=9),
+    st.integers(1, 400),
+    st.integers(1, 5),
+    st.integers(0, 60),
+    st.integers(1, 50),
+)
 def test_planned_batches_are_the_cheapest_there_are(
-    lengths: list[int], budget: int, max_clips: int, overhead: int
+    lengths: list[int], budget: int, max_clips: int, overhead: int, hop: int
 ) -> None:
-    planned = plan_batches(lengths, budget_samples=budget, max_clips=max_clips, overhead_samples=overhead)
+    frames = [n // hop for n in lengths]
+    planned = plan_batches(
+        lengths,
+        budget_samples=budget,
+        max_clips=max_clips,
+        overhead_samples=overhead,
+        n_frames=frames,
+        mask_share=0.5,
+    )
     assert [i for b in planned for i in b] == list(range(len(lengths)))
 
     def allowed(batch: range) -> bool:
@@ -64,13 +90,69 @@ def test_planned_batches_are_the_cheapest_there_are(
         for cuts in itertools.combinations(range(1, len(lengths)), n_cuts):
             others = [range(a, b) for a, b in itertools.pairwise((0, *cuts, len(lengths))) if b > a]
             if all(map(allowed, others)):
-                assert cost(lengths, planned, overhead) <= cost(lengths, others, overhead)
+                assert cost(lengths, frames, planned, overhead) <= cost(lengths, frames, others, overhead)
 
 
 def test_short_clips_are_not_padded_to_a_long_ones_length() -> None:
     lengths = [160_000, *[5000] * 20]
     batches = plan_batches(lengths, budget_samples=480_000, max_clips=256, overhead_samples=4800)
     assert batches == [range(1), range(1, 21)]
+
+
+def test_clips_of_one_frame_count_keep_to_themselves_where_a_batch_costs_little() -> None:
+    costs = BatchCosts(overhead_samples=2000, mask_share=0.1, hop_samples=320, receptive_samples=400)
+    lengths = [5840] * 3 + [5839] * 2 + [5520] * 4 + [5200]  # 18, 17, 17 and 16 hops
+    assert Budget(10**6, None, costs).cut(lengths) == [range(3), range(3, 9), range(9, 10)]
+    dear = replace(costs, overhead_samples=50_000)
+    assert Budget(10**6, None, dear).cut(lengths) == [range(10)]
+
+
+FREE = 8 * 2**30
+
+
+@dataclass
+class Card:
+    """A GPU as a model uses it: bytes whatever the batch, of each sample, of each and its clip's length."""
+
+    fixed: float
+    per_sample: float
+    growth: float = 0.0
+    free: float = FREE
+
+    def needs(self, n_clips: int, n_samples: int) -> float:
+        return self.fixed + n_clips * n_samples * (self.per_sample + self.growth * n_samples)
+
+    def used(self, n_clips: int, n_samples: int) -> int | None:
+        found = self.needs(n_clips, n_samples)
+        return None if found > self.free else int(found)
+
+
+@given(
+    fixed=st.floats(0, 2e9),
+    per_sample=st.floats(100, 50_000),
+    growth=st.floats(0, 0.05),
+    longest=st.integers(16_000, 480_000),
+)
+def test_what_is_said_to_fit_a_gpu_fits(fixed: float, per_sample: float, growth: float, longest: int) -> None:
+    card = Card(fixed, per_sample, growth)
+    most = 20_000_000
+    fits = samples_that_fit(card.used, FREE, second=16_000, longest=longest, most=most)
+    for length in (5000, 16_000, longest):
+        n_clips = fits // length
+        assert not n_clips or card.needs(n_clips, length) <= FREE
+
+
+def test_a_workspace_is_not_taken_for_a_cost_of_every_sample() -> None:
+    # A gigabyte of workspace beside 128,000 samples would be 8 KB for each.
+    card = Card(fixed=2**30, per_sample=4000)
+    fits = samples_that_fit(card.used, FREE, second=16_000, longest=16_000, most=10**9)
+    assert fits == pytest.approx((SHARE_OF_FREE * FREE - 2**30) / 4000, rel=0.01)
+
+
+def test_a_gpu_without_room_for_the_probes_is_given_less_than_they_took() -> None:
+    assert samples_that_fit(lambda *_: None, FREE, second=16_000, longest=16_000, most=10**9) == 64_000
+    small = Card(fixed=0, per_sample=FREE / 200_000)
+    assert samples_that_fit(small.used, FREE, second=16_000, longest=16_000, most=10**9) == 120_000
 
 
 def test_fixed_inputs_count_as_their_full_window() -> None:

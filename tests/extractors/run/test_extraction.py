@@ -122,11 +122,11 @@ torch.set_num_threads(1)
 from pathlib import Path
 from extractors import ExtractConfig, extract
 from extractors.forward.embedder import Embedder
-slow = Embedder.embed
+slow = Embedder.queue
 def crawl(self, *args):
     time.sleep(0.05)
     return slow(self, *args)
-Embedder.embed = crawl
+Embedder.queue = crawl
 extract(ExtractConfig(manifest=Path(sys.argv[1]), dataset="noise", model=sys.argv[2], store=sys.argv[3],
                       unit_rows=4, batch_seconds=1.0))
 """

@@ -25,7 +25,7 @@ def fit(**given: Any) -> dict[str, Any]:
         "combine": "each", "hparams": "{}", "layer": 3, "split_seed": 0, "fold": 0, "seed": 0,
         "curve": "groups", "share": 1.0, "draw": 0, "n_train": 100, "n_val": 9, "n_test": 9,
         "n_classes": 4, "n_train_groups": 10, "n_classes_trained": 4, "n_epochs": 0, "best_epoch": 0,
-        "finished_at": "2026", "data": "", "clips": "", "layer_weights": "", "chance": 0.25,
+        "finished_at": "2026", "data": "", "clips": "", "device": "", "layer_weights": "", "chance": 0.25,
     }
     # fmt: on
     row |= given

@@ -23,7 +23,7 @@ from probes.results.selection import summarise
 def fit(layer: int, hparams: str, seed: int, val: float, test: float) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(FIT_COLUMNS, 0)
     text = {"model": "m", "dataset": "d", "label": "l", "classifier": "mlp", "split": "random"}
-    text |= dict.fromkeys(("layer_weights", "data", "clips"), "")
+    text |= dict.fromkeys(("layer_weights", "data", "clips", "device"), "")
     row.update(
         text,
         layer=layer,
