@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,30 +113,20 @@ def predict_manifest(
         UserError: of the kind that fits, before any weights are loaded.
     """
     from extractors import extract
-    from extractors.run.reproduction import same_extraction
-    from featurestore.layer_list import format_layers
     from featurestore.store.reader import open_store
     from probes.saved.probe_files import read_probe
+    from studies.probe_embedding import probe_extraction
 
     probe = read_probe(folder)
     card = probe.card
-    if not (model or card.given.get("model")):
-        raise ConfigError(f"{folder}: does not say where {card.model} is; give --model ID or folder")
-    was = Path(card.given.get("model", ""))
-    if model is None and was.is_absolute() and not os.path.exists(was):
-        raise ConfigError(
-            f"{folder}: {card.model} was at {was}, which is gone; give --model, where it is now"
-        )
     with tempfile.TemporaryDirectory(prefix="fs-predict-") as temporary:
-        config = same_extraction(
-            card.extraction,
-            card.given,
+        config = probe_extraction(
+            folder,
+            card,
             manifest=manifest,
             model=model,
             store=temporary,
             dataset=DATASET,
-            name=card.model,
-            layers=format_layers(card.layers),
             device=device,
             workers=workers,
             torch_weights=torch_weights,

@@ -63,6 +63,12 @@ def read(
     return annotations.draft(rows, notes, first_notes=[*tally.notes(), *annotations.renamed_note()])
 
 
+def is_label(column: str) -> bool:
+    """Whether a column holds labels: it has a name, and is neither Raven's own nor a measurement."""
+    bare = column.strip()
+    return bool(bare) and column not in _NOT_LABELS and not _MEASUREMENT.search(bare)
+
+
 @dataclass
 class _Tally:
     """What is told of all tables together.
@@ -101,9 +107,7 @@ def _rows(file: str, annotations: Annotations, wanted: list[str], tally: _Tally)
     """Rows of one table; what is dropped or doubtful goes to `tally`."""
     path = annotations.folder / file
     table = read_text_table(path, (BEGIN, END, *wanted), separator="\t", quoted=False)
-    labels = wanted or [
-        c for c in table.columns if c.strip() and c not in _NOT_LABELS and not _MEASUREMENT.search(c.strip())
-    ]
+    labels = wanted or [c for c in table.columns if is_label(c)]
     table = _without_views(table, labels, wanted, path, tally)
     start, end = seconds(table[BEGIN], path), seconds(table[END], path)
     named = _named_audio(table, path)
