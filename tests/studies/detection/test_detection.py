@@ -98,7 +98,7 @@ def test_birdnet_results_have_its_columns(detected: Path) -> None:
 def test_events_are_a_manifest_that_predict_takes_with_the_same_probabilities(
     world: World, detected: Path, tmp_path: Path
 ) -> None:
-    """A window is embedded as a clip of its times is: `fs predict` gives what `fs detect` gave, calibrated."""
+    """A window is embedded as a clip of its times: `fs predict` gives what `fs detect` gave, calibrated."""
     scores = pd.read_parquet(detected / "out" / "scores" / "a" / "x.wav.parquet")
     card = json.loads((world.probe / "probe.json").read_text())
     starts = np.minimum(np.arange(len(scores)) * round(HOP_S * RATE_HZ), 20 * RATE_HZ - 6000) / RATE_HZ
