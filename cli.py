@@ -459,6 +459,13 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 )
 @click.option("--scores", is_flag=True, help="Keep the probabilities of every window too, as Parquet.")
 @click.option("--overwrite", is_flag=True, help="Replace what another probe or other options left there.")
+@click.option("--truth", type=PATH, help="Annotations to compare with: a manifest, or --truth-format.")
+@click.option("--truth-format", help="Format of --truth, as `fs manifest` has it: raven, audacity, …")
+@click.option("--truth-label", help="Label column of --truth; default: that of the probe, or the only one.")
+@click.option("--truth-audio", type=PATH, help="Folder of the audio that --truth is about, if elsewhere.")
+@click.option("--iou", type=float, help="Overlap over union from which two events are one; default: 0.5.")
+@click.option("--collar", "collar_s", type=float, help="Instead of --iou: seconds between their starts.")
+@click.option("--segment", "segment_s", type=float, help="Seconds of a segment; default: a window.")
 @click.option(
     "--model",
     help="Id or folder of the audio model; default: where it was; needed if it is code, such as hear:MODULE.",
@@ -479,10 +486,11 @@ def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
     """
     from studies.detection.detection import detect as run
     from studies.detection.request import FORMATS, DetectRequest
-    from studies.terminal.detections import print_detections
+    from studies.terminal.detections import print_detections, truth_of
     from studies.terminal.progress import detect_progress
 
-    request = DetectRequest(formats=formats or FORMATS, **options)
+    truth = truth_of(options)
+    request = DetectRequest(formats=formats or FORMATS, truth=truth, **options)
     with detect_progress(quiet=quiet) as on_progress:
         found = run(request, on_progress)
     sys.exit(0 if print_detections(found) else EXIT_DAMAGED)

@@ -23,9 +23,11 @@ from featurestore.spreadsheet import spreadsheet_csv
 from featurestore.untrusted.document_shape import anything, by_name, fields, one_of
 from featurestore.untrusted.documents import DocumentError, read_json_document
 from probes.saved.probe_files import read_probe
+from studies.detection.agreement import ClassScore, agreement, agreement_table
 from studies.detection.recordings import Recording, find_recordings
 from studies.detection.request import DetectPlan, DetectRequest, make_plan
 from studies.detection.scoring import RecordingScores, channels_of, score
+from studies.detection.truth import Truth, read_truth
 from studies.detection.unit_files import (
     ADVICE,
     FORMAT,
@@ -80,6 +82,8 @@ class Detections:
         failed: path → why a recording has no results.
         changed: tables that were changed since they were written, and left as they are.
         device: of the model; "" where nothing was to do.
+        scores: how right it was, where the truth was given.
+        unnamed: recordings that the truth says nothing of, and that are not in `scores`.
     """
 
     out: Path
@@ -89,6 +93,8 @@ class Detections:
     failed: Mapping[str, str] = field(default_factory=dict)
     changed: Sequence[str] = ()
     device: str = ""
+    scores: Sequence[ClassScore] = ()
+    unnamed: Sequence[str] = ()
 
 
 def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Detections:
@@ -117,6 +123,9 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         batch_seconds=request.batch_seconds,
     )
     channel = request.channel or config.channel
+    truth = None
+    if request.truth is not None:
+        truth = read_truth(request.truth, recordings, probe.card.label, plan.background)
     decides = plan.decides(channel)
     run = digest(decides)
     _open_results(request, decides, run)
@@ -132,6 +141,7 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         job.run_all(recordings, {r.name for r in todo}, vectors, channel, config.workers)
     records = [r for r in read_records(request.out) if r.run == run]
     write_summary(request.out, records, probe.card.label)
+    scores = _scores(request, plan, truth, [r for r in records if r.path in {x.path for x in recordings}])
     return Detections(
         out=request.out,
         plan=plan,
@@ -140,6 +150,8 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         failed=job.failed,
         changed=_changed(request.out, records),
         device=device,
+        scores=scores,
+        unnamed=[] if truth is None else truth.unnamed,
     )
 
 
@@ -328,6 +340,27 @@ def _is_done(request: DetectRequest, record: UnitRecord | None, recording: Recor
 def _changed(out: Path, records: Sequence[UnitRecord]) -> list[str]:
     """Tables that are others than were written."""
     return [name for r in records for name, was in r.files.items() if file_hash(out / name) not in ("", was)]
+
+
+def _scores(
+    request: DetectRequest, plan: DetectPlan, truth: Truth | None, records: Sequence[UnitRecord]
+) -> list[ClassScore]:
+    """Compare what was found with the truth, and write ``agreement.csv``; nothing without a truth."""
+    if request.truth is None or truth is None or not records:
+        return []
+    label = plan.card.label
+    scores = agreement(
+        events_table(records, label).rename(columns={label: "label"}),
+        truth,
+        request.truth,
+        durations_s={r.path: r.duration_s for r in records},
+        window_s=plan.grid.window_s,
+        classes=[c for c in plan.classes if c != plan.background],
+    )
+    with writing(request.out, ADVICE):
+        table = spreadsheet_csv(agreement_table(scores), float_format="%.6g")
+        put_file(table.encode(), request.out / "agreement.csv")
+    return scores
 
 
 def events_table(records: Sequence[UnitRecord], label: str) -> pd.DataFrame:

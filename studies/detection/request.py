@@ -19,6 +19,7 @@ from featurestore.fingerprint import digest
 from probes.saved.calibration import Threshold, calibrated, threshold_for
 from probes.saved.probe_files import ProbeCard, SavedProbe
 from studies.detection.events import EventRule
+from studies.detection.truth import TruthRequest
 
 BACKGROUND = "background"
 DEFAULT_THRESHOLD = 0.5
@@ -45,6 +46,7 @@ class DetectRequest:
         formats: tables for each recording, of `FORMATS`.
         scores: keep the probabilities of every window too.
         overwrite: replace what another probe or other options left in `out`.
+        truth: what is truly there, to be compared with; None: nothing.
         model, device, workers, torch_weights, batch_seconds: as of `fs predict`.
     """
 
@@ -62,6 +64,7 @@ class DetectRequest:
     formats: tuple[str, ...] = FORMATS
     scores: bool = False
     overwrite: bool = False
+    truth: TruthRequest | None = None
     model: str | None = None
     device: str = "auto"
     workers: int | None = None

@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from featurestore.printable import counted
+from rich.table import Table
+
+from featurestore.printable import counted, plain
 from studies.terminal.command import say_error
 from studies.terminal.console import format_duration, print_remarks
 from studies.terminal.screen import console
 
 if TYPE_CHECKING:
+    from probes.statistics import Interval
     from studies.detection.detection import Detections
+    from studies.detection.truth import TruthRequest
 
 MOST_NAMED = 10
+
+
+_OF_TRUTH = {
+    "truth": "table",
+    "truth_format": "format",
+    "truth_label": "label",
+    "truth_audio": "audio",
+    "iou": "iou",
+    "collar_s": "collar_s",
+    "segment_s": "segment_s",
+}
+
+
+def truth_of(options: dict[str, Any]) -> TruthRequest | None:
+    """The `TruthRequest` of the options of `fs detect`, which are taken out of them; None without --truth.
+
+    Raises:
+        ConfigError: options about the truth, and no truth.
+    """
+    from featurestore.errors import ConfigError
+    from studies.detection.truth import TruthRequest
+
+    given = {theirs: options.pop(ours) for ours, theirs in _OF_TRUTH.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        return None
+    if "table" not in given:
+        raise ConfigError("--iou, --collar, --segment and --truth-… are for --truth; give that too")
+    if "iou" in given and "collar_s" in given:
+        raise ConfigError("--iou and --collar: each says when two events are one; give one")
+    return TruthRequest(**given)
 
 
 def print_detections(found: Detections) -> bool:
@@ -48,8 +83,39 @@ def print_detections(found: Detections) -> bool:
         out.print(f"  {counted(silent, 'window')} without any sound")
     if lost := sum(r.n_failed for r in found.records):
         out.print(f"  {counted(lost, 'window')} that the model could not embed", style="yellow")
+    _print_scores(found)
     out.print(f"events: {found.out / 'events.csv'}")
     return True
+
+
+def _print_scores(found: Detections) -> None:
+    """How right it was, by class, with intervals over recordings."""
+    out = console()
+    if found.unnamed:
+        n = counted(len(found.unnamed), "recording")
+        out.print(f"note: the truth names nothing in {n}, left out of the scores", style="yellow")
+    if not found.scores:
+        return
+    for of in dict.fromkeys(s.of for s in found.scores):
+        table = Table(box=None, pad_edge=False, title=f"{of}, %", title_justify="left", title_style="")
+        for i, name in enumerate(
+            ("class", "precision", "recall", "F1", "95 % interval", "right", "false", "missed")
+        ):
+            table.add_column(name, justify="right" if i else "left")
+        for s in (s for s in found.scores if s.of == of):
+            values = [_percent(s.intervals.get(m), "estimate") for m in ("precision", "recall", "f1")]
+            ends = [_percent(s.intervals.get("f1"), end) for end in ("low", "high")]
+            between = " to ".join(ends) if "–" not in ends else "–"
+            table.add_row(plain(s.label), *values, between, f"{s.tp:,}", f"{s.fp:,}", f"{s.fn:,}")
+        out.print(table)
+    reasons = {i.reason for s in found.scores for n, i in s.intervals.items() if n == "f1" and i.reason}
+    for reason in sorted(reasons)[:1]:
+        out.print(f"no interval: {reason}", style="yellow")
+
+
+def _percent(interval: Interval | None, what: str) -> str:
+    value = float("nan") if interval is None else float(getattr(interval, what))
+    return f"{100 * value:.1f}" if value == value else "–"
 
 
 def _print_thresholds(found: Detections) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ import pandas as pd
 import pytest
 import soundfile
 
+from featurestore.errors import ConfigError
+from probes.saved.probe_files import read_probe
+from studies.detection.request import DetectRequest, make_plan
 from tests.studies.detection.planted import (
     CALL_S,
     HOP_S,
@@ -272,15 +276,48 @@ def test_mistakes_are_one_line(world: World, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_probe_without_background_says_what_its_scores_mean(world: World, tmp_path: Path) -> None:
-    table = pd.read_csv(world.root / "m.csv")
-    table[table["call"] != "background"].to_csv(world.root / "calls.csv", index=False)
-    store = ("--dataset", "calls", "--store", world.root / "s")
-    good("extract", "--manifest", world.root / "calls.csv", "--model", "logmel", *store, "-q")
-    split = ("--label", "call", "--split", "group", "--classifier", "logreg", "--dataset", "calls")
-    good("probe", "--store", world.root / "s", *split, "--out", tmp_path / "r", "-q")
-    good("save-probe", tmp_path / "r", "--out", tmp_path / "p")
-    soundfile.write(tmp_path / "x.wav", recording(2.0, [], 2), RATE_HZ)
-    result = good("detect", "--probe", tmp_path / "p", tmp_path / "x.wav", "--out", tmp_path / "out", "-q")
-    assert "no class for what is none of its calls" in " ".join(result.output.split())
-    assert "window 0.25 s" in result.output
+def test_a_probe_without_background_says_what_its_scores_mean(world: World) -> None:
+    probe = read_probe(world.probe)
+    others = replace(probe.card, classes=("noise", "high", "low"), clip_s=0.25)
+    plan = make_plan(
+        DetectRequest(probe=world.probe, recordings=[], out=Path("o")), replace(probe, card=others)
+    )
+    assert plan.background is None
+    assert "no class for what is none of its calls" in " ".join(plan.notes)
+    assert (plan.grid.window_s, plan.grid.hop_s) == (0.25, 0.125)
+    early = replace(probe, card=replace(probe.card, clip_s=None, calibration={}), validation=None)
+    with pytest.raises(ConfigError, match="earlier version"):
+        make_plan(request, early)
+    asked = replace(request, window_s=1.0, precision=0.9)
+    with pytest.raises(ConfigError, match="keeps no validation rows"):
+        make_plan(asked, early)
+
+
+def test_the_truth_says_how_right_it_was(world: World, tmp_path: Path) -> None:
+    rows = []
+    for i in range(5):
+        calls = random_calls(10.0, 5, 90 + i)
+        soundfile.write(tmp_path / f"{i}.wav", recording(10.0, calls, 90 + i), RATE_HZ)
+        # One call is annotated where there is none, and one is not annotated.
+        rows += [(f"{i}.wav", start, start + CALL_S, kind) for start, kind in calls[1:]]
+        rows.append((f"{i}.wav", 9.5, 9.7, "low"))
+    truth = tmp_path / "truth.csv"
+    pd.DataFrame(rows, columns=["path", "start_s", "end_s", "call"]).to_csv(truth, index=False)
+    files = [tmp_path / f"{i}.wav" for i in range(5)]
+    result = world.detect(*files, "--out", tmp_path / "out", "--truth", truth)
+    assert result.exit_code == 0, (result.output, result.exception)
+    table = pd.read_csv(tmp_path / "out" / "agreement.csv").set_index(["of", "class"])
+    low = table.loc[("events", "low")]
+    # random_calls begins with a low one, which is the one that is not annotated.
+    assert low[["tp", "fp", "fn"]].tolist() == [10, 5, 5]
+    assert low["f1"] == pytest.approx(10 / 15, abs=1e-4)
+    assert table.loc[("events", "high"), ["tp", "fp", "fn"]].tolist() == [10, 0, 0]
+    assert "events, %" in result.output
+    # Raven tables of the detections are a truth that they agree with wholly.
+    raven = ("--truth", tmp_path / "out" / "raven", "--truth-format", "raven", "--truth-label", "call")
+    result = world.detect(*files, "--out", tmp_path / "out", *raven, "--iou", 1)
+    assert result.exit_code == 0, (result.output, result.exception)
+    again = pd.read_csv(tmp_path / "out" / "agreement.csv")
+    assert (again[["fp", "fn"]] == 0).all(axis=None)
+    one_line(world.detect(*files, "--out", tmp_path / "out", "--iou", 0.5), "--truth")
+    one_line(world.detect(*files, "--out", tmp_path / "out", "--truth", tmp_path / "gone.csv"), "gone.csv")
