@@ -123,28 +123,37 @@ def calibrated(scores: FloatArray, temperature: float, *, multilabel: bool) -> F
     return np.asarray(found, dtype=np.float32)
 
 
-def threshold_for(p: FloatArray, is_of_class: npt.NDArray[np.bool_], precision: float) -> Threshold:
-    """The lowest probability at and above which rows of a class are found with a precision.
+def threshold_for(
+    p: FloatArray,
+    is_of_class: npt.NDArray[np.bool_],
+    precision: float,
+    counts: npt.NDArray[np.bool_] | None = None,
+) -> Threshold:
+    """The probability at and above which most of a class is found with a precision.
 
-    It lies halfway to the next row below, where nothing was seen on either side.
+    Of all that find as much the highest is taken: a lower one would let in wrong rows and no right one. It
+    lies halfway to the next row below, where nothing was seen on either side.
 
     Args:
         p: Calibrated probability of the class, of every validation row `[n]`.
         is_of_class: Whether the row is of the class `[n]`.
         precision: What is asked, 0 to 1.
+        counts: Rows that may be found at all `[n]`, as those that have no likelier class; None: all.
     """
-    order = np.argsort(-p, kind="stable")
-    ranked, right = p[order], np.cumsum(is_of_class[order])
-    n_of_class = int(right[-1]) if len(right) else 0
-    if not n_of_class:
+    n_of_class = int(is_of_class.sum())
+    found = np.ones(len(p), dtype=bool) if counts is None else counts
+    ranked, is_right = p[found], is_of_class[found]
+    order = np.argsort(-ranked, kind="stable")
+    ranked, right = ranked[order], np.cumsum(is_right[order])
+    if not n_of_class or not len(ranked):
         return Threshold(value=float("nan"), precision=float("nan"), recall=float("nan"), n_rows=0)
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # rows of one score stand together
     precisions: Float64Array = right[last] / (last + 1)
-    good = np.flatnonzero(precisions >= precision - 1e-12)
-    at = int(good[-1]) if len(good) else int(precisions.argmax())
+    good = (precisions >= precision - 1e-12) & (right[last] > 0)
+    at = int(np.where(good, right[last], -1).argmax()) if good.any() else int(precisions.argmax())
     below = float(ranked[last[at] + 1]) if last[at] + 1 < len(ranked) else 0.0
     return Threshold(
-        value=(float(ranked[last[at]]) + below) / 2 if len(good) else float("nan"),
+        value=(float(ranked[last[at]]) + below) / 2 if good.any() else float("nan"),
         precision=float(precisions[at]),
         recall=float(right[last[at]] / n_of_class),
         n_rows=int(last[at] + 1),

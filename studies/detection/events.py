@@ -42,11 +42,13 @@ class EventRule:
         thresholds: lowest probability of each class `[C]`; NaN where a class makes no events.
         gap_s: windows of a class that are no farther apart are one event.
         min_event_s: what is shorter is no event.
+        one_class: a window is of its likeliest class only.
     """
 
     thresholds: tuple[float, ...]
     gap_s: float = 0.0
     min_event_s: float = 0.0
+    one_class: bool = True
 
     def __post_init__(self) -> None:
         for name, seconds in (("gap", self.gap_s), ("min-event", self.min_event_s)):
@@ -88,6 +90,8 @@ class EventJoiner:
         """
         with np.errstate(invalid="ignore"):
             hit = p >= self._thresholds
+            if self._rule.one_class:
+                hit &= p == p.max(axis=1, keepdims=True)
         for k in np.flatnonzero(hit.any(axis=0)):
             rows = np.flatnonzero(hit[:, k])
             # A new event begins where the stretch before it ended too long ago.

@@ -169,7 +169,12 @@ def make_plan(request: DetectRequest, probe: SavedProbe) -> DetectPlan:
         grid=WindowGrid(
             window_s=window_s, hop_s=request.hop_s if request.hop_s is not None else window_s / 2
         ),
-        rule=EventRule(thresholds=thresholds, gap_s=request.gap_s, min_event_s=request.min_event_s),
+        rule=EventRule(
+            thresholds=thresholds,
+            gap_s=request.gap_s,
+            min_event_s=request.min_event_s,
+            one_class=not card.multilabel,
+        ),
         background=background,
         chosen=chosen,
         notes=tuple(notes),
@@ -206,8 +211,11 @@ def _thresholds(
         )
     rows = probe.validation
     p = calibrated(rows.scores, card.calibration["temperature"], multilabel=card.multilabel)
+    likeliest = p.argmax(axis=1)
     chosen = {
-        name: threshold_for(p[:, k], rows.is_of(k), request.precision)
+        name: threshold_for(
+            p[:, k], rows.is_of(k), request.precision, None if card.multilabel else likeliest == k
+        )
         for k, name in enumerate(card.classes)
         if name != background
     }

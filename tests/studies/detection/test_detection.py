@@ -279,9 +279,8 @@ def test_mistakes_are_one_line(world: World, tmp_path: Path) -> None:
 def test_a_probe_without_background_says_what_its_scores_mean(world: World) -> None:
     probe = read_probe(world.probe)
     others = replace(probe.card, classes=("noise", "high", "low"), clip_s=0.25)
-    plan = make_plan(
-        DetectRequest(probe=world.probe, recordings=[], out=Path("o")), replace(probe, card=others)
-    )
+    request = DetectRequest(probe=world.probe, recordings=[], out=Path("o"))
+    plan = make_plan(request, replace(probe, card=others))
     assert plan.background is None
     assert "no class for what is none of its calls" in " ".join(plan.notes)
     assert (plan.grid.window_s, plan.grid.hop_s) == (0.25, 0.125)
