@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
+from featurestore import open_store
+from featurestore.errors import CorruptData
+from featurestore.fingerprint import digest
+from probes import ProbeConfig, run_probe
+from probes.questions.labelled_rows import labelled
 from probes.saved.calibration import (
     ValidationRows,
     calibrated,
@@ -18,6 +27,9 @@ from probes.saved.calibration import (
     negative_log_likelihood,
     threshold_for,
 )
+from probes.saved.chosen_probe import save_probe
+from probes.saved.probe_files import CONTENT_HASH, JSON_NAME, WEIGHTS_HASH, WEIGHTS_NAME, read_probe
+from probes.splits import make_split
 
 
 def overconfident(n: int = 400, n_classes: int = 3, sharpness: float = 3.0) -> ValidationRows:
@@ -104,3 +116,61 @@ def test_more_rows_than_are_kept_are_drawn(monkeypatch: pytest.MonkeyPatch) -> N
     kept = rows.drawn()
     assert kept.scores.shape == (10, 3)
     assert all((rows.scores == row).all(axis=1).any() for row in kept.scores)
+
+
+class TestWithAProbe:
+    """What a saved probe keeps of its validation rows, and what a changed file does."""
+
+    def saved(self, store: str, root: Path) -> Path:
+        config = ProbeConfig(
+            store=store,
+            out=root / "r",
+            labels=("call",),
+            models=("model-a",),
+            split="group",
+            classifiers=("logreg",),
+        )
+        run_probe(config)
+        save_probe(root / "r", root / "p")
+        return root / "p"
+
+    def test_its_validation_rows_are_those_of_the_split(self, store: str, tmp_path: Path) -> None:
+        probe = read_probe(self.saved(store, tmp_path))
+        assert probe.validation is not None
+        features = open_store(store).features("model-a", "calls")
+        rows = labelled(features, "call", "group")
+        val = make_split("group", rows.rows, 0, probe.card.split[2]).val
+        x = features.layer(probe.card.layers[0]).numpy()[rows.position[val]].reshape(len(val), -1)
+        np.testing.assert_allclose(probe.validation.scores, probe.scores(x), atol=1e-5)
+        classes = np.array(probe.card.classes, dtype=object)
+        assert classes[probe.validation.target].tolist() == rows.rows.label[val].tolist()
+        assert probe.card.calibration["n_rows"] == len(val)
+        temperature = probe.card.calibration["temperature"]
+        assert probe.card.calibration["nll_after"] == pytest.approx(
+            negative_log_likelihood(probe.validation, temperature)
+        )
+        own = calibrated(probe.scores(x), temperature, multilabel=False)
+        np.testing.assert_array_equal(probe.probabilities(x), own)
+        seconds = features.index["duration_s"].to_numpy()[rows.position]
+        train = make_split("group", rows.rows, 0, probe.card.split[2]).train
+        assert probe.card.clip_s == pytest.approx(np.median(seconds[train]))
+
+    @pytest.mark.parametrize("change", ["none", "shape", "beyond", "target"])
+    def test_rows_that_cannot_be_its_own_are_refused(self, store: str, tmp_path: Path, change: str) -> None:
+        folder = self.saved(store, tmp_path)
+        arrays = load_file(folder / WEIGHTS_NAME)
+        if change == "none":
+            del arrays["validation.target"]
+        elif change == "shape":
+            arrays["validation.scores"] = arrays["validation.scores"][:, 1:].copy()
+        elif change == "beyond":
+            arrays["validation.scores"][0, 0] = 1.5
+        else:
+            arrays["validation.target"][0] = 99
+        save_file(arrays, folder / WEIGHTS_NAME)
+        card = json.loads((folder / JSON_NAME).read_text())
+        card[WEIGHTS_HASH] = hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest()
+        card.pop(CONTENT_HASH)
+        (folder / JSON_NAME).write_text(json.dumps({**card, CONTENT_HASH: digest(card)}))
+        with pytest.raises(CorruptData, match="validation"):
+            read_probe(folder)
