@@ -20,8 +20,10 @@ from featurestore.errors import ConfigError
 
 # Samples of windows, at their own rate, that are resampled and handed out together.
 GROUP_SAMPLES = 1 << 20
+# Short ones grow by repetition.
+GROUP_WINDOWS = 512
 # What is held of a recording is a block and a few windows.
-LONGEST_WINDOW_S = 600.0
+LONGEST_WINDOW_S = 60.0
 
 
 class SilentWindow(AudioError):
@@ -137,7 +139,7 @@ def windows_of(
         for index, samples in _cut(stretch, grid, hashed):
             group.append((index, samples))
             held += len(samples)
-            if held >= GROUP_SAMPLES:
+            if held >= GROUP_SAMPLES or len(group) == GROUP_WINDOWS:
                 yield _prepared(group, rate, policy)
                 group, held = [], 0
         if group:

@@ -350,7 +350,7 @@ def _scores(
         return []
     label = plan.card.label
     scores = agreement(
-        events_table(records, label).rename(columns={label: "label"}),
+        events_table(records, label).rename(columns={label_column(label): "label"}),
         truth,
         request.truth,
         durations_s={r.path: r.duration_s for r in records},
@@ -363,6 +363,11 @@ def _scores(
     return scores
 
 
+def label_column(label: str) -> str:
+    """What the column of classes is called: as the label, unless a column beside it is called so."""
+    return "label" if label in SAID else label
+
+
 def events_table(records: Sequence[UnitRecord], label: str) -> pd.DataFrame:
     """All events: ``path, start_s, end_s, channel``, the label, ``probability, n_windows``."""
     import pandas as pd
@@ -372,8 +377,9 @@ def events_table(records: Sequence[UnitRecord], label: str) -> pd.DataFrame:
         for r in records
         for e in r.events
     ]
-    table = pd.DataFrame(rows, columns=[*PLACE, label, *SAID])
-    kinds = {"path": "str", "start_s": "float64", "end_s": "float64", "channel": "Int64", label: "str"}
+    named = label_column(label)
+    table = pd.DataFrame(rows, columns=[*PLACE, named, *SAID])
+    kinds = {"path": "str", "start_s": "float64", "end_s": "float64", "channel": "Int64", named: "str"}
     return table.astype({**kinds, "probability": "float64", "n_windows": "int64"})
 
 

@@ -94,7 +94,7 @@ def test_silence_is_no_failure_and_a_cut_file_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("window_s", "hop_s", "said"),
-    [(0, 1, "--window"), (601, 1, "--window"), (1, 0, "--hop"), (1, 2, "--hop")],
+    [(0, 1, "--window"), (61, 1, "--window"), (1, 0, "--hop"), (1, 2, "--hop")],
 )
 def test_grids_that_are_none(window_s: float, hop_s: float, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
