@@ -118,7 +118,8 @@ def finch(given: argparse.Namespace, work: Path) -> None:
     print(f"{given.model}: {n_train} songs train, {len(table):,} rows; {len(held)} held out, {seconds:.0f} s")
     probe, said = train(table, work, "all", given.model, given.layers)
     print(said)
-    for name, options in (("half", ()), ("precise", ("--precision", "0.9"))):
+    precise = ("--precision", "0.9")
+    for name, options in (("half", ()), ("precise", precise), ("precise", (*precise, "--iou", "0.3"))):
         window = (
             "--window",
             given.window,
