@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import cli
 from featurestore.corpora.background import BackgroundRequest, add_background
+from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError, ManifestError
 
 RATE_HZ = 1000
@@ -151,3 +152,12 @@ def test_what_lasts_to_the_end_of_its_file_leaves_nothing(recordings: Path) -> N
         add_background(table.assign(end_s=np.nan), BackgroundRequest())
     with pytest.raises(ConfigError, match="background-label"):
         add_background(table.assign(other="x"), BackgroundRequest())
+
+
+def test_boxes_of_extended_audacity_labels_are_kept(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.ones(3 * RATE_HZ) / 2, RATE_HZ)
+    lines = ["0\t1\tphee", "\\\t100,5\t400", "1.5\t2\ttrill", "2\t2.5\ttrill", "\\\t-\t-"]
+    (tmp_path / "a.txt").write_text("\n".join(lines) + "\n")
+    table = get_corpus("audacity").read(tmp_path).table
+    assert table["low_hz"].tolist() == ["100.5", "", ""]
+    assert table["high_hz"].tolist() == ["400", "", ""]

@@ -107,9 +107,11 @@ def test_events_are_a_manifest_that_predict_takes_with_the_same_probabilities(
     card = json.loads((world.probe / "probe.json").read_text())
     starts = np.minimum(np.arange(len(scores)) * round(HOP_S * RATE_HZ), 20 * RATE_HZ - 6000) / RATE_HZ
     clips = pd.DataFrame({"path": str(detected / "a" / "x.wav"), "start_s": starts, "end_s": starts + CALL_S})
+    clips["selection"] = [str(i) for i in range(len(clips))]
     clips.iloc[::7].to_csv(tmp_path / "clips.csv", index=False)
     out = tmp_path / "p.parquet"
     good("predict", "--probe", world.probe, "--manifest", tmp_path / "clips.csv", "--out", out, "-q")
+    assert pd.read_parquet(out)["selection"].tolist() == clips["selection"].iloc[::7].tolist()
     said = pd.read_parquet(out)[[f"p:{c}" for c in card["classes"]]].to_numpy(dtype=np.float64)
     scaled = said ** (1 / card["calibration"]["temperature"])
     expected = scaled / scaled.sum(axis=1, keepdims=True)
