@@ -13,7 +13,7 @@ from featurestore.arrays import Float64Array
 from featurestore.audio.segment import AudioError, header
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
 from featurestore.manifest.column_names import ANNOTATION_COLUMNS
-from featurestore.manifest.labels import LabelReport, class_sizes
+from featurestore.manifest.labels import SEPARATOR, LabelReport, class_sizes
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.printable import counted
 
@@ -46,8 +46,10 @@ class BackgroundRequest:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
-            raise ConfigError("--background-name: expected the name of a class, got an empty one")
+        if not self.name.strip() or SEPARATOR in self.name:
+            raise ConfigError(
+                f"--background-name: expected the name of a class, without {SEPARATOR!r}, got {self.name!r}"
+            )
         if self.length_s is not None and not 1 / _PLACES <= self.length_s < float("inf"):
             raise ConfigError(
                 f"--background: expected at least {1 / _PLACES:g} seconds, got {self.length_s:g}"

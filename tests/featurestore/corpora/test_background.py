@@ -130,6 +130,7 @@ def _texts(value: object) -> list[str]:
     [
         (("--background", "--background-name", "phee"), "--background-name"),
         (("--background", "--background-label", "cal"), "call"),
+        (("--background", "--background-name", "a|b"), "without"),
         (("--background", "soon"), "number of seconds"),
         (("--background", 0), "at least"),
         (("--background", 50), "no room"),
