@@ -112,6 +112,11 @@ def _table(request: TruthRequest) -> pd.DataFrame:
     if request.format == MANIFEST:
         if request.audio is not None:
             raise ConfigError("--truth-audio is for annotations; a manifest names its audio")
+        if request.table.exists() and request.table.suffix.lower() not in (".csv", ".parquet"):
+            raise ConfigError(
+                f"--truth {request.table}: expected a manifest (.csv or .parquet); say with --truth-format "
+                "what else it is, such as raven"
+            )
         return read_manifest(request.table, check_files=False).table
     corpus = get_corpus(request.format)
     options: dict[str, Any] = {} if request.audio is None else {"audio": request.audio}

@@ -110,3 +110,5 @@ def test_truth_of_other_recordings_or_labels_is_refused(tmp_path: Path) -> None:
         read_truth(request, here, "species", None)
     with pytest.raises(ConfigError, match="did you mean 'call'"):
         read_truth(TruthRequest(table=tmp_path / "m.csv", label="cal"), here, "species", None)
+    with pytest.raises(ConfigError, match="--truth-format"):
+        read_truth(TruthRequest(table=tmp_path), here, "call", None)
