@@ -457,6 +457,88 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
     sys.exit(0 if print_predictions(found, out) else EXIT_DAMAGED)
 
 
+@main.command()
+@click.argument("recordings", nargs=-1, required=True, type=PATH)
+@click.option("--probe", required=True, type=PATH, help="Folder of `fs save-probe`.")
+@click.option("--out", required=True, type=PATH, help="Folder of the tables; run again, it goes on there.")
+@click.option(
+    "--window",
+    "window_s",
+    type=float,
+    help="Seconds of a window; default: the median training clip.",
+)
+@click.option("--hop", "hop_s", type=float, help="Seconds from window to window; default: half a window.")
+@click.option(
+    "--precision",
+    type=float,
+    help="Choose each class's threshold so that this share of its validation rows at or above it is right.",
+)
+@click.option("--threshold", type=float, help="Lowest probability of an event; default: 0.5.")
+@click.option("--background", help="Class that makes no events; default: background, where the probe has it.")
+@click.option(
+    "--gap",
+    "gap_s",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Join windows of a class that are so many seconds apart.",
+)
+@click.option(
+    "--min-event",
+    "min_event_s",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Leave out events of fewer seconds.",
+)
+@click.option(
+    "--channel", help="mix (the mean of all), a number from 0, or each; default: as the probe was trained."
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    help="Table of each recording: raven, audacity or birdnet; may be repeated; default: all.",
+)
+@click.option("--scores", is_flag=True, help="Keep the probabilities of every window too, as Parquet.")
+@click.option("--overwrite", is_flag=True, help="Replace what another probe or other options left there.")
+@click.option("--truth", type=PATH, help="Annotations to compare with: a manifest, or --truth-format.")
+@click.option("--truth-format", help="Format of --truth, as `fs manifest` has it: raven, audacity, …")
+@click.option("--truth-label", help="Label column of --truth; default: that of the probe, or the only one.")
+@click.option("--truth-audio", type=PATH, help="Folder of the audio that --truth is about, if elsewhere.")
+@click.option("--iou", type=float, help="Overlap over union from which two events are one; default: 0.5.")
+@click.option("--collar", "collar_s", type=float, help="Instead of --iou: seconds between their starts.")
+@click.option("--segment", "segment_s", type=float, help="Seconds of a segment; default: a window.")
+@click.option(
+    "--model",
+    help="Id or folder of the audio model; default: where it was; needed if it is code, such as hear:MODULE.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--batch-seconds", type=float, help="Most seconds of audio per forward pass; default by device."
+)
+@click.option("--workers", type=int, help="Recordings that are decoded at once.")
+@click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
+@QUIET
+def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
+    """Find what a saved probe knows in long recordings: files, or folders of them.
+
+    Overlapping windows are embedded as the probe's training clips were; neighbours of one class become
+    events. Each recording gets its tables when it is done; after any interruption the same command goes on.
+    Exit 1 when no recording could be read.
+    """
+    from studies.detection.detection import detect as run
+    from studies.detection.request import FORMATS, DetectRequest
+    from studies.terminal.detections import print_detections, truth_of
+    from studies.terminal.progress import detect_progress
+
+    truth = truth_of(options)
+    request = DetectRequest(formats=formats or FORMATS, truth=truth, **options)
+    with detect_progress(quiet=quiet) as on_progress:
+        found = run(request, on_progress)
+    sys.exit(0 if print_detections(found) else EXIT_DAMAGED)
+
+
 @main.command(name="inspect")
 @click.option("--store", required=True, help="Folder or URL of the store.")
 @click.option("--dataset", help="Dataset in the store; may be left out where there is one.")

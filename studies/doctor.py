@@ -29,6 +29,8 @@ EXTRAS = {
     "catch22": "the model catch22",
     "pcodec": "stores compressed with PCodec",
     "avex": "models of avex",
+    "onnx": "networks in ONNX, by a card",
+    "tflite": "networks in TFLite, by a card",
     "birdnet": "the model birdnet (weights: CC BY-NC-SA 4.0)",
     "rank": "models ranked over several data sets",
 }

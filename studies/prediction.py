@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ConfigError, KeyNotFound
+from featurestore.manifest.column_names import ANNOTATION_COLUMNS
 from featurestore.outputs import check_file, columns_there, put_file, writing
 from featurestore.spreadsheet import spreadsheet_csv
 
@@ -33,8 +33,9 @@ class Predictions:
 
     Attributes:
         table: One row per utterance in the order of the manifest: `PREDICTION_COLUMNS`, then ``p:CLASS`` for
-            each class (``score:CLASS``, and an empty `probability`, where scores are no probabilities). Rows
-            whose audio failed have a status that says why, and nothing else.
+            each class (``score:CLASS``, and an empty `probability`, where scores are no probabilities), then
+            those of `ANNOTATION_COLUMNS` that the manifest has. Rows whose audio failed have a status that
+            says why, and no prediction.
         probe: What predicted.
     """
 
@@ -114,30 +115,20 @@ def predict_manifest(
         UserError: of the kind that fits, before any weights are loaded.
     """
     from extractors import extract
-    from extractors.run.reproduction import same_extraction
-    from featurestore.layer_list import format_layers
     from featurestore.store.reader import open_store
     from probes.saved.probe_files import read_probe
+    from studies.probe_embedding import probe_extraction
 
     probe = read_probe(folder)
     card = probe.card
-    if not (model or card.given.get("model")):
-        raise ConfigError(f"{folder}: does not say where {card.model} is; give --model ID or folder")
-    was = Path(card.given.get("model", ""))
-    if model is None and was.is_absolute() and not os.path.exists(was):
-        raise ConfigError(
-            f"{folder}: {card.model} was at {was}, which is gone; give --model, where it is now"
-        )
     with tempfile.TemporaryDirectory(prefix="fs-predict-") as temporary:
-        config = same_extraction(
-            card.extraction,
-            card.given,
+        config = probe_extraction(
+            folder,
+            card,
             manifest=manifest,
             model=model,
             store=temporary,
             dataset=DATASET,
-            name=card.model,
-            layers=format_layers(card.layers),
             device=device,
             workers=workers,
             torch_weights=torch_weights,
@@ -213,7 +204,8 @@ def _require_replaceable(out: Path, folder: Path) -> None:
             f"--out {out}: this file is no table of predictions and would be lost; choose another"
         )
     card = read_probe(folder).card
-    there, new = set(columns[len(PREDICTION_COLUMNS) :]), {f"{_prefix(card)}:{c}" for c in card.classes}
+    there = set(columns[len(PREDICTION_COLUMNS) :]) - set(ANNOTATION_COLUMNS)
+    new = {f"{_prefix(card)}:{c}" for c in card.classes}
     if there != new:
         odd = sorted(there ^ new)[0]
         raise ConfigError(
@@ -257,6 +249,8 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
     single = card.probabilistic and not card.multilabel
     table["probability"] = scores.max(axis=1) if single else np.nan
     table = table.assign(**{f"{prefix}:{c}": scores[:, i] for i, c in enumerate(card.classes)})
+    kept = [c for c in ANNOTATION_COLUMNS if c in index]
+    table = table.assign(**{c: index[c] for c in kept})
     place = {name: i for i, name in enumerate(features.manifest.table["utterance_id"])}
     return Predictions(
         table=table.sort_values("utterance_id", key=lambda c: c.map(place), ignore_index=True), probe=probe

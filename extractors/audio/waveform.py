@@ -243,11 +243,22 @@ def _resample_each(native: Sequence[_Native], policy: AudioPolicy) -> list[Float
         if policy.ratio(clip.meter.rate) != 1:
             of_rate[clip.meter.rate].append(i)
     for rate, at in of_rate.items():
-        clips = [native[i].samples for i in at]
-        resampled = resample_all(clips, rate, policy.sample_rate_hz, policy.resample_quality)
-        for i, samples in zip(at, resampled, strict=True):
-            found[i] = _of_fixed_length(samples, policy.fixed_samples(len(native[i].samples), rate))
+        for i, samples in zip(at, at_model_rate([native[i].samples for i in at], rate, policy), strict=True):
+            found[i] = samples
     return found
+
+
+def at_model_rate(
+    clips: Sequence[FloatArray], rate_hz: int, policy: AudioPolicy
+) -> list[FloatArray | AudioError]:
+    """Clips `[n]` of one rate as the policy has it, in their order, or why one cannot be had."""
+    if policy.ratio(rate_hz) == 1:
+        return list(clips)
+    resampled = resample_all(clips, rate_hz, policy.sample_rate_hz, policy.resample_quality)
+    return [
+        _of_fixed_length(samples, policy.fixed_samples(len(clip), rate_hz))
+        for clip, samples in zip(clips, resampled, strict=True)
+    ]
 
 
 def _of_fixed_length(samples: FloatArray | AudioError, n: int | None) -> FloatArray | AudioError:

@@ -123,7 +123,7 @@ def plan_run(configs: Sequence[ExtractConfig]) -> RunPlan:
 
 def _plan_key(recipe: Recipe, manifest: Manifest, durations: np.ndarray) -> KeyPlan:
     config, card = recipe.config, recipe.source.card
-    layers = _layers(config.layers, card)
+    layers = layers_of(config.layers, card)
     ids = manifest.table["utterance_id"]
     model_s = model_seconds(manifest, durations, recipe.policy, config.n_threads)
     order = order_rows(model_s, ids.tolist())
@@ -156,7 +156,7 @@ def _plan_key(recipe: Recipe, manifest: Manifest, durations: np.ndarray) -> KeyP
     return KeyPlan(recipe=recipe, order=order, ids=ordered, request=request)
 
 
-def _layers(asked: str | None, card: ModelCard) -> tuple[int, ...]:
+def layers_of(asked: str | None, card: ModelCard) -> tuple[int, ...]:
     """Layers to keep: all of the model's, or those of a list such as ``0-6,12``.
 
     Raises:

@@ -16,6 +16,7 @@ from featurestore.corpora.annotations import Annotations, annotation_format
 from featurestore.corpora.audio_files import name_some, passed_over
 from featurestore.corpora.interface import Draft
 from featurestore.errors import ManifestError
+from featurestore.manifest.column_names import BOX_COLUMNS
 from featurestore.printable import counted
 from featurestore.spreadsheet import NUMBER
 from featurestore.untrusted.text_table import TextTableError, read_text
@@ -39,6 +40,8 @@ def read(source: Path, *, audio: str | Path | None = None) -> Draft:
         else:
             raise ManifestError(f"{source}: expected lines of start, end and label between tabs, found none")
     rows = pd.DataFrame(cells, columns=None if cells else ["file", "start_s", "end_s", "label"])
+    boxes = [c for c in BOX_COLUMNS if c in rows]
+    rows[boxes] = rows[boxes].fillna("")
     notes = []
     if further := [str(c) for c in rows.columns if str(c).startswith("field_")]:
         n = int(rows[further[0]].notna().sum())
@@ -59,6 +62,8 @@ def _labels(path: Path) -> list[dict[str, str | float]]:
         raise ManifestError(f"{path}: {error}") from None
     for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
+        if labels and fields[0] == _FREQUENCIES:
+            labels[-1] |= _box(fields)
         if not line.strip() or fields[0] == _FREQUENCIES:
             continue
         start_s, end_s = _seconds(fields[0]), _seconds(fields[1]) if len(fields) > 1 else math.nan
@@ -75,6 +80,14 @@ def _labels(path: Path) -> list[dict[str, str | float]]:
         label = fields[2] if len(fields) > 2 else ""
         labels.append({"start_s": start_s, "end_s": end_s, "label": label, **further})
     return labels
+
+
+def _box(fields: list[str]) -> dict[str, str | float]:
+    """Lowest and highest frequency of an extended line, as text; none where it has no numbers."""
+    low, high = (f.strip().replace(",", ".") for f in [*fields[1:3], "", ""][:2])
+    if not (NUMBER.fullmatch(low) and NUMBER.fullmatch(high)):
+        return {}
+    return dict(zip(BOX_COLUMNS, (low, high), strict=True))
 
 
 def _seconds(field: str) -> float:

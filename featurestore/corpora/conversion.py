@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from featurestore.calls import Slot, Word, check_beside, full_path, option_words, write_beside
+from featurestore.corpora.background import BackgroundRequest, add_background
 from featurestore.corpora.interface import CorpusTable
 from featurestore.corpora.option_kinds import PLACES
 from featurestore.corpora.registry import get_corpus
@@ -39,6 +40,7 @@ class ManifestRequest:
         mapping: CSV file of classes to rename, merge or drop.
         min_class_size: ``COLUMN=N``.
         explode: columns of label sets to spread over one column per class.
+        background: the class of what is not annotated; None: none.
     """
 
     corpus: str
@@ -51,6 +53,7 @@ class ManifestRequest:
     mapping: Path | None = None
     min_class_size: Sequence[str] = ()
     explode: Sequence[str] = ()
+    background: BackgroundRequest | None = None
 
 
 def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelReport]]:
@@ -89,6 +92,10 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
             raise ConfigError(f"--min-class-size: expected COLUMN=N, got {text!r}")
         table, report = drop_small_classes(table, column, int(number))
         reports.append(report)
+    if request.background is not None:
+        table, report, notes = add_background(table, request.background)
+        reports.append(report)
+        found = replace(found, notes=(*found.notes, *notes))
     for column in request.explode:
         table, report = explode_labels(table, column)
         reports.append(report)
@@ -108,6 +115,7 @@ def manifest_words(request: ManifestRequest) -> tuple[Word, ...]:
         "min_class_size": tuple(request.min_class_size),
         "derive": tuple(request.derive),
         "explode": tuple(request.explode),
+        **({} if request.background is None else request.background.options),
     }
     given = option_words((f"--{name.replace('_', '-')}", value) for name, value in options.items())
     return ("manifest", request.corpus, full_path(request.source), "--out", Slot.TABLE, *given)

@@ -19,11 +19,14 @@ from featurestore.corpora.audio_files import is_audio, name_some, passed_over
 from featurestore.corpora.interface import Draft
 from featurestore.corpora.tables import channels, read_text_table, refuse_row, seconds
 from featurestore.errors import ManifestError
+from featurestore.manifest.column_names import ANNOTATION_COLUMNS
 from featurestore.printable import counted
 from featurestore.untrusted.text_table import first_row
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
 FILE, PATH, OFFSET = "Begin File", "Begin Path", "File Offset (s)"
+# What a manifest keeps of a selection besides: its number in the table, and its box, in hertz.
+_KEPT = dict(zip(("Selection", "Low Freq (Hz)", "High Freq (Hz)"), ANNOTATION_COLUMNS, strict=True))
 _NOT_LABELS = ("Selection", "View", "Channel", FILE, "End File", PATH, "End Path")
 # Raven writes the unit of a measurement in brackets: "Peak Freq (Hz)".
 _MEASUREMENT = re.compile(r"\([^)]*\)$")
@@ -55,12 +58,19 @@ def read(
             f"other text: {name_some(other_text)}"
         )
     rows = pd.concat(tables, ignore_index=True)
-    labels = [c for c in rows.columns if c not in ("file", "start_s", "end_s", "channel")]
-    rows[labels] = rows[labels].fillna("")
+    text = [c for c in rows.columns if c not in ("file", "start_s", "end_s", "channel")]
+    rows[text] = rows[text].fillna("")
+    rows = rows[[c for c in rows if c not in _KEPT.values()] + [c for c in _KEPT.values() if c in rows]]
     notes = [*passed_over(other_text, f"without a column {BEGIN!r}")]
-    if not labels:
+    if not set(text) - set(ANNOTATION_COLUMNS):
         notes.append("no column beside Raven's own and measurements, so there are no labels")
     return annotations.draft(rows, notes, first_notes=[*tally.notes(), *annotations.renamed_note()])
+
+
+def is_label(column: str) -> bool:
+    """Whether a column holds labels: it has a name, and is neither Raven's own nor a measurement."""
+    bare = column.strip()
+    return bool(bare) and column not in _NOT_LABELS and not _MEASUREMENT.search(bare)
 
 
 @dataclass
@@ -101,9 +111,7 @@ def _rows(file: str, annotations: Annotations, wanted: list[str], tally: _Tally)
     """Rows of one table; what is dropped or doubtful goes to `tally`."""
     path = annotations.folder / file
     table = read_text_table(path, (BEGIN, END, *wanted), separator="\t", quoted=False)
-    labels = wanted or [
-        c for c in table.columns if c.strip() and c not in _NOT_LABELS and not _MEASUREMENT.search(c.strip())
-    ]
+    labels = wanted or [c for c in table.columns if is_label(c)]
     table = _without_views(table, labels, wanted, path, tally)
     start, end = seconds(table[BEGIN], path), seconds(table[END], path)
     named = _named_audio(table, path)
@@ -111,6 +119,8 @@ def _rows(file: str, annotations: Annotations, wanted: list[str], tally: _Tally)
     start, end = _within_file(table, named, start, end, path, tally)
     if {"End File", FILE} <= set(table):
         tally.n_across += int((table["End File"] != table[FILE]).sum())
+    own = annotations.label_columns(table, labels)
+    kept = {c: table[theirs].str.strip() for theirs, c in _KEPT.items() if theirs in table and c not in own}
     # Raven counts channels from 1.
     written = table["Channel"] if "Channel" in table else pd.Series("", index=table.index, dtype="str")
     return pd.DataFrame(
@@ -119,7 +129,8 @@ def _rows(file: str, annotations: Annotations, wanted: list[str], tally: _Tally)
             "start_s": start,
             "end_s": end,
             "channel": channels(written, path, first=1, advice="; correct it"),
-            **annotations.label_columns(table, labels),
+            **own,
+            **kept,
         }
     )
 

@@ -36,6 +36,10 @@ _NEARNESS = 0.85
 _OTHER_UNIT = re.compile(r"(ms|msecs?|millis|milliseconds?|samples?|frames?|minutes?)$")
 _DURATION = re.compile(r"(dur|durations?|length(?=s|in))(in)?(s|secs?|seconds?|ms|milliseconds?|samples?)?")
 _LABELS = {"channels"}  # how many there are, in tables of audio files
+# What annotations keep of themselves besides labels: their number in their own table, and their box, in
+# hertz. Labels by the contract, like all columns that it does not know, but nothing to be learned.
+BOX_COLUMNS = ("low_hz", "high_hz")
+ANNOTATION_COLUMNS = ("selection", *BOX_COLUMNS)
 
 
 def meant(name: str) -> str:

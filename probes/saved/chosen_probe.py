@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from featurestore.arrays import TextArray
 from featurestore.errors import ConfigError, CorruptData, StoreError
 from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
+from probes.classifiers.interface import FittedProbe
 from probes.classifiers.multilabel import THRESHOLD, cells_of
 from probes.questions.labelled_rows import OpenKeys, labelled
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
@@ -24,10 +25,14 @@ from probes.results import results_folder
 from probes.results.selection import answers, chosen_fits, ranked
 from probes.results.split_files import compare, kept_split, part_column, row_columns
 from probes.run.probe_plan import Plan, make_plan
-from probes.run.task_worker import fit_bundle, over_all, prepare
+from probes.run.task_worker import Prepared, fit_bundle, over_all, prepare
+from probes.saved.calibration import ValidationRows, fit_temperature
 from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
 from probes.saved.stored_arrays import to_store
 from probes.splits import make_splits
+
+if TYPE_CHECKING:
+    from featurestore.store.reader import Features
 
 QUESTION = ("label", "dataset", "classifier", "split")
 KEPT_SCORES = ("uar_train", "uar_val", "uar_test", "map_train", "map_val", "map_test")
@@ -257,6 +262,7 @@ def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextAr
             "scores are not finite; give fs probe a lower learning_rate with --grid"
         )
     sets = data.question.labelled.sets is not None
+    rows = _validation_rows(fitted, data) if fitted.probabilistic else None
     card = ProbeCard(
         model=task.model,
         dataset=task.dataset,
@@ -278,13 +284,51 @@ def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextAr
         settings=stored.settings,
         probabilistic=fitted.probabilistic,
         versions=package_versions(VERSIONS_OF),
+        calibration=_calibration(rows),
+        clip_s=_median_seconds(keys.features(task), data),
     )
     probe = SavedProbe(
-        card=card, mean=data.standardise.mean, scale=data.standardise.scale, arrays=stored.arrays
+        card=card,
+        mean=data.standardise.mean,
+        scale=data.standardise.scale,
+        arrays=stored.arrays,
+        validation=None if rows is None else rows.drawn(),
     )
     test = data.question.split.test
     guess = cells_of(scores >= THRESHOLD, data.question.classes) if sets else names[scores.argmax(axis=1)]
     return probe, guess, data.question.labelled.rows.utterance_id[test]
+
+
+def _validation_rows(fitted: FittedProbe, data: Prepared) -> ValidationRows | None:
+    """What the probe says of the validation rows that it can be right about; None where there are none."""
+    scores, y = fitted.scores(data.x["val"]), data.y["val"]
+    if data.question.labelled.sets is not None:
+        rows, target = np.arange(len(y)), y[:, data.trained]
+    else:
+        rows = np.flatnonzero(np.isin(y, data.trained))
+        target = np.searchsorted(data.trained, y[rows])
+    if not len(rows) or not np.isfinite(scores).all():
+        return None
+    p = np.ascontiguousarray(scores[rows], dtype=np.float32).clip(0, 1)
+    return ValidationRows(scores=p, target=np.ascontiguousarray(target, dtype=np.int32))
+
+
+def _calibration(rows: ValidationRows | None) -> dict[str, float]:
+    if rows is None:
+        return {}
+    temperature, before, after = fit_temperature(rows)
+    return {
+        "temperature": temperature,
+        "nll_before": before,
+        "nll_after": after,
+        "n_rows": float(len(rows.scores)),
+    }
+
+
+def _median_seconds(features: Features, data: Prepared) -> float:
+    """How long the training clips are, as they were decoded."""
+    position = data.question.labelled.position[data.question.split.train]
+    return float(np.median(features.index["duration_s"].to_numpy(dtype=np.float64)[position]))
 
 
 def _all_finite(arrays: Iterable[npt.NDArray[Any]]) -> bool:

@@ -27,6 +27,7 @@ from featurestore.untrusted.document_shape import (
     by_name,
     fields,
     many,
+    nothing_or,
     number,
     one_of,
     row_of,
@@ -37,17 +38,20 @@ from featurestore.untrusted.document_shape import (
 from featurestore.untrusted.documents import DocumentError, read_bytes, read_json_document
 from featurestore.untrusted.tensor_files import TensorInfo, read_tensor_header
 from probes.classifiers.layer_combination import COMBINATIONS
+from probes.saved.calibration import ValidationRows, calibrated
 from probes.saved.sklearn_classes import MOST_WIDTH
 from probes.saved.stored_arrays import Scores, Stored, restore
 
 FORMAT = "featurestore-audio probe"
-FORMAT_VERSION = 2  # 1 had no hashes
+FORMAT_VERSION = 3  # 1 had no hashes, 2 no calibration
 JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
 # sha256 of the other file, and of all else in this one.
 WEIGHTS_HASH, CONTENT_HASH = "weights_sha256", "content_sha256"
 # Neighbours keep all training rows: 600,000 of 1,536 features.
 MOST_WEIGHT_BYTES = 4 << 30
+# Of a probe's validation rows, see `probes.saved.calibration`.
+_VALIDATION = ("validation.scores", "validation.target")
 _FORMAT = fields({"format": one_of(FORMAT), "format_version": whole(1)})
 _CARD = fields(
     {
@@ -62,7 +66,13 @@ _CARD = fields(
         "scores": by_name(number(nan=True)),
         "reproduced": by_name(whole()),
     },
-    {"versions": by_name(text), WEIGHTS_HASH: text, CONTENT_HASH: text},
+    {
+        "versions": by_name(text),
+        "calibration": by_name(number()),
+        "clip_s": nothing_or(number(0)),
+        WEIGHTS_HASH: text,
+        CONTENT_HASH: text,
+    },
 )
 
 
@@ -92,6 +102,9 @@ class ProbeCard:
         settings: What that needs besides the arrays.
         probabilistic: Scores are probabilities.
         versions: Of the packages that fitted it.
+        calibration: `temperature`, `nll_before` and `nll_after` (nats) and `n_rows` of the validation rows;
+            empty where scores are no probabilities, and in probes of earlier versions.
+        clip_s: Median seconds of the training clips; None in probes of earlier versions.
     """
 
     model: str
@@ -114,6 +127,8 @@ class ProbeCard:
     settings: dict[str, Any]
     probabilistic: bool
     versions: dict[str, str] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
+    clip_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +140,14 @@ class SavedProbe:
         mean: Of the training rows `[d]`.
         scale: What they were divided by `[d]`.
         arrays: Weights by name.
+        validation: What it said of its validation rows; None where `card.calibration` is empty.
     """
 
     card: ProbeCard
     mean: FloatArray
     scale: FloatArray
     arrays: dict[str, npt.NDArray[Any]]
+    validation: ValidationRows | None = None
 
     def scores(self, x: FloatArray) -> FloatArray:
         """Class scores `[n, C]` of embeddings `[n, d]` as the store holds them.
@@ -152,6 +169,11 @@ class SavedProbe:
             n_classes=len(self.card.classes),
             multilabel=self.card.multilabel,
         )
+
+    def probabilities(self, x: FloatArray) -> FloatArray:
+        """Calibrated probabilities `[n, C]` of embeddings `[n, d]`; see `scores`."""
+        temperature = self.card.calibration.get("temperature", 1.0)
+        return calibrated(self.scores(x), temperature, multilabel=self.card.multilabel)
 
     def predict(self, x: FloatArray) -> TextArray:
         """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``."""
@@ -193,7 +215,10 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
     from safetensors.numpy import save
 
     arrays = {f"probe.{name}": np.asarray(value, order="C") for name, value in probe.arrays.items()}
-    weights = save({**arrays, "standardiser.mean": probe.mean, "standardiser.scale": probe.scale})
+    arrays |= {"standardiser.mean": probe.mean, "standardiser.scale": probe.scale}
+    if probe.validation is not None:
+        arrays |= dict(zip(_VALIDATION, (probe.validation.scores, probe.validation.target), strict=True))
+    weights = save(arrays)
     if len(weights) > MOST_WEIGHT_BYTES:
         raise ConfigError(
             f"{folder}: the probe takes {len(weights):,} bytes, expected at most {MOST_WEIGHT_BYTES:,}; "
@@ -243,18 +268,42 @@ def read_probe(folder: Path) -> SavedProbe:
         for name, value in (*arrays.items(), ("standardiser.mean", mean), ("standardiser.scale", scale)):
             if not np.isfinite(value).all():
                 raise DocumentError(f"{WEIGHTS_NAME}: {name}: expected finite numbers")
+        validation = _validation(arrays, card)
         if not (scale > 0).all():
             raise DocumentError(f"{WEIGHTS_NAME}: standardiser.scale: expected numbers above 0")
     except (ValueError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
     named = {name.removeprefix("probe."): value for name, value in arrays.items()}
-    probe = SavedProbe(card=card, mean=mean, scale=scale, arrays=named)
+    probe = SavedProbe(card=card, mean=mean, scale=scale, arrays=named, validation=validation)
     try:
         probe.scorer  # noqa: B018  # whether it works shows now, and not after audio was embedded
     except CorruptData as error:
         raise CorruptData(f"{folder}: {error}") from error
     return probe
+
+
+def _validation(arrays: dict[str, npt.NDArray[Any]], card: ProbeCard) -> ValidationRows | None:
+    """The validation rows among the arrays, which they are taken out of.
+
+    Raises:
+        DocumentError: they are not those of these classes, or there is a calibration and they are missing.
+    """
+    scores, target = (arrays.pop(name, None) for name in _VALIDATION)
+    if not card.calibration:
+        return None
+    if card.calibration.get("temperature", 0.0) <= 0:
+        raise DocumentError(f"{JSON_NAME}: calibration.temperature: expected a number above 0")
+    if scores is None or target is None:
+        raise DocumentError(f"{WEIGHTS_NAME}: {' and '.join(_VALIDATION)}: expected with a calibration")
+    n, k = len(scores), len(card.classes)
+    if scores.dtype != np.float32 or scores.shape != (n, k) or not ((scores >= 0) & (scores <= 1)).all():
+        raise DocumentError(f"{WEIGHTS_NAME}: {_VALIDATION[0]}: expected probabilities of {k} classes")
+    most = 1 if card.multilabel else k - 1
+    shape = (n, k) if card.multilabel else (n,)
+    if target.dtype != np.int32 or target.shape != shape or not ((target >= 0) & (target <= most)).all():
+        raise DocumentError(f"{WEIGHTS_NAME}: {_VALIDATION[1]}: expected whole numbers from 0 to {most}")
+    return ValidationRows(scores=scores, target=target)
 
 
 def check_sizes(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:

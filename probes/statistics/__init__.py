@@ -22,6 +22,7 @@ from probes.statistics.interval import (
 )
 from probes.statistics.layer_choice import LayerChoice, layer_choice
 from probes.statistics.multiplicity import holm
+from probes.statistics.pooled_ratio import ratio_influence
 
 __all__ = [
     "METRICS",
@@ -41,6 +42,7 @@ __all__ = [
     "interval_of",
     "layer_choice",
     "metric_interval",
+    "ratio_influence",
     "recall_intervals",
     "uar_interval",
 ]

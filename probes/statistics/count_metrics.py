@@ -22,7 +22,7 @@ def left_out_recall(design: Design, guess: IntArray) -> tuple[Float64Array, Floa
         Recalls `[C]` and recalls without a group `[G, C]`, NaN where no row of the class is left.
     """
     hits = hit_counts(design, guess)  # [G, C]
-    return _ratio(hits.sum(0), design.counts.sum(0)), _ratio(
+    return ratio_or_nan(hits.sum(0), design.counts.sum(0)), ratio_or_nan(
         hits.sum(0) - hits, design.counts.sum(0) - design.counts
     )
 
@@ -31,7 +31,7 @@ def left_out_accuracy(design: Design, guess: IntArray) -> tuple[Float64Array, Fl
     """Share of rows predicted right, as one class: `[1]` and `[G, 1]`; see `left_out_recall`."""
     hits = hit_counts(design, guess).sum(1, keepdims=True)
     rows = design.rows[:, None]
-    return _ratio(hits.sum(0), rows.sum(0)), _ratio(hits.sum(0) - hits, rows.sum(0) - rows)
+    return ratio_or_nan(hits.sum(0), rows.sum(0)), ratio_or_nan(hits.sum(0) - hits, rows.sum(0) - rows)
 
 
 def left_out_f1(design: Design, guess: IntArray) -> tuple[Float64Array, Float64Array]:
@@ -40,8 +40,8 @@ def left_out_f1(design: Design, guess: IntArray) -> tuple[Float64Array, Float64A
     for one in guess:
         hits, said = hit_counts(design, one[None]), said_counts(design, one)
         total = design.counts + said
-        values.append(_ratio(2 * hits.sum(0), total.sum(0)))
-        left = _ratio(2 * (hits.sum(0) - hits), total.sum(0) - total)
+        values.append(ratio_or_nan(2 * hits.sum(0), total.sum(0)))
+        left = ratio_or_nan(2 * (hits.sum(0) - hits), total.sum(0) - total)
         gone = design.counts.sum(0) - design.counts <= 0
         without.append(np.where(gone, np.nan, left))
     return np.mean(values, axis=0), np.mean(without, axis=0)
@@ -66,6 +66,7 @@ def hit_counts(design: Design, guess: IntArray) -> Float64Array:
     return np.asarray(sums.reshape(-1, n_classes), dtype=np.float64)
 
 
-def _ratio(above: Float64Array, below: Float64Array) -> Float64Array:
+def ratio_or_nan(above: Float64Array, below: Float64Array) -> Float64Array:
+    """``above / below``, NaN where there is nothing below."""
     some = below > 0
     return np.asarray(np.where(some, above / np.where(some, below, 1), np.nan), dtype=np.float64)

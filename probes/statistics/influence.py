@@ -145,7 +145,7 @@ def influence_on(
         n_pos = design.counts.sum(axis=0)
         defined = (n_pos > 0) & (n_pos < design.n_rows)  # the rule of `probes.metrics`
         values, without = _OF_SCORES[metric](design, scores)
-        return _made(
+        return made_influence(
             metric, design, design.classes, values, without, design.counts, len(scores), keep=defined
         )
     if design.label is None:
@@ -154,11 +154,11 @@ def influence_on(
     values, without = _OF_LABELS[metric](design, guess)
     if metric == "accuracy":
         one = np.array(["all rows"])
-        return _made(metric, design, one, values, without, design.rows[:, None], len(guess))
-    return _made(metric, design, design.classes, values, without, design.counts, len(guess))
+        return made_influence(metric, design, one, values, without, design.rows[:, None], len(guess))
+    return made_influence(metric, design, design.classes, values, without, design.counts, len(guess))
 
 
-def _made(
+def made_influence(
     metric: str,
     design: Design,
     names: npt.NDArray[Any],
@@ -168,6 +168,18 @@ def _made(
     n_seeds: int,
     keep: npt.NDArray[np.bool_] | None = None,
 ) -> Influence:
+    """Influences of scores, from what they are without each group.
+
+    Args:
+        metric: Name of the score.
+        design: The rows.
+        names: Of the classes `[K]`.
+        values: Score of each class `[K]`.
+        without: The same without each group `[G, K]`.
+        counts: What each class weighs in each group `[G, K]`.
+        n_seeds: Seeds that the scores are means of.
+        keep: Classes that count `[K]`; None: all.
+    """
     share = counts / np.maximum(counts.sum(axis=0), 1)
     by_group = np.nan_to_num((values - without) * np.sqrt(1 - share))
     by_group[:, (counts > 0).sum(axis=0) < 2] = 0

@@ -257,13 +257,23 @@ def print_saved_probe(saved: SavedSummary) -> None:
         f"{name} {val:.1f} % on validation, {test:.1f} % on {counted(n, 'test clip')}"
     )
     out.print(f"fitted again: {n - differ} of {n} test predictions are those on record")
+    if card.calibration:
+        c = card.calibration
+        out.print(
+            f"calibrated on {counted(int(c['n_rows']), 'validation clip')}: temperature "
+            f"{c['temperature']:.3g}, negative log-likelihood {c['nll_before']:.3f} before, "
+            f"{c['nll_after']:.3f} after"
+        )
     if differ:
         out.print(
             "note: this probe is not quite the one whose scores these are; another machine or other versions "
             "round otherwise",
             style="yellow",
         )
-    out.print(f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …")
+    out.print(
+        f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …"
+        f", or on recordings: fs detect --probe {saved.folder} FOLDER --out …"
+    )
 
 
 def print_predictions(found: Predictions, path: Path) -> bool:

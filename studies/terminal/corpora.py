@@ -43,6 +43,49 @@ _OF_KIND: dict[OptionKind, dict[str, Any]] = {
 _METAVARS: dict[str, dict[str, Any]] = {"columns": {"metavar": "OURS=THEIRS"}}
 
 
+# Of annotation tables alone: only these leave something out of a recording.
+_BACKGROUND: dict[str, dict[str, Any]] = {
+    "background": {
+        "is_flag": False,
+        "flag_value": "calls",
+        "metavar": "[SECONDS]",
+        "help": "Add a class of what is not annotated: stretches as long as the calls, or so many seconds.",
+    },
+    "background_label": {"help": "Label it is a class of; may be left out where there is one."},
+    "background_name": {"help": "Name of the class; default: background."},
+    "background_rows": {"help": "Rows of it; default: balanced, as many as a class has on average."},
+    "background_margin": {"type": float, "help": "Seconds to keep from every annotation; default: 0."},
+    "background_seed": {"type": int, "help": "Seed that draws them; default: 0."},
+}
+
+
+def _background(given: dict[str, Any]) -> Any:
+    """The `BackgroundRequest` of these options; None without ``--background``."""
+    from featurestore.corpora.background import BALANCED, LIKE_CALLS, BackgroundRequest
+    from featurestore.errors import ConfigError
+
+    length, rows = given["background"], given["background_rows"]
+    if length is None:
+        if odd := [k for k, v in given.items() if v is not None]:
+            raise ConfigError(f"--{odd[0].replace('_', '-')} is for --background; give that too")
+        return None
+    if rows not in (None, BALANCED) and not str(rows).isdigit():
+        raise ConfigError(f"--background-rows: expected a whole number or {BALANCED}, got {rows!r}")
+    try:
+        seconds = None if length == LIKE_CALLS else float(length)
+    except ValueError:
+        raise ConfigError(f"--background: expected a number of seconds, got {length!r}") from None
+    options = {
+        "length_s": seconds,
+        "label": given["background_label"],
+        "name": given["background_name"],
+        "rows": int(rows) if rows not in (None, BALANCED) else None,
+        "margin_s": given["background_margin"],
+        "seed": given["background_seed"],
+    }
+    return BackgroundRequest(**{k: v for k, v in options.items() if v is not None})
+
+
 def _repeated(name: str, metavar: str, sentence: str) -> click.Option:
     return click.Option([name], multiple=True, metavar=metavar, help=sentence)
 
@@ -64,11 +107,13 @@ def _corpus_command(corpus: Any) -> click.Command:
         from studies.terminal.console import print_manifest_report
 
         given = {k: options.pop(k) for k in list(corpus.options) if k in options}
+        background = _background({k: options.pop(k, None) for k in _BACKGROUND})
         request = ManifestRequest(
             corpus=corpus.name,
             source=source,
             out=out,
             options={k: v for k, v in given.items() if v is not None and v != () and v is not False},
+            background=background,
             **options,
         )
         print_manifest_report(*make_manifest(request), out)
@@ -88,6 +133,8 @@ def _corpus_command(corpus: Any) -> click.Command:
         _repeated("--derive", "NEW=COLUMN:REGEX", "New label column from what a pattern finds."),
         _repeated("--explode", "COLUMN", "One 0/1 column per class of a column of label sets."),
     ]
+    if corpus.takes_file:
+        tools += [click.Option([f"--{k.replace('_', '-')}"], **how) for k, how in _BACKGROUND.items()]
     return Command(
         corpus.name,
         callback=run,

@@ -17,12 +17,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from featurestore.printable import printable
+from featurestore.printable import counted, printable
 from studies.terminal.screen import Screen
 
 if TYPE_CHECKING:
     from extractors.results import ExtractProgress
     from probes.run.probing import ProbeProgress
+    from studies.detection.detection import DetectProgress
 
 LOG_EVERY_S = 60.0
 F = TypeVar("F", bound=Callable[..., None])
@@ -83,6 +84,24 @@ def extract_progress(*, quiet: bool) -> Following[Callable[[ExtractProgress], No
         return update
 
     return _following("embedding", follow, quiet=quiet)
+
+
+def detect_progress(*, quiet: bool) -> Following[Callable[[DetectProgress], None]]:
+    """A progress bar of seconds of audio, with recordings done and rate, on standard error."""
+
+    def follow(bar: _Bar, task: TaskID) -> Callable[[DetectProgress], None]:
+        def update(progress: DetectProgress) -> None:
+            started = bar.tasks[0].start_time
+            elapsed = max(1e-9, bar.get_time() - started) if started is not None else 1e-9
+            rate = f"{progress.recordings_done} of {counted(progress.recordings_total, 'recording')}, "
+            rate += f"{progress.audio_s / elapsed:.1f}× real time"
+            if progress.failed:
+                rate += f", {progress.failed} failed"
+            bar.update(task, total=round(progress.total_s), completed=round(progress.audio_s), rate=rate)
+
+        return update
+
+    return _following("detecting (s)", follow, quiet=quiet)
 
 
 def probe_progress(*, quiet: bool) -> Following[Callable[[ProbeProgress], None]]:

@@ -63,10 +63,10 @@ def test_label_columns_are_found_or_chosen(tmp_path: Path, touch, write) -> None
     )
     touch(tmp_path, "a.wav")
     labels = list(RAVEN.read(tmp_path).table.columns)[7:]
-    assert labels == ["Species", "Confidence", "Note"]
+    assert labels == ["Species", "Confidence", "Note", "selection", "low_hz", "high_hz"]
     chosen = RAVEN.read(tmp_path, label_column="Species").table
-    assert list(chosen.columns)[7:] == ["Species"]
-    assert list(RAVEN.read(tmp_path, label_column=["Note", "Species"]).table.columns)[7:] == [
+    assert list(chosen.columns)[7:] == ["Species", "selection", "low_hz", "high_hz"]
+    assert list(RAVEN.read(tmp_path, label_column=["Note", "Species"]).table.columns)[7:9] == [
         "Note",
         "Species",
     ]
@@ -79,7 +79,7 @@ def test_label_columns_are_found_or_chosen(tmp_path: Path, touch, write) -> None
 def test_detections_without_labels(tmp_path: Path, touch, write, listing) -> None:
     write(tmp_path / "a.txt", table("1 Spectrogram_1 1 0 1 0 1", extra=()))
     found = RAVEN.read(touch(tmp_path, "a.wav"))
-    assert listing(found.table) == [("a:0-1#0", str(tmp_path / "a.wav"), 0.0, 1.0, 0, "", "a")]
+    assert listing(found.table) == [("a:0-1#0", str(tmp_path / "a.wav"), 0.0, 1.0, 0, "", "a", "1", "0", "1")]
     assert found.notes == ("no column beside Raven's own and measurements, so there are no labels",)
 
 
