@@ -235,6 +235,7 @@ def test_all_calls_are_kept_and_the_store_is_found_from_anywhere(
     one_line_error(gone, "no feature store here", "has moved, give --store")
 
 
+@pytest.mark.slow
 def test_a_call_that_was_interrupted_is_shown_as_such(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +316,7 @@ def test_the_commands_of_a_report_can_be_run(
     assert not (tmp_path / "deep").exists()
 
 
+@pytest.mark.slow
 def test_an_audit_replaces_an_audit_only(world: World, tmp_path: Path) -> None:
     manifest, out = write_clips(tmp_path / "audio", [5000] * 3), tmp_path / "a"
 
@@ -353,6 +355,7 @@ def test_figures_and_tables_beside_no_page_of_ours_are_not_written_over(world: W
     assert mine.read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["audit", "report"])
 def test_a_page_appears_whole_or_not_at_all(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

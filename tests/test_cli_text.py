@@ -67,6 +67,7 @@ def test_probing(world: World) -> None:
     assert f"results in {world.results}" in world.probed.output
 
 
+@pytest.mark.slow
 def test_reports(world: World, tmp_path: Path) -> None:
     out = tmp_path / "[u]:bird:[/u]"
     result = fs("report", world.results, "--out", out)

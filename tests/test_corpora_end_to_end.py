@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import soundfile
 
 from extractors import ExtractConfig, extract
@@ -53,6 +54,7 @@ def through(
     return read_results(tmp_path / "results"), pd.read_csv(manifest, dtype=str, keep_default_na=False)
 
 
+@pytest.mark.slow
 def test_esc_with_its_five_official_folds(tmp_path: Path) -> None:
     pitch = {"dog": 300, "rain": 1500, "rooster": 4000}
     lines = ["filename,fold,target,category,esc10,src_file,take"]

@@ -73,7 +73,7 @@ class ClipVectors:
         self._embedder = Embedder(
             extractor, layers, recipe.functionals, budget, recipe.long_clips, config.precision
         )
-        self.batch_clips = budget.first([longest] * MAX_BATCH_CLIPS)
+        self.batch_clips = budget.first([longest] * MAX_BATCH_CLIPS["cpu"])
 
     def vectors(self, clips: Sequence[PreparedClip | AudioError]) -> tuple[list[str], FloatArray]:
         """Embed clips together.

@@ -138,7 +138,7 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
     if todo:
         vectors = ClipVectors(config, longest_s=plan.grid.window_s)
         device = vectors.device
-        job.run_all(recordings, {r.name for r in todo}, vectors, channel, config.workers)
+        job.run_all(recordings, {r.name for r in todo}, vectors, channel, config.n_threads)
     records = [r for r in read_records(request.out) if r.run == run]
     write_summary(request.out, records, probe.card.label)
     scores = _scores(request, plan, truth, [r for r in records if r.path in {x.path for x in recordings}])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import ConfigError, CorruptData
-from featurestore.manifest.audio_places import stamp_of
+from featurestore.manifest.location import stamp_of
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
 from featurestore.untrusted.document_shape import (

@@ -175,6 +175,9 @@ class Probing(Part):
     curve_draws: Count | None = Field(default=None, description="Draws of each share; default: 5.")
     curve_shares: Shares | None = Field(default=None, description="Percentages; default: 10,20,30,50,70,100.")
     memory: Size | None = Field(default=None, description="Most a worker may hold, such as 1.5GB.")
+    device: Text = Field(
+        default="cpu", description="Where mlp and linear are trained: cpu, cuda, cuda:N or auto."
+    )
     cluster: Text | None = Field(
         default=None, description="local[:N], tcp://host:port, or a dask-jobqueue YAML file."
     )

@@ -145,6 +145,7 @@ def probe_configs(
             curve_shares=asked.curve_shares,
             cluster=cluster or cluster_of(file, asked.cluster),
             memory=asked.memory,
+            device=asked.device,
         )
         for labels, corpora in corpora_by_labels(file, asked, scope, columns).items()
     ]

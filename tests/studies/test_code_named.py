@@ -62,6 +62,7 @@ def test_a_probe_that_names_a_hear_module_runs_it_only_when_told(
     assert new["prediction"].tolist() == stored["prediction"].tolist()
 
 
+@pytest.mark.slow
 def test_results_that_name_an_import_path_are_shown_without_it_and_saved_only_when_told(
     tmp_path: Path, code: dict[str, Code]
 ) -> None:

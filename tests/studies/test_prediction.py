@@ -196,6 +196,7 @@ def test_wrong_calls_are_one_line(world: World, tmp_path: Path) -> None:
     one_line(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
 
 
+@pytest.mark.slow
 def test_an_untrained_twin_is_known_by_its_fingerprint(world: World, tmp_path: Path) -> None:
     options = ("--dataset", "d", "--store", world.store, "--layers", "0-2", "-q", "--normalise", "peak")
     spec = f"untrained:{world.model}"

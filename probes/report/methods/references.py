@@ -64,6 +64,16 @@ _MODELS: dict[str, tuple[str, Reference]] = {
             _NEURIPS, 2020, eprint="2006.11477", archiveprefix="arXiv",
         ),
     ),
+    "2010.05171": (
+        "wang2020fairseq",
+        _preprint(
+            "Wang et al. 2020",
+            "Wang, Changhan and Tang, Yun and Ma, Xutai and Wu, Anne and Popuri, Sravya and "
+            "Okhonko, Dmytro and Pino, Juan",
+            "fairseq {S2T}: Fast Speech-to-Text Modeling with fairseq",
+            2020, "2010.05171",
+        ),
+    ),
     "2106.07447": (
         "hsu2021hubert",
         _article(

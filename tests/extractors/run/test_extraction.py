@@ -219,7 +219,7 @@ def test_progress_counts_up_to_all_clips(clips: Clips, tmp_path: Path) -> None:
         ({"name": ".."}, "model name '..'"),
         ({"layers": "0-9"}, "logmel has layers 0-0, there is no 9"),
         ({"device": "tpu"}, "--device: expected auto, cpu"),
-        ({"unit_rows": 0}, "at least 1"),
+        ({"unit_rows": 0}, "--unit-rows: expected from 1 to 1,048,576, got 0"),
         ({"precision": "int8"}, "--precision: expected one of fp32"),
         ({"batch_seconds": -1.0}, "--batch-seconds: expected more than 0"),
     ],

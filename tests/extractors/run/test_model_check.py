@@ -42,7 +42,7 @@ def test_clips_that_see_each_other_are_told_from_clips_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = save_ssl(tmp_path / "m", "hubert", "base")
-    monkeypatch.setattr(ClipGroupNorm, "_by_own_frames", lambda self, x: self.norm(x))
+    monkeypatch.setattr(ClipGroupNorm, "forward", lambda self, x: self.norm(x))
     result = run(folder, "--out", tmp_path / "c.json")
     assert result.exit_code == 1
     [line] = result.stderr.strip().splitlines()

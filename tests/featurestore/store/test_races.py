@@ -412,6 +412,7 @@ class Mortal(LocalStorage):
         return super().put(key, data, if_absent=if_absent)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("repair", [False, True])
 @pytest.mark.parametrize("what", [{"n": N_ROWS + 30}, {"layers": (*LAYERS, 7)}], ids=["rows", "layers"])

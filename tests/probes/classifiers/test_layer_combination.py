@@ -89,6 +89,7 @@ def test_a_combination_is_no_point_of_the_layer_curve(store: str, tmp_path: Path
     assert read_results(tmp_path / "alone")["layer"].dtype == "int64"
 
 
+@pytest.mark.slow
 def test_the_report_shows_a_combination_beside_the_curve(both: Path) -> None:
     data = load_report_data(both)
     (question,) = data.questions

@@ -73,6 +73,7 @@ def test_saving_says_map(sets_store: str, tmp_path: Path, capsys: pytest.Capture
     assert "nan" not in said
 
 
+@pytest.mark.slow
 def test_scores_equal_scikit_learns(sets_store: str, tmp_path: Path) -> None:
     run_probe(config(sets_store, tmp_path / "r"))
     table = read_results(tmp_path / "r")

@@ -137,6 +137,7 @@ def test_layers_that_stay_in_the_store_give_the_same_fit(store: str) -> None:
     assert fitted[0][0][2] > 0.4
 
 
+@pytest.mark.slow
 def test_weights_reach_the_results_and_the_report(store: str, tmp_path: Path) -> None:
     quick = {"batch_size": 32, "max_epochs": 12, "learning_rate": 0.01, "layer_learning_rate": 0.1}
     run_probe(

@@ -24,6 +24,7 @@ def said(folder: Path) -> list[str]:
     return explained_by_confounds(load_report_data(folder))
 
 
+@pytest.mark.slow
 def test_a_confound_that_explains_a_label_is_said_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ class Media(HTMLParser):
         self.addresses += [v for k, v in attrs if k in ("src", "href") and v and not v.startswith("data:")]
 
 
+@pytest.mark.slow
 def test_the_page_plays_and_shows_what_was_embedded(report: tuple[Path, str]) -> None:
     out, output = report
     for name in ("mistakes.csv", "suspects.csv", "tables.tex", "methods.md", "references.bib"):

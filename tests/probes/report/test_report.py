@@ -141,6 +141,7 @@ def test_page_is_self_contained(data: ReportData, page: Page) -> None:
     assert policy[0].startswith("default-src 'none'")
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_references_resolve(tmp_path: Path) -> None:
     write_results(tmp_path)
     table = pd.read_parquet(tmp_path / "results.parquet")

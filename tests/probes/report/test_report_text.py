@@ -54,6 +54,7 @@ def report(evil: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return out, done.output
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_text(report: tuple[Path, str]) -> None:
     _, output = report
     assert not HIDDEN.search(output)
@@ -61,6 +62,7 @@ def test_the_terminal_shows_text(report: tuple[Path, str]) -> None:
     assert r"=m\x1b[31m\x9b1m\nerror: x\u2028\u202e" in output
 
 
+@pytest.mark.slow
 def test_the_page_shows_text(report: tuple[Path, str]) -> None:
     page = without_libraries((report[0] / "index.html").read_text(encoding="utf-8"))
     assert not HIDDEN.search(page)

@@ -105,6 +105,7 @@ def test_where_every_group_has_every_class_the_curve_is_flat(make_store: Write, 
         assert step.sentence().endswith("cannot be told from flat.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", ["groups", "rows"])
 @pytest.mark.parametrize("combine", ["each", "weighted"])
 def test_a_fit_is_what_a_probe_of_a_data_set_with_these_training_rows_alone_is(
@@ -173,6 +174,7 @@ def test_a_fit_is_what_a_probe_of_a_data_set_with_these_training_rows_alone_is(
     np.testing.assert_allclose(whole[same].to_numpy(float), ordinary[same].to_numpy(float), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_ordinary_fits_and_controls_are_as_without_a_curve_and_nothing_is_fitted_twice(
     store: str, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_every_split_is_kept_row_by_row(store: str, tmp_path: Path) -> None:
         read_split(tmp_path, {**table.iloc[0].to_dict(), "label": "call", "split": "logo"})
 
 
+@pytest.mark.slow
 def test_another_label_column_changes_no_split(
     make_store: Write, tmp_path: Path, table: pd.DataFrame
 ) -> None:

@@ -114,6 +114,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_both_halves_stand_beside_what_was_published(done: Path) -> None:
     report = done.parent / "report"
     found = pd.read_csv(report / "published.csv").set_index(["half", "published_name"]).sort_index()

@@ -14,6 +14,8 @@ from probes.results.declared_contrasts import read_contrasts
 from probes.results.results_folder import read_predictions, read_results
 from tests.studies.conftest import STUDY, fs, words_of
 
+pytestmark = pytest.mark.slow
+
 CONTRASTS = """\
 contrasts:
   heard: {a: {domain: animals}, b: {domain: speech, size: [small, 3]}}
