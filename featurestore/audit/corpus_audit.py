@@ -22,6 +22,7 @@ from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.fingerprint import flatten
 from featurestore.manifest.audio_places import Places
+from featurestore.manifest.column_names import ANNOTATION_COLUMNS
 from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     table["model_s"] = table["n_samples"] / np.maximum(model_rates, 1)
     copies = find_copies(table, heard, workers)
     findings = clip_findings(table, expands=expands)
-    findings += copy_findings(copies, table, manifest.table[manifest.label_columns])
+    learnable = [c for c in manifest.label_columns if c not in ANNOTATION_COLUMNS]
+    findings += copy_findings(copies, table, manifest.table[learnable])
     rates, of_rates = rate_rows(table, rate, expands=expands)
-    of_labels, labels = label_findings(manifest.table, manifest.label_columns)
+    of_labels, labels = label_findings(manifest.table, learnable)
     findings += [*of_rates, *of_labels]
     if features is not None:
         findings += against_store(features, manifest, table, workers)
@@ -117,7 +119,7 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
             "clips": len(table),
             "files": int(table["path"].nunique()),
             "hours": seconds / 3600,
-            "labels": len(manifest.label_columns),
+            "labels": len(learnable),
             "groups": len(set(manifest.table["group"]) - {""}),
         },
         findings=ordered(findings),

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from featurestore.errors import CorruptData
 from featurestore.layer_list import format_layers
+from featurestore.manifest.column_names import ANNOTATION_COLUMNS
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.printable import counted, plain, printable
 from studies.terminal.command import say_error
@@ -305,8 +306,11 @@ def print_report_paths(paths: ReportPaths) -> None:
 def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: Path) -> None:
     """What a manifest holds, what was changed or left out, and what its groups are."""
     screen = console()
-    labels = [c for c in found.table.columns if c not in CONTRACT_COLUMNS]
+    kept = [c for c in ANNOTATION_COLUMNS if c in found.table]
+    labels = [c for c in found.table.columns if c not in (*CONTRACT_COLUMNS, *kept)]
     screen.print(f"{out}: {counted(len(found.table), 'utterance')}, labels {', '.join(labels) or 'none'}")
+    if kept:
+        screen.print(f"of the annotations: {', '.join(kept)}")
     screen.print(f"group: {found.group or 'none'}")
     if found.missing:
         screen.print(

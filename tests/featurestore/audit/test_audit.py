@@ -47,6 +47,17 @@ def test_a_sound_corpus_raises_no_alarm(corpus: Path) -> None:
     assert call_["worth_points"] == pytest.approx(100 / (3 * 2))  # a tenth of 20 clips is two
 
 
+def test_what_annotations_keep_of_themselves_is_no_label(corpus: Path) -> None:
+    before = run_audit(AuditConfig(manifest=corpus))
+    table = pd.read_csv(corpus, dtype=str, keep_default_na=False)
+    table["selection"], table["low_hz"], table["high_hz"] = [str(i) for i in range(N)], "2000", "6000"
+    table.to_csv(corpus, index=False)
+    report = run_audit(AuditConfig(manifest=corpus))
+    assert [row["label"] for row in report.labels] == ["call", "caller"]
+    assert report.facts["labels"] == 2
+    assert report.findings == before.findings
+
+
 def edit(manifest: Path, row: int, **cells: str) -> None:
     table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
     for name, value in cells.items():
