@@ -73,3 +73,9 @@ def test_what_is_not_there_is_found() -> None:
     assert misfit("fs manifest raven DIR --out m.csv") is None
     text = "```sh\nfs probe --store S \\\n   --label L\n```\nand `fs ls S`"
     assert commands(text) == ["fs probe --store S --label L", "fs ls S"]
+
+
+def test_the_site_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines()
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages <= set(index)

@@ -153,8 +153,8 @@ def _t_test(difference: float, error: float, df: float, level: float) -> tuple[f
 
 
 def _no_spread(a: Influence, by_group: Float64Array, difference: float) -> str:
-    if len(a.values) == 0:
-        return ""  # not defined, which `too_little` says
+    if len(a.values) == 0 or a.n_groups < 2:
+        return ""  # not defined, or nothing that could differ, which `too_little` says
     if np.abs(by_group).max(initial=0) > 1e-12:
         return ""
     if np.isclose(difference, 0, atol=1e-12):

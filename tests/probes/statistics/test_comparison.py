@@ -125,6 +125,14 @@ def test_few_groups() -> None:
     assert c.reason.startswith("3 groups were tested")
 
 
+def test_one_group_is_named_as_the_reason_and_not_its_lack_of_spread() -> None:
+    y = np.array(["a", "b"] * 10)
+    c = compare_uar(y, y, np.array(["a", "a"] * 10), group=["g"] * 20)
+    assert (c.difference, c.n_groups, c.method) == (0.5, 1, "none")
+    assert c.reason == "1 group was tested; an interval needs 4 at least"
+    assert np.isnan(c.p)
+
+
 def test_a_class_in_which_two_models_never_differ_is_not_thought_certain() -> None:
     target, (a, b), group = models(1)
     both = np.where(target == 2, target, a), np.where(target == 2, target, b)
