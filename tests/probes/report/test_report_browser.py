@@ -168,6 +168,17 @@ def test_narrow_screens_need_no_scrolling_aside(whole: str, opened: Callable[...
     assert ink == ("rgb(233, 231, 225)" if dark else "rgb(27, 27, 25)")
 
 
+def test_heads_stand_above_their_columns(whole: str, opened: Callable[..., Page]) -> None:
+    page = opened(whole)
+    page.wait(DRAWN)
+    page.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    left = "(row => row.cells[0].getBoundingClientRect().left)"
+    tables = "Array.from(document.querySelectorAll('table')).filter(t => t.tHead && t.tBodies[0]?.rows.length)"
+    apart = f"Math.abs({left}(t.tHead.rows[0]) - {left}(t.tBodies[0].rows[0])) > 1"
+    assert page.value(f"{tables}.length") > 5
+    assert page.value(f"{tables}.filter(t => {apart}).map(t => t.caption.textContent)") == []
+
+
 def test_what_a_screen_reader_needs_is_there(whole: str, opened: Callable[..., Page]) -> None:
     page = opened(whole)
     page.wait(DRAWN)
