@@ -243,6 +243,7 @@ def test_manifest_from_a_folder(tmp_path: Path) -> None:
     one_line_error(fs("manifest", "nope", tmp_path, "--out", out), "no corpus 'nope'")
 
 
+@pytest.mark.slow
 def test_interrupting_says_that_the_same_command_goes_on(audio: Path, tmp_path: Path) -> None:
     import signal
 

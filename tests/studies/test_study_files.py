@@ -36,6 +36,7 @@ def published(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
+@pytest.mark.slow
 def test_a_study_file_can_be_planned(
     published: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,12 +48,14 @@ def test_what_the_machine_has_stays_and_what_it_lacks_fits_to_it(index: Path, tm
     assert names(newer.folder) == ["alpha-1.5", "beta-3.0", "gamma-2.0"]
 
 
+@pytest.mark.slow
 def test_a_package_that_does_not_fit_can_be_kept(index: Path, tmp_path: Path) -> None:
     found = collect_wheels(NODE, tmp_path / "out", requirements=["beta<3", "torch>=3"], keep=["Torch"])
     assert names(found.folder) == ["beta-2.0"]
     assert found.kept == (("torch", "2.13.1+cu130", ">=3"),)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_one_line_and_leaves_nothing(index: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"pip download: .*; the machine's gamma stands in the way"):

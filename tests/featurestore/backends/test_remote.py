@@ -164,6 +164,7 @@ class TestAddresses:
 
 
 class TestNobodyAnswers:
+    @pytest.mark.slow
     def test_opening_says_so_soon(self, nobody: str) -> None:
         began = time.monotonic()
         text = refusal(lambda: open_storage("s3://bucket/p"))

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from probes import MLPProbe
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_passes_scikit_learns_estimator_checks() -> None:
     results = check_estimator(MLPProbe(hidden=(16,), batch_size=16, learning_rate=0.01), on_fail=None)

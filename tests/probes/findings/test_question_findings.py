@@ -133,6 +133,7 @@ def test_p_values_of_layers_are_corrected_within_their_model(data: ReportData) -
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
 
 
+@pytest.mark.slow
 def test_the_same_weights_under_other_options_are_a_pair_of_that_name(tmp_path: Path) -> None:
     table = manifest_table(N_CLIPS)
     table["group"] = [f"bird-{i % N_GROUPS}" for i in range(len(table))]

@@ -171,6 +171,7 @@ def test_one_seed_shows_no_spread_and_says_so(tmp_path: Path) -> None:
     assert re.search(r"\bnan\b", page.text.lower()) is None
 
 
+@pytest.mark.slow
 def test_missing_predictions_and_run_record_are_survived(tmp_path: Path) -> None:
     write_results(tmp_path, predictions=False)
     (tmp_path / RUN_NAME).unlink()

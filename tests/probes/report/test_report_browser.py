@@ -173,7 +173,7 @@ def test_heads_stand_above_their_columns(whole: str, opened: Callable[..., Page]
     page.wait(DRAWN)
     page.value("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     left = "(row => row.cells[0].getBoundingClientRect().left)"
-    tables = "Array.from(document.querySelectorAll('table')).filter(t => t.tHead && t.tBodies[0]?.rows.length)"
+    tables = "[...document.querySelectorAll('table')].filter(t => t.tHead && t.tBodies[0]?.rows.length)"
     apart = f"Math.abs({left}(t.tHead.rows[0]) - {left}(t.tBodies[0].rows[0])) > 1"
     assert page.value(f"{tables}.length") > 5
     assert page.value(f"{tables}.filter(t => {apart}).map(t => t.caption.textContent)") == []

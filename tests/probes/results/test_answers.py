@@ -305,6 +305,7 @@ def test_chance_is_among_what_the_probe_can_say(birds: Birds) -> None:
     assert "chance 25.0 (always the most frequent class: UAR " in said
 
 
+@pytest.mark.slow
 def test_results_of_before_are_read(birds: Birds) -> None:
     """Folders that do not say what their answers are about: unknown is not taken for equal, nor for other."""
     asked = ("--label", "call", "--split", "group-kfold:3")
@@ -332,6 +333,7 @@ def test_results_of_before_are_read(birds: Birds) -> None:
     assert len(json.loads((birds.out / "_run.json").read_text())["calls"]) == 1
 
 
+@pytest.mark.slow
 def test_the_reason_that_a_folder_of_before_cannot_tell(birds: Birds) -> None:
     asked = ("--label", "call", "--split", "group-kfold:3")
     birds.ask(*asked)

@@ -295,6 +295,7 @@ def test_a_layer_larger_than_memory_is_streamed_share_by_share(
     assert abs(held["uar_test"].mean() - streamed["uar_test"].mean()) < 0.1
 
 
+@pytest.mark.slow
 def test_other_groups_are_another_curve_and_the_former_leaves_the_table(
     make_store: Write, table: pd.DataFrame, tmp_path: Path
 ) -> None:

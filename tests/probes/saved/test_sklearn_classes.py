@@ -141,6 +141,7 @@ def rewritten(folder: Path, **arrays: np.ndarray) -> None:
     (folder / JSON_NAME).write_text(json.dumps(card))
 
 
+@pytest.mark.slow
 def test_an_altered_svc_is_an_error_and_no_segmentation_fault(store: str, tmp_path: Path) -> None:
     probed(store, tmp_path / "r", "sklearn.svm:SVC", layers="2")
     save_probe(tmp_path / "r", tmp_path / "p", classifier="sklearn.svm:SVC")

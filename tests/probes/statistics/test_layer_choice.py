@@ -37,6 +37,7 @@ def test_shares_are_those_of_resampled_rows(metric: str) -> None:
     assert (chosen > 0).sum() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["auroc_macro", "map"])
 def test_scores_of_ranks_to_first_order(metric: str) -> None:
     target, guesses, group = layers(3, [0.6, 0.64, 0.3], n_groups=20)
