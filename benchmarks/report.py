@@ -276,6 +276,7 @@ def _fit(
         "layers": str(layer),
         "combine": "each",
         "classifier": "linear",
+        "device": "cpu",
         "split": "group",
         "seed": seed,
         "hparams": '{"max_epochs":100}',
