@@ -52,6 +52,17 @@ NEW_STORE = click.option(
     "--store", required=True, help="Folder or URL of the store; made if it does not exist."
 )
 
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+TORCH_WEIGHTS = click.option(
+    "--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says."
+)
+PRECISION = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the forward pass.",
+)
 ORACLE = click.option(
     "--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result."
 )
@@ -113,13 +124,7 @@ def main(debug: bool) -> None:
 @click.option(
     "--cluster", help="Spread units over local[:N] processes, tcp://host:port, or a dask-jobqueue YAML file."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of the forward pass.",
-)
+@PRECISION
 @click.option(
     "--normalise",
     type=click.Choice(["none", "peak", "zero-mean-unit-variance"]),
@@ -438,9 +443,9 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     type=PATH,
     help="CSV or Parquet file: prediction and a probability for each class.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@DEVICE
 @click.option("--workers", type=int, help="Threads that decode audio.")
-@click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
+@TORCH_WEIGHTS
 @QUIET
 def predict(quiet: bool, out: Path, **options: Any) -> None:
     """Label new audio with a saved probe.
@@ -513,12 +518,12 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
     "--model",
     help="Id or folder of the audio model; default: where it was; needed if it is code, such as hear:MODULE.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@DEVICE
 @click.option(
     "--batch-seconds", type=float, help="Most seconds of audio per forward pass; default by device."
 )
 @click.option("--workers", type=int, help="Recordings that are decoded at once.")
-@click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
+@TORCH_WEIGHTS
 @QUIET
 def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
     """Find what a saved probe knows in long recordings: files, or folders of them.
@@ -811,15 +816,9 @@ def model() -> None:
 
 @model.command(name="check")
 @click.argument("model")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Arithmetic of the forward pass.",
-)
-@click.option("--torch-weights", is_flag=True, help="Also read pytorch_model.bin, as `fs extract` says.")
+@DEVICE
+@PRECISION
+@TORCH_WEIGHTS
 @click.option("--out", type=PATH, help="JSON file to write what was found to.")
 def check_model(model: str, **options: Any) -> None:
     """Compare a model's layers in a batch, alone, and by transformers where it has the architecture.

@@ -28,8 +28,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -43,9 +44,12 @@ import null_model  # noqa: E402
 from machine import describe  # noqa: E402
 from speech import MEAN_S, MEDIAN_S, save_model  # noqa: E402
 
+if TYPE_CHECKING:
+    from extractors.audio.decoders import Decode
+
 RATE_HZ, MODEL_RATE_HZ = 44_100, 16_000
 SIZES = ("1x8", "13x768")
-KINDS = ("threads", "processes")
+KINDS: tuple[Decode, ...] = ("threads", "processes")
 RUNS = {f"{kind} {size}": (kind, size) for kind in KINDS for size in SIZES}
 # Container → the peer that runs are set against; container, size → the share of it that is wanted.
 PEERS = {"wav": "peer", "flac": "peer in order"}
@@ -143,14 +147,14 @@ def feed(
 ) -> dict[str, Any]:
     """Seconds and processor seconds of the peers, and of a run for each kind and size, by turns."""
 
-    def ours(kind: str, size: str) -> tuple[float, float]:
+    def ours(kind: Decode, size: str) -> tuple[float, float]:
         store = folder / f"{container}-{kind}-{size}"
         return extracted(folder / container / "manifest.csv", store, size, decoders, kind)
 
     variants: dict[str, Callable[[], tuple[float, float]]] = {
         "peer": lambda: timed(lambda: peer(places, decoders)),
         "peer in order": lambda: timed(lambda: peer_in_order(places, decoders)),
-        **{name: (lambda given=given: ours(*given)) for name, given in RUNS.items()},  # type: ignore[misc]
+        **{name: partial(ours, *given) for name, given in RUNS.items()},
     }
     seconds: Times = {name: [] for name in variants}
     processor: Times = {name: [] for name in variants}
@@ -201,7 +205,7 @@ def peer_in_order(places: list[Place], threads: int) -> None:
 
 
 def extracted(
-    manifest: Path, store: Path, size: str, decoders: int, kind: str = "threads"
+    manifest: Path, store: Path, size: str, decoders: int, kind: Decode = "threads"
 ) -> tuple[float, float]:
     """Seconds and processor seconds from the first clip to the last committed unit."""
     from extractors import ExtractConfig, extract
@@ -214,7 +218,7 @@ def extracted(
         store=str(store),
         device="cpu",
         workers=decoders,
-        decode=kind,  # type: ignore[arg-type]
+        decode=kind,
         overwrite=True,
         selfcheck=0,
     )

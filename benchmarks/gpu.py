@@ -29,7 +29,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,9 +39,12 @@ sys.path.insert(0, str(ROOT))
 from machine import describe  # noqa: E402
 from speech import RATE_HZ, load_peer, save_model, timed, wait_for, write_corpus  # noqa: E402
 
+if TYPE_CHECKING:
+    from extractors.models.interface import Precision
+
 FP32_TOLERANCE, BF16_COSINE, LOGIT_TOLERANCE = 1e-4, 0.999, 1e-3
 SHORT_S, LONG_S = 0.38, 10.0
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 N_CLASSES = 11
 
 
@@ -166,13 +169,15 @@ def parity(run: Run, found: dict[str, Any]) -> None:
         found[f"{name} bf16 cosine"] = f"{least:.5f}" + ("" if least >= BF16_COSINE else " TOO SMALL")
 
 
-def functionals(spec: str, device: str, precision: str, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+def functionals(
+    spec: str, device: str, precision: Precision, clips: Sequence[np.ndarray]
+) -> list[np.ndarray]:
     """Mean and std of every layer, `[clips, 2, features]`, as a run computes them."""
     from extractors import find_model
     from extractors.forward.functionals import fetch, finish, reduce_frames
 
     source = find_model(spec)
-    extractor = source.load(device, precision)  # type: ignore[arg-type]
+    extractor = source.load(device, precision)
     queued: list[Any] = []
     extractor.forward(
         clips,
@@ -187,7 +192,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(((x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)).min())
 
 
-def precisions(run: Run) -> tuple[str, ...]:
+def precisions(run: Run) -> tuple[Precision, ...]:
     """Those of the device: tf32 is fp32 on a CPU, and most emulate bf16, tens of times slower."""
     return PRECISIONS if run.device.startswith("cuda") else ("fp32",)
 
@@ -202,7 +207,7 @@ def peak(run: Run, found: dict[str, Any]) -> None:
     for precision in precisions(run):
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         a = torch.randn(n, n, dtype=torch.float32).to(run.device, dtype)
-        with products_in(precision):  # type: ignore[arg-type]
+        with products_in(precision):
             a @ a
             seconds = min(timed(lambda a=a: (a @ a, wait_for(run.device))) for _ in range(run.pick(3, 10)))
         found[f"{precision} TFLOP/s"] = 2 * n**3 / seconds / 1e12
@@ -230,7 +235,7 @@ def rates(run: Run, found: dict[str, Any]) -> None:
         clips = clips_of(run, seconds, most_s)
         audio_s = sum(map(len, clips)) / RATE_HZ
         for precision in precisions(run):
-            extractor = find_model(spec).load(run.device, precision)  # type: ignore[arg-type]
+            extractor = find_model(spec).load(run.device, precision)
             layers = list(range(extractor.card.n_layers))
             longest = len(clips[0])
             budget = find_budget(extractor, run.device, seconds=None, longest_samples=longest, layers=layers)
@@ -329,13 +334,14 @@ def files(run: Run, found: dict[str, Any]) -> None:
     null_model.register(run.folder / "site")
     sys.path.append(str(run.folder / "site"))
     spec = str(save_model(run.folder / "hubert-files", small=run.small))
-    runs = [("nothing", "null:13x768", "fp32"), *((f"hubert {p}", spec, p) for p in precisions(run))]
+    runs: list[tuple[str, str, Precision]] = [("nothing", "null:13x768", "fp32")]
+    runs += [(f"hubert {p}", spec, p) for p in precisions(run)]
     for name, model, precision in runs:
         began = time.perf_counter()
         summary = extract(
             ExtractConfig(
                 manifest=manifest, dataset="calls", model=model, name=name.replace(" ", "-"),
-                store=str(run.folder / "store"), precision=precision, selfcheck=0,  # type: ignore[arg-type]
+                store=str(run.folder / "store"), precision=precision, selfcheck=0,
                 device="cpu" if name == "nothing" else run.device,
             )
         )  # fmt: skip

@@ -12,22 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
+from tests.command_line import fs, one_line_error
 from tests.conftest import heed_ctrl_c, write_clips
 from tests.models import save_ssl
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
-
-
-def one_line_error(result: Result, *parts: str) -> None:
-    """Exit code 2 and exactly one line on standard error that holds these parts."""
-    assert result.exit_code == 2, (result.output, result.exception)
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    for part in parts:
-        assert part in lines[0]
 
 
 @pytest.fixture

@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-import cli
+from tests.command_line import fs
 from tests.conftest import write_clips
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")

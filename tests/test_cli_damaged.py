@@ -6,16 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-import cli
 from featurestore.backends.storage import LocalStorage
 from featurestore.store.writer import open_key
+from tests.command_line import fs
 from tests.featurestore.scenario import LAYERS, N_ROWS, manifest_of, request, values_of, write
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.command_line import fs, one_line_error
 from tests.conftest import write_clips
-from tests.test_cli import fs, one_line_error
 
 
 @pytest.fixture

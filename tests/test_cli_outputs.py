@@ -15,8 +15,9 @@ import pytest
 from click.testing import Result
 from safetensors.numpy import load_file, save_file
 
+from tests.command_line import fs, one_line_error
 from tests.conftest import write_clips
-from tests.test_cli import extract, fs, one_line_error
+from tests.test_cli import extract
 
 
 class World:

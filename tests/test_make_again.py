@@ -26,9 +26,9 @@ from featurestore.format.row_arrays import HISTORY_ARRAY
 from probes.report.data import load_report_data
 from probes.report.reproduction import Reproduction, join, remark, without_repetition
 from probes.report.run_info import run_info
+from tests.command_line import fs
 from tests.conftest import write_clips
 from tests.models import save_ssl
-from tests.test_cli import fs
 
 RATE_HZ = 16_000
 # What a results table says of its fits; the rest is times of day.

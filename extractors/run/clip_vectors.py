@@ -8,10 +8,9 @@ import numpy as np
 
 from extractors.audio.waveform import PreparedClip
 from extractors.config import ExtractConfig
-from extractors.forward.batching import MAX_BATCH_CLIPS, find_budget
+from extractors.forward.batching import MAX_BATCH_CLIPS
 from extractors.forward.embedder import Embedder
 from extractors.forward.unit_result import UnitResult
-from extractors.models.arithmetic import products_in
 from extractors.models.registry import find_model
 from extractors.run.plan import layers_of, resolve_device
 from extractors.run.recipe import Recipe
@@ -62,14 +61,7 @@ class ClipVectors:
         )
         extractor = recipe.load(self.device)
         longest = self.policy.model_samples(longest_s)
-        with products_in(config.precision):
-            budget = find_budget(
-                extractor,
-                self.device,
-                seconds=config.batch_seconds,
-                longest_samples=min(longest, recipe.long_clips.window_samples or longest),
-                layers=layers,
-            )
+        budget = recipe.budget(extractor, self.device, layers, longest_samples=longest)
         self._embedder = Embedder(
             extractor, layers, recipe.functionals, budget, recipe.long_clips, config.precision
         )

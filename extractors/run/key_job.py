@@ -15,10 +15,9 @@ from extractors.audio.decoders import DecoderChoice, choose_decoders
 from extractors.audio.headers import clip_table
 from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
-from extractors.forward.batching import Budget, find_budget
+from extractors.forward.batching import Budget
 from extractors.forward.embedder import Embedder
 from extractors.forward.unit_result import UnitResult
-from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor
 from extractors.models.package_versions import later_note, versions_here
 from extractors.run.clip_tally import Heard
@@ -158,14 +157,7 @@ class KeyJob:
         """Take the loaded model, and a batch budget found earlier or find one."""
         if budget is None:
             longest = max((n for u in self.units[:1] for n in self.lengths(u)), default=1)
-            with products_in(self.config.precision):
-                budget = find_budget(
-                    extractor,
-                    self.device,
-                    seconds=self.config.batch_seconds,
-                    longest_samples=min(longest, self.long_clips.window_samples or longest),
-                    layers=self.layers,
-                )
+            budget = self.recipe.budget(extractor, self.device, self.layers, longest_samples=longest)
         functionals, precision = self.writer.info.functionals, self.config.precision
         self.embedder = Embedder(extractor, self.layers, functionals, budget, self.long_clips, precision)
 

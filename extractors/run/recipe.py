@@ -8,8 +8,10 @@ from typing import Any
 
 from extractors.audio.policy import AudioPolicy
 from extractors.config import ExtractConfig
+from extractors.forward.batching import Budget, find_budget
 from extractors.forward.functionals import DEFAULT_FUNCTIONALS
 from extractors.forward.windows import LongClips, long_clips
+from extractors.models.arithmetic import products_in
 from extractors.models.interface import Extractor, ModelSource
 from extractors.models.registry import lasting_spec, load_model
 from featurestore.errors import ConfigError
@@ -101,6 +103,19 @@ class Recipe:
         """What the key says for people: the model's card, and what it was asked for with."""
         card = {k: v for k, v in vars(self.source.card).items() if v is not None}
         return {**card, "given": given_of(self.config)}
+
+    def budget(
+        self, extractor: Extractor, device: str, layers: Sequence[int], *, longest_samples: int
+    ) -> Budget:
+        """How large batches may be for these layers, where the longest clip to come has so many samples."""
+        with products_in(self.config.precision):
+            return find_budget(
+                extractor,
+                device,
+                seconds=self.config.batch_seconds,
+                longest_samples=min(longest_samples, self.long_clips.window_samples or longest_samples),
+                layers=layers,
+            )
 
     def load(self, device: str) -> Extractor:
         """The model on its device, see `load_model`."""

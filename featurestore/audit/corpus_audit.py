@@ -22,8 +22,7 @@ from featurestore.compute.task_runners import decoding_threads
 from featurestore.errors import ConfigError, KeyNotFound
 from featurestore.fingerprint import flatten
 from featurestore.manifest.audio_places import Places
-from featurestore.manifest.column_names import ANNOTATION_COLUMNS
-from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, read_manifest
+from featurestore.manifest.table import CONTRACT_COLUMNS, Manifest, learnable_columns, read_manifest
 
 if TYPE_CHECKING:
     from featurestore.audit.copies import Heard
@@ -101,7 +100,7 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
     table["model_s"] = table["n_samples"] / np.maximum(model_rates, 1)
     copies = find_copies(table, heard, workers)
     findings = clip_findings(table, expands=expands)
-    learnable = [c for c in manifest.label_columns if c not in ANNOTATION_COLUMNS]
+    learnable = learnable_columns(manifest.table.columns)
     findings += copy_findings(copies, table, manifest.table[learnable])
     rates, of_rates = rate_rows(table, rate, expands=expands)
     of_labels, labels = label_findings(manifest.table, learnable)

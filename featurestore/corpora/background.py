@@ -12,9 +12,8 @@ import pandas as pd
 from featurestore.arrays import Float64Array
 from featurestore.audio.segment import AudioError, header
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
-from featurestore.manifest.column_names import ANNOTATION_COLUMNS
 from featurestore.manifest.labels import SEPARATOR, LabelReport, class_sizes
-from featurestore.manifest.table import CONTRACT_COLUMNS
+from featurestore.manifest.table import learnable_columns
 from featurestore.printable import counted
 
 NAME = "background"
@@ -125,7 +124,7 @@ def add_background(
 
 
 def _label(table: pd.DataFrame, request: BackgroundRequest) -> str:
-    labels = [str(c) for c in table.columns if c not in (*CONTRACT_COLUMNS, *ANNOTATION_COLUMNS)]
+    labels = learnable_columns(table.columns)
     if request.label is not None:
         if request.label not in labels:
             raise ConfigError(

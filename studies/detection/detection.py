@@ -141,7 +141,8 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         job.run_all(recordings, {r.name for r in todo}, vectors, channel, config.n_threads)
     records = [r for r in read_records(request.out) if r.run == run]
     write_summary(request.out, records, probe.card.label)
-    scores = _scores(request, plan, truth, [r for r in records if r.path in {x.path for x in recordings}])
+    asked = {recording.path for recording in recordings}
+    scores = _scores(request, plan, truth, [r for r in records if r.path in asked])
     return Detections(
         out=request.out,
         plan=plan,

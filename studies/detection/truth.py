@@ -13,8 +13,7 @@ import pandas as pd
 
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError, ManifestError, did_you_mean
-from featurestore.manifest.column_names import ANNOTATION_COLUMNS
-from featurestore.manifest.table import CONTRACT_COLUMNS, read_manifest
+from featurestore.manifest.table import learnable_columns, read_manifest
 from studies.detection.recordings import Recording
 
 MANIFEST = "manifest"
@@ -124,7 +123,7 @@ def _table(request: TruthRequest) -> pd.DataFrame:
 
 
 def _label(table: pd.DataFrame, request: TruthRequest, label: str) -> str:
-    labels = [str(c) for c in table.columns if c not in (*CONTRACT_COLUMNS, *ANNOTATION_COLUMNS)]
+    labels = learnable_columns(table.columns)
     if request.label is None:
         if label in labels or len(labels) == 1:
             return label if label in labels else labels[0]

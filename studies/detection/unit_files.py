@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featurestore.calls import file_sha256
 from featurestore.errors import ConfigError, CorruptData
 from featurestore.manifest.location import stamp_of
 from featurestore.outputs import put_file, writing
@@ -210,10 +211,7 @@ def require_name_free(out: Path, record: UnitRecord | None, recording: Recording
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file; "" where there is none."""
-    if not path.is_file():
-        return ""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path) if path.is_file() else ""
 
 
 def _as_json(record: UnitRecord) -> dict[str, Any]:

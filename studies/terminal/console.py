@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from featurestore.errors import CorruptData
 from featurestore.layer_list import format_layers
 from featurestore.manifest.column_names import ANNOTATION_COLUMNS
-from featurestore.manifest.table import CONTRACT_COLUMNS
+from featurestore.manifest.table import learnable_columns
 from featurestore.printable import counted, plain, printable
 from studies.terminal.command import say_error
 from studies.terminal.screen import console, error_console
@@ -307,7 +307,7 @@ def print_manifest_report(found: CorpusTable, reports: list[LabelReport], out: P
     """What a manifest holds, what was changed or left out, and what its groups are."""
     screen = console()
     kept = [c for c in ANNOTATION_COLUMNS if c in found.table]
-    labels = [c for c in found.table.columns if c not in (*CONTRACT_COLUMNS, *kept)]
+    labels = learnable_columns(found.table.columns)
     screen.print(f"{out}: {counted(len(found.table), 'utterance')}, labels {', '.join(labels) or 'none'}")
     if kept:
         screen.print(f"of the annotations: {', '.join(kept)}")

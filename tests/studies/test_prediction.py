@@ -9,33 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 
-import cli
 from featurestore import open_store
 from probes import answers, read_predictions, read_results
 from probes.results.results_folder import read_run
+from tests.command_line import fs, good, one_line_error
 from tests.conftest import write_clips
 from tests.featurestore.archives.packed import KINDS, write_archive
 from tests.models import save_ssl
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
-
-
-def good(*arguments: object) -> Result:
-    result = fs(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def one_line(result: Result, *parts: str) -> None:
-    assert result.exit_code == 2, (result.output, result.exception)
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    for part in parts:
-        assert part in lines[0], lines[0]
 
 
 class World:
@@ -144,18 +125,20 @@ def test_only_the_layers_that_are_needed_are_computed(world: World, tmp_path: Pa
 def test_other_weights_are_refused_before_anything_is_embedded(world: World, tmp_path: Path) -> None:
     other = save_ssl(tmp_path / "hubert", "hubert", "base", seed=1)
     asked = ("--probe", world.root / "p", "--out", tmp_path / "p.csv", "-q")
-    one_line(
+    one_line_error(
         fs("predict", *asked, "--manifest", world.manifest, "--model", other),
         "would not make the embeddings",
         "model.weights_sha256: stored",
     )
-    one_line(
+    one_line_error(
         fs("predict", *asked, "--manifest", world.manifest, "--model", "logmel"),
         "model.family: stored hubert",
     )
     options = ("--dataset", "d", "--model", other, "--store", tmp_path / "s", "--layers", "0-2", "-q")
     good("extract", "--manifest", world.manifest, *options)
-    one_line(fs("predict", *asked, "--store", tmp_path / "s"), "the probe was trained on other embeddings")
+    one_line_error(
+        fs("predict", *asked, "--store", tmp_path / "s"), "the probe was trained on other embeddings"
+    )
     assert not (tmp_path / "p.csv").exists()
 
 
@@ -178,22 +161,24 @@ def test_a_clip_at_another_rate_is_resampled_as_in_training(world: World, tmp_pa
 
 def test_wrong_calls_are_one_line(world: World, tmp_path: Path) -> None:
     p = ("--probe", world.root / "p", "--out", tmp_path / "p.csv", "-q")
-    one_line(fs("predict", *p), "expected one of --manifest", "--store")
-    one_line(
+    one_line_error(fs("predict", *p), "expected one of --manifest", "--store")
+    one_line_error(
         fs("predict", "--probe", tmp_path, "--store", world.store), "expected a probe of `fs save-probe`"
     )
-    one_line(fs("predict", *p, "--manifest", tmp_path / "none.csv"), "none.csv")
-    one_line(
+    one_line_error(fs("predict", *p, "--manifest", tmp_path / "none.csv"), "none.csv")
+    one_line_error(
         fs("predict", *p, "--store", world.store, "--dataset", "e"), "expected hubert/e, it holds hubert/d"
     )
-    one_line(fs("predict", *p, "--manifest", world.manifest, "--model", tmp_path / "gone"), "no such folder")
+    one_line_error(
+        fs("predict", *p, "--manifest", world.manifest, "--model", tmp_path / "gone"), "no such folder"
+    )
     before = world.manifest.read_bytes()
     same = world.manifest.parent / "." / world.manifest.name
-    one_line(
+    one_line_error(
         fs("predict", "--probe", world.root / "p", "--manifest", world.manifest, "--out", same), "be lost"
     )
     assert world.manifest.read_bytes() == before
-    one_line(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
+    one_line_error(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
 
 
 @pytest.mark.slow

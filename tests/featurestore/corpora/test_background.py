@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import cli
 from featurestore.corpora.background import BackgroundRequest, add_background
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import ConfigError, ManifestError
+from tests.command_line import fs
 
 RATE_HZ = 1000
 
@@ -88,10 +87,6 @@ def test_the_same_seed_draws_the_same_and_another_does_not(recordings: Path) -> 
     assert draws[0].equals(draws[1])
     assert not draws[0].equals(draws[2])
     assert (draws[0]["call"] == "background").sum() == 2  # as many as a class has
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
 def raven(folder: Path, *extra: str) -> Path:

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 
-import cli
 from extractors import ExtractConfig, extract
 from featurestore.errors import ConfigError, LabelError, StoreError
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.confounds import ConfoundsConfig, label_from_confounds, run_confounds, sentences
 from probes.confounds.catalogue import CONFOUNDS
+from tests.command_line import fs
 
 N = 120
 LENGTHS, LEVELS = ("short", "mid", "long"), ("soft", "mid", "loud")
@@ -69,10 +68,6 @@ def moved(corpus: Path) -> Iterator[Path]:
 
 def ask(corpus: Path, out: Path, *labels: str, **more: object) -> ConfoundsConfig:
     return ConfoundsConfig(store=str(corpus / "s"), labels=labels, out=out, workers=1, **more)  # type: ignore[arg-type]
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from probes.metrics import uar
 from probes.report import load_report_data
 from probes.report.html import render_page
 from probes.report.run_info import run_info
-from tests.test_cli import extract, fs, one_line_error
+from tests.command_line import fs, one_line_error
+from tests.test_cli import extract
 
 TIMES = ["fit_s", "finished_at"]
 BY_BIRD, BY_RECORDING = "group-kfold:4[bird]", "group-kfold:4[path]"

@@ -8,32 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-import cli
+from tests.command_line import fs, good
 
 RATE_HZ = 24_000
 CALL_S = 0.25
 WINDOW_S, HOP_S = 0.25, 0.05
 Planted = tuple[float, str]  # start in seconds, class
-
-
-def fs(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(a) for a in arguments])
-
-
-def good(*arguments: object) -> Result:
-    result = fs(*arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def one_line(result: Result, *parts: str) -> None:
-    assert result.exit_code == 2, (result.output, result.exception)
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    for part in parts:
-        assert part in lines[0], lines[0]
 
 
 def call(kind: str, rate_hz: int = RATE_HZ) -> np.ndarray:

@@ -19,17 +19,8 @@ import soundfile
 from featurestore.errors import ConfigError
 from probes.saved.probe_files import read_probe
 from studies.detection.request import DetectRequest, make_plan
-from tests.studies.detection.planted import (
-    CALL_S,
-    HOP_S,
-    RATE_HZ,
-    World,
-    fs,
-    good,
-    one_line,
-    random_calls,
-    recording,
-)
+from tests.command_line import fs, good, one_line_error
+from tests.studies.detection.planted import CALL_S, HOP_S, RATE_HZ, World, random_calls, recording
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +128,7 @@ def test_running_again_does_nothing_and_other_options_are_refused(
     tables = {p: p.read_bytes() for p in out.rglob("*.txt")}
     given = (detected / "a", detected / "b", "--out", out)
     assert "(3 done before)" in world.detect(*given, "--scores").output
-    one_line(world.detect(*given, "--threshold", 0.9), "thresholds", "--overwrite")
+    one_line_error(world.detect(*given, "--threshold", 0.9), "thresholds", "--overwrite")
     # A table that was corrected by hand is left alone.
     table = next(iter(tables))
     table.write_text(table.read_text() + "mine\n")
@@ -244,7 +235,7 @@ def test_each_channel_by_itself(world: World, tmp_path: Path) -> None:
     events = pd.read_parquet(tmp_path / "out" / "events.parquet")
     for channel in (0, 1):
         assert_planted(events[events["channel"] == channel], calls[channel])
-    one_line(
+    one_line_error(
         world.detect(tmp_path / "x.wav", "--out", tmp_path / "out", "--channel", "left"), "--channel", "left"
     )
 
@@ -261,20 +252,20 @@ def test_mistakes_are_one_line(world: World, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", recording(1.0, [], 2), RATE_HZ)
     out = ("--out", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    one_line(world.detect(tmp_path / "empty", *out), "empty", "no audio")
-    one_line(world.detect(tmp_path / "gone", *out), "gone", "no such file")
-    one_line(world.detect(tmp_path / "x.wav", *out, "--background", "noise"), "noise", "background")
-    one_line(world.detect(tmp_path / "x.wav", *out, "--format", "xls"), "xls", "raven")
-    one_line(world.detect(tmp_path / "x.wav", *out, "--gap", -1), "--gap")
+    one_line_error(world.detect(tmp_path / "empty", *out), "empty", "no audio")
+    one_line_error(world.detect(tmp_path / "gone", *out), "gone", "no such file")
+    one_line_error(world.detect(tmp_path / "x.wav", *out, "--background", "noise"), "noise", "background")
+    one_line_error(world.detect(tmp_path / "x.wav", *out, "--format", "xls"), "xls", "raven")
+    one_line_error(world.detect(tmp_path / "x.wav", *out, "--gap", -1), "--gap")
     both = ("--precision", 0.9, "--threshold", 0.5)
-    one_line(world.detect(tmp_path / "x.wav", *out, *both), "--precision", "--threshold")
+    one_line_error(world.detect(tmp_path / "x.wav", *out, *both), "--precision", "--threshold")
     word = ("--probe", world.probe, tmp_path / "x.wav", *out)
-    one_line(fs("detect", *word, "--window", 1, "--hop", 2), "--hop")
-    one_line(fs("detect", *word, "--window", 0), "--window")
-    one_line(fs("detect", "--probe", tmp_path, tmp_path / "x.wav", *out), "probe")
+    one_line_error(fs("detect", *word, "--window", 1, "--hop", 2), "--hop")
+    one_line_error(fs("detect", *word, "--window", 0), "--window")
+    one_line_error(fs("detect", "--probe", tmp_path, tmp_path / "x.wav", *out), "probe")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    one_line(world.detect(tmp_path / "x.wav", "--out", tmp_path / "mine"), "something else")
+    one_line_error(world.detect(tmp_path / "x.wav", "--out", tmp_path / "mine"), "something else")
     assert not (tmp_path / "out").exists()
 
 
@@ -320,5 +311,7 @@ def test_the_truth_says_how_right_it_was(world: World, tmp_path: Path) -> None:
     assert result.exit_code == 0, (result.output, result.exception)
     again = pd.read_csv(tmp_path / "out" / "agreement.csv")
     assert (again[["fp", "fn"]] == 0).all(axis=None)
-    one_line(world.detect(*files, "--out", tmp_path / "out", "--iou", 0.5), "--truth")
-    one_line(world.detect(*files, "--out", tmp_path / "out", "--truth", tmp_path / "gone.csv"), "gone.csv")
+    one_line_error(world.detect(*files, "--out", tmp_path / "out", "--iou", 0.5), "--truth")
+    one_line_error(
+        world.detect(*files, "--out", tmp_path / "out", "--truth", tmp_path / "gone.csv"), "gone.csv"
+    )
