@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.command_line import fs, good, one_line_error
 from tests.conftest import write_clips
 from tests.extractors import hear_tiny
-from tests.studies.test_prediction import fs, good, one_line
 
 NOTE = "\nfrom pathlib import Path\nPath({mark!r}).write_text('imported')\n"
 CLASSIFIER = "from sklearn.linear_model import LogisticRegression as Named\n"
@@ -52,7 +52,7 @@ def test_a_probe_that_names_a_hear_module_runs_it_only_when_told(
     good("report", root / "r", "--out", root / "report")
     good("save-probe", root / "r", "--out", root / "p")
     predict = ("predict", "--probe", root / "p", "--manifest", manifest, "--out", root / "new.csv", "-q")
-    one_line(fs(*predict), "hear_of_somebody", "whose code would be run here", f"--model {spec}")
+    one_line_error(fs(*predict), "hear_of_somebody", "whose code would be run here", f"--model {spec}")
     good("predict", "--probe", root / "p", "--store", root / "s", "--out", root / "stored.csv")
     assert not hear.mark.exists()
     assert not (root / "new.csv").exists()
@@ -76,7 +76,7 @@ def test_results_that_name_an_import_path_are_shown_without_it_and_saved_only_wh
     classifier.forget()
     good("report", root / "r", "--out", root / "report")
     save = ("save-probe", root / "r", "--out", root / "p")
-    one_line(fs(*save), repr(path), "whose code would be imported here", f"--classifier {path}")
+    one_line_error(fs(*save), repr(path), "whose code would be imported here", f"--classifier {path}")
     assert not classifier.mark.exists()
     good(*save, "--classifier", path)
     assert classifier.mark.exists()
