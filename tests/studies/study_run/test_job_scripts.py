@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from featurestore.compute.batch_system import read_cluster_file
 from probes.results.results_folder import read_results
 from tests.slurm.controller import slurm as slurm
 from tests.studies.conftest import STUDY, fs
+from tests.studies.study_run.test_interrupted import TIMES
 
 CLUSTER = """\
 cluster:
@@ -58,6 +60,24 @@ def script(study: Callable[..., Path], folder_with_fs: Path) -> Callable[..., Pa
     return make
 
 
+def assert_done_as_by_run(folder: Path, logs: str) -> None:
+    """The jobs left a report and, score by score, the results that `fs study run` has in one process."""
+    by_jobs = scores(folder / "results")
+    assert len(by_jobs) == 12, logs
+    assert (folder / "report/index.html").is_file(), logs
+    places = {"store": "again.zarr", "results": "again", "report.out": "again report"}
+    places = {name: str(folder / place) for name, place in places.items()}
+    again = [word for name, place in places.items() for word in ("--set", f"{name}={place}")]
+    result = fs("study", "run", folder / "study.yaml", "--quiet", *again)
+    assert result.exit_code == 0, result.output
+    pd.testing.assert_frame_equal(by_jobs, scores(folder / "again"))
+
+
+def scores(results: Path) -> pd.DataFrame:
+    """All results but what a probe took, in an order of their own."""
+    return read_results(results).drop(columns=TIMES).sort_values("fingerprint", ignore_index=True)
+
+
 def test_jobs_ask_for_what_the_file_says(script: Callable[..., Path]) -> None:
     out = script(CLUSTER, "--set", "probings.main.seeds=2")
     extract = (out / "extract.sbatch").read_text().splitlines()
@@ -86,8 +106,7 @@ def test_the_bodies_of_the_jobs_do_the_study(script: Callable[..., Path], tmp_pa
         environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(task)}
         subprocess.run(["bash", out / "extract.sbatch"], env=environment, check=True)
     subprocess.run(["bash", out / "probe.sbatch"], check=True)
-    assert len(read_results(tmp_path / "results")) == 12
-    assert (tmp_path / "report/index.html").is_file()
+    assert_done_as_by_run(tmp_path, "")
     assert fs("study", "probe", tmp_path / "study.yaml", "--quiet").output.startswith("nothing to do")
 
 
@@ -144,5 +163,4 @@ def test_the_jobs_of_a_study_on_slurm(
         time.sleep(1)
     logs = {p.name: p.read_text() for p in out.glob("*.log")}
     assert len(logs) == 3, logs
-    assert len(read_results(tmp_path / "results")) == 12, logs
-    assert (tmp_path / "report/index.html").is_file(), logs
+    assert_done_as_by_run(tmp_path, str(logs))
