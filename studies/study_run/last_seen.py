@@ -27,6 +27,7 @@ STUDY_NAME = "_study.json"
 #: Built-in models that are code and nothing else.
 _OF_CODE = ("logmel", "mfcc", "catch22")
 _OURS = Path(__file__).parents[2]
+_OUR_NAME = "featurestore_audio"
 _PACKAGES = ("featurestore", "extractors", "probes", "studies")
 _INSTALLED = (".dist-info", ".egg-info", ".egg-link", ".pth")
 
@@ -117,12 +118,15 @@ def _made(file: StudyFile, scope: Scope, *, with_report: bool) -> list[str]:
 
 
 def _program() -> list[str]:
-    """The program: its files, and the names and versions of all that is installed."""
+    """The program: its files, and the names and versions of all that is installed.
+
+    It is the same wherever it is started from: our files stand for themselves, and what installing them left beside
+    them is seen only by a Python that was started there.
+    """
     found = [_tree(_OURS / name, but="__pycache__") for name in _PACKAGES]
-    for place in sys.path:
-        if os.path.isdir(place):
-            found += sorted(name for name in os.listdir(place) if name.endswith(_INSTALLED))
-    return [sys.version, *found]
+    names = {name for place in sys.path if os.path.isdir(place) for name in os.listdir(place)}
+    installed = sorted(name for name in names if name.endswith(_INSTALLED) and not name.startswith(_OUR_NAME))
+    return [sys.version, *found, *installed]
 
 
 def _model_places(spec: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from probes.report.charts.figure import Charts, config, shown, without_model_legends
@@ -57,8 +58,12 @@ def in_script(text: str) -> Markup:
     return Markup(text)
 
 
+@cache
 def libraries() -> Markup:
-    """Vega, Vega-Lite and Vega-Embed in one script without a dependency; they make no request."""
+    """Vega, Vega-Lite and Vega-Embed in one script without a dependency; they make no request.
+
+    Bundling takes more than a second, and always gives the same.
+    """
     import vl_convert
     from markupsafe import Markup
 
