@@ -41,7 +41,7 @@ from tests.fuzz import VALUES, Damaged, changed, flipped, require_answer_or_one_
 from tests.models import save_ast, save_aves, save_ssl, save_w2v_bert, save_whisper
 from tests.probes.report_results import write_results
 
-SAMPLE, ALL = 40, 400
+SAMPLE, ALL = 15, 400
 amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.slow)])
 
 

@@ -120,8 +120,8 @@ def _made(file: StudyFile, scope: Scope, *, with_report: bool) -> list[str]:
 def _program() -> list[str]:
     """The program: its files, and the names and versions of all that is installed.
 
-    It is the same wherever it is started from: our files stand for themselves, and what installing them left beside
-    them is seen only by a Python that was started there.
+    It is the same wherever it is started from: our files stand for themselves, and what installing them left
+    beside them is seen only by a Python that was started there.
     """
     found = [_tree(_OURS / name, but="__pycache__") for name in _PACKAGES]
     names = {name for place in sys.path if os.path.isdir(place) for name in os.listdir(place)}

@@ -39,6 +39,7 @@ def names(folder: Path) -> list[str]:
     return sorted("-".join(p.name.split("-")[:2]) for p in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_what_the_machine_has_stays_and_what_it_lacks_fits_to_it(index: Path, tmp_path: Path) -> None:
     found = collect_wheels(NODE, tmp_path / "out", requirements=["alpha", "torch>=2.13", "old>=1"])
     # No PyTorch of another build, and the beta that lives with the gamma that is there.

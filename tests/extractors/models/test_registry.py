@@ -459,6 +459,7 @@ def test_only_an_architecture_can_be_untrained(model: str) -> None:
 # HEAR
 
 
+@pytest.mark.slow
 def test_a_hear_model_takes_a_weights_file(tmp_path: Path) -> None:
     from tests.extractors import hear_tiny
 

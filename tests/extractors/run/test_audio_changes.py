@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from extractors import ExtractConfig, ExtractSummary, extract
@@ -37,6 +38,7 @@ def noise(path: Path, n_samples: int) -> None:
     soundfile.write(path, 0.1 * samples, 16_000)
 
 
+@pytest.mark.slow
 def test_refresh_keeps_what_cannot_be_read_now_and_its_unit(clips: Clips, tmp_path: Path) -> None:
     manifest = clips([6000, 6010, 6020, 6030])
     folder, store = manifest.parent, tmp_path / "s"

@@ -555,6 +555,7 @@ step = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(step, min_size=2, max_size=4))
 def test_no_short_sequence_of_commands_leaves_a_row_that_is_not_its_sound(steps: list[Step]) -> None:

@@ -54,6 +54,7 @@ def credulous(security: Any) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.slow
 def test_nothing_that_local_starts_takes_a_strangers_connection(local: DaskRunner) -> None:
     """Every user of this machine reaches its loopback."""
     from distributed import Security
@@ -72,6 +73,7 @@ def test_nothing_that_local_starts_takes_a_strangers_connection(local: DaskRunne
                 answer(f"tls://{place}", credulous(certificate))
 
 
+@pytest.mark.slow
 def test_a_client_without_the_certificate_submits_nothing(local: DaskRunner) -> None:
     from distributed import Client
 
@@ -86,6 +88,7 @@ def test_a_client_without_the_certificate_submits_nothing(local: DaskRunner) -> 
     assert list(local.map_unordered(math.factorial, [4])) == [(4, 24)]  # and it goes on
 
 
+@pytest.mark.slow
 def test_all_that_local_starts_listens_on_loopback(local: DaskRunner) -> None:
     here = psutil.Process()
     opened = [c for p in (here, *here.children(recursive=True)) for c in p.net_connections("inet")]
@@ -135,7 +138,8 @@ kill -- -$(cat {folder}/pid)
 """
 
 
-@pytest.mark.parametrize("name", ["local", pytest.param("slurm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["local", "slurm"])
 def test_a_cluster_file_starts_what_only_the_run_may_reach(tmp_path: Path, name: str) -> None:
     pytest.importorskip("dask_jobqueue")
     tools, shared = tmp_path / "bin", tmp_path / ("shared" if name == "local" else "it's $HOME; shared")

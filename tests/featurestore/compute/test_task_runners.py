@@ -230,6 +230,7 @@ def test_a_silent_scheduler_times_out_with_its_address() -> None:
         pass
 
 
+@pytest.mark.slow
 def test_waiting_for_workers_is_said_once_and_work_begins_when_one_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_bad_file_name_is_named(tmp_path: Path, touch, write) -> None:
         IMV.read(touch(tmp_path, *FILES))
 
 
+@pytest.mark.slow
 def test_order_and_labels_at_full_size(tmp_path: Path, touch) -> None:
     """72,920 calls and 40,000 others against a row-by-row reading of the published rules."""
     rng = np.random.default_rng(5)

@@ -132,6 +132,7 @@ def test_layers_and_names_can_be_chosen(tmp_path: Path, exported: Path) -> None:
     assert len(renamed.units) == 5
 
 
+@pytest.mark.slow
 def test_several_keys_travel_in_one_file(tmp_path: Path) -> None:
     write_key(tmp_path / "a")
     write_key(tmp_path / "a", model="other", n=3, failed=())

@@ -72,6 +72,7 @@ def probe(store: str, out: Path, *more: object) -> Result:
     return CliRunner().invoke(cli.main, [str(c) for c in command])
 
 
+@pytest.mark.slow
 def test_a_class_is_fitted_over_its_grid(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", "nearest = my_probes:Nearest")
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -110,6 +111,7 @@ def test_a_setting_that_only_the_rows_refuse_is_one_line(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_another_version_of_the_package_is_another_question(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

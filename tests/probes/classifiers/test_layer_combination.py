@@ -136,6 +136,7 @@ def test_the_fingerprint_of_a_single_layer_is_what_it_always_was() -> None:
     assert asked.question(asked.fits[0]) == expected
 
 
+@pytest.mark.slow
 def test_results_of_before_are_read_and_kept(store: str, tmp_path: Path) -> None:
     run_probe(config(store, tmp_path, classifiers=("lda",)))
     for path in [tmp_path / RESULTS_NAME, *(tmp_path / TASKS_FOLDER).glob("*.parquet")]:

@@ -64,6 +64,7 @@ def test_rows_that_do_not_fit_are_refused(sets_store: str, tmp_path: Path) -> No
         run_task(task, 1 << 20)
 
 
+@pytest.mark.slow
 def test_saving_says_map(sets_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_probe(config(sets_store, tmp_path / "r", layers="2"))
     saved = save_probe(tmp_path / "r", tmp_path / "p")
@@ -112,6 +113,7 @@ def saved_names(p: np.ndarray) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_linear_probe_is_a_logistic_regression_per_class() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((400, 5)).astype(np.float32)

@@ -124,6 +124,7 @@ def _with_run(data: Any, run: dict[str, Any]) -> Any:
     return replace(data, run=run)
 
 
+@pytest.mark.slow
 def test_other_embeddings_are_named_and_compared(before: Path, tmp_path: Path) -> None:
     other = probed(stored(tmp_path / "s", in_parts(clips()), revision=2), tmp_path / "r")
     found = compared(before, other)
@@ -188,6 +189,7 @@ def test_lost_predictions_and_questions_of_one_alone_are_told(
     )
 
 
+@pytest.mark.slow
 def test_a_model_whose_layers_were_only_combined_has_no_answer(before: Path, tmp_path: Path) -> None:
     store = str(before.parent / "s")
     for name in ("a", "b"):
@@ -258,6 +260,7 @@ def test_what_cannot_be_is_one_line(before: Path, after: Path, tmp_path: Path) -
     assert "would be lost" in one_line("--compare", before, after, "--out", tmp_path)
 
 
+@pytest.mark.slow
 def test_nothing_in_common_is_one_line(before: Path, tmp_path: Path) -> None:
     other = probed(str(before.parent / "s"), tmp_path, classifiers=("centroid",))
     with pytest.raises(

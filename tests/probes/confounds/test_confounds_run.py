@@ -127,6 +127,7 @@ def test_rows_and_chance_are_those_of_fs_probe_and_its_best_probe_is_compared(
     assert any("holds no probe of by_level" in n for n in other.notes)
 
 
+@pytest.mark.slow
 def test_a_second_run_decodes_nothing_and_says_the_same(corpus: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     first = run_confounds(

@@ -98,6 +98,7 @@ def test_values_missing_only_from_held_out_rows_are_no_error() -> None:
     assert predict_label([F0], x, y, rows).uar > 0.7
 
 
+@pytest.mark.slow
 def test_a_group_tells_its_class_where_it_is_trained_and_nothing_where_it_is_held_out() -> None:
     rng = np.random.default_rng(6)
     group = np.repeat(np.arange(300), 4)
@@ -111,6 +112,7 @@ def test_a_group_tells_its_class_where_it_is_trained_and_nothing_where_it_is_hel
     assert predict_label([GROUP], x, y, held_out).uar == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_the_error_of_guessing_is_that_of_guessing() -> None:
     y_train, y_test = np.arange(4).repeat(10), np.repeat([0, 1, 2, 3], [5, 10, 40, 80])
     rng = np.random.default_rng(7)

@@ -70,6 +70,7 @@ def test_the_published_table_gives_the_published_numbers() -> None:
     )
 
 
+@pytest.mark.slow
 def test_equal_to_autorank() -> None:
     found = rank_models("AUC", PUBLISHED)
     theirs = quietly(PUBLISHED, alpha=0.05, force_mode="nonparametric")

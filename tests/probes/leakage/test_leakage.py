@@ -129,13 +129,13 @@ def rescaled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("plant", "kinds", "example"),
     [
-        (group, {"group"}, "same night"),
+        pytest.param(group, {"group"}, "same night", marks=pytest.mark.slow),
         (file, {"file"}, "long.wav"),
-        (overlap, {"file", "overlap"}, "u04 = u51"),
+        pytest.param(overlap, {"file", "overlap"}, "u04 = u51", marks=pytest.mark.slow),
         (identical, {"identical"}, "u06 = u52"),
-        (shifted, {"similar"}, "u06 = u52"),
-        (recoded, {"similar"}, "u06 = u52"),
-        (rescaled, {"similar"}, "u06 = u52"),
+        pytest.param(shifted, {"similar"}, "u06 = u52", marks=pytest.mark.slow),
+        pytest.param(recoded, {"similar"}, "u06 = u52", marks=pytest.mark.slow),
+        pytest.param(rescaled, {"similar"}, "u06 = u52", marks=pytest.mark.slow),
         (half_level, {"similar"}, "u06 = u52"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -169,6 +169,7 @@ def test_a_clean_corpus_has_no_leak_and_a_second_call_says_the_same(tmp_path: Pa
     assert probed_again(tmp_path) == [report]
 
 
+@pytest.mark.slow
 def test_of_too_much_audio_the_nearest_clips_are_listened_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

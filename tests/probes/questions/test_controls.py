@@ -37,6 +37,7 @@ def config(store: Path | str, out: Path, *controls: str, **more: object) -> Prob
     return ProbeConfig(store=str(store), out=out, controls=controls, **given)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_controls_change_no_ordinary_question_and_no_ordinary_table(store: str, tmp_path: Path) -> None:
     plain = {t.question(f) for t in make_plan(config(store, tmp_path)).tasks for f in t.fits}
     with_controls = make_plan(config(store, tmp_path, "shuffled-labels", "mdl"))
@@ -110,6 +111,7 @@ def test_other_groups_are_another_question_of_labels_by_group_alone(
     assert asked[0]["group-labels"] != asked[1]["group-labels"]
 
 
+@pytest.mark.slow
 def test_the_online_code_is_the_sum_of_log_losses(store: str, tmp_path: Path) -> None:
     asked = config(store, tmp_path, "mdl", layers="1-2", n_seeds=2)
     run_probe(asked)

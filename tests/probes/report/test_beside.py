@@ -44,6 +44,7 @@ def test_a_confound_that_explains_a_label_is_said_first(
     assert out.getvalue().index("Duration alone predicts") < out.getvalue().index("mlp · split: group")
 
 
+@pytest.mark.slow
 def test_a_confound_is_compared_with_the_answer_of_these_results(tmp_path: Path) -> None:
     write_results(tmp_path)
     data = load_report_data(tmp_path)

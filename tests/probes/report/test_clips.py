@@ -131,6 +131,7 @@ def test_the_page_plays_and_shows_what_was_embedded(report: tuple[Path, str]) ->
     assert "\u202e" not in page
 
 
+@pytest.mark.slow
 def test_clips_are_equal_in_every_report(made: Run) -> None:
     assert made.shown(0.2) == made.shown(0.2)
 
@@ -185,6 +186,7 @@ def test_swapped_labels_are_among_the_suspects(made: Run, report: tuple[Path, st
     assert found["file"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [0.0, 0.05, 0.15])
 def test_sounds_keep_to_their_room(made: Run, megabytes: float) -> None:
     shown = made.shown(megabytes)
@@ -197,6 +199,7 @@ def test_sounds_keep_to_their_room(made: Run, megabytes: float) -> None:
         assert "No sounds were asked for" in sentences_of(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", ["-1", "nan", "inf", "1e9", "many"])
 def test_impossible_room_is_refused_before_anything_is_written(
     made: Run, tmp_path: Path, megabytes: str
@@ -253,6 +256,7 @@ def test_a_store_in_a_network_is_not_asked_on_a_results_folders_word(made: Run, 
     assert "is not on this machine" in sentences_of(shown)
 
 
+@pytest.mark.slow
 def test_a_key_that_was_made_anew_of_other_audio_is_told(made: Run, tmp_path: Path) -> None:
     other = recordings.write_recordings(tmp_path / "other", n_recordings=6, first=6)
     table = pd.read_csv(made.folder / "manifest.csv")

@@ -24,6 +24,7 @@ def test_a_stage_tells_its_steps_and_never_more_than_it_has() -> None:
     assert told == []
 
 
+@pytest.mark.slow
 def test_a_comparison_tells_each_model_of_each_question(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     a, b = (write_results(tmp_path / name, seeds=(0,)) for name in "ab")

@@ -219,6 +219,7 @@ def test_several_groups_are_several_splits(birds: Birds) -> None:
     assert "split group[path]: recording (path) held out" in saved.output
 
 
+@pytest.mark.slow
 def test_the_groups_of_files_stay_when_the_corpus_moves(birds: Birds) -> None:
     birds.ask("--label", "call", "--group", "path")
     table = read_results(birds.out)

@@ -59,6 +59,7 @@ def test_intervals_are_those_of_scipy() -> None:
     assert interval(np.array([0.5, 0.5]), np.array([0.25, 0.25]), seeded=True) == (0.25, 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_draws", "n_seeds"), [(5, 1), (5, 5), (5, 2)])
 def test_intervals_of_flat_curves_lie_beside_0_in_one_of_twenty(n_draws: int, n_seeds: int) -> None:
     """Fits whose spread is that of their seed, on all rows as on a share."""

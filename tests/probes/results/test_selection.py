@@ -33,6 +33,7 @@ def fit(layer: int, fold: int, hparams: str, val: float, test: float, **more: ob
     return row
 
 
+@pytest.mark.slow
 def test_nested_selection_equals_a_loop_of_scikit_learn(store: str, tmp_path: Path) -> None:
     """For each outer fold: mean inner validation score per layer and C, the best one's mean test score."""
     config = ProbeConfig(

@@ -52,6 +52,7 @@ def comparable(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=TIMES).sort_values("fingerprint", ignore_index=True)
 
 
+@pytest.mark.slow
 def test_the_curve_is_the_planted_one(make_store: Write, tmp_path: Path) -> None:
     """A class lies in two of eight groups, well apart from the others: UAR is the share of classes drawn."""
     n_draws = 60

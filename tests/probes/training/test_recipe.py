@@ -115,14 +115,14 @@ def test_twenty_thousand_synthetic_calls() -> None:
     agree(x, y, n_splits=11, max_epochs=4)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.shared
 @pytest.mark.timeout(3600)
 def test_spoken_digits(shared: Path, tmp_path: Path) -> None:
     agree(*log_mel(shared, tmp_path, "fsdd", "digit"), n_splits=14, shares=(0.2, 0.1))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.shared
 @pytest.mark.timeout(3600)
 def test_everyday_sounds(shared: Path, tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def probe(store: str, out: Path, **changes: object) -> ProbeConfig:
     return ProbeConfig(**{"store": store, "out": out, "split": "random", "grid": grid, **given})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_streamed_run_scores_like_one_in_memory(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame
 ) -> None:

@@ -44,6 +44,7 @@ def only(name: str, of: Clips, n_splits: int = 3, n_seeds: int = 1, **settings: 
     return differences(of, chosen, n_splits=n_splits, n_seeds=n_seeds, settings=SETTINGS | settings)[name]
 
 
+@pytest.mark.slow
 def test_a_split_drawn_again_tests_what_was_trained_on() -> None:
     """Labels are noise: nothing can be learned, but what was seen can be remembered."""
     found = only("redrawn_split", clips(*noise(0, d=40)), n_splits=6, hidden=(64,), patience=30)
@@ -52,6 +53,7 @@ def test_a_split_drawn_again_tests_what_was_trained_on() -> None:
     assert found.difference > 0.1
 
 
+@pytest.mark.slow
 def test_b_features_are_those_of_the_batch() -> None:
     x, y = noise(1)
     found = only("batch_repeats", clips(x, y, batched=x + 4 * np.eye(D, dtype=np.float32)[y][:, None]))
@@ -92,6 +94,7 @@ def test_d_the_last_epoch_is_the_one_a_plain_fit_ends_with() -> None:
     assert np.isnan(found.interval()).all(), "one split has no interval"
 
 
+@pytest.mark.slow
 def test_e_the_layer_that_test_prefers_is_never_worse() -> None:
     x, y = noise(4, layers=5)
     found = only("layer_by_test", clips(x, y), n_splits=5)

@@ -153,6 +153,7 @@ def test_both_halves_stand_beside_what_was_published(done: Path) -> None:
     assert (report / "published.html").is_file()
 
 
+@pytest.mark.slow
 def test_names_are_never_markup(done: Path) -> None:
     file = read_study(done)
     facts = {name: facts_of(file, name) for name in file.study.models}

@@ -166,6 +166,7 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(study: Callable[..., Pat
     assert "measured earlier" in text
 
 
+@pytest.mark.slow
 def test_a_part_of_a_study_by_names(study: Callable[..., Path], tmp_path: Path) -> None:
     text = STUDY + "  knn:\n    models: [mfcc]\n    classifiers: [knn]\n    split: kfold:3\n"
     halves(study(text), "--only", "probing=knn")
