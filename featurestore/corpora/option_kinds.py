@@ -18,6 +18,7 @@ _KINDS: Mapping[str, OptionKind] = {
     "events": "whole",
     "window_s": "number",
     "shift_s": "number",
+    "min_confidence": "number",
 }
 _WORDS = {
     "text": "a text",
