@@ -13,6 +13,7 @@ _KINDS: Mapping[str, OptionKind] = {
     "columns": "list",
     "words": "flag",
     "esc10": "flag",
+    "time_expanded": "flag",
     "keep_empty": "flag",
     "sample_rate_hz": "whole",
     "events": "whole",
