@@ -218,8 +218,9 @@ def _of_task(task: Mapping[str, Any], key: str, where: str, tally: _Tally) -> li
         if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
             raise ManifestError(f"{where}: expected a list 'result', got {str(results)[:40]!r}")
         regions = _of_results(results, where, tally)
-        for region in regions:
-            region.cells.setdefault("annotator", _annotator(annotation.get("completed_by")))
+        if by := _annotator(annotation.get("completed_by")):
+            for region in regions:
+                region.cells.setdefault("annotator", by)
         found += regions
     return found
 
