@@ -12,6 +12,7 @@ _CORPORA = {
     "watkins": "watkins:WATKINS",
     "abzaliev": "abzaliev:ABZALIEV",
     "beans": "beans:BEANS",
+    "beans-zero": "beans_zero:BEANS_ZERO",
     "catmeows": "catmeows:CATMEOWS",
     "macaque": "macaque:MACAQUE",
     "zebrafinch": "zebrafinch:ZEBRAFINCH",
