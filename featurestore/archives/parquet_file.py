@@ -1,7 +1,7 @@
 """Parquet files with audio in a column: bytes alone, the struct of Hugging Face (bytes, path), or samples.
 
-Samples are lists of floats, mono and full scale at 1; they are given out as a WAV file of 32-bit floats at the
-rate that the member names (`featurestore.archives.names.rated_column`).
+Samples are lists of floats, mono and full scale at 1; they are given out as a WAV file of 32-bit floats at
+the rate that the member names (`featurestore.archives.names.rated_column`).
 
 A row group is the least that can be read. Those read last stay in memory, up to `KEPT_BYTES`; a single one
 may have more, up to `MOST_GROUP_BYTES`.
@@ -192,7 +192,7 @@ def _wav(samples: Any, sample_rate_hz: int) -> bytes:
         raise ArchiveError("holds no samples")
     if samples.null_count:
         raise ArchiveError(f"lacks {samples.null_count:,} of its {len(samples):,} samples")
-    data = samples.to_numpy(zero_copy_only=False).astype("<f4").tobytes()
+    data: bytes = samples.to_numpy(zero_copy_only=False).astype("<f4").tobytes()
     head = struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         *(b"RIFF", 36 + len(data), b"WAVE"),

@@ -53,7 +53,7 @@ def read(source: Path, *, task: str | None = None) -> Draft:
         table = table[table[NAME] == task].reset_index(drop=True)
     rates = [_rate_hz(cell, table, i) for i, cell in enumerate(table[METADATA])]
     if (again := table[ID].duplicated(keep=False) | (table[ID] == "")).any():
-        i = int(again.idxmax())
+        i = int(again.to_numpy().argmax())
         raise ManifestError(f"{_place(table, i)}: {ID} {table[ID][i]!r} does not stand for one row alone")
     rows = pd.DataFrame(
         {

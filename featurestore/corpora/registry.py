@@ -16,6 +16,7 @@ _CORPORA = {
     "catmeows": "catmeows:CATMEOWS",
     "macaque": "macaque:MACAQUE",
     "zebrafinch": "zebrafinch:ZEBRAFINCH",
+    "individuals": "individuals:INDIVIDUALS",
     "esc50": "esc50:ESC50",
     "hear": "hear:HEAR",
     "birdset": "birdset:BIRDSET",
