@@ -17,6 +17,7 @@ _CORPORA = {
     "macaque": "macaque:MACAQUE",
     "zebrafinch": "zebrafinch:ZEBRAFINCH",
     "individuals": "individuals:INDIVIDUALS",
+    "biodcase-whales": "biodcase_whales:BIODCASE_WHALES",
     "esc50": "esc50:ESC50",
     "hear": "hear:HEAR",
     "birdset": "birdset:BIRDSET",
