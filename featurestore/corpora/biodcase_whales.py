@@ -59,8 +59,7 @@ def _rows(source: Path, file: str) -> pd.DataFrame:
     )
     times = {name: table[name].map(_moment) for name in TIMES}
     for name, found in times.items():
-        said = f"expected a date and time in {name!r} such as 2015-02-04T03:27:32.053+00:00"
-        refuse_row(found.isna(), path, lambda i, said=said, name=name: f"{said}, got {table[name][i]!r}")
+        _refuse_no_moment(table[name], found.isna(), path)
     start_s, end_s = (
         pd.Series([_seconds(t, b) for t, b in zip(found, begins, strict=True)], index=table.index)
         for found in times.values()
@@ -79,6 +78,11 @@ def _rows(source: Path, file: str) -> pd.DataFrame:
         annotator=table[ANNOTATOR].str.strip(),
         **{ours: table[theirs].str.strip() for ours, theirs in zip(BOX_COLUMNS, BOX, strict=True)},
     )
+
+
+def _refuse_no_moment(cells: pd.Series, bad: pd.Series, path: Path) -> None:
+    said = f"expected a date and time in {cells.name!r} such as 2015-02-04T03:27:32.053+00:00"
+    refuse_row(bad, path, lambda i: f"{said}, got {cells[i]!r}")
 
 
 def _file(source: Path, part: PurePosixPath, file: str, site: str, name: str) -> str:

@@ -34,6 +34,7 @@ _CORPORA = {
     "sonic-visualiser": "sonic_visualiser:SONIC_VISUALISER",
     "birdnet": "birdnet:BIRDNET",
     "kaleidoscope": "kaleidoscope:KALEIDOSCOPE",
+    "arbimon": "arbimon:ARBIMON",
     "timit": "crowsetta_formats:TIMIT",
     "notmat": "crowsetta_formats:NOTMAT",
     "birdsong-recognition-dataset": "crowsetta_formats:BIRDSONG_RECOGNITION",
