@@ -137,13 +137,13 @@ class ParquetArchive:
         first = int(self._stops[group - 1]) if group else 0
         batches = _KEPT.get((self._path, self._stamp, leaf, group), lambda: self._row_group(leaf, group))
         value = batches[(cell[1] - first) // _BATCH_ROWS][(cell[1] - first) % _BATCH_ROWS]
+        rated = split_rate(cell[0])
+        if rated is not None and leaf == self.samples_leaf(rated[0]):
+            return io.BytesIO(_wav(value.values if value.is_valid else (), rated[1]))
         if not value.is_valid:
             raise ArchiveError(
                 "holds no bytes: only the name of a file that is not in the archive, or nothing"
             )
-        rated = split_rate(cell[0])
-        if rated is not None and leaf == self.samples_leaf(rated[0]):
-            return io.BytesIO(_wav(value.values, rated[1]))
         return io.BytesIO(value.as_buffer())
 
     def _row_group(self, leaf: str, group: int) -> tuple[list[Any], int]:

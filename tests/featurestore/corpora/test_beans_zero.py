@@ -91,8 +91,7 @@ def test_sounds_that_are_not_there(tmp_path: Path) -> None:
         with pytest.raises(SoundError) as error:
             list(mono_blocks(f"{path}::audio@16000[{row}]", NAN, NAN, None))
         said.append(str(error.value))
-    assert said[0].startswith("holds no bytes")
-    assert said[1:] == ["holds no samples", "lacks 1 of its 2 samples"]
+    assert said == ["holds no samples", "holds no samples", "lacks 1 of its 2 samples"]
     assert np.concatenate(list(mono_blocks(f"{path}::audio@16000[3]", NAN, NAN, None))) == [0.5]
     with pytest.raises(SoundError, match=r"a column of samples, whose rate is to be named, such as audio@16"):
         read_header(f"{path}::audio[3]")
