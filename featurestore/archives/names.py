@@ -1,5 +1,7 @@
 """How a manifest names a member of an archive: ``clips.tar::a/b.wav``, ``train.parquet::audio[17]``.
 
+A column of Parquet that holds samples and no files has no rate: it stands behind, ``audio@16000[17]``.
+
 The first ``::`` behind a name that ends as archives do parts the two. All other names that hold ``::`` are
 names of files, so that ``a::b.wav`` is one.
 """
@@ -19,6 +21,7 @@ _MEMBER = re.compile(rf"(.+?(?:\.tar|\.zip|\.parquet|{_COMPRESSED}))::(.*)", re.
 _IS_COMPRESSED = re.compile(rf".*(?:{_COMPRESSED})", re.IGNORECASE | re.DOTALL)
 # Column and row, counted from 0.
 _CELL = re.compile(r"(.+)\[([0-9]{1,18})\]", re.DOTALL)
+_RATED = re.compile(r"(.+)@([1-9][0-9]{0,7})", re.DOTALL)
 
 
 def split_member(path: str) -> tuple[str, str] | None:
@@ -50,6 +53,21 @@ def cell_member(column: str, row: int) -> str:
 def split_cell(member: str) -> tuple[str, int] | None:
     """Inverse of `cell_member`; None where it is none."""
     found = _CELL.fullmatch(member)
+    return None if found is None else (found[1], int(found[2]))
+
+
+def rated_column(column: str, sample_rate_hz: int) -> str:
+    """The name of a column of samples, with their rate in Hz."""
+    return f"{column}@{sample_rate_hz}"
+
+
+def split_rate(column: str) -> tuple[str, int] | None:
+    """Inverse of `rated_column`; None where no rate is named.
+
+    >>> split_rate("audio@16000"), split_rate("audio")
+    (('audio', 16000), None)
+    """
+    found = _RATED.fullmatch(column)
     return None if found is None else (found[1], int(found[2]))
 
 

@@ -1,4 +1,7 @@
-"""Parquet files with audio in a column: bytes alone, or Hugging Face's struct of bytes and path.
+"""Parquet files with audio in a column: bytes alone, the struct of Hugging Face (bytes, path), or samples.
+
+Samples are lists of floats, mono and full scale at 1; they are given out as a WAV file of 32-bit floats at
+the rate that the member names (`featurestore.archives.names.rated_column`).
 
 A row group is the least that can be read. Those read last stay in memory, up to `KEPT_BYTES`; a single one
 may have more, up to `MOST_GROUP_BYTES`.
@@ -7,6 +10,7 @@ may have more, up to `MOST_GROUP_BYTES`.
 from __future__ import annotations
 
 import io
+import struct
 import threading
 from collections.abc import Iterable
 from typing import Any, BinaryIO
@@ -15,12 +19,15 @@ import numpy as np
 
 from featurestore.archives.interface import ArchiveError, failed
 from featurestore.archives.kept_bytes import Kept
-from featurestore.archives.names import cell_member, split_cell
+from featurestore.archives.names import cell_member, rated_column, split_cell, split_rate
 
 KEPT_BYTES = 1 << 28
 MOST_GROUP_BYTES = 1 << 31
 # Rows that are decoded at once: a row group that holds more than it says is noticed on the way.
 _BATCH_ROWS = 64
+# What writers call the floats of a list.
+_LIST_LEAVES = ("list.element", "list.item", "list.array_element", "bag.array_element")
+_FLOAT_TAG = 3
 # Of all files of this process.
 _KEPT: Kept[list[Any]] = Kept(KEPT_BYTES)
 
@@ -71,6 +78,14 @@ class ParquetArchive:
             _, physical, logical = self._leaves.get(path, (0, "", ""))
             if physical == "BYTE_ARRAY" and logical == "None":
                 return path
+        rated = split_rate(column)
+        return None if rated is None else self.samples_leaf(rated[0])
+
+    def samples_leaf(self, column: str) -> str | None:
+        """The leaf of a column of lists of floats; None where it is none."""
+        for inner in _LIST_LEAVES:
+            if self._leaves.get(path := f"{column}.{inner}", (0, "", ""))[1] in ("FLOAT", "DOUBLE"):
+                return path
         return None
 
     def has_leaf(self, path: str) -> bool:
@@ -101,6 +116,11 @@ class ParquetArchive:
             return "names no cell of a Parquet file; expected COLUMN[ROW], such as audio[17]"
         column, row = cell
         if self.leaf(column) is None:
+            if self.samples_leaf(column) is not None:
+                return (
+                    "is in a column of samples, whose rate is to be named, such as "
+                    f"{cell_member(rated_column(column, 16_000), row)}"
+                )
             has = ", ".join(map(repr, self.audio_columns())) or "none"
             return f"is in no column of audio; columns of bytes, or of a struct with bytes, are: {has}"
         if row >= self.n_rows:
@@ -117,6 +137,9 @@ class ParquetArchive:
         first = int(self._stops[group - 1]) if group else 0
         batches = _KEPT.get((self._path, self._stamp, leaf, group), lambda: self._row_group(leaf, group))
         value = batches[(cell[1] - first) // _BATCH_ROWS][(cell[1] - first) % _BATCH_ROWS]
+        rated = split_rate(cell[0])
+        if rated is not None and leaf == self.samples_leaf(rated[0]):
+            return io.BytesIO(_wav(value.values if value.is_valid else (), rated[1]))
         if not value.is_valid:
             raise ArchiveError(
                 "holds no bytes: only the name of a file that is not in the archive, or nothing"
@@ -157,6 +180,26 @@ class ParquetArchive:
         if sum(map(len, found)) != n_rows:
             raise ArchiveError(f"its row group {group} holds {sum(map(len, found)):,} of {n_rows:,} rows")
         return found, n_bytes
+
+
+def _wav(samples: Any, sample_rate_hz: int) -> bytes:
+    """A WAV file of an Arrow array of floats.
+
+    Raises:
+        ArchiveError: there are none, or one of them is missing.
+    """
+    if not len(samples):
+        raise ArchiveError("holds no samples")
+    if samples.null_count:
+        raise ArchiveError(f"lacks {samples.null_count:,} of its {len(samples):,} samples")
+    data: bytes = samples.to_numpy(zero_copy_only=False).astype("<f4").tobytes()
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + len(data), b"WAVE"),
+        *(b"fmt ", 16, _FLOAT_TAG, 1, sample_rate_hz, 4 * sample_rate_hz, 4, 32),
+        *(b"data", len(data)),
+    )
+    return head + data
 
 
 def _too_large(group: int, n_bytes: int) -> str:

@@ -35,20 +35,36 @@ def clip_findings(table: pd.DataFrame, *, expands: bool = False) -> list[Finding
     """Findings about single clips.
 
     Args:
-        table: The manifest's contract columns, those of `Measured` except sketch and portrait, and of the
-            clip's file ``rate_hz, subtype, file_frames, file_problem``; ``model_s``: seconds a model hears.
+        table: The manifest's contract columns, those of `Measured` except sketch and portrait, those of
+            `MeasuredFile` for the clip's file; ``model_s``: seconds a model hears.
         expands: Whether samples are read as if they were at the model's rate: nothing above it is lost.
     """
     clips = _Clips(table)
     return [
         *_unreadable(clips),
         *_against_file(clips),
+        *([] if expands else _time_expanded(table)),
         *_channels(clips),
         *_levels(clips),
         *_lengths(clips),
         *_content(clips, expands),
         *_outliers(clips),
     ]
+
+
+def _time_expanded(table: pd.DataFrame) -> list[Finding]:
+    """Files that play slower than they sounded, of which a model hears another sound."""
+    slow = table[table["time_expansion"].fillna("") != ""].drop_duplicates("path")
+    return listed(
+        "time-expanded",
+        "warning",
+        f"{counted(len(slow), 'file')} that their recorder says to be time-expanded: slower and lower than "
+        "they sounded; write them at their true rate.",
+        (
+            Example(name=str(r.path), detail=f"plays {r.time_expansion} times slower", row=int(str(i)))
+            for i, r in zip(slow.index, slow.itertuples(), strict=True)
+        ),
+    )
 
 
 def rate_rows(

@@ -16,6 +16,7 @@ from featurestore.arrays import FloatArray
 from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.audio.containers import missing_part
 from featurestore.audio.levels import Levels
+from featurestore.audio.recorder_header import read_recorder_header
 from featurestore.audio.segment import SampleHash
 from featurestore.audio.spectrum import EnergyAbove
 from featurestore.duplicates.recoded_clips import Painter, Portrait
@@ -66,13 +67,17 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFile:
-    """One file: what its header says, where it can be read, and in a clause what is wrong with it, or ""."""
+    """One file: what its header says, where it can be read, and in a clause what is wrong with it, or "".
+
+    `time_expansion` says how many times slower it plays than it sounded, as its recorder wrote; "" of others.
+    """
 
     rate_hz: int = 0
     n_channels: int = 0
     subtype: str = ""
     file_frames: int = 0
     file_problem: str = ""
+    time_expansion: str = ""
 
 
 def measure_clip(place: Location, rate_hz: int, model_rate_hz: int) -> Measured:
@@ -162,7 +167,13 @@ def measure_file(path: str) -> MeasuredFile:
         subtype=header.subtype,
         file_frames=header.n_frames,
         file_problem=missing_part(path, header.n_frames) or _problem_of_end(path, header),
+        time_expansion=_time_expansion(path),
     )
+
+
+def _time_expansion(path: str) -> str:
+    notes = read_recorder_header(path)
+    return "" if notes is None or notes.expansion == 1 else notes.time_expansion
 
 
 def _problem_of_end(path: str, header: Header) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +22,8 @@ from featurestore.corpora.audio_files import (
 from featurestore.corpora.interface import Corpus, Draft
 from featurestore.corpora.tables import is_reserved
 from featurestore.errors import ConfigError, ManifestError
-from featurestore.manifest.table import nfc, plain_paths
+from featurestore.manifest.column_names import ANNOTATION_COLUMNS
+from featurestore.manifest.table import NUMBER_COLUMNS, nfc, plain_paths
 from featurestore.printable import counted
 
 # What programs add to the name of the recording: Raven's table number, BirdNET-Analyzer's result kind,
@@ -174,6 +175,21 @@ class Annotations:
             self._lost.append(path.name)
         return self._keep(found or own / path)
 
+    def of_first(self, written: Sequence[str], annotation: str) -> str:
+        """Audio that an annotation names in several ways: the first that leads to a file, else the last.
+
+        Raises:
+            ManifestError: see `of_name`.
+        """
+        n_lost = len(self._lost)
+        for name in written:
+            n_before = len(self._lost)
+            file = self.of_name(name, annotation)
+            if len(self._lost) == n_before:
+                del self._lost[n_lost:]
+                break
+        return file
+
     def _of_absolute(self, path: PurePosixPath, own: Path, annotation: str) -> str:
         here = self._there(Path(path)) if path.is_absolute() else None
         if here is not None and not self._is_asked:
@@ -264,6 +280,16 @@ class Annotations:
                 "name, or name their folder with --audio"
             )
         return ""
+
+
+def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of several annotations: a label that one lacks is empty there; number and box come last."""
+    filled = [t for t in tables if len(t)] or list(tables[:1])
+    rows = pd.concat(filled, ignore_index=True)
+    text = [c for c in rows.columns if c not in ("file", *NUMBER_COLUMNS)]
+    rows[text] = rows[text].fillna("")
+    last = [c for c in ANNOTATION_COLUMNS if c in rows]
+    return rows[[c for c in rows if c not in last] + last]
 
 
 def _listing(folder: Path) -> dict[str, list[str]]:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from featurestore.corpora.audio_files import clip_rows, left_out, list_files, name_some, passed_over
 from featurestore.corpora.interface import Corpus, Draft
+from featurestore.corpora.recorder_columns import with_recorder_columns
 from featurestore.corpora.split_parts import part_of, split_of
 from featurestore.corpora.tables import is_reserved, look_up
 from featurestore.errors import ConfigError, ManifestError
 
 
-def read(source: Path, *, label: str = "label", pattern: str | None = None) -> Draft:
+def read(
+    source: Path, *, label: str = "label", pattern: str | None = None, time_expanded: bool = False
+) -> Draft:
     """Read all audio below `source`, sorted by name.
 
     Without `pattern`: ``[train|valid|test/]<class>/[<anything>/]<file>``, or the part below the class;
     folders below these are the group. With `pattern`, a regular expression over the relative path whose
-    named groups become columns (``group`` and ``split`` fill those).
+    named groups become columns (``group`` and ``split`` fill those). Of WAV files headers of recorders are
+    read; see `featurestore.corpora.recorder_columns`.
     """
+    draft = _by_folders(source, label) if pattern is None else _by_pattern(source, pattern)
+    rows, notes = with_recorder_columns(draft.rows, source, time_expanded=time_expanded)
+    return replace(draft, rows=rows, notes=(*draft.notes, *notes))
+
+
+def _by_folders(source: Path, label: str) -> Draft:
     files = pd.Series(list_files(source), dtype="str")
     rows = clip_rows(source, files)
-    if pattern is not None:
-        return _by_pattern(rows, pattern, source)
     folders = files.str.split("/").str[:-1]
     split, folders = _take_split(folders, 0, source)
     if not (split != "").any() and (folders.str.len() > 1).all():
@@ -73,7 +82,8 @@ def _require_label(name: str, option: str) -> None:
         raise ConfigError(f"corpus folder: {option}: a label column cannot be named {name!r}; choose another")
 
 
-def _by_pattern(rows: pd.DataFrame, pattern: str, source: Path) -> Draft:
+def _by_pattern(source: Path, pattern: str) -> Draft:
+    rows = clip_rows(source, pd.Series(list_files(source), dtype="str"))
     try:
         regex = re.compile(pattern)
     except re.error as error:
@@ -111,6 +121,7 @@ FOLDER = Corpus(
     options={
         "label": "name of the label column (default: label)",
         "pattern": "regular expression over the relative path; its named groups become columns",
+        "time_expanded": "take time-expanded files as they play (default: they are refused)",
     },
     reader=read,
 )

@@ -13,11 +13,13 @@ _KINDS: Mapping[str, OptionKind] = {
     "columns": "list",
     "words": "flag",
     "esc10": "flag",
+    "time_expanded": "flag",
     "keep_empty": "flag",
     "sample_rate_hz": "whole",
     "events": "whole",
     "window_s": "number",
     "shift_s": "number",
+    "min_confidence": "number",
 }
 _WORDS = {
     "text": "a text",

@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format
+from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format, stacked
 from featurestore.corpora.audio_files import is_audio, name_some, passed_over
 from featurestore.corpora.interface import Draft
-from featurestore.corpora.tables import channels, read_text_table, refuse_row, seconds
+from featurestore.corpora.tables import channels, exact_sum, read_text_table, refuse_row, seconds
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import ANNOTATION_COLUMNS
+from featurestore.manifest.table import NUMBER_COLUMNS
 from featurestore.printable import counted
 from featurestore.untrusted.text_table import first_row
 
@@ -57,10 +57,8 @@ def read(
             f"{source}: found no Raven table, a tab-separated file with a column {BEGIN!r}; "
             f"other text: {name_some(other_text)}"
         )
-    rows = pd.concat(tables, ignore_index=True)
-    text = [c for c in rows.columns if c not in ("file", "start_s", "end_s", "channel")]
-    rows[text] = rows[text].fillna("")
-    rows = rows[[c for c in rows if c not in _KEPT.values()] + [c for c in _KEPT.values() if c in rows]]
+    rows = stacked(tables)
+    text = [c for c in rows.columns if c not in ("file", *NUMBER_COLUMNS)]
     notes = [*passed_over(other_text, f"without a column {BEGIN!r}")]
     if not set(text) - set(ANNOTATION_COLUMNS):
         notes.append("no column beside Raven's own and measurements, so there are no labels")
@@ -218,12 +216,7 @@ def _within_file(
             ),
         )
     elif named is not None and offset is not None:
-        # Decimal: 6.1 + (609.4 - 606.1) is 9.4 and no neighbour of it.
-        ends = [
-            float(Decimal(o.strip()) + Decimal(e.strip()) - Decimal(b.strip()))
-            for o, b, e in zip(table[OFFSET], table[BEGIN], table[END], strict=True)
-        ]
-        return offset, pd.Series(ends, index=table.index, dtype="float64")
+        return offset, exact_sum([table[OFFSET], table[END]], [table[BEGIN]])
     elif named is not None:
         if named.nunique() > 1:
             raise ManifestError(

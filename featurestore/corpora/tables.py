@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,8 @@ def read_text_table(
     filled: Sequence[str] = (),
     separator: str = ",",
     quoted: bool = True,
+    copies: bool = False,
+    name_of: Callable[[str], str] = str,
 ) -> pd.DataFrame:
     """A delimited file with every cell as text, byte for byte; see `featurestore.untrusted.text_table`.
 
@@ -31,15 +34,21 @@ def read_text_table(
         filled: Of these, the columns in which no cell may be empty, such as file names.
         separator: Between cells.
         quoted: Whether ``"`` encloses cells.
+        copies: Whether a column may stand again with the same cells, which is then left out.
+        name_of: A column's name of what stands in the first row.
 
     Raises:
         ManifestError: no such file, not a table, a required column is not there, or a cell is empty.
     """
     try:
-        table = read_table(path, separator=separator, quoted=quoted)
+        table = read_table(path, separator=separator, quoted=quoted, copies=copies)
     except TextTableError as error:
         hint = f"; expected a table with {_list(required)}" if not path.exists() else ""
         raise ManifestError(f"{path}: {error}{hint}") from error
+    table.columns = pd.Index([name_of(str(c)) for c in table.columns], dtype=object)
+    if table.columns.has_duplicates:
+        name = table.columns[table.columns.duplicated()][0]
+        raise ManifestError(f"{path}: two columns are {name!r} here; rename or remove one")
     absent = [c for c in required if c not in table.columns]
     if absent:
         raise ManifestError(
@@ -91,6 +100,19 @@ def seconds(cells: pd.Series, path: Path) -> pd.Series:
         ),
     )
     return numbers
+
+
+def exact_sum(plus: Sequence[pd.Series], minus: Sequence[pd.Series] = ()) -> pd.Series:
+    """Sums of text cells that are numbers, in float64: 6.1 + (609.4 - 606.1) is 9.4 and no neighbour."""
+    total = [
+        float(sum(map(_decimal, row[: len(plus)])) - sum(map(_decimal, row[len(plus) :])))
+        for row in zip(*plus, *minus, strict=True)
+    ]
+    return pd.Series(total, index=plus[0].index, dtype="float64")
+
+
+def _decimal(cell: str) -> Decimal:
+    return Decimal(cell.strip())
 
 
 def channels(cells: pd.Series, path: Path, *, first: int, advice: str = "") -> pd.Series:

@@ -32,7 +32,9 @@ class OtherSeparatorError(TextTableError):
     """The cells stand between other signs than asked for."""
 
 
-def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.DataFrame:
+def read_table(
+    path: Path, *, separator: str = ",", quoted: bool = True, copies: bool = False
+) -> pd.DataFrame:
     """Read a table with names in its first row; every cell is text (``NA`` and ``007`` stay as they are).
 
     Blank rows and comments are passed over: lines that begin with ``#`` in which no other cell is filled.
@@ -42,6 +44,7 @@ def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.D
         path: UTF-8 text, with or without a byte-order mark, or UTF-16 text with one.
         separator: Between cells.
         quoted: Whether ``"`` encloses cells, as in CSV, or is a character like any other.
+        copies: Whether a column may stand again with the same cells, which is then left out.
 
     Returns:
         Index + `FIRST_ROW` is the row that a spreadsheet shows: blank rows and comments count.
@@ -57,11 +60,23 @@ def read_table(path: Path, *, separator: str = ",", quoted: bool = True) -> pd.D
             table = _read_regular(path, separator)
         if table is None:
             table = _read_any(path, encoding, separator, quoted)
+    if copies:
+        table = _without_copies(table)
     names = list(table.columns)
     repeated = sorted({n for n in names if n and names.count(n) > 1})
     if repeated:
         raise TextTableError(f"column {repeated[0]!r} stands more than once; rename or remove one")
     return table
+
+
+def _without_copies(table: pd.DataFrame) -> pd.DataFrame:
+    names = list(table.columns)
+    again = [
+        i
+        for i, name in enumerate(names)
+        if name in names[:i] and table.iloc[:, i].equals(table.iloc[:, names.index(name)])
+    ]
+    return table.iloc[:, [i for i in range(len(names)) if i not in again]]
 
 
 def read_text(path: Path) -> str:

@@ -363,3 +363,15 @@ def test_what_is_really_there_in_spoken_digits(shared: Path) -> None:
     assert dc.count == len(expected)
     assert {e.name for e in dc.examples} <= expected
     assert {f.kind for f in report.findings if f.severity == "note"} == {"rate-below-model"}
+
+
+def test_time_expanded_files_are_named(corpus: Path) -> None:
+    path = corpus.parent / "clip03.wav"
+    content = path.read_bytes() + b"guan" + (20).to_bytes(4, "little") + b"GUANO|Version:1\nTE:8"[:20]
+    path.write_bytes(content)
+    pd.read_csv(corpus, dtype=str, keep_default_na=False).head(4).to_csv(corpus, index=False)
+    found = [f for f in audited(corpus).findings if f.kind == "time-expanded"]
+    assert [(f.severity, e.name, e.detail) for f in found for e in f.examples] == [
+        ("warning", str(path), "plays 8 times slower")
+    ]
+    assert "time-expanded" not in alarms(audited(corpus, rate_policy="expand"))

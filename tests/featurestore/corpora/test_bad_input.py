@@ -43,6 +43,15 @@ TABLES = [
     ("macaque", {}, "coos.csv", "class,split,filename", "TH,train,a.wav", "a.wav"),
     ("simple-seq", {}, "a.csv", "onset_s,offset_s,label", "0,1,x", "a.wav"),
     ("generic-seq", {}, "all.csv", "label,onset_s,offset_s,notated_path", "x,0,1,a.wav", "a.wav"),
+    (
+        "birdnet",
+        {},
+        "a.csv",
+        "Start (s),End (s),Scientific name,Common name,Confidence,File",
+        "0,3,Troglodytes troglodytes,Wren,0.9,a.wav",
+        "a.wav",
+    ),
+    ("kaleidoscope", {}, "cluster.csv", "IN FILE,OFFSET,DURATION,TOP1MATCH", "a.wav,0,1,x", "a.wav"),
     ("raven", {}, "a.txt", "Begin Time (s)\tEnd Time (s)\tcall", "0\t1\tup", "a.wav"),
 ]
 Spoil = Callable[[str, str, str], bytes]
@@ -108,7 +117,9 @@ def test_an_empty_file_name_is_told_by_its_row(tmp_path: Path, touch, case) -> N
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = header.split(",")
-    names_audio = next(c for c in ("filename", "path", "File Name", "notated_path", "id") if c in columns)
+    names_audio = next(
+        c for c in ("filename", "path", "File Name", "IN FILE", "File", "notated_path", "id") if c in columns
+    )
     cells = row.split(",")
     cells[columns.index(names_audio)] = ""
     path.write_text(f"{header}\n{row}\n{','.join(cells)}\n")

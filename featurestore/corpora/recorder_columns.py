@@ -1,0 +1,101 @@
+"""Columns of a manifest from what recorders wrote into files; and files that are time-expanded, refused."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from featurestore.audio.blocks import SoundError, read_header
+from featurestore.audio.recorder_header import RecorderHeader, read_recorder_header
+from featurestore.corpora.audio_files import name_some
+from featurestore.errors import ManifestError
+from featurestore.printable import counted
+
+_COLUMNS = {
+    "recorder": "recorder",
+    "serial": "recorder_serial",
+    "recorded_at": "recorded_at",
+    "latitude": "latitude",
+    "longitude": "longitude",
+}
+_EXPANSION = "time_expansion"
+_WITH_HEADERS = (".wav", ".wave", ".rf64")
+
+
+def with_recorder_columns(
+    rows: pd.DataFrame, source: Path, *, time_expanded: bool = False
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Rows of a `Draft` with what their recorders wrote, without columns that say nothing; notes on it.
+
+    Args:
+        rows: with ``path`` and ``file``; a column of theirs is never replaced.
+        source: the folder, for messages.
+        time_expanded: take time-expanded files as they play, with a column of how much slower that is.
+
+    Raises:
+        ManifestError: a file is time-expanded, or may be, and that was not asked for.
+    """
+    files = dict(zip(rows["file"], rows["path"], strict=True))
+    wav = {f: p for f, p in files.items() if PurePosixPath(f).suffix.lower() in _WITH_HEADERS}
+    read = {file: read_recorder_header(path) for file, path in wav.items()}
+    headers = {file: header for file, header in read.items() if header is not None}
+    if not headers:
+        return rows, ()
+    slow = {file: header for file, header in headers.items() if header.expansion != 1}
+    if slow and not time_expanded:
+        _refuse(slow, files, source)
+    found = {ours: {f: getattr(h, name) for f, h in headers.items()} for name, ours in _COLUMNS.items()}
+    if slow:
+        found[_EXPANSION] = {file: header.time_expansion or "1" for file, header in headers.items()}
+    kept = {c: cells for c, cells in found.items() if c not in rows and any(cells.values())}
+    columns = {c: rows["file"].map(cells).fillna("").astype("str") for c, cells in kept.items()}
+    return rows.assign(**columns), _notes(headers, list(kept), [c for c in found if c in rows], files)
+
+
+def _refuse(slow: dict[str, RecorderHeader], files: dict[str, str], source: Path) -> None:
+    file, header = next(iter(slow.items()))
+    others = "" if len(slow) == 1 else f"; so are {len(slow) - 1:,} more"
+    advice = "or take such files as they play with --time-expanded"
+    if header.expansion != header.expansion:
+        raise ManifestError(
+            f"{source}: {file} says that it is time-expanded by {header.time_expansion!r}, which is no factor"
+            f"{others}; correct its header, {advice}"
+        )
+    said = f"{source}: {file} is time-expanded: it plays {header.expansion:g} times slower than it sounded"
+    try:
+        true_hz = round(read_header(files[file]).sample_rate_hz * header.expansion)
+        mend = f"write it at its true rate, {true_hz:,} Hz (sox -r {true_hz} IN.wav OUT.wav), "
+    except SoundError:  # told when it is read
+        mend = "write it at its true rate, "
+    raise ManifestError(f"{said}{others}; {mend}{advice}")
+
+
+def _notes(
+    headers: dict[str, RecorderHeader], kept: list[str], taken: list[str], files: dict[str, str]
+) -> tuple[str, ...]:
+    notes = []
+    if kept:
+        notes.append(
+            f"{', '.join(kept)} from the headers (GUANO, WAMD) of {counted(len(headers), 'file')}"
+            + (f"; {len(files) - len(headers):,} have none" if len(files) > len(headers) else "")
+        )
+    if taken:
+        notes.append(f"headers of recorders were not taken for columns that are there: {', '.join(taken)}")
+    if unread := [f"{file} ({header.unread})" for file, header in headers.items() if header.unread]:
+        notes.append(f"headers that cannot be read: {name_some(unread)}")
+    if other := [file for file, header in headers.items() if _is_of_other_rate(header, files[file])]:
+        notes.append(
+            "recorded at another rate than the file has, and not time-expanded, so probably resampled since: "
+            + name_some(other)
+        )
+    return tuple(notes)
+
+
+def _is_of_other_rate(header: RecorderHeader, path: str) -> bool:
+    if header.expansion != 1 or not header.sample_rate_hz.isdigit():
+        return False
+    try:
+        return read_header(path).sample_rate_hz != int(header.sample_rate_hz)
+    except SoundError:
+        return False
