@@ -7,9 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+import cli
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parent.parent
@@ -52,6 +56,24 @@ def test_every_page_is_there_and_nothing_is_fetched(site: Path) -> None:
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(https?://[^\"]+)", text)
         assert not fetched, (page, fetched)
     assert (site / "searchindex.js").stat().st_size > 100_000
+
+
+def test_every_command_is_on_the_page_of_commands(site: Path) -> None:
+    text = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'<section id="(fs[\w-]*)"', text))
+
+    def below(command: click.Command, name: str) -> Iterator[str]:
+        yield name
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for word in command.list_commands(context):
+                found = command.get_command(context, word)
+                assert found is not None
+                yield from below(found, f"{name}-{word}")
+
+    there = set(below(cli.main, "fs"))
+    assert {"fs-manifest-raven", "fs-manifest-attach", "fs-study-run"} <= there
+    assert shown == there
 
 
 def test_links_within_the_site_lead_somewhere(site: Path) -> None:
