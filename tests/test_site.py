@@ -50,7 +50,8 @@ def test_the_tutorials_print_what_they_found(site: Path) -> None:
 
 def test_every_page_is_there_and_nothing_is_fetched(site: Path) -> None:
     pages = list(site.rglob("*.html"))
-    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= {page.stem for page in pages}
+    sources = {page.relative_to(ROOT / "docs").with_suffix("") for page in (ROOT / "docs").rglob("*.md")}
+    assert sources <= {page.relative_to(site).with_suffix("") for page in pages}
     for page in pages:
         text = page.read_text(encoding="utf-8")
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(https?://[^\"]+)", text)
