@@ -77,7 +77,9 @@ def make_ground(folder: Path) -> Path:
                 manifests["calls.csv"] += lines
     for name, text in manifests.items():
         (folder / name).write_text(text, encoding="utf-8")
-    head = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tcall_type\n"
+    head = (
+        "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tcall_type\n"
+    )
     for place, first in (("annotated", 0), ("checked", 50), ("season", 50)):
         for i in range(6 if place == "annotated" else 4):
             rows = recording(folder / place / f"site{i}.wav", 0.9 + 0.05 * i, 1000 + first + i)

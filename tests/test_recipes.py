@@ -95,7 +95,10 @@ def test_a_store_is_shared(read: Callable[[str], Reader]) -> None:
 def test_two_questions_have_their_own_groups(read: Callable[[str], Reader]) -> None:
     read("two_questions")
     results = pd.read_parquet("results")
-    asked = {"call_type": {"group-kfold:3", "group-kfold:3[bird]"}, "bird": {"stratified-group-kfold:3[path]"}}
+    asked = {
+        "call_type": {"group-kfold:3", "group-kfold:3[bird]"},
+        "bird": {"stratified-group-kfold:3[path]"},
+    }
     assert results.groupby("label")["split"].agg(set).to_dict() == asked
 
 
