@@ -113,7 +113,7 @@ def show_as_typed(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def corpora_as_commands(app: Sphinx) -> None:
-    """Hold the commands of `fs manifest` ready: made when asked for, they are not among those that sphinx-click lists."""
+    """Hold the commands of `fs manifest` ready: sphinx-click lists no command that is made when asked for."""
     import cli
 
     context = click.Context(cli.manifest)

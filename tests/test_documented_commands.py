@@ -1,7 +1,6 @@
 """Every `fs` command in README and docs is one that there is, with options that there are.
 
-The tutorials run when the site is built and the recipes in test_recipes.py; this looks at all the rest, without
-running it.
+The tutorials run when the site is built, recipes in test_recipes.py; this looks at all, without running it.
 """
 
 from __future__ import annotations

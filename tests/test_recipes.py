@@ -1,4 +1,4 @@
-"""Every recipe of the documentation does what it says: its commands run, in order, and leave what it promises."""
+"""Every recipe of the documentation does what it says: its commands run, and leave what it promises."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ def test_a_season_is_searched(read: Callable[[str], Reader]) -> None:
     assert {"precision", "recall"} <= set(pd.read_csv("checked_found/agreement.csv").columns)
 
 
-# Runs the tasks of a job one after the other, with the variables that SLURM gives them, and writes down how many
-# units are stored after each. tests/probes/run/test_slurm.py has the real one.
+# Runs the tasks of a job one after the other, with the variables that SLURM gives them, and writes down how
+# many units are stored after each. tests/probes/run/test_slurm.py has the real one.
 SBATCH = """#!/bin/bash
 set -euo pipefail
 script=${@: -1}
