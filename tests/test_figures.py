@@ -30,7 +30,7 @@ def test_uar_is_as_quoted(figure: ModuleType) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("figure", "found"),
-    [("intervals", "test_parts"), ("choosing", "choices")],  # of batches: tests/extractors/models/test_parity.py
+    [("intervals", "test_parts"), ("choosing", "choices")],  # of batches: test_parity.py
     indirect=["figure"],
 )
 def test_what_was_found_is_as_quoted(figure: ModuleType, found: str) -> None:
