@@ -23,14 +23,16 @@ def syllable(kind: str, mood: float, random: np.random.Generator) -> np.ndarray:
     t = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
     pitch = mood * random.uniform(0.93, 1.07)
     if kind in "bc":
-        ends = (2200, 4200) if kind == "b" else (4200, 2200)
+        ends = np.array((2200, 4200) if kind == "b" else (4200, 2200)) * random.uniform(0.92, 1.08, 2)
         wave = chirp(t, ends[0] * pitch, length_s, ends[1] * pitch)
     elif kind == "a":
         wave = random.standard_normal(len(t)) * 0.5
     else:
         first_hz = {"d": 620, "e": 760}[kind] * pitch
-        wave = sum(np.sin(2 * np.pi * k * first_hz * t) / k for k in range(1, 9)) * 0.5
-    return random.uniform(0.08, 0.3) * np.hanning(len(t)) * wave
+        weights = random.uniform(0.2, 1, 8) / np.arange(1, 9)
+        wave = sum(w * np.sin(2 * np.pi * k * first_hz * t) for k, w in enumerate(weights, 1)) * 0.5
+    tremble = 1 + 0.6 * np.sin(2 * np.pi * random.uniform(15, 60) * t + random.uniform(0, 6))
+    return random.uniform(0.08, 0.3) * np.hanning(len(t)) * tremble * wave
 
 
 def song(number: int, folder: Path) -> str:
@@ -49,7 +51,7 @@ def song(number: int, folder: Path) -> str:
             pieces += [sound, gap]
             at += len(sound) + len(gap)
     whole = np.concatenate(pieces)
-    whole = whole + 0.02 * random.standard_normal(len(whole))
+    whole = whole + 0.03 * random.standard_normal(len(whole))
     soundfile.write(folder / "Wave" / f"{number}.wav", whole, RATE_HZ, subtype="PCM_16")
     return (
         f"<Sequence><WaveFileName>{number}.wav</WaveFileName><Position>0</Position><Length>{len(whole)}</Length>"
