@@ -48,6 +48,17 @@ def test_the_tutorials_print_what_they_found(site: Path) -> None:
     assert float(network) > 90 > 70 > float(mfcc)
 
 
+def test_the_finchs_page_says_whether_more_songs_would_help(site: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", (site / "tutorials" / "finch.html").read_text(encoding="utf-8"))
+    assert "logmel/finch: 325 clips embedded, 0 failed" in text
+    few, many = (
+        float(re.search(rf"mfcc layer 0 .*?^ +{share} +\d+ +\d+ +([\d.]+)", text, re.S | re.M)[1])  # type: ignore[index]
+        for share in (17, 100)
+    )
+    assert 20 < few < many
+    assert "from 67 to 100 % of the training groups UAR" in text
+
+
 def test_every_page_is_there_and_nothing_is_fetched(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     sources = {page.relative_to(ROOT / "docs").with_suffix("") for page in (ROOT / "docs").rglob("*.md")}
