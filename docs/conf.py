@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 
+import click
 from docutils import nodes
 from sphinx.application import Sphinx
 
@@ -111,8 +112,19 @@ def show_as_typed(app: Sphinx, doctree: nodes.document) -> None:
             block.replace_self(nodes.literal_block(typed, typed, language="console"))
 
 
+def corpora_as_commands(app: Sphinx) -> None:
+    """Hold the commands of `fs manifest` ready: sphinx-click lists no command that is made when asked for."""
+    import cli
+
+    context = click.Context(cli.manifest)
+    made = {name: cli.manifest.get_command(context, name) for name in cli.manifest.list_commands(context)}
+    for command in made.values():
+        cli.manifest.add_command(command)
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("builder-inited", corpora_as_commands)
     app.connect("builder-inited", benchmark_pages)
     app.connect("source-read", link_to_pages)
     app.connect("doctree-read", show_as_typed)

@@ -7,9 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+import cli
 
 # One process builds it, for all of them.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("site")]
@@ -45,14 +49,44 @@ def test_the_tutorials_print_what_they_found(site: Path) -> None:
     assert float(network) > 90 > 70 > float(mfcc)
 
 
+def test_the_finchs_page_says_whether_more_songs_would_help(site: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", (site / "tutorials" / "finch.html").read_text(encoding="utf-8"))
+    assert "logmel/finch: 325 clips embedded, 0 failed" in text
+    few, many = (
+        float(re.search(rf"mfcc layer 0 .*?^ +{share} +\d+ +\d+ +([\d.]+)", text, re.S | re.M)[1])  # type: ignore[index]
+        for share in (17, 100)
+    )
+    assert 20 < few < many
+    assert "from 67 to 100 % of the training groups UAR" in text
+
+
 def test_every_page_is_there_and_nothing_is_fetched(site: Path) -> None:
     pages = list(site.rglob("*.html"))
-    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= {page.stem for page in pages}
+    sources = {page.relative_to(ROOT / "docs").with_suffix("") for page in (ROOT / "docs").rglob("*.md")}
+    assert sources <= {page.relative_to(site).with_suffix("") for page in pages}
     for page in pages:
         text = page.read_text(encoding="utf-8")
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=\"(https?://[^\"]+)", text)
         assert not fetched, (page, fetched)
     assert (site / "searchindex.js").stat().st_size > 100_000
+
+
+def test_every_command_is_on_the_page_of_commands(site: Path) -> None:
+    text = (site / "reference" / "commands.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'<section id="(fs[\w-]*)"', text))
+
+    def below(command: click.Command, name: str) -> Iterator[str]:
+        yield name
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for word in command.list_commands(context):
+                found = command.get_command(context, word)
+                assert found is not None
+                yield from below(found, f"{name}-{word}")
+
+    there = set(below(cli.main, "fs"))
+    assert {"fs-manifest-raven", "fs-manifest-attach", "fs-study-run"} <= there
+    assert shown == there
 
 
 def test_links_within_the_site_lead_somewhere(site: Path) -> None:
