@@ -124,6 +124,8 @@ def lasting_spec(spec: str, folder: str | Path = "") -> str:
     if name == "hear" and argument:
         module, colon, weights = argument.partition(":")
         return f"hear:{module}{colon}{_absolute(weights, folder) if weights else ''}"
+    if name == "avex" and argument.endswith((".yml", ".yaml")):
+        return f"avex:{_absolute(argument, folder)}"
     if name == "birdnet" and argument:
         stage, file = split_stage(argument)
         return ":".join(["birdnet", *filter(None, (stage, _absolute(file, folder) if file else ""))])

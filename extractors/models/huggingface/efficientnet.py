@@ -31,7 +31,7 @@ _PER_STAGE = ("in_channels", "out_channels", "kernel_sizes", "strides", "num_blo
 
 
 def _n_blocks(config: Any, stage: int) -> int:
-    return math.ceil(config.depth_coefficient * config.num_block_repeats[stage - 1])
+    return math.ceil(float(config.depth_coefficient) * int(config.num_block_repeats[stage - 1]))
 
 
 def _positions(config: Any, settings: birdset.Spectrogram, stage: int) -> Positions:
