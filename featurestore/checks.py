@@ -1,4 +1,4 @@
-"""What comparing embeddings with the same ones of another way to compute them found, kept inside their key."""
+"""What comparing embeddings with the same ones, computed another way, found; it is kept inside their key."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class CheckRecord:
     """One comparison, over all layers of a model.
 
     Attributes:
-        clips: ``stored``: clips of the key, as stored, with each embedded again alone; ``noise``: clips of noise and
-            tones, in one batch, with each alone.
+        clips: ``stored``: clips of the key, as stored, with each embedded again alone; ``noise``: clips of
+            noise and tones, in one batch, with each alone.
         n_clips: how many.
         device: they were embedded on.
         precision: of the arithmetic.

@@ -5,6 +5,9 @@
 Entries are added, each under the next number and only where there is none, so that any number of writers need
 no lock. A call that is the same as the last one is not added: resuming a run, and the other tasks of a job
 array, leave the key as it is. Keys of earlier versions have no such array.
+
+What a check of the key found stands among the calls: the last of them once more, with ``check`` beside its
+words. Versions that know of no checks read the same call twice.
 """
 
 from __future__ import annotations
@@ -60,18 +63,20 @@ def record_check(storage: Storage, info: KeyInfo, check: CheckRecord) -> bool:
 
     A key that was made by an earlier version has none, and one that is full takes no more.
     """
-    while calls := [call for call in _calls(entries := _entries(storage, info.path)) if call.words]:
+    while True:
+        entries = _entries(storage, info.path)
+        calls = [call for call in _calls(entries) if call.words]
         checks = [entry.check for entry in entries if entry.check is not None]
         if check in checks[-1:]:
             return True
-        if len(checks) >= MOST_CHECKS or len(entries) >= MOST_CALLS:
+        if not calls or len(checks) >= MOST_CHECKS or len(entries) >= MOST_CALLS:
             return False
         text = json.dumps({**calls[-1].to_json(), "check": check.to_json()}, ensure_ascii=False)
         if len(text) > MOST_CHARACTERS:
             return False
         if storage.put(_name(info.path, len(entries)), row_arrays.encode_text(text), if_absent=True):
             return True
-    return False
+        # Somebody else was first.
 
 
 def read_history(storage: Storage, path: str) -> list[Call]:

@@ -21,8 +21,8 @@ def extraction_record(features: Features) -> dict[str, Any]:
     Returns:
         JSON values: fingerprint, functionals, layers, n_features, dtype, versions and model_card as the key
         has them; n_utterances, n_failed, audio_s (seconds of the others); ``made_on``: device and versions of
-        packages that its units were made with, each with the values that occur; ``checks``: what checks of the
-        key found, in words.
+        packages that its units were made with, each with the values that occur; ``checks``: what checks of
+        the key found, in words.
     """
     facts, attributes = features.fact_columns, features.attrs
     is_ok = np.asarray(facts["status"] == STATUS_OK, dtype=bool)
