@@ -820,6 +820,9 @@ def model() -> None:
 @PRECISION
 @TORCH_WEIGHTS
 @click.option("--out", type=PATH, help="JSON file to write what was found to.")
+@click.option(
+    "--store", help="Also keep it inside all keys of this model in a store, for `fs info` and reports."
+)
 def check_model(model: str, **options: Any) -> None:
     """Compare a model's layers in a batch, alone, and by transformers where it has the architecture.
 

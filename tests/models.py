@@ -12,8 +12,17 @@ from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
     ASTModel,
+    ClapAudioConfig,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapTextConfig,
+    ConvNextConfig,
+    ConvNextForImageClassification,
     Data2VecAudioConfig,
     Data2VecAudioModel,
+    EfficientNetConfig,
+    EfficientNetForImageClassification,
     HubertConfig,
     HubertModel,
     SEWConfig,
@@ -101,12 +110,7 @@ def save_conformer(folder: Path, *, positions: str, flavour: str = "large", seed
     config = ssl_config("wav2vec2-conformer", flavour)
     config.position_embeddings_type = positions
     config.conv_depthwise_kernel_size = 7
-    model = scramble(Wav2Vec2ConformerModel(config))
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):  # as after training: neither 0 nor 1
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 2.0)
-    model.save_pretrained(folder)
+    move_statistics(scramble(Wav2Vec2ConformerModel(config))).save_pretrained(folder)
     return folder
 
 
@@ -172,6 +176,101 @@ def save_ast(folder: Path, *, mean: float = -3.0, std: float = 3.5, seed: int = 
     scramble(ASTModel(config)).save_pretrained(folder)
     ASTFeatureExtractor(num_mel_bins=40, max_length=100, mean=mean, std=std).save_pretrained(folder)
     return folder
+
+
+CLAP_RATE_HZ = CLAP_WINDOW_SAMPLES = 16_000
+# 251 frames of 32 mel bands a second.
+PICTURE: dict[str, Any] = {
+    "sample_rate_hz": 16_000,
+    "window_samples": 16_000,
+    "n_fft": 256,
+    "hop_samples": 64,
+    "n_mels": 32,
+    "top_db": 60.0,
+    "mean": -4.268,
+    "std": 4.569,
+}
+
+
+def save_clap(folder: Path, *, fusion: bool = False, padding: str = "repeatpad", seed: int = 0) -> Path:
+    """Save a tiny CLAP, both towers: 1 s at 16 kHz, 8 mel bands, two stages of two blocks and one."""
+    torch.manual_seed(seed)
+    audio = ClapAudioConfig(
+        window_size=4,
+        num_mel_bins=8,
+        spec_size=32,
+        hidden_size=N_FEATURES,
+        patch_embeds_hidden_size=N_FEATURES // 2,
+        depths=[2, 1],
+        num_attention_heads=[2, 4],
+        enable_fusion=fusion,
+        fusion_type="aff_2d" if fusion else None,
+    )
+    text = ClapTextConfig(
+        vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=10)
+    move_statistics(scramble(ClapModel(config))).save_pretrained(folder)
+    ClapFeatureExtractor(
+        feature_size=8,
+        sampling_rate=CLAP_RATE_HZ,
+        hop_length=160,
+        max_length_s=1,
+        fft_window_size=512,
+        frequency_min=50,
+        frequency_max=7000,
+        truncation="fusion" if fusion else "rand_trunc",
+        padding=padding,
+    ).save_pretrained(folder)
+    return folder
+
+
+def save_convnext(folder: Path, *, seed: int = 0) -> Path:
+    """Save a tiny ConvNeXt over spectrograms of a second: two stages of two blocks and one."""
+    torch.manual_seed(seed)
+    config = ConvNextConfig(
+        num_channels=1,
+        num_stages=2,
+        hidden_sizes=[12, N_FEATURES],
+        depths=[2, 1],
+        layer_scale_init_value=0.5,
+        num_labels=3,
+    )
+    scramble(ConvNextForImageClassification(config)).save_pretrained(folder)
+    (folder / "spectrogram.json").write_text(json.dumps(PICTURE))
+    return folder
+
+
+def save_efficientnet(folder: Path, *, seed: int = 0) -> Path:
+    """Save a tiny EfficientNet over spectrograms of a second: three stages of one, two and three blocks."""
+    torch.manual_seed(seed)
+    config = EfficientNetConfig(
+        num_channels=1,
+        width_coefficient=0.25,
+        depth_coefficient=1.0,
+        in_channels=[32, 64, 32],
+        out_channels=[64, 32, 96],
+        kernel_sizes=[3, 5, 3],
+        strides=[1, 2, 2],
+        num_block_repeats=[1, 2, 3],
+        expand_ratios=[1, 2, 2],
+        depthwise_padding=[1],
+        hidden_dim=320,
+        initializer_range=0.3,
+        num_labels=3,
+    )
+    move_statistics(scramble(EfficientNetForImageClassification(config))).save_pretrained(folder)
+    (folder / "spectrogram.json").write_text(json.dumps(PICTURE))
+    return folder
+
+
+def move_statistics(model: Any) -> Any:
+    """Running means and variances as after training: neither 0 nor 1."""
+    for module in model.modules():
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    return model
 
 
 def scramble(model: Any) -> Any:

@@ -78,6 +78,26 @@ def _conformer(name: str, hours: int | None, fine_tuning: FineTuning = "none") -
     )  # fmt: skip
 
 
+def _clap(
+    model_id: str, source: str = "", domain: Domain = "audio", licence: str | None = "apache-2.0"
+) -> Facts:
+    # Of the embedding; how many hours of which of its data sets a checkpoint heard is not on its card.
+    return Facts(
+        model_id, "clap", (0, 512), None, f"arXiv:2211.06687; {source or 'card on the hub'}",
+        domain=domain, normalisation="none", licence=licence,
+    )  # fmt: skip
+
+
+def _birdset(name: str, family: str, shape: tuple[int, int], **known: Any) -> Facts:
+    # One event of 5 s of up to 500 recordings of each species; their hours are not said.
+    return Facts(
+        f"DBD-research-group/{name}", family, shape, None,
+        "arXiv:2403.10380; github.com/DBD-research-group/BirdSet",
+        fine_tuning="classification", licence=None,
+        **{"domain": "animal", "normalisation": "none", **known},
+    )  # fmt: skip
+
+
 def _aves(name: str, shape: tuple[int, int], hours: int, domain: Domain) -> Facts:
     return Facts(
         name, "hubert", shape, hours, "arXiv:2210.14493; github.com/earthspecies/aves",
@@ -191,4 +211,24 @@ CATALOGUE: tuple[Facts, ...] = (
     _aves("birdaves-biox-large", _LARGE, 2_570, "animal"),
     _aves("birdaves-bioxn-large", _LARGE, 3_076, "animal"),
     BIRDNET,
+    # BirdSet: trained on birds from the start, but for wav2vec 2.0, which had heard LibriSpeech.
+    _birdset("ConvNeXT-Base-BirdSet-XCL", "convnext", (0, 1024)),
+    _birdset("ConvNeXT-Base-BirdSet-XCM", "convnext", (0, 1024)),
+    _birdset("EfficientNet-B1-BirdSet-XCL", "efficientnet", (0, 1280)),
+    _birdset("EfficientNet-B1-BirdSet-XCM", "efficientnet", (0, 1280)),
+    _birdset(
+        "Wav2Vec2-Base-BirdSet-XCL", "wav2vec2", _BASE, domain="speech",
+        normalisation="zero-mean-unit-variance",
+    ),
+    _birdset(
+        "Wav2Vec2-Base-BirdSet-XCM", "wav2vec2", _BASE, domain="speech",
+        normalisation="zero-mean-unit-variance",
+    ),
+    # CLAP: trained to know a sound's caption among others.
+    _clap("laion/clap-htsat-unfused"),
+    _clap("laion/clap-htsat-fused"),
+    _clap("laion/larger_clap_general"),
+    _clap("laion/larger_clap_music"),
+    _clap("laion/larger_clap_music_and_speech"),
+    _clap("davidrrobinson/BioLingual", "arXiv:2308.04978", "animal", None),
 )  # fmt: skip

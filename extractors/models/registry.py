@@ -1,9 +1,9 @@
 """From what a user writes after ``--model`` to a model, found and then loaded.
 
 A built-in name with its argument (``mfcc``, ``logmel:44100``, ``untrained:ID``, ``hear:MODULE:WEIGHTS``),
-a name some installed package registers, a folder, or a hub id. A package registers its own extractor as an
-entry point of the group ``featurestore.extractors``: a callable that takes what stands behind
-``NAME:`` (None if nothing does) and returns a `ModelSource`.
+a name some installed package registers, a folder or a hub id, or a stage of one of these (``stage-2:ID``).
+A package registers its own extractor as an entry point of the group ``featurestore.extractors``: a callable
+that takes what stands behind ``NAME:`` (None if nothing does) and returns a `ModelSource`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
     Args:
         spec: ``NAME`` or ``NAME:ARGUMENT`` of a built-in or registered extractor, a model folder, the
             ``.torchaudio.pt`` of an AVES model, an ``.onnx`` or ``.tflite`` with its card beside it, the
-            ``.tflite`` of a BirdNET, or a hub id.
+            ``.tflite`` of a BirdNET, a hub id, or ``stage-K:`` and a folder or hub id.
         allow_pickle: also read ``pytorch_model.bin``, see `weight_files`.
 
     Raises:
@@ -119,14 +119,19 @@ def lasting_spec(spec: str, folder: str | Path = "") -> str:
     """
     name, colon, argument = spec.partition(":")
     if name == "untrained" and argument:
-        _, model = split_seed(argument)
+        model = split_stage(split_seed(argument)[1])[1]
         return f"untrained:{argument.removesuffix(model)}{_absolute(model, folder)}"
     if name == "hear" and argument:
         module, colon, weights = argument.partition(":")
         return f"hear:{module}{colon}{_absolute(weights, folder) if weights else ''}"
+    if name == "avex" and argument.endswith((".yml", ".yaml")):
+        return f"avex:{_absolute(argument, folder)}"
     if name == "birdnet" and argument:
         stage, file = split_stage(argument)
         return ":".join(["birdnet", *filter(None, (stage, _absolute(file, folder) if file else ""))])
+    stage, model = split_stage(spec)
+    if stage and model:
+        return f"{stage}:{_absolute(model, folder)}"
     if name in ("onnx", "tflite") and argument:
         from extractors.models.networks.card import packaged_cards
 
@@ -154,6 +159,8 @@ def runs_code(spec: str) -> bool:
 def untrained_source(argument: str | None) -> ModelSource:
     """``untrained:MODEL`` or ``untrained:SEED:MODEL``: a folder's or hub id's architecture, random weights.
 
+    MODEL may be a stage of one: ``untrained:stage-2:MODEL``.
+
     Raises:
         ModelError: no model is named, or there is no such architecture.
     """
@@ -164,7 +171,12 @@ def untrained_source(argument: str | None) -> ModelSource:
 
 
 def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False) -> ModelSource:
+    stage, model = split_stage(model) if ":" in model else ("", model)
     path = Path(model).expanduser()
+    if stage and (not model or path.is_file() or is_aves(path) or _is_named(model.partition(":")[0])):
+        raise ModelError(
+            f"--model {spec}: expected {stage}:MODEL, MODEL being a folder with config.json or a hub id"
+        )
     is_named = not os.path.exists(path) and _is_named(model.partition(":")[0])
     if seed is not None and (path.suffix in (".tflite", ".onnx") or is_named):
         raise ModelError(
@@ -172,7 +184,9 @@ def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle:
             "untrained:MODEL, MODEL being a folder, an AVES export or a hub id"
         )
     if not os.path.exists(path) and not model.startswith((".", "/", "~")):
-        return from_hub(spec, model, built_in=list(BUILT_IN), seed=seed, allow_pickle=allow_pickle)
+        return from_hub(
+            spec, model, built_in=list(BUILT_IN), seed=seed, stage=stage, allow_pickle=allow_pickle
+        )
     if not os.path.exists(path):
         raise ModelError(f"--model {spec}: there is no such folder")
     if is_aves(path):
@@ -189,7 +203,7 @@ def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle:
             f"--model {spec}: no config.json in this folder; expected a Hugging Face model folder, or one "
             "with NAME.torchaudio.pt and NAME.torchaudio.model_config.json"
         )
-    return TransformersSource(path, spec=spec, seed=seed, allow_pickle=allow_pickle)
+    return TransformersSource(path, spec=spec, seed=seed, stage=stage, allow_pickle=allow_pickle)
 
 
 def _from_network(spec: str, path: Path) -> ModelSource:
@@ -243,7 +257,8 @@ def check_compiler(device: str | None, sources: list[ModelSource]) -> None:
         ConfigError: a model has none, or PyTorch cannot compile for this device here.
     """
     for source in sources:
-        if not isinstance(source, (TransformersSource, AvesSource)):
+        has_blocks = isinstance(source, TransformersSource) and source.has_blocks
+        if not has_blocks and not isinstance(source, AvesSource):
             raise ConfigError(
                 f"--compile: {source.card.name} has no transformer blocks to compile; leave --compile out"
             )

@@ -141,18 +141,25 @@ class LayerTap:
         blocks: the model's blocks, in order.
         last: module whose output stands for the last block's, for models whose published last hidden
             state is taken after a final norm.
+        entered: whether index 0 is what enters the first block; else it is what leaves it, for a first block
+            that changes the width, and index k what leaves block k + 1.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], last: nn.Module | None = None) -> None:
+    def __init__(
+        self, blocks: Sequence[nn.Module], last: nn.Module | None = None, *, entered: bool = True
+    ) -> None:
         self.blocks = list(blocks)
         self._layers: tuple[int, ...] = ()
         self._receive: Callable[[int, torch.Tensor], None] | None = None
-        blocks[0].register_forward_pre_hook(
-            lambda module, args, kwargs: self._hand_out(0, args[0] if args else next(iter(kwargs.values()))),
-            with_kwargs=True,
-        )
-        for k, block in enumerate(blocks, start=1):
-            target = last if last is not None and k == len(blocks) else block
+        if entered:
+            blocks[0].register_forward_pre_hook(
+                lambda module, args, kwargs: self._hand_out(
+                    0, args[0] if args else next(iter(kwargs.values()))
+                ),
+                with_kwargs=True,
+            )
+        for k, block in enumerate(blocks, start=1 if entered else 0):
+            target = last if last is not None and block is blocks[-1] else block
             target.register_forward_hook(
                 lambda module, args, out, k=k: self._hand_out(k, out[0] if isinstance(out, tuple) else out)
             )

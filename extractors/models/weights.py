@@ -143,7 +143,7 @@ def split_seed(argument: str) -> tuple[int, str]:
 
 
 def split_stage(argument: str) -> tuple[str, str]:
-    """``"stage-2:FILE"`` → ``("stage-2", "FILE")``; without a stage, or without a file, that one is empty."""
+    """``"stage-2:MODEL"`` → ``("stage-2", "MODEL")``; without a stage, or a model, that one is empty."""
     first, _, rest = argument.partition(":")
     return (first, rest) if first.startswith("stage-") else ("", argument)
 
@@ -168,14 +168,16 @@ def weights_fingerprint(files: Sequence[Path], seed: int | None) -> Mapping[str,
     return {"untrained": {"seed": seed, "torch": torch, "transformers": version("transformers")}}
 
 
-def random_model(config: Any, seed: int) -> Any:
-    """A transformers model of this configuration, float32, on the CPU.
+def random_model(config: Any, seed: int, model_class: str = "AutoModel") -> Any:
+    """A transformers model of this configuration and class, float32, on the CPU.
 
     The process's own random state is left as it was.
     """
     import torch
-    from transformers import AutoModel
+    import transformers
 
+    kind = getattr(transformers, model_class)
+    make = kind.from_config if model_class == "AutoModel" else kind._from_config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(config, dtype=torch.float32)
+        return make(config, dtype=torch.float32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from extractors.config import ExtractConfig
 from extractors.models.interface import Extractor
+from extractors.models.package_versions import versions_here
 from extractors.presets import PRESETS
 from extractors.results import ExtractSummary, OnProgress, Outcome
 from extractors.run.audio_changes import CheckedKey, check_key
@@ -16,7 +17,8 @@ from extractors.run.pipeline import run_jobs
 from extractors.run.plan import KeyPlan, RunPlan, plan_run
 from extractors.run.reproduction import extract_call
 from extractors.run.selfcheck import check_after
-from featurestore.store.history import record_call
+from featurestore.checks import CheckRecord
+from featurestore.store.history import record_call, record_check
 from featurestore.store.plan import parse_share
 from featurestore.store.sound_identity import Sounds
 from featurestore.store.writer import delete_key, open_key
@@ -62,10 +64,11 @@ def extract_all(
         )
     else:
         outcomes = _run_here(jobs, loaded, on_progress)
-    for job, said in opened:
+    for (job, said), outcome in zip(opened, outcomes, strict=True):
         job.writer.finish()
         if job.units:
             said += job.writer.confirm(sounds)
+        _keep_check(job, outcome, config.cluster or ", ".join(plan.devices))
     elapsed_s = time.perf_counter() - began
     return [
         ExtractSummary(
@@ -79,6 +82,26 @@ def extract_all(
         )
         for (job, said), outcome in zip(opened, outcomes, strict=True)
     ]
+
+
+def _keep_check(job: KeyJob, outcome: Outcome, device: str) -> None:
+    """Keep what a check that was asked for found, inside the key.
+
+    What is checked unasked depends on how long it takes, and is no property of a key.
+    """
+    found = outcome.selfcheck
+    if not job.config.selfcheck or found is None or not found.n_clips:
+        return
+    check = CheckRecord(
+        clips="stored",
+        n_clips=found.n_clips,
+        device=device,
+        precision=job.config.precision,
+        tolerance=found.tolerance,
+        alone=max(found.deviations.values(), default=0.0),
+        versions=versions_here(),
+    )
+    record_check(job.writer.storage, job.writer.info, check)
 
 
 def _run_here(

@@ -16,6 +16,7 @@ from extractors.models.interface import Extractor, ModelSource, Precision, Refer
 from extractors.models.package_versions import versions_here
 from extractors.models.registry import load_model
 from extractors.run.selfcheck import deviation, tolerance
+from featurestore.checks import CheckRecord
 
 # Lengths of the clips in seconds: unsorted, two alike, down to what gives a few frames.
 LENGTHS_S = (0.75, 0.32, 0.56, 0.32, 0.94, 0.075)
@@ -69,6 +70,21 @@ class ModelCheck:
     def beyond(self) -> list[LayerCheck]:
         """Layers that deviate further than allowed."""
         return [found for found in self.layers if max(found.batch, found.reference or 0.0) > self.tolerance]
+
+    def to_record(self) -> CheckRecord:
+        """The certificate as a key keeps it: the largest deviations."""
+        from_reference = [layer.reference for layer in self.layers if layer.reference is not None]
+        return CheckRecord(
+            clips="noise",
+            n_clips=len(self.clip_samples),
+            device=self.device,
+            precision=self.precision,
+            tolerance=self.tolerance,
+            alone=max(layer.batch for layer in self.layers),
+            versions=dict(self.versions),
+            reference=self.reference,
+            from_reference=max(from_reference) if self.reference is not None else None,
+        )
 
     def to_json(self) -> str:
         """The certificate as a file; a deviation that is no number is null there."""

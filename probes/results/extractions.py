@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.format.row_arrays import STATUS_OK
+from featurestore.store.history import read_checks
 
 if TYPE_CHECKING:
     from featurestore.store.reader import Features
@@ -20,7 +21,8 @@ def extraction_record(features: Features) -> dict[str, Any]:
     Returns:
         JSON values: fingerprint, functionals, layers, n_features, dtype, versions and model_card as the key
         has them; n_utterances, n_failed, audio_s (seconds of the others); ``made_on``: device and versions of
-        packages that its units were made with, each with the values that occur.
+        packages that its units were made with, each with the values that occur; ``checks``: what checks of
+        the key found, in words.
     """
     facts, attributes = features.fact_columns, features.attrs
     is_ok = np.asarray(facts["status"] == STATUS_OK, dtype=bool)
@@ -34,4 +36,5 @@ def extraction_record(features: Features) -> dict[str, Any]:
         "n_failed": int((~is_ok).sum()),
         "audio_s": float(np.nansum(facts["duration_s"][is_ok].astype(np.float64))),
         "made_on": {name: sorted(values) for name, values in sorted(made_on.items())},
+        "checks": [check.sentence() for check in read_checks(features.storage, features.info.path)],
     }

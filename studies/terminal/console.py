@@ -351,6 +351,7 @@ def print_info(features: Features) -> None:
     """Size, completeness, settings and failures of a key."""
     from extractors.models.package_versions import NOT_COMPARED
     from featurestore.fingerprint import flatten
+    from featurestore.store.history import read_checks
 
     out, info, records = console(), features.info, features.ledger.values()
     shape = info.shape
@@ -374,6 +375,8 @@ def print_info(features: Features) -> None:
     later = sorted({v[NOT_COMPARED] for v in versions if NOT_COMPARED in v})
     if later:
         facts["values not compared with"] = "; ".join(later)
+    for check in read_checks(features.storage, info.path):
+        facts["checked"] = "; ".join(filter(None, (facts.get("checked"), check.sentence())))
     for name, value in facts.items():
         out.print(f"  {name + ':':32} {value}")
     print_failures(failed)

@@ -11,7 +11,10 @@ import pytest
 from tests.models import (
     save_ast,
     save_aves,
+    save_clap,
     save_conformer,
+    save_convnext,
+    save_efficientnet,
     save_mms,
     save_sew,
     save_ssl,
@@ -43,6 +46,13 @@ MODELS: dict[str, Callable[[Path], str]] = {
     "wav2vec2-bert-rotary": lambda d: str(save_w2v_bert(d / "m", positions="rotary")),
     "whisper": lambda d: str(save_whisper(d / "m")),
     "ast": lambda d: str(save_ast(d / "m")),
+    "clap": lambda d: str(save_clap(d / "m")),
+    "clap-stage": lambda d: f"stage-1:{save_clap(d / 'm')}",
+    "clap-fused-stage": lambda d: f"stage-2:{save_clap(d / 'm', fusion=True)}",
+    "convnext": lambda d: str(save_convnext(d / "m")),
+    "convnext-stage": lambda d: f"stage-1:{save_convnext(d / 'm')}",
+    "efficientnet": lambda d: str(save_efficientnet(d / "m")),
+    "efficientnet-stage": lambda d: f"stage-2:{save_efficientnet(d / 'm')}",
     "aves": lambda d: str(save_aves(d / "m")),
     "aves-layer-norm": lambda d: str(
         save_aves(

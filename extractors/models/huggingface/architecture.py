@@ -36,19 +36,51 @@ MOST_WIDTH = 65_536
 MOST_INNER = 4 * MOST_WIDTH
 MOST_HEADS = 1024
 MOST_CONVOLUTIONS = 64
+MOST_STAGES = 16
 # Words of Whisper: 51,866.
 MOST_WORDS = 1_000_000
 # What other whole numbers count: mel bands, positions, token ids, frames of a mask.
 MOST_OF_ANY = 10_000_000
 _FLOAT32_BYTES = 4
 _convolutions = many(whole(1, MOST_WIDTH), 1, MOST_CONVOLUTIONS)
+
+
+def _of_stages(most: int) -> Check:
+    """A whole number from 1 for each stage."""
+    return many(whole(1, most), 1, MOST_STAGES)
+
+
 _RANGES: Mapping[str, Check] = {
     **dict.fromkeys(("num_hidden_layers", "encoder_layers", "decoder_layers"), whole(1, MOST_LAYERS)),
     **dict.fromkeys(("hidden_size", "d_model", "adapter_attn_dim"), whole(1, MOST_WIDTH)),
     **dict.fromkeys(("intermediate_size", "encoder_ffn_dim", "decoder_ffn_dim"), whole(1, MOST_INNER)),
-    **dict.fromkeys(
-        ("num_attention_heads", "encoder_attention_heads", "decoder_attention_heads"), whole(1, MOST_HEADS)
+    "num_attention_heads": either(
+        "a whole number from 1 to 1,024, or one for each stage", whole(1, MOST_HEADS), _of_stages(MOST_HEADS)
     ),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), whole(1, MOST_HEADS)),
+    # Of networks in stages.
+    **dict.fromkeys(("depths", "num_block_repeats"), _of_stages(MOST_LAYERS)),
+    **dict.fromkeys(("hidden_sizes", "in_channels", "out_channels"), _of_stages(MOST_WIDTH)),
+    **dict.fromkeys(("kernel_sizes", "strides", "expand_ratios"), _of_stages(MOST_HEADS)),
+    **dict.fromkeys(
+        (
+            "patch_embeds_hidden_size",
+            "projection_dim",
+            "hidden_dim",
+            "num_channels",
+            "spec_size",
+            "window_size",
+            "depth_divisor",
+            "aff_block_r",
+        ),
+        whole(1, MOST_WIDTH),
+    ),
+    **dict.fromkeys(("num_stages", "patch_embed_input_channels"), whole(1, MOST_STAGES)),
+    "depthwise_padding": many(whole(0, MOST_LAYERS), most=MOST_LAYERS),
+    "patch_stride": either(
+        "a whole number from 1, or several", whole(1, MOST_WIDTH), many(whole(1, MOST_WIDTH), 1, 2)
+    ),
+    **dict.fromkeys(("width_coefficient", "depth_coefficient", "mlp_ratio"), number(1e-3, 100)),
     **dict.fromkeys(("conv_dim", "conv_kernel", "conv_stride"), _convolutions),
     "vocab_size": whole(1, MOST_WORDS),
     **dict.fromkeys(
@@ -59,6 +91,9 @@ _RANGES: Mapping[str, Check] = {
             "qkv_bias",
             "scale_embedding",
             "conv_pos_batch_norm",
+            "enable_fusion",
+            "flatten_patch_embeds",
+            "enable_patch_layer_norm",
         ),
         yes_or_no,
     ),

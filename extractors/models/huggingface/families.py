@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from extractors.models.huggingface.architecture import least_parameters
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +30,10 @@ FAMILIES: Mapping[str, str] = {
     "wav2vec2-bert": "extractors.models.huggingface.wav2vec2_bert",
     "whisper": "extractors.models.huggingface.whisper",
     "audio-spectrogram-transformer": "extractors.models.huggingface.spectrogram_transformer",
+    "clap": "extractors.models.huggingface.clap",
+    "clap_audio_model": "extractors.models.huggingface.clap",
+    "convnext": "extractors.models.huggingface.convnext",
+    "efficientnet": "extractors.models.huggingface.efficientnet",
 }
 
 
@@ -46,6 +53,15 @@ class Family:
             transformers gives them, of each the frames `[t, d]` that count; None: nothing independent of
             `build` computes them.
         is_read: whether hidden states depend on a parameter of this name; a checkpoint may lack the others.
+        front_end: of a folder, its name, its hub id where that is known, and what the user wrote, to what
+            stands for preprocessor_config.json; None: that file.
+        part: of a config.json that holds several models, the `model_type` and the config.json of this one.
+        model_class: of transformers.
+        stages: of a full configuration, a family for each stage of a network whose width grows from stage
+            to stage, while this one is its embedding; None: all layers have one width.
+        least_parameters: see `architecture.least_parameters`.
+        needs_front_end: whether a model that is not in the catalogue is refused without
+            preprocessor_config.json, since it would be taken for one that it may not be.
     """
 
     describe: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
@@ -54,6 +70,12 @@ class Family:
     preprocessor_keys: frozenset[str] = frozenset()
     reference: Callable[[Any, np.ndarray], Sequence[torch.Tensor]] | None = None
     is_read: Callable[[str], bool] = lambda name: not name.endswith("masked_spec_embed")
+    front_end: Callable[[Path, str, str | None, str], Mapping[str, Any]] | None = None
+    part: Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]] | None = None
+    model_class: str = "AutoModel"
+    stages: Callable[[Any], Sequence[Family]] | None = None
+    least_parameters: Callable[[Mapping[str, Any]], int] = least_parameters
+    needs_front_end: bool = False
 
 
 def family_reference(family: Family, model: Any) -> Reference | None:

@@ -12,7 +12,6 @@ from extractors.models.catalogue import Facts, facts_for
 from extractors.models.huggingface.architecture import (
     check_architecture,
     check_preprocessor,
-    least_parameters,
     making,
     require_room,
 )
@@ -38,10 +37,12 @@ class TransformersSource:
         spec: what the user wrote, for messages.
         model_id: hub id, where it is known.
         seed: of random weights; None: the folder's.
+        stage: of a network whose width grows from stage to stage, as ``stage-2``; empty: its embedding, and
+            all of any other model.
         allow_pickle: see `weight_files`.
 
     Raises:
-        ModelError: the folder is not that of a known architecture, or has no weights.
+        ModelError: the folder is not that of a known architecture, has no weights, or no such stage.
     """
 
     def __init__(
@@ -51,15 +52,13 @@ class TransformersSource:
         spec: str,
         model_id: str | None = None,
         seed: int | None = None,
+        stage: str = "",
         allow_pickle: bool = False,
     ) -> None:
         self.spec = spec
         self._folder = folder
         self._seed = seed
         self._raw = read_json(folder / "config.json", spec)
-        front_end = folder / "preprocessor_config.json"
-        self._preprocessor = read_json(front_end, spec) if front_end.exists() else None
-        check_preprocessor(self._preprocessor or {}, f"--model {spec}: {front_end.name}")
         model_type = str(self._raw.get("model_type"))
         if model_type not in FAMILIES:
             raise ModelError(
@@ -71,12 +70,32 @@ class TransformersSource:
         if seed is None:
             refuse_other_weights(folder, self._raw, spec)
         self._files = [] if seed is not None else weight_files(folder, spec, allow_pickle=allow_pickle)
-        self._config, fields = self._describe()
         cached = _CACHED.search(str(folder.absolute()))
         if model_id is None and cached:
             model_id = f"{cached[1]}/{cached[2]}"
         name = (model_id or folder.resolve().name).rsplit("/", 1)[-1]
-        self.card = self._card(name, model_id, fields)
+        self._preprocessor = self._front_end(name, model_id)
+        self._config, whole = self._describe()
+        self._stage = stage
+        facts = facts_for(
+            name, model_id, model_type, n_layers=whole["n_layers"], n_features=whole["n_features"]
+        )
+        if facts is None and self._preprocessor is None and self._family.needs_front_end:
+            raise ModelError(
+                f"--model {spec}: no preprocessor_config.json in this folder, and the catalogue does not "
+                f"know the model; nothing says which spectrogram this {model_type} takes: copy the file from "
+                "where the model was published"
+            )
+        if stage:
+            self._family = self._family_at(stage)
+            whole = self._family.describe(self._config, self._preprocessor or {})
+            name = f"{name}-{stage}"
+        self.card = self._card(name, facts, whole)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether it is a stack of transformer blocks of one width."""
+        return self._family.stages is None
 
     def fingerprint(self) -> Mapping[str, Any]:
         """See `ModelSource.fingerprint`."""
@@ -92,6 +111,8 @@ class TransformersSource:
         }
         if front_end:
             content["preprocessor"] = front_end
+        if self._family.stages is not None:
+            content["part"] = self._stage or "embedding"
         return {**content, **weights_fingerprint(self._files, self._seed)}
 
     def load(self, device: str, precision: Precision) -> Extractor:
@@ -106,12 +127,13 @@ class TransformersSource:
     def _model(self) -> Any:
         self._require_room()
         with making(f"--model {self.spec}"):
-            model = self._load_weights() if self._seed is None else random_model(self._config, self._seed)
-            return model.eval()
+            if self._seed is not None:
+                return random_model(self._config, self._seed, self._family.model_class).eval()
+            return self._load_weights().eval()
 
     def _require_room(self) -> None:
         files = self._files if self._seed is None else None
-        require_room(least_parameters(self._config.to_dict()), files, f"--model {self.spec}")
+        require_room(self._family.least_parameters(self._config.to_dict()), files, f"--model {self.spec}")
 
     def _load_weights(self) -> Any:
         import torch
@@ -121,7 +143,7 @@ class TransformersSource:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         try:
-            model, info = transformers.AutoModel.from_pretrained(
+            model, info = getattr(transformers, self._family.model_class).from_pretrained(
                 self._folder,
                 config=self._config,  # what of the file is architecture, and nothing else of it
                 use_safetensors=self._files[0].suffix == ".safetensors",
@@ -145,7 +167,9 @@ class TransformersSource:
     def _describe(self) -> tuple[Any, Mapping[str, Any]]:
         """The full configuration (keys that equal a default may be left out of the file) and what follows."""
         try:
-            config = architecture(self._model_type, self._raw, self._family.keys)
+            part = self._family.part
+            kind, raw = (self._model_type, self._raw) if part is None else part(self._raw)
+            config = architecture(kind, raw, self._family.keys)
             return config, self._family.describe(config, self._preprocessor or {})
         except Exception as error:  # transformers validates with exceptions of its own
             raise ModelError(
@@ -153,10 +177,36 @@ class TransformersSource:
                 f"({one_line(error)})"
             ) from error
 
-    def _card(self, name: str, model_id: str | None, fields: Mapping[str, Any]) -> ModelCard:
-        facts = facts_for(
-            name, model_id, self._model_type, n_layers=fields["n_layers"], n_features=fields["n_features"]
+    def _front_end(self, name: str, model_id: str | None) -> Mapping[str, Any] | None:
+        """What is done to the audio, of the file that says it."""
+        if self._family.front_end is not None:
+            return self._family.front_end(self._folder, name, model_id, self.spec)
+        file = self._folder / "preprocessor_config.json"
+        said = read_json(file, self.spec) if file.exists() else None
+        check_preprocessor(said or {}, f"--model {self.spec}: {file.name}")
+        return said
+
+    def _family_at(self, stage: str) -> Family:
+        """The family of a stage.
+
+        Raises:
+            ModelError: there is no such stage.
+        """
+        stages = [] if self._family.stages is None else self._family.stages(self._config)
+        by_name = {f"stage-{k}": family for k, family in enumerate(stages, start=1)}
+        if stage in by_name:
+            return by_name[stage]
+        if by_name:
+            raise ModelError(
+                f"--model {self.spec}: expected one of {', '.join(by_name)}, got {stage}; without a stage it "
+                "is the embedding"
+            )
+        raise ModelError(
+            f"--model {self.spec}: a {self._model_type} has no stages, its layers are of one width; leave "
+            f"{stage}: out"
         )
+
+    def _card(self, name: str, facts: Facts | None, fields: Mapping[str, Any]) -> ModelCard:
         common: dict[str, Any] = {"family": self._model_type, **fields}
         if "normalisation" not in common:
             common |= self._waveform_normalisation(facts)
@@ -227,6 +277,7 @@ def from_hub(
     *,
     built_in: Sequence[str],
     seed: int | None = None,
+    stage: str = "",
     allow_pickle: bool = False,
 ) -> TransformersSource:
     """A hub id; its files are fetched once and then read from the hub's cache.
@@ -244,7 +295,9 @@ def from_hub(
         folder = _fetch(spec, model_id, [*_CONFIGS, *_PICKLES], built_in)
     if not (folder / "config.json").is_file():
         raise ModelError(f"--model {spec}: the hub repository has no config.json")
-    return TransformersSource(folder, spec=spec, model_id=model_id, seed=seed, allow_pickle=allow_pickle)
+    return TransformersSource(
+        folder, spec=spec, model_id=model_id, seed=seed, stage=stage, allow_pickle=allow_pickle
+    )
 
 
 def _fetch(spec: str, model_id: str, patterns: Sequence[str], built_in: Sequence[str]) -> Path:

@@ -152,4 +152,6 @@ FAMILY = Family(
         }
     ),
     preprocessor_keys=frozenset({"mean", "std", "do_normalize"}),
+    # BirdSet's ASTs, for one, are of 32 kHz and of another spectrogram, and config.json tells none of it.
+    needs_front_end=True,
 )  # fmt: skip

@@ -50,6 +50,10 @@ def sentences(records: Mapping[str, Mapping[str, Any]], rates: Mapping[str, Sequ
         yield f"For {names(paths)}, {kept}"
     for made, paths in _grouped(records, lambda _, r: _made_on(r)).items():
         yield f"{made} ({names(paths)})."
+    for path, record in records.items():
+        checks = [name(check) for check in record.get("checks", ())]
+        if checks:
+            yield f"Checked ({name(path)}): {'; '.join(checks)}."
 
 
 def _grouped(records: Mapping[str, Mapping[str, Any]], words: Any) -> dict[str, list[str]]:

@@ -180,6 +180,40 @@ _MODELS: dict[str, tuple[str, Reference]] = {
             eprint="2210.14493", archiveprefix="arXiv",
         ),
     ),
+    "2211.06687": (
+        "wu2023clap",
+        _conference(
+            "Wu et al. 2023",
+            "Wu, Yusong and Chen, Ke and Zhang, Tianyu and Hui, Yuchen and Berg-Kirkpatrick, Taylor and "
+            "Dubnov, Shlomo",
+            "Large-scale Contrastive Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption "
+            "Augmentation",
+            "IEEE International Conference on Acoustics, Speech and Signal Processing (ICASSP)", 2023,
+            eprint="2211.06687", archiveprefix="arXiv",
+        ),
+    ),
+    "2308.04978": (
+        "robinson2024biolingual",
+        _conference(
+            "Robinson et al. 2024",
+            "Robinson, David and Robinson, Adelaide and Akrapongpisak, Lily",
+            "Transferable Models for Bioacoustics with Human Language Supervision",
+            "IEEE International Conference on Acoustics, Speech and Signal Processing (ICASSP)", 2024,
+            eprint="2308.04978", archiveprefix="arXiv",
+        ),
+    ),
+    "2403.10380": (
+        "rauch2025birdset",
+        _conference(
+            "Rauch et al. 2025",
+            "Rauch, Lukas and Schwinger, Raphael and Wirth, Moritz and Heinrich, Ren{\\'e} and Huseljic, "
+            "Denis and Herde, Marek and Lange, Jonas and Kahl, Stefan and Sick, Bernhard and Tomforde, "
+            "Sven and Scholz, Christoph",
+            "{BirdSet}: A Large-Scale Dataset for Audio Classification in Avian Bioacoustics",
+            "International Conference on Learning Representations", 2025,
+            eprint="2403.10380", archiveprefix="arXiv",
+        ),
+    ),
 }  # fmt: skip
 
 _OTHERS: dict[str, Reference] = {

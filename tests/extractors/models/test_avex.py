@@ -1,8 +1,9 @@
-"""`avex:NAME` against a stand-in with avex's documented interface.
+"""`avex:NAME` and `avex:FILE.yml` against a stand-in with avex's documented interface, and its faults.
 
 avex itself asks for torchaudio and torchvision builds that match the installed PyTorch; where those do not
-exist (CPU builds of the newest PyTorch) it does not import. The stand-in has its two functions, a BEATs-like
-stack whose blocks hand on `[t, b, d]`, and an EfficientNet-like feature map.
+exist (CPU builds of the newest PyTorch) it does not import. The stand-in has its functions, a BEATs-like
+stack whose blocks hand on `[t, b, d]`, an EfficientNet-like feature map, and a vector for a window. As avex
+does, it loads checkpoints without looking at what they lack, and pickles as code.
 """
 
 from __future__ import annotations
@@ -14,16 +15,37 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file, save_file
 
 from extractors import find_model
 from featurestore.errors import ModelError
 from tests.extractors.models.test_conformance import RELATIVE, embed, make_clips, worst
 
+CONFIGS = """
+from pydantic import BaseModel, ConfigDict
+
+
+class AudioConfig(BaseModel):
+    sample_rate: int = 16_000
+    target_length_seconds: int | None = None
+
+
+class ModelSpec(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    pretrained: bool = True
+    device: str = "cuda"
+    audio_config: AudioConfig | None = None
+"""
 PACKAGE = """
-from types import SimpleNamespace
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from .configs import AudioConfig, ModelSpec
+
+__version__ = "1.4.0"
 RATE = 16_000
 
 
@@ -63,20 +85,55 @@ class EfficientNet(nn.Module):
         return self.features(spectrum[:, None])  # [b, d, frequency, t]
 
 
+class Perch(nn.Module):
+    embedding_dim, window_samples, target_sr = 12, 80_000, RATE
+
+    def __init__(self):
+        super().__init__()
+        self.bands = nn.Linear(400, 12)
+        self.norm = nn.LayerNorm(12)
+        self.classifier = nn.Linear(12, 3)  # never run
+
+    def forward(self, wav, padding_mask=None):
+        wav = nn.functional.pad(wav, (0, self.window_samples - wav.shape[1]))
+        return self.norm(self.bands(wav.unfold(1, 400, 400)).square().mean(1))
+
+
+class Scores(Perch):
+    embedding_dim = None
+
+
+class Echo(nn.Module):
+    def forward(self, wav, padding_mask=None):
+        return wav[:, None]  # as many "features" as samples
+
+
+CLASSES = {"beats": Beats, "efficientnet": EfficientNet, "perch2": Perch, "birdnet": Scores, "echo": Echo}
+
+
+def list_model_classes():
+    return [*CLASSES, "birdmae"]
+
+
 def get_model_spec(name):
-    if name not in ("beats", "efficientnet", "forgetful"):
+    if name not in ("beats", "efficientnet", "forgetful", "eat"):
         return None
-    return SimpleNamespace(audio_config=SimpleNamespace(sample_rate=RATE, target_length_seconds=10))
+    kind = {"forgetful": "beats", "eat": "eat_hf"}.get(name, name)
+    return ModelSpec(name=kind, audio_config=AudioConfig(sample_rate=RATE, target_length_seconds=10))
 
 
-def load_model(model, device="cpu", return_features_only=False):
+def load_model(model, device="cpu", checkpoint_path=None, return_features_only=False):
     assert return_features_only
-    made = {"beats": Beats, "forgetful": Beats, "efficientnet": EfficientNet}[model]()
+    made = CLASSES[get_model_spec(model).name if isinstance(model, str) else model.name]()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, p in made.named_parameters():
+        for name, p in made.named_parameters():  # weights of another training
             if model != "forgetful" or name != "layers.1.linear.weight":
                 p.copy_(torch.randn(p.shape, generator=generator) / 5)
+    if checkpoint_path:
+        safe = checkpoint_path.endswith(".safetensors")
+        state = load_file(checkpoint_path) if safe else torch.load(checkpoint_path, weights_only=False)
+        made.load_state_dict(state, strict=False)
     return made.to(device)
 """
 
@@ -87,16 +144,40 @@ def avex(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     site = tmp_path / "site"
     (site / "avex").mkdir(parents=True)
     (site / "avex" / "__init__.py").write_text(PACKAGE)
+    (site / "avex" / "configs.py").write_text(CONFIGS)
     (site / "avex-1.4.0.dist-info").mkdir()
     (site / "avex-1.4.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: avex\nVersion: 1.4.0\n"
     )
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, "avex", raising=False)
+    for name in ("avex", "avex.configs"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     import avex
 
     yield avex
-    monkeypatch.delitem(sys.modules, "avex", raising=False)
+    for name in ("avex", "avex.configs"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+AUDIO = {"sample_rate": 16_000, "target_length_seconds": 5}
+
+
+def spec_file(folder: Path, name: str, checkpoint: str | None = None, **spec: Any) -> str:
+    """What to write after ``--model`` for a spec of one's own."""
+    said: dict[str, Any] = {"model_spec": {"name": name, "audio_config": AUDIO, **spec}}
+    if checkpoint:
+        said["checkpoint_path"] = checkpoint
+    file = folder / f"own-{name}.yml"
+    file.write_text(yaml.safe_dump(said))
+    return f"avex:{file}"
+
+
+def save_weights(folder: Path, model: torch.nn.Module, *, without: str = "") -> str:
+    """Trained weights of a model, but for some; named from the folder of a spec."""
+    generator = torch.Generator().manual_seed(7)
+    state = {k: torch.randn(v.shape, generator=generator) for k, v in model.state_dict().items()}
+    save_file({k: v for k, v in state.items() if k not in without.split()}, folder / "own.safetensors")
+    return "own.safetensors"
 
 
 def test_layers_are_the_inputs_and_outputs_of_the_blocks(avex: Any) -> None:
@@ -134,9 +215,95 @@ def test_feature_maps_are_averaged_over_frequency(avex: Any) -> None:
         assert worst([found[0][i]], [maps.mean(1).T]) < RELATIVE
 
 
-def test_parameters_that_no_checkpoint_sets_are_refused(avex: Any) -> None:
-    with pytest.raises(ModelError, match=r"1 parameters differ.*layers\.1\.linear\.weight"):
-        find_model("avex:forgetful")
+def refusal(spec: str) -> str:
+    with pytest.raises(ModelError) as caught:
+        find_model(spec)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_parameters_that_no_checkpoint_sets_are_refused(avex: Any, tmp_path: Path) -> None:
+    said = refusal("avex:forgetful")
+    assert "no checkpoint sets 1 parameters (first 'layers.1.linear.weight')" in said
+    # Of a checkpoint that lacks some, what is left is the same at every load: ones, or another training's.
+    for lacking in ("norm.weight", "bands.bias"):
+        weights = save_weights(tmp_path, avex.CLASSES["perch2"](), without=lacking)
+        said = refusal(spec_file(tmp_path, "perch2", weights))
+        assert f"no checkpoint sets 1 parameters (first '{lacking}')" in said
+    # All of another network's.
+    save_weights(tmp_path, torch.nn.Linear(2, 2))
+    assert "no checkpoint sets 6 parameters" in refusal(spec_file(tmp_path, "perch2", "own.safetensors"))
+
+
+def test_a_spec_that_avex_has_not_registered_is_a_file(avex: Any, tmp_path: Path) -> None:
+    lacking = "classifier.weight classifier.bias"  # which nothing reads
+    weights = save_weights(tmp_path, avex.CLASSES["perch2"](), without=lacking)
+    source = find_model(spec_file(tmp_path, "perch2", weights))
+    card = source.card
+    assert (card.name, card.n_layers, card.n_features, card.pooled) == ("own-perch2", 1, 12, True)
+    assert (card.max_samples, card.fixed_samples, card.repeat_short) == (80_000, 80_000, False)
+    again = find_model(spec_file(tmp_path, "perch2", weights))
+    assert source.fingerprint() == again.fingerprint()
+    model = avex.CLASSES["perch2"]().eval()
+    model.load_state_dict(load_file(tmp_path / "own.safetensors"), strict=False)
+    clips = make_clips((80_000, 9000, 40_000))
+    found = embed(source.load("cpu", "fp32"), clips)[0]
+    for clip, frames, n in zip(clips, found, (64, 8, 32), strict=True):
+        with torch.no_grad():
+            vector = model(torch.from_numpy(clip)[None]).numpy()
+        assert worst([frames], [np.repeat(vector, n, 0)]) < RELATIVE
+
+
+def test_the_weights_of_a_spec_are_those_of_its_checkpoint(avex: Any, tmp_path: Path) -> None:
+    weights = save_weights(tmp_path, avex.CLASSES["beats"]())
+    source = find_model(spec_file(tmp_path, "beats", weights))
+    assert (source.card.n_layers, source.card.max_samples) == (4, 80_000)
+    assert source.fingerprint()["state_sha256"] != find_model("avex:beats").fingerprint()["state_sha256"]
+
+
+class Code:
+    """What a pickle runs when it is read as pickles are."""
+
+    def __init__(self, made: Path) -> None:
+        self._made = made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._made,)
+
+
+def test_no_pickle_runs_code(avex: Any, tmp_path: Path) -> None:
+    torch.save({"classifier.bias": Code(tmp_path / "ran")}, tmp_path / "own.pt")
+    assert "avex cannot load it (UnpicklingError" in refusal(spec_file(tmp_path, "perch2", "own.pt"))
+    assert not (tmp_path / "ran").exists()
+    torch.save({k: v + 1 for k, v in avex.CLASSES["perch2"]().state_dict().items()}, tmp_path / "own.pt")
+    assert find_model(spec_file(tmp_path, "perch2", "own.pt")).card.pooled
+
+
+def test_what_avex_gives_has_to_be_features(avex: Any, tmp_path: Path) -> None:
+    assert "one vector of 12 numbers for a clip, and it names no embedding" in refusal(
+        spec_file(tmp_path, "birdnet")
+    )
+    assert "avex gives 16,000 of a second, 32,000 of two" in refusal(spec_file(tmp_path, "echo"))
+    other = {"sample_rate": 32_000, "target_length_seconds": 5}
+    assert "80,000 samples at 16,000 Hz; got 160,000 at 32,000 Hz" in refusal(
+        spec_file(tmp_path, "perch2", audio_config=other)
+    )
+
+
+def test_a_spec_says_what_has_to_be_known_of_its_model(avex: Any, tmp_path: Path) -> None:
+    def file(name: str = "perch2", checkpoint: str | None = None, **spec: Any) -> str:
+        return refusal(spec_file(tmp_path, name, checkpoint, **spec))
+
+    assert "model_spec.audio_config: lacks 'sample_rate'" in file(audio_config={"target_length_seconds": 5})
+    assert "model_spec.pretrained: expected true, or a checkpoint_path" in file(pretrained=False)
+    assert "model_spec.name: expected a class of avex" in file("perhc")
+    assert "avex takes no such model_spec" in file(odd=1)
+    assert "checkpoint_path: there is no file" in file(checkpoint="gone.safetensors")
+    assert "runs code of a hub repository" in file("birdmae")
+    assert "runs code of a hub repository" in refusal("avex:eat")
+    assert "there is no such file" in refusal(f"avex:{tmp_path / 'gone.yml'}")
+    (tmp_path / "no.yml").write_text("- 1")
+    assert "no.yml: the document: expected an object" in refusal(f"avex:{tmp_path / 'no.yml'}")
 
 
 def test_a_name_avex_does_not_know_is_one_line(avex: Any) -> None:

@@ -66,7 +66,10 @@ def shortest(extractor: Extractor) -> int:
 
 
 # Near relatives of another kind, which is not among these.
-SLOW = ("unispeech-base", "conformer-rotary", "sew-layer-norm")
+SLOW = (
+    *("unispeech-base", "conformer-rotary", "sew-layer-norm"),
+    *("clap", "clap-fused-stage", "convnext", "efficientnet"),
+)
 
 
 @pytest.fixture(

@@ -10,9 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
+from extractors import ExtractConfig, extract
 from extractors.models.huggingface.model_folder import TransformersSource
 from extractors.models.huggingface.wav2vec_family import ClipGroupNorm
 from extractors.models.interface import Reference
+from featurestore import open_store
+from featurestore.store.history import read_checks
+from tests.conftest import write_clips
 from tests.models import N_LAYERS, save_ssl, save_whisper
 
 
@@ -94,3 +98,24 @@ def test_what_nothing_else_computes_says_so_and_mistakes_are_one_line(tmp_path: 
         assert expected in result.stderr
         assert len(result.stderr.strip().splitlines()) == 1
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_certificate_is_kept_in_the_keys_of_its_model_alone(tmp_path: Path) -> None:
+    manifest = write_clips(tmp_path / "audio", (9000, 5000))
+    folders = [save_ssl(tmp_path / name, "hubert", "base", seed=i) for i, name in enumerate("ab")]
+    store = str(tmp_path / "store")
+    for folder in folders:
+        extract(ExtractConfig(manifest=manifest, dataset="d", model=str(folder), store=store))
+    result = run(folders[1], "--store", store)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "b/d: kept" in result.stdout
+    storage = open_store(store).storage
+    assert read_checks(storage, "a/d") == []
+    [check] = read_checks(storage, "b/d")
+    assert (check.clips, check.is_within) == ("noise", True)
+    assert check.from_reference is not None
+    assert 0 <= check.from_reference < 1e-5
+    other = run(save_ssl(tmp_path / "c", "hubert", "base", seed=7), "--store", store)
+    assert other.exit_code == 2
+    assert "expected a key that was embedded by" in other.stderr
+    assert "found a/d, b/d" in other.stderr
