@@ -417,8 +417,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     """Save the probe that validation chose, for `fs predict`.
 
     It is fitted once more and its predictions for the test rows are compared with those on record. A
-    folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda, centroid, and knn
-    with algorithm: brute.
+    folder with JSON and safetensors, nothing pickled; from mlp, linear, attention, mha, logreg, svm, lda,
+    centroid, and knn with algorithm: brute.
     """
     from probes.saved.chosen_probe import save_probe as run
     from studies.terminal.console import print_saved_probe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from featurestore.arrays import FloatArray
 from probes.classifiers.interface import Bundle, FittedProbe, Settings
 from probes.training.autograd import Feed, MatrixFeed, NetworkSpec, Trained, train
 from probes.training.mlp_config import MLPConfig
-from probes.training.networks import Head, WeightedSum
+from probes.training.networks import Head, LayerWeights
 
 NO_RATES: Mapping[str, str] = {}
 
@@ -53,10 +53,15 @@ def fit_networks(
             t,
             partial(_scores, t, feed),
             model=t.network,
-            layer_weights=tuple(t.network.weights().tolist()) if isinstance(t.network, WeightedSum) else (),
+            layer_weights=tuple(t.network.weights().tolist()) if isinstance(t.network, LayerWeights) else (),
         )
         for t in trained
     ]
+
+
+def as_frames(x: Any) -> Feed:
+    """Frames are fed as they are; see `probes.training.frames`."""
+    return cast("Feed", x)
 
 
 def head_of(config: MLPConfig, n_features: int, n_classes: int) -> Head:

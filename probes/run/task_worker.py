@@ -163,17 +163,16 @@ def _frames(
     from probes.run.memory_plan import ACTIVATION_BYTES, block_rows
     from probes.training.frames import read_frames, streamed_frames
 
-    position = question.labelled.position
-    (layer,) = task.layers
-    n_frames = int(features.layer(layer).n_frames[position].sum()) * (2 if task.curve else 1)
+    position, layers = question.labelled.position, task.layers
+    n_frames = int(features.layer(layers[0]).n_frames[position].sum()) * (2 if task.curve else 1)
     what = f"classifier {task.classifier} on the frames of {task.model}/{task.dataset} {task.place}"
-    width = features.info.shape.n_features
+    width = len(layers) * features.info.shape.n_features
     memory = memory_bytes or worker_bytes()
     block = block_rows(n_frames, width, memory, min(ACTIVATION_BYTES, 4 * n_frames * width), what)
     if block is None:
-        rows = read_frames(features, layer, position)
+        rows = read_frames(features, layers, position)
         return {name: rows[where] for name, where in question.split.parts()}
-    streamed = streamed_frames(features, layer, position, block)
+    streamed = streamed_frames(features, layers, position, block)
     return {name: streamed[where] for name, where in question.split.parts()}
 
 

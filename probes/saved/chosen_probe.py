@@ -28,7 +28,7 @@ from probes.run.probe_plan import Plan, make_plan
 from probes.run.task_worker import Prepared, fit_bundle, over_all, prepare
 from probes.saved.calibration import ValidationRows, fit_temperature
 from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
-from probes.saved.stored_arrays import to_store
+from probes.saved.stored_arrays import OF_FRAMES, to_store
 from probes.splits import make_splits
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextAr
         scores={},
         reproduced={},
         kind=stored.kind,
-        settings=stored.settings,
+        settings=stored.settings | _of_frames(keys.features(task), stored.kind),
         probabilistic=fitted.probabilistic,
         versions=package_versions(VERSIONS_OF),
         calibration=_calibration(rows),
@@ -297,6 +297,12 @@ def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextAr
     test = data.question.split.test
     guess = cells_of(scores >= THRESHOLD, data.question.classes) if sets else names[scores.argmax(axis=1)]
     return probe, guess, data.question.labelled.rows.utterance_id[test]
+
+
+def _of_frames(features: Features, kind: str) -> dict[str, str]:
+    """How the frames were stored that a probe of frames read; the fingerprint of a key does not say it."""
+    frames = features.info.frames
+    return {"frames_dtype": frames.dtype} if kind == OF_FRAMES and frames is not None else {}
 
 
 def _validation_rows(fitted: FittedProbe, data: Prepared) -> ValidationRows | None:
