@@ -34,6 +34,7 @@ class FramePooling:
     """
 
     seeded = True
+    by_epochs = True
     inputs = FRAMES
 
     def __init__(self, name: str) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from featurestore.arrays import FloatArray
 from probes.classifiers.interface import Bundle, FittedProbe, Settings
 from probes.training.autograd import Feed, MatrixFeed, NetworkSpec, Trained, train
-from probes.training.mlp_config import MLPConfig
+from probes.training.mlp_config import MLPConfig, Schedule
 from probes.training.networks import Head, LayerWeights
 
 NO_RATES: Mapping[str, str] = {}
@@ -35,18 +35,19 @@ def fit_networks(
     """
     known = {f.name for f in fields(MLPConfig)}
 
-    def spec(settings: Settings, seed: int) -> NetworkSpec:
+    def spec(settings: Settings, seed: int, schedule: Schedule | None) -> NetworkSpec:
         config = MLPConfig(**{k: v for k, v in settings.items() if k in known}, seed=seed)
         own = {parameter: float(settings[name]) for name, parameter in rates.items()}
-        return NetworkSpec(config=config, make=partial(build, config, settings), rates=own)
+        return NetworkSpec(config=config, make=partial(build, config, settings), rates=own, schedule=schedule)
 
+    schedules = bundle.schedules or (None,) * len(bundle.fits)
     trained = train(
         feed(bundle.x_train),
         bundle.y_train,
-        feed(bundle.x_val),
+        None if bundle.x_val is None else feed(bundle.x_val),
         bundle.y_val,
         bundle.n_classes,
-        [spec(settings, seed) for settings, seed in bundle.fits],
+        [spec(*fit, s) for fit, s in zip(bundle.fits, schedules, strict=True)],
     )
     return [
         FittedProbe.of_network(

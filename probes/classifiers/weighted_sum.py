@@ -30,6 +30,7 @@ class WeightedSumClassifier:
     """
 
     seeded = True
+    by_epochs = True
     streams = True
 
     def __init__(self, top: Fused) -> None:
@@ -60,6 +61,7 @@ class WeightedFramePooling:
     """
 
     seeded = True
+    by_epochs = True
     inputs = FRAMES
 
     def __init__(self, pooling: FramePooling) -> None:

@@ -38,6 +38,7 @@ from featurestore.untrusted.document_shape import (
 from featurestore.untrusted.documents import DocumentError, read_bytes, read_json_document
 from featurestore.untrusted.tensor_files import TensorInfo, read_tensor_header
 from probes.classifiers.layer_combination import COMBINATIONS
+from probes.questions.refit import PARTS_OF
 from probes.saved.calibration import ValidationRows, calibrated
 from probes.saved.sklearn_classes import MOST_WIDTH
 from probes.saved.stored_arrays import OF_FRAMES, Scores, Stored, restore
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 FORMAT = "featurestore-audio probe"
-FORMAT_VERSION = 3  # 1 had no hashes, 2 no calibration
+FORMAT_VERSION = 4  # 1 had no hashes, 2 no calibration, 3 nothing that was fitted again
+# Of a probe that was not fitted again: earlier versions read it.
+_PLAIN_VERSION = 3
 JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
 # sha256 of the other file, and of all else in this one.
@@ -75,6 +78,10 @@ _CARD = fields(
         "versions": by_name(text),
         "calibration": by_name(number()),
         "clip_s": nothing_or(number(0)),
+        "refit": fields(
+            {"rows": one_of(*PARTS_OF), "n_rows": whole(1), "of": text},
+            {"n_epochs": whole(), "score_test": number(0, 1, nan=True)},
+        ),
         WEIGHTS_HASH: text,
         CONTENT_HASH: text,
     },
@@ -110,6 +117,10 @@ class ProbeCard:
         calibration: `temperature`, `nll_before` and `nll_after` (nats) and `n_rows` of the validation rows;
             empty where scores are no probabilities, and in probes of earlier versions.
         clip_s: Median seconds of the training clips; None in probes of earlier versions.
+        refit: Of a probe that was fitted again on more rows: `rows` ("train+val" or "all"), `n_rows`,
+            `n_epochs` (of what is trained by epochs), `of` (fingerprint of the fit that validation chose,
+            which `scores` and `reproduced` are about), and where test rows were left out `score_test`.
+            Empty else.
     """
 
     model: str
@@ -134,6 +145,7 @@ class ProbeCard:
     versions: dict[str, str] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
     clip_s: float | None = None
+    refit: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reads_frames(self) -> bool:
@@ -261,7 +273,10 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
             f"{folder}: the probe takes {len(weights):,} bytes, expected at most {MOST_WEIGHT_BYTES:,}; "
             "choose a classifier that does not keep its training rows"
         )
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
+    version = FORMAT_VERSION if probe.card.refit else _PLAIN_VERSION
+    content = {"format": FORMAT, "format_version": version, **asdict(probe.card)}
+    if not probe.card.refit:
+        del content["refit"]
     content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
     content |= {CONTENT_HASH: digest(content)}
     with writing(folder, "choose another --out"):
