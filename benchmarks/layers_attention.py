@@ -3,13 +3,13 @@
     python benchmarks/layers_attention.py NAME=MANIFEST:LABEL:GROUP [...] --model ID|DIR [--layers 0-4]
                     [--every N] [--split group-kfold:3] [--seeds S] [--epochs E] [--store DIR] [--record]
 
-GROUP is the column that is held out. Clips are embedded once, with their frames, into ``--store`` (default: a
-temporary one). Then everything is a call of `run_probe`: a linear probe on the statistics of each layer, of all
-layers side by side, and of their learned sum; and attention with one query (``attention``) and with several
-heads (``mha``) over the frames of each layer and of their learned sum. The layer of a single-layer probe is
-chosen by validation rows, in every test fold anew. Intervals are over groups; differences are paired, attention
-over the learned sum less each other way, and their p-values are corrected (Holm). ``--record`` adds what is
-printed of each corpus to ``benchmarks/results/layers_attention.md``.
+GROUP is the column that is held out. Clips are embedded once, with their frames, into ``--store`` (default:
+a temporary one). Then everything is a call of `run_probe`: a linear probe on the statistics of each layer, of
+all layers side by side, and of their learned sum; and attention with one query (``attention``) and with
+several heads (``mha``) over the frames of each layer and of their learned sum. The layer of a single-layer
+probe is chosen by validation rows, in every test fold anew. Intervals are over groups; differences are
+paired, attention over the learned sum less each other way, and their p-values are corrected (Holm).
+``--record`` adds what is printed of each corpus to ``benchmarks/results/layers_attention.md``.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def ways(corpus: Corpus, dataset: str, store: Path, out: Path, options: argparse
 
 def lines(corpus: Corpus, dataset: str, store: Path, found: Sequence[Way], seconds: float) -> Iterator[str]:
     """A table of one corpus."""
-    (model,) = {m for m, d in open_store(store).keys() if d == dataset}
+    keys = open_store(store).keys()
+    (model,) = {m for m, d in keys if d == dataset}
     index = open_store(store).features(model, dataset).index
     reference = next(w for w in found if (w.classifier, w.combine) == REFERENCE)
     others = [(w, reference.judged.compared(w.judged)) for w in found if w is not reference]

@@ -206,7 +206,8 @@ def refit_sentences(data: ReportData) -> Iterator[str]:
     yield (
         "Beside these, what validation chose was fitted again on the training and the validation rows "
         "together, standardised by both, from the same initial weights and with the same settings; what is "
-        "trained by epochs for as many as were best, its rate cut after the same epochs. Test rows took no part."
+        "trained by epochs for as many as were best, its rate cut after the same epochs. Test rows took no "
+        "part."
     )
     for found in data.refits:
         q = found.question
