@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from featurestore.printable import printable
+from featurestore.printable import plain
 from probes.findings.refits import refit_findings, refit_sentence
 from probes.findings.sentences import interval_text
 from probes.metrics import points
@@ -42,7 +42,7 @@ def print_refits(results: str | Path, only: Collection[tuple[str, ...]]) -> None
         low, high = f.epochs
         d = f.difference
         table.add_row(
-            printable(f"{text} · {name['split']}"),
+            plain(f"{text} · split: {name['split']}"),
             f"{f.n_train[0]:,.0f}",
             "" if not high else str(low) if low == high else f"{low}-{high}",
             f"{100 * f.score:.1f}",
@@ -53,5 +53,5 @@ def print_refits(results: str | Path, only: Collection[tuple[str, ...]]) -> None
     out = console()
     out.print(table)
     for f in found:
-        out.print(printable(refit_sentence(f)))
+        out.print(refit_sentence(f))
     out.print()
