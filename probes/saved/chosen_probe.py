@@ -99,22 +99,30 @@ def save_probe(
     _require_free(out, row)
     task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
     probe, guess, ids, schedule = _fitted(task, fit)
-    recorded = results_folder.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")[
-        "prediction"
-    ]
-    if set(ids) - set(recorded.index):
-        raise CorruptData(
-            f"{folder / results_folder.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has "
-            "to be compared with; run the same `fs probe` again"
-        )
-    same = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object) == guess
-    reproduced = {"n_test": len(ids), "n_differ": int((~same).sum())}
+    reproduced = _reproduced(folder, row, guess, ids)
     scores = {str(k): float(v) for k, v in row.items() if str(k) in KEPT_SCORES and not pd.isna(v)}
     if refit is not None:
         probe = _fitted_again(replace(task, refit=refit), fit, probe, schedule)
     card = replace(probe.card, scores=scores, reproduced=reproduced)
     write_probe(out, replace(probe, card=card))
     return SavedSummary(folder=out, card=card)
+
+
+def _reproduced(folder: Path, row: dict[str, Any], guess: TextArray, ids: TextArray) -> dict[str, int]:
+    """How many predictions of test rows there are, and how many are others than those on record.
+
+    Raises:
+        CorruptData: some are not on record.
+    """
+    table = results_folder.read_predictions(folder, pd.DataFrame([row]))
+    recorded = table.set_index("utterance_id")["prediction"]
+    if set(ids) - set(recorded.index):
+        raise CorruptData(
+            f"{folder / results_folder.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has "
+            "to be compared with; run the same `fs probe` again"
+        )
+    same = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object) == guess
+    return {"n_test": len(ids), "n_differ": int((~same).sum())}
 
 
 def _narrow(table: pd.DataFrame, given: dict[str, str | None], folder: Path) -> pd.DataFrame:
