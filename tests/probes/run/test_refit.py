@@ -125,7 +125,8 @@ def train_by_hand(
     return net, used
 
 
-@pytest.mark.parametrize("keep", [pytest.param("best", marks=pytest.mark.slow), "last"])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", ["best", "last"])
 def test_a_refit_of_a_network_is_that_of_a_plain_loop(store: str, tmp_path: Path, keep: str) -> None:
     """For the epochs that were best, and at the rates that validation rows had brought about."""
     settings = {"hidden": [8], "learning_rate": 0.05, "batch_size": 16, "max_epochs": 12, "lr_patience": 0}
@@ -205,6 +206,7 @@ def test_the_schedule_of_a_fit_gives_the_same_fit_on_the_same_rows(
         assert b.schedule == a.schedule
 
 
+@pytest.mark.slow
 def test_refits_stand_apart_and_answer_what_validation_chooses_now(store: str, tmp_path: Path) -> None:
     out = tmp_path / "r"
     alone = run_probe(asked(store, tmp_path / "plain", layers="0", refit=None)).table
@@ -230,6 +232,7 @@ def test_refits_stand_apart_and_answer_what_validation_chooses_now(store: str, t
     assert found.layers == "2"
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_not_fitted_again_leaves_no_mean(store: str, tmp_path: Path) -> None:
     out = tmp_path / "r"
     folds = asked(store, out, layers="2", split="kfold:3")
