@@ -353,6 +353,11 @@ def extract(
 )
 @click.option("--curve-draws", type=int, help="Draws of each share below 100 %; default: 5.")
 @click.option("--curve-shares", help="Shares of a curve in percent; default: 10,20,30,50,70,100.")
+@click.option(
+    "--refit",
+    help="train+val: fit what validation chose again on training and validation rows, for its best number of "
+    "epochs, and score that too; kept apart from all else.",
+)
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 @QUIET
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
@@ -413,12 +418,16 @@ def confounds(quiet: bool, **options: Any) -> None:
 @click.option("--split", help="Split; needed if the results hold several.")
 @click.option("--model", help="Take this model's best layer; default: the model that validation chose.")
 @click.option("--store", help="Where the store is now; default: where it was.")
+@click.option(
+    "--refit",
+    help="Save it fitted again on more rows: train+val, or all (test rows too: then nothing can score it).",
+)
 def save_probe(results: Path, out: Path, **options: Any) -> None:
     """Save the probe that validation chose, for `fs predict`.
 
     It is fitted once more and its predictions for the test rows are compared with those on record. A
-    folder with JSON and safetensors, nothing pickled; from mlp, linear, logreg, svm, lda, centroid, and knn
-    with algorithm: brute.
+    folder with JSON and safetensors, nothing pickled; from mlp, linear, attention, mha, logreg, svm, lda,
+    centroid, and knn with algorithm: brute.
     """
     from probes.saved.chosen_probe import save_probe as run
     from studies.terminal.console import print_saved_probe

@@ -132,6 +132,7 @@ def predict_manifest(
             device=device,
             workers=workers,
             torch_weights=torch_weights,
+            **_frame_options(card),
         )
         extract(config, on_progress)
         return _predict(probe, open_store(temporary).features(card.model, DATASET))
@@ -214,6 +215,13 @@ def _require_replaceable(out: Path, folder: Path) -> None:
         )
 
 
+def _frame_options(card: ProbeCard) -> dict[str, Any]:
+    """Options of extraction for a probe that reads frames: kept as those were that it was trained on."""
+    if not card.reads_frames:
+        return {}
+    return {"frames": True, "frames_dtype": card.settings.get("frames_dtype")}
+
+
 def _prefix(card: ProbeCard) -> str:
     return "p" if card.probabilistic else "score"
 
@@ -231,6 +239,11 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
             f"{features.storage.url}: {features.info.path} lacks layer {format_layers(lacking)}, which the "
             f"probe needs; extract with --layers {format_layers(card.layers)}"
         )
+    if card.reads_frames and features.info.frames is None:
+        raise ConfigError(
+            f"{features.storage.url}: {features.info.path} holds no frames, which a probe of "
+            f"{card.classifier} reads; extract with --frames under another --name, and give that as --model"
+        )
     index = features.index
     ok = (index["status"] == STATUS_OK).to_numpy()
     scores = np.full((len(index), len(card.classes)), np.nan, dtype=np.float32)
@@ -238,7 +251,9 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
     for shard in layers[0].shards:
         # Shard by shard: a layer may be larger than memory.
         where = shard.start + np.flatnonzero(ok[shard])
-        if len(where):
+        if card.reads_frames and len(where):
+            scores[where] = probe.frame_scores(features, where)
+        elif len(where):
             x = np.concatenate([layer.sound(where).reshape(len(where), -1) for layer in layers], axis=1)
             scores[where] = probe.scores(x)
     table = index[["utterance_id", "path", "start_s", "end_s", "status"]].copy()

@@ -18,12 +18,10 @@ from probes.classifiers.interface import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from featurestore.store.reader import Features
-    from probes.training.autograd import Feed
     from probes.training.frames import FrameRows
     from probes.training.mlp_config import MLPConfig
+    from probes.training.networks import AttentivePooling, MultiheadPooling
 
 ATTENTION, MULTIHEAD = "attention", "mha"
 DEFAULT_HEADS = 8
@@ -36,6 +34,7 @@ class FramePooling:
     """
 
     seeded = True
+    by_epochs = True
     inputs = FRAMES
 
     def __init__(self, name: str) -> None:
@@ -80,15 +79,15 @@ class FramePooling:
 
     def fit(self, bundle: Bundle) -> list[FittedProbe]:
         """See `probes.classifiers.interface.Classifier`; the rows are `probes.training.frames.FrameRows`."""
-        from probes.classifiers.trained_networks import fit_networks
-
-        def frames(x: Any) -> Feed:
-            return cast("Feed", x)
+        from probes.classifiers.trained_networks import as_frames, fit_networks
 
         n_features = cast("FrameRows", bundle.x_train).n_features
-        return fit_networks(bundle, partial(self._network, n_features, bundle.n_classes), feed=frames)
+        return fit_networks(bundle, partial(self.network, n_features, bundle.n_classes), feed=as_frames)
 
-    def _network(self, n_features: int, n_classes: int, config: MLPConfig, settings: Settings) -> nn.Module:
+    def network(
+        self, n_features: int, n_classes: int, config: MLPConfig, settings: Settings
+    ) -> AttentivePooling | MultiheadPooling:
+        """From frames `[b, T, d]` and where there are none `[b, T]` to logits `[b, C]`, not trained yet."""
         from probes.classifiers.trained_networks import head_of
         from probes.training.networks import AttentivePooling, MultiheadPooling
 

@@ -13,6 +13,7 @@ class Fused:
     """MLP with settings of its own if wanted; some may be fixed."""
 
     seeded = True
+    by_epochs = True
     streams = True  # rows may stay in the store, see `probes.training.vectors`
 
     def __init__(self, name: str, fixed: Settings) -> None:
@@ -51,6 +52,7 @@ class Fused:
             bundle.y_val,
             bundle.n_classes,
             configs,
+            schedules=bundle.schedules,
             device=resolve_device(bundle.device),
         )
         return [FittedProbe.of_network(f, f.probabilities, model=f, device=f.device) for f in fitted]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, did_you_mean
+from probes.training.mlp_config import Schedule
 
 Settings = Mapping[str, Any]
 
@@ -19,22 +20,25 @@ class Bundle:
     Attributes:
         x_train: `[n_train, d]` float32.
         y_train: Classes 0 … C-1 `[n_train]`; every class occurs. Of label sets 0 or 1 `[n_train, C]`.
-        x_val: `[n_val, d]`; for early stopping only.
-        y_val: Classes `[n_val]`.
+        x_val: `[n_val, d]`; for early stopping only. None where fits are made again on all rows.
+        y_val: Classes `[n_val]`; None likewise.
         n_classes: C.
         fits: ``(settings, seed)`` of every fit.
         n_layers: Layers that stand side by side in the rows, for those who tell them apart.
         device: Where to train, ``auto`` included, for those who can elsewhere than on a CPU.
+        schedules: Of every fit how long it is trained, where no validation rows say it; of classifiers that
+            are trained by epochs only.
     """
 
     x_train: FloatArray
     y_train: IntArray
-    x_val: FloatArray
-    y_val: IntArray
+    x_val: FloatArray | None
+    y_val: IntArray | None
     n_classes: int
     fits: tuple[tuple[Settings, int], ...]
     n_layers: int = 1
     device: str = "cpu"
+    schedules: tuple[Schedule, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,7 @@ class FittedProbe:
             trained), by column of the results.
         layer_weights: Learned weight of each layer, where several were combined that way.
         device: Where it was trained.
+        schedule: How its weights were trained; None where nothing is trained by epochs.
     """
 
     scores: Callable[[FloatArray], FloatArray]
@@ -62,6 +67,7 @@ class FittedProbe:
     model: Any = None
     layer_weights: tuple[float, ...] = ()
     device: str = "cpu"
+    schedule: Schedule | None = None
     measure: Callable[[FloatArray, IntArray], Mapping[str, float]] | None = None
 
     @classmethod
@@ -73,6 +79,7 @@ class FittedProbe:
             n_epochs=trained.n_epochs,
             best_epoch=trained.best_epoch,
             fit_s=trained.fit_s,
+            schedule=trained.schedule,
             **more,
         )
 
@@ -108,6 +115,12 @@ VECTORS, FRAMES = "vectors", "frames"
 def inputs_of(classifier: Classifier) -> str:
     """`VECTORS` where rows are one vector per utterance, `FRAMES` where they are its frames."""
     return str(getattr(classifier, "inputs", VECTORS))
+
+
+def trains_by_epochs(classifier: Classifier) -> bool | None:
+    """Whether validation rows say how long it is trained; None where it does not say, as those of others."""
+    found = getattr(classifier, "by_epochs", None)
+    return None if found is None else bool(found)
 
 
 def require_known(settings: Settings, known: Sequence[str], name: str) -> None:

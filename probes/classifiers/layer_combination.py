@@ -3,7 +3,8 @@
 * ``each``: one probe per layer; the layer curve.
 * ``concat``: the layers' vectors side by side, one probe for all of them.
 * ``weighted``: a sum of the layers with weights that are learned with the probe, a softmax over one
-  number per layer that begins at equal weights (Peters et al. 2018, ELMo; Yang et al. 2021, SUPERB).
+  number per layer that begins at equal weights (Peters et al. 2018, ELMo; Yang et al. 2021, SUPERB). Of
+  frames: a sum frame by frame, which attention then pools.
 """
 
 from __future__ import annotations

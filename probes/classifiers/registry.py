@@ -20,10 +20,10 @@ from probes.classifiers.interface import FRAMES, Classifier, inputs_of
 from probes.classifiers.interface import Bundle as Bundle
 from probes.classifiers.interface import Fit as Fit
 from probes.classifiers.interface import Settings as Settings
-from probes.classifiers.layer_combination import COMBINATIONS, EACH, WEIGHTED
+from probes.classifiers.layer_combination import COMBINATIONS, CONCAT, EACH, WEIGHTED
 from probes.classifiers.retrieval import Retrieval
 from probes.classifiers.sklearn_estimators import Estimator
-from probes.classifiers.weighted_sum import WeightedSumClassifier
+from probes.classifiers.weighted_sum import WeightedFramePooling, WeightedSumClassifier
 
 #: Classifiers by name; see `probes.classifiers.entry_points` for those of other packages. A name with a colon
 #: is an import path, ``package.module:Class``.
@@ -52,6 +52,10 @@ CLASSIFIERS: dict[str, Classifier] = {
 }
 
 
+#: Those that can look at a learned sum of layers.
+LEARN_WEIGHTS = "mlp, linear, attention and mha"
+
+
 def get_classifier(name: str) -> Classifier:
     """The classifier of a registry name, an entry point or an import path.
 
@@ -77,8 +81,8 @@ def classifier_for(name: str, combine: str = EACH) -> Classifier:
     """The classifier that looks at layers in this way; see `probes.classifiers.layer_combination`."""
     found = get_classifier(name)
     if combine == WEIGHTED:
-        assert isinstance(found, Fused)
-        return WeightedSumClassifier(found)
+        assert isinstance(found, Fused | FramePooling)
+        return WeightedSumClassifier(found) if isinstance(found, Fused) else WeightedFramePooling(found)
     return found
 
 
@@ -135,13 +139,14 @@ def check_combinations(combine: Sequence[str], classifiers: Sequence[str]) -> No
     for classifier in classifiers:
         found = get_classifier(classifier)
         for name in combine:
-            if name != EACH and inputs_of(found) == FRAMES:
+            if name == CONCAT and inputs_of(found) == FRAMES:
                 raise ConfigError(
-                    f"combine {name}: classifier {classifier} looks at the frames of one layer; leave out "
-                    f"--combine {name}, or ask for {classifier} in a command of its own"
+                    f"combine {name}: classifier {classifier} looks at the frames of one layer, or of a "
+                    f"weighted sum of layers; leave out --combine {name}, or ask for {classifier} in a "
+                    "command of its own"
                 )
-            if name == WEIGHTED and not isinstance(found, Fused):
+            if name == WEIGHTED and not isinstance(found, Fused | FramePooling):
                 raise ConfigError(
-                    f"combine {name}: classifier {classifier} cannot learn weights of layers, mlp and linear "
-                    f"can; ask for {classifier} in a command of its own"
+                    f"combine {name}: classifier {classifier} cannot learn weights of layers; "
+                    f"{LEARN_WEIGHTS} can; ask for {classifier} in a command of its own"
                 )

@@ -33,6 +33,7 @@ class Retrieval:
     """Nearest reference by cosine, and R-precision."""
 
     seeded = False
+    by_epochs = False
 
     def complete(self, settings: Settings) -> dict[str, Any]:
         """See `probes.classifiers.interface.Classifier`."""

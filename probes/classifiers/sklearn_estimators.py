@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Estimator:
     name: str = ""
     draws: bool = True
     source: str = ""
+    # What an estimator holds out for itself, it holds out of what it is given.
+    by_epochs: ClassVar[bool] = False
 
     @property
     def seeded(self) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from featurestore.arrays import FloatArray
 from probes.classifiers.interface import Bundle, FittedProbe, Settings
 from probes.training.autograd import Feed, MatrixFeed, NetworkSpec, Trained, train
-from probes.training.mlp_config import MLPConfig
-from probes.training.networks import Head, WeightedSum
+from probes.training.mlp_config import MLPConfig, Schedule
+from probes.training.networks import Head, LayerWeights
 
 NO_RATES: Mapping[str, str] = {}
 
@@ -35,28 +35,34 @@ def fit_networks(
     """
     known = {f.name for f in fields(MLPConfig)}
 
-    def spec(settings: Settings, seed: int) -> NetworkSpec:
+    def spec(settings: Settings, seed: int, schedule: Schedule | None) -> NetworkSpec:
         config = MLPConfig(**{k: v for k, v in settings.items() if k in known}, seed=seed)
         own = {parameter: float(settings[name]) for name, parameter in rates.items()}
-        return NetworkSpec(config=config, make=partial(build, config, settings), rates=own)
+        return NetworkSpec(config=config, make=partial(build, config, settings), rates=own, schedule=schedule)
 
+    schedules = bundle.schedules or (None,) * len(bundle.fits)
     trained = train(
         feed(bundle.x_train),
         bundle.y_train,
-        feed(bundle.x_val),
+        None if bundle.x_val is None else feed(bundle.x_val),
         bundle.y_val,
         bundle.n_classes,
-        [spec(settings, seed) for settings, seed in bundle.fits],
+        [spec(*fit, s) for fit, s in zip(bundle.fits, schedules, strict=True)],
     )
     return [
         FittedProbe.of_network(
             t,
             partial(_scores, t, feed),
             model=t.network,
-            layer_weights=tuple(t.network.weights().tolist()) if isinstance(t.network, WeightedSum) else (),
+            layer_weights=tuple(t.network.weights().tolist()) if isinstance(t.network, LayerWeights) else (),
         )
         for t in trained
     ]
+
+
+def as_frames(x: Any) -> Feed:
+    """Frames are fed as they are; see `probes.training.frames`."""
+    return cast("Feed", x)
 
 
 def head_of(config: MLPConfig, n_features: int, n_classes: int) -> Head:

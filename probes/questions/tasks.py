@@ -21,6 +21,7 @@ from probes.classifiers.registry import check_combinations, expand_grid, get_cla
 from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
 from probes.questions.controls import check_controls
 from probes.questions.curve import check_curves
+from probes.questions.refit import check_refit
 from probes.splits import GROUP, Rows, Split, parse_split, with_group
 
 # Part of every fingerprint. Raise it when a change of code changes results, so that what was
@@ -58,6 +59,8 @@ class ProbeConfig:
         curves: Learning curves to fit of every probe, see `probes.questions.curve`.
         curve_draws: Draws of each share of a curve; None for 5.
         curve_shares: Percentages such as "10,30,100"; None for those of `probes.questions.curve`.
+        refit: Rows that the fits which validation chose are made again on, and then scored by the test rows:
+            "train+val", see `probes.questions.refit`; None for no such fits.
         cluster: Where to run, see `featurestore.compute.task_runners`.
         memory: What a worker may hold in all, such as "1.5GB"; None for its share of what is free. Layers
             that do not fit are streamed from the store.
@@ -83,6 +86,7 @@ class ProbeConfig:
     curves: tuple[str, ...] = ()
     curve_draws: int | None = None
     curve_shares: str | None = None
+    refit: str | None = None
     cluster: str | None = None
     memory: str | None = None
     device: str = "cpu"
@@ -103,6 +107,7 @@ class ProbeConfig:
         check_combinations(self.combine, self.classifiers)
         check_controls(self.controls, self.classifiers)
         check_curves(self.curves, self.curve_shares, self.curve_draws)
+        check_refit(self.refit, self.classifiers)
         if not 1 <= self.n_seeds <= MAX_SEEDS:
             raise ConfigError(f"seeds: expected 1 to {MAX_SEEDS:,}, got {self.n_seeds}")
         if not 0 <= self.split_seed <= MAX_SPLIT_SEED:
@@ -205,6 +210,7 @@ class ProbeTask:
             found anew.
         curve: What shares of the training data the fits have, see `probes.questions.curve`; "" where all.
         device: Where to train, see `ProbeConfig`. No part of the question.
+        refit: The rows that fits are made again on, see `probes.questions.refit`; "" for ordinary fits.
     """
 
     store: str
@@ -225,6 +231,7 @@ class ProbeTask:
     clips: str = ""
     curve: str = ""
     device: str = "cpu"
+    refit: str = ""
 
     @property
     def layer(self) -> int | None:
@@ -243,6 +250,7 @@ class ProbeTask:
             f"classifier {self.classifier}, split {self.split}"
             + (f", control {self.control}" if self.control else "")
             + (f", curve {self.curve}" if self.curve else "")
+            + (f", fitted again on {self.refit}" if self.refit else "")
         )
 
     def question(self, fit: FitSpec) -> str:
@@ -266,7 +274,7 @@ class ProbeTask:
             asked |= {"combine": self.combine, "layers": list(self.layers)}
         if self.curve:
             asked |= {"curve": [self.curve, fit.share, fit.draw]}
-        more = {"source": self.source, "control": self.control, "groups": self.groups}
+        more = {"source": self.source, "control": self.control, "groups": self.groups, "refit": self.refit}
         return digest(asked | {name: value for name, value in more.items() if value})
 
     @property

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from probes.findings.across_datasets import AcrossDatasets
     from probes.findings.question_findings import Compared, QuestionFindings
+    from probes.findings.refits import RefitFinding
     from probes.report.beside import Beside
     from probes.report.charts.figure import Charts
     from probes.results.declared_contrasts import DeclaredContrast
@@ -269,6 +270,13 @@ class ReportData:
         names = ["classifier", "metric", "dataset", "split", "label", "model", "score"]
         answers = pd.DataFrame(rows, columns=names).drop_duplicates(names[:-1])
         return [rank_models(what, scores) for what, scores in families(answers).items()]
+
+    @cached_property
+    def refits(self) -> list[RefitFinding]:
+        """What fits made again on more rows score; they are part of no answer."""
+        from probes.findings.refits import refit_findings
+
+        return refit_findings(self.path)
 
     @cached_property
     def beside(self) -> Beside:

@@ -25,6 +25,7 @@ from probes.report.methods.document import (
     methods_markdown,
 )
 from probes.report.methods.document import page_context as methods_context
+from probes.report.refits import refit_table
 from probes.report.tables import comparisons_table, csv_table
 
 # Every page of ours says what made it; one of an audit does not say this, whatever its clips are called.
@@ -34,6 +35,7 @@ PAGE_MARK = b"their own papers, featurestore-audio"
 OWN_MARKS = {
     "mistakes": b"dataset,label_column,classifier,split,utterance_id,file",
     "suspects": b"dataset,label_column,classifier,split,suspect_rank",
+    "refit": b"dataset,label,classifier,split,model,combine,layers,refit",
     "tables": LATEX_MARK.encode(),
     "methods": MARKDOWN_MARK.encode(),
     "references": BIBTEX_MARK.encode(),
@@ -52,6 +54,7 @@ class ReportPaths:
     csv: Path
     comparisons: Path
     across: Path
+    refit: Path
     mistakes: Path
     suspects: Path
     tables: Path
@@ -104,6 +107,7 @@ def write_report(
             (paths.csv, csv_table(data)),
             (paths.comparisons, comparisons_table(data)),
             (paths.across, across_table(data.across_datasets)),
+            (paths.refit, refit_table(data)),
             (paths.mistakes, mistakes_table(wrong)),
             (paths.suspects, suspects_table(wrong)),
         ):
@@ -125,6 +129,7 @@ def _paths_in(out: Path) -> ReportPaths:
         csv=out / "layers.csv",
         comparisons=out / "comparisons.csv",
         across=out / "across_datasets.csv",
+        refit=out / "refit.csv",
         mistakes=out / "mistakes.csv",
         suspects=out / "suspects.csv",
         tables=out / "tables.tex",

@@ -22,6 +22,7 @@ from probes.report.charts.learning import learning_sentences
 from probes.report.charts.page_data import charts_json, libraries, names_json
 from probes.report.details import details_of
 from probes.report.filters import filters_of
+from probes.report.refits import refits_of
 from probes.report.run_info import run_info
 from probes.report.tables import (
     UNLIKE,
@@ -165,6 +166,7 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "n_layers": len(question.layers_of(answer["model"])),
         "layers": format_layers(question.layers_of(answer["model"])).replace("-", "–"),
         "weights": learned_weights(data, index),
+        "refits": refits_of(data, question),
         "val": f"{100 * answer['score_val_mean']:.1f}",
         "chance": f"{100 * question.chance:.1f}",
         "chance_share": f"{100 * question.chance:.2f}",

@@ -37,6 +37,7 @@ OPTIONS = {
     "--curve": "curves",
     "--curve-draws": "curve_draws",
     "--curve-shares": "curve_shares",
+    "--refit": "refit",
 }
 
 

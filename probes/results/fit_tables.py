@@ -76,6 +76,10 @@ _OF_CURVES = ("curve", "share", "draw", "n_train_groups", "n_classes_trained", "
 #: Fits on shares of the training rows (`probes.questions.curve`) are kept apart, with these columns too;
 #: ``trained`` is a digest of the rows.
 CURVE_COLUMNS = (*FIT_COLUMNS, *_OF_CURVES)
+_OF_REFITS = ("refit", "refit_of")
+#: Fits made again on more rows (`probes.questions.refit`) are kept apart, with these columns too: the rows,
+#: and the fingerprint of the fit that validation chose. They have no scores of validation rows.
+REFIT_COLUMNS = (*FIT_COLUMNS, *_OF_REFITS)
 # What tables of earlier versions have not.
 _LATER = {*_TEXTS, *MAP_COLUMNS, *OWN_MEASURES, "auroc_macro_test", "ece_test", "fit_s", "layer_weights"}
 _LATER |= {"majority_accuracy", "majority_uar"}
@@ -100,7 +104,7 @@ class Columns:
 
 _KINDS = {
     **dict.fromkeys((*CONTROL_COLUMNS, *_OF_CURVES), NUMBER),
-    **dict.fromkeys((*_NAMES, *_TEXTS, "finished_at", "control", "curve", "trained"), TEXT),
+    **dict.fromkeys((*_NAMES, *_TEXTS, *_OF_REFITS, "finished_at", "control", "curve", "trained"), TEXT),
     **dict.fromkeys((*_NUMBERED, "draw"), WHOLE),
 }
 del _KINDS["layer_weights"]  # fits of controls have none, which are read here as ""
@@ -121,6 +125,7 @@ FITS = Columns(
 )
 CONTROL_FITS = replace(FITS, required=(*FITS.required, *_OF_CONTROLS), filled=(*FITS.filled, "control"))
 CURVE_FITS = replace(FITS, required=(*FITS.required, *_OF_CURVES), filled=(*FITS.filled, *_OF_CURVES))
+REFITS = replace(FITS, required=(*FITS.required, *_OF_REFITS), filled=(*FITS.filled, *_OF_REFITS))
 #: What tells which fits a file of a task holds, and when they were made: of large folders the rest is slow.
 FITS_OF_FILE = Columns(
     kinds=_KINDS, required=("fingerprint", "finished_at"), filled=("fingerprint", "finished_at")
@@ -171,7 +176,7 @@ def check_columns(table: pd.DataFrame, columns: Columns) -> None:
                 raise DocumentError(
                     f"column {name!r}, row {int(odd.argmax())}: expected {low:g} to {high:g}, got {shown:g}"
                 )
-    if columns in (FITS, CONTROL_FITS, CURVE_FITS):
+    if columns in (FITS, CONTROL_FITS, CURVE_FITS, REFITS):
         _check_texts(table)
 
 

@@ -38,6 +38,8 @@ from probes.results.fit_tables import (
     OWN_MEASURES,
     PREDICTIONS,
     PROBABILITY_COLUMNS,
+    REFIT_COLUMNS,
+    REFITS,
     Columns,
     check_columns,
 )
@@ -48,6 +50,7 @@ RESULTS_NAME = "results.parquet"
 RUN_NAME = "_run.json"
 CONTROLS_NAME = "_controls.parquet"
 CURVE_NAME = "_curve.parquet"
+REFIT_NAME = "_refit.parquet"
 TASKS_FOLDER = "_tasks"
 PREDICTIONS_FOLDER = "_predictions"
 # Of validation rows: who chose the layer. Earlier versions kept none.
@@ -120,7 +123,7 @@ def write_task(
     Args:
         out: Results folder, made by `prepare`.
         fingerprint: The task's.
-        rows: One mapping of `FIT_COLUMNS` per fit, or of `CONTROL_COLUMNS`, or of `CURVE_COLUMNS`.
+        rows: One mapping of `FIT_COLUMNS` per fit, or of those of controls, of curves or of refits.
         predictions: Columns fingerprint, utterance_id, group, target, prediction, of test rows; where there
             are any also `PROBABILITY_COLUMNS`.
         validation: The same of validation rows; None where none are kept.
@@ -129,7 +132,7 @@ def write_task(
         if table is not None:
             write_parquet(table, out / folder / f"{fingerprint}.parquet")
     columns: tuple[str, ...] = FIT_COLUMNS
-    for name, more in (("control", CONTROL_COLUMNS), ("curve", CURVE_COLUMNS)):
+    for name, more in (("control", CONTROL_COLUMNS), ("curve", CURVE_COLUMNS), ("refit", REFIT_COLUMNS)):
         if any(row.get(name) for row in rows):
             columns = more
     table = _with_places(pd.DataFrame(rows, columns=list(columns)))
@@ -143,7 +146,7 @@ def consolidate(out: Path) -> pd.DataFrame:
     """
     splits = read_splits(out)
     tables = [table[answers_of(table, splits)] for table in map(_fits, _task_files(out))]
-    ordinary = _latest([t for t in tables if "control" not in t and "curve" not in t], IDENTITY)
+    ordinary = _latest([t for t in tables if not {"control", "curve", "refit"} & set(t)], IDENTITY)
     if ordinary is not None:
         write_parquet(ordinary, out / RESULTS_NAME)
     controls = _latest([t for t in tables if "control" in t], (*IDENTITY, "control"))
@@ -152,6 +155,9 @@ def consolidate(out: Path) -> pd.DataFrame:
     curves = _latest([t for t in tables if "curve" in t], (*IDENTITY, "curve", "share", "draw"))
     if curves is not None:
         write_parquet(curves, out / CURVE_NAME)
+    refits = _latest([t for t in tables if "refit" in t], (*IDENTITY, "refit"))
+    if refits is not None:
+        write_parquet(refits, out / REFIT_NAME)
     return pd.DataFrame(columns=list(FIT_COLUMNS)) if ordinary is None else ordinary
 
 
@@ -195,6 +201,12 @@ def read_curve(out: str | os.PathLike[str]) -> pd.DataFrame:
     return _fits(path) if path.is_file() else pd.DataFrame(columns=list(CURVE_COLUMNS))
 
 
+def read_refits(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Fits made again on more rows (`probes.questions.refit`), with `REFIT_COLUMNS`; empty if none."""
+    path = Path(out) / REFIT_NAME
+    return _fits(path) if path.is_file() else pd.DataFrame(columns=list(REFIT_COLUMNS))
+
+
 def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
     """The results table of a folder.
 
@@ -211,7 +223,8 @@ def read_results(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _fits(path: Path) -> pd.DataFrame:
     """A table of fits; see `read_parquet`."""
-    columns = {CONTROLS_NAME: CONTROL_FITS, CURVE_NAME: CURVE_FITS}.get(path.name, FITS)
+    kinds = {CONTROLS_NAME: CONTROL_FITS, CURVE_NAME: CURVE_FITS, REFIT_NAME: REFITS}
+    columns = kinds.get(path.name, FITS)
     table = read_parquet(path, columns)
     if "layer_weights" in table:
         weights = table["layer_weights"]

@@ -67,6 +67,7 @@ _CONFIG = fields(
         "curves": _TEXTS,
         "curve_draws": nothing_or(whole()),
         "curve_shares": nothing_or(text),
+        "refit": nothing_or(text),
         "cluster": nothing_or(text),
         "memory": nothing_or(text),
         "device": text,

@@ -95,7 +95,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         `BASELINES`, n_test (clips tested, over all folds of a draw), best.
     """
     fits = chosen_settings(table)
-    stats = _averages(fits, [*CURVE, "layers"])
+    stats = averages(fits, [*CURVE, "layers"])
     stats.insert(
         len(CURVE), "layer", fits.groupby([*CURVE, "layers"], sort=False)["layer"].first().to_numpy()
     )
@@ -114,10 +114,10 @@ def answers(table: pd.DataFrame) -> pd.DataFrame:
         a tie) and `layers` all that were chosen, such as "3-4,7".
     """
     fits = chosen_fits(table)
-    out = _averages(fits, list(CURVE))
+    out = averages(fits, list(CURVE))
     folds = fits.drop_duplicates([*CURVE, *OUTER]).groupby(list(CURVE), sort=False)
     out.insert(len(CURVE), "layer", [_most(rows["layer"]) for _, rows in folds])
-    out.insert(len(CURVE) + 1, "layers", [_all_layers(rows) for _, rows in folds])
+    out.insert(len(CURVE) + 1, "layers", [all_layers(rows) for _, rows in folds])
     return out
 
 
@@ -134,7 +134,8 @@ def _most(layers: pd.Series[Any]) -> int | None:
     return int(found.iloc[0]) if len(found) else None
 
 
-def _all_layers(rows: pd.DataFrame) -> str:
+def all_layers(rows: pd.DataFrame) -> str:
+    """The layers of some fits, such as ``3-4,7``; of combinations each, as they are called."""
     if rows["layer"].isna().any():
         return ", ".join(dict.fromkeys(rows["layers"]))
     return format_layers(sorted({int(k) for k in rows["layer"]}))
@@ -217,7 +218,7 @@ def _prefer(fits: pd.DataFrame, by: list[str], what: list[str]) -> pd.DataFrame:
     return fits.merge(means[[*by, *what]], on=[*by, *what], how="inner")
 
 
-def _averages(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def averages(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Mean and spread of scores: over seeds and inner folds, then over test folds."""
     grouped = fits.groupby(by, sort=False)
     averaged = ["score_val", "score_test", *(name for name in BASELINES if name in fits)]

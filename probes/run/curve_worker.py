@@ -18,6 +18,7 @@ from probes.questions.curve import drawn_rows, percent
 from probes.questions.labelled_rows import OpenKeys, Question
 from probes.questions.tasks import FitSpec, ProbeTask
 from probes.run import task_worker
+from probes.run.refits import run_refit
 from probes.run.task_worker import (
     PartPredictions,
     Prepared,
@@ -31,8 +32,9 @@ from probes.run.task_worker import (
 
 
 def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None) -> TaskResult:
-    """`probes.run.task_worker.run_task`, of learning curves too."""
-    return (run_curve if task.curve else task_worker.run_task)(task, memory_bytes, keys)
+    """`probes.run.task_worker.run_task`, of learning curves and of fits that are made again too."""
+    run = run_curve if task.curve else run_refit if task.refit else task_worker.run_task
+    return run(task, memory_bytes, keys)
 
 
 def run_curve(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None) -> TaskResult:

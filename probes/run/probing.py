@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from probes.results.selection import summarise
 from probes.results.split_files import SplitFiles, replaced_sentences
 from probes.run.curve_worker import run_task
 from probes.run.probe_plan import Plan, keys_of, make_plan, open_keys
+from probes.run.refits import refit_tasks
 from probes.run.task_shares import bundles
 
 if TYPE_CHECKING:
@@ -125,9 +126,8 @@ def run_probe(
     large = _is_large(config.store, keys.infos)
     plan, leakage = call_apart(plan_and_check, config, keys) if large else plan_and_check(config, keys)
     asked = {t.question(f): t.clips for t in plan.tasks for f in t.fits}
-    done = results_folder.finished(config.out, asked)
-    tasks = [t for t in (_without(t, done) for t in plan.tasks) if t.fits]
-    n_fits = sum(len(t.fits) for t in tasks)
+    tasks, n_cached = _to_do(config, plan.tasks)
+    n_fitted = _n_fits(tasks)
     record = _run_record(config, plan)
     results_folder.write_run(config.out, record)
     if on_leakage is not None:
@@ -136,20 +136,41 @@ def run_probe(
         on_notes(plan.notes)
     try:
         if tasks:
-            _run(config, tasks, n_fits, len(done), progress)
+            _run(config, tasks, n_fitted, n_cached, progress)
+        if config.refit:
+            table = _asked_rows(results_folder.consolidate(config.out), asked)
+            tasks, n_there = _to_do(config, refit_tasks(plan.tasks, table, config.refit))
+            if tasks:
+                _run(config, tasks, _n_fits(tasks), n_there, progress)
+            n_fitted, n_cached = n_fitted + _n_fits(tasks), n_cached + n_there
     finally:
         table = results_folder.consolidate(config.out)
     results_folder.mark_finished(config.out, record["config"])
-    table = table[table["fingerprint"].isin(asked)].reset_index(drop=True)
+    table = _asked_rows(table, asked)
     return ProbeSummary(
         out=config.out,
-        n_fitted=n_fits,
-        n_cached=len(done),
+        n_fitted=n_fitted,
+        n_cached=n_cached,
         seconds=time.perf_counter() - started,
         table=table,
         best=summarise(table),
         leakage=tuple(leakage),
     )
+
+
+def _to_do(config: ProbeConfig, tasks: Sequence[ProbeTask]) -> tuple[list[ProbeTask], int]:
+    """What of tasks is not finished, and how many fits are."""
+    asked = {t.question(f): t.clips for t in tasks for f in t.fits}
+    done = results_folder.finished(config.out, asked)
+    return [t for t in (_without(t, done) for t in tasks) if t.fits], len(done)
+
+
+def _n_fits(tasks: Sequence[ProbeTask]) -> int:
+    return sum(len(t.fits) for t in tasks)
+
+
+def _asked_rows(table: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
+    return table[table["fingerprint"].isin(asked)].reset_index(drop=True)
 
 
 def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[LeakageReport]]:
@@ -223,7 +244,7 @@ def _run(
             )
             n_done += 1
             n_fits_done += len(task.fits)
-            if not task.control and not task.curve:
+            if not task.control and not task.curve and not task.refit:
                 top = max(float(row["map_val" if "map_val" in row else "uar_val"]) for row in result.rows)
                 best[task.model] = max(top, best.get(task.model, 0.0))
             tell(task)

@@ -21,6 +21,7 @@ from probes.classifiers.multilabel import THRESHOLD, cells_of, learnable
 from probes.classifiers.registry import classifier_for, get_classifier
 from probes.questions.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.questions.labelled_rows import OpenKeys, Question, layer_matrix
+from probes.questions.refit import parts_of
 from probes.questions.tasks import FitSpec, ProbeTask
 from probes.results.fit_tables import OWN_MEASURES, PROBABILITY_COLUMNS
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from featurestore.store.reader import Features
+    from probes.training.mlp_config import Schedule
     from probes.training.standardise import Standardiser
 
 
@@ -140,11 +142,11 @@ def read_parts(
     keys = keys or OpenKeys()
     question = keys.question(task)
     features = keys.features(task)
-    where = dict(question.split.parts())
+    where = parts_of(question.split, task.refit)
     label = control_labels(task.control, question) if task.control in OTHER_LABELS else question.y
     y = {name: label[rows] for name, rows in where.items()}
     if inputs_of(get_classifier(task.classifier)) == FRAMES:
-        return question, _frames(task, features, question, memory_bytes), y
+        return question, _frames(task, features, question, where, memory_bytes), y
     position = {name: question.labelled.position[rows] for name, rows in where.items()}
     sets = question.labelled.sets is not None
     streams = streamed_parts(task, features, position, memory_bytes, may_stream=not sets)
@@ -156,42 +158,60 @@ def read_parts(
 
 
 def _frames(
-    task: ProbeTask, features: Features, question: Question, memory_bytes: int | None
+    task: ProbeTask,
+    features: Features,
+    question: Question,
+    where: Mapping[str, IntArray],
+    memory_bytes: int | None,
 ) -> dict[str, Any]:
     """Frames of each part; where memory does not hold them, they stay in the store."""
     from featurestore.compute.memory import worker_bytes
     from probes.run.memory_plan import ACTIVATION_BYTES, block_rows
     from probes.training.frames import read_frames, streamed_frames
 
-    position = question.labelled.position
-    (layer,) = task.layers
-    n_frames = int(features.layer(layer).n_frames[position].sum()) * (2 if task.curve else 1)
+    position, layers = question.labelled.position, task.layers
+    n_frames = int(features.layer(layers[0]).n_frames[position].sum()) * (2 if task.curve else 1)
     what = f"classifier {task.classifier} on the frames of {task.model}/{task.dataset} {task.place}"
-    width = features.info.shape.n_features
+    width = len(layers) * features.info.shape.n_features
     memory = memory_bytes or worker_bytes()
     block = block_rows(n_frames, width, memory, min(ACTIVATION_BYTES, 4 * n_frames * width), what)
     if block is None:
-        rows = read_frames(features, layer, position)
-        return {name: rows[where] for name, where in question.split.parts()}
-    streamed = streamed_frames(features, layer, position, block)
-    return {name: streamed[where] for name, where in question.split.parts()}
+        rows = read_frames(features, layers, position)
+        return {name: rows[of_part] for name, of_part in where.items()}
+    streamed = streamed_frames(features, layers, position, block)
+    return {name: streamed[of_part] for name, of_part in where.items()}
 
 
-def fit_bundle(task: ProbeTask, data: Prepared, rows: IntArray | None = None) -> list[FittedProbe]:
-    """All fits of a task, in its order, unscored; of some of the training rows only, if they are given."""
+def fit_bundle(
+    task: ProbeTask,
+    data: Prepared,
+    rows: IntArray | None = None,
+    *,
+    schedules: tuple[Schedule, ...] = (),
+) -> list[FittedProbe]:
+    """All fits of a task, in its order, unscored.
+
+    Args:
+        task: What is asked.
+        data: Its rows.
+        rows: Some of the training rows only.
+        schedules: Where there are no validation rows, how long each fit is trained; see `Bundle`.
+    """
     # In a fold a class may have no training row: it is not fitted, and scored as never recognised.
-    trained, x_val, y_val = data.trained, data.x["val"], data.y["val"]
+    trained, x_val, y_val = data.trained, data.x.get("val"), data.y.get("val")
     x_train, y_train = data.x["train"], data.y["train"]
     if rows is not None:
         x_train, y_train = x_train[rows], y_train[rows]
     if data.question.labelled.sets is not None:
-        y_train, y_val = y_train[:, trained], y_val[:, trained]
+        y_train = y_train[:, trained]
+        y_val = None if y_val is None else y_val[:, trained]
     else:
-        can_be_right = np.isin(y_val, trained)
-        if can_be_right.any() and not can_be_right.all():
-            x_val, y_val = x_val[can_be_right], y_val[can_be_right]
+        if x_val is not None and y_val is not None:
+            can_be_right = np.isin(y_val, trained)
+            if can_be_right.any() and not can_be_right.all():
+                x_val, y_val = x_val[can_be_right], y_val[can_be_right]
+            y_val = np.searchsorted(trained, y_val).clip(max=len(trained) - 1)
         y_train = np.searchsorted(trained, y_train)
-        y_val = np.searchsorted(trained, y_val).clip(max=len(trained) - 1)
     return classifier_for(task.classifier, task.combine).fit(
         Bundle(
             x_train=x_train,
@@ -202,6 +222,7 @@ def fit_bundle(task: ProbeTask, data: Prepared, rows: IntArray | None = None) ->
             fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
             n_layers=len(task.layers),
             device=task.device,
+            schedules=schedules,
         )
     )
 
@@ -211,10 +232,15 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
     data = prepare(task, memory_bytes, None if keys is None else keys.of_this_process())
     if task.control == MDL:
         return _online_code(task, data)
+    return scored(task, data, fit_bundle(task, data))
+
+
+def scored(task: ProbeTask, data: Prepared, fitted: Sequence[FittedProbe]) -> TaskResult:
+    """Scores and predictions of the fits of a task, on the parts that there are; among them "test"."""
     question, sets = data.question, data.question.labelled.sets is not None
     measures = _set_measures if sets else class_measures
     out, predicted, probable = [], [], []
-    for asked, fit in zip(task.fits, fit_bundle(task, data), strict=True):
+    for asked, fit in zip(task.fits, fitted, strict=True):
         scores = {
             name: over_all(fit.scores(part), data.trained, len(question.classes))
             for name, part in data.x.items()
@@ -294,7 +320,7 @@ def class_measures(
         "majority_accuracy": metrics.majority_accuracy(y_train, y),
         "majority_uar": metrics.majority_uar(y_train, y),
         **own,
-    }, {part: guess[part] for part in ("test", "val")}
+    }, {part: guess[part] for part in ("test", "val") if part in guess}
 
 
 def _set_measures(

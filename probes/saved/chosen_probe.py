@@ -20,19 +20,21 @@ from featurestore.store.writer import package_versions
 from probes.classifiers.interface import FittedProbe
 from probes.classifiers.multilabel import THRESHOLD, cells_of
 from probes.questions.labelled_rows import OpenKeys, labelled
+from probes.questions.refit import PARTS_OF, check_refit, parts_of
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import answers, chosen_fits, ranked
 from probes.results.split_files import compare, kept_split, part_column, row_columns
 from probes.run.probe_plan import Plan, make_plan
-from probes.run.task_worker import Prepared, fit_bundle, over_all, prepare
+from probes.run.task_worker import Prepared, fit_bundle, over_all, prepare, scored
 from probes.saved.calibration import ValidationRows, fit_temperature
 from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
-from probes.saved.stored_arrays import to_store
+from probes.saved.stored_arrays import OF_FRAMES, to_store
 from probes.splits import make_splits
 
 if TYPE_CHECKING:
     from featurestore.store.reader import Features
+    from probes.training.mlp_config import Schedule
 
 QUESTION = ("label", "dataset", "classifier", "split")
 KEPT_SCORES = ("uar_train", "uar_val", "uar_test", "map_train", "map_val", "map_test")
@@ -62,6 +64,7 @@ def save_probe(
     split: str | None = None,
     model: str | None = None,
     store: str | None = None,
+    refit: str | None = None,
 ) -> SavedSummary:
     """Fit the probe that validation chose once more and save it.
 
@@ -78,6 +81,9 @@ def save_probe(
         split: See `label`.
         model: Take this model's best layer instead of that of the best model.
         store: Where the store is; default: where it was.
+        refit: Save it fitted again on these rows, "train+val" or "all": with the settings, the initial
+            weights and the epochs that were chosen. Its calibration stays that of the fit that has not seen
+            the validation rows.
 
     Raises:
         ConfigError: the results hold several questions, or none that fits; `out` is no place for it; the
@@ -89,23 +95,34 @@ def save_probe(
     given = {"label": label, "dataset": dataset, "classifier": classifier, "split": split, "model": model}
     row = _chosen(_narrow(table, given, folder))
     _require_named(row, classifier, folder)
+    check_refit(refit, (str(row["classifier"]),), tuple(PARTS_OF))
     _require_free(out, row)
     task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
-    probe, guess, ids = _refit(task, fit)
-    recorded = results_folder.read_predictions(folder, pd.DataFrame([row])).set_index("utterance_id")[
-        "prediction"
-    ]
+    probe, guess, ids, schedule = _fitted(task, fit)
+    reproduced = _reproduced(folder, row, guess, ids)
+    scores = {str(k): float(v) for k, v in row.items() if str(k) in KEPT_SCORES and not pd.isna(v)}
+    if refit is not None:
+        probe = _fitted_again(replace(task, refit=refit), fit, probe, schedule)
+    card = replace(probe.card, scores=scores, reproduced=reproduced)
+    write_probe(out, replace(probe, card=card))
+    return SavedSummary(folder=out, card=card)
+
+
+def _reproduced(folder: Path, row: dict[str, Any], guess: TextArray, ids: TextArray) -> dict[str, int]:
+    """How many predictions of test rows there are, and how many are others than those on record.
+
+    Raises:
+        CorruptData: some are not on record.
+    """
+    table = results_folder.read_predictions(folder, pd.DataFrame([row]))
+    recorded = table.set_index("utterance_id")["prediction"]
     if set(ids) - set(recorded.index):
         raise CorruptData(
             f"{folder / results_folder.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has "
             "to be compared with; run the same `fs probe` again"
         )
     same = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object) == guess
-    reproduced = {"n_test": len(ids), "n_differ": int((~same).sum())}
-    scores = {str(k): float(v) for k, v in row.items() if str(k) in KEPT_SCORES and not pd.isna(v)}
-    card = replace(probe.card, scores=scores, reproduced=reproduced)
-    write_probe(out, replace(probe, card=card))
-    return SavedSummary(folder=out, card=card)
+    return {"n_test": len(ids), "n_differ": int((~same).sum())}
 
 
 def _narrow(table: pd.DataFrame, given: dict[str, str | None], folder: Path) -> pd.DataFrame:
@@ -247,22 +264,75 @@ def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) 
     return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
 
 
-def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextArray]:
-    """The probe, its predictions for the test rows, and their ids."""
+def _fitted(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextArray, Schedule | None]:
+    """The probe, its predictions for the test rows, their ids, and how it was trained."""
     keys = OpenKeys()
-    attributes = keys.features(task).attrs
     data = prepare(task, keys=keys)
     (fitted,) = fit_bundle(task, data)
-    stored = to_store(fitted.model, task.classifier)
     names = np.array(data.question.classes, dtype=object)
     scores = over_all(fitted.scores(data.x["test"]), data.trained, len(names))
-    if not (np.isfinite(scores).all() and _all_finite(stored.arrays.values())):
+    rows = _validation_rows(fitted, data) if fitted.probabilistic else None
+    probe = _saved(task, fit, data, fitted, keys.features(task), finite=bool(np.isfinite(scores).all()))
+    card = replace(probe.card, calibration=_calibration(rows))
+    probe = replace(probe, card=card, validation=None if rows is None else rows.drawn())
+    test = data.question.split.test
+    if data.question.labelled.sets is not None:
+        guess = cells_of(scores >= THRESHOLD, data.question.classes)
+    else:
+        guess = names[scores.argmax(axis=1)]
+    return probe, guess, data.question.labelled.rows.utterance_id[test], fitted.schedule
+
+
+def _fitted_again(task: ProbeTask, fit: FitSpec, chosen: SavedProbe, schedule: Schedule | None) -> SavedProbe:
+    """The chosen probe fitted again on the rows of `task.refit`.
+
+    What it would say of its validation rows is no measure any more, since it has learned from them:
+    calibration and validation rows stay those of the chosen probe.
+    """
+    keys = OpenKeys()
+    data = prepare(task, keys=keys)
+    (fitted,) = fit_bundle(task, data, schedules=() if schedule is None else (schedule,))
+    refit: dict[str, Any] = {"rows": task.refit, "n_rows": len(data.y["train"]), "of": chosen.card.question}
+    if schedule is not None:
+        refit["n_epochs"] = schedule.n_epochs
+    if "test" in data.x:
+        (row,) = scored(task, data, [fitted]).rows
+        refit["score_test"] = float(row["uar_test"] if "uar_test" in row else row["map_test"])
+    probe = _saved(task, fit, data, fitted, keys.features(task), finite=True)
+    card = replace(probe.card, calibration=chosen.card.calibration, refit=refit)
+    rows = chosen.validation
+    if rows is not None and card.classes != chosen.card.classes:
+        rows = _among(rows, [card.classes.index(name) for name in chosen.card.classes], len(card.classes))
+    return replace(probe, card=card, validation=rows)
+
+
+def _among(rows: ValidationRows, at: Sequence[int], n_classes: int) -> ValidationRows:
+    """Validation rows among more classes: those that were learned from other rows alone nobody said."""
+    scores = np.zeros((len(rows.scores), n_classes), dtype=np.float32)
+    scores[:, at] = rows.scores
+    if rows.target.ndim == 1:
+        return ValidationRows(scores=scores, target=np.asarray(at, dtype=np.int32)[rows.target])
+    target = np.zeros(scores.shape, dtype=np.int32)
+    target[:, at] = rows.target
+    return ValidationRows(scores=scores, target=target)
+
+
+def _saved(
+    task: ProbeTask, fit: FitSpec, data: Prepared, fitted: FittedProbe, features: Features, *, finite: bool
+) -> SavedProbe:
+    """A fit as it is saved, without what its validation rows say.
+
+    Raises:
+        ConfigError: it diverged: its weights, or as `finite` says its scores, are not finite.
+    """
+    stored = to_store(fitted.model, task.classifier)
+    if not (finite and _all_finite(stored.arrays.values())):
         raise ConfigError(
             f"the chosen fit of {task.classifier} on {task.place} of {task.model} diverged: its weights or "
             "scores are not finite; give fs probe a lower learning_rate with --grid"
         )
-    sets = data.question.labelled.sets is not None
-    rows = _validation_rows(fitted, data) if fitted.probabilistic else None
+    attributes = features.attrs
+    names = np.array(data.question.classes, dtype=object)
     card = ProbeCard(
         model=task.model,
         dataset=task.dataset,
@@ -272,7 +342,7 @@ def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextAr
         combine=task.combine,
         label=task.label,
         classes=tuple(names[data.trained]),
-        multilabel=sets,
+        multilabel=data.question.labelled.sets is not None,
         classifier=task.classifier,
         hparams=json.loads(fit.hparams),
         seed=fit.seed,
@@ -281,22 +351,20 @@ def _refit(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextAr
         scores={},
         reproduced={},
         kind=stored.kind,
-        settings=stored.settings,
+        settings=stored.settings | _of_frames(features, stored.kind),
         probabilistic=fitted.probabilistic,
         versions=package_versions(VERSIONS_OF),
-        calibration=_calibration(rows),
-        clip_s=_median_seconds(keys.features(task), data),
+        clip_s=_median_seconds(features, data, task.refit),
     )
-    probe = SavedProbe(
-        card=card,
-        mean=data.standardise.mean,
-        scale=data.standardise.scale,
-        arrays=stored.arrays,
-        validation=None if rows is None else rows.drawn(),
+    return SavedProbe(
+        card=card, mean=data.standardise.mean, scale=data.standardise.scale, arrays=stored.arrays
     )
-    test = data.question.split.test
-    guess = cells_of(scores >= THRESHOLD, data.question.classes) if sets else names[scores.argmax(axis=1)]
-    return probe, guess, data.question.labelled.rows.utterance_id[test]
+
+
+def _of_frames(features: Features, kind: str) -> dict[str, str]:
+    """How the frames were stored that a probe of frames read; the fingerprint of a key does not say it."""
+    frames = features.info.frames
+    return {"frames_dtype": frames.dtype} if kind == OF_FRAMES and frames is not None else {}
 
 
 def _validation_rows(fitted: FittedProbe, data: Prepared) -> ValidationRows | None:
@@ -325,9 +393,9 @@ def _calibration(rows: ValidationRows | None) -> dict[str, float]:
     }
 
 
-def _median_seconds(features: Features, data: Prepared) -> float:
+def _median_seconds(features: Features, data: Prepared, refit: str) -> float:
     """How long the training clips are, as they were decoded."""
-    position = data.question.labelled.position[data.question.split.train]
+    position = data.question.labelled.position[parts_of(data.question.split, refit)["train"]]
     return float(np.median(features.index["duration_s"].to_numpy(dtype=np.float64)[position]))
 
 

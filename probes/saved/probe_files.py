@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.arrays import FloatArray, TextArray
+from featurestore.arrays import FloatArray, IntArray, TextArray
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file, writing
@@ -38,18 +38,26 @@ from featurestore.untrusted.document_shape import (
 from featurestore.untrusted.documents import DocumentError, read_bytes, read_json_document
 from featurestore.untrusted.tensor_files import TensorInfo, read_tensor_header
 from probes.classifiers.layer_combination import COMBINATIONS
+from probes.questions.refit import PARTS_OF
 from probes.saved.calibration import ValidationRows, calibrated
 from probes.saved.sklearn_classes import MOST_WIDTH
-from probes.saved.stored_arrays import Scores, Stored, restore
+from probes.saved.stored_arrays import OF_FRAMES, Scores, Stored, restore
+
+if TYPE_CHECKING:
+    from featurestore.store.reader import Features
 
 FORMAT = "featurestore-audio probe"
-FORMAT_VERSION = 3  # 1 had no hashes, 2 no calibration
+FORMAT_VERSION = 4  # 1 had no hashes, 2 no calibration, 3 nothing that was fitted again
+# Of a probe that was not fitted again: earlier versions read it.
+_PLAIN_VERSION = 3
 JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
 # sha256 of the other file, and of all else in this one.
 WEIGHTS_HASH, CONTENT_HASH = "weights_sha256", "content_sha256"
 # Neighbours keep all training rows: 600,000 of 1,536 features.
 MOST_WEIGHT_BYTES = 4 << 30
+# Of frames that are read to be scored: 64 MB.
+BLOCK_VALUES = 1 << 24
 # Of a probe's validation rows, see `probes.saved.calibration`.
 _VALIDATION = ("validation.scores", "validation.target")
 _FORMAT = fields({"format": one_of(FORMAT), "format_version": whole(1)})
@@ -70,6 +78,10 @@ _CARD = fields(
         "versions": by_name(text),
         "calibration": by_name(number()),
         "clip_s": nothing_or(number(0)),
+        "refit": fields(
+            {"rows": one_of(*PARTS_OF), "n_rows": whole(1), "of": text},
+            {"n_epochs": whole(), "score_test": number(0, 1, nan=True)},
+        ),
         WEIGHTS_HASH: text,
         CONTENT_HASH: text,
     },
@@ -99,12 +111,16 @@ class ProbeCard:
         scores: Of the fit: uar_train, uar_val, uar_test and others.
         reproduced: Test rows, and those whose prediction is another than the recorded one.
         kind: How the weights are to be read: see `probes.saved.stored_arrays`.
-        settings: What that needs besides the arrays.
+        settings: What that needs besides the arrays; of frames also the dtype they were stored in.
         probabilistic: Scores are probabilities.
         versions: Of the packages that fitted it.
         calibration: `temperature`, `nll_before` and `nll_after` (nats) and `n_rows` of the validation rows;
             empty where scores are no probabilities, and in probes of earlier versions.
         clip_s: Median seconds of the training clips; None in probes of earlier versions.
+        refit: Of a probe that was fitted again on more rows: `rows` ("train+val" or "all"), `n_rows`,
+            `n_epochs` (of what is trained by epochs), `of` (fingerprint of the fit that validation chose,
+            which `scores` and `reproduced` are about), and where test rows were left out `score_test`.
+            Empty else.
     """
 
     model: str
@@ -129,6 +145,12 @@ class ProbeCard:
     versions: dict[str, str] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
     clip_s: float | None = None
+    refit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reads_frames(self) -> bool:
+        """It looks at the frames of a clip, not at one vector."""
+        return self.kind == OF_FRAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +175,39 @@ class SavedProbe:
         """Class scores `[n, C]` of embeddings `[n, d]` as the store holds them.
 
         Layers in ascending order side by side, and within each its functionals.
+
+        Raises:
+            ConfigError: it reads frames.
         """
+        if self.card.reads_frames:
+            raise ConfigError(
+                f"a probe of {self.card.classifier} reads the frames of clips, not one vector of each; "
+                "ask frame_scores"
+            )
         return self.scorer((np.asarray(x, dtype=np.float32) - self.mean) / self.scale)
+
+    def frame_scores(self, features: Features, position: IntArray) -> FloatArray:
+        """Class scores `[n, C]` of rows of a key that holds frames, read a block at a time.
+
+        Args:
+            features: The key.
+            position: Rows of its index `[n]`, ascending, whose audio was read.
+
+        Raises:
+            ConfigError: it holds no frames.
+            StoreError: frames that are not finite.
+        """
+        from probes.training.frames import streamed_frames
+        from probes.training.standardise import Standardiser
+
+        width = len(self.mean)
+        rows = streamed_frames(features, self.card.layers, position, max(1, BLOCK_VALUES // width))
+        standardised = replace(rows, standardise=Standardiser(self.mean, self.scale))
+        return self.scorer(cast("FloatArray", standardised))
 
     @cached_property
     def scorer(self) -> Scores:
-        """From standardised rows `[n, d]` to class scores `[n, C]`.
+        """From standardised rows `[n, d]`, or frames, to class scores `[n, C]`.
 
         Raises:
             CorruptData: what was read cannot be that of a probe.
@@ -224,7 +273,10 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
             f"{folder}: the probe takes {len(weights):,} bytes, expected at most {MOST_WEIGHT_BYTES:,}; "
             "choose a classifier that does not keep its training rows"
         )
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(probe.card)}
+    version = FORMAT_VERSION if probe.card.refit else _PLAIN_VERSION
+    content = {"format": FORMAT, "format_version": version, **asdict(probe.card)}
+    if not probe.card.refit:
+        del content["refit"]
     content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
     content |= {CONTENT_HASH: digest(content)}
     with writing(folder, "choose another --out"):

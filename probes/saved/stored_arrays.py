@@ -1,7 +1,8 @@
 """Fitted classifiers as arrays and plain values, and back.
 
-Three kinds: ``mlp`` (networks of `probes.training.mlp`: the weights of a ``torch.nn.Sequential``),
-``weighted`` (the same on a weighted sum of layers), and ``sklearn`` (an estimator of the list in
+Four kinds: ``mlp`` (networks of `probes.training.mlp`: the weights of a ``torch.nn.Sequential``),
+``weighted`` (the same on a weighted sum of layers), ``frames`` (attention over frames, of one layer or of a
+weighted sum of several: see `probes.saved.stored_frames`), and ``sklearn`` (an estimator of the list in
 `probes.saved.sklearn_classes`: linear models, discriminant analysis, nearest centroids, brute-force
 neighbours). Trees and ensembles keep objects and cannot be stored.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,9 @@ from featurestore.untrusted.document_shape import many, whole
 from probes.saved.sklearn_classes import MOST_WIDTH, is_savable, put_together
 
 Scores = Callable[[FloatArray], FloatArray]
-CAN_BE_SAVED = "mlp, linear, logreg, svm, lda, centroid and knn with algorithm: brute"
+CAN_BE_SAVED = "mlp, linear, attention, mha, logreg, svm, lda, centroid and knn with algorithm: brute"
+#: The kind that reads the frames of a clip.
+OF_FRAMES = "frames"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Stored:
     """A fitted classifier without code.
 
     Attributes:
-        kind: ``mlp``, ``weighted`` or ``sklearn``.
+        kind: ``mlp``, ``weighted``, ``frames`` or ``sklearn``.
         settings: JSON values.
         arrays: NumPy arrays of numbers by name.
     """
@@ -51,6 +54,7 @@ def to_store(model: Any, classifier: str) -> Stored:
     """
     from sklearn.base import BaseEstimator
 
+    from probes.saved.stored_frames import FramePooler, taken_apart
     from probes.training.mlp import FittedMLP
     from probes.training.networks import Head, WeightedSum
 
@@ -60,22 +64,29 @@ def to_store(model: Any, classifier: str) -> Stored:
         return _store_modules(model)
     if isinstance(model, WeightedSum):
         return _store_sum(model)
+    if isinstance(model, FramePooler):
+        settings, arrays = taken_apart(model)
+        return Stored(kind=OF_FRAMES, settings=settings, arrays=arrays)
     if isinstance(model, BaseEstimator) and is_savable(model):
         return _store_estimator(model, classifier)
     raise ConfigError(f"classifier {classifier}: its fits cannot be saved without pickle; {CAN_BE_SAVED} can")
 
 
 def restore(stored: Stored, *, n_features: int, n_classes: int, multilabel: bool = False) -> Scores:
-    """From standardised rows `[n, d]` to class scores `[n, C]`.
+    """From standardised rows `[n, d]`, or standardised frames of rows, to class scores `[n, C]`.
 
     It is tried on a row before it is handed out.
 
     Raises:
         CorruptData: arrays or values are missing, do not fit together, or are of an unknown kind.
     """
-    if stored.kind not in ("mlp", "weighted", "sklearn"):
+    if stored.kind not in ("mlp", "weighted", OF_FRAMES, "sklearn"):
         raise CorruptData(f"saved probe: unknown kind {stored.kind!r}; it is from a later version")
     try:
+        if stored.kind == OF_FRAMES:
+            from probes.saved.stored_frames import put_together as pooling
+
+            return cast("Scores", pooling(stored.settings, stored.arrays, n_features, n_classes))
         if stored.kind != "sklearn":
             many(whole(1, MOST_WIDTH), 2, 100)(stored.settings.get("sizes"), "settings.sizes")
         if stored.kind == "mlp":

@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from featurestore.arrays import FloatArray, IntArray
 from probes.metrics import mean_average_precision
 from probes.training.mlp import class_weights
-from probes.training.mlp_config import MLPConfig
+from probes.training.mlp_config import LEAST_CUT, RATE_CUT, MLPConfig, Schedule, schedule_of
 from probes.training.vectors import StreamedRows, drawn_batches, in_pieces, macro_recall
 
 Inputs = tuple[Tensor, ...]
@@ -65,11 +65,13 @@ class NetworkSpec:
         config: How it is trained.
         make: Builds the network; called with the seed set.
         rates: Learning rates of single parameters, by name; they are not decayed.
+        schedule: Without validation rows how long it is trained, and when its rates are cut.
     """
 
     config: MLPConfig
     make: Callable[[], nn.Module]
     rates: Mapping[str, float] = field(default_factory=dict)
+    schedule: Schedule | None = None
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Trained:
 
     Attributes:
         network: In evaluation mode.
+        schedule: How its weights were trained; None before it is done.
         of_sets: Its scores are of label sets.
         n_epochs: Epochs trained.
         best_epoch: The one with the best validation score, from 1; kept unless the last was asked for.
@@ -89,6 +92,7 @@ class Trained:
     n_epochs: int = 0
     best_epoch: int = 0
     fit_s: float = 0.0
+    schedule: Schedule | None = None
 
     def probabilities(self, feed: Feed) -> FloatArray:
         """Class probabilities `[n, C]`."""
@@ -100,8 +104,8 @@ class Trained:
 def train(
     feed: Feed,
     y: IntArray,
-    validation: Feed,
-    y_validation: IntArray,
+    validation: Feed | None,
+    y_validation: IntArray | None,
     n_classes: int,
     specs: Sequence[NetworkSpec],
 ) -> list[Trained]:
@@ -110,7 +114,7 @@ def train(
     Args:
         feed: Training rows.
         y: Their classes `[n]`, or their label sets `[n, C]`.
-        validation: Validation rows.
+        validation: Validation rows; None where every spec has a schedule.
         y_validation: Their classes or label sets.
         n_classes: C.
         specs: The fits.
@@ -118,9 +122,11 @@ def train(
     Returns:
         One trained network per spec, in their order.
     """
-    targets, of_validation = torch.from_numpy(y), torch.from_numpy(y_validation)
+    targets = torch.from_numpy(y)
+    of_validation = None if y_validation is None else torch.from_numpy(y_validation)
     if y.ndim == 2:
-        targets, of_validation = targets.float(), of_validation.float()
+        targets = targets.float()
+        of_validation = None if of_validation is None else of_validation.float()
     runs = [_Training(spec, targets, n_classes) for spec in specs]
     groups: dict[tuple[int, int], list[_Training]] = {}
     for run in runs:
@@ -131,7 +137,7 @@ def train(
 
 
 def _train_together(
-    runs: list[_Training], feed: Feed, y: Tensor, validation: Feed, y_validation: Tensor
+    runs: list[_Training], feed: Feed, y: Tensor, validation: Feed | None, y_validation: Tensor | None
 ) -> None:
     config, score, started = runs[0].config, runs[0].objective.score, time.perf_counter()
     generator = torch.Generator().manual_seed(config.order_seed)
@@ -145,11 +151,15 @@ def _train_together(
                     run.learn(inputs, targets)
             for run in running:
                 run.optimiser.step()
-        logits = _logits([r.network for r in running], validation)
-        scores = score(logits, y_validation)
-        for run, own, value in zip(running, logits, scores, strict=True):
-            loss = run.objective.total(own, y_validation) / run.objective.mass(y_validation)
-            run.after_epoch(value, float(loss))
+        if validation is None or y_validation is None:
+            for run in running:
+                run.after_scheduled_epoch()
+        else:
+            logits = _logits([r.network for r in running], validation)
+            scores = score(logits, y_validation)
+            for run, own, value in zip(running, logits, scores, strict=True):
+                loss = run.objective.total(own, y_validation) / run.objective.mass(y_validation)
+                run.after_epoch(value, float(loss))
         running = [r for r in running if not r.done]
     elapsed, n_epochs = time.perf_counter() - started, sum(run.trained.n_epochs for run in runs)
     for run in runs:
@@ -214,7 +224,8 @@ class _Training:
     """One fit while it is trained."""
 
     def __init__(self, spec: NetworkSpec, y: Tensor, n_classes: int) -> None:
-        self.config = config = spec.config
+        self.config, self.planned = spec.config, spec.schedule
+        config = spec.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.network = spec.make()
@@ -225,7 +236,8 @@ class _Training:
         self.optimiser = torch.optim.AdamW(
             groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.schedule = ReduceLROnPlateau(self.optimiser, factor=0.1, patience=config.lr_patience)
+        self.plateau = ReduceLROnPlateau(self.optimiser, factor=RATE_CUT, patience=config.lr_patience)
+        self.cuts: list[int] = []
         of_sets = y.ndim == 2
         self.objective = _OfSets(config, y) if of_sets else _OfClasses(config, y, n_classes)
         self.trained = Trained(self.network, of_sets)
@@ -248,7 +260,10 @@ class _Training:
         """Note the validation result; keep the weights if they are the best so far."""
         trained, config = self.trained, self.config
         trained.n_epochs += 1
-        self.schedule.step(loss)
+        before = self._rates()
+        self.plateau.step(loss)
+        if self._rates() != before:
+            self.cuts.append(trained.n_epochs)
         # Where no class stands both in and out of validation, mAP chooses nothing: the last epoch stays.
         if np.isnan(score) or score > self.best_score:
             self.best_score, trained.best_epoch = np.fmax(score, self.best_score), trained.n_epochs
@@ -259,7 +274,29 @@ class _Training:
         if self.done:
             if config.keep == "best":
                 self.network.load_state_dict(self.best)
-            self.network.eval()
+            self._end()
+
+    def after_scheduled_epoch(self) -> None:
+        """Go on as the schedule says: there are no validation rows."""
+        trained, planned = self.trained, self.planned
+        assert planned is not None, "without validation rows a fit needs a schedule"
+        trained.n_epochs = trained.best_epoch = trained.n_epochs + 1
+        if trained.n_epochs in planned.cuts:
+            self.cuts.append(trained.n_epochs)
+            for group in self.optimiser.param_groups:
+                if group["lr"] * (1 - RATE_CUT) > LEAST_CUT:
+                    group["lr"] *= RATE_CUT
+        self.done = trained.n_epochs >= planned.n_epochs
+        if self.done:
+            self._end()
+
+    def _rates(self) -> list[float]:
+        return [float(group["lr"]) for group in self.optimiser.param_groups]
+
+    def _end(self) -> None:
+        trained = self.trained
+        trained.schedule = schedule_of(self.config, trained.n_epochs, trained.best_epoch, self.cuts)
+        self.network.eval()
 
 
 class MatrixFeed:

@@ -4,12 +4,14 @@ Those that stay in the store are read a block of utterances at a time, as `probe
 vectors: a block is a random set of pieces of units, as many as the memory allows, and its rows are drawn into
 batches as they are in memory. Every utterance is met once an epoch; what is trained this way differs from
 training in memory as another order of the rows does, and by the last batch of a block, which may be short.
+
+Of several layers the values of a frame stand side by side, `[L * d]`: layers of a model have the same frames.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 # Batches drawn together and sorted by length: enough that neighbours have nearly one length, few enough that
 # who meets whom in a batch stays random.
 POOL_BATCHES = 16
-# Frames of one forward pass, padding included: 100 MB of 768 float32 features. The gradient of a batch is
-# the sum over its passes, so this does not change results.
+# Frames of one forward pass, padding included: 100 MB of 768 float32 features; of L layers 1/L so many. The
+# gradient of a batch is the sum over its passes, so this does not change results.
 PIECE_FRAMES = 1 << 15
 # Fewer would leave a block to neighbours of the plan, which have one length; more would be read bit by bit.
 PIECES_OF_BLOCK = 16
@@ -46,23 +48,25 @@ class FrameRows:
         values: Frames of many utterances one after another `[total, d]`, float32.
         starts: First frame of each row `[n]`.
         lengths: Frames of each row `[n]`, at least 1.
+        n_layers: Layers whose values stand side by side in a frame.
     """
 
     values: FloatArray
     starts: IntArray
     lengths: IntArray
+    n_layers: int = 1
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @property
     def n_features(self) -> int:
-        """Features of a frame (d)."""
+        """Values of a frame, of all its layers (d)."""
         return int(self.values.shape[1])
 
     def __getitem__(self, rows: IntArray | npt.NDArray[np.bool_]) -> FrameRows:
         """The given rows only."""
-        return FrameRows(self.values, self.starts[rows], self.lengths[rows])
+        return replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
 
     def row(self, i: int) -> FloatArray:
         """Frames of one row `[t, d]`."""
@@ -91,10 +95,11 @@ class FrameRows:
     def pieces(self, positions: Tensor) -> Iterator[tuple[Tensor, Inputs]]:
         """Rows that are padded together, with frames `[b, T, d]` and where there are none `[b, T]`."""
         lengths = self.lengths[positions.numpy()]
+        most = PIECE_FRAMES // self.n_layers
         first = 0
         for last in range(1, len(positions) + 1):
             longest = int(lengths[first : last + 1].max())
-            if last == len(positions) or longest * (last + 1 - first) > PIECE_FRAMES:
+            if last == len(positions) or longest * (last + 1 - first) > most:
                 part = positions[first:last]
                 yield part, self._padded(part.numpy())
                 first = last
@@ -108,22 +113,23 @@ class FrameRows:
         return torch.from_numpy(out), torch.from_numpy(padding)
 
 
-def read_frames(features: Features, layer: int, position: IntArray) -> FrameRows:
-    """Frames of the given rows of the index (ascending), read one unit at a time.
+def read_frames(features: Features, layers: Sequence[int], position: IntArray) -> FrameRows:
+    """Frames of the given rows of the index (ascending), read one unit of one layer at a time.
 
     Raises:
         StoreError: a row with status ok has no frames, or frames that are not finite.
     """
-    source = features.layer(layer)
-    lengths = frame_counts(features, source, position)
+    sources = [features.layer(layer) for layer in layers]
+    lengths = frame_counts(features, sources[0], position)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
-    values = np.empty((int(lengths.sum()), features.info.shape.n_features), dtype=np.float32)
-    bounds = [0, *np.searchsorted(position, [s.stop for s in source.shards]).tolist()]
+    width = features.info.shape.n_features
+    values = np.empty((int(lengths.sum()), len(sources) * width), dtype=np.float32)
+    bounds = [0, *np.searchsorted(position, [s.stop for s in sources[0].shards]).tolist()]
     for first, last in itertools.pairwise(bounds):
         if first < last:
             run = slice(first, last)
-            fill_frames(features, source, position[run], starts[run], values)
-    return FrameRows(values, starts, lengths)
+            fill_frames(features, sources, position[run], starts[run], values)
+    return FrameRows(values, starts, lengths, len(sources))
 
 
 def frame_counts(features: Features, source: Layer, position: IntArray) -> IntArray:
@@ -140,13 +146,22 @@ def frame_counts(features: Features, source: Layer, position: IntArray) -> IntAr
 
 
 def fill_frames(
-    features: Features, source: Layer, position: IntArray, starts: IntArray, out: FloatArray
+    features: Features, sources: Sequence[Layer], position: IntArray, starts: IntArray, out: FloatArray
 ) -> None:
-    """Read rows of one unit (ascending), and put each where it begins in `out` `[total, d]`.
+    """Read rows of one unit (ascending), and put each where it begins in `out` `[total, L * d]`.
 
     Raises:
         StoreError: frames that are not finite.
     """
+    width = out.shape[1] // len(sources)
+    for i, source in enumerate(sources):
+        _fill_layer(features, source, position, starts, out[:, i * width : (i + 1) * width])
+
+
+def _fill_layer(
+    features: Features, source: Layer, position: IntArray, starts: IntArray, out: FloatArray
+) -> None:
+    """`fill_frames` of one layer, into its columns `[total, d]`."""
     first, stop = int(position[0]), int(position[-1]) + 1
     values = source.frames_of(slice(first, stop))
     offsets = np.concatenate([[0], np.cumsum(source.n_frames[first:stop], dtype=np.int64)])
@@ -184,7 +199,7 @@ class StreamedFrames:
 
     Attributes:
         features: The key.
-        source: Its layer.
+        sources: Its layer; several stand side by side in each frame.
         position: Row of the key's index of each row here `[n]`.
         lengths: Frames of each row `[n]`, at least 1.
         block_frames: Most frames held at a time; a longer utterance is a block alone.
@@ -192,7 +207,7 @@ class StreamedFrames:
     """
 
     features: Features
-    source: Layer
+    sources: tuple[Layer, ...]
     position: IntArray
     lengths: IntArray
     block_frames: int
@@ -203,8 +218,13 @@ class StreamedFrames:
 
     @property
     def n_features(self) -> int:
-        """Features of a frame (d)."""
-        return int(self.features.info.shape.n_features)
+        """Values of a frame, of all its layers (d)."""
+        return len(self.sources) * int(self.features.info.shape.n_features)
+
+    @property
+    def n_layers(self) -> int:
+        """Layers whose values stand side by side in a frame."""
+        return len(self.sources)
 
     def __getitem__(self, rows: IntArray | npt.NDArray[np.bool_]) -> StreamedFrames:
         """The given rows only, still in the store."""
@@ -243,7 +263,7 @@ class StreamedFrames:
         """Rows of this part by unit, ascending by position, cut so that several pieces meet in a block."""
         most = max(1, self.block_frames // PIECES_OF_BLOCK)
         out: list[IntArray] = []
-        for rows in rows_by_unit(self.position, self.source):
+        for rows in rows_by_unit(self.position, self.sources[0]):
             piece = np.cumsum(self.lengths[rows]) // most
             out += np.split(rows, np.flatnonzero(np.diff(piece)) + 1)
         return out
@@ -255,23 +275,25 @@ class StreamedFrames:
         first = 0
         for piece in pieces:
             begin = starts[first : first + len(piece)]
-            fill_frames(self.features, self.source, self.position[piece], begin, values)
+            fill_frames(self.features, self.sources, self.position[piece], begin, values)
             first += len(piece)
         if self.standardise is not None:
             self.standardise.inplace(values)
-        return rows, FrameRows(values, starts, lengths)
+        return rows, FrameRows(values, starts, lengths, self.n_layers)
 
 
-def streamed_frames(features: Features, layer: int, position: IntArray, block_frames: int) -> StreamedFrames:
+def streamed_frames(
+    features: Features, layers: Sequence[int], position: IntArray, block_frames: int
+) -> StreamedFrames:
     """Rows of the index (ascending) as frames in the store.
 
     Raises:
         StoreError: a row with status ok has no frames.
     """
-    source = features.layer(layer)
-    lengths = frame_counts(features, source, position)
+    sources = tuple(features.layer(layer) for layer in layers)
+    lengths = frame_counts(features, sources[0], position)
     return StreamedFrames(
-        features=features, source=source, position=position, lengths=lengths, block_frames=block_frames
+        features=features, sources=sources, position=position, lengths=lengths, block_frames=block_frames
     )
 
 

@@ -31,7 +31,7 @@ from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError
 from probes.training.devices import on_device
 from probes.training.fused_networks import Shape, Stack, initial_weights
-from probes.training.mlp_config import MLPConfig
+from probes.training.mlp_config import LEAST_CUT, RATE_CUT, MLPConfig, Schedule, schedule_of
 from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 
 # Networks trained in one stack. More share the rows better, fewer keep weights and moments
@@ -39,6 +39,7 @@ from probes.training.vectors import StreamedRows, TrainingRows, in_pieces
 FITS_PER_STACK = 32
 # Of a GPU: enough that its kernels are larger than their launch, 12 MB each with rows of 1,536 numbers.
 GPU_FITS_PER_STACK = 256
+_Asked = tuple[MLPConfig, Schedule | None]
 
 
 @dataclass
@@ -55,6 +56,7 @@ class FittedMLP:
             `config.keep` is "last": then they are those of epoch `n_epochs`.
         val_uar: Validation UAR after each epoch (empty without validation rows).
         val_loss: Validation loss after each epoch.
+        cuts: Epochs after which the learning rate was cut.
         fit_s: Its share of its stack's wall time.
         device: Where it was trained, and is scored; its weights lie on the host.
     """
@@ -67,8 +69,14 @@ class FittedMLP:
     best_epoch: int
     val_uar: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
     fit_s: float = 0.0
     device: str = "cpu"
+
+    @property
+    def schedule(self) -> Schedule:
+        """How its weights were trained."""
+        return schedule_of(self.config, self.n_epochs, self.best_epoch, self.cuts)
 
     def logits(self, x: FloatArray | StreamedRows) -> FloatArray:
         """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`."""
@@ -109,6 +117,7 @@ def fit_mlps(
     n_classes: int,
     configs: Sequence[MLPConfig],
     *,
+    schedules: Sequence[Schedule] = (),
     fits_per_stack: int | None = None,
     device: str = "cpu",
 ) -> list[FittedMLP]:
@@ -122,6 +131,8 @@ def fit_mlps(
         y_val: Their labels.
         n_classes: C; classes may be absent from some part.
         configs: The fits.
+        schedules: Without validation rows how long each is trained, and when its rate is cut; none: for
+            `max_epochs`, at one rate.
         fits_per_stack: Most networks trained at once; None for what suits the device.
         device: Torch device to train on. Order, initial weights and noise are the same on all of them.
 
@@ -142,7 +153,8 @@ def fit_mlps(
         n_stacks = -(-len(members) // fits_per_stack)
         n_stacks = max(n_stacks, min(len(members), -(-n_threads // len(groups))))
         stacks += [members[s::n_stacks] for s in range(n_stacks)]
-    jobs = [[configs[i] for i in share] for share in stacks]
+    planned: Sequence[Schedule | None] = schedules or [None] * len(configs)
+    jobs = [[(configs[i], planned[i]) for i in share] for share in stacks]
     side_by_side = min(n_threads, len(jobs))
     data = TrainingRows(x_train, y_train, x_val, y_val, n_classes, side_by_side, torch.device(device))
     fitted = _fit_stacks(data, jobs, n_threads)
@@ -153,7 +165,7 @@ def fit_mlps(
 
 
 def _fit_stacks(
-    data: TrainingRows, jobs: Sequence[Sequence[MLPConfig]], n_threads: int
+    data: TrainingRows, jobs: Sequence[Sequence[_Asked]], n_threads: int
 ) -> list[list[FittedMLP]]:
     """Train stacks side by side, one core each, rather than every operation on all cores.
 
@@ -186,6 +198,7 @@ class _Progress:
     """Where one fit of a running stack stands: learning rate, early stop, weights to keep."""
 
     fit: FittedMLP
+    schedule: Schedule | None
     learning_rate: float
     best_uar: float = -1.0
     best_loss: float = float("inf")
@@ -196,9 +209,11 @@ class _Progress:
         """Note an epoch's validation result; True when these weights are the ones to keep."""
         config = self.fit.config
         self.fit.n_epochs = epoch
-        self.done = epoch >= config.max_epochs
+        self.done = epoch >= (config.max_epochs if self.schedule is None else self.schedule.n_epochs)
         if uar is None or loss is None:
             self.fit.best_epoch = epoch
+            if self.schedule is not None and epoch in self.schedule.cuts:
+                self._cut()
             return self.done
         self.fit.val_uar.append(uar)
         self.fit.val_loss.append(loss)
@@ -218,12 +233,17 @@ class _Progress:
             self.bad_epochs += 1
         if self.bad_epochs > self.fit.config.lr_patience:
             self.bad_epochs = 0
-            if self.learning_rate * 0.9 > 1e-8:
-                self.learning_rate *= 0.1
+            self._cut()
+
+    def _cut(self) -> None:
+        if self.learning_rate * (1 - RATE_CUT) > LEAST_CUT:
+            self.learning_rate *= RATE_CUT
+            self.fit.cuts.append(self.fit.n_epochs)
 
 
-def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading.Event) -> list[FittedMLP]:
+def _fit_stack(data: TrainingRows, asked: Sequence[_Asked], stop: threading.Event) -> list[FittedMLP]:
     started = time.perf_counter()
+    configs, schedules = [config for config, _ in asked], [schedule for _, schedule in asked]
     shape = Shape((data.n_features, *configs[0].hidden, data.n_classes))
     initial = [initial_weights(shape, c.seed) for c in configs]
     tables = [_loss_tables(data.y, data.n_classes, c) for c in configs]
@@ -243,7 +263,7 @@ def _fit_stack(data: TrainingRows, configs: Sequence[MLPConfig], stop: threading
         FittedMLP(c, shape, first, tail, 0, 0, device=str(data.device))
         for c, (first, tail) in zip(configs, initial, strict=True)
     ]
-    running = [_Progress(f, f.config.learning_rate) for f in fits]
+    running = [_Progress(f, s, f.config.learning_rate) for f, s in zip(fits, schedules, strict=True)]
     order_generator = torch.Generator().manual_seed(configs[0].order_seed)
     # A stream of its own: the same seed already drew the initial weights.
     noise = {c.seed: torch.Generator().manual_seed(c.seed + (1 << 32)) for c in configs}

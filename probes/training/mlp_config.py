@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -12,9 +12,26 @@ from featurestore.errors import ConfigError
 
 PRECISIONS = ("fp32", "bf16")
 PAPER_HIDDEN = (128, 64, 32)
+#: Of the learning rate, after `lr_patience` epochs without a lower validation loss.
+RATE_CUT = 0.1
+#: Smaller changes of the rate are left out, as `torch.optim.lr_scheduler.ReduceLROnPlateau` does.
+LEAST_CUT = 1e-8
 Keep = Literal["best", "last"]
 # Settings that are no part of older fingerprints, with what was done before there were any.
 _YOUNGER: dict[str, Any] = {"precision": "fp32", "keep": "best"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a network was trained, and when its rate was cut: what validation rows decided of it.
+
+    Attributes:
+        n_epochs: Epochs, from 1, that its weights have seen.
+        cuts: Epochs before the last after which the learning rate was multiplied by `RATE_CUT`, ascending.
+    """
+
+    n_epochs: int
+    cuts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +96,12 @@ class MLPConfig:
             if out[name] == default:
                 del out[name]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in out.items()}
+
+
+def schedule_of(config: MLPConfig, n_epochs: int, best_epoch: int, cuts: Sequence[int]) -> Schedule:
+    """The schedule that led to the weights which a fit kept."""
+    kept = n_epochs if config.keep == "last" else best_epoch
+    return Schedule(n_epochs=kept, cuts=tuple(epoch for epoch in cuts if epoch < kept))
 
 
 def _is_class_weight(value: object) -> bool:

@@ -47,29 +47,40 @@ class Head(nn.Sequential):
         self.sizes = tuple(sizes)
 
 
-class WeightedSum(nn.Module):
-    """A sum of layers with softmax weights, then a head: `[b, L * d]` to `[b, C]`.
+class LayerWeights(nn.Module):
+    """A learned sum of layers that stand side by side; what looks at the sum is a subclass.
 
-    The weights begin equal (SUPERB's featurizer, Yang et al. 2021).
+    The weights are a softmax over one number per layer and begin equal (SUPERB's featurizer, Yang et al.
+    2021).
     """
 
-    def __init__(self, n_layers: int, top: Head) -> None:
+    def __init__(self, n_layers: int) -> None:
         super().__init__()
         self.n_layers = n_layers
         self.scores = nn.Parameter(torch.zeros(n_layers))
-        self.head = top
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of standardised rows, layers side by side."""
-        weights = self.weights().expand(len(x), 1, -1)
-        # A batched product: a quarter of the time of `weights @ x`, with its gradient.
-        mixed = torch.bmm(weights, x.view(len(x), self.n_layers, -1))
-        logits: Tensor = self.head(mixed[:, 0])
-        return logits
 
     def weights(self) -> Tensor:
         """Weight of each layer `[L]`; they sum to 1."""
         return torch.softmax(self.scores, dim=0)
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """`[n, d]`: the sum of the layers of `[n, L * d]`."""
+        weights = self.weights().expand(len(x), 1, -1)
+        # A batched product: a quarter of the time of `weights @ x`, with its gradient.
+        return torch.bmm(weights, x.view(len(x), self.n_layers, -1))[:, 0]
+
+
+class WeightedSum(LayerWeights):
+    """A sum of layers with softmax weights, then a head: `[b, L * d]` to `[b, C]`."""
+
+    def __init__(self, n_layers: int, top: Head) -> None:
+        super().__init__(n_layers)
+        self.head = top
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of standardised rows, layers side by side."""
+        logits: Tensor = self.head(self.mixed(x))
+        return logits
 
 
 class AttentivePooling(nn.Module):
@@ -121,4 +132,23 @@ class MultiheadPooling(nn.Module):
         values = torch.einsum("bhd,hwd->bhw", means, to_value) + of_value
         pooled = layer.out_proj(values.flatten(1))
         logits: Tensor = self.head(pooled)
+        return logits
+
+
+class WeightedFrames(LayerWeights):
+    """Attention over the frames of a learned sum of layers: frames are summed, then `pooling` looks at them.
+
+    Args:
+        n_layers: L.
+        pooling: Of frames `[b, T, d]`.
+    """
+
+    def __init__(self, n_layers: int, pooling: AttentivePooling | MultiheadPooling) -> None:
+        super().__init__(n_layers)
+        self.pooling = pooling
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Logits `[b, C]` of frames `[b, T, L * d]`; `padding [b, T]` is True where there is none."""
+        frames = self.mixed(x.flatten(0, 1)).view(*x.shape[:2], -1)
+        logits: Tensor = self.pooling(frames, padding)
         return logits

@@ -145,6 +145,11 @@ def make_plan(request: DetectRequest, probe: SavedProbe) -> DetectPlan:
             class, or has no validation rows to choose thresholds by.
     """
     card = probe.card
+    if card.reads_frames:
+        raise ConfigError(
+            f"{request.probe}: {card.classifier} reads the frames of clips, and windows are embedded as one "
+            "vector each; detect with a probe of mlp, linear, logreg, lda or knn"
+        )
     if not card.probabilistic:
         raise ConfigError(
             f"{request.probe}: scores of {card.classifier} are no probabilities; detect with a probe of mlp, "

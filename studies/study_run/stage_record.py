@@ -25,7 +25,7 @@ from studies.study_run.forecast import Forecast
 from studies.study_run.last_seen import STUDY_NAME, finished_before
 from studies.study_run.readiness import Readiness
 
-_TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_run.json")
+_TABLES = ("results.parquet", "_controls.parquet", "_curve.parquet", "_refit.parquet", "_run.json")
 _FOLDERS = ("_tasks", "_predictions", "_validation")
 _VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch", "zarr")
 

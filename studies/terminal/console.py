@@ -258,6 +258,18 @@ def print_saved_probe(saved: SavedSummary) -> None:
         f"{name} {val:.1f} % on validation, {test:.1f} % on {counted(n, 'test clip')}"
     )
     out.print(f"fitted again: {n - differ} of {n} test predictions are those on record")
+    if card.refit:
+        rows = {"train+val": "training and validation clips", "all": "training, validation and test clips"}
+        epochs = f", {counted(card.refit['n_epochs'], 'epoch')}" if "n_epochs" in card.refit else ""
+        score = card.refit.get("score_test")
+        out.print(
+            f"saved is the same fitted on all {card.refit['n_rows']:,} {rows[card.refit['rows']]}{epochs}; "
+            + (
+                "no clip is left to score it: the scores above are those of the fit on training clips alone"
+                if score is None
+                else f"{name} {100 * score:.1f} % on the test clips"
+            )
+        )
     if card.calibration:
         c = card.calibration
         out.print(

@@ -57,9 +57,11 @@ def run_probing(
         oracle: Also show the layer that test scores prefer.
         with_tables: Show the tables of what was asked; a report may follow that shows them all.
     """
+    from probes.results.selection import CURVE
     from probes.run.probing import run_probe
     from studies.terminal.learning_curves import print_learning_curves
     from studies.terminal.progress import probe_progress
+    from studies.terminal.refits import print_refits
 
     with probe_progress(quiet=quiet) as on_progress:
         summary = run_probe(
@@ -70,6 +72,9 @@ def run_probing(
         keys = ["model", "dataset", "label", "classifier", "split", "combine"]
         asked = set(map(tuple, summary.table[keys].drop_duplicates().to_numpy()))
         print_learning_curves(summary.out, {(*q, curve) for q in asked for curve in config.curves})
+    if config.refit:
+        asked = set(map(tuple, summary.table[list(CURVE)].drop_duplicates().to_numpy()))
+        print_refits(summary.out, asked)
     return summary
 
 

@@ -238,3 +238,32 @@ def test_audio_in_an_archive_is_predicted_as_files_are(world: World, tmp_path: P
         )
         found.append(pd.read_csv(out).drop(columns="path"))
     pd.testing.assert_frame_equal(*found)
+
+
+@pytest.mark.slow
+def test_a_probe_of_frames_embeds_new_audio_with_its_frames(world: World, tmp_path: Path) -> None:
+    """A sum of layers under attention: from audio what the store gives, and one vector is not enough."""
+    embedding = ("--dataset", "d", "--model", world.model, "--name", "framed", "--store", world.store)
+    as_before = ("--normalise", "peak", "--min-samples", 4000, "--layers", "0-2")
+    good("extract", "--manifest", world.manifest, *embedding, *as_before, "--frames", "-q")
+    (tmp_path / "grid.yaml").write_text("attention: {max_epochs: 2, batch_size: 16}\n")
+    probe = ("--store", world.store, "--model", "framed", "--label", "kind", "--split", "random")
+    attention = ("--classifier", "attention", "--combine", "weighted", "--grid", tmp_path / "grid.yaml")
+    good("probe", *probe, *attention, "--out", tmp_path / "r", "-q")
+    assert (
+        "test predictions are those on record"
+        in good("save-probe", tmp_path / "r", "--out", tmp_path / "p").output
+    )
+    predict = ("predict", "--probe", tmp_path / "p", "--out")
+    good(*predict, tmp_path / "audio.csv", "--manifest", world.manifest, "-q")
+    good(*predict, tmp_path / "store.csv", "--store", world.store)
+    audio, stored = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("audio", "store"))
+    assert audio["prediction"].tolist() == stored["prediction"].tolist()
+    np.testing.assert_allclose(audio["probability"], stored["probability"], atol=1e-4)
+    recorded = read_predictions(tmp_path / "r", read_results(tmp_path / "r")).set_index("utterance_id")
+    found = audio.set_index("utterance_id").loc[recorded.index]
+    assert (found["prediction"] == recorded["prediction"]).all()
+    result = fs(*predict, tmp_path / "no.csv", "--store", world.store, "--model", world.model.name)
+    one_line_error(result, "holds no frames, which a probe of attention reads")
+    result = fs("detect", world.root / "audio", "--probe", tmp_path / "p", "--out", tmp_path / "found")
+    one_line_error(result, "attention reads the frames of clips")

@@ -32,7 +32,7 @@ def methods(data: ReportData, keys: EmbeddedKeys) -> list[Paragraph]:
         "Embeddings": embedded,
         "Splits": probing.split_sentences(data),
         "Probes": probing.classifier_sentences(data),
-        "Choice": probing.choice_sentences(data),
+        "Choice": [*probing.choice_sentences(data), *probing.refit_sentences(data)],
         "Scores": [*probing.metric_sentences(data), *sureness.sentences(data)],
         "Software": software(data),
     }

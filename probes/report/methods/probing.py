@@ -199,6 +199,26 @@ def _asked(data: ReportData) -> Iterator[str]:
         )
 
 
+def refit_sentences(data: ReportData) -> Iterator[str]:
+    """What was fitted again on more rows, if anything."""
+    if not data.refits:
+        return
+    yield (
+        "Beside these, what validation chose was fitted again on the training and the validation rows "
+        "together, standardised by both, from the same initial weights and with the same settings; what is "
+        "trained by epochs for as many as were best, its rate cut after the same epochs. Test rows took no "
+        "part."
+    )
+    for found in data.refits:
+        q = found.question
+        place = name(found.place)
+        yield (
+            f"Fitted again on {name(found.refit)}, {name(q['classifier'])} for {name(q['label'])} of "
+            f"{name(q['dataset'])} (split {name(q['split'])}) on {name(q['model'])}, {place}, scores "
+            f"{found.metric} {100 * found.score:.2f} % on test."
+        )
+
+
 def choice_sentences(data: ReportData) -> Iterator[str]:
     """What chooses, and what was chosen."""
     yield (

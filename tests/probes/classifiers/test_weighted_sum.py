@@ -187,7 +187,7 @@ def test_as_many_class_weights_as_classes_are_needed() -> None:
     [
         (
             {"classifiers": ("linear", "knn")},
-            "combine weighted: classifier knn cannot learn weights of layers, mlp and linear can",
+            "combine weighted: classifier knn cannot learn weights of layers; mlp, linear, attention and mha",
         ),
         (
             {"grid": {"linear": {"layer_learning_rate": [0]}}},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from framed_store import CALLS, C, D, clips, ragged, write_frames
 from torch import nn
 
 from featurestore import open_store
-from featurestore.backends.storage import open_storage
 from featurestore.errors import ConfigError
-from featurestore.format.layer_arrays import FrameShape
-from featurestore.manifest.table import from_table
-from featurestore.store.key_request import KeyRequest
-from featurestore.store.writer import UnitRows, open_key
 from probes import ProbeConfig, read_predictions, read_results, run_probe
 from probes.classifiers.interface import Bundle, FittedProbe
 from probes.classifiers.registry import expand_grid, get_classifier
@@ -28,32 +23,11 @@ from probes.results.results_folder import read_curve
 from probes.run import memory_plan
 from probes.training import frames
 from probes.training.frames import (
-    FrameRows,
     read_frames,
     standardise_frames,
     standardised_frames,
     streamed_frames,
 )
-
-D, C = 8, 3
-CALLS = ("peep", "phee", "trill")
-
-
-def clips(n: int, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
-    """Clips of 1 to 30 frames of noise, one of which tells the class: a mean over frames hides it."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(n) % C
-    out = []
-    for label in y:
-        x = rng.standard_normal((int(rng.integers(1, 31)), D)).astype(np.float32)
-        x[rng.integers(len(x)), label] += 6
-        out.append(x)
-    return out, y.astype(np.int64)
-
-
-def ragged(parts: list[np.ndarray]) -> FrameRows:
-    lengths = np.array([len(p) for p in parts], dtype=np.int64)
-    return FrameRows(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
 
 
 def fit(name: str, *fits: tuple[dict[str, Any], int]) -> list[FittedProbe]:
@@ -187,53 +161,6 @@ def test_every_row_is_in_one_batch_of_nearly_one_length() -> None:
                 np.testing.assert_array_equal(values[~missing].numpy(), rows.row(i))
 
 
-def write_frames(
-    path: Path,
-    table: pd.DataFrame,
-    values: dict[int, list[np.ndarray]],
-    model: str,
-    failed: Collection[int] | None = None,
-) -> None:
-    """A key with frames: every eleventh clip failed, or those given."""
-    failed = set(range(5, len(table), 11)) if failed is None else failed
-    manifest = from_table(table, source="made", base=path, check_files=False)
-    n_frames = np.array([0 if i in failed else len(x) for i, x in enumerate(values[0])])
-    room = 64 * 30
-    request = KeyRequest(
-        model=model,
-        dataset="calls",
-        fingerprint={"revision": 1},
-        functionals=("mean",),
-        layers=tuple(values),
-        n_features=D,
-        unit_rows=64,
-        frames=FrameShape(n_features=D, unit_frames=room, dtype="float32", chunk_frames=room // 4),
-    )
-    ids = table["utterance_id"].to_numpy(dtype=object)
-    writer, _ = open_key(open_storage(path), request, manifest, ids)
-    for unit in writer.info.units:
-        rows = range(unit.first_row, unit.stop_row)
-        good = [i for i in rows if i not in failed]
-        means = {
-            k: np.stack([np.full((1, D), np.nan) if i in failed else x[i].mean(0)[None] for i in rows])
-            for k, x in values.items()
-        }
-        writer.write_unit(
-            unit,
-            [(k, m.astype(np.float32)) for k, m in means.items()],
-            UnitRows(
-                status=["failed: silent" if i in failed else "ok" for i in rows],
-                n_frames=n_frames[list(rows)],
-                duration_s=np.full(len(rows), 0.5),
-                audio_hash=[f"hash-{i}" for i in rows],
-                frames={k: np.concatenate([x[0][:0], *(x[i] for i in good)]) for k, x in values.items()},
-            ),
-            audio_s=1.0,
-            elapsed_s=1.0,
-            versions={},
-        )
-
-
 @pytest.fixture(scope="module")
 def framed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[int, list[np.ndarray]], pd.DataFrame]:
     """A store with the frames of two layers, of which layer 1 tells the call; its frames; its table."""
@@ -261,7 +188,7 @@ def test_frames_are_read_and_standardised_as_by_hand(
     store, values, _ = framed
     f = open_store(store).features("framed", "calls")
     position = np.array([0, 3, 63, 64, 70, 130, 179])
-    rows = read_frames(f, 0, position)
+    rows = read_frames(f, [0], position)
     for i, p in enumerate(position):
         np.testing.assert_array_equal(rows.row(i), values[0][p])
     parts = {"train": rows[np.array([0, 2, 3])], "test": rows[np.array([1, 4])]}
@@ -277,7 +204,7 @@ def test_a_unit_without_frames_shifts_no_other(
     _, values, table = framed
     write_frames(tmp_path / "f.zarr", table, values, "framed", failed=range(64))
     rows = read_frames(
-        open_store(tmp_path / "f.zarr").features("framed", "calls"), 0, np.array([64, 70, 179])
+        open_store(tmp_path / "f.zarr").features("framed", "calls"), [0], np.array([64, 70, 179])
     )
     for i, p in enumerate((64, 70, 179)):
         np.testing.assert_array_equal(rows.row(i), values[0][p])
@@ -366,10 +293,10 @@ def test_streamed_frames_are_those_in_memory(
     ok = np.flatnonzero((f.index["status"] == "ok").to_numpy())
     order = np.random.default_rng(0).permutation(len(ok))
     where = {"train": order[:100], "val": order[100:120], "test": order[120:]}
-    held = read_frames(f, 1, ok)
+    held = read_frames(f, [1], ok)
     parts = {name: held[rows] for name, rows in where.items()}
     expected = standardise_frames(parts)
-    streamed = streamed_frames(f, 1, ok, block_frames=120)
+    streamed = streamed_frames(f, [1], ok, block_frames=120)
     streams, found = standardised_frames({name: streamed[rows] for name, rows in where.items()})
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-6)
@@ -391,7 +318,7 @@ def test_streamed_batches_hold_every_clip_once_an_epoch_and_in_another_order(
 ) -> None:
     f = open_store(framed[0]).features("framed", "calls")
     ok = np.flatnonzero((f.index["status"] == "ok").to_numpy())
-    part = streamed_frames(f, 1, np.random.default_rng(0).permutation(ok), block_frames=300)
+    part = streamed_frames(f, [1], np.random.default_rng(0).permutation(ok), block_frames=300)
     y, generator = torch.arange(len(part)), torch.Generator().manual_seed(3)
     epochs = []
     for _ in range(2):
@@ -414,7 +341,7 @@ def test_a_clip_longer_than_a_block_is_a_block_alone(
 ) -> None:
     f = open_store(framed[0]).features("framed", "calls")
     ok = np.flatnonzero((f.index["status"] == "ok").to_numpy())
-    part = streamed_frames(f, 0, ok, block_frames=1)
+    part = streamed_frames(f, [0], ok, block_frames=1)
     sizes = [len(rows) for rows, _ in part.blocks()]
     assert sum(sizes) == len(ok)
     assert max(part.lengths) >= max(block.lengths.sum() for _, block in part.blocks())

@@ -1,0 +1,57 @@
+"""How fits that were made again look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from featurestore.printable import plain
+from probes.findings.refits import refit_findings, refit_sentence
+from probes.findings.sentences import interval_text
+from probes.metrics import points
+from probes.results.selection import CURVE
+from studies.terminal.screen import console
+
+
+def print_refits(results: str | Path, only: Collection[tuple[str, ...]]) -> None:
+    """A table of what was fitted again, beside what validation chose, and what that changes.
+
+    Args:
+        results: Folder of `fs probe --refit`.
+        only: Curves to show, see `probes.results.selection.CURVE`.
+    """
+    from rich import box
+    from rich.table import Table
+
+    found = [f for f in refit_findings(results) if tuple(f.question[n] for n in CURVE) in only]
+    if not found:
+        return
+    table = Table(
+        title="fitted again on training and validation rows",
+        title_style="bold",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("question")
+    for head in ("clips", "epochs", "test %", "95 %", "before %", "difference"):
+        table.add_column(head, justify="right")
+    for f in found:
+        name = f.question
+        text = f"{name['label']} · {name['dataset']} · {name['model']} {f.place} · {name['classifier']}"
+        low, high = f.epochs
+        d = f.difference
+        table.add_row(
+            plain(f"{text} · split: {name['split']}"),
+            f"{f.n_train[0]:,.0f}",
+            "" if not high else str(low) if low == high else f"{low}-{high}",
+            f"{100 * f.score:.1f}",
+            interval_text(f.judged.interval),
+            f"{100 * f.chosen_score:.1f}",
+            points(f.score - f.chosen_score) if d is None else points(d.difference),
+        )
+    out = console()
+    out.print(table)
+    for f in found:
+        out.print(refit_sentence(f))
+    out.print()
