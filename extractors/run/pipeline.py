@@ -182,12 +182,13 @@ class _Pipeline:
             unit, positions = claimed
             jobs = [self._jobs[p] for p in positions]
             load = partial(decoders.load, policies=[job.policy for job in jobs])
-            lengths = jobs[0].lengths(unit)
-            tasks = decoding_tasks(lengths)
+            lengths = [job.lengths(unit) for job in jobs]
+            tasks = decoding_tasks(lengths[0])
             clips = SharedClips(decoding, jobs[0].audio_of(unit), tasks, load, len(jobs))
             share = [1 / len(task) for task in tasks for _ in task]
             # By first row, so that no model runs ahead of the others by more than a batch.
-            streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]
+            batches = [job.batches(own) for job, own in zip(jobs, lengths, strict=True)]
+            streams = [[(r.start, i, r) for r in of_job] for i, of_job in enumerate(batches)]
             for _, i, rows in heapq.merge(*streams):
                 n_tasks = sum(share[rows.start : rows.stop])
                 yield _Step(jobs[i], unit, rows, n_tasks, clips.request(rows))
