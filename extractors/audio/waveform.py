@@ -219,8 +219,10 @@ def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) ->
         if rate not in at_rate:
             at_rate[rate] = _resample_each(list(native.values()), policy)
         for (i, clip), samples in zip(native.items(), scaled_all(at_rate[rate], policy), strict=True):
-            is_clip = not isinstance(samples, AudioError)
-            found[i][policy] = clip.meter.clip(samples, policy) if is_clip else samples
+            if isinstance(samples, AudioError):
+                found[i][policy] = samples
+            else:
+                found[i][policy] = clip.meter.clip(samples, policy)
     return found
 
 

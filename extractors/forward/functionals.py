@@ -146,7 +146,7 @@ def reduce_frames(
 
 @lru_cache(maxsize=4)
 def _runs(starts: tuple[int, ...], stops: tuple[int, ...]) -> tuple[IntArray, list[tuple[slice, slice]]]:
-    """Frames of each clip, and runs of clips with the same bounds, as clips and steps; once for all layers."""
+    """Frames of each clip, and runs of clips with the same bounds, as clips and steps: once for all."""
     count = np.array(stops, dtype=np.int64) - np.array(starts, dtype=np.int64)
     count.setflags(write=False)
     bounds = list(zip(starts, stops, strict=True))
