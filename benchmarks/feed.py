@@ -1,17 +1,17 @@
 """How fast clips get to a model and functionals from it, beside soundfile and soxr alone.
 
-    python benchmarks/feed.py [--quick] [--clips N] [--repeats N] [--decoders 1,2,4] [--out DIR]
+    python benchmarks/feed.py [--quick] [--clips N] [--repeats N] [--decoders 1,2,4] [--record [--out DIR]]
 
 The model costs nothing (`null_model.py`), once with one layer of 8 features and once with 13 of 768.
 Marmoset-like clips are cut in random order out of 44.1 kHz recordings: WAV of two minutes, FLAC of
-thirty. One peer reads the same stretches with soundfile, each from its file opened anew, and brings them
-to 16 kHz with soxr, with as many threads, and does nothing else; the other takes them in the order of the
-files and opens each file once in every thread. Runs have decoders that are threads, and decoders that are
-processes, whose start is in their time. Peers and runs are measured by turns, several times; ratios are of
-medians, to the first peer for WAV and to the second for FLAC. Counts of decoders go up to the cores there
-are. With the most of them everything is measured once more while half of the cores are kept busy. Steps are
+thirty. A peer reads the same stretches with soundfile and brings them to 16 kHz with soxr, with as many
+threads, and does nothing else. For WAV it opens the file of each clip anew; for FLAC it takes the clips in
+the order of the files and opens each file once in every thread. Runs have decoders that are threads and,
+with the most decoders, decoders that are processes, whose start is in their time. Peers and runs are
+measured by turns, several times; ratios are of medians. Counts of decoders go up to the cores there are.
+With the most of them runs over WAV are measured once more while half of the cores are kept busy. Steps are
 measured on one thread, in processor time. Functionals are set against a HuBERT-base of random weights.
-Results go to DIR as JSON and as `feed.md`.
+With --record results go to DIR as JSON and as `feed.md`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,16 @@ RATE_HZ, MODEL_RATE_HZ = 44_100, 16_000
 SIZES = ("1x8", "13x768")
 KINDS: tuple[Decode, ...] = ("threads", "processes")
 RUNS = {f"{kind} {size}": (kind, size) for kind in KINDS for size in SIZES}
-# Container → the peer that runs are set against; container, size → the share of it that is wanted.
-PEERS = {"wav": "peer", "flac": "peer in order"}
+# Container → sizes of the model; container, size → the share of the peer's rate that is wanted.
+CONTAINERS = {"wav": SIZES, "flac": ("1x8",)}
 WANTED = {("wav", "1x8"): 0.75, ("wav", "13x768"): 0.45, ("flac", "1x8"): 0.5}
+# And of a run's own rate where half of the cores are busy.
+WANTED_BUSY = 0.5
 # Container → recordings, seconds of each.
 RECORDINGS = {"wav": (20, 120), "flac": (3, 1800)}
 QUICK = {"wav": (3, 10), "flac": (1, 30)}
 # Clips whose steps are measured, and that go through HuBERT together.
-N_STEPS, N_HUBERT = 1000, 16
+N_STEPS, N_HUBERT = 600, 16
 Place = tuple[str, float, float, None]
 Times = dict[str, list[float]]
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--decoders", default="1,2,4,8,16")
+    parser.add_argument("--record", action="store_true", help="keep the results with the machine")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args()
     n = options.clips or (60 if options.quick else 4000)
@@ -92,15 +95,16 @@ def main() -> None:
             for count, n_busy in [*((count, 0) for count in decoders), (decoders[-1], cores // 2)]:
                 if n_busy and (options.quick or container != "wav"):
                     continue
+                runs = runs_of(container, with_processes=count == decoders[-1])
                 with kept_busy(n_busy):
-                    found["feeds"].append(feed(folder, container, places, count, repeats, n_busy))
+                    found["feeds"].append(feed(folder, container, places, count, repeats, runs, n_busy))
                 print(row(found["feeds"][-1]), flush=True)
             found["steps_us"][container] = steps(places[:N_STEPS])
         found["start"] = start_of_process(places[0])
         found["functionals"] = functionals(folder / "hubert", small=options.quick)
     lines = page(found)
     print("\n".join(lines))
-    if not options.quick:
+    if options.record and not options.quick:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "feed.json").write_text(json.dumps(found, indent=1) + "\n")
         (options.out / "feed.md").write_text("\n".join(lines) + "\n")
@@ -142,19 +146,33 @@ def kept_busy(n: int) -> Iterator[None]:
             other.wait()
 
 
+def runs_of(container: str, *, with_processes: bool) -> list[str]:
+    """Names of the runs that are measured over recordings of a kind."""
+    return [
+        name
+        for name, (kind, size) in RUNS.items()
+        if size in CONTAINERS[container] and (with_processes or kind == "threads")
+    ]
+
+
 def feed(
-    folder: Path, container: str, places: list[Place], decoders: int, repeats: int, n_busy: int
+    folder: Path,
+    container: str,
+    places: list[Place],
+    decoders: int,
+    repeats: int,
+    runs: list[str],
+    n_busy: int,
 ) -> dict[str, Any]:
-    """Seconds and processor seconds of the peers, and of a run for each kind and size, by turns."""
+    """Seconds and processor seconds of the peer and of each of these runs, by turns."""
 
     def ours(kind: Decode, size: str) -> tuple[float, float]:
         store = folder / f"{container}-{kind}-{size}"
         return extracted(folder / container / "manifest.csv", store, size, decoders, kind)
 
     variants: dict[str, Callable[[], tuple[float, float]]] = {
-        "peer": lambda: timed(lambda: peer(places, decoders)),
-        "peer in order": lambda: timed(lambda: peer_in_order(places, decoders)),
-        **{name: partial(ours, *given) for name, given in RUNS.items()},
+        "peer": lambda: timed(lambda: PEERS[container](places, decoders)),
+        **{name: partial(ours, *RUNS[name]) for name in runs},
     }
     seconds: Times = {name: [] for name in variants}
     processor: Times = {name: [] for name in variants}
@@ -202,6 +220,9 @@ def peer_in_order(places: list[Place], threads: int) -> None:
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(some, [in_order[i : i + size] for i in range(0, len(in_order), size)]))
+
+
+PEERS = {"wav": peer, "flac": peer_in_order}
 
 
 def extracted(
@@ -256,7 +277,7 @@ def start_of_process(place: Place) -> dict[str, float]:
         with ProcessDecoders() as decoders:
             decoders.load([place], [policy])
 
-    wall, cpu = zip(*(timed(one) for _ in range(5)), strict=True)
+    wall, cpu = zip(*(timed(one) for _ in range(3)), strict=True)
     return {"ms": round(1e3 * min(wall)), "cpu_ms": round(1e3 * min(cpu))}
 
 
@@ -266,15 +287,16 @@ def steps(places: list[Place]) -> dict[str, float]:
     from extractors.audio.policy import AudioPolicy
     from extractors.audio.resampling import resample_all
     from extractors.audio.waveform import file_order, load_together
-    from extractors.run.pipeline import TASK_CLIPS
+    from extractors.run.pipeline import decoding_tasks
     from featurestore.audio.recordings import Recordings
     from featurestore.audio.segment import SampleHash, open_stretch
     from featurestore.audio.spectrum import shares_above
 
     # As they go: the longest first, in tasks, each in the order of the files.
     planned = sorted(places, key=lambda p: p[1] - p[2])
-    tasks = [sorted(planned[i : i + TASK_CLIPS], key=file_order) for i in range(0, len(planned), TASK_CLIPS)]
     policy = AudioPolicy(sample_rate_hz=MODEL_RATE_HZ, normalisation="zero-mean-unit-variance")
+    rows = decoding_tasks([policy.model_samples(end_s - start_s) for _, start_s, end_s, _ in planned])
+    tasks = [sorted((planned[i] for i in task), key=file_order) for task in rows]
 
     def read(held: Recordings | None) -> list[list[np.ndarray]]:
         found = []
@@ -346,49 +368,58 @@ def functionals(folder: Path, *, small: bool) -> dict[str, float]:
 def row(feed: dict[str, Any]) -> str:
     """A line of the table."""
     rate, cpu = feed["clips_per_s"], feed["cpu_us"]
-    base = rate[PEERS[feed["container"]]]
     busy = f", {feed['busy']} cores busy" if feed["busy"] else ""
     cells = [f"{feed['container']}{busy}", feed["decoders"], f"{rate['peer']:.0f}"]
-    cells += [f"{rate['peer in order']:.0f}"]
-    cells += [f"{rate[name]:.0f} ({rate[name] / base:.2f})" for name in RUNS]
-    cells += [" / ".join(str(cpu[name]) for name in ("peer", "peer in order", *RUNS))]
+    cells += [f"{rate[name]:.0f} ({rate[name] / rate['peer']:.2f})" if name in rate else "–" for name in RUNS]
+    cells += [" / ".join(str(cpu.get(name, "–")) for name in ("peer", *RUNS))]
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def verdicts(feeds: list[dict[str, Any]]) -> list[str]:
-    """The better kind of decoders, with as many as there are cores, against what is wanted."""
+    """What is wanted with the most decoders: of the better kind, and of each where cores are busy."""
     lines = []
     for (container, size), wanted in WANTED.items():
         last = [f for f in feeds if f["container"] == container and not f["busy"]][-1]
         rate = last["clips_per_s"]
-        share, kind = max((rate[f"{kind} {size}"] / rate[PEERS[container]], kind) for kind in KINDS)
-        met = "ok" if share >= wanted else "NOT MET"
-        lines.append(
-            f"| {container}, null {size}, {last['decoders']} {kind} | {share:.2f} | {wanted} | {met} |"
-        )
+        rates = {kind: rate[name] for name, (kind, of) in RUNS.items() if of == size and name in rate}
+        kind = max(rates, key=rates.__getitem__)
+        what = f"{container}, null {size}, {last['decoders']} {kind}, of the peer"
+        lines.append(verdict(what, rates[kind] / rate["peer"], wanted))
+    for busy in (f for f in feeds if f["busy"]):
+        same = ("container", "decoders")
+        [idle] = [f for f in feeds if not f["busy"] and all(f[k] == busy[k] for k in same)]
+        for name in RUNS:
+            what = f"{busy['container']}, {name}, {busy['busy']} cores busy, of itself"
+            lines.append(verdict(what, busy["clips_per_s"][name] / idle["clips_per_s"][name], WANTED_BUSY))
     return lines
+
+
+def verdict(what: str, share: float, wanted: float) -> str:
+    """A line of the table of what is wanted."""
+    return f"| {what} | {share:.2f} | {wanted} | {'ok' if share >= wanted else 'NOT MET'} |"
 
 
 def page(found: dict[str, Any]) -> list[str]:
     """What was measured, as Markdown."""
     share = found["functionals"]["functionals_ms"] / found["functionals"]["forward_ms"]
     of_wav, of_flac = found["steps_us"]["wav"], found["steps_us"]["flac"]
-    heads = ["recordings", "decoders", "soundfile + soxr", "the same in order"]
+    heads = ["recordings", "decoders", "soundfile + soxr"]
     heads += [f"{kind}, null {size}" for kind, size in RUNS.values()]
-    heads += ["CPU µs: soundfile + soxr, in order, " + ", ".join(RUNS)]
+    heads += ["CPU µs: soundfile + soxr, " + ", ".join(RUNS)]
     return [
         "# The feed: clips to a model that costs nothing",
         "",
-        "`python benchmarks/feed.py`",
+        "`python benchmarks/feed.py --record`",
         "",
-        f"{found['machine']}; {found['clips']:,} clips, clips/s (share of the peer's: of soundfile + soxr "
-        "for WAV, of the same in order for FLAC) and processor microseconds per clip",
+        f"{found['machine']}; {found['clips']:,} clips, clips/s (share of soundfile + soxr's, which open "
+        "the file of each clip anew for WAV, and each file once, in order, for FLAC) and processor "
+        "microseconds per clip",
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
         *map(row, found["feeds"]),
         "",
-        "| share of the peer | measured | wanted | |",
+        "| share | measured | wanted | |",
         "|---|---|---|---|",
         *verdicts(found["feeds"]),
         "",

@@ -33,15 +33,33 @@ def normalise(samples: FloatArray, how: Normalisation) -> FloatArray:
         if peak == 0:
             raise AudioError("all samples are zero")
         return samples / np.float32(peak)
+    [found] = normalise_each(samples[np.newaxis], how)
+    if isinstance(found, AudioError):
+        raise found
+    return found
+
+
+def normalise_each(clips: FloatArray, how: Normalisation) -> list[FloatArray | AudioError]:
+    """As `normalise`, each of these waveforms `[clips, n]`, to the bit, or why one cannot be scaled."""
+    found: list[FloatArray | AudioError] = []
+    if how != "zero-mean-unit-variance":
+        for clip in clips:
+            try:
+                found.append(normalise(clip, how))
+            except AudioError as error:
+                found.append(error)
+        return found
     # As `(x - x.mean()) / np.sqrt(x.var() + floor)`, to the bit; `var` would go through the samples again.
-    n = np.float32(len(samples))
-    mean = np.add.reduce(samples) / n  # as `mean`, which looks at more than it adds in a short clip
-    centred: FloatArray = samples - mean
-    variance = np.add.reduce(np.square(centred)) / n
-    if variance <= _NEXT_TO_CONSTANT * mean * mean and float(np.ptp(samples)) == 0:
-        raise AudioError("constant signal, has no variance to normalise by")
-    centred /= np.sqrt(variance + VARIANCE_FLOOR)
-    return centred.astype(np.float32, copy=False)
+    n = np.float32(clips.shape[1])
+    mean = np.add.reduce(clips, axis=1) / n  # as `mean`, which looks at more than it adds in a short clip
+    centred: FloatArray = clips - mean[:, np.newaxis]
+    variance = np.add.reduce(np.square(centred), axis=1) / n
+    centred /= np.sqrt(variance + np.float32(VARIANCE_FLOOR))[:, np.newaxis]
+    found.extend(centred)
+    for i in np.flatnonzero(variance <= _NEXT_TO_CONSTANT * mean * mean).tolist():
+        if float(np.ptp(clips[i])) == 0:
+            found[i] = AudioError("constant signal, has no variance to normalise by")
+    return found
 
 
 def normalise_in_place(samples: FloatArray, how: Normalisation) -> None:

@@ -12,7 +12,7 @@ from threading import Event
 
 import numpy as np
 
-from extractors.audio.normalising import normalise, normalise_in_place
+from extractors.audio.normalising import normalise, normalise_each, normalise_in_place
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.resampling import resample_all, resampled
 from extractors.audio.spill import scratch
@@ -27,6 +27,8 @@ from featurestore.manifest.location import Location
 STREAM_SAMPLES = 1 << 24
 # Samples at their own rate that wait to be resampled together.
 HELD_SAMPLES = 1 << 22
+# Samples of short clips that are scaled together: they stay in a core's cache.
+_TOGETHER_SAMPLES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,13 +218,11 @@ def _prepared(native: Mapping[int, _Native], policies: Sequence[AudioPolicy]) ->
         rate = policy.rate_policy, policy.sample_rate_hz, policy.resample_quality, policy.segments
         if rate not in at_rate:
             at_rate[rate] = _resample_each(list(native.values()), policy)
-        for (i, clip), samples in zip(native.items(), at_rate[rate], strict=True):
-            try:
-                if isinstance(samples, AudioError):
-                    raise samples
-                found[i][policy] = clip.meter.clip(scaled(samples, policy), policy)
-            except AudioError as error:
-                found[i][policy] = error
+        for (i, clip), samples in zip(native.items(), scaled_all(at_rate[rate], policy), strict=True):
+            if isinstance(samples, AudioError):
+                found[i][policy] = samples
+            else:
+                found[i][policy] = clip.meter.clip(samples, policy)
     return found
 
 
@@ -268,6 +268,35 @@ def _of_fixed_length(samples: FloatArray | AudioError, n: int | None) -> FloatAr
     return np.pad(samples[:n], (0, max(0, n - len(samples))))
 
 
+def scaled_all(
+    clips: Sequence[FloatArray | AudioError], policy: AudioPolicy
+) -> list[FloatArray | AudioError]:
+    """As `scaled`, clip by clip, or why one cannot be had; those repeated to one length go together."""
+    found: list[FloatArray | AudioError] = list(clips)
+    short: list[int] = []
+    for i, clip in enumerate(clips):
+        if isinstance(clip, AudioError):
+            continue
+        if 0 < len(clip) < policy.min_samples <= _TOGETHER_SAMPLES and policy.short_policy == "repeat":
+            short.append(i)
+            continue
+        try:
+            found[i] = scaled(clip, policy)
+        except AudioError as error:
+            found[i] = error
+    step = max(1, _TOGETHER_SAMPLES // policy.min_samples)
+    for first in range(0, len(short), step):
+        some = short[first : first + step]
+        rows = np.empty((len(some), policy.min_samples), dtype=np.float32)
+        for row, i in zip(rows, some, strict=True):
+            clip = clips[i]
+            assert not isinstance(clip, AudioError)
+            _repeat(clip, row)
+        for i, samples in zip(some, normalise_each(rows, policy.normalisation), strict=True):
+            found[i] = samples
+    return found
+
+
 def scaled(samples: FloatArray, policy: AudioPolicy) -> FloatArray:
     """Samples at the model's rate, repeated if short and normalised.
 
@@ -282,12 +311,20 @@ def scaled(samples: FloatArray, policy: AudioPolicy) -> FloatArray:
 
 
 def _repeated(samples: FloatArray, n: int) -> FloatArray:
-    """Samples over and over from their start, n in all; `numpy.resize` takes several times as long."""
+    """Samples over and over from their start, n in all."""
     out = np.empty(n, dtype=np.float32)
-    for first in range(0, n, len(samples)):
-        part = out[first : first + len(samples)]
-        part[:] = samples[: len(part)]
+    _repeat(samples, out)
     return out
+
+
+def _repeat(samples: FloatArray, out: FloatArray) -> None:
+    """Fill `out` with samples over and over; `numpy.resize` takes several times as long."""
+    n = len(samples)
+    out[:n] = samples
+    while n < len(out):  # what is there already, twice as much every time
+        more = min(n, len(out) - n)
+        out[n : n + more] = out[:more]
+        n += more
 
 
 def _load_long(place: Location, policy: AudioPolicy, room: Room) -> PreparedClip | AudioError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from extractors.models.interface import Extractor, ModelCard
+from featurestore.arrays import Float64Array, IntArray
 from featurestore.errors import ConfigError
 
 # Padded seconds of audio per forward on a CPU: larger ones only leave its caches.
@@ -29,6 +31,8 @@ MAX_BATCH_CLIPS = {"cpu": 256, "cuda": 1 << 16}
 # the quickest kernels of a GPU take none; the norm over time looks at each clip's own frames. 0.12 was
 # measured on two cores (benchmarks/batches.py --mask); of a GPU this is an estimate.
 MASK_SHARE = 0.1
+# Batches whose costs are reckoned at once: 2 MB of each number.
+_PLANNED_AT_ONCE = 1 << 18
 # Windows planned to fill a batch may come out a sample longer.
 SLACK = 1.05
 
@@ -81,28 +85,52 @@ def plan_batches(
         n_frames: frames per clip; clips of a batch that have the same need no mask. None: none needs one.
         mask_share: what a batch that needs a mask costs more, of its padded samples.
     """
+    if not len(lengths):
+        return []
     n = np.asarray(lengths, dtype=np.int64)
     frames = np.zeros_like(n) if n_frames is None else np.asarray(n_frames, dtype=np.int64)
-    cost = np.zeros(len(n) + 1)
+    # No batch holds more of the shortest clips than that.
+    most = min(max_clips, len(n), max(1, budget_samples // max(1, int(n.min()))))
+    # From the last place backwards: of batches that end at a place, the smallest first, costs lie in a row.
+    cost_behind = np.zeros(len(n) + 1)
     start_of = np.zeros(len(n) + 1, dtype=np.int64)
-    for stop in range(1, len(n) + 1):
-        first = max(0, stop - max_clips)
-        # For every start, from the nearest: longest clip from there on, and the padded size.
-        longest = np.maximum.accumulate(n[first:stop][::-1])
-        padded = longest * np.arange(1, stop - first + 1)
-        # Padded sizes never fall as a batch grows; a clip alone is always allowed.
-        n_allowed = max(1, int(np.searchsorted(padded, budget_samples, side="right")))
-        differs = np.logical_or.accumulate(frames[first:stop][::-1][:n_allowed] != frames[stop - 1])
-        own = padded[:n_allowed] * (1 + mask_share * differs) + overhead_samples
-        total = cost[first:stop][::-1][:n_allowed] + own
+    costs = _batch_costs(n, frames, most, budget_samples, overhead_samples, mask_share)
+    for stop, own in enumerate(costs, start=1):
+        at = len(n) - stop
+        total = cost_behind[at + 1 : at + 1 + most] + own[: min(stop, most)]
         best = int(total.argmin())
-        cost[stop], start_of[stop] = total[best], stop - 1 - best
+        cost_behind[at], start_of[stop] = total[best], stop - 1 - best
     batches = []
     stop = len(n)
     while stop:
         batches.append(range(int(start_of[stop]), stop))
         stop = int(start_of[stop])
     return batches[::-1]
+
+
+def _batch_costs(
+    n: IntArray, frames: IntArray, most: int, budget_samples: int, overhead_samples: int, mask_share: float
+) -> Iterator[Float64Array]:
+    """For every place behind a clip, what the batches of 1 to `most` clips that end there cost `[most]`.
+
+    Infinite where that is beyond the budget. Many places are reckoned at once: step by step this takes as
+    long as to decode a short clip.
+    """
+    sizes = np.arange(1, most + 1)
+    # What stands before the first clip is beyond any budget.
+    before = np.full(most - 1, budget_samples + 1)
+    lengths = sliding_window_view(np.concatenate([before, n]), most)[:, ::-1]
+    counts = sliding_window_view(np.concatenate([before, frames]), most)[:, ::-1]
+    step = max(1, _PLANNED_AT_ONCE // most)
+    for first in range(0, len(n), step):
+        some = slice(first, first + step)
+        longest = np.maximum.accumulate(lengths[some], axis=1)
+        padded = longest * sizes
+        differs = np.logical_or.accumulate(counts[some] != counts[some, :1], axis=1)
+        cost = padded * (1 + mask_share * differs) + overhead_samples
+        # Padded sizes never fall as a batch grows; a clip alone is always allowed.
+        cost[:, 1:][padded[:, 1:] > budget_samples] = np.inf
+        yield from cost
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,8 @@ class Embedder:
         self.functionals = tuple(functionals)
         self._min_frames = 2 if "std" in self.functionals else 1
         self._min_samples = next(n for n in itertools.count(1) if extractor.n_frames(n) > 0)
+        # To ask this of a protocol takes as long as to reduce a layer.
+        self._normaliser = extractor if isinstance(extractor, NormalisesOverTime) else None
         self._on_its_way: _Sent | None = None
 
     def embed(
@@ -117,14 +119,14 @@ class Embedder:
 
     def _cut(self, row: int, clip: PreparedClip, result: UnitResult) -> list[ClipWindow]:
         """The windows of a clip; none where it fails."""
-        from extractors.models.torch_tools import free_caches, is_out_of_memory
-
         result.duration_s[row] = clip.duration_s
         n_samples = len(clip.samples)
         pieces = self._long_clips.cut(row, n_samples, self._min_samples)
         try:
             n_frames = sum(self.extractor.n_frames(w.n_samples) for w in pieces)
         except (RuntimeError, MemoryError) as error:
+            from extractors.models.torch_tools import free_caches, is_out_of_memory
+
             # Models of whose frames nothing else is known are run to count them.
             if not is_out_of_memory(error):
                 raise
@@ -176,10 +178,10 @@ class Embedder:
 
     def _statistics(self, windows: Sequence[ClipWindow], waveforms: dict[int, np.ndarray]) -> dict[int, Any]:
         """Row → what windows of its clip must know of the whole clip, where windows are to be as the clip."""
-        if not self._long_clips.hop_samples or not isinstance(self.extractor, NormalisesOverTime):
+        if not self._long_clips.hop_samples or self._normaliser is None:
             return {}
         rows = {w.row for w in windows if not w.is_whole}
-        return {row: self.extractor.clip_statistics(waveforms[row]) for row in rows}
+        return {row: self._normaliser.clip_statistics(waveforms[row]) for row in rows}
 
     def _run(
         self,
@@ -199,8 +201,8 @@ class Embedder:
         try:
             clips = [np.asarray(waveforms[w.row][w.start : w.start + w.n_samples]) for w in group]
             given = [statistics.get(w.row) for w in group]
-            if isinstance(self.extractor, NormalisesOverTime) and any(g is not None for g in given):
-                self.extractor.forward_windows(clips, given, self.layers, on_layer)
+            if self._normaliser is not None and any(g is not None for g in given):
+                self._normaliser.forward_windows(clips, given, self.layers, on_layer)
             else:
                 self.extractor.forward(clips, self.layers, on_layer)
             # The frames that are kept were sent before, layer by layer: they are here when these are.
@@ -218,15 +220,15 @@ class Queued:
     """`Reduced` that the device may still be at work on."""
 
     parts: Parts | QueuedParts
-    frames: list[torch.Tensor | None]
+    frames: Mapping[int, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """Of one layer of a group of windows: statistics, and frames `[t, d]` where they are needed later."""
+    """Of one layer of a group of windows: statistics, and frames `[t, d]` of those that need them later."""
 
     parts: Parts
-    frames: list[np.ndarray | None]
+    frames: Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -236,13 +238,13 @@ class _Sent:
     joiner: WindowJoiner
     group: Sequence[ClipWindow]
     parts: Transfer
-    frames: Mapping[int, list[torch.Tensor | None]]
+    frames: Mapping[int, Mapping[int, torch.Tensor]]
 
     def settle(self) -> None:
         """Wait for them, and put them into the result."""
         parts = self.parts.wait()
         reduced = {
-            layer: Reduced(found, [None if own is None else own.numpy() for own in self.frames[layer]])
+            layer: Reduced(found, {i: own.numpy() for i, own in self.frames[layer].items()})
             for layer, found in zip(self.frames, parts, strict=True)
         }
         self.joiner.collect(self.group, reduced)
@@ -283,40 +285,45 @@ class WindowJoiner:
 
     def reduce(self, group: Sequence[ClipWindow], frames: torch.Tensor, n_valid: Sequence[int]) -> Queued:
         """What is kept of one layer of windows that were embedded together; see `OnLayer`."""
-        import torch
-
-        from extractors.models.torch_tools import queued_copy
-
         first = [w.first_frame for w in group]
         stop = [n if w.stop_frame is None else w.stop_frame for w, n in zip(group, n_valid, strict=True)]
         # Quantiles of a part are of no use.
         names = self._names if any(w.is_whole for w in group) else self._mergeable
         parts = reduce_frames(frames, stop, names, first)
-        kept: list[torch.Tensor | None] = [None] * len(group)
+        kept: dict[int, torch.Tensor] = {}
         wanted = [i for i, w in enumerate(group) if self._result.keeps_frames or w.row in self._frames]
         if wanted:
+            import torch
+
+            from extractors.models.torch_tools import queued_copy
+
             # One after the other in one tensor: one copy, not one for every clip.
             packed = queued_copy(torch.cat([frames[i, first[i] : stop[i]] for i in wanted]).float())
-            for i, own in zip(wanted, torch.split(packed, parts.count[wanted].tolist()), strict=True):
-                kept[i] = own
+            kept = dict(zip(wanted, torch.split(packed, parts.count[wanted].tolist()), strict=True))
         return Queued(parts, kept)
 
     def collect(self, group: Sequence[ClipWindow], reduced: Mapping[int, Reduced]) -> None:
         """Put what `reduce` gave for every layer of a group into the unit's result."""
         result = self._result
         whole = [i for i, w in enumerate(group) if w.is_whole]
+        others = [(i, w) for i, w in enumerate(group) if not w.is_whole]
         rows = [group[i].row for i in whole]
+        # Neighbours, as they mostly are, are put in place at once.
+        place = slice(rows[0], rows[-1] + 1) if rows and rows == list(range(rows[0], rows[-1] + 1)) else None
         for layer, found in reduced.items():
             if rows:
-                result.values[layer][rows] = finish(select(found.parts, whole), self._names)
-                result.n_frames[rows] = found.parts.count[whole]
-            for i, (w, frames) in enumerate(zip(group, found.frames, strict=True)):
-                if frames is not None:
-                    result.add_frames(layer, w.row, frames)
-                if w.is_whole:
-                    continue
-                if frames is not None and w.row in self._frames:
-                    self._keep(layer, w.row, frames)
+                parts = select(found.parts, whole) if others else found.parts
+                values = result.values[layer]
+                if place is None:
+                    values[rows] = finish(parts, self._names)
+                else:
+                    finish(parts, self._names, values[place])
+                result.n_frames[rows] = parts.count
+            for i, frames in found.frames.items():
+                result.add_frames(layer, group[i].row, frames)
+            for i, w in others:
+                if i in found.frames and w.row in self._frames:
+                    self._keep(layer, w.row, found.frames[i])
                 self._parts.setdefault((layer, w.row), []).append(select(found.parts, [i]))
                 if w.is_last:
                     self._join(layer, w.row)

@@ -67,8 +67,9 @@ class Parts:
 
     Attributes:
         count: valid frames `[b]`.
-        values: by name, `[b, features]`: in float64 ``mean`` and ``m2`` (sum of squared deviations), and of
-            ``min, max, first, last`` and the quantiles those that were asked for.
+        values: by name, `[b, features]`: ``mean`` in float64, ``m2`` (sum of squared deviations) in
+            float32, or float64 where it was joined or is from a device, and of ``min, max, first, last`` and
+            the quantiles those that were asked for.
     """
 
     count: IntArray
@@ -132,16 +133,35 @@ def reduce_frames(
         first: first valid frame of each clip, below its end; default 0.
     """
     starts = tuple(first) if first is not None else (0,) * len(n_valid)
-    bounds = list(zip(starts, n_valid, strict=True))
-    count = np.array([stop - start for start, stop in bounds], dtype=np.int64)
     if frames.device.type != "cpu":
         sent_bounds = _Bounds.of(starts, tuple(n_valid), frames.shape[1], frames.device)
+        count = np.array(n_valid, dtype=np.int64) - np.array(starts, dtype=np.int64)
         return QueuedParts(count=count, values=_of_batch(frames, sent_bounds, names))
-    alike = [list(run) for _, run in itertools.groupby(range(len(bounds)), bounds.__getitem__)]
-    runs = [_of_run(frames[run[0] : run[-1] + 1, slice(*bounds[run[0]])], names) for run in alike]
+    count, alike = _runs(starts, tuple(n_valid))
+    runs = [_of_run(_as_float32(frames, *where), names) for where in alike]
     if len(runs) == 1:
         return Parts(count=count, values=runs[0])
     return Parts(count=count, values={name: np.concatenate([run[name] for run in runs]) for name in runs[0]})
+
+
+@lru_cache(maxsize=4)
+def _runs(starts: tuple[int, ...], stops: tuple[int, ...]) -> tuple[IntArray, list[tuple[slice, slice]]]:
+    """Frames of each clip, and runs of clips with the same bounds, as clips and steps: once for all."""
+    count = np.array(stops, dtype=np.int64) - np.array(starts, dtype=np.int64)
+    count.setflags(write=False)
+    bounds = list(zip(starts, stops, strict=True))
+    groups = (list(group) for _, group in itertools.groupby(range(len(bounds)), bounds.__getitem__))
+    return count, [(slice(group[0], group[-1] + 1), slice(*bounds[group[0]])) for group in groups]
+
+
+def _as_float32(frames: torch.Tensor, clips: slice, steps: slice) -> FloatArray:
+    """Some frames of some clips on the CPU; of float32 the frames themselves."""
+    import torch
+
+    frames = frames.detach()
+    if frames.dtype == torch.float32:
+        return frames.numpy()[clips, steps]
+    return frames[clips, steps].float().numpy()
 
 
 def send(layers: Sequence[Parts | QueuedParts]) -> Transfer:
@@ -163,12 +183,8 @@ def fetch(layers: Sequence[Parts | QueuedParts]) -> list[Parts]:
     return send(layers).wait()
 
 
-def _of_run(x: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """By name, statistics `[b, features]` of clips `[b, t, features]` on the CPU whose frames all count."""
-    import torch
-
-    x = x.detach().float()
-    frames = x.numpy()
+def _of_run(frames: FloatArray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """By name, statistics `[b, features]` of clips `[b, t, features]` whose frames all count."""
     mean, m2 = moments(frames)
     found: dict[str, np.ndarray] = {"mean": mean}
     if "std" in names:
@@ -182,7 +198,10 @@ def _of_run(x: torch.Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
     if "last" in names:
         found["last"] = frames[:, -1].copy()
     if quantile_names(names):
-        quantiles = _quantiles(x.sort(dim=1).values, torch.full((len(x),), x.shape[1]), names)
+        import torch
+
+        ordered = torch.from_numpy(frames).sort(dim=1).values
+        quantiles = _quantiles(ordered, torch.full((len(frames),), frames.shape[1]), names)
         found |= {name: values.numpy() for name, values in quantiles.items()}
     return found
 
@@ -305,18 +324,21 @@ def frame_quantiles(frames: np.ndarray, names: Sequence[str]) -> dict[str, np.nd
     return {name: found[i : i + 1] for i, name in enumerate(quantiles)}
 
 
-def finish(parts: Parts, names: Sequence[str]) -> FloatArray:
-    """The functionals in the order asked for, float32 `[b, functionals, features]`.
+def finish(parts: Parts, names: Sequence[str], out: FloatArray | None = None) -> FloatArray:
+    """The functionals in the order asked for, float32 `[b, functionals, features]`, in `out` where given.
 
     ``std`` is unbiased (n−1), as `torch.std`; of a single frame it is NaN.
     """
-    found = np.empty((len(parts.count), len(names), parts.values["mean"].shape[1]), dtype=np.float32)
+    if out is None:
+        out = np.empty((len(parts.count), len(names), parts.values["mean"].shape[1]), dtype=np.float32)
     # Beyond float32 is infinite, which is refused when the unit is written.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for i, name in enumerate(names):
             if name == "std":
-                variance = parts.values["m2"] / (parts.count[:, None] - 1)
-                found[:, i] = np.sqrt(variance, out=variance)
+                # In float32 whatever it came in: a clip's bits are its own, and the last is rounded anyhow.
+                m2 = parts.values["m2"].astype(np.float32, copy=False)
+                variance = m2 / (parts.count - 1).astype(np.float32)[:, None]
+                np.sqrt(variance, out=out[:, i])
             else:
-                found[:, i] = parts.values[name]
-    return found
+                out[:, i] = parts.values[name]
+    return out

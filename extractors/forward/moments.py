@@ -23,39 +23,42 @@ _BLOCK_FRAMES = 128
 _BLOCK_NUMBERS = 1 << 17
 
 
-def moments(frames: FloatArray) -> tuple[Float64Array, Float64Array]:
+def moments(frames: FloatArray) -> tuple[Float64Array, FloatArray | Float64Array]:
     """Mean and sum of squared deviations `[b, features]` over the frames float32 `[b, t, features]` of clips.
 
     By NumPy and not by PyTorch: memory bounds these sums, and PyTorch's threads wait for each other longer
-    than they add where others decode beside them.
+    than they add where others decode beside them. Nor as matrix products, whose order of adding, and so the
+    last bit, may change with the clips beside one.
     """
-    n, n_frames, n_features = frames.shape
-    mean, m2 = np.empty((2, n, n_features))
-    clips = max(1, _BLOCK_NUMBERS // (min(n_frames, _BLOCK_FRAMES) * n_features))
+    n_frames = frames.shape[1]
     # Infinite frames have no moments, which is told when the unit ends.
     with np.errstate(invalid="ignore", over="ignore"):
-        for first in range(0, n, clips):
-            some = slice(first, first + clips)
-            mean[some], m2[some] = _over_blocks(frames[some])
-    return mean, m2
-
-
-def _over_blocks(frames: FloatArray) -> tuple[Float64Array, FloatArray | Float64Array]:
-    blocks = [frames[:, i : i + _BLOCK_FRAMES] for i in range(0, frames.shape[1], _BLOCK_FRAMES)]
-    if len(blocks) == 1:
-        return _of_block(frames)
-    means, m2s = zip(*map(_of_block, blocks), strict=True)
-    return joined([block.shape[1] for block in blocks], np.stack(means), np.stack(m2s))
+        if n_frames <= _BLOCK_FRAMES:
+            return _of_block(frames)
+        blocks = [frames[:, i : i + _BLOCK_FRAMES] for i in range(0, n_frames, _BLOCK_FRAMES)]
+        means, m2s = zip(*map(_of_block, blocks), strict=True)
+        return joined([block.shape[1] for block in blocks], np.stack(means), np.stack(m2s))
 
 
 def _of_block(frames: FloatArray) -> tuple[Float64Array, FloatArray]:
-    n = np.float32(frames.shape[1])
-    mean = frames.sum(axis=1) / n
-    centred = frames - mean[:, None]
-    rest = centred.sum(axis=1)
-    m2 = np.einsum("btf,btf->bf", centred, centred)
-    m2 -= rest * (rest / n)
-    return np.add(mean, rest / n, dtype=np.float64), np.maximum(m2, 0.0, out=m2)
+    n_clips, n_frames, n_features = frames.shape
+    n = np.float32(n_frames)
+    mean, rest, m2 = np.empty((3, n_clips, n_features), dtype=np.float32)
+    clips = max(1, _BLOCK_NUMBERS // (n_frames * n_features))
+    room = np.empty((min(clips, n_clips), n_frames, n_features), dtype=np.float32)
+    for first in range(0, n_clips, clips):
+        some = slice(first, first + clips)
+        x, own = frames[some], mean[some]
+        centred = room[: len(x)]
+        np.add.reduce(x, axis=1, out=own)
+        own /= n
+        np.subtract(x, own[:, None], out=centred)
+        np.add.reduce(centred, axis=1, out=rest[some])
+        np.einsum("btf,btf->bf", centred, centred, out=m2[some])
+    shift = rest / n
+    rest *= shift
+    m2 -= rest
+    return np.add(mean, shift, dtype=np.float64), np.maximum(m2, 0.0, out=m2)
 
 
 def joined(

@@ -75,6 +75,7 @@ class UnitResult:
         layers: layers that are kept.
         info: the key, whose shapes they have.
         failed: gains utterance id → reason for every clip that fails.
+        room: values of another unit, which this one may take the place of.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class UnitResult:
         layers: Sequence[int],
         info: KeyInfo,
         failed: dict[str, str],
+        room: dict[int, np.ndarray] | None = None,
     ) -> None:
         n = unit.n_rows
         shape = (n, len(info.functionals), info.shape.n_features)
@@ -93,7 +95,7 @@ class UnitResult:
         self._frame_shape = info.frames
         kept = layers if self.keeps_frames else []
         self._frames: dict[int, list[list[np.ndarray]]] = {k: [[] for _ in range(n)] for k in kept}
-        self.values = {k: np.full(shape, np.nan, dtype=np.float32) for k in layers}
+        self.values = {k: _blank(shape, (room or {}).get(k)) for k in layers}
         self.status = [""] * n
         self.n_frames = np.zeros(n, dtype=np.int32)
         self.duration_s = np.full(n, np.nan)
@@ -125,7 +127,7 @@ class UnitResult:
         """
         ok = np.array([s == STATUS_OK for s in self.status])
         for layer, values in self.values.items():
-            finite = np.isfinite(values).all(axis=(1, 2))
+            finite = _finite_rows(values)
             for row in np.flatnonzero(ok & ~finite):
                 self.fail(int(row), f"the model's output is not finite at layer {layer}")
                 ok[row] = False
@@ -163,3 +165,22 @@ class UnitResult:
             k: np.concatenate([empty, *(part for parts in rows for part in parts)])
             for k, rows in self._frames.items()
         }
+
+
+def _blank(shape: tuple[int, ...], room: np.ndarray | None) -> np.ndarray:
+    """NaN in an array of this shape, in `room` where that has it."""
+    if room is None or room.shape != shape:
+        return np.full(shape, np.nan, dtype=np.float32)
+    room.fill(np.nan)
+    return room
+
+
+def _finite_rows(values: np.ndarray) -> np.ndarray:
+    """Whether every value of a row `[n, functionals, features]` is finite, bool `[n]`."""
+    flat = values.reshape(len(values), -1)
+    # Where a sum is finite all of it is; where it is not, finite values may add up to infinity.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite: np.ndarray = np.isfinite(np.add.reduce(flat, axis=1))
+    unsure = np.flatnonzero(~finite)
+    finite[unsure] = np.isfinite(flat[unsure]).all(axis=1)
+    return finite

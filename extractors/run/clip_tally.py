@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.waveform import PreparedClip
 from featurestore.audio.blocks import APART, FULL_SCALE
+from featurestore.audio.segment import AudioError
 from featurestore.printable import counted
 
 # A clip that loses more than this is another sound after resampling.
@@ -35,16 +36,17 @@ class Heard:
     n_repeated: int = 0
     rates: set[int] = field(default_factory=set)
 
-    def add(self, clip: PreparedClip, policy: AudioPolicy) -> None:
-        """Count a clip."""
-        n_samples = round(clip.duration_s * clip.rate_hz * policy.ratio(clip.rate_hz))
-        self.above_nyquist.append(clip.above_nyquist)
-        if not math.isnan(clip.agreement):
-            self.agreements.append(clip.agreement)
-        if clip.peak > FULL_SCALE:
-            self.peaks.append(clip.peak)
-        self.n_repeated += int(policy.short_policy == "repeat" and n_samples < policy.min_samples)
-        self.rates.add(clip.rate_hz)
+    def add(self, clips: Iterable[PreparedClip | AudioError | None], policy: AudioPolicy) -> None:
+        """Count clips; what is none is passed over."""
+        heard = [clip for clip in clips if isinstance(clip, PreparedClip)]
+        self.above_nyquist += [clip.above_nyquist for clip in heard]
+        self.agreements += [clip.agreement for clip in heard if not math.isnan(clip.agreement)]
+        self.peaks += [clip.peak for clip in heard if clip.peak > FULL_SCALE]
+        self.rates |= {clip.rate_hz for clip in heard}
+        if policy.short_policy == "repeat":
+            ratios = {rate: policy.ratio(rate) for rate in self.rates}
+            n_samples = [round(clip.duration_s * clip.rate_hz * ratios[clip.rate_hz]) for clip in heard]
+            self.n_repeated += sum(n < policy.min_samples for n in n_samples)
 
     def merge(self, other: Heard) -> None:
         """Count what was counted elsewhere."""

@@ -169,7 +169,8 @@ def value_bytes(job: KeyJob) -> int:
 
 def _batches(job: KeyJob, unit: Unit) -> list[_Batch]:
     lengths = job.lengths(unit)
-    return [_Batch(unit, rows, *_sizes(job, rows, [lengths[i] for i in rows])) for rows in job.batches(unit)]
+    batches = job.batches(lengths)
+    return [_Batch(unit, rows, *_sizes(job, rows, [lengths[i] for i in rows])) for rows in batches]
 
 
 def _sizes(job: KeyJob, rows: Sequence[int], lengths: Sequence[int]) -> tuple[int, int, int]:

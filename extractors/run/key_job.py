@@ -111,6 +111,8 @@ class KeyJob:
         self.remarks: list[str] = []
         self.embedder: Embedder | None = None
         self._sample: list[str] = []
+        # Values of the unit that was written last: memory that is in use already costs least to fill.
+        self._written: list[dict[int, np.ndarray]] = []
 
     @classmethod
     def of_plan(cls, plan: KeyPlan, run: RunPlan, writer: KeyWriter, pending: Sequence[Unit]) -> KeyJob:
@@ -194,13 +196,14 @@ class KeyJob:
         """Samples that every row of a unit is planned to have."""
         return [self.policy.model_samples(self.model_s.get(i, float("nan"))) for i in self.ids(unit)]
 
-    def batches(self, unit: Unit) -> list[range]:
-        """Rows of a unit that go through the model together."""
-        return self.loaded.budget.cut(self.lengths(unit))
+    def batches(self, lengths: Sequence[int]) -> list[range]:
+        """Rows of a unit that go through the model together, from their `lengths`."""
+        return self.loaded.budget.cut(lengths)
 
     def begin(self, unit: Unit) -> UnitResult:
-        """An empty result for a unit."""
-        return UnitResult(unit, self.ids(unit), self.layers, self.writer.info, self.failed)
+        """An empty result for a unit, in the room of one that is written."""
+        room = self._written.pop() if self._written else None
+        return UnitResult(unit, self.ids(unit), self.layers, self.writer.info, self.failed, room)
 
     def blank(self, utterance: str) -> UnitResult:
         """An empty result for one utterance, to be compared and not to be written."""
@@ -215,9 +218,7 @@ class KeyJob:
         self.audio_s += self.loaded.queue(rows, clips, result)
         self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
-        for clip in clips:
-            if isinstance(clip, PreparedClip):
-                self.heard.add(clip, self.policy)
+        self.heard.add(clips, self.policy)
 
     def settle(self) -> None:
         """Have the last batch in the result of its unit."""
@@ -243,6 +244,7 @@ class KeyJob:
             lambda: self.writer.is_committed(unit, self.layers),
         )
         self.claims.release(unit.index)
+        self._written = [result.values]
         if record is None:  # by somebody who took this worker for dead
             return
         self.n_bytes += sum(o.n_bytes for o in record.objects.values())

@@ -20,7 +20,8 @@ import numpy as np
 
 from extractors.audio.decoders import Decoders
 from extractors.audio.policy import AudioPolicy
-from extractors.audio.waveform import ClipByPolicy, PreparedClip, file_order
+from extractors.audio.waveform import ClipByPolicy, PreparedClip
+from extractors.forward.batching import first_batch
 from extractors.forward.unit_result import UnitResult
 from extractors.results import ExtractProgress, OnProgress
 from extractors.run.key_job import KeyJob
@@ -29,11 +30,12 @@ from featurestore.manifest.location import Location
 from featurestore.store.claims import WAITING, renewing, work_through
 from featurestore.store.plan import Unit
 
-# Batches of every model whose clips are decoded ahead.
+# Batches of every model whose clips are decoded ahead; of a unit, more, until all decoders have work.
 BATCHES_AHEAD = 2
-# Clips that one task decodes, at most, and tasks of a batch for each decoder, at least.
-TASK_CLIPS = 32
 TASKS_PER_DECODER = 2
+# What one task decodes, at most: clips, and samples at the model's rate (8 s at 16 kHz) where it is several.
+TASK_CLIPS = 32
+TASK_SAMPLES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ class _Step:
     job: KeyJob
     unit: Unit
     rows: range  # positions within the unit
-    is_last: bool
+    n_tasks: float  # that its clips are decoded in
     clips: list[Decoding | None]
+
+    @property
+    def is_last(self) -> bool:
+        return self.rows.stop == self.unit.n_rows
 
 
 def run_jobs(jobs: Sequence[KeyJob], on_progress: OnProgress | None = None) -> None:
@@ -156,10 +162,17 @@ class _Pipeline:
                 yield WAITING
                 continue
             waiting.append(step)
-            if len(waiting) > BATCHES_AHEAD * len(self._jobs):
+            while len(waiting) > BATCHES_AHEAD * len(self._jobs) and (
+                step.unit is not waiting[0].unit or self._suffice(waiting)
+            ):
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
+
+    def _suffice(self, waiting: Sequence[_Step]) -> bool:
+        """Whether all decoders have work while the first of these steps is computed."""
+        n_tasks = sum(step.n_tasks for step in waiting) / len(self._jobs)
+        return n_tasks > TASKS_PER_DECODER * self._choice.n
 
     def _steps(self, decoding: Executor, decoders: Decoders) -> Iterator[_Step | None]:
         for claimed in work_through([job.work for job in self._jobs]):
@@ -168,14 +181,17 @@ class _Pipeline:
                 continue
             unit, positions = claimed
             jobs = [self._jobs[p] for p in positions]
-            where = jobs[0].audio_of(unit)
-            policies = [job.policy for job in jobs]
-            load = partial(decoders.load, policies=policies)
-            clips = SharedClips(decoding, self._choice.n, where.__getitem__, load, len(jobs))
+            load = partial(decoders.load, policies=[job.policy for job in jobs])
+            lengths = [job.lengths(unit) for job in jobs]
+            tasks = decoding_tasks(lengths[0])
+            clips = SharedClips(decoding, jobs[0].audio_of(unit), tasks, load, len(jobs))
+            share = [1 / len(task) for task in tasks for _ in task]
             # By first row, so that no model runs ahead of the others by more than a batch.
-            streams = [[(r.start, i, r) for r in job.batches(unit)] for i, job in enumerate(jobs)]
+            batches = [job.batches(own) for job, own in zip(jobs, lengths, strict=True)]
+            streams = [[(r.start, i, r) for r in of_job] for i, of_job in enumerate(batches)]
             for _, i, rows in heapq.merge(*streams):
-                yield _Step(jobs[i], unit, rows, rows.stop == unit.n_rows, clips.request(rows))
+                n_tasks = sum(share[rows.start : rows.stop])
+                yield _Step(jobs[i], unit, rows, n_tasks, clips.request(rows))
 
     def _progress(self) -> ExtractProgress:
         jobs = self._all
@@ -200,17 +216,34 @@ class Decoding:
         return self.together.result()[self.place][policy]
 
 
+def decoding_tasks(lengths: Sequence[int]) -> list[range]:
+    """Consecutive rows of a unit that are decoded together.
+
+    Neighbours have nearly one length, and go through the resampler together, whichever batches they are of.
+
+    Args:
+        lengths: samples per clip at the model's rate, in row order.
+    """
+    tasks: list[range] = []
+    first = 0
+    while first < len(lengths):
+        some = lengths[first : first + TASK_CLIPS]
+        stop = first + first_batch(some, budget_samples=TASK_SAMPLES, max_clips=TASK_CLIPS)
+        tasks.append(range(first, stop))
+        first = stop
+    return tasks
+
+
 class SharedClips:
     """Clips of one unit, each decoded once however many models want it.
 
-    A clip is let go when every model has asked for it; models that go through a unit side by side hold
-    a few batches, not the unit. Rows that are asked for together are decoded in tasks of neighbours in one
-    file, which is then opened once for them.
+    A task begins when the first of its clips is asked for. A clip is let go when every model has asked for
+    it; models that go through a unit side by side hold a few batches and a task, not the unit.
 
     Args:
         pool: whose threads call `load`.
-        n_decoders: that are at work at a time.
-        where: row of the unit → its audio, or None for a row without an utterance.
+        where: audio of every row of the unit, None for a row without an utterance.
+        tasks: rows that are decoded together, each in the order in which clips lie in their files.
         load: decodes clips.
         n_models: that will ask.
     """
@@ -218,31 +251,29 @@ class SharedClips:
     def __init__(
         self,
         pool: Executor,
-        n_decoders: int,
-        where: Callable[[int], Location | None],
+        where: Sequence[Location | None],
+        tasks: Sequence[range],
         load: Callable[[Sequence[Location]], list[ClipByPolicy]],
         n_models: int,
     ) -> None:
         self._pool = pool
-        self._n_decoders = n_decoders
         self._where = where
         self._load = load
         self._n_models = n_models
+        self._tasks = deque(tasks)  # not begun yet
         self._ahead: dict[int, tuple[Decoding, int]] = {}  # row → clip, models still to ask
 
-    def request(self, rows: Sequence[int]) -> list[Decoding | None]:
+    def request(self, rows: range) -> list[Decoding | None]:
         """Start decoding for one of the models, or join what another has started."""
-        self._start([row for row in rows if row not in self._ahead])
+        while self._tasks and self._tasks[0].start < rows.stop:
+            self._start(self._tasks.popleft())
         return [self._one(row) for row in rows]
 
-    def _start(self, rows: Sequence[int]) -> None:
-        where = {row: place for row in rows if (place := self._where(row)) is not None}
-        in_files = sorted(where, key=lambda row: file_order(where[row]))
-        size = min(TASK_CLIPS, max(1, -(-len(in_files) // (TASKS_PER_DECODER * self._n_decoders))))
-        for first in range(0, len(in_files), size):
-            some = in_files[first : first + size]
-            together = self._pool.submit(self._load, [where[row] for row in some])
-            for i, row in enumerate(some):
+    def _start(self, rows: range) -> None:
+        places = {row: place for row in rows if (place := self._where[row]) is not None}
+        if places:
+            together = self._pool.submit(self._load, list(places.values()))
+            for i, row in enumerate(places):
                 self._ahead[row] = (Decoding(together, i), self._n_models)
 
     def _one(self, row: int) -> Decoding | None:

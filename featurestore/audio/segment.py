@@ -78,7 +78,7 @@ class Stretch:
         read = 0
         for block in read_mono(self._file, self._first, self.n_samples, self._channel, self.agreement):
             # The two together are finite where every sample is.
-            low, high = float(block.min()), float(block.max())
+            low, high = float(np.minimum.reduce(block)), float(np.maximum.reduce(block))
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise AudioError("holds NaN or infinite samples")
             self.peak = max(self.peak, high, -low)

@@ -26,11 +26,13 @@ def shares_above(sounds: Sequence[FloatArray], rate_hz: int, limit_hz: float) ->
     """
     found: list[float] = []
     together: list[FloatArray] = []
+    n_samples = 0
     for sound in sounds:
-        if together and sum(map(len, together)) + len(sound) > _TOGETHER_SAMPLES:
+        if together and n_samples + len(sound) > _TOGETHER_SAMPLES:
             found += _shares(together, rate_hz, limit_hz)
-            together = []
+            together, n_samples = [], 0
         together.append(sound)
+        n_samples += len(sound)
     return found + _shares(together, rate_hz, limit_hz)
 
 

@@ -36,24 +36,17 @@ def encode(shape: LayerShape, values: np.ndarray) -> bytes:
     step = _step(shape)
     n_chunks = -(-len(values) // step)
     chunk_bytes = step * shape.row_bytes
-    end = n_chunks * (chunk_bytes + CRC_BYTES)
-    out = np.empty(end + (0 if shape.codec == "raw" else _index_bytes(shape)), dtype=np.uint8)
-    chunks = out[:end].reshape(n_chunks, chunk_bytes + CRC_BYTES)
     flat = values.view(np.uint8).reshape(-1)
-    whole = len(values) // step
-    chunks[:whole, :chunk_bytes] = flat[: whole * chunk_bytes].reshape(whole, chunk_bytes)
-    if whole < n_chunks:
-        rest = flat[whole * chunk_bytes :]
-        empty = np.full(chunk_bytes // values.itemsize, np.nan, dtype=shape.dtype).view(np.uint8)
-        chunks[whole, :chunk_bytes] = np.concatenate([rest, empty[len(rest) :]])
-    for chunk in chunks:
-        chunk[chunk_bytes:] = _crc(chunk[:chunk_bytes])
+    chunks = [flat[i * chunk_bytes : (i + 1) * chunk_bytes] for i in range(n_chunks)]
+    if n_missing := chunk_bytes - len(chunks[-1]):
+        empty = np.full(n_missing // values.itemsize, np.nan, dtype=shape.dtype)
+        chunks[-1] = np.concatenate([chunks[-1], empty.view(np.uint8)])
     if shape.codec == "fast":
         index = np.full(2 * (shape.unit_rows // step), NOT_STORED, dtype="<u8")
         index[: 2 * n_chunks] = _expected_index(shape, n_chunks)
-        out[end:-CRC_BYTES] = index.view(np.uint8)
-        out[-CRC_BYTES:] = _crc(out[end:-CRC_BYTES])
-    return out.tobytes()
+        chunks.append(index.view(np.uint8))
+    # Every byte is copied once, to where it stays.
+    return b"".join(piece.data for chunk in chunks for piece in (chunk, _crc(chunk)))
 
 
 def _crc(data: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from transformers import Wav2Vec2FeatureExtractor
 import extractors.audio.waveform
 from extractors.audio.normalising import normalise
 from extractors.audio.policy import AudioPolicy
-from extractors.audio.waveform import load_clip, load_clips, load_together, scaled
+from extractors.audio.waveform import load_clip, load_clips, load_together, scaled, scaled_all
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
 from featurestore.errors import ConfigError
@@ -202,3 +202,27 @@ def test_a_constant_is_refused_and_what_is_next_to_one_is_not(value: float) -> N
         normalise(x, "zero-mean-unit-variance")
     x[5] = np.nextafter(x[5], np.float32(2))
     assert np.isfinite(normalise(x, "zero-mean-unit-variance")).all()
+
+
+@pytest.mark.parametrize("how", ["none", "peak", "zero-mean-unit-variance"])
+def test_clips_that_are_scaled_together_are_what_they_are_alone_to_the_last_bit(how: str) -> None:
+    policy = AudioPolicy(sample_rate_hz=16_000, normalisation=how, min_samples=5000)  # type: ignore[arg-type]
+    rng = np.random.default_rng(5)
+    lengths = [*rng.integers(1, 5000, 30), 4999, 5000, 5001, 70_001, 0, 1, 2]
+    clips: list[np.ndarray | AudioError] = [rng.normal(0.01, 0.2, n).astype(np.float32) for n in lengths]
+    clips[3:3] = [np.full(700, 0.1, np.float32), np.zeros(12, np.float32), AudioError("no samples")]
+
+    def alone(clip: np.ndarray | AudioError) -> np.ndarray | str:
+        try:
+            return str(clip) if isinstance(clip, AudioError) else scaled(clip, policy)
+        except AudioError as error:
+            return str(error)
+
+    for clip, found in zip(clips, scaled_all(clips, policy), strict=True):
+        expected = alone(clip)
+        if isinstance(expected, str):
+            assert str(found) == expected
+        else:
+            np.testing.assert_array_equal(found, expected)
+            if how == "none" and isinstance(clip, np.ndarray) and len(clip) < 5000:
+                np.testing.assert_array_equal(found, np.resize(clip, 5000))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extractors.forward import batching
 from extractors.forward.batching import (
     SHARE_OF_FREE,
     BatchCosts,
@@ -91,6 +92,16 @@ def test_planned_batches_are_the_cheapest_there_are(
             others = [range(a, b) for a, b in itertools.pairwise((0, *cuts, len(lengths))) if b > a]
             if all(map(allowed, others)):
                 assert cost(lengths, frames, planned, overhead) <= cost(lengths, frames, others, overhead)
+
+
+def test_costs_that_are_reckoned_in_parts_cut_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = [16_000 - 37 * i for i in range(300)]
+    limits = {"budget_samples": 100_000, "max_clips": 12, "overhead_samples": 4800, "mask_share": 0.1}
+    frames = [n // 320 for n in lengths]
+    whole = plan_batches(lengths, n_frames=frames, **limits)  # type: ignore[arg-type]
+    monkeypatch.setattr(batching, "_PLANNED_AT_ONCE", 50)
+    assert plan_batches(lengths, n_frames=frames, **limits) == whole  # type: ignore[arg-type]
+    assert 30 < len(whole) < 300
 
 
 def test_short_clips_are_not_padded_to_a_long_ones_length() -> None:

@@ -103,8 +103,7 @@ def test_expansion_over_several_rates_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path\n250000.wav\n192000.wav\n")
     heard = Heard()
     expand = AudioPolicy(sample_rate_hz=RATE, normalisation="none", rate_policy="expand", min_samples=1)
-    for path in sorted(tmp_path.glob("*.wav")):
-        heard.add(load_clip(str(path), NAN, NAN, None, expand), expand)
+    heard.add([load_clip(str(p), NAN, NAN, None, expand) for p in sorted(tmp_path.glob("*.wav"))], expand)
     assert heard.notes(expand)[-1].startswith("--rate-policy expand over files at 192,000 and 250,000 Hz: ")
 
     def kinds(rate_policy: str) -> dict[str, str]:

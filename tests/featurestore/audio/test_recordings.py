@@ -75,6 +75,22 @@ def test_a_file_is_opened_once_for_its_segments(tmp_path: Path, monkeypatch: pyt
     assert sorted(opened) == sorted(paths)
 
 
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC"])
+def test_samples_of_16_bits_are_those_of_soundfile_to_the_last_bit(tmp_path: Path, container: str) -> None:
+    every = np.arange(-(1 << 15), 1 << 15, dtype=np.int16)
+    path = tmp_path / "every"
+    soundfile.write(path, np.column_stack([every, every[::-1]]), RATE, subtype="PCM_16", format=container)
+    expected, _ = soundfile.read(path, dtype="float32")
+    with open(path, "rb") as raw, ForwardSound(raw.fileno(), closefd=False) as file:
+        found = file.read(2 * len(every), "float32", always_2d=True)  # more than there are
+        file.seek(7)
+        after = file.read(5, "float32", always_2d=True)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found[:, 0].astype(np.float64), every / 32768)
+    np.testing.assert_array_equal(after, expected[7:12])
+    assert found.dtype == np.float32
+
+
 @pytest.mark.parametrize("name", ["flac", "flac24", "wav"])
 def test_a_file_goes_on_from_where_a_read_has_ended(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, name)
