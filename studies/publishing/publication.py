@@ -18,7 +18,7 @@ from featurestore.errors import ConfigError
 from featurestore.format.row_arrays import CLAIMS_ARRAY
 from featurestore.manifest.table import to_text
 from featurestore.outputs import REMOTE_SCHEMES, check_folder
-from featurestore.store.key import KeyInfo, key_names
+from featurestore.store.key import KeyInfo, key_names, read_key
 from featurestore.store.reader import Features
 from featurestore.untrusted.documents import DocumentError, read_json_document
 from featurestore.upkeep.key_copy import copy_key
@@ -95,7 +95,7 @@ class Publication:
 
 
 def publish(request: PublishRequest, on_progress: Callable[[int, int], None] | None = None) -> Publication:
-    """Publish keys. Run again after an interruption, or after the store grew, it does what is missing.
+    """Publish keys. Run again after an interruption, it does what is missing.
 
     Args:
         request: what, where, and what may go along.
@@ -103,7 +103,7 @@ def publish(request: PublishRequest, on_progress: Callable[[int, int], None] | N
 
     Raises:
         ConfigError: labels whose licence nobody said, a certificate of another model, or a place that holds
-            something else; nothing is written.
+            something else, such as another state of a key; nothing is written.
         CorruptData: the source is damaged; what was published of it has no list of checksums.
     """
     features = [Features(request.source, info) for info in request.infos]
@@ -113,9 +113,10 @@ def publish(request: PublishRequest, on_progress: Callable[[int, int], None] | N
     to = open_storage(request.out)
     store = open_storage(store_url(request.out))
     _require_ours(to, store, request.infos)
+    told = [passed_on(f, with_labels=request.with_labels) for f in features]
+    _require_same_keys(store, [how.told.info(i) for i, how in zip(request.infos, told, strict=True)])
     to.delete(checksums.NAME)  # what is changed now is not whole until the end
     on_unit = units_told(request.infos, on_progress)
-    told = [passed_on(f, with_labels=request.with_labels) for f in features]
     keys = [
         _published(request.source, store, info, how, on_unit)
         for info, how in zip(request.infos, told, strict=True)
@@ -212,6 +213,20 @@ def _require_ours(to: Storage, store: Storage, infos: Sequence[KeyInfo]) -> None
             f"--out {to.url}: {'/'.join(more[0])} was published there and is not asked for now; ask for it "
             f"too, or take it away with `fs rm {store.url} --model {more[0][0]} --dataset {more[0][1]}`"
         )
+
+
+def _require_same_keys(store: Storage, infos: Sequence[KeyInfo]) -> None:
+    """Refuse to mix two states of a key: what is published of the earlier one stays as it is.
+
+    Raises:
+        ConfigError: a key was published there before its store grew, or from another store.
+    """
+    for info in infos:
+        if store.get(f"{info.path}/zarr.json") and read_key(store, info.model, info.dataset) != info:
+            raise ConfigError(
+                f"--out {store.url}: holds another state of {info.path}, from before the store grew or was "
+                "made anew; choose an empty place"
+            )
 
 
 def _published(

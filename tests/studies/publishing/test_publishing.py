@@ -212,6 +212,18 @@ def test_nothing_of_others_is_written_over(home: Path, tmp_path: Path) -> None:
     assert (mine / "README.md").read_text() == "about my folder"
 
 
+def test_a_publication_is_not_changed_under_its_checksums(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "P", tmp_path / "P")
+    before = (tmp_path / "P" / NAME).read_bytes()
+    manifest = home / "audio" / "manifest.csv"
+    options = ["--manifest", manifest, "--dataset", "calls", "--unit-rows", 16, "--selfcheck", 0, "--quiet"]
+    good("extract", *options, "--model", "logmel", "--store", tmp_path / "S")
+    refused = fs("publish", tmp_path / "S", "--out", tmp_path / "P", "--quiet")
+    one_line_error(refused, "another state of logmel/calls")
+    assert (tmp_path / "P" / NAME).read_bytes() == before
+    good("pull", tmp_path / "P", "--store", tmp_path / "T", "--quiet")
+
+
 def test_a_certificate_goes_along_with_its_model_only(home: Path, tmp_path: Path) -> None:
     model = dict(open_store(home / "S").features(*KEY).info.fingerprint["model"])
     certificate = tmp_path / "c.json"
