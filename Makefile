@@ -8,7 +8,7 @@ INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
 # a file shares in one process, and whoever is done early takes over some of another's.
 TEST_PROCESSES ?= -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-lowest test-newest check docs install clean
+.PHONY: demo test test-lowest test-newest check bench bench-quick docs install clean
 
 demo: install
 	$(BIN)/fs demo --out $(DEMO_OUT)
@@ -35,6 +35,13 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --collect-only -qq -m ""  # that every test can be imported, before any runs
+
+# Every benchmark that has a bar; fails where one is missed. Nothing else should run meanwhile.
+bench: install
+	$(BIN)/python benchmarks/bench.py
+
+bench-quick: install
+	$(BIN)/python benchmarks/bench.py --quick
 
 # The documentation site, warnings being errors; its tutorials run while it is built.
 docs: install

@@ -989,6 +989,60 @@ def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: 
 
 @main.command()
 @click.argument("store")
+@click.option("--out", required=True, help="Folder or URL of the publication.")
+@MODELS
+@DATASETS
+@click.option("--title", help="Of the data card; default: what was embedded.")
+@click.option("--licence", help="Of the embeddings; default: unknown, which the card says.")
+@click.option("--creator", "creators", multiple=True, help="Who made them; may be repeated.")
+@click.option("--url", help="Where it will be found, for the card.")
+@click.option(
+    "--labels", is_flag=True, help="Pass on labels and groups; the licence of their corpus has to be known."
+)
+@click.option(
+    "--corpus-licence",
+    "corpus_licences",
+    multiple=True,
+    metavar="DATASET=LICENCE",
+    help="Licence of a data set's annotations; may be repeated; default: as its corpus's entry says.",
+)
+@click.option(
+    "--certificate",
+    "certificates",
+    type=PATH,
+    multiple=True,
+    help="JSON file of fs model check for a model of these; may be repeated.",
+)
+@QUIET
+def publish(store: str, out: str, models: tuple[str, ...], datasets: tuple[str, ...], **options: Any) -> None:
+    """Copy keys to give away: no audio, with a data card, Croissant metadata and checksums.
+
+    Labels, folders of this machine and the calls that made a key are left out, and the card says so.
+    """
+    from studies.terminal.publishing import publish_keys
+
+    publish_keys(store, out, models, datasets, **options)
+
+
+@main.command()
+@click.argument("url")
+@NEW_STORE
+@MODELS
+@DATASETS
+@click.option("--sha256", help="Of the publication's SHA256SUMS, as who published it told you.")
+@QUIET
+def pull(url: str, store: str, models: tuple[str, ...], datasets: tuple[str, ...], **options: Any) -> None:
+    """Fetch a published store: copy it, hold every object to its checksum, verify it.
+
+    URL is what `fs publish` wrote, a folder or a bucket. It can be probed at once, without audio.
+    """
+    from studies.terminal.publishing import pull_keys
+
+    pull_keys(url, store, models, datasets, **options)
+
+
+@main.command()
+@click.argument("store")
 @click.option("--model", required=True, help="Model in the store.")
 @click.option("--dataset", required=True, help="Dataset in the store.")
 @click.confirmation_option(prompt="Remove these embeddings for good?", help="Do not ask.")

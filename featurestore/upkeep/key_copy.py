@@ -16,6 +16,7 @@ import numpy as np
 from featurestore.backends.storage import Storage
 from featurestore.errors import CorruptData, StoreError
 from featurestore.format import layer_arrays
+from featurestore.manifest.table import Manifest
 from featurestore.names import check_name
 from featurestore.store.claims import ClaimLost, Claims, Work, do_units
 from featurestore.store.fast_shards import describe_shard
@@ -51,12 +52,33 @@ class CopySummary:
     n_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a copy tells otherwise than its source; values, ids and hashes are always the source's.
+
+    Attributes:
+        info: attributes of the source → those of the copy: another model card, nothing else.
+        manifest: what is said of the utterances.
+        record: what a record says besides its objects and ids.
+        with_history: whether the calls that made the key go along.
+    """
+
+    info: Callable[[KeyInfo], KeyInfo] = lambda info: info
+    manifest: Callable[[Manifest], Manifest] = lambda manifest: manifest
+    record: Callable[[Record], Record] = lambda record: record
+    with_history: bool = True
+
+
+AS_IT_IS = Told()
+
+
 def copy_key(
     source: Storage,
     target: Storage,
     model: str,
     dataset: str,
     *,
+    told: Told = AS_IT_IS,
     on_unit: Callable[[], None] = lambda: None,
 ) -> CopySummary:
     """Copy one key. Run again after an interruption, it copies what is missing.
@@ -73,14 +95,15 @@ def copy_key(
     info = read_key(source, check_name(model, "model"), check_name(dataset, "dataset"))
     name = f"{info.path}/zarr.json"
     present = target.get(name)
-    if present is not None and read_key(target, model, dataset) != info:
+    if present is not None and read_key(target, model, dataset) != told.info(info):
         raise StoreError(
             f"{target.url}: has another key {info.path} already; remove it with `fs rm`, or copy elsewhere"
         )
     features = Features(source, info)
     _ = features.index  # what no reader takes is not copied
-    info, manifest, records = features.info, features.manifest, dict(features.ledger)
-    copier = _Copier(source, target, info, records)
+    info, manifest = told.info(features.info), told.manifest(features.manifest)
+    records = {unit: told.record(record) for unit, record in features.ledger.items()}
+    copier = _Copier(source, target, info, records, told.record)
     committed = [u for u in info.units if is_complete(records.get(u.index), u, [])]
     for unit in committed:
         copier.check(records[unit.index])
@@ -89,7 +112,8 @@ def copy_key(
     store_manifest(target, info, manifest)
     if not _has_ids(target, info, copier.ids):
         put_ids(target, info, copier.ids)
-    copy_history(source, target, info.path)
+    if told.with_history:
+        copy_history(source, target, info.path)
     held = read_ledger(target, info.path)
     wanted = [u for u in committed if not _covers(held.get(u.index), records[u.index])]
     for _ in range(len(info.units) - len(wanted)):
@@ -111,11 +135,19 @@ def copy_key(
 class _Copier:
     """Copies units, each claimed in the target like one that is extracted: others may be at work there."""
 
-    def __init__(self, source: Storage, target: Storage, info: KeyInfo, records: dict[int, Record]) -> None:
+    def __init__(
+        self,
+        source: Storage,
+        target: Storage,
+        info: KeyInfo,
+        records: dict[int, Record],
+        told: Callable[[Record], Record] = AS_IT_IS.record,
+    ) -> None:
         self.source = source
         self.target = target
         self.info = info
         self.records = records
+        self.told = told
         self.ids = read_ids(source, info)
         self.claims = Claims(target, info.path)
         self.n_copied = self.n_by_others = self.n_withdrawn = self.n_bytes = 0
@@ -172,10 +204,11 @@ class _Copier:
             copied = list(pool.map(partial(self._object, record), record.objects))
             if None not in copied:
                 break
-            now = read_record(self.source, key, index)
-            if now is None or not is_complete(now, unit, []):
+            found = read_record(self.source, key, index)
+            if found is None or not is_complete(found, unit, []):
                 self.n_withdrawn += 1
                 return
+            now = self.told(found)
             if now == record:
                 bad = next(n for n, size in zip(record.objects, copied, strict=True) if size is None)
                 raise CorruptData(f"{self.source.url}: {key}/{bad} does not match its record; {REMEDY}")

@@ -1,0 +1,1 @@
+"""Stores given away: without what may not be passed on, described, with checksums, and fetched again."""
