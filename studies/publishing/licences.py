@@ -80,6 +80,8 @@ def model_licence(features: Features) -> Licence:
     """Of the weights of a key's model."""
     what, card = f"model {features.model}", features.info.model_card
     text = card.get("licence")
+    if not text and card.get("trained") is False:
+        return Licence(what=what, text="none needed", known_from="nothing in it was trained")
     if not text:
         return Licence(what=what, text=UNKNOWN, known_from="nobody said")
     source = card.get("source")

@@ -166,7 +166,7 @@ def test_the_card_says_licences_or_that_they_are_unknown(home: Path, tmp_path: P
     card = (home / "P" / "README.md").read_text()
     assert "| embeddings | unknown | nobody said |" in card
     assert "| corpus calls | CC-BY-4.0 | said by who published this |" in card
-    assert "| model logmel | unknown | nobody said |" in card
+    assert "| model logmel | none needed | nothing in it was trained |" in card
     assert "| logmel | calls | 24 | 1 |" in card
     good(
         "publish",
