@@ -64,7 +64,7 @@ def test_frames_from_audio_to_results(store: Path, tmp_path: Path) -> None:
         (
             ("--classifier", "knn", "--combine", "weighted"),
             None,
-            ("combine weighted: classifier knn cannot learn weights", "mlp and linear can"),
+            ("combine weighted: classifier knn cannot learn weights", "mlp, linear, attention and mha can"),
         ),
         (
             ("--classifier", "attention", "--combine", "concat", "--model", "framed"),

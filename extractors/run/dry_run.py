@@ -155,9 +155,10 @@ def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
 
 
 def value_bytes(job: KeyJob) -> int:
-    """Bytes of all values of the units of a job, before compression: a shard has room for a whole unit."""
+    """Bytes of all values of the units of a job, before compression: whole inner chunks, or whole units."""
     shape, frames = job.writer.info.shape, job.writer.info.frames
-    n_rows = len(job.units) * shape.unit_rows
+    at_once = shape.chunk_rows if shape.n_chunks else shape.unit_rows
+    n_rows = sum(-(-unit.n_rows // at_once) * at_once for unit in job.units)
     n_bytes = n_rows * np.dtype(shape.dtype).itemsize * shape.n_functionals * shape.n_features
     if frames is not None:
         card = job.recipe.source.card
