@@ -30,6 +30,7 @@ def options(manifest: Path, store: Path, **more: object) -> dict[str, object]:
     return {"manifest": manifest, "dataset": "noise", "store": str(store), "unit_rows": 4} | more
 
 
+@pytest.mark.slow
 def test_models_of_one_run_hold_what_runs_of_their_own_would(
     clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from featurestore.store.reader import Features
 from tests.command_line import good
 from tests.featurestore.compute import hosts
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.minutes
 ROOT = Path(__file__).parents[3]
 N_CLIPS = 120
 # Seconds until a scheduler believes that a silent worker is gone: minutes by default.

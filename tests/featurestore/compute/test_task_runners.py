@@ -149,7 +149,10 @@ def test_a_worker_ended_for_its_memory_is_an_error_that_names_the_limit() -> Non
     with (
         dask.config.set(options),
         distributed.LocalCluster(
-            n_workers=1, memory_limit="400 MB", dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=1,
+            memory_limit="400 MB",
+            dashboard_address="127.0.0.1:0",  # None would be port 8787, which another may have
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         open_runner(cluster.scheduler_address) as runner,
         pytest.raises(
@@ -256,6 +259,7 @@ def test_waiting_for_workers_is_said_once_and_work_begins_when_one_comes(
         assert not [r for r in caplog.records if r.name == "featurestore.compute.dask_runner"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_what_listens_but_is_no_scheduler_times_out_too(answer: bytes) -> None:
     """A dashboard's port, a web server."""

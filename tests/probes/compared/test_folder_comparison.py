@@ -223,6 +223,7 @@ def test_the_command_writes_page_and_table(before: Path, after: Path, tmp_path: 
     np.testing.assert_allclose(back["difference"], -written["difference"])
 
 
+@pytest.mark.slow
 def test_text_from_data_is_never_markup(tmp_path: Path) -> None:
     table = in_parts(clips())
     write_store(tmp_path / "s", table.assign(**{"<b>call</b>": table["call"]}), model="m", layers=(0,))

@@ -85,6 +85,7 @@ def test_intervals_are_those_of_the_predictions(one_split: Path, data: ReportDat
         assert row.uar_pooled == pytest.approx(row.uar_test_mean)
 
 
+@pytest.mark.slow
 def test_groups_count_and_not_clips(store: str, tmp_path: Path) -> None:
     out = probed(store, tmp_path, split="group-kfold:4", layers="0")
     (row,) = csv_table(load_report_data(out)).query("model == 'model-a'").itertuples()

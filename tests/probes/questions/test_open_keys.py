@@ -19,7 +19,12 @@ def kept(sent: bytes) -> int:
 def test_a_worker_keeps_them_for_a_run() -> None:
     distributed = pytest.importorskip("distributed")
     first, second = pickle.dumps(OpenKeys()), pickle.dumps(OpenKeys())
-    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    options = {
+        "n_workers": 1,
+        "threads_per_worker": 1,
+        "processes": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
     with (
         distributed.LocalCluster(**options) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,

@@ -148,6 +148,7 @@ def test_every_record_of_the_run_changes_the_words(
         assert str(shown) in new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "value"),
     [("seed", 11), ("classifier", "rf"), ("hparams", '{"max_epochs": 77}'), ("split", "group-kfold:3")],

@@ -49,6 +49,7 @@ def test_every_utterance_is_tested_once_and_the_pool_is_all_of_them(store: str, 
     assert (again.n_fitted, again.n_cached) == (0, 3)
 
 
+@pytest.mark.slow
 def test_every_split_is_kept_row_by_row(store: str, tmp_path: Path) -> None:
     for split in ("nested:2x2", "random"):
         run_probe(config(store, tmp_path, split, "lda", layers="1", models=(), labels=("call", "caller")))

@@ -145,6 +145,7 @@ def test_a_chance_level_that_is_not_drawn_is_told(tmp_path: Path) -> None:
     assert far_note.endswith("; chance, 0.4 %, is far below what is drawn")
 
 
+@pytest.mark.slow
 def test_a_model_looks_the_same_everywhere(tmp_path: Path) -> None:
     write_results(tmp_path)
     table = pd.read_parquet(tmp_path / "results.parquet")
