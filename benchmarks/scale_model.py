@@ -168,7 +168,6 @@ def projection(model: Model, a: Assumptions) -> dict[str, float]:
         * weights
         / (a.gflops_per_core * 1e9)
         / HOUR_S,
-        "probe_plan_hours": model.at("probe_plan_s", a.probes, "probes") / HOUR_S,
         "results_bytes": model.at("result_bytes", a.probes, "probes"),
         "layer_gets": keys_per_model * (model.at("open_GET", rows) + model.at("layer_GET", rows)),
         "layer_bytes": values / a.models / a.layers,
@@ -247,7 +246,6 @@ def _taken(p: Mapping[str, float], a: Assumptions) -> list[tuple[str, str]]:
         ("GPU hours", f"{p['gpu_hours']:,.0f}"),
         ("CPU hours beside the GPUs: plan, encoding, checksums, records", f"{p['cpu_hours']:,.0f}"),
         (f"CPU hours of {_count(a.probes)} probes", f"{p['probe_cpu_hours']:,.0f}"),
-        (f"planning {_count(a.probes)} probes", f"{p['probe_plan_hours'] * HOUR_S:,.0f} s, once"),
         ("stored", f"{p['bytes'] / TB:,.1f} TB"),
         ("objects", f"{p['objects']:,.0f}"),
         ("PUT and LIST requests to write it", f"{p['puts']:,.0f}"),
