@@ -17,11 +17,11 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from asked_corpus import Corpus
 from machine import describe
 from transformers import AutoModel
 
@@ -40,35 +40,17 @@ POLICY = AudioPolicy(sample_rate_hz=16_000, normalisation="peak", short_policy="
 LAYERS = [0, 2, 4]
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """One data set, as asked for."""
-
-    name: str
-    manifest: Path
-    label: str
-    group: str
-
-    @classmethod
-    def parse(cls, text: str) -> Corpus:
-        """``NAME=MANIFEST:LABEL:GROUP``, taken apart."""
-        name, _, rest = text.partition("=")
-        parts = rest.rsplit(":", 2)
-        if len(parts) != 3:
-            raise SystemExit(f"expected NAME=MANIFEST:LABEL:GROUP, got {text!r}")
-        return cls(name, Path(parts[0]), parts[1], parts[2])
-
-    def read(self) -> Manifest:
-        """Its rows, cut as the preset cuts them."""
-        manifest = as_librosa_cuts(read_manifest(self.manifest, allow_empty=True), 1)
-        for column in (self.label, self.group):
-            if column not in manifest.table or (manifest.table[column] == "").any():
-                raise SystemExit(f"{self.manifest}: expected a column {column!r} without empty cells")
-        return manifest
+def read(corpus: Corpus) -> Manifest:
+    """Its rows, cut as the preset cuts them."""
+    manifest = as_librosa_cuts(read_manifest(corpus.manifest, allow_empty=True), 1)
+    for column in (corpus.label, corpus.group):
+        if column not in manifest.table or (manifest.table[column] == "").any():
+            raise SystemExit(f"{corpus.manifest}: expected a column {column!r} without empty cells")
+    return manifest
 
 
 def clips_of(corpus: Corpus, every: int, silent_share: float) -> Clips:
-    table = corpus.read().table.iloc[::every]
+    table = read(corpus).table.iloc[::every]
     waves = [
         load_clip(p, s, e, None, POLICY).samples
         for p, s, e in zip(table["path"], table["start_s"], table["end_s"], strict=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from asked_corpus import Corpus
 from machine import describe
 
 from extractors import ExtractConfig, extract
@@ -49,25 +50,6 @@ CALLS = (
     (("attention", "mha"), (EACH, WEIGHTED)),
 )
 REFERENCE = ("attention", WEIGHTED)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """One data set, as asked for."""
-
-    name: str
-    manifest: Path
-    label: str
-    group: str
-
-    @classmethod
-    def parse(cls, text: str) -> Corpus:
-        """``NAME=MANIFEST:LABEL:GROUP``, taken apart."""
-        name, _, rest = text.partition("=")
-        parts = rest.rsplit(":", 2)
-        if len(parts) != 3:
-            raise SystemExit(f"expected NAME=MANIFEST:LABEL:GROUP, got {text!r}")
-        return cls(name, Path(parts[0]), parts[1], parts[2])
 
 
 @dataclass(frozen=True)

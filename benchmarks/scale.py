@@ -56,6 +56,18 @@ PROBE_ROWS, PROBE_LAYERS = 300, 10  # 10,000 seeds are the most: 100,000 probes
 WIDE_UNITS, WIDE_FEATURES = 8, 1024
 
 
+def made_request(n_layers: int, n_features: int, functionals: tuple[str, ...] = ("mean",)) -> KeyRequest:
+    """The key that is written."""
+    return KeyRequest(
+        model="m",
+        dataset="d",
+        fingerprint={"made": "for a benchmark"},
+        functionals=functionals,
+        layers=tuple(range(n_layers)),
+        n_features=n_features,
+    )
+
+
 class Requests:
     """Counts what a storage is asked for, as an object store counts it."""
 
@@ -197,14 +209,7 @@ def write(place: str, rows: int) -> dict[str, float]:
     ids = manifest.table["utterance_id"].to_numpy(object)
     durations = (manifest.table["end_s"] - manifest.table["start_s"]).to_numpy()
     order_s, order = timed(lambda: order_rows(durations, ids))
-    request = KeyRequest(
-        model="m",
-        dataset="d",
-        fingerprint={"made": "for a benchmark"},
-        functionals=("mean",),
-        layers=tuple(range(N_LAYERS)),
-        n_features=N_FEATURES,
-    )
+    request = made_request(N_LAYERS, N_FEATURES)
     storage = open_storage(place)
     requests = Requests(storage)
     open_s, (writer, _) = timed(lambda: open_key(storage, request, manifest, ids[order]))
@@ -331,14 +336,7 @@ def write_probed(place: str) -> None:
     table["call"] = [f"call-{i % CLASSES}" for i in range(PROBE_ROWS)]
     manifest = from_table(table, source="m", base=Path("/"), check_files=False)
     ids = manifest.table["utterance_id"].to_numpy(object)
-    request = KeyRequest(
-        model="m",
-        dataset="d",
-        fingerprint={"made": "for a benchmark"},
-        functionals=("mean",),
-        layers=tuple(range(PROBE_LAYERS)),
-        n_features=N_FEATURES,
-    )
+    request = made_request(PROBE_LAYERS, N_FEATURES)
     writer, _ = open_key(open_storage(place), request, manifest, ids)
     (unit,) = writer.info.units
     rng = np.random.default_rng(0)
@@ -360,14 +358,7 @@ def wide(place: str, n_units: int) -> dict[str, float]:
     rows = 1024 * n_units
     table = pd.DataFrame({"path": [f"{i}.wav" for i in range(rows)]})
     manifest = from_table(table, source="m", base=Path("/"), check_files=False)
-    request = KeyRequest(
-        model="m",
-        dataset="d",
-        fingerprint={"made": "for a benchmark"},
-        functionals=("mean", "std"),
-        layers=(0,),
-        n_features=WIDE_FEATURES,
-    )
+    request = made_request(1, WIDE_FEATURES, functionals=("mean", "std"))
     storage = open_storage(place)
     writer, _ = open_key(storage, request, manifest, manifest.table["utterance_id"].to_numpy(object))
     values = np.random.default_rng(0).standard_normal((1024, 2, WIDE_FEATURES), dtype=np.float32)

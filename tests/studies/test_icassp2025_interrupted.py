@@ -15,11 +15,11 @@ import pytest
 
 from featurestore import open_store
 from featurestore.backends.storage import open_storage
-from probes.results.results_folder import read_predictions, read_results
+from probes.results.results_folder import read_predictions
 from tests.featurestore.conftest import s3_server as s3_server
 from tests.featurestore.conftest import s3_url as s3_url
 from tests.studies.conftest import fs
-from tests.studies.study_run.test_interrupted import TIMES
+from tests.studies.study_run.test_interrupted import untimed
 from tests.study_stand_ins import STUDIES, set_options, stand_ins
 
 FILE = STUDIES / "icassp2025.yaml"
@@ -119,10 +119,10 @@ def run_and_kill(runs: Sequence[Running], count: Count, moments: Iterable[int], 
 
 def sorted_results(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The results table and all predictions, in an order of their own."""
-    table = read_results(out / "results").drop(columns=TIMES)
+    table = untimed(out / "results")
     by = ["fingerprint", "utterance_id"]
     said = read_predictions(out / "results", table).sort_values(by, ignore_index=True)
-    return table.sort_values("fingerprint", ignore_index=True), said
+    return table, said
 
 
 def assert_equal_studies(quiet: Path, out: Path, store: str | Path) -> None:

@@ -19,6 +19,14 @@ from typing import Any
 import torch
 
 from extractors.models.huggingface.mel_spectrogram import MelSpectrogram
+from extractors.models.huggingface.spectrogram_stages import (
+    Positions,
+    SpectrogramExtractor,
+    Stage,
+    of_vector,
+    zeros_behind,
+)
+from extractors.models.interface import ModelCard, Precision
 from featurestore.errors import ModelError
 from featurestore.untrusted.document_shape import exactly, number, one_of, whole
 from featurestore.untrusted.documents import DocumentError, read_json_document
@@ -144,3 +152,45 @@ def pictures(settings: Spectrogram, device: str) -> Callable[[torch.Tensor], tor
         return scaled.float().transpose(1, 2)[:, None]
 
     return make
+
+
+def check_channels(config: Any) -> None:
+    """Refuse a network of pictures in colours.
+
+    Raises:
+        TypeError: it takes more than the spectrogram.
+    """
+    if config.num_channels != 1:
+        raise TypeError(
+            f"expected a network of one channel, a spectrogram; this one has {config.num_channels}"
+        )
+
+
+def extractor(
+    model: Any,
+    settings: Spectrogram,
+    card: ModelCard,
+    device: str,
+    precision: Precision,
+    *,
+    stage: tuple[Stage, Positions] | None,
+) -> SpectrogramExtractor:
+    """A network over BirdSet's pictures, or a stage of it: its blocks, and where their frames stand."""
+    model = model.to(device)
+
+    def forward(inputs: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = model(inputs).pooler_output
+        return vectors
+
+    part, positions = stage or (None, of_vector(settings.window_samples))
+    return SpectrogramExtractor(
+        card,
+        model,
+        device,
+        precision,
+        positions=positions,
+        window=zeros_behind(settings.window_samples),
+        inputs=pictures(settings, device),
+        forward=forward,
+        stage=part,
+    )

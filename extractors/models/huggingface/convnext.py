@@ -11,8 +11,6 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-import torch
-
 from extractors.models.huggingface import birdset
 from extractors.models.huggingface.families import Family
 from extractors.models.huggingface.spectrogram_stages import (
@@ -22,7 +20,6 @@ from extractors.models.huggingface.spectrogram_stages import (
     card_fields,
     of_vector,
     over_frequency,
-    zeros_behind,
 )
 from extractors.models.interface import ModelCard, Precision
 
@@ -44,10 +41,7 @@ def _positions(config: Any, settings: birdset.Spectrogram, stage: int) -> Positi
 
 def _describe(config: Any, front_end: Mapping[str, Any], *, stage: int | None) -> Mapping[str, Any]:
     settings = birdset.Spectrogram(**front_end)
-    if config.num_channels != 1:
-        raise TypeError(
-            f"expected a network of one channel, a spectrogram; this one has {config.num_channels}"
-        )
+    birdset.check_channels(config)
     if not isinstance(config.patch_size, int):
         raise TypeError(f"expected square patches, got patch_size {config.patch_size}")
     if not len(config.depths) == len(config.hidden_sizes) == config.num_stages:
@@ -71,28 +65,11 @@ def _build(
     *,
     stage: int | None,
 ) -> SpectrogramExtractor:
-    settings = birdset.Spectrogram(**front_end)
-    model = model.to(device)
-
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = model(inputs).pooler_output
-        return vectors
-
-    part, positions = None, of_vector(settings.window_samples)
+    settings, part = birdset.Spectrogram(**front_end), None
     if stage is not None:
-        part = Stage(blocks=list(model.encoder.stages[stage - 1].layers), frames=over_frequency)
-        positions = _positions(model.config, settings, stage)
-    return SpectrogramExtractor(
-        card,
-        model,
-        device,
-        precision,
-        positions=positions,
-        window=zeros_behind(settings.window_samples),
-        inputs=birdset.pictures(settings, device),
-        forward=forward,
-        stage=part,
-    )
+        blocks = Stage(blocks=list(model.encoder.stages[stage - 1].layers), frames=over_frequency)
+        part = blocks, _positions(model.config, settings, stage)
+    return birdset.extractor(model, settings, card, device, precision, stage=part)
 
 
 def _least_parameters(config: Mapping[str, Any]) -> int:

@@ -12,8 +12,6 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-import torch
-
 from extractors.models.huggingface import birdset
 from extractors.models.huggingface.families import Family
 from extractors.models.huggingface.spectrogram_stages import (
@@ -23,7 +21,6 @@ from extractors.models.huggingface.spectrogram_stages import (
     card_fields,
     of_vector,
     over_frequency,
-    zeros_behind,
 )
 from extractors.models.interface import ModelCard, Precision
 
@@ -68,10 +65,7 @@ def _describe(config: Any, front_end: Mapping[str, Any], *, stage: int | None) -
     from transformers.models.efficientnet.modeling_efficientnet import round_filters
 
     settings = birdset.Spectrogram(**front_end)
-    if config.num_channels != 1:
-        raise TypeError(
-            f"expected a network of one channel, a spectrogram; this one has {config.num_channels}"
-        )
+    birdset.check_channels(config)
     n_stages = len(config.out_channels)
     if {len(getattr(config, key)) for key in _PER_STAGE} != {n_stages} or not set(config.strides) <= {1, 2}:
         raise TypeError(
@@ -99,30 +93,15 @@ def _build(
     *,
     stage: int | None,
 ) -> SpectrogramExtractor:
-    settings = birdset.Spectrogram(**front_end)
-    model = model.to(device)
-
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = model(inputs).pooler_output
-        return vectors
-
-    part, positions = None, of_vector(settings.window_samples)
+    settings, part = birdset.Spectrogram(**front_end), None
     if stage is not None:
         first = sum(_n_blocks(model.config, k) for k in range(1, stage))
         blocks = list(model.encoder.blocks)[first : first + _n_blocks(model.config, stage)]
-        part = Stage(blocks=blocks, frames=over_frequency, entered=False)
-        positions = _positions(model.config, settings, stage)
-    return SpectrogramExtractor(
-        card,
-        model,
-        device,
-        precision,
-        positions=positions,
-        window=zeros_behind(settings.window_samples),
-        inputs=birdset.pictures(settings, device),
-        forward=forward,
-        stage=part,
-    )
+        part = (
+            Stage(blocks=blocks, frames=over_frequency, entered=False),
+            _positions(model.config, settings, stage),
+        )
+    return birdset.extractor(model, settings, card, device, precision, stage=part)
 
 
 def _least_parameters(config: Mapping[str, Any]) -> int:

@@ -33,6 +33,11 @@ def process(*words: str | Path) -> subprocess.Popen[str]:
     )
 
 
+def untimed(results: Path) -> pd.DataFrame:
+    """All results but what a probe took, in an order of their own."""
+    return read_results(results).drop(columns=TIMES).sort_values("fingerprint", ignore_index=True)
+
+
 def assert_equal_studies(one: Path, other: Path) -> None:
     tables = [read_results(folder / "results").drop(columns=TIMES) for folder in (one, other)]
     pd.testing.assert_frame_equal(*(t.sort_values(BY_FIT, ignore_index=True) for t in tables))

@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 
 from featurestore.compute.batch_system import read_cluster_file
-from probes.results.results_folder import read_results
 from tests.slurm.controller import slurm as slurm
 from tests.studies.conftest import STUDY, fs
-from tests.studies.study_run.test_interrupted import TIMES
+from tests.studies.study_run.test_interrupted import untimed
 
 CLUSTER = """\
 cluster:
@@ -62,7 +61,7 @@ def script(study: Callable[..., Path], folder_with_fs: Path) -> Callable[..., Pa
 
 def assert_done_as_by_run(folder: Path, logs: str) -> None:
     """The jobs left a report and, score by score, the results that `fs study run` has in one process."""
-    by_jobs = scores(folder / "results")
+    by_jobs = untimed(folder / "results")
     assert len(by_jobs) == 12, logs
     assert (folder / "report/index.html").is_file(), logs
     places = {"store": "again.zarr", "results": "again", "report.out": "again report"}
@@ -70,12 +69,7 @@ def assert_done_as_by_run(folder: Path, logs: str) -> None:
     again = [word for name, place in places.items() for word in ("--set", f"{name}={place}")]
     result = fs("study", "run", folder / "study.yaml", "--quiet", *again)
     assert result.exit_code == 0, result.output
-    pd.testing.assert_frame_equal(by_jobs, scores(folder / "again"))
-
-
-def scores(results: Path) -> pd.DataFrame:
-    """All results but what a probe took, in an order of their own."""
-    return read_results(results).drop(columns=TIMES).sort_values("fingerprint", ignore_index=True)
+    pd.testing.assert_frame_equal(by_jobs, untimed(folder / "again"))
 
 
 def test_jobs_ask_for_what_the_file_says(script: Callable[..., Path]) -> None:
