@@ -1,10 +1,11 @@
 """Clips as runs of made frames, and stores that hold them."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from featurestore.backends.storage import open_storage
 from featurestore.format.layer_arrays import FrameShape
@@ -79,3 +80,23 @@ def write_frames(
             elapsed_s=1.0,
             versions={},
         )
+
+
+def train_by_clips(
+    forward: Callable[[np.ndarray], torch.Tensor],
+    optimiser: torch.optim.Optimizer,
+    x: list[np.ndarray],
+    y: np.ndarray,
+    n_epochs: int,
+) -> None:
+    """A plain loop: batches of 32 of about one length, each clip by itself, without padding or mask."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([len(clip) for clip in x])
+    for _ in range(n_epochs):
+        order = torch.randperm(len(x), generator=generator)
+        batches = order[torch.argsort(lengths[order], stable=True)].split(32)
+        for b in torch.randperm(len(batches), generator=generator):
+            optimiser.zero_grad()
+            logits = torch.stack([forward(x[i]) for i in batches[b]])
+            torch.nn.functional.cross_entropy(logits, torch.from_numpy(y[batches[b].numpy()])).backward()
+            optimiser.step()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from framed_store import CALLS, C, D, clips, ragged, write_frames
+from framed_store import CALLS, C, D, clips, ragged, train_by_clips, write_frames
 from torch import nn
 
 from featurestore import open_store
@@ -96,16 +96,7 @@ def plain_loop(
             return head(pooled[0, 0])
         return head(torch.softmax(t @ query / math.sqrt(D), 0) @ t)
 
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([len(clip) for clip in x])
-    for _ in range(n_epochs):
-        order = torch.randperm(len(x), generator=generator)
-        batches = order[torch.argsort(lengths[order], stable=True)].split(32)
-        for b in torch.randperm(len(batches), generator=generator):
-            optimiser.zero_grad()
-            logits = torch.stack([forward(x[i]) for i in batches[b]])
-            nn.functional.cross_entropy(logits, torch.from_numpy(y[batches[b].numpy()])).backward()
-            optimiser.step()
+    train_by_clips(forward, optimiser, x, y, n_epochs)
     with torch.no_grad():
         return torch.stack([forward(clip) for clip in new]), torch.softmax(scores, 0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from framed_store import CALLS, C, D, clips, ragged, write_frames
+from framed_store import CALLS, C, D, clips, ragged, train_by_clips, write_frames
 from torch import nn
 
 from featurestore import open_store
@@ -82,16 +82,7 @@ def plain_loop(name: str, seed: int, n_epochs: int, new: list[np.ndarray]) -> to
         pooled = attend_by_hand(t, query) if attention is None else multihead_by_hand(t, query, attention)
         return head(pooled)
 
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([len(clip) for clip in x])
-    for _ in range(n_epochs):
-        order = torch.randperm(len(x), generator=generator)
-        batches = order[torch.argsort(lengths[order], stable=True)].split(32)
-        for b in torch.randperm(len(batches), generator=generator):
-            optimiser.zero_grad()
-            logits = torch.stack([forward(x[i]) for i in batches[b]])
-            nn.functional.cross_entropy(logits, torch.from_numpy(y[batches[b].numpy()])).backward()
-            optimiser.step()
+    train_by_clips(forward, optimiser, x, y, n_epochs)
     with torch.no_grad():
         return torch.stack([forward(clip) for clip in new])
 
