@@ -88,7 +88,7 @@ def feed_bars(found: Found) -> Iterator[Bar]:
 
     for line in verdicts(found.json("feed.json")["feeds"]):
         what, measured, wanted, _ = (cell.strip() for cell in line.strip("| ").split("|"))
-        yield Bar(f"rate of {what}, of the peer's", float(measured), float(wanted), at_least=True)
+        yield Bar(f"rate of {what}", float(measured), float(wanted), at_least=True)
 
 
 def store_bars(found: Found) -> Iterator[Bar]:
@@ -187,7 +187,9 @@ BENCHMARKS = {
     "extract": Benchmark(
         "extract", extract_bars, "--clips 96 --repeats 1 --parts speed --out OUT", "--out OUT"
     ),
-    "feed": Benchmark("feed", feed_bars, "--clips 1000 --repeats 1 --decoders 1,2 --out OUT", "--out OUT"),
+    "feed": Benchmark(
+        "feed", feed_bars, "--clips 1000 --repeats 1 --decoders 1,2 --record --out OUT", "--record --out OUT"
+    ),
     "store": Benchmark("store", store_bars, "--rows 16384 --layers 4 --keys 300 --out OUT", "--out OUT"),
     "storage": Benchmark("storage", storage_bars, "--repeats 2", ""),
     "probe": Benchmark("probe", probe_bars, "--parts training --out OUT", "--parts training --out OUT"),

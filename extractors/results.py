@@ -45,6 +45,8 @@ class Outcome:
         failed: utterance id → reason, for clips embedded in this run.
         audio_s: seconds of audio embedded in this run.
         forward_s: seconds in the model and its functionals, summed over devices; no decoding, no writing.
+        run_s: wall-clock seconds from audio files to committed units, of all models that shared the run; the
+            models are loaded before it, but by worker processes within it.
         n_bytes: bytes written.
         notes: lines worth telling the user.
         selfcheck: what embedding clips again alone found; None where nothing was checked.
@@ -54,6 +56,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     audio_s: float = 0.0
     forward_s: float = 0.0
+    run_s: float = 0.0
     n_bytes: int = 0
     notes: list[str] = field(default_factory=list)
     selfcheck: SelfCheck | None = None

@@ -68,10 +68,10 @@ def run_distributed(
     notes: list[str] = []
     outcomes: dict[str, Outcome] = {}
     checked: dict[str, SelfCheck] = {}
+    run_s = 0.0
 
     def checks(device: str) -> Iterator[CheckTask]:
         """What is to be checked, once everything is done."""
-        run_s = time.perf_counter() - began
         for job, old in zip(todo, before, strict=True):
             outcomes[job.path] = _outcome(job, old)
             yield from _check(job, outcomes[job.path], device, run_s)
@@ -79,12 +79,14 @@ def run_distributed(
     if todo and cluster is None:
         tasks = [UnitsTask(parts=tuple(job.part(job.units, device) for job in todo)) for device in devices]
         reports, notes = run_on_devices(tasks, on_progress)
+        run_s = time.perf_counter() - began
         models: LoadedModels = {}
         for check in checks(devices[0]):
             checked[check.part.info.path] = check_clips(check, models)
     elif todo:
         with open_runner(cluster) as runner:
             reports = _run_on_cluster(runner, todo, on_progress)
+            run_s = time.perf_counter() - began
             planned = list(checks(todo[0].config.device))
             for check, found in runner.map_unordered(check_clips_on_cluster, planned):
                 checked[check.part.info.path] = found
@@ -96,6 +98,7 @@ def run_distributed(
             outcomes[job.path],
             notes=heard.notes(job.policy),
             forward_s=sum(r.forward_s.get(job.path, 0.0) for r in reports),
+            run_s=run_s,
             selfcheck=checked.get(job.path),
         )
     said = dict.fromkeys(note for report in reports for note in report.notes)

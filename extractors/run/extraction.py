@@ -126,6 +126,7 @@ def _run_here(
                 audio_s=job.audio_s,
                 n_bytes=job.n_bytes,
                 forward_s=job.forward_s,
+                run_s=run_s,
                 notes=notes,
                 selfcheck=check_after(job, run_s),
             )

@@ -48,8 +48,13 @@ def wait_for(what: Callable[[], bool], run: subprocess.Popen[str], most_s: float
 
 
 def lost_workers(log: Path) -> set[str]:
-    """Addresses of workers that the scheduler gave up, since they showed no life."""
-    return set(re.findall(r"failed to heartbeat .*removing: .*?'tcp://([\d.]+):", log.read_text()))
+    """Addresses of workers that the scheduler gave up while the run was going on.
+
+    Because they showed no life, or because their connection broke: the system decides what is seen first.
+    """
+    while_it_ran, closed, _ = log.read_text().partition("Remove client ")
+    assert closed
+    return set(re.findall(r"Remove worker addr: tcp://([\d.]+):", while_it_ran))
 
 
 def values(storage: LocalStorage) -> dict[str, bytes]:
