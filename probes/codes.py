@@ -17,8 +17,9 @@ from featurestore.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-# In front of an utterance id that stands for a group. Names of groups come from cells, which hold no NUL.
-_ALONE = "\0"
+# In front of an utterance id that stands for a group. No text has this character, which Unicode keeps for
+# uses like this one; not NUL, at which pandas before 3.1 ends a text when it compares.
+ALONE = "\uffff"
 
 
 def codes(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], IntArray]:
@@ -63,7 +64,7 @@ def group_names(group: TextArray, utterance_id: TextArray) -> TextArray:
     if not alone.any():
         return group
     out = group.copy()
-    out[alone] = [_ALONE + str(name) for name in utterance_id[alone]]
+    out[alone] = [ALONE + str(name) for name in utterance_id[alone]]
     return out
 
 

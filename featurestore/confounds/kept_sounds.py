@@ -15,7 +15,7 @@ from featurestore.manifest.audio_places import Places
 from featurestore.manifest.location import UNKNOWN
 from featurestore.outputs import put_file, require_replaceable, writing
 from featurestore.spreadsheet import spreadsheet_csv, text_of_cell
-from featurestore.untrusted.text_table import TextTableError, read_table
+from featurestore.untrusted.text_table import TextTableError, numbers_of, read_table
 
 # Raise it when measuring changes: what was measured before is measured again.
 MEASURED_AS = "1"
@@ -99,7 +99,7 @@ class KeptSounds:
             return
         table = table[list(COLUMNS)].map(text_of_cell)
         table = table[(table["measured_as"] == MEASURED_AS) & (table["problem"] == "")]
-        numbers = table[list(NUMBERS)].replace("", "nan").apply(pd.to_numeric, errors="coerce")
+        numbers = pd.DataFrame({c: numbers_of(table[c]) for c in NUMBERS}, index=table.index)
         whole = ~(numbers.isna() & ~table[list(NUMBERS)].isin(["", "nan"])).any(axis=1)
         table, numbers = table[whole], numbers[whole]
         for row, values in zip(table.itertuples(index=False), numbers.to_numpy(dtype=float), strict=True):

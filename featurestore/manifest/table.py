@@ -42,6 +42,7 @@ from featurestore.untrusted.text_table import (
     OtherSeparatorError,
     TextTableError,
     mend_number,
+    numbers_of,
     read_table,
 )
 
@@ -406,7 +407,7 @@ def _cells_as_text(column: pd.Series) -> pd.Series:
 
 def _parse_numbers(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The numbers, float64 `[n]`, NaN where a cell is none; and which cells are empty, bool `[n]`."""
-    return pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64), cells == ""
+    return numbers_of(pd.Series(cells)), cells == ""
 
 
 def _parse_seconds(cells: np.ndarray, name: str, problems: _Problems) -> np.ndarray:

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from featurestore.arrays import Float64Array
 from featurestore.untrusted.documents import DocumentError, open_regular
 
 #: A row of a table and its index in what `read_table` returns differ by so much: the header is row 1.
@@ -304,3 +306,23 @@ def _other_separator(names: list[str], separator: str) -> str:
     if len(names) > 1:
         return ""
     return next((s for s in _SEPARATORS if s != separator and s in names[0]), "")
+
+
+def numbers_of(texts: pd.Series) -> Float64Array:
+    """The number that each text is `[n]`, NaN where it is none; a float that was written is that float."""
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    # pandas says what may be a number, Python which one: pandas before 3.1 is off by a last bit.
+    given = np.isfinite(numbers)
+    cells = texts.to_numpy(dtype=object)[given]
+    try:
+        numbers[given] = cells.astype(np.float64)
+    except ValueError:  # one has a blank within it, which pandas passes over
+        numbers[given] = [_float_or_nan(cell) for cell in cells]
+    return numbers
+
+
+def _float_or_nan(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

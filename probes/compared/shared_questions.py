@@ -14,6 +14,7 @@ import numpy as np
 from featurestore.errors import ConfigError
 from featurestore.printable import counted, enumerated, printable
 from probes.classifiers.layer_combination import EACH
+from probes.codes import ALONE
 from probes.findings.question_findings import Compared
 from probes.findings.sentences import comparison_sentence
 from probes.report.progress import Progress
@@ -240,8 +241,8 @@ def _changed(what: str, key: TextArray, x: TextArray, y: TextArray) -> str:
         return ""
     at = other[0]
     # Of several draws a key names the draw too, behind a tab; a row without a group has its utterance's
-    # name, behind a NUL.
-    clip, was, now = (repr(str(v).partition("\t")[0].lstrip("\0")) for v in (key[at], x[at], y[at]))
+    # name, behind a mark.
+    clip, was, now = (repr(str(v).partition("\t")[0].lstrip(ALONE)) for v in (key[at], x[at], y[at]))
     return (
         f"the {what} of {len(other):,} of {counted(len(key), 'test clip')} differ, such as that of {clip}: "
         f"{was} in A, {now} in B"

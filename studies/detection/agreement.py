@@ -115,7 +115,9 @@ def event_counts(
         together = np.maximum(end[rows], true_end[columns]) - np.minimum(start[rows], true_start[columns])
         good = shared >= iou * together - _SAME_S
         rows, columns = rows[good], columns[good]
-    graph = csr_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(found), len(true)))
+    # SciPy before 1.15 takes no indices of 64 bits here.
+    indices = rows.astype(np.int32), columns.astype(np.int32)
+    graph = csr_array((np.ones(len(rows), dtype=np.int8), indices), shape=(len(found), len(true)))
     n = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
     return n, len(found) - n, len(true) - n
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
+from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, numbers_of, read_table
 
 
 def test_cells_are_text_byte_for_byte_whatever_the_program_that_wrote_them(tmp_path: Path) -> None:
@@ -96,3 +98,13 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(TextTableError, match=said):
             read_table(path)
+
+
+def test_a_number_is_the_float_that_was_written() -> None:
+    written = np.random.default_rng(0).normal(scale=100, size=500)
+    texts = [repr(float(v)) for v in written]
+    odd = ["", "a", "nan", "1_0", "0x10", "+3E\t+4", "\u0661", "1,5", "inf", " 2 ", "1e3"]
+    found = numbers_of(pd.Series(texts + odd))
+    assert found[:500].tolist() == written.tolist()
+    assert np.isnan(found[500:508]).all()
+    assert found[508:].tolist() == [np.inf, 2, 1000]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,9 @@ def test_the_clip_bootstrap_of_the_benchmark_is_scipys(monkeypatch: pytest.Monke
         vectorized=False,
         method="percentile",
         n_resamples=600,
-        rng=1,
+        **{
+            "rng" if "rng" in signature(stats.bootstrap).parameters else "random_state": 1
+        },  # before SciPy 1.15
     ).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.012)
 
