@@ -107,8 +107,8 @@ class KeptSounds:
             if name[4] == str(UNKNOWN):
                 continue
             measured = dict(zip(NUMBERS, values.tolist(), strict=True))
-            self.sounds[name] = Sound(recorder=row.recorder, audio_hash=row.audio_hash, **measured)
-            self.rows[row.dataset, row.utterance_id] = tuple(row)
+            self.sounds[name] = Sound(recorder=str(row.recorder), audio_hash=str(row.audio_hash), **measured)
+            self.rows[str(row.dataset), str(row.utterance_id)] = tuple(row)
 
     def _take(
         self, dataset: str, table: pd.DataFrame, places: Places, names: Sequence[tuple[str, ...]]
