@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from featurestore.untrusted.documents import DocumentError, open_regular, parse_json
@@ -22,6 +24,11 @@ MOST_COLUMNS = 10_000
 # Of the file as it says of itself, uncompressed.
 MOST_FILE_BYTES = 4 << 30
 _ROWS_COUNTED = 1 << 20
+# Of somebody's own table: a row has something of its own, such as an id of five bytes, and some columns.
+_FEW_CELLS, _CELLS_PER_BYTE = 1_000_000, 50
+_FEW_TEXT_BYTES, _TEXT_PER_BYTE = 64 << 20, 200
+# What pandas calls an index without a name.
+_UNNAMED = re.compile(r"__index_level_[0-9]+__")
 
 TEXT, WHOLE, NUMBER, BOOLEAN = "text", "whole numbers", "numbers", "true or false"
 
@@ -74,7 +81,7 @@ def read_parquet_document(
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
             if only is not None:
                 table = table.filter(_is_one_of(table[only[0]], only[1]))
-            _require_text_bytes(table)
+            _require_text_bytes(table, MOST_TEXT_BYTES)
             if codes is not None:
                 return _coded(table.unify_dictionaries(), codes)
             # Without what pandas noted of itself: that too is the file's word, and decides types and index.
@@ -87,6 +94,63 @@ def read_parquet_document(
         except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+def read_parquet_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A table of somebody's own, whatever its columns hold: lists and structs too, and an index as a column.
+
+    Whole numbers of which some are missing stay whole numbers. Rows are held to the size of the file: a few
+    kilobytes can hold any number of equal ones.
+
+    Raises:
+        DocumentError: no Parquet file, one that says it has more than it can hold, or a column that stands
+            twice.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as stream:
+        n_file = os.fstat(stream.fileno()).st_size
+        try:
+            file = pq.ParquetFile(stream)
+            metadata, schema = file.metadata, file.schema_arrow
+            most_cells = min(MOST_CELLS, _FEW_CELLS + _CELLS_PER_BYTE * n_file)
+            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+            _require_size(metadata.num_rows, schema, None, most_cells)
+            n_values = sum(g.column(i).num_values for g in groups for i in range(g.num_columns))
+            if n_values > most_cells:
+                raise DocumentError(f"expected at most {most_cells:,} values, it says it has {n_values:,}")
+            n_bytes = sum(g.total_byte_size for g in groups)
+            if n_bytes > MOST_FILE_BYTES:
+                raise DocumentError(f"expected at most {MOST_FILE_BYTES:,} bytes, it has {n_bytes:,}")
+            stream.seek(0)
+            texts = [f.name for f in schema if _is_text(f.type)]
+            file = pq.ParquetFile(stream, read_dictionary=texts, metadata=metadata)
+            table = file.read(use_threads=False)
+            _require_text_bytes(table, min(MOST_TEXT_BYTES, _FEW_TEXT_BYTES + _TEXT_PER_BYTE * n_file))
+            # What pandas noted of itself is the file's word too; positions without a name are lost by it.
+            names = [name for name in table.column_names if not _UNNAMED.fullmatch(name)]
+            table = table.select(names).cast(pa.schema([schema.field(name) for name in names]))
+            frame: pd.DataFrame = table.to_pandas()
+            for name in names:
+                if pa.types.is_integer(table[name].type) and table[name].null_count:
+                    frame[name] = table[name].to_pandas(types_mapper=_kinds_with_gaps().get)
+            return frame
+        except DocumentError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+@cache
+def _kinds_with_gaps() -> dict[Any, Any]:
+    """Whole numbers of Arrow → those of pandas that may lack values."""
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+    return {getattr(pa, kind.lower())(): pd.array([], dtype=kind).dtype for kind in kinds}
 
 
 def _coded(table: pa.Table, codes: Codes) -> pd.DataFrame:
@@ -178,7 +242,7 @@ def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedAr
     return pa.chunked_array(found, pa.bool_())
 
 
-def _require_text_bytes(table: pa.Table) -> None:
+def _require_text_bytes(table: pa.Table, most_bytes: int) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -192,5 +256,5 @@ def _require_text_bytes(table: pa.Table) -> None:
                 codes = chunk.indices.slice(start, _ROWS_COUNTED).drop_null().to_numpy()
                 counts += np.bincount(codes, minlength=len(lengths))
             n_bytes += int(np.nansum(lengths.astype(np.float64) * counts))
-    if n_bytes > MOST_TEXT_BYTES:
-        raise DocumentError(f"expected at most {MOST_TEXT_BYTES:,} bytes of text, it has {n_bytes:,}")
+    if n_bytes > most_bytes:
+        raise DocumentError(f"expected at most {most_bytes:,} bytes of text, it has {n_bytes:,}")

@@ -140,6 +140,20 @@ def test_one_flipped_byte_anywhere_is_refused(home: Path, tmp_path: Path) -> Non
         shutil.rmtree(broken)
 
 
+def test_a_key_that_is_listed_and_gone_altogether_is_missed(home: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "P"
+    shutil.copytree(home / "P", torn)
+    listed = "".join(
+        f"{'0' * 64}  features.zarr/mfcc/calls/{name}\n" for name in ("zarr.json", "layer_00/c/0/0/0")
+    )
+    (torn / NAME).write_text((torn / NAME).read_text() + listed)
+    one_line_error(
+        fs("pull", torn, "--store", tmp_path / "T", "--quiet"), "mfcc/calls", "is listed", "missing"
+    )
+    assert not (tmp_path / "T").exists()
+    good("pull", torn, "--store", tmp_path / "T", "--model", "logmel", "--quiet")
+
+
 def test_a_sound_forgery_is_refused_by_the_sum_that_was_told(home: Path, tmp_path: Path) -> None:
     forged = tmp_path / "P"
     shutil.copytree(home / "P", forged)
