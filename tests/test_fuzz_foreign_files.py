@@ -41,7 +41,7 @@ from tests.featurestore.exchange.keys import write_key
 from tests.featurestore.recorder_files import guano, wamd, write_wav
 from tests.fuzz import Damaged, changed, flipped, require_answer_or_one_line
 
-SAMPLE, ALL = 15, 400
+SAMPLE, ALL = 5, 400
 amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.slow)])
 Read = Callable[[bytes], Any]
 

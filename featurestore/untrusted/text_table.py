@@ -20,6 +20,8 @@ from featurestore.untrusted.documents import DocumentError, open_regular
 
 #: A row of a table and its index in what `read_table` returns differ by so much: the header is row 1.
 FIRST_ROW = 2
+# Each is looked at by itself, which takes half a millisecond; tables of species have some thousands.
+MOST_COLUMNS = 10_000
 _COMMENT = "#"
 _SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -65,6 +67,8 @@ def read_table(
             table = _read_regular(path, separator)
         if table is None:
             table = _read_any(path, encoding, separator, quoted)
+    if table.shape[1] > MOST_COLUMNS:
+        raise TextTableError(f"expected at most {MOST_COLUMNS:,} columns, it has {table.shape[1]:,}")
     if copies:
         table = _without_copies(table)
     repeated = sorted(n for n, times in Counter(table.columns).items() if n and times > 1)

@@ -103,6 +103,7 @@ def test_plain_tables_read_the_quick_way_are_the_same(tmp_path: Path) -> None:
         (b"a,b,a\n1,2,3\n", "column 'a' stands more than once"),
         (b"a\n\xf1\n", r"not UTF-8 text \(invalid continuation byte at byte 2\); save it as UTF-8"),
         ("a\n1\n".encode("utf-16")[:-1], "not UTF-16 text .truncated data at byte 8.; save it as UTF-8"),
+        (b"a" + b",b" * 10_000 + b"\n1" + b",2" * 10_000 + b"\n", "at most 10,000 columns, it has 10,001"),
         (b"a\n1\0\n", "a zero byte stands at byte 3"),
     ],
 )
