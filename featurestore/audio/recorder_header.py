@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from featurestore.untrusted.documents import DocumentError, open_regular
+
 _GUANO, _WAMD = b"guan", b"wamd"
 # Longer than any notes; WAMD may hold whole programs and spoken notes.
 _MOST_BYTES = 1 << 20
@@ -68,11 +70,11 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
     """The notes of a recorder in a WAV file; None where there are none, or it is no such file."""
     found: dict[bytes, bytes] = {}
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             for name, size in _chunks(file):
                 if name in (_GUANO, _WAMD) and name not in found:
                     found[name] = file.read(min(size, _MOST_BYTES))
-    except OSError:
+    except DocumentError:
         return None
     if not found:
         return None
