@@ -413,6 +413,27 @@ def test_tables_that_would_grow(tmp_path: Path) -> None:
         require_answer_or_one_line(one, reading(path, lambda path=path: len(read_manifest(path).table)))
 
 
+def test_a_data_set_of_the_hub_has_no_more_rows_than_its_file_can_hold(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    audio = pa.array([{"bytes": b"RIFF", "path": "a.wav"}] * 2_000_000)
+    pq.write_table(pa.table({"audio": audio}), tmp_path / "rows.parquet", compression="zstd")
+    texts = pa.array([["x" * 100_000]] * 30_000)
+    audio = pa.array([{"bytes": b"RIFF", "path": "a.wav"}] * 30_000)
+    pq.write_table(pa.table({"audio": audio, "kinds": texts}), tmp_path / "texts.parquet", compression="zstd")
+    for name, said in (("rows", "rows, it says 2,000,000"), ("texts", "bytes, it has more")):
+        path = tmp_path / f"{name}.parquet"
+        assert path.stat().st_size < 100_000
+
+        def read(_: bytes, path: Path = path, said: str = said) -> Any:
+            with pytest.raises(UserError, match=said) as error:
+                get_corpus("hf").read(path)
+            raise error.value
+
+        assert require_answer_or_one_line(iter([Damaged(b"", name)]), read) == (0, 1)
+
+
 # --- networks and their cards ---
 
 
@@ -427,6 +448,24 @@ def test_cards_of_networks(tmp_path: Path, n: int) -> None:
     read = reading(file, lambda: read_card(file, "onnx:x").computation())
     require_answer_or_one_line(flipped(yaml.safe_dump(card).encode(), rng, n), read)
     require_answer_or_one_line(changed(card, rng, 4 * n, json.dumps), read)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"sample_rate_hz": 10**10}, "sample_rate_hz"),
+        ({"window": {"samples": 10**10}}, "window.samples"),
+        ({"grid": {"hop_samples": 10**10, "receptive_samples": 400}}, "grid.hop_samples"),
+        ({"grid": {"hop_samples": 160, "receptive_samples": 10**10}}, "grid.receptive_samples"),
+    ],
+)
+def test_no_card_asks_for_gigabytes_of_noise(tmp_path: Path, changes: dict[str, Any], place: str) -> None:
+    """Forty of them: a network is run once on as many samples as its card says."""
+    layers = [{"tensor": "a", "axes": ["batch", "time", "feature"]}]
+    card = {"sample_rate_hz": 16000, "layers": layers} | changes
+    (tmp_path / "c.yaml").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=rf"c.yaml: {place}: expected at most .* got 10000000000"):
+        read_card(tmp_path / "c.yaml", "onnx:x")
 
 
 @amounts
