@@ -266,8 +266,11 @@ def test_long_fields_of_recorders_are_read_in_one_go(tmp_path: Path, chunk: tupl
         header = read_recorder_header(file)
         assert header is not None
         assert not header.latitude
-        _, notes = with_recorder_columns(rows, tmp_path)
-        assert all(len(note) < 300 for note in notes)
+        try:
+            said = "".join(with_recorder_columns(rows, tmp_path)[1])
+        except UserError as error:
+            said = str(error)
+        assert len(said) < 1000
 
     require_answer_or_one_line(iter([Damaged(b"", "a long field")]), read)
 
@@ -410,7 +413,7 @@ def test_tables_that_would_grow(tmp_path: Path) -> None:
         path = tmp_path / f"m{i}.{suffix}"
         assert len(data) < 2_000_000
         one = iter([Damaged(data, f"table {i}, {len(data):,} bytes")])
-        require_answer_or_one_line(one, reading(path, lambda path=path: len(read_manifest(path).table)))
+        require_answer_or_one_line(one, reading(path, partial(read_manifest, path)))
 
 
 def test_a_data_set_of_the_hub_has_no_more_rows_than_its_file_can_hold(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def _refuse(slow: dict[str, RecorderHeader], files: dict[str, str], source: Path
     advice = "or take such files as they play with --time-expanded"
     if header.expansion != header.expansion:
         raise ManifestError(
-            f"{source}: {file} says that it is time-expanded by {header.time_expansion!r}, which is no factor"
+            f"{source}: {file} says that it is time-expanded by {header.time_expansion[:40]!r}, which is no "
+            "factor"
             f"{others}; correct its header, {advice}"
         )
     said = f"{source}: {file} is time-expanded: it plays {header.expansion:g} times slower than it sounded"

@@ -212,7 +212,7 @@ def _kinds_with_gaps() -> dict[Any, Any]:
     import pyarrow as pa
 
     kinds = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
-    return {getattr(pa, kind.lower())(): pd.array([], dtype=kind).dtype for kind in kinds}
+    return {getattr(pa, kind.lower())(): getattr(pd, f"{kind}Dtype")() for kind in kinds}
 
 
 def _coded(table: pa.Table, codes: Codes) -> pd.DataFrame:
