@@ -7,6 +7,7 @@ import re
 from featurestore.errors import ConfigError, StoreError
 
 MAX_NAME_CHARACTERS = 128
+_MOST_DIGITS = 18
 _SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]*")
 # Names Windows keeps for devices, whatever their suffix; and names that Zarr gives a meaning to.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
@@ -46,6 +47,15 @@ def suggest_name(name: str) -> str:
     if safe.split(".")[0].lower() in _RESERVED or safe.lower() in _ZARR:
         safe = f"x-{safe}"
     return safe
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether `int` makes a number of 64 bits of a text: of digits 0 to 9 alone, of no more than 18.
+
+    ``str.isdigit`` also takes ``²``, of which `int` makes none, and any number of digits, of which it makes
+    none either past some thousands.
+    """
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def object_parts(key: str, url: str) -> list[str]:

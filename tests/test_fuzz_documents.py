@@ -36,7 +36,15 @@ from probes.report.run_info import run_info
 from probes.report.tables import csv_table, terminal_tables
 from probes.results import results_folder
 from probes.results.split_files import file_name, kept_split, read_split
-from probes.saved.probe_files import CONTENT_HASH, JSON_NAME, WEIGHTS_HASH, WEIGHTS_NAME, read_probe
+from probes.saved.probe_files import (
+    CONTENT_HASH,
+    FORMAT_VERSION,
+    JSON_NAME,
+    WEIGHTS_HASH,
+    WEIGHTS_NAME,
+    read_probe,
+)
+from studies.detection.request import DetectRequest, make_plan
 from tests.fuzz import VALUES, Damaged, changed, flipped, require_answer_or_one_line
 from tests.models import save_ast, save_aves, save_ssl, save_w2v_bert, save_whisper
 from tests.probes.report_results import write_results
@@ -71,16 +79,20 @@ def saved_probe(folder: Path) -> dict[str, Any]:
         "probe.linear.0.bias": np.zeros(3, np.float32),
         "standardiser.mean": np.zeros(4, np.float32),
         "standardiser.scale": np.ones(4, np.float32),
+        "validation.scores": np.full((5, 3), 1 / 3, np.float32),
+        "validation.target": np.arange(5, dtype=np.int32) % 3,
     }
     weights = save(arrays)
     content: dict[str, Any] = {
-        "format": "featurestore-audio probe", "format_version": 2, "model": "m", "dataset": "d",
+        "format": "featurestore-audio probe", "format_version": FORMAT_VERSION, "model": "m", "dataset": "d",
         "extraction": {"functionals": ["mean"], "input": {"normalisation": "none"}},
         "given": {"model": "mfcc", "functionals": ["mean"], "dtype": "float32", "window_s": 2.0},
         "layers": [0], "combine": "each", "label": "l", "classes": ["a", "b", "c"], "multilabel": False,
         "classifier": "linear", "hparams": {"learning_rate": 0.001}, "seed": 0, "split": ["random", 0, 0],
         "question": "q", "scores": {"uar_val": 0.5}, "reproduced": {"n_test": 3, "n_differ": 0},
         "kind": "mlp", "settings": {"sizes": [4, 3]}, "probabilistic": True, "versions": {"numpy": "2"},
+        "calibration": {"temperature": 1.5, "nll_before": 1.2, "nll_after": 1.1, "n_rows": 5}, "clip_s": 0.5,
+        "refit": {"rows": "train+val", "n_rows": 9, "of": "f", "n_epochs": 3, "score_test": 0.5},
         WEIGHTS_HASH: hashlib.sha256(weights).hexdigest(),
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
@@ -107,7 +119,13 @@ def test_probe_json(tmp_path: Path, n: int) -> None:
     def read() -> Any:
         return read_probe(tmp_path).scores(x).tolist(), read_probe(tmp_path).card.classes
 
+    def plan_detection() -> Any:
+        request = DetectRequest(probe=tmp_path, recordings=(tmp_path,), out=tmp_path / "o", precision=0.3)
+        plan = make_plan(request, read_probe(tmp_path))
+        return plan.decides("mix"), plan.grid.count(48_000, 16_000)
+
     intact = read()
+    plan_detection()
     file = tmp_path / JSON_NAME
     flips = flipped(file.read_bytes(), random.Random(n), n)
     require_answer_or_one_line(flips, reading(file, read), intact)
@@ -117,6 +135,7 @@ def test_probe_json(tmp_path: Path, n: int) -> None:
     def use() -> Any:
         card = read_probe(tmp_path).card
         read()
+        plan_detection()
         made = {"manifest": Path("m.csv"), "store": "s", "dataset": "d", "name": card.model, "layers": "0"}
         return same_extraction(card.extraction, card.given, **made)  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ from scipy.fft import dct
 from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
 from extractors.models.torch_tools import count_frames, padded_batch
 from featurestore.errors import ModelError
+from featurestore.names import is_whole_number
 
 SAMPLE_RATE_HZ = 16_000
 # Below, mel bands would share the bins of a 25 ms window; above, no recorder goes.
@@ -40,7 +41,7 @@ def parse_rate(name: str, argument: str | None) -> int:
     """
     if argument is None:
         return SAMPLE_RATE_HZ
-    if not argument.isascii() or not argument.isdigit() or int(argument) not in RATES_HZ:
+    if not is_whole_number(argument) or int(argument) not in RATES_HZ:
         raise ModelError(
             f"--model {name}:{argument}: expected a sample rate in Hz between {RATES_HZ.start} and "
             f"{RATES_HZ.stop - 1}, such as {name}:44100"

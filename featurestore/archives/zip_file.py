@@ -1,9 +1,17 @@
-"""Zip files: each member is read whole and proven by its checksum."""
+"""Zip files: each member is read whole and proven by its checksum.
+
+Members are unpacked here and not by `zipfile`, which takes no bound: a few kilobytes packed by bzip2 can be
+gigabytes of zeros, whatever the archive says of their size.
+"""
 
 from __future__ import annotations
 
+import bz2
+import copy
 import io
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -18,6 +26,18 @@ MOST_MEMBER_BYTES = 1 << 30
 _BUFFER_BYTES = 1 << 18
 _ENCRYPTED = 1
 _READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+# Of the libraries that unpack, and of `zipfile` where a member's place or name is another than was said.
+_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OSError,
+    NotImplementedError,
+    MemoryError,
+)
 # A file is opened some times on the way to its samples, and is unpacked once.
 _KEPT_BYTES = 1 << 26
 
@@ -84,11 +104,50 @@ class ZipArchive:
         return io.BytesIO(self._kept.get(member, lambda: self._unpacked(self._infos[member])))
 
     def _unpacked(self, info: zipfile.ZipInfo) -> tuple[bytes, int]:
-        try:
-            with self._zip.open(info) as file:
-                data = file.read()
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
-            raise failed("is damaged in its archive ({})", error) from error
-        if len(data) != info.file_size:
-            raise ArchiveError(f"is cut short in its archive: {len(data):,} of {info.file_size:,} bytes")
+        data = read_member(self._zip, info)
         return data, len(data)
+
+
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member as it was before it was packed; memory is taken for the size that the archive says it has.
+
+    Raises:
+        ArchiveError: it is damaged, or has another size or checksum, in a clause.
+    """
+    try:
+        data = _unpack(info, _packed(archive, info))
+    except _FAULTS as error:
+        raise failed("is damaged in its archive ({})", error) from error
+    if len(data) > info.file_size:
+        raise ArchiveError(f"is larger in its archive than the {info.file_size:,} bytes that it says")
+    if len(data) < info.file_size:
+        raise ArchiveError(f"is cut short in its archive: {len(data):,} of {info.file_size:,} bytes")
+    if zlib.crc32(data) != info.CRC:
+        raise ArchiveError("is damaged in its archive (another checksum than it says)")
+    return data
+
+
+def _packed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A member's bytes as they lie in the archive: read as one that is not packed."""
+    lying = copy.copy(info)
+    lying.compress_type, lying.file_size = zipfile.ZIP_STORED, info.compress_size
+    del lying.CRC  # of what is unpacked
+    with archive.open(lying) as file:
+        return file.read()
+
+
+def _unpack(info: zipfile.ZipInfo, packed: bytes) -> bytes:
+    """At most a byte more than a member says it has."""
+    most = info.file_size + 1
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most)
+    if info.compress_type == zipfile.ZIP_BZIP2:
+        return bz2.BZ2Decompressor().decompress(packed, most)
+    if info.compress_type == zipfile.ZIP_LZMA:
+        # Two bytes of version, the length of what follows, then a byte and the size of the dictionary.
+        length, first, dict_size = struct.unpack_from("<2xHBI", packed)
+        settings = {"lc": first % 9, "lp": first // 9 % 5, "pb": first // 45}
+        # Nothing lies further back than the member is long.
+        own = {"id": lzma.FILTER_LZMA1, "dict_size": max(4096, min(dict_size, info.file_size)), **settings}
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[own]).decompress(packed[4 + length :], most)
+    return packed

@@ -13,20 +13,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from featurestore.untrusted.documents import DocumentError, open_regular
+
 _GUANO, _WAMD = b"guan", b"wamd"
 # Longer than any notes; WAMD may hold whole programs and spoken notes.
 _MOST_BYTES = 1 << 20
 # A file has some ten chunks; zeros in the place of them would be some millions.
 _MOST_CHUNKS = 256
+# Of a field that cannot be read.
+_SHOWN = 80
 _OPEN_SIZE = 0xFFFFFFFF
 # Fields of WAMD by their number: the text ones, and the factor of time expansion, 16 bits.
 _WAMD_TEXTS = {0x01: "Model", 0x02: "Serial", 0x05: "Timestamp", 0x06: "Loc Position"}
 _WAMD_EXPANSION = 0x0F
 _WAMD_MAKE = "Wildlife Acoustics"
-_NUMBER = r"[+-]?\d+(?:\.\d*)?"
-_PLACE = re.compile(rf"\(?\s*({_NUMBER})\s*[\s,]\s*({_NUMBER})\b")
+# Nobody writes longer ones; what is longer is no number here.
+_NUMBER = r"[+-]?[0-9]{1,20}(?:\.[0-9]{0,30})?"
+# Two patterns that follow each other never take the same characters: each text is read in one go.
+_PLACE = re.compile(rf"\(?\s*({_NUMBER})(?:\s+|\s*,\s*)({_NUMBER})\b")
 # WGS84, 42.4, N, 71.2, W, 30 of recorders; WGS84, 42.4, -71.2, 30 of telephones.
-_WAMD_PLACE = re.compile(rf"\s*[^,]*,\s*({_NUMBER})\s*(?:,\s*([NS])\s*)?,\s*({_NUMBER})\s*(?:,\s*([EW])\b)?")
+_WAMD_PLACE = re.compile(rf"[^,]*,\s*({_NUMBER})\s*(?:,\s*([NS])\s*)?,\s*({_NUMBER})\s*(?:,\s*([EW])\b)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,11 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
     """The notes of a recorder in a WAV file; None where there are none, or it is no such file."""
     found: dict[bytes, bytes] = {}
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             for name, size in _chunks(file):
                 if name in (_GUANO, _WAMD) and name not in found:
                     found[name] = file.read(min(size, _MOST_BYTES))
-    except OSError:
+    except DocumentError:
         return None
     if not found:
         return None
@@ -148,5 +154,5 @@ def _header(fields: Mapping[str, str]) -> RecorderHeader:
         longitude=longitude if is_place else "",
         time_expansion=fields.get("TE", ""),
         sample_rate_hz=fields.get("Samplerate", ""),
-        unread=f"Loc Position: {written}" if written and not is_place else "",
+        unread=f"Loc Position: {written[:_SHOWN]}" if written and not is_place else "",
     )

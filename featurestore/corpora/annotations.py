@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,10 @@ _TAIL = re.compile(
     re.IGNORECASE,
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
+# No system takes a longer one (PATH_MAX of Linux).
+_MOST_PATH_CHARACTERS = 4096
+# Of labels: each row has a cell for the name of every label that any row has.
+_MOST_CELLS = 20_000_000
 AUDIO_OPTION = "folder of the audio, where it is not beside the annotations"
 
 
@@ -70,7 +75,8 @@ class Annotations:
         self._listing = cache(_listing)
         self._paths: dict[str, str] = {}
         self._user: dict[str, str] = {}
-        self._followed: dict[str, str] = {}
+        self._followed: dict[str, str] = {}  # the file that was taken, by the path as written
+        self._led_here: dict[str, str] = {}  # the other way round
         self._lost: list[str] = []
         self._renamed: dict[str, str] = {}
 
@@ -102,8 +108,9 @@ class Annotations:
             ManifestError: two columns would get one name.
         """
         names = {c: _own_name(c) for c in labels}
+        times = Counter(names.values())
         for column, name in names.items():
-            if list(names.values()).count(name) > 1:
+            if times[name] > 1:
                 raise ManifestError(
                     f"column {column!r} and another would both be the label {name!r}; rename one of them"
                 )
@@ -164,8 +171,13 @@ class Annotations:
         """Audio that an annotation names, with or without folders in front.
 
         Raises:
-            ManifestError: two paths that the annotations name lead to one file.
+            ManifestError: two paths that the annotations name lead to one file, or it is no path of any file.
         """
+        if len(written) > _MOST_PATH_CHARACTERS:
+            raise ManifestError(
+                f"{annotation}: names audio by {len(written):,} characters ({written[:40]!r}…), more than a "
+                f"path has ({_MOST_PATH_CHARACTERS:,})"
+            )
         path = PurePosixPath(written.strip().replace("\\", "/"))
         own = self.root / PurePosixPath(annotation).parent
         if path.is_absolute() or _DRIVE.match(str(path)):
@@ -201,12 +213,11 @@ class Annotations:
         if found is None or found == here:
             return self._keep(found or here or own)
         file = self._keep(found)
-        for other, taken in self._followed.items():
-            if taken == file and other != str(path):
-                raise ManifestError(
-                    f"{annotation}: {path} and {other} are not on this machine, and {file} is the nearest to "
-                    "both; name with --audio the folder below which both lie"
-                )
+        if (other := self._led_here.setdefault(file, str(path))) != str(path):
+            raise ManifestError(
+                f"{annotation}: {path} and {other} are not on this machine, and {file} is the nearest to "
+                "both; name with --audio the folder below which both lie"
+            )
         self._followed[str(path)] = file
         return file
 
@@ -227,7 +238,7 @@ class Annotations:
         return [f for f in there.get(nfc(name), []) if is_audio(f)] or there.get(f"{nfc(name)}/", [])
 
     def _there(self, path: Path) -> Path | None:
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path's, no error where the name is longer than a name can be
             return path
         folder = self._folder(path.parent)
         names = self._listing(folder).get(nfc(path.name), [])
@@ -235,11 +246,14 @@ class Annotations:
 
     def _folder(self, folder: Path) -> Path:
         """The folder of this name in any Unicode form; the name itself where there is none."""
-        if folder.is_dir() or folder == folder.parent:
-            return folder
-        above = self._folder(folder.parent)
-        names = self._listing(above).get(nfc(folder.name), [])
-        return next((above / n for n in names if (above / n).is_dir()), above / folder.name)
+        missing: list[str] = []
+        while not os.path.isdir(folder) and folder != folder.parent:
+            missing.append(folder.name)
+            folder = folder.parent
+        for name in reversed(missing):
+            alike = (folder / n for n in self._listing(folder).get(nfc(name), []))
+            folder = next((f for f in alike if os.path.isdir(f)), folder / name)
+        return folder
 
     def _keep(self, path: Path) -> str:
         """The name that ids are made of: from the folder of the audio, without ``../`` in front."""
@@ -282,6 +296,30 @@ class Annotations:
         return ""
 
 
+def require_few_cells(n_names: int, n_rows: int, where: object) -> None:
+    """Refuse what a page of names for a page of rows would become.
+
+    Raises:
+        ManifestError: they are more cells than annotations have.
+    """
+    if n_names * n_rows > _MOST_CELLS:
+        raise ManifestError(
+            f"{where}: {counted(n_names, 'name')} of labels for {counted(n_rows, 'row')}, more than "
+            f"{_MOST_CELLS:,} cells; names of labels are few, what is said under them differs"
+        )
+
+
+def label_table(rows: Sequence[Mapping[str, str]], path: Path) -> pd.DataFrame:
+    """What was said of each row, by the name of the label, a column for each; NaN where nothing was.
+
+    Raises:
+        ManifestError: so many names for so many rows are no labels.
+    """
+    names = dict.fromkeys(name for said in rows for name in said)
+    require_few_cells(len(names), len(rows), path)
+    return pd.DataFrame(list(rows), columns=list(names), dtype=object)
+
+
 def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Rows of several annotations: a label that one lacks is empty there; number and box come last."""
     filled = [t for t in tables if len(t)] or list(tables[:1])
@@ -295,7 +333,7 @@ def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _listing(folder: Path) -> dict[str, list[str]]:
     """Files in a folder by their composed name; audio also by its name without suffix and with ``/``."""
     found: dict[str, list[str]] = {}
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
         if not name.startswith("."):
             found.setdefault(nfc(name), []).append(name)
             if is_audio(name):

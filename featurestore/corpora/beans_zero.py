@@ -21,6 +21,7 @@ from featurestore.errors import ConfigError, LabelError, ManifestError, did_you_
 from featurestore.manifest.labels import join_labels
 from featurestore.printable import counted
 from featurestore.untrusted.documents import DocumentError, parse_json
+from featurestore.untrusted.parquet_tables import read_parquet_columns
 
 AUDIO, METADATA, OUTPUT, NAME, KIND, ID = "audio", "metadata", "output", "dataset_name", "task", "id"
 _REQUIRED = (METADATA, OUTPUT, NAME, KIND, ID)
@@ -79,9 +80,6 @@ def read(source: Path, *, task: str | None = None) -> Draft:
 
 def _cells(path: Path, file: str) -> pd.DataFrame:
     """What a file says of its rows, as text, and where they are."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         opened = open_archive(str(path))
     except ArchiveError as error:
@@ -100,9 +98,8 @@ def _cells(path: Path, file: str) -> pd.DataFrame:
         )
     columns = [c for c in (*_REQUIRED, *_KEPT) if c in has]
     try:
-        with pq.ParquetFile(path, metadata=opened.metadata) as parquet:
-            read = parquet.read(columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        read = read_parquet_columns(path, columns)
+    except DocumentError as error:
         raise ManifestError(f"{path}: cannot be read ({one_line(error)}); get it once more") from None
     cells = {c: ["" if v is None else str(v) for v in read.column(c).to_pylist()] for c in columns}
     return pd.DataFrame({**cells, "path": str(path), "file": file, "cell": range(read.num_rows)})
@@ -118,7 +115,12 @@ def _rate_hz(cell: str, table: pd.DataFrame, i: int) -> int:
     except DocumentError as error:
         raise ManifestError(f"{_place(table, i)}: {METADATA!r}: {error}") from None
     found = next((said[k] for k in _RATES if k in said), None) if isinstance(said, dict) else None
-    if isinstance(found, bool) or not isinstance(found, int | float) or found != int(found) or found < 1:
+    if (
+        isinstance(found, bool)
+        or not isinstance(found, int | float)
+        or not 1 <= found < 1e9
+        or found != int(found)
+    ):
         raise ManifestError(
             f"{_place(table, i)}: expected {_RATES[0]!r} of {METADATA!r} to be the rate in Hz, got {found!r}"
         )

@@ -33,6 +33,8 @@ from featurestore.errors import ConfigError, LabelError, ManifestError, one_line
 from featurestore.manifest.labels import join_labels
 from featurestore.manifest.table import NUMBER_COLUMNS, to_text
 from featurestore.printable import counted
+from featurestore.untrusted.documents import DocumentError
+from featurestore.untrusted.parquet_tables import read_parquet_cells
 
 _TABLES = {
     "train": "{}_metadata_train.parquet",
@@ -183,19 +185,17 @@ def _split(table: pd.DataFrame, part: str) -> np.ndarray:
 
 def _table(path: Path) -> pd.DataFrame:
     """A table with its file names as a column ``file``."""
-    import pyarrow as pa
-
     try:
-        table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = read_parquet_cells(path)
+    except DocumentError as error:
         raise ManifestError(
             f"{path}: no Parquet file, or cut short ({one_line(error)}); get it once more"
         ) from None
-    names = table["filepath"] if "filepath" in table else pd.Series(table.index)
-    if "filepath" not in table and table.index.name != "filepath":
+    if "filepath" not in table:
         raise ManifestError(
             f"{path}: expected a column 'filepath', got {', '.join(map(repr, table.columns))}"
         )
+    names = table["filepath"]
     if not names.map(lambda name: isinstance(name, str) and bool(name)).all():
         raise ManifestError(f"{path}: expected the name of a file in every cell of 'filepath'")
     table = table.reset_index(drop=True)

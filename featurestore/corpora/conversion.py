@@ -22,6 +22,7 @@ from featurestore.manifest.labels import (
     read_mapping,
 )
 from featurestore.manifest.table import check_target, write_manifest
+from featurestore.names import is_whole_number
 from featurestore.outputs import check_file, columns_there
 
 
@@ -88,7 +89,7 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
         reports.extend(changed)
     for text in request.min_class_size:
         column, _, number = text.rpartition("=")
-        if not column or not number.isdigit():
+        if not column or not is_whole_number(number):
             raise ConfigError(f"--min-class-size: expected COLUMN=N, got {text!r}")
         table, report = drop_small_classes(table, column, int(number))
         reports.append(report)

@@ -18,6 +18,8 @@ from featurestore.audio.blocks import SoundError, read_header
 from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format
 from featurestore.corpora.interface import Draft
 from featurestore.errors import DependencyMissing, ManifestError
+from featurestore.untrusted.documents import DocumentError, require_regular
+from featurestore.untrusted.xml_documents import require_no_doctype
 
 # One segment: audio name as the annotation gives it ("" if it gives none), start, end, label.
 Segment = tuple[str, float, float, str]
@@ -37,7 +39,12 @@ def _read(
     for file in annotations.files:
         path = annotations.folder / file
         try:
+            require_regular(path)
+            if path.suffix.lower() == ".xml":
+                require_no_doctype(path)
             segments = _segments(reader.from_file(path), name_of, in_samples)
+        except DocumentError as error:
+            raise ManifestError(f"{path}: {error}; expected a file of {format_name}") from None
         except Exception as error:  # crowsetta lets any parser's error through
             reason = " ".join(str(error).split())[:200]
             raise ManifestError(

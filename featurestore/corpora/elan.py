@@ -15,7 +15,13 @@ from xml.etree.ElementTree import Element
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format, stacked
+from featurestore.corpora.annotations import (
+    AUDIO_OPTION,
+    Annotations,
+    annotation_format,
+    label_table,
+    stacked,
+)
 from featurestore.corpora.audio_files import ALL_SUFFIXES
 from featurestore.corpora.interface import Draft
 from featurestore.errors import ManifestError
@@ -123,7 +129,7 @@ def _rows(file: str, annotations: Annotations, name: str | None, tally: _Tally) 
                 every = {"tier": tier.name} if name == _EVERY_TIER else {}
                 cells.append({str(column): one.text, **every, **said.get(one.name, {})})
                 names.append(one.name)
-    table = pd.DataFrame(cells, dtype=object)
+    table = label_table(cells, path)
     rows = pd.DataFrame(times, columns=["start_s", "end_s"], dtype="float64")
     rows.insert(0, "file", sound)
     rows = rows.assign(**annotations.label_columns(table, [str(c) for c in table.columns]))
@@ -187,14 +193,13 @@ def _chosen(tiers: list[_Tier], name: str | None, path: Path) -> list[_Tier]:
 
 def _dependent(tiers: Iterable[_Tier], parent: _Tier) -> dict[str, dict[str, str]]:
     """What dependent tiers say of a tier's annotations, by annotation and tier; several texts in a row."""
-    said: dict[str, dict[str, str]] = {}
+    said: dict[str, dict[str, list[str]]] = {}
     for tier in tiers:
         if tier.parent != parent.name or tier.is_aligned:
             continue
         for one in tier.annotations:
-            of = said.setdefault(one.refers_to, {})
-            of[tier.name] = f"{of[tier.name]} {one.text}" if tier.name in of else one.text
-    return said
+            said.setdefault(one.refers_to, {}).setdefault(tier.name, []).append(one.text)
+    return {name: {tier: " ".join(texts) for tier, texts in of.items()} for name, of in said.items()}
 
 
 def _sound(document: Element, file: str, annotations: Annotations) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from featurestore.corpora.split_parts import PART_FILES, part_of
 from featurestore.corpora.tables import look_up, read_text_table
 from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest.labels import join_labels, split_labels
+from featurestore.names import is_whole_number
 from featurestore.printable import counted
 from featurestore.untrusted.documents import DocumentError, read_json_document
 
@@ -96,7 +97,7 @@ def _task_folder(source: Path, task: str | None) -> Path:
 
 
 def _rate_folder(root: Path, sample_rate_hz: int | None) -> str:
-    rates = sorted((p.name for p in root.iterdir() if p.name.isdigit() and p.is_dir()), key=int)
+    rates = sorted((p.name for p in root.iterdir() if is_whole_number(p.name) and p.is_dir()), key=int)
     if sample_rate_hz is not None:
         if str(sample_rate_hz) not in rates:
             raise ConfigError(f"{root}: no audio at {sample_rate_hz} Hz; there is {', '.join(rates)}")

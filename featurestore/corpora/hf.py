@@ -30,6 +30,7 @@ from featurestore.manifest.labels import join_labels
 from featurestore.manifest.table import NUMBER_COLUMNS, to_text
 from featurestore.printable import counted
 from featurestore.untrusted.documents import DocumentError
+from featurestore.untrusted.parquet_tables import read_parquet_columns
 
 # train-00000-of-00002, with the checksum that earlier versions added.
 _NUMBERED = re.compile(r"-\d{5,}-of-\d{5,}(-[0-9a-f]{16})?$")
@@ -167,15 +168,13 @@ def _rows(
 ) -> pd.DataFrame:
     """A row for each of a file: its place, the name that the audio had, and the labels."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     named = f"{column}.path" if opened.leaf(column) == f"{column}.bytes" else None
     labels = [name for name, f in features.items() if f.kind in ("value", "set") and name != column]
     leaves = [p for p in ((named,) if named else ()) if opened.has_leaf(p)]
     try:
-        with pq.ParquetFile(root / file, metadata=opened.metadata) as parquet:
-            table = parquet.read([*leaves, *labels])
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = read_parquet_columns(root / file, [*leaves, *labels])
+    except DocumentError as error:
         raise ManifestError(f"{root / file}: cannot be read ({one_line(error)}); get it once more") from None
     numbers = range(table.num_rows)
     place = str(root / file)

@@ -115,5 +115,11 @@ class Corpus:
             )
         if root.is_file() and not self.takes_file:
             raise ManifestError(f"{root}: expected the folder of {self.title}, got a file; give its folder")
-        draft = self.reader(root, **options)
-        return finish(self, draft, root, allow_missing=allow_missing, group=group)
+        try:
+            found = finish(self, self.reader(root, **options), root, allow_missing=allow_missing, group=group)
+            for column in found.table.select_dtypes(exclude="number"):
+                "".join(map(str, found.table[column].unique())).encode()
+            return found
+        except UnicodeEncodeError as error:  # JSON can hold halves of characters, and no file of text can
+            text = error.object[max(0, error.start - 20) : error.end + 20]
+            raise ManifestError(f"{root}: {text!r} is no text that can be written; correct it") from None

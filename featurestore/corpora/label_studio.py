@@ -17,7 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
-from featurestore.corpora.annotations import AUDIO_OPTION, Annotations, annotation_format, stacked
+from featurestore.corpora.annotations import (
+    AUDIO_OPTION,
+    Annotations,
+    annotation_format,
+    label_table,
+    require_few_cells,
+    stacked,
+)
 from featurestore.corpora.audio_files import ALL_SUFFIXES, name_some
 from featurestore.corpora.interface import Draft
 from featurestore.errors import LabelError, ManifestError
@@ -133,6 +140,9 @@ def _rows(file: str, annotations: Annotations, audio_column: str | None, tally: 
         # Beside regions, what JSON-MIN says of a file without any may be its data alone.
         found = [(sound, facts, [r for r in rs if r.start_s is not None]) for sound, facts, rs in found]
     tally.n_empty += sum(not regions for _, _, regions in found)
+    require_few_cells(
+        max((len(facts) for _, facts, _ in found), default=0), sum(len(r) for _, _, r in found), path
+    )
     cells = [
         (
             {"file": sound, "start_s": r.start_s, "end_s": r.end_s, "channel": r.channel},
@@ -142,7 +152,7 @@ def _rows(file: str, annotations: Annotations, audio_column: str | None, tally: 
         for sound, facts, regions in found
         for r in regions
     ]
-    table = pd.DataFrame([said for _, said, _ in cells], dtype=object)
+    table = label_table([said for _, said, _ in cells], path)
     own = annotations.label_columns(table, [str(c) for c in table.columns])
     rows = pd.DataFrame([at for at, _, _ in cells], columns=["file", "start_s", "end_s", "channel"])
     rows = rows.astype({"file": "str", "start_s": "float64", "end_s": "float64", "channel": "Int64"})
@@ -186,7 +196,10 @@ def _names(written: str) -> list[str]:
     An uploaded file got eight hexadecimal digits in front of its name; a local file is named from the root of
     local files; of a URL the path counts, whose end is looked for as that of an absolute path is.
     """
-    parts = urlsplit(written.strip())
+    try:
+        parts = urlsplit(written.strip())
+    except ValueError:  # such as a bracket that is not closed: a name, and no URL
+        return [written.strip()]
     if parts.path.endswith(_LOCAL_FILES) and "d=" in parts.query:
         return [unquote(parts.query.split("d=", 1)[1].split("&", 1)[0]).lstrip("/")]
     if (upload := _UPLOAD.search(parts.path)) and (parts.scheme or upload.start() == 0):
@@ -252,6 +265,7 @@ def _of_results(results: list[dict[str, Any]], where: str, tally: _Tally) -> lis
         if kind != _BARE:
             control = str(result.get("from_name", kind))
             region.cells[control] = _said(kind, value.get(_KEYS[kind]), at)
+    require_few_cells(len(whole.cells), len(regions), where)
     for region in regions.values():
         region.cells = {**whole.cells, **region.cells}
     return list(regions.values()) or ([whole] if whole.cells else [])
@@ -260,6 +274,7 @@ def _of_results(results: list[dict[str, Any]], where: str, tally: _Tally) -> lis
 def _of_min(task: Mapping[str, Any], key: str, where: str) -> list[_Region]:
     """Regions of a task of JSON-MIN: of several controls they are one where their times are."""
     regions: list[_Region] = []
+    at_times: dict[tuple[Any, ...], list[_Region]] = {}
     whole: dict[str, str] = {}
     for control, value in task.items():
         if control == key or control in _OF_TASK:
@@ -271,30 +286,35 @@ def _of_min(task: Mapping[str, Any], key: str, where: str) -> list[_Region]:
                     raise ManifestError(
                         f"{at}: expected start and end of a region, got {name_some(list(one))}"
                     )
-                _add_region(regions, _timed(one, "", at), control, one, at)
+                timed = _timed(one, "", at)
+                there = at_times.setdefault((timed.start_s, timed.end_s, timed.channel), [])
+                if (new := _with_said(there, timed, control, one, at)) is not None:
+                    regions.append(new)
+                    there.append(new)
             continue
         inner = value.get("choices") if isinstance(value, dict) else value
         if isinstance(inner, list) and all(_is_plain(v) for v in inner):
             whole[control] = _joined([_text(v) for v in inner])
         elif _is_plain(value):
             whole[control] = _text(value)
+    require_few_cells(len(whole), len(regions), where)
     for region in regions:
         region.cells = {**whole, **region.cells}
     return regions or ([_Region(cells=whole)] if set(whole) - {"annotator"} else [])
 
 
-def _add_region(
-    regions: list[_Region], timed: _Region, control: str, value: Mapping[str, Any], at: str
-) -> None:
+def _with_said(
+    there: list[_Region], timed: _Region, control: str, value: Mapping[str, Any], at: str
+) -> _Region | None:
+    """Put what a control says into the region of its times that it has not spoken of; None, or a new one."""
     kind = next((k for k, inner in _KEYS.items() if inner in value), None)
     said = "" if kind is None else _said(kind, value[_KEYS[kind]], at)
-    same = (timed.start_s, timed.end_s, timed.channel)
-    for region in regions:
-        if (region.start_s, region.end_s, region.channel) == same and control not in region.cells:
+    for region in there:
+        if control not in region.cells:
             region.cells[control] = said
-            return
+            return None
     timed.cells[control] = said
-    regions.append(timed)
+    return timed
 
 
 def _timed(value: Mapping[str, Any], name: str, at: str) -> _Region:

@@ -10,6 +10,7 @@ from featurestore.audio.blocks import SoundError, read_header
 from featurestore.audio.recorder_header import RecorderHeader, read_recorder_header
 from featurestore.corpora.audio_files import name_some
 from featurestore.errors import ManifestError
+from featurestore.names import is_whole_number
 from featurestore.printable import counted
 
 _COLUMNS = {
@@ -59,7 +60,8 @@ def _refuse(slow: dict[str, RecorderHeader], files: dict[str, str], source: Path
     advice = "or take such files as they play with --time-expanded"
     if header.expansion != header.expansion:
         raise ManifestError(
-            f"{source}: {file} says that it is time-expanded by {header.time_expansion!r}, which is no factor"
+            f"{source}: {file} says that it is time-expanded by {header.time_expansion[:40]!r}, which is no "
+            "factor"
             f"{others}; correct its header, {advice}"
         )
     said = f"{source}: {file} is time-expanded: it plays {header.expansion:g} times slower than it sounded"
@@ -93,7 +95,7 @@ def _notes(
 
 
 def _is_of_other_rate(header: RecorderHeader, path: str) -> bool:
-    if header.expansion != 1 or not header.sample_rate_hz.isdigit():
+    if header.expansion != 1 or not is_whole_number(header.sample_rate_hz):
         return False
     try:
         return read_header(path).sample_rate_hz != int(header.sample_rate_hz)

@@ -93,7 +93,7 @@ def _saved(path: Path) -> pd.DataFrame:
         {
             "start_s": [start / rate_hz for start in starts],
             "end_s": [(start + length) / rate_hz for start, length in zip(starts, lengths, strict=True)],
-            "label": [p.get("label", "") for p in points],
+            "label": pd.Series([p.get("label", "") for p in points], dtype="str"),
         }
     )
     is_box = model.get("subtype") == "box" and model.get("units") == _HERTZ

@@ -16,6 +16,7 @@ _NAMES = {
     "val": "val valid validation validate dev devel development",
     "test": "test testing tests eval evaluation tst",
 }
+_MOST_CHARACTERS = 80
 _PARTS = {name: part for part, names in _NAMES.items() for name in names.split()}
 # Behind such a name: train_set, test-data, dev2024.
 _PART_TAIL = re.compile(r"[\W_]*(set|split|data|clips|audio|files|wavs?)?[\W_\d]*$")
@@ -27,6 +28,8 @@ def part_of(name: str) -> str:
     >>> part_of("Dev"), part_of("train_set"), part_of("trainer")
     ('val', 'train', '')
     """
+    if len(name) > _MOST_CHARACTERS:  # matching takes the cube of it
+        return ""
     plain = name.strip().casefold()
     return _PARTS.get(plain) or _PARTS.get(_PART_TAIL.sub("", plain), "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,16 +13,24 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import ConfigError, CorruptData, StoreError, one_line
+from featurestore.errors import ConfigError, CorruptData, StoreError, UserError, one_line
 from featurestore.exchange.interface import DTYPES, ReadOptions, Source, block_rows, slices
 from featurestore.fingerprint import canonical_json
 from featurestore.format.codecs import is_codec
 from featurestore.format.layer_arrays import layer_name, parse_layer_name
 from featurestore.layer_list import format_layers
 from featurestore.manifest.table import Manifest, from_table, to_text
-from featurestore.untrusted.documents import parse_json
+from featurestore.untrusted.documents import DocumentError, parse_json, require_regular
 
 MAX_FILE_VERSION = 1
+# What HDF5 and h5py raise where what they look for is not what it should be.
+_FAULTS = (OSError, RuntimeError, ValueError, TypeError, LookupError, OverflowError, NotImplementedError)
+_DAMAGED = "cannot be read as HDF5, and is probably damaged"
+# Deflate packs a thousand bytes into one, and nothing that is numbers or text comes near that.
+MOST_SHRINKING = 1100
+# Of the texts of one array, and the fewest rows that are read at once: any number may point to one long text.
+MOST_TEXT_CHARACTERS = 1 << 28
+_TEXT_ROWS = 256
 CACHE_BYTES = 2**20
 LAYOUT = "HDF5 group with layer_NN [utterance, functional, feature]"
 
@@ -38,11 +47,17 @@ def open_hdf5(path: Path, options: ReadOptions) -> Iterator[list[Source]]:
     if options.id_map is not None:
         raise ConfigError("--id-map is for npz files; an HDF5 file names its utterances itself")
     try:
+        require_regular(path)
         # HDF5 2 would cache 8 MiB of every array.
         file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
-    except OSError as error:
+    except (DocumentError, OSError, RuntimeError, ValueError) as error:
         raise StoreError(f"{path}: not a readable HDF5 file ({one_line(error)})") from error
     with file:
+        yield _sources(path, file, options)
+
+
+def _sources(path: Path, file: h5py.File, options: ReadOptions) -> list[Source]:
+    try:
         version = file.attrs.get("format_version", 0)
         if isinstance(version, (int, np.integer)) and version > MAX_FILE_VERSION:
             raise StoreError(
@@ -53,7 +68,11 @@ def open_hdf5(path: Path, options: ReadOptions) -> Iterator[list[Source]]:
             raise StoreError(
                 f"{path}: no group <model>/<dataset> with arrays layer_00 …; say where they are with --key"
             )
-        yield [_Key(path, file, name, options).source() for name in names]
+        return [_Key(path, file, name, options).source() for name in names]
+    except UserError:
+        raise
+    except _FAULTS as error:
+        raise CorruptData(f"{path}: {_DAMAGED} ({one_line(error)}); get another copy") from error
 
 
 def _key_names(path: Path, file: h5py.File) -> list[str]:
@@ -82,6 +101,11 @@ def _child(path: Path, group: h5py.Group, name: str) -> h5py.Group | h5py.Datase
             raise StoreError(
                 f"{where} keeps its values in another file; refused, put the data itself into the file"
             )
+        if found.nbytes > MOST_SHRINKING * (path.stat().st_size + 1):
+            raise CorruptData(
+                f"{where} has {found.nbytes:,} bytes by its shape {found.shape}, more than a file of this "
+                "size can hold"
+            )
         if found.shape is None or not _is_whole(found):
             raise CorruptData(f"{where} was not written to its end; export it again")
     return found
@@ -93,7 +117,7 @@ def _is_whole(array: h5py.Dataset) -> bool:
         return True
     if array.chunks is not None:
         per_axis = [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
-        return bool(array.id.get_num_chunks() == int(np.prod(per_axis, dtype=np.int64)))
+        return bool(array.id.get_num_chunks() == math.prod(per_axis))
     return bool(array.id.get_storage_size() >= array.nbytes)
 
 
@@ -189,7 +213,7 @@ class _Key:
                     order = np.argsort(rows)
                     values = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
                     values[order] = array[rows[order]]
-            except OSError as error:
+            except _FAULTS as error:
                 raise CorruptData(
                     f"{self.where}/{layer_name(layer)}: rows {first} to {last - 1} cannot be read "
                     f"({one_line(error)}); the file is damaged, get another copy"
@@ -250,12 +274,21 @@ class _Key:
         if h5py.check_string_dtype(array.dtype) is None:
             raise CorruptData(f"{self.where}: {name}: expected text, got {array.dtype}")
         out = np.empty(n, dtype=object)
-        width = array.dtype.itemsize
-        for rows in slices(n, block_rows(width, multiple=array.chunks[0] if array.chunks else 1)):
+        step = block_rows(array.dtype.itemsize, multiple=array.chunks[0] if array.chunks else 1)
+        if array.dtype.kind != "S":  # each row may be as long as the file, and is known when it is read
+            step = min(step, max(_TEXT_ROWS, MOST_TEXT_CHARACTERS // self.path.stat().st_size))
+        n_characters = 0
+        for rows in slices(n, step):
             try:
                 out[rows] = array.asstr("utf-8", errors="strict")[rows]
-            except (OSError, UnicodeDecodeError) as error:
+            except _FAULTS as error:
                 raise CorruptData(f"{self.where}: {name} cannot be read ({one_line(error)})") from error
+            n_characters += sum(map(len, out[rows]))
+            if n_characters > MOST_TEXT_CHARACTERS:
+                raise CorruptData(
+                    f"{self.where}: {name}: expected at most {MOST_TEXT_CHARACTERS:,} characters of text, it "
+                    "has more"
+                )
         return out
 
     def _numbers(
@@ -270,7 +303,7 @@ class _Key:
             raise CorruptData(f"{self.where}: {name}: expected numbers, got {array.dtype}")
         try:
             values: np.ndarray = array[:]
-        except OSError as error:
+        except _FAULTS as error:
             raise CorruptData(f"{self.where}: {name} cannot be read ({one_line(error)})") from error
         return values if default is None else values.astype(default.dtype)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from featurestore.archives.interface import ArchiveError
+from featurestore.archives.zip_file import read_member
 from featurestore.errors import ConfigError, CorruptData, StoreError, one_line
 from featurestore.exchange.interface import (
     DTYPES,
@@ -33,6 +36,8 @@ from featurestore.exchange.interface import (
 from featurestore.fingerprint import digest
 from featurestore.format.number_types import DTypeName
 from featurestore.manifest.table import Manifest, write_manifest
+from featurestore.names import is_whole_number
+from featurestore.untrusted.documents import DocumentError, require_regular
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
 
 LAYOUT = "npz, one entry per utterance [layers, functionals * features]"
@@ -41,6 +46,8 @@ POSITION_COLUMNS = ("position", "old_id")
 FACTS = ("status", "n_frames", "duration_s", "audio_hash")
 # Most bytes of all layers held at a time: a shard of 1024 rows of 13 layers of width 768 is 78 MiB.
 ALL_LAYERS_BYTES = 128 * 2**20
+# Of an entry, unpacked: all layers of one utterance, some hundred kilobytes.
+MOST_ENTRY_BYTES = 1 << 28
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that zip can hold: equal features give equal files
 
 
@@ -105,8 +112,9 @@ def open_npz(path: Path, options: ReadOptions) -> Iterator[list[Source]]:
     if options.key is not None:
         raise ConfigError("--key is for HDF5 files; an npz file holds one key")
     try:
+        require_regular(path)
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (DocumentError, OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path}: not a readable npz file ({error})") from error
     with archive:
         yield [_source(path, archive, options, options.manifest)]
@@ -178,30 +186,32 @@ def _entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 def _read_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[np.ndarray, DTypeName]:
     """One entry's array; zip's own checksum is checked. Only plain floats are read, by their bytes."""
     where = f"{path}: entry {info.filename.removesuffix('.npy')!r}"
+    if info.file_size > MOST_ENTRY_BYTES:
+        raise CorruptData(f"{where}: expected at most {MOST_ENTRY_BYTES:,} bytes, it has {info.file_size:,}")
     try:
-        with archive.open(info) as stream:
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-            elif version == (2, 0):
-                shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-            else:
-                raise CorruptData(f"{where}: unknown array format {version}")
-            name = DTYPES.get(dtype.str[1:])
-            if name is None or len(shape) != 2 or 0 in shape:
-                raise CorruptData(
-                    f"{where}: expected float32 or float16 [layers, functionals * features], "
-                    f"got {dtype} {shape}"
-                )
-            # Against headers that promise more than there is: memory is taken for what the file holds.
-            n_bytes = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
-            if n_bytes != info.file_size - stream.tell():
-                raise CorruptData(f"{where}: its size does not fit its shape {shape}")
-            data = stream.read()
-    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-        if isinstance(error, CorruptData):
-            raise
+        stream = io.BytesIO(read_member(archive, info))
+    except (ArchiveError, RuntimeError) as error:  # RuntimeError: it is encrypted
+        raise CorruptData(f"{where}: {one_line(error)}") from error
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise CorruptData(f"{where}: unknown array format {version}")
+    except CorruptData:
+        raise
+    except Exception as error:  # the header is Python's text, of which the parser raises many kinds
         raise CorruptData(f"{where}: cannot be read ({one_line(error)})") from error
+    name = DTYPES.get(dtype.str[1:])
+    if name is None or len(shape) != 2 or min(shape) < 1:
+        raise CorruptData(
+            f"{where}: expected float32 or float16 [layers, functionals * features], got {dtype} {shape}"
+        )
+    data = stream.getbuffer()[stream.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise CorruptData(f"{where}: its size does not fit its shape {shape}")
     values = np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
     return values.astype(dtype.newbyteorder("="), copy=False), name
 
@@ -255,7 +265,7 @@ def _unknown(n: int) -> dict[str, np.ndarray | None]:
 def _rows_of_manifest(path: Path, names: list[str], manifest: Manifest) -> dict[str, Any]:
     """Fields of `Source` by position in the manifest, as the authors' own loader goes by the data set's."""
     n = len(manifest)
-    fits = len(names) == n and all(name.isdecimal() and str(int(name)) == name for name in names)
+    fits = len(names) == n and all(is_whole_number(name) and str(int(name)) == name for name in names)
     positions = np.array([int(name) for name in names]) if fits else np.zeros(0, dtype=np.int64)
     if not fits or positions.max() >= n:
         raise ConfigError(

@@ -35,6 +35,7 @@ from featurestore.format.codecs import (
 from featurestore.format.decoding import check_shard, chunk_places, without_checksum
 from featurestore.format.encoding import decoded, document_of, encoded, sharding, template
 from featurestore.format.number_types import DTypeName
+from featurestore.names import is_whole_number
 
 FORMAT_VERSION = 1
 FORMAT_NAME = "featurestore"
@@ -180,7 +181,7 @@ def layer_name(layer: int) -> str:
 def parse_layer_name(name: str) -> int | None:
     """Inverse of `layer_name`; None for any other array."""
     digits = name.removeprefix("layer_")
-    return int(digits) if name.startswith("layer_") and digits.isascii() and digits.isdigit() else None
+    return int(digits) if name.startswith("layer_") and is_whole_number(digits) else None
 
 
 def layer_chunk(layer: int, unit: int) -> str:

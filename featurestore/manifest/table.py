@@ -37,6 +37,7 @@ from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import ANNOTATION_COLUMNS, near_misses, not_in_seconds
 from featurestore.outputs import put_file
 from featurestore.printable import counted
+from featurestore.untrusted.parquet_tables import read_parquet_cells
 from featurestore.untrusted.text_table import (
     FIRST_ROW,
     OtherSeparatorError,
@@ -353,9 +354,7 @@ def read_cells(source: Path) -> pd.DataFrame:
     suffix = source.suffix.lower()
     try:
         if suffix == ".parquet":
-            table = pd.read_parquet(source)
-            # An index with a name is a column that pandas keeps apart.
-            table = table.reset_index(drop=all(name is None for name in table.index.names))
+            table = read_parquet_cells(source)
             _refuse_nested(table)
             return to_text(table)
         if suffix == ".csv":
@@ -365,7 +364,7 @@ def read_cells(source: Path) -> pd.DataFrame:
         raise ManifestError(f"{source}: {error}, or have it read by `{reader}`") from error
     except TextTableError as error:
         raise ManifestError(f"{source}: {error}") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # DocumentError among them
         reason = " ".join(str(error).split())
         raise ManifestError(f"{source}: not a readable table ({reason})") from error
     raise ManifestError(f"{source}: expected a .csv or .parquet file, got {source.suffix or 'no suffix'!r}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurestore.errors import ConfigError
+from featurestore.names import is_whole_number
 
 DEFAULT_UNIT_ROWS = 1024
 
@@ -100,7 +101,7 @@ def parse_share(text: str) -> Share:
         ConfigError: not of that form, or outside 1 … n.
     """
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal()) or not 1 <= int(index) <= int(count):
+    if not (is_whole_number(index) and is_whole_number(count)) or not 1 <= int(index) <= int(count):
         raise ConfigError(f"--share: expected i/n with i from 1 to n, such as 2/8, got {text!r}")
     return Share(index=int(index), count=int(count))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from featurestore.untrusted.documents import DocumentError, open_regular, parse_json
@@ -11,6 +13,7 @@ from featurestore.untrusted.documents import DocumentError, open_regular, parse_
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 # A file of a few kilobytes can hold any number of equal rows. The longest that are written here are
 # predictions: 64 fits of 150,000 test rows, five columns of texts, codes of four bytes until written out, and
@@ -22,6 +25,12 @@ MOST_COLUMNS = 10_000
 # Of the file as it says of itself, uncompressed.
 MOST_FILE_BYTES = 4 << 30
 _ROWS_COUNTED = 1 << 20
+# Of somebody's own table: a row has something of its own, such as an id of five bytes, and some columns.
+_FEW_CELLS, _CELLS_PER_BYTE = 1_000_000, 50
+_FEW_TEXT_BYTES, _TEXT_PER_BYTE = 64 << 20, 200
+_FEW_ROWS, _BATCH_BYTES = 256, 1 << 28
+# What pandas calls an index without a name.
+_UNNAMED = re.compile(r"__index_level_[0-9]+__")
 
 TEXT, WHOLE, NUMBER, BOOLEAN = "text", "whole numbers", "numbers", "true or false"
 
@@ -74,7 +83,7 @@ def read_parquet_document(
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
             if only is not None:
                 table = table.filter(_is_one_of(table[only[0]], only[1]))
-            _require_text_bytes(table)
+            _require_text_bytes(table, MOST_TEXT_BYTES)
             if codes is not None:
                 return _coded(table.unify_dictionaries(), codes)
             # Without what pandas noted of itself: that too is the file's word, and decides types and index.
@@ -87,6 +96,123 @@ def read_parquet_document(
         except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+def read_parquet_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A table of somebody's own, whatever its columns hold: lists and structs too, and an index as a column.
+
+    Whole numbers of which some are missing stay whole numbers. Rows are held to the size of the file: a few
+    kilobytes can hold any number of equal ones.
+
+    Raises:
+        DocumentError: no Parquet file, one that says it has more than it can hold, or a column that stands
+            twice.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as stream:
+        n_file = os.fstat(stream.fileno()).st_size
+        try:
+            file = pq.ParquetFile(stream)
+            metadata, schema = file.metadata, file.schema_arrow
+            _require_size(metadata.num_rows, schema, None, _most_cells(n_file))
+            _require_values(metadata, range(metadata.num_columns), n_file)
+            if any(pa.types.is_nested(f.type) for f in schema):
+                table = read_parquet_columns(path, schema.names)
+            else:
+                stream.seek(0)
+                texts = [f.name for f in schema if _is_text(f.type)]
+                file = pq.ParquetFile(stream, read_dictionary=texts, metadata=metadata)
+                table = file.read(use_threads=False)
+                _require_text_bytes(table, min(MOST_TEXT_BYTES, _most_bytes(n_file)))
+            # What pandas noted of itself is the file's word too; positions without a name are lost by it.
+            names = [name for name in table.column_names if not _UNNAMED.fullmatch(name)]
+            table = table.select(names).cast(pa.schema([schema.field(name) for name in names]))
+            frame: pd.DataFrame = table.to_pandas()
+            for name in names:
+                if pa.types.is_integer(table[name].type) and table[name].null_count:
+                    frame[name] = table[name].to_pandas(types_mapper=_kinds_with_gaps().get)
+            return frame
+        except DocumentError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+def read_parquet_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> pa.Table:
+    """Columns (or leaves of them, such as ``audio.path``) of somebody's own table, held to the file's size.
+
+    Raises:
+        DocumentError: see `read_parquet_cells`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as stream:
+        n_file = os.fstat(stream.fileno()).st_size
+        try:
+            file = pq.ParquetFile(stream)
+            paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+            asked = tuple(columns)
+            below = tuple(f"{name}." for name in asked)
+            chosen = [i for i, name in enumerate(paths) if name in asked or name.startswith(below)]
+            _require_values(file.metadata, chosen, n_file)
+            if not file.metadata.num_rows or not chosen:
+                return file.read(list(columns))
+            found, n_bytes = [], 0
+            # A dictionary may hold a long text for any number of rows: the fewer at once, the less at once.
+            step = max(_FEW_ROWS, min(_ROWS_COUNTED, _BATCH_BYTES // n_file))
+            for batch in file.iter_batches(step, columns=list(columns), use_threads=False):
+                n_bytes += batch.nbytes
+                if n_bytes > _most_bytes(n_file):
+                    raise DocumentError(f"expected at most {_most_bytes(n_file):,} bytes, it has more")
+                found.append(batch)
+            return pa.Table.from_batches(found)
+        except DocumentError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+def _most_cells(n_file_bytes: int) -> int:
+    return min(MOST_CELLS, _FEW_CELLS + _CELLS_PER_BYTE * n_file_bytes)
+
+
+def _most_bytes(n_file_bytes: int) -> int:
+    return min(MOST_FILE_BYTES, _FEW_TEXT_BYTES + _TEXT_PER_BYTE * n_file_bytes)
+
+
+def _require_values(metadata: pq.FileMetaData, columns: Iterable[int], n_file_bytes: int) -> None:
+    """Refuse columns, by their numbers, that say they have more than a file of this size can hold.
+
+    Raises:
+        DocumentError: they do.
+    """
+    if metadata.num_rows > _most_cells(n_file_bytes):
+        raise DocumentError(
+            f"expected at most {_most_cells(n_file_bytes):,} rows, it says {metadata.num_rows:,}"
+        )
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    chunks = [group.column(i) for i in columns for group in groups]
+    n_values, most = sum(c.num_values for c in chunks), _most_cells(n_file_bytes)
+    if n_values > most:
+        raise DocumentError(f"expected at most {most:,} values, it says it has {n_values:,}")
+    n_bytes = sum(c.total_uncompressed_size for c in chunks)
+    if n_bytes > MOST_FILE_BYTES:
+        raise DocumentError(f"expected at most {MOST_FILE_BYTES:,} bytes, it has {n_bytes:,}")
+
+
+@cache
+def _kinds_with_gaps() -> dict[Any, Any]:
+    """Whole numbers of Arrow → those of pandas that may lack values."""
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+    return {getattr(pa, kind.lower())(): getattr(pd, f"{kind}Dtype")() for kind in kinds}
 
 
 def _coded(table: pa.Table, codes: Codes) -> pd.DataFrame:
@@ -178,7 +304,7 @@ def _is_one_of(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedAr
     return pa.chunked_array(found, pa.bool_())
 
 
-def _require_text_bytes(table: pa.Table) -> None:
+def _require_text_bytes(table: pa.Table, most_bytes: int) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -192,5 +318,5 @@ def _require_text_bytes(table: pa.Table) -> None:
                 codes = chunk.indices.slice(start, _ROWS_COUNTED).drop_null().to_numpy()
                 counts += np.bincount(codes, minlength=len(lengths))
             n_bytes += int(np.nansum(lengths.astype(np.float64) * counts))
-    if n_bytes > MOST_TEXT_BYTES:
-        raise DocumentError(f"expected at most {MOST_TEXT_BYTES:,} bytes of text, it has {n_bytes:,}")
+    if n_bytes > most_bytes:
+        raise DocumentError(f"expected at most {most_bytes:,} bytes of text, it has {n_bytes:,}")

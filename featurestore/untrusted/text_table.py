@@ -7,8 +7,10 @@ import io
 import mmap
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,10 +22,15 @@ from featurestore.untrusted.documents import DocumentError, open_regular
 
 #: A row of a table and its index in what `read_table` returns differ by so much: the header is row 1.
 FIRST_ROW = 2
+# Each is looked at by itself, which takes half a millisecond; tables of species have some thousands.
+MOST_COLUMNS = 10_000
 _COMMENT = "#"
 _SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _ROWS_AT_ONCE = 1 << 16
+# Cells without a name that a row lacks and another has.
+_MOST_FILLED = 10_000_000
+_LINE_END = re.compile(rb"[\r\n]")
 
 
 class TextTableError(Exception):
@@ -62,23 +69,24 @@ def read_table(
             table = _read_regular(path, separator)
         if table is None:
             table = _read_any(path, encoding, separator, quoted)
+    if table.shape[1] > MOST_COLUMNS:
+        raise TextTableError(f"expected at most {MOST_COLUMNS:,} columns, it has {table.shape[1]:,}")
     if copies:
         table = _without_copies(table)
-    names = list(table.columns)
-    repeated = sorted({n for n in names if n and names.count(n) > 1})
+    repeated = sorted(n for n, times in Counter(table.columns).items() if n and times > 1)
     if repeated:
         raise TextTableError(f"column {repeated[0]!r} stands more than once; rename or remove one")
     return table
 
 
 def _without_copies(table: pd.DataFrame) -> pd.DataFrame:
-    names = list(table.columns)
-    again = [
+    first: dict[str, int] = {}
+    kept = [
         i
-        for i, name in enumerate(names)
-        if name in names[:i] and table.iloc[:, i].equals(table.iloc[:, names.index(name)])
+        for i, name in enumerate(table.columns)
+        if (at := first.setdefault(name, i)) == i or not table.iloc[:, i].equals(table.iloc[:, at])
     ]
-    return table.iloc[:, [i for i in range(len(names)) if i not in again]]
+    return table.iloc[:, kept]
 
 
 def read_text(path: Path) -> str:
@@ -160,6 +168,9 @@ def _no_text(path: Path) -> str:
 
 def _read_regular(path: Path, separator: str) -> pd.DataFrame | None:
     """The table where nothing in it asks for a closer look, which is quick; else None."""
+    counts = _count(path, separator)
+    if counts.n_separators < counts.n_in_first_line * counts.n_line_ends:
+        return None  # pandas fills up rows that are too short, to any size
     try:
         rows = pd.read_csv(
             path,
@@ -175,8 +186,8 @@ def _read_regular(path: Path, separator: str) -> pd.DataFrame | None:
     except (pd.errors.ParserError, pd.errors.EmptyDataError):
         return None
     first = rows[0]
-    # pandas fills up rows that are too short, and stops at those too long.
-    if rows.size - len(rows) != _count(path, separator) or first.str.startswith(_COMMENT).any():
+    # pandas stops at rows that are too long.
+    if rows.size - len(rows) != counts.n_separators or first.str.startswith(_COMMENT).any():
         return None
     names = [str(name) for name in rows.iloc[0]]
     blank = first.str.strip() == ""
@@ -189,9 +200,27 @@ def _read_regular(path: Path, separator: str) -> pd.DataFrame | None:
     return table
 
 
-def _count(path: Path, character: str) -> int:
+@dataclass(frozen=True)
+class _Counts:
+    """Separators of a file, those of its first line, and the ends of its lines."""
+
+    n_separators: int
+    n_in_first_line: int
+    n_line_ends: int
+
+
+def _count(path: Path, separator: str) -> _Counts:
+    n_separators = n_in_first_line = n_line_ends = 0
+    last = b""
     with path.open("rb") as file:
-        return sum(part.count(character.encode()) for part in iter(lambda: file.read(1 << 20), b""))
+        for part in iter(lambda: file.read(1 << 20), b""):
+            if not n_line_ends:
+                n_in_first_line += _LINE_END.split(part, 1)[0].count(separator.encode())
+            n_separators += part.count(separator.encode())
+            n_line_ends += part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n")
+            n_line_ends -= last == b"\r" and part.startswith(b"\n")
+            last = part[-1:]
+    return _Counts(n_separators, n_in_first_line, n_line_ends)
 
 
 def _read_any(path: Path, encoding: str, separator: str, quoted: bool) -> pd.DataFrame:
@@ -208,18 +237,37 @@ def _read_any(path: Path, encoding: str, separator: str, quoted: bool) -> pd.Dat
                 f"the separator is {_SEPARATORS[other]}, expected {_SEPARATORS[separator]}; "
                 "save it with that one" + (" and decimal points" if separator == "," else "")
             )
-        width = len(names)
         needed = max((i for i, name in enumerate(names, start=1) if name.strip()), default=0)
-        rows = _fitting(records, width, needed)
-        parts = []
-        while part := list(islice(rows, _ROWS_AT_ONCE)):
-            index = [number - FIRST_ROW for number, _ in part]
-            parts.append(pd.DataFrame([row for _, row in part], index=index, dtype="str"))
-    table = pd.concat(parts) if parts else pd.DataFrame(columns=range(width), dtype="str")
-    table.columns = pd.Index(names, dtype=object)
-    while table.shape[1] > max(needed, 1) and (table.iloc[:, -1].str.strip() == "").all():
-        table = table.iloc[:, :-1]
+        table = _framed(_fitting(records, len(names), needed), needed)
+    table.columns = pd.Index(names[: table.shape[1]], dtype=object)
     return table
+
+
+def _framed(rows: Iterator[tuple[int, list[str]]], needed: int) -> pd.DataFrame:
+    """Rows of `needed` cells or more as a table that is as wide as the longest of them.
+
+    Raises:
+        TextTableError: a few long rows would make many short ones long.
+    """
+    parts = []
+    n_filled = 0
+    while part := list(islice(rows, _ROWS_AT_ONCE)):
+        width = max(len(row) for _, row in part)
+        n_filled += sum(width - len(row) for _, row in part)
+        if n_filled > _MOST_FILLED:
+            raise TextTableError(
+                f"most rows have fewer cells than some, which have {width:,}; names of columns belong into "
+                "the first row, and rows without a cell for each are cut short"
+            )
+        index = [number - FIRST_ROW for number, _ in part]
+        cells = [row + [""] * (width - len(row)) for _, row in part]
+        parts.append(pd.DataFrame(cells, index=index, dtype="str"))
+    if not parts:
+        return pd.DataFrame(columns=range(max(needed, 1)), dtype="str")
+    widest = max(p.shape[1] for p in parts)
+    if sum(len(p) * (widest - p.shape[1]) for p in parts) > _MOST_FILLED:
+        raise TextTableError(f"most rows have fewer cells than some, which have {widest:,}")
+    return pd.concat(parts).fillna("")
 
 
 def _records(file: Iterator[str], separator: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
@@ -266,7 +314,7 @@ def _records(file: Iterator[str], separator: str, quoted: bool) -> Iterator[tupl
 def _fitting(
     records: Iterator[tuple[int, list[str]]], width: int, needed: int
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows of `width` cells, with their numbers; of these the first `needed` have a name."""
+    """Rows of `needed` to `width` cells, with their numbers; without empty ones that have no name behind."""
     for number, row in records:
         if _is_passed_over(row, needed):
             continue
@@ -281,7 +329,8 @@ def _fitting(
             )
             cells = f"{len(row)} cell{'' if len(row) == 1 else 's'}"
             raise TextTableError(f"row {number} has {cells}, the first row has {needed}; {hint}")
-        yield number, row[:width] + [""] * (width - len(row))
+        filled = next((i for i in range(min(len(row), width), needed, -1) if row[i - 1].strip()), needed)
+        yield number, row[: max(filled, 1)]
 
 
 def _is_passed_over(row: list[str], needed: int | None) -> bool:

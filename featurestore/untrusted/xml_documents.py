@@ -36,10 +36,7 @@ def read_xml_document(path: str | os.PathLike[str], *, root: str, doctype: str =
 
     def declared(name: str, system_id: str | None, public_id: str | None, has_inner: int) -> None:
         if name != doctype or system_id or public_id or has_inner:
-            raise DocumentError(
-                f"has a document type (DOCTYPE {name[:40]!r}), which may hold entities; remove that "
-                "declaration"
-            )
+            raise _with_type(name)
 
     def begun(name: str, attributes: dict[str, str]) -> None:
         nonlocal depth, n_elements
@@ -61,6 +58,45 @@ def read_xml_document(path: str | os.PathLike[str], *, root: str, doctype: str =
     parser.StartElementHandler = begun
     parser.EndElementHandler = ended
     parser.CharacterDataHandler = builder.data
+    _parse(parser, data)
+    return builder.close()
+
+
+def require_no_doctype(path: str | os.PathLike[str]) -> None:
+    """Refuse an XML file with a document type, before another library reads it.
+
+    Raises:
+        DocumentError: it has one, or see `read_xml_document`; elements are not counted.
+    """
+    data = read_bytes(path, most_bytes=MOST_BYTES)
+    parser = expat.ParserCreate()
+    depth = 0
+
+    def declared(name: str, *_: object) -> None:
+        raise _with_type(name)
+
+    def begun(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MOST_DEPTH:
+            raise DocumentError(f"has more than {MOST_DEPTH} levels of elements")
+
+    def ended(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser.StartDoctypeDeclHandler = declared
+    parser.StartElementHandler = begun
+    parser.EndElementHandler = ended
+    _parse(parser, data)
+
+
+def _parse(parser: expat.XMLParserType, data: bytes) -> None:
+    """Hand all of a document to a parser.
+
+    Raises:
+        DocumentError: it is no XML, or a handler raised it.
+    """
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
@@ -70,4 +106,9 @@ def read_xml_document(path: str | os.PathLike[str], *, root: str, doctype: str =
         if isinstance(error, DocumentError):
             raise
         raise DocumentError(f"no XML that can be read ({error})") from None
-    return builder.close()
+
+
+def _with_type(name: str) -> DocumentError:
+    return DocumentError(
+        f"has a document type (DOCTYPE {name[:40]!r}), which may hold entities; remove that declaration"
+    )

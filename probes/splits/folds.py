@@ -14,6 +14,7 @@ import numpy as np
 
 from featurestore.arrays import IntArray
 from featurestore.errors import LabelError
+from featurestore.names import is_whole_number
 from probes.codes import codes
 from probes.splits.grouping import DEAL_GROUPS, deal_groups, group_counts
 from probes.splits.interface import LEFT_OUT, TEST, TRAIN, VAL, Assigned, Rows, SplitSpec, groups_of
@@ -89,7 +90,7 @@ def by_fold_column(rows: Rows, seed: int, spec: SplitSpec) -> Iterator[IntArray]
             f"{rows.what}: split {spec.text!r} needs 3 to {MAX_FOLDS} folds, column {spec.column!r} "
             f"has {len(names)} ({', '.join(map(repr, names[:5]))}{', …' * (len(names) > 5)})"
         )
-    if all(str(n).isdecimal() for n in names):  # 10 comes after 9
+    if all(is_whole_number(str(n)) for n in names):  # 10 comes after 9
         rank = np.argsort(np.argsort([int(n) for n in names], kind="stable"), kind="stable")
         found = rank[found]
     fold = np.full(len(rows), LEFT_OUT)

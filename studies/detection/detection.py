@@ -17,6 +17,7 @@ from extractors.run.clip_vectors import ClipVectors
 from featurestore.audio.segment import AudioError, header
 from featurestore.errors import ConfigError, FingerprintMismatch
 from featurestore.fingerprint import diff, digest
+from featurestore.names import is_whole_number
 from featurestore.outputs import check_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.spreadsheet import spreadsheet_csv
@@ -36,7 +37,6 @@ from studies.detection.unit_files import (
     file_hash,
     read_record,
     read_records,
-    record_path,
     require_name_free,
     scores_name,
     table_name,
@@ -129,7 +129,7 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
     decides = plan.decides(channel)
     run = digest(decides)
     _open_results(request, decides, run)
-    before = {r.name: read_record(record_path(request.out, r.name)) for r in recordings}
+    before = {r.name: read_record(request.out, r.name) for r in recordings}
     for recording in recordings:
         require_name_free(request.out, before[recording.name], recording)
     todo = [r for r in recordings if not _is_done(request, before[r.name], r, run)]
@@ -283,7 +283,7 @@ def _scores_folder(out: Path) -> Iterator[Path]:
 
     mine = f".scores-{platform.node()}-"
     for left in out.glob(f"{mine}*"):
-        if (pid := left.name.removeprefix(mine)).isdigit() and not psutil.pid_exists(int(pid)):
+        if is_whole_number(pid := left.name.removeprefix(mine)) and not psutil.pid_exists(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     folder = out / f"{mine}{os.getpid()}"
     with writing(out, ADVICE):
@@ -307,7 +307,8 @@ def _open_results(request: DetectRequest, decides: Mapping[str, Any], run: str) 
         try:
             there = read_json_document(path)
             _RUN(there, RUN_NAME)
-        except DocumentError as error:
+            digest(there["decides"])  # which infinity has none of
+        except (DocumentError, ValueError) as error:
             raise ConfigError(f"{path}: not of `fs detect` ({error}); choose another --out") from error
         differences = diff(there["decides"], decides)
         if differences and not request.overwrite:

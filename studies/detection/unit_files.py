@@ -105,17 +105,23 @@ def scores_name(recording: str) -> str:
     return f"{SCORES}/{recording}.parquet"
 
 
-def read_record(path: Path) -> UnitRecord | None:
-    """A record; None where there is none.
+def read_record(out: Path, name: str) -> UnitRecord | None:
+    """The record of a recording; None where there is none.
 
     Raises:
-        CorruptData: it cannot be read.
+        CorruptData: it cannot be read, or names files that are none of this recording's, which `withdraw`
+            would remove.
     """
+    path = record_path(out, name)
     if not path.is_file():
         return None
     try:
         content = read_json_document(path)
         _RECORD(content, path.name)
+        one_of(name)(content["name"], "name")
+        own = [*(table_name(f, name) for f in TABLES), scores_name(name)]
+        for file in content["files"]:
+            one_of(*own)(file, "files")
     except DocumentError as error:
         raise CorruptData(
             f"{path}: not a record of `fs detect` ({error}); delete it and run again"
@@ -130,7 +136,8 @@ def read_record(path: Path) -> UnitRecord | None:
 
 def read_records(out: Path) -> list[UnitRecord]:
     """All records below a folder of results, sorted by the names of their recordings."""
-    found = (read_record(path) for path in sorted((out / RECORDS).rglob("*.json")))
+    places = (p.relative_to(out / RECORDS).as_posix() for p in (out / RECORDS).rglob("*.json"))
+    found = (read_record(out, place.removesuffix(".json")) for place in places)
     return sorted((r for r in found if r is not None), key=lambda r: r.name)
 
 

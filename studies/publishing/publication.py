@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from featurestore.errors import ConfigError
 from featurestore.format.row_arrays import CLAIMS_ARRAY
 from featurestore.manifest.table import to_text
 from featurestore.outputs import REMOTE_SCHEMES, check_folder
+from featurestore.printable import json_text
 from featurestore.store.key import KeyInfo, key_names, read_key
 from featurestore.store.reader import Features
 from featurestore.untrusted.documents import DocumentError, read_json_document
@@ -189,8 +189,8 @@ def _certificates(files: Sequence[Path], features: Sequence[Features]) -> dict[s
                 f"--certificate {file}: it is of the model {said.get('name')!r} with other weights or "
                 f"settings than those published ({published}); check the model that was used"
             )
-        told = {**said, "model": os.path.basename(re.sub(r"/+$", "", str(said.get("model", ""))))}
-        found[f"certificates/{model}.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+        told = {**said, "model": os.path.basename(str(said.get("model", "")).rstrip("/"))}
+        found[f"certificates/{model}.json"] = (json_text(told, indent=1) + "\n").encode()
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from featurestore.backends.storage import open_storage
@@ -67,6 +67,7 @@ def pull(
         held = ", ".join("/".join(k) for k in keys.held) or "none"
         raise KeyNotFound(f"{published.url}: no published key with these names; there are: {held}")
     source.read_unread(n for n in of_store if n.count("/") < 2)
+    _require_all_there(source, of_store, keys.known, models, datasets)
     on_unit, copies = units_told(keys.infos, on_progress), []
     for info in keys.infos:
         below = f"{info.path}/"
@@ -78,6 +79,26 @@ def pull(
         if not report.is_intact:
             raise CorruptData(f"{to.url}: {info.path} is damaged after it was copied: {report.findings[0]}")
     return Pulled(copies=tuple(copies), store=to.url, card=f"{published.url}/{README}")
+
+
+def _require_all_there(
+    source: CheckedStorage,
+    listed: Iterable[str],
+    known: Collection[tuple[str, str]],
+    models: Collection[str] | None,
+    datasets: Collection[str] | None,
+) -> None:
+    """Refuse a publication that lacks a whole key of those asked for, which no listing of it shows.
+
+    Raises:
+        CorruptData: the first object of that key.
+    """
+    there = set(known)
+    for name in sorted(listed):
+        model, dataset, *rest = name.split("/", 2)[:3] if name.count("/") >= 2 else ("", "")
+        is_asked = (models is None or model in models) and (datasets is None or dataset in datasets)
+        if rest and is_asked and (model, dataset) not in there:
+            source.get(name)
 
 
 def _is_shard(name: str, below: str) -> bool:

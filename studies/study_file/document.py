@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import Mistakes
+from featurestore.names import is_whole_number
 from featurestore.untrusted.documents import INT_MAX, INT_MIN, MOST_DEPTH, DocumentError, read_bytes
 from featurestore.untrusted.schema_mistakes import Place, shown
 from studies.study_file.mistakes import Found
@@ -113,7 +114,7 @@ def _put(document: Document, override: str) -> None:
     while True:
         name, rest = _next_key(at, rest)
         if isinstance(at, list):
-            if not (name.isdigit() and int(name) < len(at)):
+            if not (is_whole_number(name) and int(name) < len(at)):
                 raise Mistakes([f"{where}: expected a number below {len(at)} in place of {name!r}"])
             step: str | int = int(name)
         elif isinstance(at, dict):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from featurestore.errors import Mistakes, UserError, one_line
+from featurestore.names import is_whole_number
 from featurestore.untrusted.schema_mistakes import Place as Place
 from featurestore.untrusted.schema_mistakes import place_text
 
@@ -62,4 +63,4 @@ def _by_line(text: str) -> tuple[int, str]:
     """Sorting by what follows the file's name; what has no line comes last."""
     head = text.split(": ", 1)[0]
     number = head.rpartition(":")[2]
-    return (int(number) if number.isdigit() else 10**9, text)
+    return (int(number) if is_whole_number(number) else 10**9, text)

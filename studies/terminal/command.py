@@ -28,8 +28,18 @@ EXIT_INTERNAL = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-# A machine that ran out of room is no bug.
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What the system says of a place is no bug, and what can be done about it.
+_OF_A_PLACE = {
+    errno.ENOSPC: "free some and run the same command again",
+    errno.EDQUOT: "free some and run the same command again",
+    errno.ENAMETOOLONG: "expected the name of a file or folder",
+    errno.ELOOP: "correct the links, or give another place",
+    errno.EACCES: "give another place, or have its permissions changed",
+    errno.EPERM: "give another place, or have its permissions changed",
+    errno.EIO: "run the same command again, or give another place",
+    errno.ESTALE: "run the same command again, or give another place",
+}
+_SHOWN_OF_A_NAME = 200
 
 
 class Command(click.Command):
@@ -127,9 +137,8 @@ class Group(click.Group):
         except Exception as error:
             if debug:
                 raise
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
-                where = f"{error.filename}: " if error.filename else ""
-                say_error(f"error: {where}{error.strerror}; free some and run the same command again")
+            if isinstance(error, OSError) and error.errno in _OF_A_PLACE:
+                say_error(f"error: {_shown_name(error)}{error.strerror}; {_OF_A_PLACE[error.errno]}")
                 ctx.exit(EXIT_USER)
             reason = " ".join(str(error).split())
             say_error(f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)")
@@ -168,6 +177,13 @@ def _heeding_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _shown_name(error: OSError) -> str:
+    if not error.filename:
+        return ""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    return f"{name if len(name) <= _SHOWN_OF_A_NAME else f'{name[:_SHOWN_OF_A_NAME]}…'}: "
 
 
 def say_error(line: str) -> None:

@@ -63,13 +63,14 @@ def _background(given: dict[str, Any]) -> Any:
     """The `BackgroundRequest` of these options; None without ``--background``."""
     from featurestore.corpora.background import BALANCED, LIKE_CALLS, BackgroundRequest
     from featurestore.errors import ConfigError
+    from featurestore.names import is_whole_number
 
     length, rows = given["background"], given["background_rows"]
     if length is None:
         if odd := [k for k, v in given.items() if v is not None]:
             raise ConfigError(f"--{odd[0].replace('_', '-')} is for --background; give that too")
         return None
-    if rows not in (None, BALANCED) and not str(rows).isdigit():
+    if rows not in (None, BALANCED) and not is_whole_number(str(rows)):
         raise ConfigError(f"--background-rows: expected a whole number or {BALANCED}, got {rows!r}")
     try:
         seconds = None if length == LIKE_CALLS else float(length)

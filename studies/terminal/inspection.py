@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import ConfigError
+from featurestore.names import is_whole_number
 from featurestore.printable import counted, plain
 from studies.terminal.console import print_remarks
 from studies.terminal.progress import shares_done
@@ -63,7 +64,7 @@ def inspect_layers(options: dict[str, Any], out: Path, *, quiet: bool) -> None:
 def _number_of_rows(text: str) -> int | None:
     if text == "all":
         return None
-    if not text.isascii() or not text.isdigit():
+    if not is_whole_number(text):
         raise ConfigError(f"rows: expected a number or all, got {text!r}")
     return int(text)
 

@@ -27,6 +27,10 @@ InputAxis = Literal["batch", "channel", "samples"]
 OutputAxis = Literal["batch", "time", "feature", "averaged"]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+# The network is run on as many samples as its card says to see what it gives: sixteen minutes at 48 kHz.
+MOST_WINDOW_SAMPLES = 48_000_000
+# Of rates in Hz, and of the samples under a frame and between two: bats are recorded at half of it.
+MOST_RATE_HZ = MOST_FRAME_SAMPLES = 1_000_000
 
 
 def _store_name(name: str) -> str:
@@ -67,7 +71,7 @@ class Input(Part):
 class Window(Part):
     """How much the network takes at once; longer clips are cut into windows, end to end."""
 
-    samples: Count = Field(description="Samples of a window, at the network's rate.")
+    samples: Count = Field(le=MOST_WINDOW_SAMPLES, description="Samples of a window, at the network's rate.")
     padding: Literal["right", "both", "none"] = Field(
         default="right",
         description="Where zeros stand beside a shorter clip; none: it is given as long as it is.",
@@ -95,8 +99,8 @@ class Layer(Part):
 class Grid(Part):
     """Where frames lie, of a network of any length: on one grid, wherever a clip is cut."""
 
-    hop_samples: Count = Field(description="Samples from one frame to the next.")
-    receptive_samples: Count = Field(description="Samples under one frame.")
+    hop_samples: Count = Field(le=MOST_FRAME_SAMPLES, description="Samples from one frame to the next.")
+    receptive_samples: Count = Field(le=MOST_FRAME_SAMPLES, description="Samples under one frame.")
 
 
 class NetworkCard(Part):
@@ -105,7 +109,7 @@ class NetworkCard(Part):
     name: Annotated[str, AfterValidator(_store_name)] | None = Field(
         default=None, description="In the store; default: the file's name without its suffix."
     )
-    sample_rate_hz: Count = Field(description="Rate of the audio that the network takes.")
+    sample_rate_hz: Count = Field(le=MOST_RATE_HZ, description="Rate of the audio that the network takes.")
     input: Input = Field(default=Input(), description="Where the waveform goes in.")
     window: Window | None = Field(
         default=None, description="How much the network takes at once; default: clips of any length, whole."

@@ -7,6 +7,7 @@ it (``external data``); these are files of that folder and nothing else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ class OnnxNetwork:
             if tensor.data_location == tensor.EXTERNAL:
                 names.add(next((e.value for e in tensor.external_data if e.key == "location"), ""))
         for name in sorted(names):
-            if not name or Path(name).name != name or not (self._folder / name).is_file():
+            if not name or Path(name).name != name or not os.path.isfile(self._folder / name):
                 raise ValueError(f"one whose weights lie in {name!r}; expected a file beside it")
         return [self._folder / name for name in sorted(names)]
 

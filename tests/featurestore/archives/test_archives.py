@@ -161,7 +161,7 @@ def test_zips_that_are_damaged_or_odd(tmp_path: Path) -> None:
     assert "encrypted" in archive.problem("locked")
     data = path.read_bytes()
     path.write_bytes(data.replace(b"needle", b"noodle", 1))
-    with pytest.raises(ArchiveError, match=r"is damaged in its archive .*CRC"):
+    with pytest.raises(ArchiveError, match=r"is damaged in its archive .*another checksum"):
         open_bytes(f"{path}::stored")
     assert open_bytes(f"{path}::good").read() == b"y" * 100
 
@@ -173,7 +173,7 @@ def test_a_zip_that_holds_more_than_it_says(tmp_path: Path) -> None:
         bomb.compress_type = zipfile.ZIP_DEFLATED
         zipped.writestr(bomb, bytes(1 << 24))
         bomb.file_size = 100
-    with pytest.raises(ArchiveError, match=r"is damaged in its archive|is cut short"):
+    with pytest.raises(ArchiveError, match="is larger in its archive than the 100 bytes"):
         open_bytes(f"{path}::bomb")
 
 

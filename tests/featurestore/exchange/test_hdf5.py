@@ -322,7 +322,7 @@ IDS = manifest_of(4).table["utterance_id"].tolist()
         (external_storage, StoreError, "keeps its values in another file; refused"),
         (virtual, StoreError, "keeps its values in another file; refused"),
         (unwritten, CorruptData, "was not written to its end"),
-        (huge, CorruptData, "was not written to its end"),
+        (huge, CorruptData, "more than a file of this size can hold"),
         (
             put("layer_01", np.zeros((4, 2, 5), "f4")),
             CorruptData,

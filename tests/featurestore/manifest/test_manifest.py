@@ -76,6 +76,13 @@ def test_parquet_numbers_become_text_as_written(tmp_path: Path) -> None:
     ).to_parquet(tmp_path / "m.parquet")
     table = read_manifest(tmp_path / "m.parquet").table
     assert table["age"].tolist() == ["3", "4"]
+    large = pd.DataFrame({"path": ["a.wav"] * 2, "utterance_id": ["x", "y"]})
+    large["number"] = pd.array([9_007_199_254_740_993, None], dtype="Int64")  # no float64 has it
+    large["flag"] = pd.array([True, None], dtype="boolean")
+    large.to_parquet(tmp_path / "n.parquet")
+    found = read_manifest(tmp_path / "n.parquet").table
+    assert found["number"].tolist() == ["9007199254740993", ""]
+    assert found["flag"].tolist() == ["True", ""]
     assert table["weight"].tolist() == ["1.5", ""]
 
 

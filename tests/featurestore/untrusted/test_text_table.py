@@ -45,6 +45,32 @@ def test_rows_are_counted_as_a_spreadsheet_shows_them(tmp_path: Path, ends: str)
     assert [i + FIRST_ROW for i in table.index] == [4, 7, 9]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("quoted", ["", '"'])
+def test_columns_without_names_are_kept_where_they_hold_something(
+    tmp_path: Path, end: str, quoted: str
+) -> None:
+    lines = [f"{quoted}a{quoted},,,,", "1,,x,,", "2", "3, ,,,", "4,,,y,"]
+    (tmp_path / "t.csv").write_bytes(end.join(lines).encode())
+    table = read_table(tmp_path / "t.csv")
+    assert list(table.columns) == ["a", "", "", ""]
+    assert table.to_numpy().tolist() == [
+        ["1", "", "x", ""],
+        ["2", "", "", ""],
+        ["3", "", "", ""],
+        ["4", "", "", "y"],
+    ]
+
+
+def test_a_few_long_rows_do_not_make_all_rows_long(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a" + b"," * 3000 + b"\n" + b"1\n" * 5000 + b"1" + b"," * 3000 + b"x\n")
+    with pytest.raises(TextTableError, match="most rows have fewer cells than some, which have 3,001"):
+        read_table(path)
+    path.write_bytes(b"a" + b"," * 3000 + b"\n" + b"1\n" * 5000)
+    assert read_table(path).shape == (5000, 1)
+
+
 def test_plain_tables_read_the_quick_way_are_the_same(tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_text("a,b\n007,NA\n x ,\n,y\n1.0,5 nail\n")
     (tmp_path / "quoted.csv").write_text('a,"b"\n007,NA\n x ,\n,y\n1.0,5 nail\n')
@@ -79,6 +105,7 @@ def test_plain_tables_read_the_quick_way_are_the_same(tmp_path: Path) -> None:
         (b"a,b,a\n1,2,3\n", "column 'a' stands more than once"),
         (b"a\n\xf1\n", r"not UTF-8 text \(invalid continuation byte at byte 2\); save it as UTF-8"),
         ("a\n1\n".encode("utf-16")[:-1], "not UTF-16 text .truncated data at byte 8.; save it as UTF-8"),
+        (b"a" + b",b" * 10_000 + b"\n1" + b",2" * 10_000 + b"\n", "at most 10,000 columns, it has 10,001"),
         (b"a\n1\0\n", "a zero byte stands at byte 3"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,6 +139,47 @@ def test_one_flipped_byte_anywhere_is_refused(home: Path, tmp_path: Path) -> Non
         one_line_error(refused, name.removeprefix("features.zarr/"), "expected SHA-256")
         assert not (tmp_path / "T" / "logmel" / "calls" / "zarr.json").exists()
         shutil.rmtree(broken)
+
+
+@pytest.mark.parametrize("spoil", ["link", "pipe", "folder"])
+def test_a_pull_follows_no_link_and_waits_for_no_pipe(home: Path, tmp_path: Path, spoil: str) -> None:
+    shutil.copytree(home / "P", tmp_path / "P")
+    shard = tmp_path / "P/features.zarr/logmel/calls/layer_00/c/2/0/0"
+    shard.rename(tmp_path / "kept")
+    if spoil == "link":
+        shard.symlink_to(tmp_path / "kept")  # of the very bytes
+    elif spoil == "pipe":
+        os.mkfifo(shard)
+    else:
+        shard.mkdir()
+    one_line_error(fs("pull", tmp_path / "P", "--store", tmp_path / "T", "--quiet"), "layer_00/c/2/0/0")
+    assert not (tmp_path / "T/logmel/calls/zarr.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["logmel/calls/layer_" + "9" * 5000 + "/c/0", "logmel/calls/../../../x", "m/d/x"]
+)
+def test_names_of_a_list_lead_nowhere(home: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(home / "P", tmp_path / "P")
+    with (tmp_path / "P" / NAME).open("a") as file:
+        file.write(f"{'0' * 64}  features.zarr/{name}\n")
+    one_line_error(fs("pull", tmp_path / "P", "--store", tmp_path / "T", "--quiet"))
+    assert not (tmp_path / "T/logmel/calls/zarr.json").exists()
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_key_that_is_listed_and_gone_altogether_is_missed(home: Path, tmp_path: Path) -> None:
+    torn = tmp_path / "P"
+    shutil.copytree(home / "P", torn)
+    listed = "".join(
+        f"{'0' * 64}  features.zarr/mfcc/calls/{name}\n" for name in ("zarr.json", "layer_00/c/0/0/0")
+    )
+    (torn / NAME).write_text((torn / NAME).read_text() + listed)
+    one_line_error(
+        fs("pull", torn, "--store", tmp_path / "T", "--quiet"), "mfcc/calls", "is listed", "missing"
+    )
+    assert not (tmp_path / "T").exists()
+    good("pull", torn, "--store", tmp_path / "T", "--model", "logmel", "--quiet")
 
 
 def test_a_sound_forgery_is_refused_by_the_sum_that_was_told(home: Path, tmp_path: Path) -> None:
