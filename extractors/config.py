@@ -54,6 +54,8 @@ class ExtractConfig:
             rows whose end is not after their start, and counts them as failed.
         channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
         clip_to_file: rows that end after their file end with it; else they fail.
+        time_expanded: take files as they play that their recorder says to be slower than they sounded; else
+            they are refused, see `featurestore.audio.time_expansion`.
         window_s, overlap_s: how clips longer than a window are cut, see `extractors.forward.windows`; 0:
             whole.
         preset: input convention of a published study, see `extractors.presets`; sets the options above.
@@ -92,6 +94,7 @@ class ExtractConfig:
     segments: Segments | None = None
     channel: str = "mix"
     clip_to_file: bool = False
+    time_expanded: bool = False
     window_s: float | None = None
     overlap_s: float | None = None
     preset: str | None = None

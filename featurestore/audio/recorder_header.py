@@ -13,6 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from featurestore.archives.interface import ArchiveError
+from featurestore.archives.names import split_member
+from featurestore.archives.opened import open_bytes
+from featurestore.audio.file_bytes import size_of
+
 _GUANO, _WAMD = b"guan", b"wamd"
 # Longer than any notes; WAMD may hold whole programs and spoken notes.
 _MOST_BYTES = 1 << 20
@@ -61,14 +66,17 @@ class RecorderHeader:
 
 
 def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
-    """The notes of a recorder in a WAV file; None where there are none, or it is no such file."""
+    """The notes of a recorder in a WAV file, or in one that is a member of an archive.
+
+    None where there are none, or it is no such file.
+    """
     found: dict[bytes, bytes] = {}
     try:
-        with open(path, "rb") as file:
+        with _opened(os.fspath(path)) as file:
             for name, size in _chunks(file):
                 if name in (_GUANO, _WAMD) and name not in found:
                     found[name] = file.read(min(size, _MOST_BYTES))
-    except OSError:
+    except (OSError, ArchiveError):
         return None
     if not found:
         return None
@@ -76,12 +84,17 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
     return _header(_wamd_fields(found.get(_WAMD, b"")) | _guano_fields(found.get(_GUANO, b"")))
 
 
+def _opened(path: str) -> BinaryIO:
+    # Of a file little is read, so it needs no large buffer.
+    return open(path, "rb") if split_member(path) is None else open_bytes(path)
+
+
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Name and size of each chunk, with the file at its first byte."""
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return
-    end = os.fstat(file.fileno()).st_size
+    end = size_of(file)
     at, data_bytes = 12, 0
     for _ in range(_MOST_CHUNKS):
         file.seek(at)

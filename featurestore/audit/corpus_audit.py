@@ -83,12 +83,13 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
         on_done: Told how many clips of how many have been decoded.
 
     Raises:
-        ManifestError: the manifest breaks its contract (files that are missing are a finding).
+        ManifestError: the manifest breaks its contract (files that are missing are a finding, and so are
+            rows whose end is not after their start).
         KeyNotFound: no such key, or several to choose from.
         KeyNotFound: the key has no such layer.
     """
     features = _features(config)
-    manifest = read_manifest(config.manifest, check_files=False)
+    manifest = read_manifest(config.manifest, check_files=False, allow_empty=True)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
     workers = config.workers or decoding_threads()
     if features is not None and features.info.cut_by_librosa:

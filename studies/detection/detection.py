@@ -9,12 +9,13 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extractors.run.clip_vectors import ClipVectors
 from featurestore.audio.segment import AudioError, header
+from featurestore.audio.time_expansion import check_time_expansion
 from featurestore.errors import ConfigError, FingerprintMismatch
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import check_folder, put_file, writing
@@ -122,6 +123,14 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         torch_weights=request.torch_weights,
         batch_seconds=request.batch_seconds,
     )
+    if config.rate_policy == "resample":
+        notes = check_time_expansion(
+            (r.path for r in recordings),
+            "recordings",
+            is_asked=request.time_expanded,
+            workers=config.n_threads,
+        )
+        plan = replace(plan, notes=(*plan.notes, *notes))
     channel = request.channel or config.channel
     truth = None
     if request.truth is not None:

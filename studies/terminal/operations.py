@@ -299,7 +299,8 @@ def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None, *,
         screen.console().print(f"page: {paths.html}   all of it: {paths.csv}")
     if grouped is not None:
         assert report.copies is not None  # what `run_audit` made has them
-        table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
+        read = read_manifest(config.manifest, check_files=False, allow_empty=True)
+        table = with_copies_grouped(read.table, report.copies)
         write_manifest(table, grouped)
         n = counted(table["group"].nunique(), "group")
         screen.console().print(f"{grouped}: {counted(len(table), 'utterance')} in {n}, copies together")
