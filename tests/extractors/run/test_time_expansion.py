@@ -63,9 +63,9 @@ def test_a_manifest_by_hand_is_refused_in_one_line_before_anything_is_stored(bat
         "--quiet",
     )
     said = (
-        f"error: {bats}: {bats.parent / SLOW} is time-expanded: it plays 10 times slower than it sounded; so is "
-        "1 more; write it at its true rate, 441,000 Hz (sox -r 441000 IN.wav OUT.wav), or take such files as "
-        "they play with --time-expanded"
+        f"error: {bats}: {bats.parent / SLOW} is time-expanded: it plays 10 times slower than it "
+        "sounded; so is 1 more; write it at its true rate, 441,000 Hz (sox -r 441000 IN.wav OUT.wav), "
+        "or take such files as they play with --time-expanded"
     )
     one_line_error(fs(*asked), said)
     one_line_error(fs(*asked, "--dry-run"), said)
@@ -151,7 +151,10 @@ def test_only_headers_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             n_read += len(found)
             return found
 
-    monkeypatch.setattr(recorder_header, "_opened", lambda path: Counting(Path(path).open("rb", buffering=0)))
+    def opened(path: str) -> Any:
+        return Counting(open(path, "rb", buffering=0))
+
+    monkeypatch.setattr(recorder_header, "_opened", opened)
     assert list(time_expanded([str(path)], 1)) == [str(path)]
     assert n_read < 200
     assert path.stat().st_size > 8_000_000
