@@ -18,6 +18,8 @@ from featurestore.printable import counted
 
 #: Of manifests: how many times slower a file plays, as its recorder wrote it.
 EXPANSION_COLUMN = "time_expansion"
+# A recorder's files are mostly all of one kind; a row group of Parquet has up to gigabytes.
+MOST_UNPACKED = 16
 
 
 def check_time_expansion(
@@ -65,17 +67,26 @@ def expansions_of(table: pd.DataFrame) -> dict[str, str]:
 def time_expanded(paths: Iterable[str], workers: int) -> dict[str, RecorderHeader]:
     """Those of these files that their recorder says to be time-expanded, sorted, with what it wrote.
 
-    Of archives only members of tar are looked at: those of others would have to be unpacked for it.
+    Members of zip and Parquet would have to be unpacked for it: of each such archive the first is looked at,
+    of `MOST_UNPACKED` archives.
     """
-    looked_at = sorted(filter(_is_cheap, paths), key=reading_order)
+    looked_at = _cheaply(sorted(paths, key=reading_order))
     with ThreadPoolExecutor(workers) as pool:
         headers = zip(looked_at, pool.map(read_recorder_header, looked_at), strict=True)
         return {path: header for path, header in headers if header is not None and header.expansion != 1}
 
 
-def _is_cheap(path: str) -> bool:
-    parts = split_member(path)
-    return parts is None or kind_of(parts[0]) == "tar"
+def _cheaply(paths: Iterable[str]) -> list[str]:
+    """Those whose header can be read by itself, and one of each archive where it cannot."""
+    found, unpacked = [], set()
+    for path in paths:
+        archive, _ = split_member(path) or ("", "")
+        if not archive or kind_of(archive) == "tar":
+            found.append(path)
+        elif archive not in unpacked and len(unpacked) < MOST_UNPACKED:
+            unpacked.add(archive)
+            found.append(path)
+    return found
 
 
 def refuse_time_expanded(slow: Mapping[str, RecorderHeader], paths: Mapping[str, str], where: object) -> None:

@@ -114,14 +114,16 @@ def test_a_factor_that_is_none(tmp_path: Path) -> None:
         notes(table)
 
 
-def test_members_of_tar_are_looked_at_and_none_is_unpacked_for_it(bats: Path) -> None:
+def test_members_of_tar_are_looked_at_and_of_zip_the_first(bats: Path) -> None:
     folder = bats.parent
     with tarfile.open(folder / "b.tar", "w") as tar, zipfile.ZipFile(folder / "b.zip", "w") as packed:
-        tar.add(folder / SLOW, SLOW)
-        packed.write(folder / SLOW, SLOW)
-    member = f"{folder / 'b.tar'}::{SLOW}"
-    found = time_expanded([member, f"{folder / 'b.zip'}::{SLOW}", str(folder / "none.wav")], 2)
-    assert {path: header.expansion for path, header in found.items()} == {member: 10}
+        for name in (SLOW, "bat/b.wav", "bat/c.wav"):
+            tar.add(folder / name, name)
+            packed.write(folder / name, name)
+    members = [f"{folder / f'b.{kind}'}::bat/{name}.wav" for kind in ("zip", "tar") for name in "cba"]
+    found = time_expanded([*members, str(folder / "none.wav")], 2)
+    slow = [members[5], members[4], members[2]]
+    assert {path: header.expansion for path, header in found.items()} == dict.fromkeys(slow, 10)
     with pytest.raises(ManifestError, match=r"b.tar::bat/a.wav is time-expanded"):
         notes(manifest(folder, f"b.tar::{SLOW}"))
 
