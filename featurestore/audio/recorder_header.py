@@ -85,8 +85,11 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
 
 
 def _opened(path: str) -> BinaryIO:
-    # Of a file little is read, so it needs no large buffer.
-    return open(path, "rb") if split_member(path) is None else open_bytes(path)
+    if split_member(path) is not None:
+        return open_bytes(path)
+    if not os.path.isfile(path):  # a pipe would wait for its writer
+        raise FileNotFoundError(path)
+    return open(path, "rb")  # without a large buffer: little is read
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

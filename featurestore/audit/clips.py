@@ -184,7 +184,7 @@ def _against_file(clips: _Clips) -> list[Finding]:
     end = table["end_s"].to_numpy(dtype=float)
     backwards = end <= start
     beyond = known & ~backwards & (start >= file_s) & (file_s > 0)
-    past = known & ~beyond & (end > file_s + END_TOLERANCE_S)
+    past = known & ~backwards & ~beyond & (end > file_s + END_TOLERANCE_S)
     empty = known & ~backwards & ~beyond & clips.file_is_sound & ~clips.has_error & (clips.n_samples == 0)
 
     def times(i: int) -> str:
