@@ -128,7 +128,14 @@ def same_extraction(
         layers=layers,
         **{k: v for k, v in {**options, **machine}.items() if v is not None},
     )
-    made = Recipe.of(config, find_model(spec, allow_pickle=config.torch_weights)).fingerprint()
+    source = find_model(spec, allow_pickle=config.torch_weights)
+    try:
+        made = Recipe.of(config, source).fingerprint()
+    except ConfigError as error:  # of options that nobody gave here
+        raise FingerprintMismatch(
+            f"--model {spec}: it would not make the embeddings that are wanted ({name}), it cannot be used "
+            f"as they were made ({error}); give the model they were made with"
+        ) from None
     _require_same(wanted, made, spec, name)
     return config
 

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from featurestore.compute.batch_system import started_jobs
+from featurestore.compute.batch_system import read_cluster_file, started_jobs
 from featurestore.compute.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
 from featurestore.compute.dask_runner import DaskRunner, import_part, task_error
 from featurestore.compute.memory import USABLE_SHARE, worker_bytes
@@ -109,8 +109,14 @@ def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Ab
 
 
 def check_cluster(spec: str | None) -> None:
-    """Raise a `ConfigError` unless `spec` has one of the forms that `open_runner` takes."""
-    if spec is None or spec.startswith(_SCHEMES) or spec.endswith((".yaml", ".yml")):
+    """Raise a `ConfigError` unless `spec` has one of the forms that `open_runner` takes.
+
+    A cluster file is read for it: what is wrong with one is told before anything is opened or written.
+    """
+    if spec is None or spec.startswith(_SCHEMES):
+        return
+    if spec.endswith((".yaml", ".yml")):
+        read_cluster_file(Path(spec))
         return
     local = _LOCAL.fullmatch(spec)
     if local is None:

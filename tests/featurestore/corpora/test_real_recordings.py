@@ -448,7 +448,7 @@ CASES = {
     "generic-seq-crowsetta": Case(generic_seq, "generic-seq"),
     "timit-crowsetta": Case(timit, "timit", "phone", said=lambda label: label.replace(" ", "_")),
     "notmat-crowsetta": Case(notmat, "notmat", said=lambda label: label[:1]),
-    "raven-crowsetta": Case(raven_by_crowsetta, "raven", "Annotation"),
+    "raven-crowsetta": Case(raven_by_crowsetta, "raven", "annotation"),
     "yarden-scipy": Case(yarden_by_scipy, "yarden"),
     "elan-pympi": Case(elan_by_pympi, "elan", digits=MILLISECOND),
     "textgrid-pympi": Case(textgrid_by_pympi("normal"), "textgrid"),
