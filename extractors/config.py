@@ -158,7 +158,7 @@ class ExtractConfig:
             ("window-s", self.window_s),
             ("overlap-s", self.overlap_s),
         ):
-            if seconds is not None and not math.isfinite(seconds):
+            if seconds is not None and not 0 <= seconds < math.inf:
                 raise ConfigError(f"--{option}: expected a number of seconds, got {seconds:g}")
         if self.batch_seconds is not None and self.batch_seconds <= 0:
             raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")

@@ -57,6 +57,8 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
         ConfigError: PyTorch or transformers is too old to be exact.
     """
     refuse_earlier()
+    if not spec.strip():  # of a shell's variable that is not set; as a folder it would be the one we are in
+        raise ModelError("--model: expected a built-in name, a folder, a file or a hub id, got an empty text")
     name, colon, argument = spec.partition(":")
     make = _factory(name)
     if make is not None:

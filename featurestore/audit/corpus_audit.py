@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
+# No file of sound has more, and no model.
+MOST_MODEL_RATE_HZ = 100_000_000
 # Of `Measured`, what the table of all clips has.
 MEASURED = np.dtype(
     [
@@ -69,8 +71,10 @@ class AuditConfig:
             raise ConfigError(
                 "audit: --model, --dataset and --layers name parts of a store; give --store too"
             )
-        if self.model_rate_hz is not None and self.model_rate_hz < 1:
-            raise ConfigError(f"model rate: expected Hz, got {self.model_rate_hz}")
+        if self.model_rate_hz is not None and not 1 <= self.model_rate_hz <= MOST_MODEL_RATE_HZ:
+            raise ConfigError(
+                f"model rate: expected 1 to {MOST_MODEL_RATE_HZ:,} Hz, got {self.model_rate_hz:,}"
+            )
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers: expected at least 1, got {self.workers}")
 

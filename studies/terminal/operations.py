@@ -288,9 +288,11 @@ def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None, *,
         grouped: Manifest to write in which copies share a group.
         quiet: No progress bar.
     """
-    from featurestore.audit import run_audit, with_copies_grouped, write_audit
+    from featurestore.audit import check_grouped_target, run_audit, with_copies_grouped, write_audit
     from featurestore.manifest.table import read_manifest, write_manifest
 
+    if grouped is not None:
+        check_grouped_target(grouped, config.manifest)
     with shares_done("decoding", quiet=quiet) as progress:
         report = run_audit(config, progress)
     console.print_audit(report)

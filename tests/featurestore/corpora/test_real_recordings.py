@@ -227,19 +227,22 @@ def textgrid_by_praat(command: str) -> Callable[[Recorded, Path], None]:
 
 
 def yarden_by_scipy(corpus: Recorded, folder: Path) -> None:
-    """Labels are numbers there, so each is the number of its class."""
+    """One file for the recordings of a folder. Labels are numbers, so each is the number of its class."""
     savemat = pytest.importorskip("scipy.io").savemat
     pytest.importorskip("crowsetta")
     numbers = class_numbers(corpus.rows)
-    files = list(corpus.by_file())
-    keys, elements = np.empty(len(files), dtype=object), np.empty(len(files), dtype=object)
-    for i, (file, rows) in enumerate(files):
+    of_folder: dict[PurePosixPath, list[tuple[str, dict[str, Any]]]] = {}
+    for file, rows in corpus.by_file():
         on, off, label = columns_of(rows)
         kinds = np.array([float(numbers[name]) for name in label])
-        keys[i] = file.name
-        elements[i] = {"segFileStartTimes": on, "segFileEndTimes": off, "segType": kinds, "fs": 32_000.0}
-    folder.mkdir(parents=True)
-    savemat(folder / "annotation.mat", {"keys": keys, "elements": elements})
+        times = {"segFileStartTimes": on, "segFileEndTimes": off, "segType": kinds, "fs": 32_000.0}
+        of_folder.setdefault(file.parent, []).append((file.name, times))
+    for parent, songs in of_folder.items():
+        keys, elements = np.empty(len(songs), dtype=object), np.empty(len(songs), dtype=object)
+        for i, (name, times) in enumerate(songs):
+            keys[i], elements[i] = name, times
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+        savemat(folder / parent / "annotation.mat", {"keys": keys, "elements": elements})
 
 
 def class_numbers(rows: pd.DataFrame) -> dict[str, int]:
@@ -451,8 +454,8 @@ CASES = {
     "raven-crowsetta": Case(raven_by_crowsetta, "raven", "annotation"),
     "yarden-scipy": Case(yarden_by_scipy, "yarden"),
     "elan-pympi": Case(elan_by_pympi, "elan", digits=MILLISECOND),
-    "textgrid-pympi": Case(textgrid_by_pympi("normal"), "textgrid"),
-    "textgrid-short-pympi": Case(textgrid_by_pympi("short"), "textgrid"),
+    "textgrid-pympi": Case(textgrid_by_pympi("normal"), "textgrid", digits=MICROSECOND),
+    "textgrid-short-pympi": Case(textgrid_by_pympi("short"), "textgrid", digits=MICROSECOND),
     "textgrid-praatio": Case(textgrid_by_praatio("long_textgrid"), "textgrid"),
     "textgrid-short-praatio": Case(textgrid_by_praatio("short_textgrid"), "textgrid"),
     "textgrid-praat": Case(textgrid_by_praat("Save as text file"), "textgrid"),
