@@ -153,6 +153,8 @@ class ExtractConfig:
             raise ConfigError(f"--workers: expected at least 1, got {self.workers}")
         if self.selfcheck is not None and self.selfcheck < 0:
             raise ConfigError(f"--selfcheck: expected 0 or more clips, got {self.selfcheck}")
+        if self.batch_seconds is not None and self.batch_seconds <= 0:
+            raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
         for option, seconds in (
             ("batch-seconds", self.batch_seconds),
             ("window-s", self.window_s),
@@ -160,8 +162,6 @@ class ExtractConfig:
         ):
             if seconds is not None and not 0 <= seconds < math.inf:
                 raise ConfigError(f"--{option}: expected a number of seconds, got {seconds:g}")
-        if self.batch_seconds is not None and self.batch_seconds <= 0:
-            raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
 
     @property
     def n_threads(self) -> int:

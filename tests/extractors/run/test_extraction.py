@@ -218,7 +218,7 @@ def test_progress_counts_up_to_all_clips(clips: Clips, tmp_path: Path) -> None:
         ({"window_s": float("inf")}, "--window-s: expected a number of seconds, got inf"),
         ({"window_s": -1.0}, "--window-s: expected a number of seconds, got -1"),
         ({"overlap_s": -3.0}, "--overlap-s: expected a number of seconds, got -3"),
-        ({"model": ""}, "--model: expected a built-in name, a folder, a file or a hub id, got an empty text"),
+        ({"model": ""}, "--model: expected a built-in name, a folder, a file or a hub id, got nothing"),
         ({"name": ".."}, "model name '..'"),
         ({"layers": "0-9"}, "logmel has layers 0-0, there is no 9"),
         ({"device": "tpu"}, "--device: expected auto, cpu"),
