@@ -144,8 +144,8 @@ def _fingerprint_here(config: ExtractConfig, name: str) -> Mapping[str, Any]:
         return Recipe.of(config, source).fingerprint()
     except ConfigError as error:  # of options that nobody gave here
         raise FingerprintMismatch(
-            f"--model {config.model}: it would not make the embeddings that are wanted ({name}), it cannot be "
-            f"used as they were made ({error}); give the model they were made with"
+            f"--model {config.model}: it would not make the embeddings that are wanted ({name}): it cannot "
+            f"be used as they were made ({error}); give the model they were made with"
         ) from None
 
 
