@@ -78,7 +78,8 @@ def time_expanded(paths: Iterable[str], workers: int) -> dict[str, RecorderHeade
 
 def _cheaply(paths: Iterable[str]) -> list[str]:
     """Those whose header can be read by itself, and one of each archive where it cannot."""
-    found, unpacked = [], set()
+    found: list[str] = []
+    unpacked: set[str] = set()
     for path in paths:
         archive, _ = split_member(path) or ("", "")
         if not archive or kind_of(archive) == "tar":
