@@ -1,8 +1,8 @@
 """Real recordings in every annotation format, by the tools of others where they are, read back row by row.
 
 Finch songs (3,116 syllables of 60 songs), ESC-10 (400 clips in folders, OGG) and spoken digits (takes 0 to 4:
-300 clips). Whole clips are one annotation from 0 to their end. Who wrote a file is at the end of each case's name:
-crowsetta, pympi, praatio, Praat itself (as parselmouth), scipy, or, where only a program with windows writes
+300 clips). Whole clips are one annotation from 0 to their end. Who wrote a file is at the end of each case's
+name: crowsetta, pympi, praatio, Praat itself (as parselmouth), scipy, or, where only a program with windows writes
 a format, this file, by the documentation of the format or the code of that program.
 """
 
