@@ -2,8 +2,8 @@
 
 Finch songs (3,116 syllables of 60 songs), ESC-10 (400 clips in folders, OGG) and spoken digits (takes 0 to 4:
 300 clips). Whole clips are one annotation from 0 to their end. Who wrote a file is at the end of each case's
-name: crowsetta, pympi, praatio, Praat itself (as parselmouth), scipy, or, where only a program with windows writes
-a format, this file, by the documentation of the format or the code of that program.
+name: crowsetta, pympi, praatio, Praat itself (as parselmouth), scipy, or, where only a program with windows
+writes a format, this file, by the documentation of the format or the code of that program.
 """
 
 from __future__ import annotations
