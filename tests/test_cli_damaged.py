@@ -123,7 +123,7 @@ def test_a_key_of_which_nothing_is_embedded_keeps_nobody_from_the_others(tmp_pat
     done = fs(*probe, tmp_path / "r")
     assert done.exit_code == 0
     assert (
-        "left out: tiny/later: nothing of it is embedded yet; the same `fs extract` again embeds it"
+        "note: left out: tiny/later: nothing of it is embedded yet; the same `fs extract` again embeds it"
         in done.stderr.splitlines()
     )
 
