@@ -63,6 +63,11 @@ PRECISION = click.option(
     show_default=True,
     help="Arithmetic of the forward pass.",
 )
+TIME_EXPANDED = click.option(
+    "--time-expanded",
+    is_flag=True,
+    help="Take files as they play that their recorder says to be slower than they sounded; else refused.",
+)
 ORACLE = click.option(
     "--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result."
 )
@@ -173,6 +178,7 @@ def main(debug: bool) -> None:
     is_flag=True,
     help="Rows that end after their file, such as last windows, end with it; else they fail.",
 )
+@TIME_EXPANDED
 @click.option(
     "--window-s",
     type=float,
@@ -454,6 +460,7 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
 )
 @DEVICE
 @click.option("--workers", type=int, help="Threads that decode audio.")
+@TIME_EXPANDED
 @TORCH_WEIGHTS
 @QUIET
 def predict(quiet: bool, out: Path, **options: Any) -> None:
@@ -532,6 +539,7 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
     "--batch-seconds", type=float, help="Most seconds of audio per forward pass; default by device."
 )
 @click.option("--workers", type=int, help="Recordings that are decoded at once.")
+@TIME_EXPANDED
 @TORCH_WEIGHTS
 @QUIET
 def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:

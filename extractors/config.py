@@ -54,6 +54,8 @@ class ExtractConfig:
             rows whose end is not after their start, and counts them as failed.
         channel: of files whose manifest row names none: ``mix``, a number from 0, or ``each``.
         clip_to_file: rows that end after their file end with it; else they fail.
+        time_expanded: take files as they play that their recorder says to be slower than they sounded; else
+            they are refused, see `featurestore.audio.time_expansion`.
         window_s, overlap_s: how clips longer than a window are cut, see `extractors.forward.windows`; 0:
             whole.
         preset: input convention of a published study, see `extractors.presets`; sets the options above.
@@ -92,6 +94,7 @@ class ExtractConfig:
     segments: Segments | None = None
     channel: str = "mix"
     clip_to_file: bool = False
+    time_expanded: bool = False
     window_s: float | None = None
     overlap_s: float | None = None
     preset: str | None = None
@@ -150,15 +153,15 @@ class ExtractConfig:
             raise ConfigError(f"--workers: expected at least 1, got {self.workers}")
         if self.selfcheck is not None and self.selfcheck < 0:
             raise ConfigError(f"--selfcheck: expected 0 or more clips, got {self.selfcheck}")
+        if self.batch_seconds is not None and self.batch_seconds <= 0:
+            raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
         for option, seconds in (
             ("batch-seconds", self.batch_seconds),
             ("window-s", self.window_s),
             ("overlap-s", self.overlap_s),
         ):
-            if seconds is not None and not math.isfinite(seconds):
+            if seconds is not None and not 0 <= seconds < math.inf:
                 raise ConfigError(f"--{option}: expected a number of seconds, got {seconds:g}")
-        if self.batch_seconds is not None and self.batch_seconds <= 0:
-            raise ConfigError(f"--batch-seconds: expected more than 0, got {self.batch_seconds:g}")
 
     @property
     def n_threads(self) -> int:

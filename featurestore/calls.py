@@ -184,6 +184,14 @@ def check_beside(table: Path) -> None:
         )
 
 
+def is_as_written(table: Path) -> bool:
+    """Whether a table is what the call that is noted beside it wrote."""
+    try:
+        return (_read_beside(table) or ((), ""))[1] == file_sha256(table)
+    except DocumentError:
+        return False
+
+
 def write_beside(table: Path, words: Iterable[Word]) -> None:
     """Note beside a table which call wrote it.
 

@@ -64,7 +64,7 @@ def run_predict(
         model: Where the audio model is (manifest), or its name (store).
         dataset: Data set of the store.
         on_progress: Told as clips are embedded.
-        audio: ``device``, ``workers`` and ``torch_weights`` of `predict_manifest`.
+        audio: ``device``, ``workers``, ``time_expanded`` and ``torch_weights`` of `predict_manifest`.
 
     Raises:
         ConfigError: not one of `manifest` and `store`; `out` is no place for it, or holds something else;
@@ -94,6 +94,7 @@ def predict_manifest(
     model: str | None = None,
     device: str = "auto",
     workers: int | None = None,
+    time_expanded: bool = False,
     torch_weights: bool = False,
     on_progress: Callable[[ExtractProgress], None] | None = None,
 ) -> Predictions:
@@ -107,6 +108,7 @@ def predict_manifest(
         model: Where the audio model is; default: where it was.
         device: For the audio model, as `fs extract --device`.
         workers: Threads that decode audio.
+        time_expanded: As `fs extract --time-expanded`.
         torch_weights: Also read ``pytorch_model.bin``.
         on_progress: Told as clips are embedded.
 
@@ -131,6 +133,7 @@ def predict_manifest(
             dataset=DATASET,
             device=device,
             workers=workers,
+            time_expanded=time_expanded,
             torch_weights=torch_weights,
             **_frame_options(card),
         )

@@ -176,9 +176,22 @@ def test_store_errors(audio: Path, store: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     one_line_error(extract(audio, tmp_path / "file"), "cannot write", "file")
     one_line_error(fs("ls", tmp_path / "nowhere"), "no feature store here")
+    for command in (("ls", ""), ("info", ""), ("cp", store, ""), ("cp", "", store)):
+        one_line_error(fs(*command), "expected the folder or the URL of a store, got an empty text")
     if os.geteuid() != 0:
         (tmp_path / "locked").mkdir(mode=0o500)
         one_line_error(extract(audio, tmp_path / "locked" / "s"), "Permission denied")
+
+
+def test_a_wrong_cluster_file_is_told_before_a_key_is_touched(
+    audio: Path, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cluster.yaml").write_text("cluster: local\ncores: four\nmemory: 1GB\n")
+    table = pd.read_csv(audio)
+    table.assign(utterance_id=[f"new{i}" for i in range(len(table))]).to_csv(audio, index=False)
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*")}
+    one_line_error(extract(audio, store, "--cluster", tmp_path / "cluster.yaml"), "cores", "four")
+    assert {p: p.stat().st_mtime_ns for p in store.rglob("*")} == before
 
 
 def test_a_read_only_place_is_one_line(audio: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,41 @@ def test_a_bad_key_is_verified_repaired_and_removed(store: LocalStorage, spoil: 
     assert fs("rm", store.url, "--model", "tiny", "--dataset", "calls", "--yes").exit_code == 0
     assert store.children("tiny") == []
     assert fs("ls", store.url).stderr == ""
+
+
+def test_a_key_of_which_nothing_is_embedded_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """Such as a run leaves that was stopped before its first unit, or whose cluster did not answer."""
+    storage = LocalStorage(tmp_path / "s")
+    manifest = manifest_of(N_ROWS)
+    ids = manifest.table["utterance_id"].to_numpy(object)
+    open_key(storage, replace(request(), dataset="later"), manifest, ids)
+    probe = (
+        "probe",
+        "--store",
+        storage.url,
+        "--label",
+        "kind",
+        "--layers",
+        "0",
+        "--seeds",
+        "1",
+        "-q",
+        "--out",
+    )
+    alone = fs(*probe, tmp_path / "none")
+    assert alone.exit_code == 2
+    assert alone.stderr.splitlines() == [
+        f"error: {storage.url}: nothing of tiny/later is embedded yet; run the same `fs extract` again, or "
+        "remove it with `fs rm`"
+    ]
+    writer, _ = open_key(storage, request(), manifest, ids)
+    write(writer, {k: values_of(k) for k in LAYERS})
+    done = fs(*probe, tmp_path / "r")
+    assert done.exit_code == 0
+    assert (
+        "note: left out: tiny/later: nothing of it is embedded yet; the same `fs extract` again embeds it"
+        in done.stderr.splitlines()
+    )
 
 
 def test_probing_says_what_is_not_embedded_yet(tmp_path: Path) -> None:

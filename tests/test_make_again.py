@@ -306,6 +306,7 @@ def test_every_option_of_an_extraction_that_decides_something_is_noted(
         "compile": False,
         "preset": None,
         "clip_to_file": True,
+        "time_expanded": True,
     }
     of_this_machine = {"workers": 1, "device": "cpu", "batch_seconds": 3.0, "selfcheck": 0, "refresh": True}
     config = ExtractConfig(

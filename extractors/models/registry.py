@@ -54,9 +54,11 @@ def find_model(spec: str, *, allow_pickle: bool = False) -> ModelSource:
     Raises:
         ModelError: there is no such model, its family is not supported, or it has no usable weights.
         DependencyMissing: it needs a package that is not installed.
-        ConfigError: PyTorch or transformers is too old to be exact.
+        ConfigError: PyTorch or transformers is too old to be exact, or `spec` is empty.
     """
     refuse_earlier()
+    if not spec.strip():  # of a shell's variable that is not set; as a folder it would be the one we are in
+        raise ConfigError("--model: expected a built-in name, a folder, a file or a hub id, got nothing")
     name, colon, argument = spec.partition(":")
     make = _factory(name)
     if make is not None:

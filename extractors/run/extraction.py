@@ -18,6 +18,7 @@ from extractors.run.plan import KeyPlan, RunPlan, plan_run
 from extractors.run.reproduction import extract_call
 from extractors.run.selfcheck import check_after
 from featurestore.checks import CheckRecord
+from featurestore.compute.task_runners import check_cluster_file
 from featurestore.store.history import record_call, record_check
 from featurestore.store.plan import parse_share
 from featurestore.store.sound_identity import Sounds
@@ -48,6 +49,7 @@ def extract_all(
         UserError: see `extract`; then no model has been loaded and no key changed.
     """
     began = time.perf_counter()
+    check_cluster_file(configs[0].cluster)
     plan = plan_run(configs)
     config = plan.config
     # All keys before any: what one model is refused for must not cost the key of another.

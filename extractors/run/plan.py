@@ -15,6 +15,7 @@ from extractors.models.package_versions import versions_here
 from extractors.models.registry import check_compiler, find_model
 from extractors.run.recipe import Recipe
 from featurestore.audio.librosa_times import as_librosa_cuts
+from featurestore.audio.time_expansion import check_time_expansion, expansions_of
 from featurestore.backends.storage import Storage, open_storage
 from featurestore.calls import TableRecord, describe_table
 from featurestore.errors import ConfigError
@@ -26,7 +27,7 @@ from featurestore.store.plan import DEFAULT_UNIT_ROWS, order_rows
 
 # What the models of one run have in common.
 SHARED = (
-    *("manifest", "store", "segments", "channel", "clip_to_file"),
+    *("manifest", "store", "segments", "channel", "clip_to_file", "time_expanded"),
     *("workers", "decode", "device", "cluster"),
 )
 
@@ -91,6 +92,15 @@ def plan_run(configs: Sequence[ExtractConfig]) -> RunPlan:
     table = describe_table(config.manifest, len(as_given))
     manifest = choose_channels(as_given, config.channel, config.n_threads)
     notes = []
+    # Samples that are read as if they were at the model's rate are the same at any rate that a file claims.
+    if any(c.rate_policy == "resample" for c in configs):
+        notes += check_time_expansion(
+            manifest.table["path"],
+            config.manifest,
+            is_asked=config.time_expanded,
+            workers=config.n_threads,
+            said=expansions_of(manifest.table),
+        )
     if by_librosa:
         manifest = as_librosa_cuts(manifest, config.n_threads)
         if n_empty := int((manifest.table["end_s"] <= manifest.table["start_s"].fillna(0.0)).sum()):

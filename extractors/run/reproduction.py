@@ -128,9 +128,25 @@ def same_extraction(
         layers=layers,
         **{k: v for k, v in {**options, **machine}.items() if v is not None},
     )
-    made = Recipe.of(config, find_model(spec, allow_pickle=config.torch_weights)).fingerprint()
+    made = _fingerprint_here(config, name)
     _require_same(wanted, made, spec, name)
     return config
+
+
+def _fingerprint_here(config: ExtractConfig, name: str) -> Mapping[str, Any]:
+    """What embeddings under a configuration would be told by; see `same_extraction`.
+
+    Raises:
+        FingerprintMismatch: the model cannot be used in this way.
+    """
+    source = find_model(config.model, allow_pickle=config.torch_weights)
+    try:
+        return Recipe.of(config, source).fingerprint()
+    except ConfigError as error:  # of options that nobody gave here
+        raise FingerprintMismatch(
+            f"--model {config.model}: it would not make the embeddings that are wanted ({name}): it cannot "
+            f"be used as they were made ({error}); give the model they were made with"
+        ) from None
 
 
 def _recorded(wanted: Mapping[str, Any], given: Mapping[str, Any], name: str) -> dict[str, Any]:

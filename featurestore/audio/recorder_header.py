@@ -13,7 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from featurestore.untrusted.documents import DocumentError, open_regular
+from featurestore.archives.interface import ArchiveError
+from featurestore.archives.names import split_member
+from featurestore.archives.opened import open_bytes
+from featurestore.audio.file_bytes import size_of
 
 _GUANO, _WAMD = b"guan", b"wamd"
 # Longer than any notes; WAMD may hold whole programs and spoken notes.
@@ -67,14 +70,17 @@ class RecorderHeader:
 
 
 def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
-    """The notes of a recorder in a WAV file; None where there are none, or it is no such file."""
+    """The notes of a recorder in a WAV file, or in one that is a member of an archive.
+
+    None where there are none, or it is no such file.
+    """
     found: dict[bytes, bytes] = {}
     try:
-        with open_regular(path) as file:
+        with _opened(os.fspath(path)) as file:
             for name, size in _chunks(file):
                 if name in (_GUANO, _WAMD) and name not in found:
                     found[name] = file.read(min(size, _MOST_BYTES))
-    except DocumentError:
+    except (OSError, ArchiveError):
         return None
     if not found:
         return None
@@ -82,12 +88,20 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
     return _header(_wamd_fields(found.get(_WAMD, b"")) | _guano_fields(found.get(_GUANO, b"")))
 
 
+def _opened(path: str) -> BinaryIO:
+    if split_member(path) is not None:
+        return open_bytes(path)
+    if not os.path.isfile(path):  # a pipe would wait for its writer
+        raise FileNotFoundError(path)
+    return open(path, "rb")  # without a large buffer: little is read
+
+
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Name and size of each chunk, with the file at its first byte."""
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return
-    end = os.fstat(file.fileno()).st_size
+    end = size_of(file)
     at, data_bytes = 12, 0
     for _ in range(_MOST_CHUNKS):
         file.seek(at)

@@ -110,7 +110,7 @@ def render_page(report: AuditReport) -> str:
     """The page as text; it needs no other file and makes no request."""
     from jinja2 import Environment, StrictUndefined
 
-    manifest = read_manifest(report.manifest, check_files=False)
+    manifest = read_manifest(report.manifest, check_files=False, allow_empty=True)
     source = files("featurestore.audit").joinpath("template.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=on_page

@@ -182,9 +182,10 @@ def _against_file(clips: _Clips) -> list[Finding]:
         file_s = (table["file_frames"] / table["rate_hz"]).to_numpy(dtype=float)
     start = table["start_s"].fillna(0).to_numpy(dtype=float)
     end = table["end_s"].to_numpy(dtype=float)
-    beyond = known & (start >= file_s) & (file_s > 0)
-    past = known & ~beyond & (end > file_s + END_TOLERANCE_S)
-    empty = known & ~beyond & clips.file_is_sound & ~clips.has_error & (clips.n_samples == 0)
+    backwards = end <= start
+    beyond = known & ~backwards & (start >= file_s) & (file_s > 0)
+    past = known & ~backwards & ~beyond & (end > file_s + END_TOLERANCE_S)
+    empty = known & ~backwards & ~beyond & clips.file_is_sound & ~clips.has_error & (clips.n_samples == 0)
 
     def times(i: int) -> str:
         until = f"{end[i]:g} s" if np.isfinite(end[i]) else "its end"
@@ -207,6 +208,14 @@ def _against_file(clips: _Clips) -> list[Finding]:
             times,
         ),
         *clips.findings("empty", "fault", empty, "{n}: no sample", lambda i: "no samples"),
+        *clips.findings(
+            "end-before-start",
+            "fault",
+            backwards,
+            "{n}: no sample between start and end: `fs extract` refuses such rows (with --segments librosa "
+            "it keeps them, as failed)",
+            lambda i: f"{start[i]:g} to {end[i]:g} s",
+        ),
     ]
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ import pandas as pd
 from featurestore.audit.findings import Example, Finding, listed
 from featurestore.duplicates.recoded_clips import Portrait, firsts_of_sets, recoded
 from featurestore.duplicates.waveform_sketch import Sketch, alike
+from featurestore.errors import ConfigError, ManifestError
 from featurestore.manifest.audio_places import Places
+from featurestore.manifest.table import read_manifest
 from featurestore.printable import counted
 
 #: What copies of a clip are known by.
@@ -133,6 +136,32 @@ def with_copies_grouped(table: pd.DataFrame, copies: Copies) -> pd.DataFrame:
     firsts = firsts_of_sets(len(groups), ((codes[i], codes[j]) for i, j in copies.pairs()))
     group = np.asarray(groups, dtype=object)[[firsts[g] for g in codes]]
     return table.assign(group=pd.Series(group, index=table.index, dtype="str"))
+
+
+def check_grouped_target(target: Path, manifest: Path) -> None:
+    """Refuse to write the manifest with its copies grouped over anything but an earlier one of its kind.
+
+    Args:
+        target: where it is to be written.
+        manifest: that is audited.
+
+    Raises:
+        ConfigError: there is a file that differs from the manifest in more than groups.
+        ManifestError: the manifest breaks its contract.
+    """
+    if not target.exists():
+        return
+    asked = read_manifest(manifest, check_files=False, allow_empty=True).table.drop(columns="group")
+    try:
+        there = read_manifest(target, check_files=False, allow_empty=True).table.drop(columns="group")
+        ours = there.equals(asked)
+    except ManifestError:
+        ours = False
+    if not ours:
+        raise ConfigError(
+            f"--group-copies {target}: this file is not {manifest} with other groups, and would be lost; "
+            "choose another name"
+        )
 
 
 class _Pair:

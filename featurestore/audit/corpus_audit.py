@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 DEFAULT_MODEL_RATE_HZ = 16_000
+# No file of sound has more, and no model.
+MOST_MODEL_RATE_HZ = 100_000_000
 # Of `Measured`, what the table of all clips has.
 MEASURED = np.dtype(
     [
@@ -69,8 +71,10 @@ class AuditConfig:
             raise ConfigError(
                 "audit: --model, --dataset and --layers name parts of a store; give --store too"
             )
-        if self.model_rate_hz is not None and self.model_rate_hz < 1:
-            raise ConfigError(f"model rate: expected Hz, got {self.model_rate_hz}")
+        if self.model_rate_hz is not None and not 1 <= self.model_rate_hz <= MOST_MODEL_RATE_HZ:
+            raise ConfigError(
+                f"model rate: expected 1 to {MOST_MODEL_RATE_HZ:,} Hz, got {self.model_rate_hz:,}"
+            )
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers: expected at least 1, got {self.workers}")
 
@@ -83,12 +87,13 @@ def run_audit(config: AuditConfig, on_done: Callable[[int, int], None] | None = 
         on_done: Told how many clips of how many have been decoded.
 
     Raises:
-        ManifestError: the manifest breaks its contract (files that are missing are a finding).
+        ManifestError: the manifest breaks its contract (files that are missing are a finding, and so are
+            rows whose end is not after their start).
         KeyNotFound: no such key, or several to choose from.
         KeyNotFound: the key has no such layer.
     """
     features = _features(config)
-    manifest = read_manifest(config.manifest, check_files=False)
+    manifest = read_manifest(config.manifest, check_files=False, allow_empty=True)
     rate = config.model_rate_hz or _stored_rate(features) or DEFAULT_MODEL_RATE_HZ
     workers = config.workers or decoding_threads()
     if features is not None and features.info.cut_by_librosa:

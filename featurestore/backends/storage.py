@@ -68,9 +68,11 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     """Open a root by path or URL (``memory://name``; ``s3://…``, ``gs://…``, ``az://…``).
 
     Raises:
-        StoreError: the scheme is unknown, or a remote root cannot be reached.
+        StoreError: the scheme is unknown, a remote root cannot be reached, or there is no name at all.
     """
     text = os.fspath(url)
+    if not text:  # of a shell's variable that is not set; as a folder it would be the one we are in
+        raise StoreError("expected the folder or the URL of a store, got an empty text")
     scheme, separator, rest = text.partition("://")
     if not separator:
         if text.split(":")[0] in REMOTE_SCHEMES and ":" in text:

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from featurestore.compute.batch_system import started_jobs
+from featurestore.compute.batch_system import read_cluster_file, started_jobs
 from featurestore.compute.cluster_security import LOOPBACK, PROTOCOL, configured_security, temporary_security
 from featurestore.compute.dask_runner import DaskRunner, import_part, task_error
 from featurestore.compute.memory import USABLE_SHARE, worker_bytes
@@ -42,6 +42,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 # Microseconds of CPU time in a period of so many, or "max".
 _CGROUP_CPU = "/sys/fs/cgroup/cpu.max"
 _SCHEMES = ("tcp://", PROTOCOL)
+_FILES = (".yaml", ".yml")
 _LOCAL = re.compile(r"local(?::(\d+))?")
 
 
@@ -110,7 +111,7 @@ def open_runner(spec: str | None, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Ab
 
 def check_cluster(spec: str | None) -> None:
     """Raise a `ConfigError` unless `spec` has one of the forms that `open_runner` takes."""
-    if spec is None or spec.startswith(_SCHEMES) or spec.endswith((".yaml", ".yml")):
+    if spec is None or spec.startswith(_SCHEMES) or spec.endswith(_FILES):
         return
     local = _LOCAL.fullmatch(spec)
     if local is None:
@@ -119,6 +120,12 @@ def check_cluster(spec: str | None) -> None:
         )
     if local[1] and int(local[1]) < 1:
         raise ConfigError(f"cluster {spec!r}: expected at least one process, such as local:2")
+
+
+def check_cluster_file(spec: str | None) -> None:
+    """Raise a `ConfigError` where `spec` is a cluster file that cannot be one, before anything is written."""
+    if spec is not None and spec.endswith(_FILES):
+        read_cluster_file(Path(spec))
 
 
 def available_cores() -> int:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from featurestore.calls import Slot, Word, check_beside, full_path, option_words, write_beside
+from featurestore.calls import (
+    Slot,
+    Word,
+    check_beside,
+    full_path,
+    is_as_written,
+    option_words,
+    write_beside,
+)
 from featurestore.corpora.background import BackgroundRequest, add_background
 from featurestore.corpora.interface import CorpusTable
 from featurestore.corpora.option_kinds import PLACES
@@ -72,6 +80,11 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
             f"--out {request.out}: this is the source, which would be lost; choose another name"
         )
     check_beside(request.out)
+    if request.out.exists() and not is_as_written(request.out):
+        raise ConfigError(
+            f"--out {request.out}: this manifest was made by hand, or changed since fs wrote it, and would "
+            "be lost; choose another name, or move it away"
+        )
     corpus = get_corpus(request.corpus)
     found = corpus.read(
         request.source, allow_missing=request.allow_missing, group=request.group, **dict(request.options)

@@ -8,19 +8,14 @@ import pandas as pd
 
 from featurestore.audio.blocks import SoundError, read_header
 from featurestore.audio.recorder_header import RecorderHeader, read_recorder_header
+from featurestore.audio.time_expansion import EXPANSION_COLUMN, refuse_time_expanded
 from featurestore.corpora.audio_files import name_some
-from featurestore.errors import ManifestError
+from featurestore.manifest.column_names import RECORDER_COLUMNS
 from featurestore.names import is_whole_number
 from featurestore.printable import counted
 
-_COLUMNS = {
-    "recorder": "recorder",
-    "serial": "recorder_serial",
-    "recorded_at": "recorded_at",
-    "latitude": "latitude",
-    "longitude": "longitude",
-}
-_EXPANSION = "time_expansion"
+# Of `RecorderHeader`, in the order of `RECORDER_COLUMNS`.
+_FIELDS = ("recorder", "serial", "recorded_at", "latitude", "longitude", "time_expansion")
 _WITH_HEADERS = (".wav", ".wave", ".rf64")
 
 
@@ -45,32 +40,16 @@ def with_recorder_columns(
         return rows, ()
     slow = {file: header for file, header in headers.items() if header.expansion != 1}
     if slow and not time_expanded:
-        _refuse(slow, files, source)
-    found = {ours: {f: getattr(h, name) for f, h in headers.items()} for name, ours in _COLUMNS.items()}
+        refuse_time_expanded(slow, files, source)
+    columns = zip(RECORDER_COLUMNS, _FIELDS, strict=True)
+    found = {ours: {f: getattr(h, name) for f, h in headers.items()} for ours, name in columns}
     if slow:
-        found[_EXPANSION] = {file: header.time_expansion or "1" for file, header in headers.items()}
+        found[EXPANSION_COLUMN] = {file: header.time_expansion or "1" for file, header in headers.items()}
+    else:
+        del found[EXPANSION_COLUMN]
     kept = {c: cells for c, cells in found.items() if c not in rows and any(cells.values())}
-    columns = {c: rows["file"].map(cells).fillna("").astype("str") for c, cells in kept.items()}
-    return rows.assign(**columns), _notes(headers, list(kept), [c for c in found if c in rows], files)
-
-
-def _refuse(slow: dict[str, RecorderHeader], files: dict[str, str], source: Path) -> None:
-    file, header = next(iter(slow.items()))
-    others = "" if len(slow) == 1 else f"; so are {len(slow) - 1:,} more"
-    advice = "or take such files as they play with --time-expanded"
-    if header.expansion != header.expansion:
-        raise ManifestError(
-            f"{source}: {file} says that it is time-expanded by {header.time_expansion[:40]!r}, which is no "
-            "factor"
-            f"{others}; correct its header, {advice}"
-        )
-    said = f"{source}: {file} is time-expanded: it plays {header.expansion:g} times slower than it sounded"
-    try:
-        true_hz = round(read_header(files[file]).sample_rate_hz * header.expansion)
-        mend = f"write it at its true rate, {true_hz:,} Hz (sox -r {true_hz} IN.wav OUT.wav), "
-    except SoundError:  # told when it is read
-        mend = "write it at its true rate, "
-    raise ManifestError(f"{said}{others}; {mend}{advice}")
+    new = {c: rows["file"].map(cells).fillna("").astype("str") for c, cells in kept.items()}
+    return rows.assign(**new), _notes(headers, list(kept), [c for c in found if c in rows], files)
 
 
 def _notes(

@@ -41,6 +41,15 @@ def write_hdf5(selections: Sequence[Selection], target: Path, advance: Advance) 
     return []
 
 
+def is_hdf5_export(path: Path) -> bool:
+    """See `Format.holds_export`."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FILE_FORMAT)
+    except (OSError, RuntimeError):
+        return False
+
+
 def _write_key(file: h5py.File, selection: Selection, advance: Advance) -> None:
     features = selection.features
     attributes = features.attrs
@@ -143,4 +152,5 @@ HDF5 = Format(
     is_folder=False,
     write=write_hdf5,
     open=open_hdf5,
+    holds_export=is_hdf5_export,
 )

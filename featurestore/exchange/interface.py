@@ -117,6 +117,7 @@ class Format:
         is_folder: whether an export is a folder (else one file).
         write: writes keys to a path that does not exist yet, returns one-line notes.
         open: opens a file and yields its keys; None where the format is not read.
+        holds_export: of a format that is a file: whether there is one that `write` wrote.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Format:
     is_folder: bool
     write: Callable[[Sequence[Selection], Path, Advance], list[str]]
     open: Callable[[Path, ReadOptions], AbstractContextManager[list[Source]]] | None = None
+    holds_export: Callable[[Path], bool] | None = None
 
 
 def counter(total: int, tell: Callable[[int, int], None] | None) -> Advance:

@@ -87,7 +87,7 @@ def export(
         models: models to export; default all.
         datasets: datasets to export; default all.
         layers: which layers; default all of each key.
-        overwrite: replace what stands at `out`: a file, or a folder that an earlier export wrote.
+        overwrite: replace what stands at `out`: a file or a folder that an earlier export wrote.
         on_progress: called with rows done and rows in all, each row counted once per layer.
 
     Raises:
@@ -153,6 +153,8 @@ def _check_replaceable(target: Path, kind: Format, overwrite: bool) -> None:
             raise StoreError(f"{target} is not a folder that an export wrote; give another --out")
     elif target.is_dir():
         raise StoreError(f"{target} is a folder, and format {kind.name} writes a file; give another --out")
+    elif not (target.is_file() and kind.holds_export is not None and kind.holds_export(target)):
+        raise StoreError(f"{target} is no file that an export wrote, and would be lost; give another --out")
 
 
 def _is_export(folder: Path) -> bool:

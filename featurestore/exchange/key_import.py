@@ -143,7 +143,8 @@ def _read_options(
     functionals: Iterable[str] | None,
 ) -> ReadOptions:
     if not (manifest is None or isinstance(manifest, Manifest)):
-        manifest = read_manifest(manifest, check_files=False)
+        # Rows without a sample are rows: the study's code counts them, and so do the positions of its files.
+        manifest = read_manifest(manifest, check_files=False, allow_empty=True)
     return ReadOptions(
         manifest=manifest,
         id_map=None if id_map is None else Path(id_map),

@@ -37,6 +37,7 @@ from featurestore.fingerprint import digest
 from featurestore.format.number_types import DTypeName
 from featurestore.manifest.table import Manifest, write_manifest
 from featurestore.names import is_whole_number
+from featurestore.printable import counted
 from featurestore.untrusted.documents import DocumentError, require_regular
 from featurestore.untrusted.text_table import FIRST_ROW, TextTableError, read_table
 
@@ -273,10 +274,18 @@ def _rows_of_manifest(path: Path, names: list[str], manifest: Manifest) -> dict[
             f"from {names[0]!r}; give an --id-map (columns position, utterance_id)"
         )
     table = manifest.table.iloc[positions]
+    length_s = (table["end_s"] - table["start_s"].fillna(0.0)).to_numpy(np.float64)
+    n_empty = int((length_s <= 0).sum())
     return {
         "ids": table["utterance_id"].to_numpy(object),
         **_unknown(n),
-        "duration_s": (table["end_s"] - table["start_s"].fillna(0.0)).to_numpy(np.float64),
+        "duration_s": np.where(length_s > 0, length_s, np.nan),
+        "notes": (
+            f"{counted(n_empty, 'row')} of {manifest.source} without a sample between start and end: what "
+            "their values were made of is not known",
+        )
+        if n_empty
+        else (),
     }
 
 

@@ -40,6 +40,12 @@ _LABELS = {"channels"}  # how many there are, in tables of audio files
 # hertz. Labels by the contract, like all columns that it does not know, but nothing to be learned.
 BOX_COLUMNS = ("low_hz", "high_hz")
 ANNOTATION_COLUMNS = ("selection", *BOX_COLUMNS)
+# What recorders write about a whole file: labels by the contract too, which can be asked for by name, but
+# where and when something was recorded is no class.
+RECORDER_COLUMNS = (
+    *("recorder", "recorder_serial", "recorded_at", "latitude", "longitude"),
+    "time_expansion",
+)
 
 
 def meant(name: str) -> str:

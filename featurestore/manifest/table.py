@@ -34,7 +34,12 @@ from featurestore.archives.names import (
 )
 from featurestore.archives.opened import open_archive
 from featurestore.errors import ManifestError
-from featurestore.manifest.column_names import ANNOTATION_COLUMNS, near_misses, not_in_seconds
+from featurestore.manifest.column_names import (
+    ANNOTATION_COLUMNS,
+    RECORDER_COLUMNS,
+    near_misses,
+    not_in_seconds,
+)
 from featurestore.outputs import put_file
 from featurestore.printable import counted
 from featurestore.untrusted.parquet_tables import read_parquet_cells
@@ -92,8 +97,9 @@ class Manifest:
 
 
 def learnable_columns(columns: Iterable[str]) -> list[str]:
-    """Label columns that hold something to be learned: all but what annotations keep of themselves."""
-    return [str(c) for c in columns if c not in (*CONTRACT_COLUMNS, *ANNOTATION_COLUMNS)]
+    """Label columns that hold something to be learned: all but what annotations and recorders say besides."""
+    others = {*CONTRACT_COLUMNS, *ANNOTATION_COLUMNS, *RECORDER_COLUMNS}
+    return [str(c) for c in columns if c not in others]
 
 
 def read_manifest(

@@ -16,7 +16,7 @@ from featurestore.fingerprint import digest as fingerprint_digest
 from featurestore.format.row_arrays import STATUS_OK
 from featurestore.layer_list import format_layers, parse_layers
 from featurestore.manifest.labels import class_sizes, doubtful_classes, doubtful_spellings
-from featurestore.printable import counted
+from featurestore.printable import counted, enumerated
 from featurestore.store.chosen_keys import ChosenKeys, chosen_keys
 from featurestore.store.reader import Features
 from probes import metrics
@@ -236,21 +236,36 @@ def _on_shares(task: ProbeTask, curve: str, shares: Sequence[float], n_draws: in
 
 
 def open_keys(store: str, keys: ChosenKeys) -> tuple[list[Features], list[str]]:
-    """The keys whose records can be read, and a sentence for each of the others.
+    """The keys whose records can be read and that hold something, and a sentence for each of the others.
 
     Raises:
         CorruptData: there is no other.
+        KeyNotFound: of those that can be read none holds anything yet.
     """
     storage, features, left_out = open_storage(store), [], list(keys.left_out)
     damage: CorruptData | None = None
+    empty: list[str] = []
     for info in keys.infos:
         try:
-            features.append(Features(storage, info))
+            found = Features(storage, info)
         except CorruptData as error:
             damage = error
             left_out.append(f"left out: {error}")
+            continue
+        if found.units or not found.info.units:
+            features.append(found)
+            continue
+        empty.append(info.path)
+        left_out.append(
+            f"left out: {info.path}: nothing of it is embedded yet; the same `fs extract` again embeds it"
+        )
     if damage is not None and not features:
         raise damage
+    if empty and not features:
+        raise KeyNotFound(
+            f"{store}: nothing of {enumerated(empty)} is embedded yet; run the same `fs extract` again, or "
+            "remove it with `fs rm`"
+        )
     return features, left_out
 
 

@@ -9,12 +9,13 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extractors.run.clip_vectors import ClipVectors
 from featurestore.audio.segment import AudioError, header
+from featurestore.audio.time_expansion import check_time_expansion
 from featurestore.errors import ConfigError, FingerprintMismatch
 from featurestore.fingerprint import diff, digest
 from featurestore.names import is_whole_number
@@ -47,6 +48,8 @@ from studies.probe_embedding import probe_extraction
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from extractors.config import ExtractConfig
 
 RUN_NAME = "detect.json"
 # Columns of the events, before and behind that of the label: with it they are a manifest.
@@ -122,6 +125,8 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         torch_weights=request.torch_weights,
         batch_seconds=request.batch_seconds,
     )
+    notes = _time_expansion(request, recordings, config)
+    plan = replace(plan, notes=(*plan.notes, *notes))
     channel = request.channel or config.channel
     truth = None
     if request.truth is not None:
@@ -154,6 +159,16 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         scores=scores,
         unnamed=[] if truth is None else truth.unnamed,
     )
+
+
+def _time_expansion(
+    request: DetectRequest, recordings: Sequence[Recording], config: ExtractConfig
+) -> list[str]:
+    """See `check_time_expansion`; samples that are read as if at the model's rate are the same at any."""
+    if config.rate_policy == "expand":
+        return []
+    paths = (recording.path for recording in recordings)
+    return check_time_expansion(paths, "recordings", is_asked=request.time_expanded, workers=config.n_threads)
 
 
 @dataclass

@@ -47,6 +47,7 @@ class DetectRequest:
         scores: keep the probabilities of every window too.
         overwrite: replace what another probe or other options left in `out`.
         truth: what is truly there, to be compared with; None: nothing.
+        time_expanded: take recordings as they play that their recorder says to be slower than they sounded.
         model, device, workers, torch_weights, batch_seconds: as of `fs predict`.
     """
 
@@ -65,6 +66,7 @@ class DetectRequest:
     scores: bool = False
     overwrite: bool = False
     truth: TruthRequest | None = None
+    time_expanded: bool = False
     model: str | None = None
     device: str = "auto"
     workers: int | None = None

@@ -79,6 +79,9 @@ class Extraction(Part):
     )
     channel: Channel | None = Field(default=None, description="mix, each or a number from 0; default: mix.")
     clip_to_file: bool | None = Field(default=None, description="Rows that end after their file end with it.")
+    time_expanded: bool | None = Field(
+        default=None, description="Take time-expanded files as they play; default: they are refused."
+    )
     window_s: Seconds | None = Field(
         default=None, description="Longer clips are cut into such windows; 0: whole."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featurestore.calls import BESIDE_SUFFIX
+from featurestore.calls import BESIDE_SUFFIX, is_as_written
 from featurestore.errors import ConfigError, did_you_mean
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from featurestore.outputs import columns_there, put_file, writing
@@ -56,6 +56,11 @@ class MadeManifest:
             raise ConfigError(
                 f"{self.target}: this is no manifest of ours and would be lost; "
                 "give another folder for manifests"
+            )
+        if self.target.exists() and there[0] != data and not is_as_written(self.target):
+            raise ConfigError(
+                f"{self.target}: this manifest was made by hand, or changed since fs wrote it, and would be "
+                "lost; give another folder for manifests, or move it away"
             )
         with writing(self.target, "choose another folder for manifests"):
             self.target.parent.mkdir(parents=True, exist_ok=True)

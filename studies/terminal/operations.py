@@ -288,9 +288,11 @@ def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None, *,
         grouped: Manifest to write in which copies share a group.
         quiet: No progress bar.
     """
-    from featurestore.audit import run_audit, with_copies_grouped, write_audit
+    from featurestore.audit import check_grouped_target, run_audit, with_copies_grouped, write_audit
     from featurestore.manifest.table import read_manifest, write_manifest
 
+    if grouped is not None:
+        check_grouped_target(grouped, config.manifest)
     with shares_done("decoding", quiet=quiet) as progress:
         report = run_audit(config, progress)
     console.print_audit(report)
@@ -299,7 +301,8 @@ def audit_corpus(config: AuditConfig, out: Path | None, grouped: Path | None, *,
         screen.console().print(f"page: {paths.html}   all of it: {paths.csv}")
     if grouped is not None:
         assert report.copies is not None  # what `run_audit` made has them
-        table = with_copies_grouped(read_manifest(config.manifest, check_files=False).table, report.copies)
+        read = read_manifest(config.manifest, check_files=False, allow_empty=True)
+        table = with_copies_grouped(read.table, report.copies)
         write_manifest(table, grouped)
         n = counted(table["group"].nunique(), "group")
         screen.console().print(f"{grouped}: {counted(len(table), 'utterance')} in {n}, copies together")

@@ -134,6 +134,11 @@ def test_other_weights_are_refused_before_anything_is_embedded(world: World, tmp
         fs("predict", *asked, "--manifest", world.manifest, "--model", "logmel"),
         "model.family: stored hubert",
     )
+    one_line_error(
+        fs("predict", *asked, "--manifest", world.manifest, "--model", "mfcc"),
+        "--model mfcc: it would not make the embeddings that are wanted",
+        "give the model they were made with",
+    )
     options = ("--dataset", "d", "--model", other, "--store", tmp_path / "s", "--layers", "0-2", "-q")
     good("extract", "--manifest", world.manifest, *options)
     one_line_error(

@@ -61,9 +61,17 @@ class EmbeddedKeys:
         run: Its ``_run.json``.
         store: Where the store is now; None: where ``fs probe`` read it, if that is on this machine. What a
             results folder of somebody else names is not fetched from a network.
+
+    Raises:
+        StoreError: `store` is given, and there is none. One that the results name may be gone: of its keys it
+            is said that they cannot be read.
     """
 
     def __init__(self, results: Path, run: Mapping[str, Any], store: str | None = None) -> None:
+        from featurestore import open_store
+
+        if store is not None:
+            open_store(store)
         self._results, self._run, self._store = results, run, store
         self._opened: dict[str, Features | str] = {}
 

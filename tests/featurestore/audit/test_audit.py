@@ -15,6 +15,7 @@ import soundfile
 from featurestore.audit import AuditConfig, AuditReport, run_audit
 from featurestore.audit.terminal_text import audit_text
 from featurestore.errors import ConfigError, KeyNotFound, ManifestError
+from tests.command_line import fs
 from tests.featurestore.audit.conftest import RATE_HZ, N, call
 
 Plant = Callable[[Path], None]
@@ -47,15 +48,42 @@ def test_a_sound_corpus_raises_no_alarm(corpus: Path) -> None:
     assert call_["worth_points"] == pytest.approx(100 / (3 * 2))  # a tenth of 20 clips is two
 
 
-def test_what_annotations_keep_of_themselves_is_no_label(corpus: Path) -> None:
+def test_what_annotations_and_recorders_keep_of_themselves_is_no_label(corpus: Path) -> None:
     before = run_audit(AuditConfig(manifest=corpus))
     table = pd.read_csv(corpus, dtype=str, keep_default_na=False)
     table["selection"], table["low_hz"], table["high_hz"] = [str(i) for i in range(N)], "2000", "6000"
+    table["recorded_at"] = [f"2024-05-01T04:{i:02d}:00Z" for i in range(N)]
+    table["latitude"], table["longitude"] = [["42.5", "42.6"][i % 2] for i in range(N)], "-71.2"
+    table["recorder"], table["recorder_serial"], table["time_expansion"] = "AudioMoth", "7", "1"
     table.to_csv(corpus, index=False)
     report = run_audit(AuditConfig(manifest=corpus))
     assert [row["label"] for row in report.labels] == ["call", "caller"]
     assert report.facts["labels"] == 2
     assert report.findings == before.findings
+
+
+def test_rows_that_end_where_they_start_are_named_and_the_others_looked_at(
+    corpus: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(corpus, dtype=str, keep_default_na=False).assign(start_s="", end_s="")
+    table.to_csv(corpus, index=False)
+    edit(corpus, 3, start_s="0.2", end_s="0.2")
+    edit(corpus, 4, start_s="0.3", end_s="0.1")
+    edit(corpus, 5, start_s="900", end_s="899")
+    silent(corpus)
+    report = audited(corpus)
+    assert alarms(report) == {"end-before-start": 3, "silent": 1}
+    (found,) = [f for f in report.findings if f.kind == "end-before-start"]
+    assert (found.severity, report.n_faults) == ("fault", 2)
+    assert [(e.row, e.detail) for e in found.examples] == [
+        (3, "0.2 to 0.2 s"),
+        (4, "0.3 to 0.1 s"),
+        (5, "900 to 899 s"),
+    ]
+    result = fs("audit", corpus, "--out", tmp_path / "audit", "--group-copies", tmp_path / "g.csv", "--quiet")
+    assert result.exit_code == 1
+    assert "3 clips: no sample between start and end" in (tmp_path / "audit" / "audit.txt").read_text()
+    assert len(pd.read_csv(tmp_path / "g.csv")) == N
 
 
 def edit(manifest: Path, row: int, **cells: str) -> None:

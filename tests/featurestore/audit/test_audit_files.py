@@ -87,6 +87,11 @@ def test_every_example_is_in_the_files_and_copies_become_groups(corpus: Path, tm
     refused = CliRunner().invoke(cli.main, [*arguments[:-2], str(corpus), "-q"])
     assert refused.exit_code == 2
     assert "this is the manifest that is audited" in refused.output
+    table.assign(call="mine").to_csv(new.with_name("mine.csv"), index=False)
+    refused = CliRunner().invoke(cli.main, [*arguments[:-2], str(new.with_name("mine.csv")), "-q"])
+    assert refused.exit_code == 2
+    assert "with other groups, and would be lost; choose another name" in refused.output
+    assert set(pd.read_csv(new.with_name("mine.csv"))["call"]) == {"mine"}
 
 
 def test_a_page_shows_both_clips_of_a_pair_and_leads_to_each_finding(corpus: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_time_expanded_files_are_refused_or_said_to_be(tmp_path: Path, listing) 
     with pytest.raises(ManifestError) as error:
         corpus.read(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: bat/a.wav is time-expanded: it plays 10 times slower than it sounded; so are 1 more; "
+        f"{tmp_path}: bat/a.wav is time-expanded: it plays 10 times slower than it sounded; so is 1 more; "
         "write it at its true rate, 441,000 Hz (sox -r 441000 IN.wav OUT.wav), or take such files as they "
         "play with --time-expanded"
     )

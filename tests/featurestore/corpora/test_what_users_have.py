@@ -102,6 +102,24 @@ def test_a_manifest_in_the_folder_is_no_annotation(tmp_path: Path, touch, write)
         make_manifest(ManifestRequest(corpus="table", source=tmp_path / "a.csv", out=tmp_path / "a.csv"))
 
 
+def test_a_manifest_made_by_hand_or_changed_since_is_not_written_over(tmp_path: Path, touch) -> None:
+    touch(tmp_path, "sounds/dog/a.wav", "sounds/cat/b.wav")
+    out = tmp_path / "m.csv"
+    request = ManifestRequest(corpus="folder", source=tmp_path / "sounds", out=out)
+    for _ in range(2):
+        make_manifest(request)
+    written = out.read_text()
+    for changed, also in ((written.replace("dog", "wolf"), ""), (written, "no note beside it")):
+        out.write_text(changed)
+        if also:
+            out.with_name("m.csv.command.json").unlink()
+        with pytest.raises(
+            ConfigError, match=r"m.csv: this manifest was made by hand, or changed since fs wrote"
+        ):
+            make_manifest(request)
+        assert out.read_text() == changed
+
+
 # --- which columns ---
 
 

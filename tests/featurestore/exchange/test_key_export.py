@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import pytest
 
 from featurestore.backends.storage import open_storage
@@ -86,6 +87,18 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(StoreError, match="is a folder, and format hdf5 writes a file"):
         export(tmp_path / "a", tmp_path / "x", format="hdf5", overwrite=True)
+
+
+def test_a_file_of_somebody_is_not_replaced(tmp_path: Path) -> None:
+    write_key(tmp_path / "a")
+    (tmp_path / "manifest.csv").write_text("path,call\na.wav,years of work\n")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["mine"] = 1
+    for name in ("manifest.csv", "other.h5"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(StoreError, match="is no file that an export wrote, and would be lost"):
+            export(tmp_path / "a", tmp_path / name, format="hdf5", overwrite=True)
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_options_that_cannot_work(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError, UserError
 from featurestore.exchange import export, import_
-from featurestore.manifest.table import from_table, read_manifest
+from featurestore.manifest.table import from_table, read_manifest, write_manifest
 from tests.featurestore.exchange.keys import (
     LAYERS,
     assert_same_rows,
@@ -130,6 +130,34 @@ def test_the_papers_file_is_matched_by_position(tmp_path: Path) -> None:
         np.testing.assert_array_equal(features.layer(k).numpy(), values[:, k].reshape(N, 2, 4))
     imported = features.attrs["fingerprint"]["imported"]
     assert imported["layout"] == "npz, one entry per utterance [layers, functionals * features]"
+
+
+def test_rows_of_the_manifest_without_a_sample_are_rows(tmp_path: Path) -> None:
+    """The study's code counts them, so leaving them out would put every later row in another's place."""
+    values = paper_npz(tmp_path / "all_hubert.npz")
+    table = manifest_of(N).table.astype({"start_s": float, "end_s": float})
+    table.loc[2, ["start_s", "end_s"]] = [0.7, 0.4]
+    table.loc[3, ["start_s", "end_s"]] = [0.7, 0.7]
+    write_manifest(table, tmp_path / "m.csv")
+    summary = import_(
+        tmp_path / "all_hubert.npz",
+        tmp_path / "b",
+        format="npz",
+        model="hubert",
+        dataset="imv",
+        manifest=tmp_path / "m.csv",
+    )
+    (note,) = summary.notes
+    assert note.startswith("2 rows of ")
+    assert "without a sample between start and end: what their values were made of is not known" in note
+    features = read_key(tmp_path / "b", "hubert", "imv")
+    rows = features.index.reset_index(drop=True)
+    place = dict(zip(table["utterance_id"], range(N), strict=True))
+    at = [place[i] for i in rows["utterance_id"]]
+    assert sorted(at) == list(range(N))
+    np.testing.assert_array_equal(features.layer(12).numpy(), values[at, 12].reshape(N, 2, 4))
+    no_length = {at[row] for row in np.flatnonzero(rows["duration_s"].isna())}
+    assert no_length == {2, 3} | {i for i in range(N) if i % 3 == 0}  # and those without times
 
 
 def test_old_ids_are_mapped(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 import cli
 from featurestore import open_store
+from featurestore.errors import StoreError
 from featurestore.spreadsheet import text_of_cell
 from probes.report import load_report_data
 from probes.report.clips import clip as clip_module
@@ -249,6 +250,12 @@ def test_a_store_that_is_not_there_is_one_sentence(made: Run, tmp_path: Path) ->
     assert table["file"].isna().all()
     # Where it is now is said with --store.
     assert clips_of(alone.shown(0.2, str(made.folder / "s.zarr")))
+
+
+def test_a_store_that_was_named_has_to_be_there(made: Run, tmp_path: Path) -> None:
+    data = load_report_data(made.folder / "results")
+    with pytest.raises(StoreError, match="nowhere: no feature store here"):
+        EmbeddedKeys(data.path, data.run, str(tmp_path / "nowhere"))
 
 
 def test_a_store_in_a_network_is_not_asked_on_a_results_folders_word(made: Run, tmp_path: Path) -> None:

@@ -248,6 +248,28 @@ def test_precision_chooses_thresholds_from_validation_rows(world: World, tmp_pat
     assert "background: from" not in result.output
 
 
+def test_time_expanded_recordings_are_refused_unless_asked_for(world: World, tmp_path: Path) -> None:
+    out, calls = tmp_path / "out", [(1.0, "low")]
+    soundfile.write(tmp_path / "x.wav", recording(4.0, calls, 2), RATE_HZ)
+    with (tmp_path / "x.wav").open("ab") as file:  # behind the audio, as recorders do
+        file.write(b"guan" + (20).to_bytes(4, "little") + b"GUANO|Version:1\nTE:8")
+    said = (
+        "x.wav is time-expanded: it plays 8 times slower",
+        "at its true rate, 192,000 Hz",
+        "--time-expanded",
+    )
+    one_line_error(world.detect(tmp_path / "x.wav", "--out", out), *said)
+    assert not out.exists()
+    result = world.detect(tmp_path / "x.wav", "--out", out, "--time-expanded")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "1 file taken as it plays" in result.output
+    events = out / "events.parquet"
+    assert_planted(pd.read_parquet(events), calls)
+    predict = ("predict", "--probe", world.probe, "--manifest", events, "--out", tmp_path / "p.csv", "-q")
+    one_line_error(fs(*predict), *said)
+    good(*predict, "--time-expanded")
+
+
 def test_mistakes_are_one_line(world: World, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", recording(1.0, [], 2), RATE_HZ)
     out = ("--out", tmp_path / "out")

@@ -193,12 +193,13 @@ def test_an_adapter_makes_the_manifest_once(study: Callable[..., Path], tmp_path
     result = fs("study", "extract", file, "--quiet")
     assert f"{manifest}: 49 utterances" in words_of(result.output)
     assert "1 clip embedded" in result.output
-    # What stands where the manifest belongs and is none is not lost.
-    manifest.write_text("precious\n")
-    result = fs("study", "extract", file, "--quiet")
-    assert result.exit_code == 2
-    assert "would be lost" in result.stderr
-    assert manifest.read_text() == "precious\n"
+    # What stands where the manifest belongs and is none, or was changed by hand, is not lost.
+    for mine in ("precious\n", manifest.read_text().replace(",a\n", ",wolf\n")):
+        manifest.write_text(mine)
+        result = fs("study", "extract", file, "--quiet")
+        assert result.exit_code == 2
+        assert "would be lost" in result.stderr
+        assert manifest.read_text() == mine
 
 
 def test_a_key_of_other_settings_is_refused_before_anything_is_done(
