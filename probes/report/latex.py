@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from featurestore.printable import printable
 from probes.classifiers.layer_combination import EACH
 from probes.metrics import points
-from probes.report.tables import extent, percent, place_of, spread_of
+from probes.report.tables import chance_text, extent, percent, place_of, spread_of
 
 if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
@@ -95,7 +95,7 @@ def _models(data: ReportData, q: ReportedQuestion, label: str) -> str:
     heads = ("Model", "Layer", f"Test {q.metric}", r"95 % interval", f"Val. {q.metric}", "Test clips")
     caption = (
         f"{latex(q.title)}: {q.metric} in \\%, {latex(spread_of(q))}, at the layer that validation chose; "
-        f"{latex(extent(q))}; chance {100 * q.chance:.1f} \\%."
+        f"{latex(extent(q))}; {latex(chance_text(q))}."
     )
     return _table(heads, rows, "llrrrr", caption, label)
 

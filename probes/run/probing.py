@@ -20,6 +20,7 @@ from featurestore.store.writer import package_versions
 from probes.leakage.check import check_splits
 from probes.leakage.kinds import LeakageReport
 from probes.questions.labelled_rows import OpenKeys
+from probes.questions.number_questions import require_one_task
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
 from probes.results.selection import summarise
@@ -50,7 +51,7 @@ class ProbeProgress:
         n_fits: Fits to train.
         n_fits_done: Finished ones.
         n_cached: Fits that were already there.
-        best_uar: Best validation UAR so far, by model.
+        best_uar: Best validation UAR so far, by model; of label sets mAP, of numbers R².
         elapsed_s: Seconds since the first task started.
         task: The task that finished, if any.
         dashboard_url: Dask's dashboard, if there is one.
@@ -188,6 +189,7 @@ def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[Le
         key = (task.model, task.dataset)
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
     earlier = results_folder.read_splits(config.out)
+    require_one_task(plan.splits, earlier)
     kept = SplitFiles(config.out, earlier)
     features = {(f.model, f.dataset): f for f in opened[0]}
     reports = check_splits(features, plan.splits, first_layer, earlier, kept, config.out)
@@ -245,8 +247,9 @@ def _run(
             n_done += 1
             n_fits_done += len(task.fits)
             if not task.control and not task.curve and not task.refit:
-                top = max(float(row["map_val" if "map_val" in row else "uar_val"]) for row in result.rows)
-                best[task.model] = max(top, best.get(task.model, 0.0))
+                column = next(c for c in ("map_val", "r2_val", "uar_val") if c in result.rows[0])
+                top = max(float(row[column]) for row in result.rows)
+                best[task.model] = max(top, best.get(task.model, -float("inf")))
             tell(task)
             if time.perf_counter() - consolidated > CONSOLIDATE_EVERY_S:
                 results_folder.consolidate(config.out)
