@@ -30,10 +30,6 @@ def check_number_question(config: ProbeConfig) -> None:
     for control in config.controls:
         if control != SHUFFLED:
             raise ConfigError(f"control {control}: is of classes; with {asked} take {SHUFFLED}")
-    if config.curves:
-        raise ConfigError(f"--curve: learning curves are of classes; leave it out with {asked}")
-    if config.refit:
-        raise ConfigError(f"--refit: is of classes; leave it out with {asked}")
     if WEIGHTED in config.combine:
         raise ConfigError(f"combine {WEIGHTED}: is of classes; with {asked} take each or concat")
     for split in config.splits:

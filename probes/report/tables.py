@@ -287,7 +287,7 @@ def _terminal_table(question: ReportedQuestion, findings: QuestionFindings, *, o
 
 
 def number_score_text(score: Interval | None) -> str:
-    """A score of numbers with its interval, as it is and not in %: ``0.831 (0.744 to 0.89)``."""
+    """A score of numbers with its interval, as it is and not in %: ``0.831 (0.744 to 0.890)``."""
     if score is None:
         return ""
     between = f" ({number_text(score.low)} to {number_text(score.high)})" if not math.isnan(score.low) else ""
@@ -295,8 +295,13 @@ def number_score_text(score: Interval | None) -> str:
 
 
 def number_text(value: float) -> str:
-    """Three digits, such as ``0.831`` or ``153``."""
-    return "not defined" if math.isnan(value) else f"{value:.3g}"
+    """Three digits, or all before the point: ``0.831``, ``15.3``, ``1,136``."""
+    if math.isnan(value):
+        return "not defined"
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e7:
+        return f"{value:.3g}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(size))) if size else 0}f}"
 
 
 def tested(question: ReportedQuestion, model: str) -> str:

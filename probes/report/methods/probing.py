@@ -228,7 +228,11 @@ def refit_sentences(data: ReportData) -> Iterator[str]:
         yield (
             f"Fitted again on {name(found.refit)}, {name(q['classifier'])} for {name(q['label'])} of "
             f"{name(q['dataset'])} (split {name(q['split'])}) on {name(q['model'])}, {place}, scores "
-            f"{found.metric} {100 * found.score:.2f} % on test."
+            + (
+                f"{found.metric} {100 * found.score:.2f} % on test."
+                if not math.isnan(found.score)
+                else f"no {found.metric} on test, where it is not defined."
+            )
         )
 
 

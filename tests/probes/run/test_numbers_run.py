@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
 from featurestore.store.writer import UnitRows, open_key
 from probes import ProbeConfig, ProbeProgress, read_predictions, read_results, run_probe
+from probes.findings.refits import refit_findings
 from probes.report import load_report_data, write_report
 from probes.report.tables import csv_table
-from probes.results.results_folder import read_controls
+from probes.results.learning_curves import last_steps, learning_curves
+from probes.results.results_folder import read_controls, read_curve, read_refits
 from probes.results.selection import answers, control_summary, summarise
 
 N, D, N_GROUPS = 200, 8, 10
@@ -234,8 +237,6 @@ def test_test_clips_of_one_value_have_no_score(pets: str, tmp_path: Path) -> Non
         ({"combine": ("weighted",), "classifiers": ("mlp",)}, "combine weighted: is of classes"),
         ({"controls": ("mdl",)}, "control mdl: is of classes"),
         ({"controls": ("group-labels",)}, "control group-labels: is of classes"),
-        ({"curves": ("groups",)}, "learning curves are of classes"),
-        ({"refit": "train+val"}, "--refit: is of classes"),
         ({"split": "stratified-group"}, "no classes to draw equal shares of; take 'group'"),
         ({"split": "stratified"}, "take 'random'"),
         ({"task": "numbers"}, "--task: expected classification or regression, got 'numbers'"),
@@ -284,6 +285,76 @@ def test_a_label_is_classes_or_numbers_in_one_folder(pets: str, tmp_path: Path) 
     page = write_report(data, tmp_path / "report").html.read_text("utf-8")
     assert "explained variance (R²)" in page
     assert "unweighted average recall (UAR)" in page
+
+
+def test_a_share_of_the_animals_is_fitted_as_if_there_were_no_others(pets: str, tmp_path: Path) -> None:
+    run_probe(
+        config(
+            pets,
+            tmp_path,
+            layers="2",
+            split="group",
+            grid={"ridge": {"alpha": 10}},
+            curves=("groups", "rows"),
+            curve_draws=2,
+            curve_shares="50",
+        )
+    )
+    fits = read_curve(tmp_path)
+    features, truth = open_store(pets).features("model-a", "pets"), animals().set_index("utterance_id")
+    x = pd.DataFrame(features.layer(2).numpy().reshape(N, -1), index=features.index["utterance_id"])
+    part = pd.read_parquet(next((tmp_path / "_splits").glob("*.parquet"))).set_index("utterance_id")
+    test = part.index[part["0"] == "test"]
+    of_train = part[part["0"] == "train"]
+    groups = sorted(set(of_train["group"]))
+    half = fits[(fits["curve"] == "groups") & (fits["share"] == 0.5)]
+    n_half = (len(groups) + 1) // 2
+    assert set(half["n_train_groups"]) == {n_half}
+    expected = []
+    for of in itertools.combinations(groups, n_half):
+        ids = of_train.index[of_train["group"].isin(of)]
+        rows, y = x.loc[ids].to_numpy(np.float64), truth.loc[ids, "age"].astype(float).to_numpy()
+        mean, std = rows.mean(axis=0), rows.std(axis=0)
+        guess = Ridge(alpha=10).fit((rows - mean) / std, y).predict((x.loc[test].to_numpy() - mean) / std)
+        expected.append(r2_score(truth.loc[test, "age"].astype(float), guess))
+    for score in half["r2_test"]:
+        assert np.abs(np.subtract(expected, score)).min() < 1e-5
+    table = learning_curves(tmp_path).set_index(["curve", "share"])
+    assert set(table["metric"]) == {"R²"}
+    assert table.loc[("groups", 0.5), "score_mean"] == pytest.approx(half["r2_test"].mean())
+    assert table["uar_mean"].isna().all()
+    for step in last_steps(tmp_path):
+        assert "R² " in step.sentence()
+    page = write_report(tmp_path, tmp_path / "report").html.read_text("utf-8")
+    assert "Learning curves" in page
+    assert "Test R² by share" in page
+
+
+def test_the_chosen_fit_is_made_again_on_validation_rows_too(pets: str, tmp_path: Path) -> None:
+    run_probe(
+        config(pets, tmp_path, layers="1-2", split="group", classifiers=("ridge", "mlp"), refit="train+val")
+    )
+    again, table = read_refits(tmp_path), read_results(tmp_path)
+    assert again["r2_val"].isna().all()
+    assert again["r2_test"].notna().all()
+    row = again[again["classifier"] == "ridge"].iloc[0]
+    features, truth = open_store(pets).features("model-a", "pets"), animals().set_index("utterance_id")
+    layer = features.layer(int(row["layer"])).numpy().reshape(N, -1).astype(np.float64)
+    x = pd.DataFrame(layer, index=features.index["utterance_id"])
+    part = pd.read_parquet(next((tmp_path / "_splits").glob("*.parquet"))).set_index("utterance_id")["0"]
+    ids, test = part.index[part != "test"], part.index[part == "test"]
+    y, mean, std = truth["age"].replace("", "nan").astype(float), x.loc[ids].mean(), x.loc[ids].std(ddof=0)
+    fit = Ridge(alpha=json.loads(row["hparams"])["alpha"]).fit(((x.loc[ids] - mean) / std).to_numpy(), y[ids])
+    guess = fit.predict(((x.loc[test] - mean) / std).to_numpy())
+    assert row["r2_test"] == pytest.approx(r2_score(y[test], guess), abs=1e-6)
+    found = {f.question["classifier"]: f for f in refit_findings(tmp_path)}
+    assert found["ridge"].score == pytest.approx(row["r2_test"])
+    assert found["ridge"].judged.interval.estimate == pytest.approx(row["r2_test"])
+    before = table.set_index("fingerprint").loc[row["refit_of"], "r2_test"]
+    assert found["ridge"].chosen_score == pytest.approx(before)
+    (epochs,) = again.loc[again["classifier"] == "mlp", "n_epochs"]
+    chosen = table.set_index("fingerprint").loc[again.loc[again["classifier"] == "mlp", "refit_of"].item()]
+    assert epochs == chosen["best_epoch"]
 
 
 def test_what_was_asked_before_has_the_configuration_of_before(pets: str, tmp_path: Path) -> None:
