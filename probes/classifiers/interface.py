@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from featurestore.arrays import Float64Array, FloatArray, IntArray
+import numpy.typing as npt
+
+from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, did_you_mean
 from probes.training.mlp_config import Schedule
 
@@ -32,9 +34,9 @@ class Bundle:
     """
 
     x_train: FloatArray
-    y_train: IntArray | Float64Array
+    y_train: npt.NDArray[Any]
     x_val: FloatArray | None
-    y_val: IntArray | Float64Array | None
+    y_val: npt.NDArray[Any] | None
     n_classes: int
     fits: tuple[tuple[Settings, int], ...]
     n_layers: int = 1

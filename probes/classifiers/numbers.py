@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from featurestore.arrays import Float64Array, FloatArray, IntArray, TextArray
 from featurestore.errors import ConfigError, LabelError, did_you_mean
@@ -49,7 +50,7 @@ class TargetScale:
         return np.asarray(scores, dtype=np.float64) * self.scale + self.mean
 
 
-def of_numbers(y: IntArray | Float64Array) -> bool:
+def of_numbers(y: npt.NDArray[Any]) -> bool:
     """Whether targets are numbers: classes and label sets are whole numbers here."""
     return bool(np.issubdtype(y.dtype, np.floating))
 

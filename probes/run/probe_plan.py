@@ -165,8 +165,7 @@ def _plan_split(
     counts: dict[str, list[int]] = {curve: [] for curve in config.curves}
     for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
         check_portions(config.controls, found.rows, len(split.train))
-        if found.rows.numbers is not None:
-            require_varied(found.rows, split, several=KINDS[parse_split(spec).kind].several)
+        require_varied(found.rows, split, several=KINDS[parse_split(spec).kind].several)
         digest = found.digest(split)
         described.append({**_describe(f, label, found, split, fold, digest), "clips": clips})
         for curve, of_fold in counts.items():
@@ -198,8 +197,7 @@ def _plan_split(
         ]
         plan.tasks.extend(of_fold_tasks)
         ordinary += [task for task in of_fold_tasks if not task.control]
-    if found.sets is None and found.rows.numbers is None:
-        _require_measurable(described, f, found, spec)
+    _require_measurable(described, f, found, spec)
     name = f"{label} · {f.dataset} · split: {spec}"
     _plan_curves(plan, config, ordinary, counts, groups, name)
     plan.notes.extend(class_sentences(name, described, ("train", "test")))
@@ -307,9 +305,13 @@ def _require_measurable(
 ) -> None:
     """Refuse a split in no fold of which a class that is tested is trained: every score would be 0.
 
+    Of numbers and of label sets nothing is asked.
+
     Raises:
         LabelError: it is such a split. Of splits by group `require_other_groups` told before.
     """
+    if found.sets is not None or found.rows.numbers is not None:
+        return
     for split in described:
         parts = split["parts"]
         if set(parts["test"]["per_class"]) - set(parts["train"]["classes_missing"]):

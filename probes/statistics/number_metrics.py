@@ -79,7 +79,7 @@ def number_rows(target: npt.ArrayLike, what: str = "target") -> Float64Array:
     try:
         out = np.asarray(target, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"{what}: expected numbers, got {np.asarray(target).flat[0]!r}") from None
+        raise ConfigError(f"{what}: expected numbers, got {str(np.asarray(target).flat[0])!r}") from None
     if not np.isfinite(out).all():
         n = int((~np.isfinite(out)).sum())
         raise ConfigError(
