@@ -200,7 +200,8 @@ class QuestionFindings:
             first = next(iter(rows.values()))
             if any(r.reason or not r.is_of(first) for r in rows.values()):
                 continue
-            target, predicted = first.target, [r.predicted for r in rows.values()]
+            target: Any = first.target
+            predicted: list[Any] = [r.predicted for r in rows.values()]
             if self.is_numbers:
                 target, predicted = numbers_of(target), [r.predicted_numbers() for r in rows.values()]
                 if not all(np.isfinite(p).all() for p in predicted):

@@ -238,6 +238,8 @@ def _folds(data: ReportData, question: ReportedQuestion) -> str:
     from probes.results.selection import pooled_score
 
     text = "Layer and settings were chosen anew in every fold, by its own validation clips."
+    if question.metric == R2:
+        return text  # what all folds together score stands with the other scores of numbers
     pooled = pooled_score(data.predictions, question.answer_fits)
     if not math.isnan(pooled):
         text += f" All test clips pooled: {100 * pooled:.1f} %."

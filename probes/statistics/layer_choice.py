@@ -196,7 +196,7 @@ def _number_resampler(design: Design, predictions: Sequence[npt.ArrayLike], metr
     def resampled(times: Float64Array) -> Float64Array:
         scores = [NUMBER_METRICS[metric](np.einsum("bg,sgk->bsk", times, of)).mean(axis=1) for of in sums]
         # Of one group drawn again and again nothing may be defined: then no layer is better than another.
-        return np.nan_to_num(np.stack(scores, axis=1), nan=-np.inf)
+        return np.asarray(np.nan_to_num(np.stack(scores, axis=1), nan=-np.inf), dtype=np.float64)
 
     return resampled
 

@@ -423,4 +423,6 @@ def test_the_report_is_of_numbers(results: Path, tmp_path: Path) -> None:
     assert "cross-entropy" not in methods
     assert "It is a number from" in methods
     assert "0 classes" not in methods
-    assert "R²" in paths.tables.read_text("utf-8") or "R$^2$" in paths.tables.read_text("utf-8")
+    assert "mislabelled" not in methods
+    assert "R$^2$ in \\%" in paths.tables.read_text("utf-8")
+    assert len(pd.read_csv(paths.mistakes)) == 0
