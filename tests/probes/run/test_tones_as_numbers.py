@@ -44,13 +44,13 @@ def call(*arguments: str | Path) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_tone_is_heard_and_a_shuffled_one_is_not(store: Path, tmp_path: Path) -> None:
     shown = call(
         "probe", "--store", store, "--label", "tone_hz", "--task", "regression", "--classifier", "ridge",
         "--classifier", "mlp", "--split", "group-kfold:4", "--control", "shuffled-labels", "--quiet",
         "--out", tmp_path,
     )  # fmt: skip
-    print(shown)
     found = answers(read_results(tmp_path)).set_index("classifier")
     assert found.loc["ridge", "score_test_mean"] > 0.9
     assert found.loc["mlp", "score_test_mean"] > 0.5  # a few dozen steps
