@@ -115,7 +115,8 @@ class Designs:
         predicted = rows.predicted_numbers() if of_numbers else rows.predicted
         if of_numbers and not np.isfinite(predicted).all():
             return Judged(no_rows(DIVERGED))
-        design = next((d for known, d in self._known if known.is_of(rows)), None)
+        same = (d for known, d in self._known if known.is_of(rows) and (d.number is not None) == of_numbers)
+        design = next(same, None)
         if design is None:
             make = number_design if of_numbers else make_design
             design = make(numbers_of(rows.target) if of_numbers else rows.target, rows.group)

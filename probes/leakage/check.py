@@ -57,10 +57,10 @@ def check_splits(
     of_rows = itemgetter("model", "dataset", "label", "split")
     for (model, dataset, label, text), folds in groupby(described, key=of_rows):
         features = keys[model, dataset]
-        folds = list(folds)
-        rows = labelled(features, label, text, folds[0].get("task", CLASSIFICATION))
+        of_split = list(folds)
+        rows = labelled(features, label, text, of_split[0].get("task", CLASSIFICATION))
         table = _compared(features, rows)
-        for record in folds:
+        for record in of_split:
             split = make_split(text, rows.rows, record["split_seed"], record["fold"])
             keep.add(record, rows, split)
             of = _digest(rows, table, split)

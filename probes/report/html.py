@@ -252,7 +252,7 @@ def _oracle(question: ReportedQuestion) -> str:
     same = (rows["model"] == answer["model"]) & (rows["combine"] == answer["combine"])
     best = rows[same].iloc[0]
     return (
-        f"Oracle: {100 * best['oracle_test']:.1f} % at layer {best['oracle_layers']}, the layer that test "
+        f"Oracle: {percent(best['oracle_test'])} % at layer {best['oracle_layers']}, the layer that test "
         "clips themselves prefer; an upper bound, not a result."
     )
 

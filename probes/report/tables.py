@@ -274,8 +274,8 @@ def _terminal_table(question: ReportedQuestion, findings: QuestionFindings, *, o
     if question.metric == R2:
         table.add_section()
         for name, metric in NUMBER_ROWS.items():
-            scores = (findings.number_scores.get(m, {}).get(metric) for m in question.models)
-            table.add_row(name, *(Text(number_score_text(score)) for score in scores))
+            of = [findings.number_scores.get(m, {}).get(metric) for m in question.models]
+            table.add_row(name, *(Text(number_score_text(score)) for score in of))
     if oracle:
         table.add_section()
         table.add_row("oracle", *(_oracle(question, model) for model in question.models))

@@ -10,6 +10,7 @@ validation rows.) What is reported is the mean over test folds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ _MEANS = (
     "uniform_bits",
     "compression",
 )
+
+
+def validated_by(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a fit is chosen by, and the column of it, from what a worker says of the fit."""
+    return next((m, f"{_COLUMN_OF[m]}_val") for m in (MAP, R2, UAR) if f"{_COLUMN_OF[m]}_val" in row)
 
 
 def scored(table: pd.DataFrame) -> pd.DataFrame:
@@ -159,8 +165,11 @@ def oracle(table: pd.DataFrame) -> pd.DataFrame:
     have missed.
     """
     at = [*CURVE, "layers", "hparams"]
-    per_fold = scored(table).groupby([*at, *OUTER], sort=False)["score_test"].mean()
-    best = per_fold.groupby(at, sort=False).mean().reset_index()
+    fits = scored(table)
+    means = fits.groupby([*at, *OUTER], sort=False)["score_test"].mean().groupby(at, sort=False).mean()
+    # Of numbers the mean of some folds is none of all.
+    lacking = (fits["score_test"].isna() & (fits["metric"] == R2)).groupby([fits[c] for c in at]).any()
+    best = means.mask(lacking.reindex(means.index)).reset_index()
     best = best.sort_values("score_test", ascending=False, kind="stable").drop_duplicates(list(CURVE))
     columns = {"layers": "oracle_layers", "score_test": "oracle_test"}
     best = best.sort_values(list(CURVE), ignore_index=True)

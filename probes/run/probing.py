@@ -23,7 +23,7 @@ from probes.questions.labelled_rows import OpenKeys
 from probes.questions.number_questions import require_one_task
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
-from probes.results.selection import summarise
+from probes.results.selection import UAR, summarise, validated_by
 from probes.results.split_files import SplitFiles, replaced_sentences
 from probes.run.curve_worker import run_task
 from probes.run.probe_plan import Plan, keys_of, make_plan, open_keys
@@ -51,10 +51,11 @@ class ProbeProgress:
         n_fits: Fits to train.
         n_fits_done: Finished ones.
         n_cached: Fits that were already there.
-        best_uar: Best validation UAR so far, by model; of label sets mAP, of numbers R².
+        best_uar: Best validation UAR so far, by model, or what `metric` says.
         elapsed_s: Seconds since the first task started.
         task: The task that finished, if any.
         dashboard_url: Dask's dashboard, if there is one.
+        metric: UAR, of label sets mAP, of numbers R².
     """
 
     n_tasks: int
@@ -66,6 +67,7 @@ class ProbeProgress:
     elapsed_s: float
     task: ProbeTask | None = None
     dashboard_url: str | None = None
+    metric: str = UAR
 
     @property
     def left_s(self) -> float | None:
@@ -212,6 +214,7 @@ def _run(
     progress: Callable[[ProbeProgress], None] | None,
 ) -> None:
     best: dict[str, float] = {}
+    metric = UAR
     n_done = n_fits_done = 0
     with open_runner(config.cluster) as runner:
         tasks = bundles(tasks, runner.n_workers)
@@ -230,6 +233,7 @@ def _run(
                         elapsed_s=time.perf_counter() - started,
                         task=task,
                         dashboard_url=runner.dashboard_url,
+                        metric=metric,
                     )
                 )
 
@@ -247,7 +251,7 @@ def _run(
             n_done += 1
             n_fits_done += len(task.fits)
             if not task.control and not task.curve and not task.refit:
-                column = next(c for c in ("map_val", "r2_val", "uar_val") if c in result.rows[0])
+                metric, column = validated_by(result.rows[0])
                 top = max(float(row[column]) for row in result.rows)
                 best[task.model] = max(top, best.get(task.model, -float("inf")))
             tell(task)
