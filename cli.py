@@ -297,7 +297,14 @@ def extract(
     default=("mlp",),
     show_default=True,
     help="mlp, linear, logreg, svm, knn, lda, centroid, retrieval, rf, gb, on frames attention and mha, or "
-    "module:Class; may be repeated.",
+    "module:Class; of numbers ridge, mlp, linear; may be repeated.",
+)
+@click.option(
+    "--task",
+    default="classification",
+    show_default=True,
+    help="What the labels are: classification, or regression of numbers (an age, a size, a count), by ridge, "
+    "mlp or linear.",
 )
 @click.option(
     "--combine",
@@ -367,7 +374,7 @@ def extract(
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 @QUIET
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
-    """Train classifiers on stored layers and measure unweighted average recall (UAR).
+    """Train classifiers on stored layers and measure unweighted average recall (UAR), or R² of numbers.
 
     Epoch and layer are chosen on validation rows; test rows are scored once. What was fitted before, with
     the same data, split and settings, is not fitted again.

@@ -154,6 +154,53 @@ def expected_calibration_error(targets: Labels, probabilities: Floats, n_bins: i
     return float(np.abs(gap).sum() / len(confidence))
 
 
+def r2(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """Coefficient of determination of numbers `[n]`: 1 − (squared errors) / (those of the targets' mean).
+
+    Equals `sklearn.metrics.r2_score`; NaN where the targets are all the same (scikit-learn says 0 or 1), or
+    a prediction is not finite.
+    """
+    y, guess = _numbers(targets, predictions)
+    if y is None or guess is None:
+        return float("nan")
+    off = y - y.mean()
+    return float(1 - np.square(y - guess).sum() / (off @ off))
+
+
+def pearson(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """Pearson's correlation of numbers `[n]`; NaN as `r2`, and where the predictions are all the same."""
+    y, guess = _numbers(targets, predictions)
+    if y is None or guess is None or np.ptp(guess) == 0:
+        return float("nan")
+    a, b = y - y.mean(), guess - guess.mean()
+    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1, 1))
+
+
+def concordance(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """Lin's concordance correlation coefficient (Biometrics 45:255, 1989) of numbers `[n]`; NaN as `r2`.
+
+    2 · covariance / (both variances + squared difference of the means), moments divided by n as Lin's.
+    """
+    y, guess = _numbers(targets, predictions)
+    if y is None or guess is None:
+        return float("nan")
+    a, b = y - y.mean(), guess - guess.mean()
+    return float(2 * (a @ b) / (a @ a + b @ b + len(y) * (y.mean() - guess.mean()) ** 2))
+
+
+def mean_absolute_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    """Mean distance of predictions from targets `[n]`, in their unit; NaN where one is not finite."""
+    off = np.abs(np.asarray(targets, dtype=np.float64) - np.asarray(predictions, dtype=np.float64))
+    return float(off.mean()) if np.isfinite(off).all() else float("nan")
+
+
+def _numbers(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Any, Any]:
+    """Both as float64; None where scores that are relative to the targets' spread are not defined."""
+    y, guess = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    defined = len(y) > 1 and np.ptp(y) > 0 and bool(np.isfinite(guess).all())
+    return (y, guess) if defined else (None, None)
+
+
 def points(difference: float) -> str:
     """A difference of scores in percentage points, such as ``−1.1``."""
     text = f"{100 * difference:.1f}"

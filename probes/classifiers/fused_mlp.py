@@ -1,12 +1,15 @@
-"""MLP and linear softmax probes, all fits of a bundle trained together; of label sets too."""
+"""MLP and linear probes, all fits of a bundle trained together; of label sets and of numbers too."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
+
+import numpy as np
 
 from featurestore.errors import ConfigError
 from probes.classifiers.interface import Bundle, FittedProbe, Settings, require_known, widths
+from probes.classifiers.numbers import of_numbers
 
 
 class Fused:
@@ -34,7 +37,7 @@ class Fused:
             raise ConfigError(f"classifier {self.name}: {error}") from error
 
     def fit(self, bundle: Bundle) -> list[FittedProbe]:
-        """See `Classifier.fit`; `y_train` and `y_val` may be label sets, 0/1 matrices `[n, C]`."""
+        """See `Classifier.fit`; targets may be label sets, 0/1 matrices `[n, C]`, or numbers."""
         from probes.training.devices import resolve_device
         from probes.training.mlp import fit_mlps
         from probes.training.mlp_config import MLPConfig
@@ -45,14 +48,25 @@ class Fused:
             n_features, n_classes = bundle.x_train.shape[1], bundle.n_classes
             return fit_networks(bundle, lambda config, _: head_of(config, n_features, n_classes))
         configs = [MLPConfig(**settings, seed=seed) for settings, seed in bundle.fits]
+        numbers = of_numbers(bundle.y_train)
+        y_train, y_val = bundle.y_train, bundle.y_val
+        if numbers:
+            y_train = y_train.astype(np.float32)
+            y_val = None if y_val is None else y_val.astype(np.float32)
         fitted = fit_mlps(
             bundle.x_train,
-            bundle.y_train,
+            y_train,
             bundle.x_val,
-            bundle.y_val,
+            y_val,
             bundle.n_classes,
             configs,
             schedules=bundle.schedules,
             device=resolve_device(bundle.device),
         )
-        return [FittedProbe.of_network(f, f.probabilities, model=f, device=f.device) for f in fitted]
+        return [
+            replace(
+                FittedProbe.of_network(f, f.logits if numbers else f.probabilities, model=f, device=f.device),
+                probabilistic=not numbers,
+            )
+            for f in fitted
+        ]

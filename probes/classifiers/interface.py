@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy.typing as npt
+
 from featurestore.arrays import FloatArray, IntArray
 from featurestore.errors import ConfigError, did_you_mean
 from probes.training.mlp_config import Schedule
@@ -19,10 +21,11 @@ class Bundle:
 
     Attributes:
         x_train: `[n_train, d]` float32.
-        y_train: Classes 0 … C-1 `[n_train]`; every class occurs. Of label sets 0 or 1 `[n_train, C]`.
+        y_train: Classes 0 … C-1 `[n_train]`; every class occurs. Of label sets 0 or 1 `[n_train, C]`. Numbers
+            of regression are float64 `[n_train]`, standardised.
         x_val: `[n_val, d]`; for early stopping only. None where fits are made again on all rows.
         y_val: Classes `[n_val]`; None likewise.
-        n_classes: C.
+        n_classes: C; 1 for numbers.
         fits: ``(settings, seed)`` of every fit.
         n_layers: Layers that stand side by side in the rows, for those who tell them apart.
         device: Where to train, ``auto`` included, for those who can elsewhere than on a CPU.
@@ -31,9 +34,9 @@ class Bundle:
     """
 
     x_train: FloatArray
-    y_train: IntArray
+    y_train: npt.NDArray[Any]
     x_val: FloatArray | None
-    y_val: IntArray | None
+    y_val: npt.NDArray[Any] | None
     n_classes: int
     fits: tuple[tuple[Settings, int], ...]
     n_layers: int = 1
@@ -46,7 +49,8 @@ class FittedProbe:
     """What a fit gives.
 
     Attributes:
-        scores: From standardised rows `[n, d]` to class scores `[n, C]`; the largest wins.
+        scores: From standardised rows `[n, d]` to class scores `[n, C]`; the largest wins. Of numbers to
+            what is predicted `[n, 1]`.
         probabilistic: Scores are probabilities.
         n_epochs: Passes or solver iterations, 0 where there is no such thing.
         best_epoch: The one with the best validation score, which was kept unless `keep: last` was asked for.

@@ -21,7 +21,9 @@ from probes.classifiers.interface import Bundle as Bundle
 from probes.classifiers.interface import Fit as Fit
 from probes.classifiers.interface import Settings as Settings
 from probes.classifiers.layer_combination import COMBINATIONS, CONCAT, EACH, WEIGHTED
+from probes.classifiers.numbers import RIDGE
 from probes.classifiers.retrieval import Retrieval
+from probes.classifiers.ridge import Ridge
 from probes.classifiers.sklearn_estimators import Estimator
 from probes.classifiers.weighted_sum import WeightedFramePooling, WeightedSumClassifier
 
@@ -44,6 +46,8 @@ CLASSIFIERS: dict[str, Classifier] = {
     # "distance": results of before, by scikit-learn's other decision, are another question
     "centroid": Estimator("sklearn.neighbors:NearestCentroid", {}, "centroid", source="distance"),
     "retrieval": Retrieval(),
+    # numbers alone
+    RIDGE: Ridge(),
     "rf": Estimator("sklearn.ensemble:RandomForestClassifier", {"n_estimators": 300}, "rf"),
     "gb": Estimator("sklearn.ensemble:HistGradientBoostingClassifier", {}, "gb"),
     # over the frames of a clip: one learned query, or several heads
@@ -98,6 +102,8 @@ def source_of(name: str) -> str:
 def expand_grid(name: str, grid: Mapping[str, Any], combine: str = EACH) -> list[dict[str, Any]]:
     """Every combination of a grid's values with all defaults filled in, each once, in order.
 
+    A classifier may have a grid of its own (`default_grid`), which counts for settings that are not given.
+
     Args:
         name: Classifier.
         grid: Setting to a list of values, or to one value. A list of lists is several `hidden`;
@@ -109,7 +115,7 @@ def expand_grid(name: str, grid: Mapping[str, Any], combine: str = EACH) -> list
     """
     classifier = classifier_for(name, combine)
     axes = []
-    for key, value in grid.items():
+    for key, value in {**getattr(classifier, "default_grid", {}), **grid}.items():
         values = value if isinstance(value, list | tuple) else [value]
         if key == "hidden" and not any(isinstance(v, list | tuple) for v in values):
             values = [values]

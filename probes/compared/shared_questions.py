@@ -211,7 +211,10 @@ def _score_at(summary: pd.DataFrame, place: tuple[str, str, str]) -> float:
 
 
 def _line(judged: list[Judged], **known: object) -> SharedLine:
+    kinds = [None if j.influence is None else j.influence.metric for j in judged]
     reason = why_unpaired(judged[0].rows, judged[1].rows)
+    if not reason and None not in kinds and kinds[0] != kinds[1]:
+        reason = "one holds the label as numbers, the other as classes"
     result = None if reason else judged[0].compared(judged[1])
     pair = None if result is None else Compared(contrast="folders", a=A, b=B, result=result)
     n_clips = 0 if pair is None else len(judged[0].rows.key)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featurestore.arrays import IntArray, TextArray
+from featurestore.arrays import Float64Array, IntArray, TextArray
+from probes.classifiers.numbers import numbers_of
 from probes.codes import TextCodes, group_names
 from probes.splits import parse_split
 from probes.statistics import CodedLabels
@@ -41,6 +42,12 @@ class PredictedRows:
     group: TextArray
     predicted: CodedLabels
     reason: str = ""
+
+    def predicted_numbers(self) -> Float64Array:
+        """Predicted numbers `[passes, n]`, of what is written as texts; NaN where a fit gave none."""
+        codes = self.predicted.codes
+        used, where = np.unique(codes, return_inverse=True)
+        return numbers_of(self.predicted.names[used])[where.reshape(codes.shape)]
 
     def is_of(self, other: PredictedRows) -> bool:
         """Whether these are the rows of another model, with the same targets and groups."""

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from probes.classifiers.layer_combination import EACH
+from probes.classifiers.numbers import numbers_of
 from probes.findings.predicted_rows import PredictedRows, RowsSeen, no_rows
 from probes.questions.embedding_options import INPUT, differing_options
 from probes.statistics import (
@@ -22,12 +25,14 @@ from probes.statistics import (
     interval_of,
     layer_choice,
 )
-from probes.statistics.design import Design, make_design
+from probes.statistics.design import Design, make_design, number_design
 from probes.statistics.influence import influence_on
+from probes.statistics.number_metrics import NUMBER_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+DIVERGED = "it predicts what is no number for some rows; try a lower learning_rate"
 SETS_REASON = "the scores behind label sets are not kept, so that mAP has no interval"
 MODELS, LAYERS, TRAINING, CLASSIFIERS = "models", "layers", "training", "classifiers"
 # The same weights, whose embeddings differ in options of the input alone, or in others too.
@@ -92,6 +97,8 @@ class Judged:
         """This score less another on the same rows; None where they cannot be compared."""
         if self.influence is None or other.influence is None or not self.rows.is_of(other.rows):
             return None
+        if not len(self.influence.values):
+            return None  # neither is defined on these rows
         return compare_influences(self.influence, other.influence)
 
 
@@ -101,15 +108,20 @@ class Designs:
     def __init__(self) -> None:
         self._known: list[tuple[PredictedRows, Design]] = []
 
-    def judged(self, rows: PredictedRows) -> Judged:
-        """The score of rows, with its interval."""
+    def judged(self, rows: PredictedRows, *, of_numbers: bool = False) -> Judged:
+        """The score of rows, with its interval: UAR, or R² of numbers."""
         if rows.reason:
             return Judged(rows)
-        design = next((d for known, d in self._known if known.is_of(rows)), None)
+        predicted = rows.predicted_numbers() if of_numbers else rows.predicted
+        if of_numbers and not np.isfinite(predicted).all():
+            return Judged(no_rows(DIVERGED))
+        same = (d for known, d in self._known if known.is_of(rows) and (d.number is not None) == of_numbers)
+        design = next(same, None)
         if design is None:
-            design = make_design(rows.target, rows.group)
+            make = number_design if of_numbers else make_design
+            design = make(numbers_of(rows.target) if of_numbers else rows.target, rows.group)
             self._known.append((rows, design))
-        found = influence_on(design, rows.predicted, "uar")
+        found = influence_on(design, predicted, "r2" if of_numbers else "uar")
         return Judged(rows, found, interval_of(found))
 
 
@@ -125,6 +137,7 @@ class QuestionFindings:
             categories.
         read_validation: The same of their validation rows.
         is_sets: Whether labels are sets.
+        is_numbers: Whether they are numbers.
         twins: Models with random weights → their trained twins.
         facts: Model → what its card says of its training: domain, fine_tuning, architecture; and how
             it embedded each data set (`probes.questions.embedding_options`).
@@ -137,6 +150,7 @@ class QuestionFindings:
     read: Callable[[pd.DataFrame], pd.DataFrame]
     read_validation: Callable[[pd.DataFrame], pd.DataFrame]
     is_sets: bool = False
+    is_numbers: bool = False
     twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset: str = ""
@@ -159,7 +173,18 @@ class QuestionFindings:
             if self.is_sets:
                 yield name, Judged(no_rows(SETS_REASON))
             else:
-                yield name, self.designs.judged(self.seen.predicted_rows(self.read(rows), rows))
+                predicted = self.seen.predicted_rows(self.read(rows), rows)
+                yield name, self.designs.judged(predicted, of_numbers=self.is_numbers)
+
+    @cached_property
+    def number_scores(self) -> dict[str, dict[str, Interval]]:
+        """Of numbers every score of the answer of each model, over the test rows of all folds together."""
+        found = {}
+        for model, judged in self.judged_answers.items() if self.is_numbers else ():
+            if judged.influence is not None:
+                design, guess = judged.influence.design, judged.rows.predicted_numbers()
+                found[model] = {m: interval_of(influence_on(design, guess, m)) for m in NUMBER_METRICS}
+        return found
 
     @cached_property
     def choices(self) -> dict[str, LayerChoice]:
@@ -176,9 +201,14 @@ class QuestionFindings:
             first = next(iter(rows.values()))
             if any(r.reason or not r.is_of(first) for r in rows.values()):
                 continue
-            found[model] = layer_choice(
-                first.target, [r.predicted for r in rows.values()], first.group, layers=list(rows)
-            )
+            target: Any = first.target
+            predicted: list[Any] = [r.predicted for r in rows.values()]
+            if self.is_numbers:
+                target, predicted = numbers_of(target), [r.predicted_numbers() for r in rows.values()]
+                if not all(np.isfinite(p).all() for p in predicted):
+                    continue
+            metric = "r2" if self.is_numbers else "uar"
+            found[model] = layer_choice(target, predicted, first.group, layers=list(rows), metric=metric)
         return found
 
     @cached_property

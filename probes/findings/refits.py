@@ -15,7 +15,7 @@ from probes.findings.predicted_rows import RowsSeen, no_rows
 from probes.findings.question_findings import SETS_REASON, Designs, Judged
 from probes.metrics import points
 from probes.results.results_folder import StoredPredictions, read_refits, read_results
-from probes.results.selection import CURVE, MAP, all_layers, averages, chosen_fits, scored
+from probes.results.selection import CURVE, MAP, R2, all_layers, averages, chosen_fits, scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,8 @@ def _pairs(chosen: pd.DataFrame, again: pd.DataFrame) -> Iterator[tuple[pd.DataF
 def _judged(stored: StoredPredictions, designs: Designs, seen: RowsSeen, fits: pd.DataFrame) -> Judged:
     if (fits["metric"] == MAP).any():
         return Judged(no_rows(SETS_REASON))
-    return designs.judged(seen.predicted_rows(stored.of(fits, as_codes=True), fits))
+    of_numbers = bool((fits["metric"] == R2).any())
+    return designs.judged(seen.predicted_rows(stored.of(fits, as_codes=True), fits), of_numbers=of_numbers)
 
 
 def _finding(own: pd.DataFrame, rows: pd.DataFrame, judge: Any) -> RefitFinding:
@@ -124,6 +125,9 @@ def _finding(own: pd.DataFrame, rows: pd.DataFrame, judge: Any) -> RefitFinding:
 def refit_sentence(found: RefitFinding) -> str:
     """What was fitted again and what it changes, in a sentence."""
     name = found.question
+    if math.isnan(found.score):
+        where = f"{name['label']}, {name['model']} {found.place}"
+        return f"{where}: fitted again on {found.refit}, its {found.metric} is not defined."
     text = (
         f"{name['label']}, {name['model']} {found.place}, {name['classifier']}: fitted again on "
         f"{found.refit} it scores {100 * found.score:.1f} % on test, {100 * found.chosen_score:.1f} % before"

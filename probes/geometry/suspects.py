@@ -137,7 +137,7 @@ def probe_votes(
         LabelError: the folder holds no answers about this label of these utterances.
     """
     from probes.results.results_folder import read_predictions, read_results
-    from probes.results.selection import chosen_fits
+    from probes.results.selection import R2, chosen_fits
 
     table = read_results(results)
     models = {layer.model for layer in rows.layers}
@@ -148,7 +148,10 @@ def probe_votes(
             f"{results}: no probe of {label!r} on {rows.dataset} of the models asked for; it holds "
             f"{held or 'none'}"
         )
-    said = read_predictions(results, chosen_fits(table[asked]))
+    fits = chosen_fits(table[asked])
+    if (fits["metric"] == R2).any():
+        raise LabelError(f"{results}: holds {label!r} as numbers, which are not right or wrong; leave it out")
+    said = read_predictions(results, fits)
     at = pd.Index(rows.utterance_id).get_indexer(pd.Index(said["utterance_id"]))
     assert rows.label is not None
     current = np.where(at >= 0, rows.label[at], "")

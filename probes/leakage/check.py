@@ -13,6 +13,7 @@ import pandas as pd
 
 from featurestore.arrays import IntArray
 from featurestore.fingerprint import digest_columns
+from probes.classifiers.numbers import CLASSIFICATION
 from probes.leakage.alike_clips import Alike, find_alike
 from probes.leakage.kinds import Leak, LeakageReport, find_leaks
 from probes.questions.groups import is_group
@@ -56,9 +57,10 @@ def check_splits(
     of_rows = itemgetter("model", "dataset", "label", "split")
     for (model, dataset, label, text), folds in groupby(described, key=of_rows):
         features = keys[model, dataset]
-        rows = labelled(features, label, text)
+        of_split = list(folds)
+        rows = labelled(features, label, text, of_split[0].get("task", CLASSIFICATION))
         table = _compared(features, rows)
-        for record in folds:
+        for record in of_split:
             split = make_split(text, rows.rows, record["split_seed"], record["fold"])
             keep.add(record, rows, split)
             of = _digest(rows, table, split)
@@ -82,7 +84,11 @@ def check_splits(
 def _compared(features: Features, rows: Labelled) -> pd.DataFrame:
     """What `find_leaks` compares, of the rows that are split."""
     table = features.index.loc[rows.position, COLUMNS].reset_index(drop=True)
-    if rows.sets is None and is_group(rows.rows.label, table["group"].to_numpy(dtype=object)):
+    if (
+        rows.sets is None
+        and rows.rows.numbers is None
+        and is_group(rows.rows.label, table["group"].to_numpy(dtype=object))
+    ):
         table["group"] = ""  # what is asked for: every class that is tested has to be in training too
     return table
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -21,6 +21,7 @@ from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.labels import is_multilabel
 from featurestore.manifest.table import CONTRACT_COLUMNS
 from probes.classifiers.multilabel import class_names, indicator, rarest_label
+from probes.classifiers.numbers import CLASSIFICATION, REGRESSION, number_cells, numbers_of
 from probes.questions.groups import group_cells
 from probes.questions.tasks import ProbeTask, data_digest
 from probes.splits import GROUP, Rows, Split, make_split, parse_split
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 ROWS_KEPT_OPEN = 50_000
 QUESTIONS_KEPT = 4
 _KEPT_AS = "_featurestore_open_keys"
+# Of rows with numbers, which are in no class.
+ONE_CLASS = "number"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ class Labelled:
         audio_hash: Of each row.
         key_fingerprint: What the embeddings are.
         sets: Cells of label sets `[n]`, `rows` then has the rarest label of each; None for plain labels.
+
+    Numbers stand in `rows.numbers`.
     """
 
     position: IntArray
@@ -54,12 +59,14 @@ class Labelled:
 
     def digest(self, split: Split) -> str:
         """See `probes.questions.tasks.data_digest`."""
-        rows = self.rows if self.sets is None else replace(self.rows, label=self.sets)
+        rows = replace(self.rows, label=self.cells)
         return data_digest(self.key_fingerprint, list(self.audio_hash), rows, split)
 
     @property
     def cells(self) -> TextArray:
-        """What the label column holds `[n]`: classes, or whole sets of them."""
+        """What the label column holds `[n]`: classes, whole sets of them, or numbers in one spelling."""
+        if self.rows.numbers is not None:
+            return self.rows.numbers
         return self.rows.label if self.sets is None else self.sets
 
     def clips(self, split: str) -> str:
@@ -87,11 +94,13 @@ class Labelled:
         return digest(sorted([str(i), str(g)] for i, g in pairs))
 
 
-def labelled(features: Features, label: str, split: str | None = None) -> Labelled:
+def labelled(
+    features: Features, label: str, split: str | None = None, task: str = CLASSIFICATION
+) -> Labelled:
     """Rows whose audio was read and whose label is given, with what `split` needs of them.
 
     Raises:
-        LabelError: unknown label, or unknown column of folds.
+        LabelError: unknown label, or unknown column of folds; of regression a label that is no number.
     """
     known = features.label_columns
     where = f"{features.model}/{features.dataset}"
@@ -108,17 +117,21 @@ def labelled(features: Features, label: str, split: str | None = None) -> Labell
     # The index is in the order of the plan; the manifest keeps its own.
     manifest = features.manifest.table["utterance_id"]
     cells = values[position]
-    sets = cells if is_multilabel(pd.Series(cells, dtype=object)) else None
+    what = f"label {label!r} of {where}"
+    numbers = number_cells(cells, ids, what) if task == REGRESSION else None
+    sets = cells if numbers is None and is_multilabel(pd.Series(cells, dtype=object)) else None
+    classes = cells if sets is None else rarest_label(sets)
     rows = Rows(
         utterance_id=ids,
-        label=cells if sets is None else rarest_label(sets),
+        label=classes if numbers is None else np.full(len(ids), ONE_CLASS, dtype=object),
         group=group_cells(features, grouped_by)[position],
         part=index["split"].to_numpy(dtype=object)[position],
         fold=index[column].to_numpy(dtype=object)[position] if column else None,
         place=pd.Index(manifest).get_indexer(ids).astype(np.int64),
         n_manifest=len(manifest),
-        what=f"label {label!r} of {where}",
+        what=what,
         grouped_by=grouped_by,
+        numbers=numbers,
     )
     return Labelled(
         position=position,
@@ -146,14 +159,25 @@ class Question:
     Attributes:
         labelled: All usable rows.
         split: Which of them is in which part.
-        classes: Names.
-        y: Class positions `[n]`, -1 where the class is in no part; 0/1 `[n, C]` for label sets.
+        classes: Names; none for numbers.
+        y: Class positions `[n]`, -1 where the class is in no part; 0/1 `[n, C]` for label sets; numbers as
+            float64 `[n]`.
     """
 
     labelled: Labelled
     split: Split
     classes: tuple[str, ...]
-    y: IntArray
+    y: Any
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether every row has one class."""
+        return self.labelled.sets is None and not self.is_numbers
+
+    @property
+    def is_numbers(self) -> bool:
+        """Whether numbers are to be predicted."""
+        return self.labelled.rows.numbers is not None
 
 
 class OpenKeys:
@@ -207,12 +231,12 @@ class OpenKeys:
         Raises:
             StoreError: the store changed since.
         """
-        rows = task.store, task.model, task.dataset, task.label, task.split, task.clips
+        rows = task.store, task.model, task.dataset, task.label, task.split, task.clips, task.task
         asked = rows, task.split_seed, task.fold, task.data
         with self._lock:
             if asked not in self._questions:
                 same = (q.labelled for of, q in self._questions.items() if of[0] == rows)
-                found = next(same, None) or labelled(self.features(task), task.label, task.split)
+                found = next(same, None) or labelled(self.features(task), task.label, task.split, task.task)
                 question = _question(task, found)
                 while len(self._questions) >= QUESTIONS_KEPT:
                     del self._questions[next(iter(self._questions))]
@@ -227,6 +251,8 @@ def _question(task: ProbeTask, found: Labelled) -> Question:
             f"{task.store}: {task.model}/{task.dataset} changed while it was probed; "
             "run the same command again"
         )
+    if found.rows.numbers is not None:
+        return Question(labelled=found, split=drawn, classes=(), y=numbers_of(found.rows.numbers))
     used = np.concatenate([where for _, where in drawn.parts()])
     if found.sets is not None:
         names = class_names(found.sets[used])

@@ -17,10 +17,12 @@ from featurestore.errors import ConfigError
 from featurestore.fingerprint import canonical_json, digest, digest_items
 from featurestore.layer_list import format_layers, parse_layers
 from probes.classifiers.layer_combination import EACH, WEIGHTED
+from probes.classifiers.numbers import CLASSIFICATION, REGRESSION, check_task, settings_of_numbers
 from probes.classifiers.registry import check_combinations, expand_grid, get_classifier
 from probes.classifiers.weighted_sum import LAYER_LEARNING_RATE
 from probes.questions.controls import check_controls
 from probes.questions.curve import check_curves
+from probes.questions.number_questions import check_number_question
 from probes.questions.refit import check_refit
 from probes.splits import GROUP, Rows, Split, parse_split, with_group
 
@@ -67,6 +69,7 @@ class ProbeConfig:
         device: Where networks that are trained together are trained: ``cpu``, ``cuda``, ``cuda:N`` or
             ``auto``, which each worker answers for itself. No part of any fingerprint: results agree to
             rounding.
+        task: What the labels are: ``classification``, or ``regression`` of numbers.
     """
 
     store: str
@@ -90,6 +93,7 @@ class ProbeConfig:
     cluster: str | None = None
     memory: str | None = None
     device: str = "cpu"
+    task: str = CLASSIFICATION
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", str(self.store))
@@ -104,6 +108,9 @@ class ProbeConfig:
             raise ConfigError("labels: expected at least one label column")
         if not self.classifiers:
             raise ConfigError("classifiers: expected at least one classifier")
+        check_task(self.task, self.classifiers)
+        if self.task == REGRESSION:
+            check_number_question(self)
         check_combinations(self.combine, self.classifiers)
         check_controls(self.controls, self.classifiers)
         check_curves(self.curves, self.curve_shares, self.curve_draws)
@@ -148,13 +155,18 @@ class ProbeConfig:
             if combine != WEIGHTED and WEIGHTED in self.combine:  # one grid for all ways to look
                 grid = {k: v for k, v in grid.items() if k != LAYER_LEARNING_RATE}
             settings = expand_grid(name, grid, combine)
+            if self.task == REGRESSION:
+                settings = [settings_of_numbers(name, s) for s in settings]
             seeds = range(self.n_seeds if get_classifier(name).seeded else 1)
             out[name] = [FitSpec(hparams=_recorded(name, s), seed=i) for s in settings for i in seeds]
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return {**asdict(self), "out": str(self.out)}
+        """All fields as JSON values; the task where it is another than what there was first."""
+        found = {**asdict(self), "out": str(self.out)}
+        if self.task == CLASSIFICATION:
+            del found["task"]
+        return found
 
 
 def _recorded(classifier: str, settings: Mapping[str, Any]) -> str:
@@ -211,6 +223,7 @@ class ProbeTask:
         curve: What shares of the training data the fits have, see `probes.questions.curve`; "" where all.
         device: Where to train, see `ProbeConfig`. No part of the question.
         refit: The rows that fits are made again on, see `probes.questions.refit`; "" for ordinary fits.
+        task: ``classification``, or ``regression`` of numbers.
     """
 
     store: str
@@ -232,6 +245,7 @@ class ProbeTask:
     curve: str = ""
     device: str = "cpu"
     refit: str = ""
+    task: str = CLASSIFICATION
 
     @property
     def layer(self) -> int | None:
@@ -251,6 +265,7 @@ class ProbeTask:
             + (f", control {self.control}" if self.control else "")
             + (f", curve {self.curve}" if self.curve else "")
             + (f", fitted again on {self.refit}" if self.refit else "")
+            + (f", {self.task}" if self.task != CLASSIFICATION else "")
         )
 
     def question(self, fit: FitSpec) -> str:
@@ -275,6 +290,7 @@ class ProbeTask:
         if self.curve:
             asked |= {"curve": [self.curve, fit.share, fit.draw]}
         more = {"source": self.source, "control": self.control, "groups": self.groups, "refit": self.refit}
+        more["task"] = "" if self.task == CLASSIFICATION else self.task
         return digest(asked | {name: value for name, value in more.items() if value})
 
     @property

@@ -11,9 +11,10 @@ import numpy as np
 
 from featurestore.printable import counted, enumerated
 from probes.leakage.kinds import Leak, LeakageReport, sentences
+from probes.questions.number_questions import constant_sentences
 from probes.report.run_info import distinct_splits, shared_groups
 from probes.report.tables import unlike
-from probes.results.selection import MAP
+from probes.results.selection import UAR
 from probes.splits.missing_parts import class_sentences
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def _of_splits(data: ReportData) -> Iterator[str]:
     for split, _ in distinct_splits(data):
         left_out.setdefault((split["label"], split["dataset"], split["split"]), []).append(split)
     for (label, dataset, text), splits in left_out.items():
-        yield from class_sentences(f"{label} · {dataset} · split: {text}", splits)
+        name = f"{label} · {dataset} · split: {text}"
+        yield from class_sentences(name, splits)
+        yield from constant_sentences(name, splits)
 
 
 def leakage_of(data: ReportData) -> Folded | None:
@@ -193,7 +196,7 @@ def _best_answers(data: ReportData) -> dict[tuple[str, str, str], float]:
     """Test UAR of the classifier that validation prefers, by data set, label and split."""
     best: dict[tuple[str, str, str], tuple[float, float]] = {}
     for q in data.questions:
-        if q.metric != MAP:
+        if q.metric == UAR:
             scores = float(q.answer["score_val_mean"]), float(q.answer["score_test_mean"])
             name = q.dataset, q.label, q.split
             best[name] = max(best.get(name, scores), scores)
@@ -230,8 +233,8 @@ def _of_support(data: ReportData, question: ReportedQuestion) -> Iterator[str]:
     if table.empty:
         yield f"{question.title}: no predictions were saved, so classes cannot be looked at."
         return
-    if question.metric == MAP:
-        return  # mAP has no clip of one class to weigh
+    if question.metric != UAR:
+        return  # mAP and R² have no clip of one class to weigh
     support = table.groupby("target", observed=True).size() / question.n_passes
     worth = 100.0 / (len(support) * support)
     heavy = worth[worth >= WORTH_POINTS]

@@ -14,7 +14,7 @@ from probes.classifiers.layer_combination import EACH
 from probes.report.beside import MOST_POINTS
 from probes.report.progress import OnProgress, Progress
 from probes.report.scope import Scope, scope_of, with_baselines
-from probes.results.fit_tables import OWN_MEASURES
+from probes.results.fit_tables import NUMBER_COLUMNS, OWN_MEASURES
 from probes.splits import parse_split
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ReportedQuestion:
 
     @property
     def metric(self) -> str:
-        """What the scores are: UAR, or mAP where labels are sets."""
+        """What the scores are: UAR, mAP where labels are sets, or R² of numbers."""
         return str(self.answer["metric"])
 
     @property
@@ -211,7 +211,8 @@ class ReportData:
                 places=q.fits_by_place,
                 read=_stepping(partial(stored.of, as_codes=True), step),
                 read_validation=_stepping(partial(stored.of, folder=VALIDATION_FOLDER, as_codes=True), step),
-                is_sets=q.metric != "UAR",
+                is_sets=q.metric == "mAP",
+                is_numbers=q.metric == "R²",
                 twins=self.untrained,
                 facts=self.run.get("models", {}),
                 declared=partial(self._declared_of, q.name),
@@ -222,7 +223,7 @@ class ReportData:
     @property
     def _n_reads(self) -> int:
         """How often predictions are read until all that they say is found."""
-        questions = [q for q in self.questions if q.metric == "UAR"]
+        questions = [q for q in self.questions if q.metric != "mAP"]
         places = sum(len(q.answer_fits_by_model) + len(q.fits_by_place) for q in questions)
         return places + sum(n for q in questions for m in q.models if (n := len(q.layers_of(m))) > 1)
 
@@ -264,8 +265,9 @@ class ReportData:
             (q.classifier, q.metric, q.dataset, q.split, q.label, row["model"], row["score_test_mean"])
             for q in self.questions
             for _, row in q.answers[~q.answers["model"].isin(q.scope.other_clips)].iterrows()
+            if q.metric != "R²"  # on a scale of its own, without an upper end of what is bad
             # A combination of layers is an answer only where no single layer was probed.
-            if row["combine"] == EACH or not (q.answers["combine"] == EACH).any()
+            and (row["combine"] == EACH or not (q.answers["combine"] == EACH).any())
         ]
         names = ["classifier", "metric", "dataset", "split", "label", "model", "score"]
         answers = pd.DataFrame(rows, columns=names).drop_duplicates(names[:-1])
@@ -369,7 +371,10 @@ def _questions(
         "oracle": selection.oracle(table),
         "controls": selection.control_summary(table, control_fits),
     }
-    others = tables["fits"].groupby(at)[list(OTHER_SCORES)].mean().add_suffix("_mean").reset_index()
+    names_of = [*at, *OTHER_SCORES, *NUMBER_COLUMNS]
+    fits = tables["fits"].reindex(columns=names_of).astype(dict.fromkeys(NUMBER_COLUMNS, float))
+    # Where a fit on numbers has no score, the mean of the others is none.
+    others = fits.groupby(at)[names_of[len(at) :]].agg(_mean_of_all).add_suffix("_mean").reset_index()
     summary = selection.summarise(table).merge(others, on=at)
     answers = selection.answers(table)
     questions = []
@@ -390,6 +395,11 @@ def _questions(
             )
         )
     return questions
+
+
+def _mean_of_all(values: pd.Series[float]) -> float:
+    """Mean; of numbers' scores NaN where one is lacking, of others as pandas takes it."""
+    return float(values.mean(skipna=values.name not in NUMBER_COLUMNS))
 
 
 def _of_question(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:

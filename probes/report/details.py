@@ -10,7 +10,7 @@ import numpy as np
 from probes.classifiers.multilabel import class_names, indicator
 from probes.findings.sentences import interval_text
 from probes.report.charts.classes import MAX_CLASSES_WITH_NUMBERS, recall_intervals_of
-from probes.results.selection import MAP
+from probes.results.selection import MAP, R2
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +24,11 @@ def details_of(data: ReportData, question: ReportedQuestion) -> dict[str, Any] |
     """Per-class recall and confusion matrix of the chosen model and layer, over its fits.
 
     Counts are summed over fits, so recall is the share of all test predictions for a class, over
-    all folds together; support is test clips per pass over all folds. None where the predictions are missing.
+    all folds together; support is test clips per pass over all folds. None where the predictions are missing,
+    and of numbers, which have no classes.
     """
+    if question.metric == R2:
+        return None
     table = data.predictions
     table = table[table["fingerprint"].isin(question.answer_fits["fingerprint"])]
     if table.empty:

@@ -25,9 +25,13 @@ from probes.report.filters import filters_of
 from probes.report.refits import refits_of
 from probes.report.run_info import run_info
 from probes.report.tables import (
+    NUMBER_ROWS,
     UNLIKE,
+    chance_text,
     controls_table,
     extent,
+    number_score_text,
+    number_text,
     percent,
     place_of,
     spread_of,
@@ -35,6 +39,7 @@ from probes.report.tables import (
     unlike,
 )
 from probes.report.weights import learned_weights
+from probes.results.selection import R2
 
 # Of more models than these, how firmly each layer is chosen is folded under one line.
 MOST_CHOICES = 3
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 
     from probes.findings.question_findings import Compared, QuestionFindings
     from probes.report.data import ReportData, ReportedQuestion
+    from probes.statistics import Interval
 
 
 # A page runs and shows what is in it, and asks nobody; one that is served asks who served it.
@@ -136,7 +142,11 @@ def _lede(data: ReportData) -> str:
 
 
 def _metrics(data: ReportData) -> str:
-    named = {"UAR": "unweighted average recall (UAR)", "mAP": "mean average precision (mAP)"}
+    named = {
+        "UAR": "unweighted average recall (UAR)",
+        "mAP": "mean average precision (mAP)",
+        "R²": "explained variance (R²)",
+    }
     return enumerated(list(dict.fromkeys(named[q.metric] for q in data.questions)))
 
 
@@ -156,7 +166,10 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
         "split": question.split,
         "title": question.title,
         "metric": question.metric,
-        "score": f"{100 * answer['score_test_mean']:.1f}",
+        "score": percent(answer["score_test_mean"]),
+        "is_defined": not math.isnan(answer["score_test_mean"]),
+        "numbers": _numbers(findings.number_scores.get(str(answer["model"]), {})),
+        "chance_text": chance_text(question),
         "std": _percent(answer["score_test_std"]),
         "spread": spread_of(question),
         "folds": _folds(data, question),
@@ -191,6 +204,17 @@ def _question(data: ReportData, question: ReportedQuestion, index: int) -> dict[
     }
 
 
+def _numbers(scores: Mapping[str, Interval]) -> str:
+    """What else is said of predicted numbers, each with its interval; "" of classes."""
+    if not scores:
+        return ""
+    said = [f"{name} {number_score_text(scores[metric])}" for name, metric in NUMBER_ROWS.items()]
+    return (
+        f"Over all test clips together: {R2} {percent(scores['r2'].estimate)} %, {enumerated(said)}, the "
+        "error in the unit of the label; in brackets intervals of 95 %."
+    )
+
+
 def _learning(data: ReportData) -> dict[str, Any]:
     """Learning curves as a table, and what they say."""
     table = data.charts.tables.get("learning")
@@ -214,6 +238,8 @@ def _folds(data: ReportData, question: ReportedQuestion) -> str:
     from probes.results.selection import pooled_score
 
     text = "Layer and settings were chosen anew in every fold, by its own validation clips."
+    if question.metric == R2:
+        return text  # what all folds together score stands with the other scores of numbers
     pooled = pooled_score(data.predictions, question.answer_fits)
     if not math.isnan(pooled):
         text += f" All test clips pooled: {100 * pooled:.1f} %."
@@ -226,7 +252,7 @@ def _oracle(question: ReportedQuestion) -> str:
     same = (rows["model"] == answer["model"]) & (rows["combine"] == answer["combine"])
     best = rows[same].iloc[0]
     return (
-        f"Oracle: {100 * best['oracle_test']:.1f} % at layer {best['oracle_layers']}, the layer that test "
+        f"Oracle: {percent(best['oracle_test'])} % at layer {best['oracle_layers']}, the layer that test "
         "clips themselves prefer; an upper bound, not a result."
     )
 
@@ -339,6 +365,10 @@ def _row(
         "train": score("score_train_mean"),
         "accuracy": score("accuracy_test_mean"),
         "f1": score("f1_macro_test_mean"),
+        **{
+            name: number_text(value) if not math.isnan(value := float(row[f"{column}_mean"])) else ""
+            for name, column in (("r", "pearson_test"), ("ccc", "ccc_test"), ("mae", "mae_test"))
+        },
         "r_precision": score("r_precision_test_mean"),
         "r_precision_macro": score("r_precision_macro_test_mean"),
         "n_fits": int(row["n_fits"]),

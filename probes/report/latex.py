@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from featurestore.printable import printable
 from probes.classifiers.layer_combination import EACH
 from probes.metrics import points
-from probes.report.tables import extent, percent, place_of, spread_of
+from probes.report.tables import chance_text, extent, percent, place_of, spread_of
 
 if TYPE_CHECKING:
     from probes.report.data import ReportData, ReportedQuestion
@@ -43,7 +43,7 @@ _WRITTEN = {
 }
 _ESCAPED = re.compile("|".join(map(re.escape, _WRITTEN)))
 # Signs of ours that T1 has no letter for.
-_SIGNS = {"−": "$-$", "±": r"$\pm$", "–": "--", "≠": r"$\neq$"}
+_SIGNS = {"−": "$-$", "±": r"$\pm$", "–": "--", "≠": r"$\neq$", "²": "$^2$"}
 
 
 def latex_tables(data: ReportData) -> str:
@@ -63,8 +63,8 @@ def latex_tables(data: ReportData) -> str:
                 rows.append([*names, *values, latex(p), str(r.n_groups)])
             heads = ("Compared", "A", "B", "A − B", r"95 % interval", "p (Holm)", "Groups")
             caption = (
-                f"{latex(q.title)}: differences of test {q.metric} in points, on the same test clips, paired "
-                "by group; p-values corrected by Holm's procedure within comparisons of one kind."
+                f"{latex(q.title)}: differences of test {own(q.metric)} in points, on the same test clips, "
+                "paired by group; p-values corrected by Holm's procedure within comparisons of one kind."
             )
             column = r">{\raggedright\arraybackslash}p{0.2\linewidth}"
             parts.append(
@@ -94,8 +94,8 @@ def _models(data: ReportData, q: ReportedQuestion, label: str) -> str:
         )
     heads = ("Model", "Layer", f"Test {q.metric}", r"95 % interval", f"Val. {q.metric}", "Test clips")
     caption = (
-        f"{latex(q.title)}: {q.metric} in \\%, {latex(spread_of(q))}, at the layer that validation chose; "
-        f"{latex(extent(q))}; chance {100 * q.chance:.1f} \\%."
+        f"{latex(q.title)}: {own(q.metric)} in \\%, {latex(spread_of(q))}, at the layer that validation "
+        f"chose; {latex(extent(q))}; {latex(chance_text(q))}."
     )
     return _table(heads, rows, "llrrrr", caption, label)
 

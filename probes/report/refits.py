@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from probes.findings.refits import RefitFinding
 from probes.findings.sentences import interval_text
 from probes.metrics import points
+from probes.report.tables import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +33,9 @@ def refits_of(data: ReportData, question: ReportedQuestion) -> list[dict[str, An
             "refit": found.refit,
             "n_train": f"{found.n_train[0]:,.0f}",
             "epochs": _epochs(found),
-            "score": f"{100 * found.score:.1f}",
+            "score": percent(found.score),
             "interval": interval_text(found.judged.interval),
-            "chosen": f"{100 * found.chosen_score:.1f}",
+            "chosen": percent(found.chosen_score),
             "difference": _difference(found),
         }
         for found in data.refits
@@ -81,6 +82,7 @@ def _epochs(found: RefitFinding) -> str:
 def _difference(found: RefitFinding) -> str:
     d = found.difference
     if d is None:
-        return points(found.score - found.chosen_score)
+        change = found.score - found.chosen_score
+        return "" if math.isnan(change) else points(change)
     between = "" if math.isnan(d.low) else f" ({points(d.low)} to {points(d.high)})"
     return f"{points(d.difference)}{between}"

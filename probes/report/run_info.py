@@ -20,6 +20,8 @@ PROTOCOL_PAPER = (
     "human speech and animal vocalizations for bioacoustics processing”, ICASSP 2025"
 )
 SHOWN_FOLDS = 10
+# Of a part of a split of numbers, see `probes.questions.number_questions.part_values`.
+_NUMBER_ROWS = {"Values": "n_values", "Lowest": "low", "Mean": "mean", "Highest": "high"}
 # Options of `fs probe` and the fields of its configuration they fill.
 OPTIONS = {
     "--store": "store",
@@ -27,6 +29,7 @@ OPTIONS = {
     "--model": "models",
     "--dataset": "datasets",
     "--layers": "layers",
+    "--task": "task",
     "--classifier": "classifiers",
     "--combine": "combine",
     "--split": "split",
@@ -116,10 +119,16 @@ def _counts(
     """A table of how many rows of each class are in each of `parts`; `classes`: those of all folds."""
     if classes is None:
         classes = {name for part in parts.values() for name in part["per_class"]}
-    totals = [{"name": "All clips", "counts": [part["rows"] for part in parts.values()]}]
+    of_numbers = [part["numbers"] for part in parts.values() if "numbers" in part]
+    totals: list[dict[str, Any]] = [
+        {"name": "All clips", "counts": [part["rows"] for part in parts.values()]}
+    ]
     groups = [len(part["groups"]) for part in parts.values()]
     if any(groups):
         totals.append({"name": "Groups", "counts": groups})
+    if len(of_numbers) == len(parts):
+        for name, key in _NUMBER_ROWS.items():
+            totals.append({"name": name, "counts": [f"{found[key]:.4g}" for found in of_numbers]})
     return {
         "title": f"{split['label']} · {split['dataset']} · split: {split['split']}",
         "models": ", ".join(dict.fromkeys(models)),

@@ -13,6 +13,7 @@ from probes.findings.sentences import interval_text
 from probes.metrics import is_shown_as_zero, points
 from probes.questions.controls import MDL, OTHER_LABELS
 from probes.results.fit_tables import OWN_MEASURES
+from probes.results.selection import R2
 from probes.statistics import NOT_CONTAINED
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
     from probes.findings.question_findings import QuestionFindings
     from probes.report.data import ReportData, ReportedQuestion
+    from probes.statistics import Interval
 
+# Of numbers, what else is said of the answer: the row's name, and the metric (`probes.statistics.METRICS`).
+NUMBER_ROWS = {"Pearson's r": "pearson", "Lin's concordance": "ccc", "mean absolute error": "mae"}
 BEST_LAYER, BEST_MODEL, UNLIKE = "●", "◆", "≠"
 CSV_COLUMNS = [
     "dataset",
@@ -66,6 +70,9 @@ CSV_COLUMNS = [
     "uar_pooled",
     # in how many resamples of the validation groups this layer is chosen
     "chosen_share",
+    # of numbers: means over fits, the error in the unit of the label; and the score that the interval is of
+    *(f"{name}_mean" for name in ("pearson_test", "ccc_test", "mae_test", "chance_mae")),
+    "r2_pooled",
 ]
 COMPARISON_COLUMNS = [
     "dataset",
@@ -87,7 +94,12 @@ COMPARISON_COLUMNS = [
 
 
 def percent(mean: float, std: float = math.nan) -> str:
-    """`85.3 ± 2.1` for fractions; without the second part where `std` is NaN (one fit)."""
+    """`85.3 ± 2.1` for fractions; without the second part where `std` is NaN (one fit).
+
+    A score that is not defined is no number.
+    """
+    if math.isnan(mean):
+        return "not defined"
     text = f"{100 * mean:.1f}"
     return text if math.isnan(std) else f"{text} ± {100 * std:.1f}"
 
@@ -195,7 +207,10 @@ def _sureness(rows: pd.DataFrame, findings: QuestionFindings) -> dict[str, Any]:
         "ci_low": [math.nan if i is None else i.low for i in intervals],
         "ci_high": [math.nan if i is None else i.high for i in intervals],
         "n_groups": pd.array([None if i is None else i.n_groups for i in intervals], dtype="Int64"),
-        "uar_pooled": [math.nan if i is None else i.estimate for i in intervals],
+        **{
+            name: [math.nan if i is None or findings.is_numbers != numbers else i.estimate for i in intervals]
+            for name, numbers in (("uar_pooled", False), ("r2_pooled", True))
+        },
         "chosen_share": [
             shares.get((m, int(k)), math.nan) if c == EACH else math.nan for m, c, k in of_layer
         ],
@@ -248,9 +263,19 @@ def _terminal_table(question: ReportedQuestion, findings: QuestionFindings, *, o
         table.add_section()
         table.add_row("chosen", *(_chosen(question, model) for model in question.models))
     intervals = {m: interval_text(j.interval) for m, j in findings.judged_answers.items()}
+    if question.metric == R2 and question.n_splits > 1:
+        table.add_section()
+        judged = findings.judged_answers
+        pooled = {m: j.interval.estimate for m, j in judged.items() if j.interval is not None}
+        table.add_row("pooled", *(Text(percent(pooled[m]) if m in pooled else "") for m in question.models))
     if any(intervals.values()):
         table.add_section()
         table.add_row("95 % interval", *(Text(intervals.get(m, "")) for m in question.models))
+    if question.metric == R2:
+        table.add_section()
+        for name, metric in NUMBER_ROWS.items():
+            of = [findings.number_scores.get(m, {}).get(metric) for m in question.models]
+            table.add_row(name, *(Text(number_score_text(score)) for score in of))
     if oracle:
         table.add_section()
         table.add_row("oracle", *(_oracle(question, model) for model in question.models))
@@ -259,6 +284,24 @@ def _terminal_table(question: ReportedQuestion, findings: QuestionFindings, *, o
         table.add_row("test clips", *(Text(tested(question, model)) for model in question.models))
         table.caption = Text.assemble(table.caption or "", (f" {unlike(question)}", "yellow"))
     return table
+
+
+def number_score_text(score: Interval | None) -> str:
+    """A score of numbers with its interval, as it is and not in %: ``0.831 (0.744 to 0.890)``."""
+    if score is None:
+        return ""
+    between = f" ({number_text(score.low)} to {number_text(score.high)})" if not math.isnan(score.low) else ""
+    return f"{number_text(score.estimate)}{between}"
+
+
+def number_text(value: float) -> str:
+    """Three digits, or all before the point: ``0.831``, ``15.3``, ``1,136``."""
+    if math.isnan(value):
+        return "not defined"
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e7:
+        return f"{value:.3g}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(size))) if size else 0}f}"
 
 
 def tested(question: ReportedQuestion, model: str) -> str:
@@ -354,10 +397,21 @@ def training_gain(data: ReportData, question: ReportedQuestion) -> str:
 
 def baselines(question: ReportedQuestion) -> str:
     """What takes no probe: chance, and always the most frequent class."""
-    text = f"chance {100 * question.chance:.1f}"
+    text = chance_text(question).removesuffix(" %")
+    if question.metric == R2:
+        return text
     known = zip((question.metric, "accuracy"), question.majority, strict=True)
     shown = [f"{name} {100 * value:.1f}" for name, value in known if not math.isnan(value)]
     return f"{text} (always the most frequent class: {', '.join(shown)})" if shown else text
+
+
+def chance_text(question: ReportedQuestion) -> str:
+    """What guessing scores: ``chance 25.0 %``; of numbers what always saying the mean of training does."""
+    if question.metric != R2:
+        return f"chance {100 * question.chance:.1f} %"
+    error = number_text(float(question.answer_fits["chance_mae"].mean()))
+    score = percent(question.chance) + " %" * (not math.isnan(question.chance))
+    return f"always the mean of training: {R2} {score}, mean absolute error {error}"
 
 
 def spread_of(question: ReportedQuestion) -> str:

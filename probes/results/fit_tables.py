@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MOST_LAYERS = 10_000
 # Shares are means of shares, which may be past 1 by rounding.
 _ROUNDING = 1e-6
+_LARGEST = float(np.finfo(float).max)
 _NAMES = ("model", "dataset", "label", "classifier", "split", "hparams", "fingerprint")
 _TEXTS = ("combine", "layers", "data", "clips", "device")
 _NUMBERED = ("split_seed", "fold", "seed")
@@ -27,6 +28,18 @@ _COUNTS = ("n_train", "n_val", "n_test", "n_classes", "n_epochs", "best_epoch")
 # Scores of single classifiers, empty elsewhere.
 MAP_COLUMNS = ("map_train", "map_val", "map_test")
 OWN_MEASURES = ("r_precision_test", "r_precision_macro_test")
+#: Of fits on numbers only, in whose tables they stand behind the others: R² of each part; of test rows
+#: Pearson's r, Lin's concordance and the mean absolute error in the unit of the label; the last also of
+#: always saying the mean of the training rows.
+NUMBER_COLUMNS = (
+    "r2_train",
+    "r2_val",
+    "r2_test",
+    "pearson_test",
+    "ccc_test",
+    "mae_test",
+    "chance_mae",
+)
 FIT_COLUMNS = (
     "model",
     "dataset",
@@ -103,7 +116,7 @@ class Columns:
 
 
 _KINDS = {
-    **dict.fromkeys((*CONTROL_COLUMNS, *_OF_CURVES), NUMBER),
+    **dict.fromkeys((*CONTROL_COLUMNS, *_OF_CURVES, *NUMBER_COLUMNS), NUMBER),
     **dict.fromkeys((*_NAMES, *_TEXTS, *_OF_REFITS, "finished_at", "control", "curve", "trained"), TEXT),
     **dict.fromkeys((*_NUMBERED, "draw"), WHOLE),
 }
@@ -112,8 +125,12 @@ _SCORES = [c for c in FIT_COLUMNS if _KINDS.get(c) == NUMBER and c not in (*_COU
 _RANGES = {
     **dict.fromkeys(_SCORES, (-_ROUNDING, 1 + _ROUNDING)),
     **dict.fromkeys((*_NUMBERED, *_COUNTS), (0, INT_MAX)),
+    # Of numbers chance is R² too, which has no lower end.
+    **dict.fromkeys(("chance", "r2_train", "r2_val", "r2_test"), (-_LARGEST, 1 + _ROUNDING)),
+    **dict.fromkeys(("pearson_test", "ccc_test"), (-1 - _ROUNDING, 1 + _ROUNDING)),
+    **dict.fromkeys(("mae_test", "chance_mae"), (0, _LARGEST)),
     "layer": (0, MOST_LAYERS),
-    "fit_s": (0, np.finfo(float).max),
+    "fit_s": (0, _LARGEST),
     "share": (0, 1),
     **dict.fromkeys(("draw", "n_train_groups", "n_classes_trained"), (0, INT_MAX)),
 }

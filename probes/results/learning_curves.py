@@ -23,7 +23,7 @@ from probes.classifiers.layer_combination import EACH
 from probes.metrics import is_shown_as_zero, points
 from probes.questions.curve import GROUPS, percent
 from probes.results.results_folder import read_curve
-from probes.results.selection import CURVE, chosen_fits
+from probes.results.selection import CURVE, R2, UAR, chosen_fits
 from probes.splits import group_name, parse_split
 
 #: One learning curve; another draw of the split has other test rows, and a curve of its own.
@@ -43,12 +43,13 @@ class LastStep:
         question: `QUESTION` to its values.
         place: The layer, such as ``layer 7``.
         share: The share below, 0 to 1.
-        difference: Mean UAR of all minus that of the share.
+        difference: Mean score of all minus that of the share.
         low: Lower end of the 95 % interval; NaN where there is none.
         high: Upper end.
         n_draws: Different draws of the share.
         n_seeds: Fits on all training rows; 0 where a seed changes nothing.
         unsettled: Most fits of the share were best at the end of their epochs.
+        metric: What the scores are.
     """
 
     question: dict[str, Any]
@@ -60,6 +61,7 @@ class LastStep:
     n_draws: int
     n_seeds: int
     unsettled: bool = False
+    metric: str = UAR
 
     @property
     def unit(self) -> str:
@@ -70,7 +72,7 @@ class LastStep:
         """Whether the score still rises, and what the interval is."""
         q, size = self.question, points(abs(self.difference))
         name = f"{q['label']}, {q['model']} {self.place}"
-        step = f"{name}: from {percent(self.share)} to 100 % of the training {self.unit} UAR"
+        step = f"{name}: from {percent(self.share)} to 100 % of the training {self.unit} {self.metric}"
         if math.isnan(self.low):
             return (
                 f"{step} changes by {points(self.difference)} points; one draw has no interval, so that "
@@ -117,9 +119,10 @@ def learning_curves(results: str | os.PathLike[str]) -> pd.DataFrame:
     Returns:
         `QUESTION`, ``place`` (such as "layer 7"), ``group`` (what the groups are called), ``share`` (above 0
         to 1), ``n_draws`` (that differ), ``n_fits``, ``n_train_groups`` and ``n_train`` (clips; means over
-        draws and folds), ``uar_mean``, ``uar_std`` (over draws and seeds, n-1; NaN for one), ``chance``,
-        ``lacking`` (share of draws that lack a class which all training rows have), ``unsettled`` (share of
-        fits that were best in the last tenth of their epochs). Empty where no curve was fitted.
+        draws and folds), ``metric``, ``score_mean``, ``score_std`` (over draws and seeds, n-1; NaN for one),
+        the same as ``uar_mean``, ``uar_std`` (NaN for numbers, whose score is R²), ``chance``, ``lacking``
+        (share of draws that lack a class which all training rows have), ``unsettled`` (share of fits that
+        were best in the last tenth of their epochs). Empty where no curve was fitted.
 
     Raises:
         CorruptData: the table cannot be read.
@@ -130,7 +133,7 @@ def learning_curves(results: str | os.PathLike[str]) -> pd.DataFrame:
         for row in _points_of(fits)
     ]
     sizes = ("n_draws", "n_fits", "n_train_groups", "n_train")
-    scores = ("uar_mean", "uar_std", "chance", "lacking", "unsettled")
+    scores = ("metric", "score_mean", "score_std", "uar_mean", "uar_std", "chance", "lacking", "unsettled")
     return pd.DataFrame(rows, columns=[*QUESTION, "place", "group", "share", *sizes, *scores])
 
 
@@ -190,26 +193,38 @@ def _whole(fits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_draw_and_seed(fits: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """Means over inner folds, then over test folds, by share, draw and seed."""
+    """Means over inner folds, then over test folds, by share, draw and seed; NaN where a fold has none."""
     unit = ["share", "draw", "seed"]
-    return fits.groupby([*unit, "outer"])[column].mean().groupby(unit).mean()
+    means = fits.groupby([*unit, "outer"])[column].mean().groupby(unit).mean()
+    return means.mask(fits[column].isna().groupby([fits[name] for name in unit]).any())
+
+
+def _score_of(fits: pd.DataFrame) -> tuple[str, str]:
+    """What the fits of a curve are scored by, and the column of it."""
+    of_numbers = "chance_mae" in fits and bool(fits["chance_mae"].notna().any())
+    return (R2, "r2_test") if of_numbers else (UAR, "uar_test")
 
 
 def _points_of(fits: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    scores, chance = _by_draw_and_seed(fits, "uar_test"), _by_draw_and_seed(fits, "chance")
+    metric, column = _score_of(fits)
+    scores, chance = _by_draw_and_seed(fits, column), _by_draw_and_seed(fits, "chance")
     most = fits[fits["share"] == 1].groupby("fold")["n_classes_trained"].first()
     lacking = fits["n_classes_trained"] < fits["fold"].map(most)
     for share, of_share in fits.groupby("share"):
         values = scores.loc[share]
+        mean, std = values.mean(skipna=False), values.std(skipna=False)
         yield {
+            "metric": metric,
+            "score_mean": mean,
+            "score_std": std,
             "share": share,
             "n_draws": of_share["draw"].nunique(),
             "n_fits": len(of_share),
             "n_train_groups": of_share["n_train_groups"].mean(),
             "n_train": of_share["n_train"].mean(),
-            "uar_mean": values.mean(),
-            "uar_std": values.std(),
-            "chance": chance.loc[share].mean(),
+            "uar_mean": mean if metric == UAR else math.nan,
+            "uar_std": std if metric == UAR else math.nan,
+            "chance": chance.loc[share].mean(skipna=False),
             "lacking": lacking[of_share.index].mean(),
             "unsettled": _unsettled(of_share),
         }
@@ -242,7 +257,10 @@ def _last_step(question: dict[str, Any], place: str, fits: pd.DataFrame) -> Last
     below = fits.loc[fits["share"] < 1, "share"]
     if below.empty:
         return None
-    scores, share = _by_draw_and_seed(fits, "uar_test"), float(below.max())
+    metric, column = _score_of(fits)
+    scores, share = _by_draw_and_seed(fits, column), float(below.max())
+    if scores.isna().any():
+        return None  # R² is not defined in some fold
     full = scores.loc[1.0].to_numpy(dtype=float)
     draws = scores.loc[share].groupby("draw").mean().to_numpy(dtype=float)
     seeded = _is_seeded(str(question["classifier"]))
@@ -257,6 +275,7 @@ def _last_step(question: dict[str, Any], place: str, fits: pd.DataFrame) -> Last
         n_draws=len(draws),
         n_seeds=len(full) if seeded else 0,
         unsettled=_unsettled(fits[fits["share"] == share]) > 0.5,
+        metric=metric,
     )
 
 

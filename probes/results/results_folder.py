@@ -35,6 +35,7 @@ from probes.results.fit_tables import (
     FITS,
     FITS_OF_FILE,
     MAP_COLUMNS,
+    NUMBER_COLUMNS,
     OWN_MEASURES,
     PREDICTIONS,
     PROBABILITY_COLUMNS,
@@ -135,6 +136,8 @@ def write_task(
     for name, more in (("control", CONTROL_COLUMNS), ("curve", CURVE_COLUMNS), ("refit", REFIT_COLUMNS)):
         if any(row.get(name) for row in rows):
             columns = more
+    if any("chance_mae" in row for row in rows):
+        columns = (*columns, *NUMBER_COLUMNS)
     table = _with_places(pd.DataFrame(rows, columns=list(columns)))
     write_parquet(table, out / TASKS_FOLDER / f"{fingerprint}.parquet")
 

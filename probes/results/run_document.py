@@ -21,7 +21,11 @@ from probes.splits.missing_parts import CONSEQUENCES
 MOST_FOLDS = 10_000_000
 _TEXTS = many(text)
 _PART = fields(
-    {"rows": whole(), "per_class": by_name(whole()), "groups": _TEXTS}, {"classes_missing": _TEXTS}
+    {"rows": whole(), "per_class": by_name(whole()), "groups": _TEXTS},
+    {
+        "classes_missing": _TEXTS,
+        "numbers": exactly({"n_values": whole(), "low": number(), "high": number(), "mean": number()}),
+    },
 )
 _LEAK = exactly(
     {
@@ -45,6 +49,7 @@ _SPLIT = fields(
     },
     {
         "chance": number(nan=True),
+        "task": text,
         "digest": text,
         "clips": text,
         "extraction": nothing_or(text),
@@ -71,6 +76,7 @@ _CONFIG = fields(
         "cluster": nothing_or(text),
         "memory": nothing_or(text),
         "device": text,
+        "task": text,
     },
 )
 #: Of `probes.results.results_folder.calls_of`; what stands in ``keys`` is read by `featurestore.calls`.

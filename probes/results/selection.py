@@ -10,6 +10,7 @@ validation rows.) What is reported is the mean over test folds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ import pandas as pd
 
 from featurestore.layer_list import format_layers
 from probes.classifiers.layer_combination import EACH
-from probes.metrics import uar
+from probes.classifiers.numbers import numbers_of
+from probes.metrics import r2, uar
 from probes.splits import parse_split
 
 CURVE = ("model", "dataset", "label", "classifier", "split", "combine")
 # Rows stand in the order of both; `layers` alone, which is never missing, tells places apart.
 PLACE = ("layer", "layers")
-UAR, MAP = "UAR", "mAP"
+UAR, MAP, R2 = "UAR", "mAP", "R²"
+_COLUMN_OF = {UAR: "uar", MAP: "map", R2: "r2"}
 # What takes no probe; averaged as scores are.
 BASELINES = ("chance", "majority_uar", "majority_accuracy")
 # A test fold of one draw: within one, seeds and inner folds are averaged.
@@ -40,20 +43,32 @@ _MEANS = (
 )
 
 
+def validated_by(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a fit is chosen by, and the column of it, from what a worker says of the fit."""
+    return next((m, f"{_COLUMN_OF[m]}_val") for m in (MAP, R2, UAR) if f"{_COLUMN_OF[m]}_val" in row)
+
+
 def scored(table: pd.DataFrame) -> pd.DataFrame:
     """The table with the score that selects.
 
-    Adds `metric` ("UAR", or "mAP" for label sets), `score_train`, `score_val`, `score_test`, and `outer`,
-    the test fold (inner folds of nested splits share one). Rows are sorted by curve, layer and fit.
+    Adds `metric` ("UAR", "mAP" for label sets, or "R²" for numbers), `score_train`, `score_val`,
+    `score_test`, and `outer`, the test fold (inner folds of nested splits share one). Rows are sorted by
+    curve, layer and fit.
     """
     out = table.copy()
     # Tables of earlier versions have no mAP. Without a positive validation row one fold has none either.
     no_uar = out.filter(regex="^uar_(train|val|test)$").isna().all(axis=1)
     is_map = no_uar & out.filter(regex="^map_(train|val|test)$").notna().any(axis=1)
     out["metric"] = np.where(is_map, MAP, UAR)
+    if "chance_mae" in out:  # what every fit on numbers has, also where R² is not defined
+        out.loc[out["chance_mae"].notna(), "metric"] = R2
     for part in ("train", "val", "test"):
         value = out[f"uar_{part}"].astype(float)
-        out[f"score_{part}"] = value.where(~is_map, out[f"map_{part}"]) if is_map.any() else value
+        for metric in (MAP, R2):
+            of_metric = out["metric"] == metric
+            if of_metric.any():
+                value = value.where(~of_metric, out[f"{_COLUMN_OF[metric]}_{part}"])
+        out[f"score_{part}"] = value
     outer_of = {
         (split, fold): parse_split(split).outer(int(fold))
         for split, fold in set(zip(out["split"], out["fold"], strict=True))
@@ -91,7 +106,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Columns model, dataset, label, classifier, split, combine, layer, layers, hparams, n_fits, n_splits,
         n_settings, metric, `score_val_mean`, `score_val_std`, `score_test_mean`, `score_test_std` (n-1; NaN
-        for one value), the same for `uar_…` (NaN for label sets) and, if there are label sets, `map_…`;
+        for one value), the same for `uar_…` (NaN for others), if there are label sets `map_…`, and if there
+        are numbers `r2_…` (NaN where R² is not defined in some fold);
         `BASELINES`, n_test (clips tested, over all folds of a draw), best.
     """
     fits = chosen_settings(table)
@@ -99,7 +115,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     stats.insert(
         len(CURVE), "layer", fits.groupby([*CURVE, "layers"], sort=False)["layer"].first().to_numpy()
     )
-    score = stats["score_val_mean"].round(9).fillna(-1.0)  # rounding must not break a tie
+    score = stats["score_val_mean"].round(9).fillna(-np.inf)  # rounding must not break a tie
     highest = score.groupby([stats[c] for c in CURVE]).transform("max")
     first = stats.loc[score == highest].drop_duplicates(list(CURVE), keep="first").index
     stats["best"] = stats.index.isin(first)
@@ -149,8 +165,11 @@ def oracle(table: pd.DataFrame) -> pd.DataFrame:
     have missed.
     """
     at = [*CURVE, "layers", "hparams"]
-    per_fold = scored(table).groupby([*at, *OUTER], sort=False)["score_test"].mean()
-    best = per_fold.groupby(at, sort=False).mean().reset_index()
+    fits = scored(table)
+    means = fits.groupby([*at, *OUTER], sort=False)["score_test"].mean().groupby(at, sort=False).mean()
+    # Of numbers the mean of some folds is none of all.
+    lacking = (fits["score_test"].isna() & (fits["metric"] == R2)).groupby([fits[c] for c in at]).any()
+    best = means.mask(lacking.reindex(means.index)).reset_index()
     best = best.sort_values("score_test", ascending=False, kind="stable").drop_duplicates(list(CURVE))
     columns = {"layers": "oracle_layers", "score_test": "oracle_test"}
     best = best.sort_values(list(CURVE), ignore_index=True)
@@ -168,14 +187,14 @@ def control_summary(table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame
 
     Returns:
         Columns `CURVE`, layer, layers, control, n_fits, and means over seeds, then folds, of control_train
-        and control_test (UAR), selectivity (test UAR on the labels minus control_test),
+        and control_test (UAR, or R²), selectivity (test score on the labels minus control_test),
         codelength_bits, uniform_bits and compression (of "mdl" only; NaN elsewhere).
     """
     keys = list(_SAME_FIT)
     chosen = chosen_settings(table)[[*keys, "outer", "score_test"]]
-    own = controls[[*keys, "layer", "control", "uar_train", "uar_test", *_MEANS[3:]]]
+    scores = {"score_train": "control_train", "score_test": "control_test"}
+    own = scored(controls)[[*keys, "layer", "control", *scores, *_MEANS[3:]]].rename(columns=scores)
     joined = own.merge(chosen, on=keys, how="inner")
-    joined = joined.rename(columns={"uar_train": "control_train", "uar_test": "control_test"})
     joined["selectivity"] = joined["score_test"] - joined["control_test"]
     joined = joined.sort_values([*CURVE, *PLACE, "control"], kind="stable")
     by = [*CURVE, "layers", "control"]
@@ -188,7 +207,7 @@ def control_summary(table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame
 
 
 def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:
-    """UAR over the test rows of all folds together: one per seed and inner fold, their mean.
+    """UAR, or R², over the test rows of all folds together: one per seed and inner fold, their mean.
 
     Rows of several draws of a split stand one after the other, as in ``uar_pooled`` of ``layers.csv``, which
     the interval is about.
@@ -200,20 +219,29 @@ def pooled_score(predictions: pd.DataFrame, fits: pd.DataFrame) -> float:
         fits: Fits of one model and label, one setting per test fold, all folds.
     """
     known = scored(fits)
-    if (known["metric"] != UAR).any():
+    if (known["metric"] == MAP).any():
         return float("nan")
+    of_numbers = bool((known["metric"] == R2).any())
     splits = {s: parse_split(s) for s in known["split"].unique()}
     known["inner"] = [splits[s].inner(int(f)) for s, f in zip(known["split"], known["fold"], strict=True)]
     joined = predictions.merge(known[["fingerprint", "seed", "inner"]], on="fingerprint")
     passes = joined.groupby(["seed", "inner"])
-    scores = [uar(rows["target"], rows["prediction"]) for _, rows in passes]
+    scores = [
+        r2(*(numbers_of(rows[c].to_numpy(dtype=object)) for c in ("target", "prediction")))
+        if of_numbers
+        else uar(rows["target"], rows["prediction"])
+        for _, rows in passes
+    ]
     return float(np.mean(scores)) if scores else float("nan")
 
 
 def _prefer(fits: pd.DataFrame, by: list[str], what: list[str]) -> pd.DataFrame:
     """Rows of the `what` with the highest mean validation score within each `by`; the first on a tie."""
-    means = fits.groupby([*by, *what], sort=False)["score_val"].mean().reset_index()
-    means["score_val"] = means["score_val"].round(9).fillna(-1.0)
+    # A fit on numbers without a score went astray: what has one such fit is preferred to nothing.
+    score = fits["score_val"].where(fits["score_val"].notna() | (fits["metric"] != R2), -np.inf)
+    by_what = fits.assign(score_val=score).groupby([*by, *what], sort=False)
+    means = by_what["score_val"].mean().reset_index()
+    means["score_val"] = means["score_val"].round(9).fillna(-np.inf)
     means = means.sort_values("score_val", ascending=False, kind="stable").drop_duplicates(by)
     return fits.merge(means[[*by, *what]], on=[*by, *what], how="inner")
 
@@ -235,11 +263,16 @@ def averages(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         out[f"{name}_std"] = per_outer[name].std().where(several, grouped[name].std())
     for name in averaged[2:]:
         out[name] = per_outer[name].mean()
+    # Of numbers a fold may have no score, since its test rows are all alike or a fit went astray: the mean of
+    # the others is none.
+    for part, more in (("val", ()), ("test", ("chance",))):
+        lacking = grouped[f"score_{part}"].apply(lambda scores: scores.isna().any()) & (out["metric"] == R2)
+        out.loc[lacking, [f"score_{part}_mean", f"score_{part}_std", *(m for m in more if m in out)]] = np.nan
     if "n_test" in fits:
         # Inner folds and seeds test the same clips.
         tested = fits.groupby([*by, *OUTER], sort=False)["n_test"].first()
         out["n_test"] = tested.groupby([*by, OUTER[0]], sort=False).sum().groupby(by, sort=False).mean()
-    for name, metric in (("uar", UAR), ("map", MAP)):
+    for metric, name in _COLUMN_OF.items():
         if metric == UAR or (out["metric"] == metric).any():
             for part in ("val_mean", "val_std", "test_mean", "test_std"):
                 out[f"{name}_{part}"] = out[f"score_{part}"].where(out["metric"] == metric)

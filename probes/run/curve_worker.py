@@ -26,6 +26,7 @@ from probes.run.task_worker import (
     asked_of,
     class_measures,
     fit_bundle,
+    number_measures,
     over_all,
     read_parts,
 )
@@ -69,9 +70,8 @@ def _on_rows(
     drawn = drawn_rows(task.curve, rows, split, share, draw)
     own_x, standardise = standardised_parts(on_rows(x, drawn))
     own_y = {**y, "train": y["train"][drawn]}
-    data = Prepared(
-        question=question, x=own_x, y=own_y, trained=np.unique(own_y["train"]), standardise=standardise
-    )
+    classes = np.empty(0, dtype=np.int64) if question.is_numbers else np.unique(own_y["train"])
+    data = Prepared(question=question, x=own_x, y=own_y, trained=classes, standardise=standardise)
     of_train = split.train[drawn]
     told = {
         "curve": task.curve,
@@ -87,9 +87,9 @@ def _on_rows(
         fitted = _fitted(task, data)
         measured = [_scores(data, fit) for fit in fitted]
     except ConfigError as error:
-        n_classes = counted(len(data.trained), "class", "classes")
+        held = "" if question.is_numbers else f" of {counted(len(data.trained), 'class', 'classes')}"
         raise ConfigError(
-            f"curve {task.curve}, {percent(share)} % ({counted(len(drawn), 'clip')} of {n_classes}): "
+            f"curve {task.curve}, {percent(share)} % ({counted(len(drawn), 'clip')}{held}): "
             f"{error}; or leave small shares out, such as --curve-shares 50,70,100"
         ) from error
     return [
@@ -108,9 +108,13 @@ def _on_rows(
 
 
 def _fitted(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
-    """All fits; where the rows are of one class there is nothing to fit: it is always said."""
-    if len(data.trained) > 1:
+    """All fits; where the rows are of one class, or number, there is nothing to fit: it is always said."""
+    of_train = data.y["train"]
+    if len(np.unique(of_train)) > 1:
         return fit_bundle(task, data)
+    if data.question.is_numbers:
+        said = FittedProbe(scores=lambda x: np.full((len(x), 1), of_train[0]), probabilistic=False)
+        return [said] * len(task.fits)
     return [FittedProbe(scores=lambda x: np.ones((len(x), 1), np.float32), probabilistic=True)] * len(
         task.fits
     )
@@ -119,7 +123,8 @@ def _fitted(task: ProbeTask, data: Prepared) -> list[FittedProbe]:
 def _scores(data: Prepared, fit: FittedProbe) -> dict[str, float]:
     n_classes = len(data.question.classes)
     scores = {name: over_all(fit.scores(part), data.trained, n_classes) for name, part in data.x.items()}
-    return class_measures(data, fit, scores)[0]
+    measures = number_measures if data.question.is_numbers else class_measures
+    return measures(data, fit, scores)[0]
 
 
 def _json(fit: FittedProbe) -> str:

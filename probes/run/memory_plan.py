@@ -12,6 +12,7 @@ from featurestore.errors import ConfigError
 from featurestore.layer_list import format_layers
 from featurestore.store.reader import Features
 from probes.classifiers.registry import classifier_for
+from probes.classifiers.ridge import Ridge
 from probes.questions.tasks import ProbeTask
 from probes.training.vectors import StreamedRows
 
@@ -56,7 +57,10 @@ def streamed_parts(
     fits = [json.loads(f.hparams).get("hidden", ()) for f in task.fits]
     weights = sum(4 * n_features * (h[0] if h else MOST_CLASSES) for h in fits)
     beside = WEIGHTS_OF_FIT * weights + min(ACTIVATION_BYTES, 4 * n_rows * n_features)
-    if may_stream and getattr(classifier_for(task.classifier, task.combine), "streams", False):
+    classifier = classifier_for(task.classifier, task.combine)
+    if isinstance(classifier, Ridge):
+        beside = classifier.held_bytes(n_rows, n_features)
+    if may_stream and getattr(classifier, "streams", False):
         rows = block_rows(n_rows, n_features, memory, beside, where)
         if rows is None:
             return None

@@ -23,6 +23,7 @@ from probes import metrics
 from probes.classifiers.attention import FramePooling
 from probes.classifiers.layer_combination import EACH, check_layers
 from probes.classifiers.multilabel import check_classifier, class_names, indicator
+from probes.classifiers.numbers import REGRESSION
 from probes.classifiers.registry import get_classifier, source_of
 from probes.questions.controls import BY_GROUP, check_groups, check_portions
 from probes.questions.curve import (
@@ -36,6 +37,12 @@ from probes.questions.curve import GROUPS as BY_GROUPS
 from probes.questions.embedding_options import option_facts
 from probes.questions.groups import advice, is_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
+from probes.questions.number_questions import (
+    constant_sentences,
+    mean_score,
+    part_values,
+    require_varied,
+)
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results.extractions import extraction_record
 from probes.splits import GROUP, KINDS, PATH, Split, default_split, iter_splits, parse_split
@@ -122,7 +129,7 @@ def make_plan(config: ProbeConfig, opened: tuple[list[Features], list[str]] | No
             if label not in f.label_columns:
                 continue  # a label of another data set of this call
             for split in config.splits:
-                found = labelled(f, label, split)
+                found = labelled(f, label, split, config.task)
                 if found.sets is not None:
                     _check_sets(config, found.rows.what)
                 spec = split or default_split(found.rows, config.split_seed)
@@ -158,6 +165,7 @@ def _plan_split(
     counts: dict[str, list[int]] = {curve: [] for curve in config.curves}
     for fold, split in enumerate(iter_splits(spec, found.rows, config.split_seed)):
         check_portions(config.controls, found.rows, len(split.train))
+        require_varied(found.rows, split, several=KINDS[parse_split(spec).kind].several)
         digest = found.digest(split)
         described.append({**_describe(f, label, found, split, fold, digest), "clips": clips})
         for curve, of_fold in counts.items():
@@ -181,6 +189,7 @@ def _plan_split(
                 groups=groups if control == BY_GROUP else "",
                 clips=clips,
                 device=config.device,
+                task=config.task,
             )
             for control in ("", *config.controls)
             for combine, at in looks
@@ -188,11 +197,11 @@ def _plan_split(
         ]
         plan.tasks.extend(of_fold_tasks)
         ordinary += [task for task in of_fold_tasks if not task.control]
-    if found.sets is None:
-        _require_measurable(described, f, found, spec)
+    _require_measurable(described, f, found, spec)
     name = f"{label} · {f.dataset} · split: {spec}"
     _plan_curves(plan, config, ordinary, counts, groups, name)
     plan.notes.extend(class_sentences(name, described, ("train", "test")))
+    plan.notes.extend(constant_sentences(name, described))
     plan.splits.extend(described)
 
 
@@ -283,7 +292,8 @@ def _pending_notes(f: Features) -> Iterator[str]:
 def _label_notes(f: Features, label: str, found: Labelled, spec: str) -> Iterator[str]:
     """What a reader of the scores has to know of a label."""
     what, rows, index = f"label {label!r} of {f.dataset}", found.rows, f.index
-    for sentence in doubtful_classes(pd.Series(found.cells, dtype=object)):
+    of_classes = found.rows.numbers is None
+    for sentence in doubtful_classes(pd.Series(found.cells, dtype=object)) if of_classes else ():
         yield f"{what}: {sentence}"
     if rows.grouped_by != PATH:
         named = "" if rows.grouped_by == GROUP else f" ({rows.grouped_by})"
@@ -297,7 +307,8 @@ def _label_notes(f: Features, label: str, found: Labelled, spec: str) -> Iterato
     unlabelled = int(((index[label] == "") & (index["status"] == STATUS_OK)).sum())
     if unlabelled:
         yield f"{what}: {unlabelled:,} of {len(index):,} clips have no label and are left out"
-    if not KINDS[parse_split(spec).kind].grouped and found.sets is None and is_group(rows.label, rows.group):
+    plain = of_classes and found.sets is None
+    if plain and not KINDS[parse_split(spec).kind].grouped and is_group(rows.label, rows.group):
         yield (
             f"{what}: {label} is the group, which split {spec!r} holds none of out; "
             f"{advice(f, rows, found.position)}"
@@ -309,9 +320,13 @@ def _require_measurable(
 ) -> None:
     """Refuse a split in no fold of which a class that is tested is trained: every score would be 0.
 
+    Of numbers and of label sets nothing is asked.
+
     Raises:
         LabelError: it is such a split. Of splits by group `require_other_groups` told before.
     """
+    if found.sets is not None or found.rows.numbers is not None:
+        return
     for split in described:
         parts = split["parts"]
         if set(parts["test"]["per_class"]) - set(parts["train"]["classes_missing"]):
@@ -413,7 +428,8 @@ def _describe(
     f: Features, label: str, found: Labelled, split: Split, fold: int, digest: str
 ) -> dict[str, Any]:
     """A split as ``_run.json`` shows it; of label sets a row counts for each of its labels."""
-    parts, rows = {}, found.rows
+    parts: dict[str, dict[str, Any]] = {}
+    rows = found.rows
     for name, where in split.parts():
         cells = found.cells[where]
         groups = sorted(set(rows.group[where]) - {""})
@@ -423,7 +439,10 @@ def _describe(
             "groups": groups,
             "classes_missing": list(split.missing[name]),
         }
+        if rows.numbers is not None:
+            parts[name] |= {"per_class": {}, "numbers": part_values(rows, where)}
     return {
+        **({} if rows.numbers is None else {"task": REGRESSION}),
         "model": f.model,
         "dataset": f.dataset,
         "label": label,
@@ -439,6 +458,8 @@ def _describe(
 
 
 def _chance(found: Labelled, split: Split) -> float:
+    if found.rows.numbers is not None:
+        return mean_score(found.rows, split)
     if found.sets is None:
         label = found.rows.label.astype(str)
         return metrics.chance_level(label[split.test], label[split.train])

@@ -20,9 +20,10 @@ from featurestore.store.writer import package_versions
 from probes.leakage.check import check_splits
 from probes.leakage.kinds import LeakageReport
 from probes.questions.labelled_rows import OpenKeys
+from probes.questions.number_questions import require_one_task
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
-from probes.results.selection import summarise
+from probes.results.selection import UAR, summarise, validated_by
 from probes.results.split_files import SplitFiles, replaced_sentences
 from probes.run.curve_worker import run_task
 from probes.run.probe_plan import Plan, keys_of, make_plan, open_keys
@@ -50,10 +51,11 @@ class ProbeProgress:
         n_fits: Fits to train.
         n_fits_done: Finished ones.
         n_cached: Fits that were already there.
-        best_uar: Best validation UAR so far, by model.
+        best_uar: Best validation UAR so far, by model, or what `metric` says.
         elapsed_s: Seconds since the first task started.
         task: The task that finished, if any.
         dashboard_url: Dask's dashboard, if there is one.
+        metric: UAR, of label sets mAP, of numbers R².
     """
 
     n_tasks: int
@@ -65,6 +67,7 @@ class ProbeProgress:
     elapsed_s: float
     task: ProbeTask | None = None
     dashboard_url: str | None = None
+    metric: str = UAR
 
     @property
     def left_s(self) -> float | None:
@@ -188,6 +191,7 @@ def plan_and_check(config: ProbeConfig, keys: ChosenKeys) -> tuple[Plan, list[Le
         key = (task.model, task.dataset)
         first_layer[key] = min(*task.layers, first_layer.get(key, task.layers[0]))
     earlier = results_folder.read_splits(config.out)
+    require_one_task(plan.splits, earlier)
     kept = SplitFiles(config.out, earlier)
     features = {(f.model, f.dataset): f for f in opened[0]}
     reports = check_splits(features, plan.splits, first_layer, earlier, kept, config.out)
@@ -210,6 +214,7 @@ def _run(
     progress: Callable[[ProbeProgress], None] | None,
 ) -> None:
     best: dict[str, float] = {}
+    metric = UAR
     n_done = n_fits_done = 0
     with open_runner(config.cluster) as runner:
         tasks = bundles(tasks, runner.n_workers)
@@ -228,6 +233,7 @@ def _run(
                         elapsed_s=time.perf_counter() - started,
                         task=task,
                         dashboard_url=runner.dashboard_url,
+                        metric=metric,
                     )
                 )
 
@@ -245,8 +251,9 @@ def _run(
             n_done += 1
             n_fits_done += len(task.fits)
             if not task.control and not task.curve and not task.refit:
-                top = max(float(row["map_val" if "map_val" in row else "uar_val"]) for row in result.rows)
-                best[task.model] = max(top, best.get(task.model, 0.0))
+                metric, column = validated_by(result.rows[0])
+                top = max(float(row[column]) for row in result.rows)
+                best[task.model] = max(top, best.get(task.model, -float("inf")))
             tell(task)
             if time.perf_counter() - consolidated > CONSOLIDATE_EVERY_S:
                 results_folder.consolidate(config.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from featurestore.layer_list import format_layers
 from probes import metrics
 from probes.classifiers.interface import FRAMES, Bundle, FittedProbe, inputs_of
 from probes.classifiers.multilabel import THRESHOLD, cells_of, learnable
+from probes.classifiers.numbers import TargetScale, coded_texts
 from probes.classifiers.registry import classifier_for, get_classifier
 from probes.questions.controls import MDL, OTHER_LABELS, code_columns, control_labels, online_code
 from probes.questions.labelled_rows import OpenKeys, Question, layer_matrix
@@ -89,14 +90,14 @@ class Prepared:
     Attributes:
         question: Rows, classes and split.
         x: Standardised matrix `[n, d]` of each part, float32, or what streams it.
-        y: Class positions `[n]` of each part.
-        trained: Positions of the classes that have training rows, ascending.
+        y: Class positions `[n]` of each part; see `probes.questions.labelled_rows.Question.y`.
+        trained: Positions of the classes that have training rows, ascending; none for numbers.
         standardise: What the rows were standardised by.
     """
 
     question: Question
     x: dict[str, Any]
-    y: dict[str, IntArray]
+    y: dict[str, Any]
     trained: IntArray
     standardise: Standardiser
 
@@ -115,8 +116,10 @@ def prepare(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | N
     from probes.training.parts import standardised_parts
 
     question, x, y = read_parts(task, memory_bytes, keys)
-    sets = question.labelled.sets is not None
-    trained = learnable(y["train"]) if sets else np.unique(y["train"])
+    if question.is_numbers:
+        trained = np.empty(0, dtype=np.int64)
+    else:
+        trained = np.unique(y["train"]) if question.is_classes else learnable(y["train"])
     x, standardise = standardised_parts(x)
     return Prepared(question=question, x=x, y=y, trained=trained, standardise=standardise)
 
@@ -202,6 +205,8 @@ def fit_bundle(
     x_train, y_train = data.x["train"], data.y["train"]
     if rows is not None:
         x_train, y_train = x_train[rows], y_train[rows]
+    if data.question.is_numbers:
+        return fit_numbers(task, data, schedules)
     if data.question.labelled.sets is not None:
         y_train = y_train[:, trained]
         y_val = None if y_val is None else y_val[:, trained]
@@ -238,7 +243,7 @@ def run_task(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | 
 def scored(task: ProbeTask, data: Prepared, fitted: Sequence[FittedProbe]) -> TaskResult:
     """Scores and predictions of the fits of a task, on the parts that there are; among them "test"."""
     question, sets = data.question, data.question.labelled.sets is not None
-    measures = _set_measures if sets else class_measures
+    measures = _set_measures if sets else number_measures if question.is_numbers else class_measures
     out, predicted, probable = [], [], []
     for asked, fit in zip(task.fits, fitted, strict=True):
         scores = {
@@ -247,7 +252,7 @@ def scored(task: ProbeTask, data: Prepared, fitted: Sequence[FittedProbe]) -> Ta
         }
         measured, guess = measures(data, fit, scores)
         predicted.append(guess)
-        if fit.probabilistic and not sets:
+        if fit.probabilistic and question.is_classes:
             probable.append(probability_of(data.y["test"], scores["test"]))
         out.append(
             {
@@ -269,6 +274,10 @@ def scored(task: ProbeTask, data: Prepared, fitted: Sequence[FittedProbe]) -> Ta
         names, codes = np.unique(np.concatenate(cells).astype(str), return_inverse=True)
         codes = codes.reshape(len(cells), len(cells[0]))
         classes, target["test"], guesses["test"] = tuple(names.tolist()), codes[0], codes[1:]
+    elif question.is_numbers:
+        classes, coded = coded_texts({part: [target[part], *said] for part, said in guesses.items()})
+        target.update({part: codes[0] for part, codes in coded.items()})
+        guesses = {part: codes[1:] for part, codes in coded.items()}
     return TaskResult(
         rows=out,
         classes=classes,
@@ -335,6 +344,47 @@ def _set_measures(
         "auroc_macro_test": metrics.auroc_macro(test, scores["test"]),
         "chance": metrics.chance_precision(test),
     }, {"test": guess}
+
+
+def fit_numbers(task: ProbeTask, data: Prepared, schedules: tuple[Schedule, ...] = ()) -> list[FittedProbe]:
+    """All fits of a task on numbers, in its order; what they predict is in the unit of the label."""
+    scale = TargetScale.fit(data.y["train"])
+    y_val = data.y.get("val")
+    fitted = classifier_for(task.classifier, task.combine).fit(
+        Bundle(
+            x_train=data.x["train"],
+            y_train=scale(data.y["train"]),
+            x_val=data.x.get("val"),
+            y_val=None if y_val is None else scale(y_val),
+            n_classes=1,
+            fits=tuple((json.loads(f.hparams), f.seed) for f in task.fits),
+            n_layers=len(task.layers),
+            device=task.device,
+            schedules=schedules,
+        )
+    )
+    return [replace(fit, scores=partial(_in_unit, fit.scores, scale)) for fit in fitted]
+
+
+def _in_unit(scores: Callable[[Any], FloatArray], scale: TargetScale, x: Any) -> Any:
+    return scale.back(scores(x))
+
+
+def number_measures(
+    data: Prepared, fit: FittedProbe, scores: Mapping[str, Any]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """`class_measures` of numbers: scores of one fit, and what it predicts of test and validation rows."""
+    guess = {name: s[:, 0] for name, s in scores.items()}
+    y, mean = data.y["test"], float(data.y["train"].mean())
+    always_mean = np.full(len(y), mean)
+    return {
+        **{f"r2_{name}": metrics.r2(of_part, guess[name]) for name, of_part in data.y.items()},
+        "pearson_test": metrics.pearson(y, guess["test"]),
+        "ccc_test": metrics.concordance(y, guess["test"]),
+        "mae_test": metrics.mean_absolute_error(y, guess["test"]),
+        "chance": metrics.r2(y, always_mean),
+        "chance_mae": metrics.mean_absolute_error(y, always_mean),
+    }, {part: guess[part] for part in ("test", "val") if part in guess}
 
 
 def asked_of(task: ProbeTask, fit: FitSpec) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from probes.questions.labelled_rows import OpenKeys, labelled
 from probes.questions.refit import PARTS_OF, check_refit, parts_of
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
 from probes.results import results_folder
-from probes.results.selection import answers, chosen_fits, ranked
+from probes.results.selection import R2, answers, chosen_fits, ranked
 from probes.results.split_files import compare, kept_split, part_column, row_columns
 from probes.run.probe_plan import Plan, make_plan
 from probes.run.task_worker import Prepared, fit_bundle, over_all, prepare, scored
@@ -94,6 +94,10 @@ def save_probe(
     table = results_folder.read_results(folder)
     given = {"label": label, "dataset": dataset, "classifier": classifier, "split": split, "model": model}
     row = _chosen(_narrow(table, given, folder))
+    if row["metric"] == R2:
+        raise ConfigError(
+            f"{folder}: holds {row['label']!r} as numbers; only probes of classes are saved for fs predict"
+        )
     _require_named(row, classifier, folder)
     check_refit(refit, (str(row["classifier"]),), tuple(PARTS_OF))
     _require_free(out, row)

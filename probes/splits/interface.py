@@ -31,6 +31,8 @@ class Rows:
         label: The class of each row, never "".
         group: What must not straddle a split.
         grouped_by: Name of the column that `group` holds.
+        numbers: What is to be predicted where these are numbers, as texts; `label` is then one class, so that
+            rows are drawn as they come. None for classes.
         part: The manifest's own split: train, val, test or "".
         fold: Cells of the column that ``fold:COLUMN`` names; None for other splits.
         place: Place of each row in the manifest, counted from 0 `[n]`; None where it is not known.
@@ -47,6 +49,7 @@ class Rows:
     n_manifest: int = 0
     what: str = "label"
     grouped_by: str = "group"
+    numbers: TextArray | None = None
 
     def __len__(self) -> int:
         return len(self.utterance_id)

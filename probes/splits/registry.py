@@ -214,7 +214,7 @@ def make_split(text: str, rows: Rows, seed: int, fold: int) -> Split:
 def iter_splits(text: str, rows: Rows, seed: int, first: int = 0) -> Iterator[Split]:
     """`make_splits`, one at a time, from the split number `first`; those before it are not drawn."""
     spec = parse_split(text)
-    if len(rows.classes[0]) < 2:
+    if len(rows.classes[0]) < 2 and (rows.numbers is None or not len(rows)):
         only = f"only {rows.label[0]!r}" if len(rows) else "no labelled row"
         raise LabelError(f"{rows.what}: expected at least two classes, found {only}")
     kind = KINDS[spec.kind]
@@ -273,4 +273,7 @@ def own_names(rows: Rows) -> str:
     n_classes = len(rows.classes[0])
     if 2 * n_classes <= len(rows) or len(rows) < MANY_ROWS:
         return ""
-    return f"{n_classes} classes in {len(rows)} rows: is this label a number, or a name of every row?"
+    return (
+        f"{n_classes} classes in {len(rows)} rows: is this label a number, or a name of every row? numbers "
+        "are predicted with --task regression"
+    )

@@ -125,6 +125,8 @@ def compare_influences(a: Influence, b: Influence, level: float = 0.95) -> Compa
     if not reason:
         error = float(np.sqrt(spread.variance))
         low, high, p, detectable = _t_test(difference, error, spread.df, level)
+        if a.design.number is None:  # of scores between 0 and 1
+            low, high = max(low, -1.0), min(high, 1.0)
     elif len(a.values) and a.n_groups >= 2 and not np.abs(by_group).any():
         # Alike throughout, or apart by the same in every group: then the flips of signs tell all.
         p = 1.0 if np.isclose(difference, 0, atol=1e-12) else min(1.0, 2.0 ** (1 - a.n_groups))
@@ -149,12 +151,14 @@ def _t_test(difference: float, error: float, df: float, level: float) -> tuple[f
     half = float(stdtrit(df, (1 + level) / 2)) * error
     p = float(2 * stdtr(df, -abs(difference) / error))
     detectable = float(stdtrit(df, 1 - ALPHA / 2) + stdtrit(df, POWER)) * error
-    return max(difference - half, -1.0), min(difference + half, 1.0), p, detectable
+    return difference - half, difference + half, p, detectable
 
 
 def _no_spread(a: Influence, by_group: Float64Array, difference: float) -> str:
     if len(a.values) == 0 or a.n_groups < 2:
         return ""  # not defined, or nothing that could differ, which `too_little` says
+    if np.isnan(by_group).any():
+        return "the scores are not defined without one of the groups"
     if np.abs(by_group).max(initial=0) > 1e-12:
         return ""
     if np.isclose(difference, 0, atol=1e-12):
@@ -188,6 +192,8 @@ def _check_paired(a: Influence, b: Influence) -> None:
     if x.n_rows != y.n_rows:
         raise ConfigError(f"compared scores: expected the same rows; got {x.n_rows} and {y.n_rows} rows")
     if not (np.array_equal(x.positive, y.positive) and np.array_equal(x.classes, y.classes)):
+        raise ConfigError("compared scores: expected the same rows; their targets differ")
+    if (x.number is None) != (y.number is None) or not np.array_equal(x.number, y.number):  # type: ignore[arg-type]
         raise ConfigError("compared scores: expected the same rows; their targets differ")
     if not np.array_equal(x.group, y.group):
         raise ConfigError("compared scores: expected the same rows; their groups differ")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from featurestore.arrays import BoolArray, Float64Array, IntArray
 from featurestore.errors import ConfigError
 from probes.codes import codes
+from probes.statistics.number_metrics import number_rows
 
 _TEXT, _NUMBER = "text", "numbers"
 
@@ -26,6 +27,7 @@ class Design:
         group: Position of each row's group, int64 `[n]`, 0 … G-1.
         counts: Rows of each class in each group, float64 `[G, C]`.
         rows: Rows of each group, float64 `[G]`.
+        number: Target of each row, float64 `[n]`, where these are numbers; all rows are one class then.
     """
 
     classes: npt.NDArray[Any]
@@ -34,6 +36,7 @@ class Design:
     group: IntArray
     counts: Float64Array
     rows: Float64Array
+    number: Float64Array | None = None
 
     @property
     def n_rows(self) -> int:
@@ -100,6 +103,21 @@ def make_design(target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any
     n_groups = int(group_of.max()) + 1
     rows = np.bincount(group_of, minlength=n_groups).astype(np.float64)
     return Design(names, positive, label, group_of, _counts(positive, label, group_of, n_groups), rows)
+
+
+def number_design(target: npt.ArrayLike, group: npt.ArrayLike | None) -> Design:
+    """Code the groups of rows whose targets are numbers `[n]`; arguments as `make_design`'s.
+
+    Raises:
+        ConfigError: No rows, no finite numbers, unequal lengths.
+    """
+    y = number_rows(target)
+    if y.ndim != 1 or len(y) == 0:
+        raise ConfigError(f"target: expected one number a row [n]; got {y.shape}")
+    group_of = _groups(group, len(y))
+    rows = np.bincount(group_of).astype(np.float64)
+    one, label = np.ones((len(y), 1), dtype=bool), np.zeros(len(y), dtype=np.int64)
+    return Design(np.array(["all rows"]), one, label, group_of, rows[:, None], rows, number=y)
 
 
 def label_rows(design: Design, prediction: npt.ArrayLike, what: str = "prediction") -> IntArray:

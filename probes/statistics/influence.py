@@ -19,12 +19,13 @@ import numpy.typing as npt
 from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
 from probes.statistics.count_metrics import left_out_accuracy, left_out_f1, left_out_recall
-from probes.statistics.design import Design, label_rows, make_design, score_rows
+from probes.statistics.design import Design, label_rows, make_design, number_design, score_rows
+from probes.statistics.number_metrics import NUMBER_METRICS, left_out_numbers, seeds_of_numbers
 from probes.statistics.rank_metrics import left_out_auroc, left_out_precision
 
 LeftOut = tuple[Float64Array, Float64Array]
 
-# Metrics of predicted classes, and of scores `[n, C]`; all lie between 0 and 1.
+# Metrics of predicted classes, and of scores `[n, C]`; all lie between 0 and 1, as those of numbers do not.
 _OF_LABELS: dict[str, Callable[..., LeftOut]] = {
     "uar": left_out_recall,
     "accuracy": left_out_accuracy,
@@ -35,7 +36,7 @@ _OF_SCORES: dict[str, Callable[..., LeftOut]] = {
     "map": left_out_precision,
 }
 RECALL = "recall"  # of one class
-METRICS = (*_OF_LABELS, *_OF_SCORES)
+METRICS = (*_OF_LABELS, *_OF_SCORES, *NUMBER_METRICS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,8 @@ def influence(
     """Influence of each group on a score.
 
     Args:
-        target: Class of each row `[n]`; for `auroc_macro` and `map` also a 0/1 matrix `[n, C]`.
+        target: Class of each row `[n]`; for `auroc_macro` and `map` also a 0/1 matrix `[n, C]`; numbers for
+            `r2`, `pearson`, `ccc` and `mae`.
         prediction: Predicted classes `[n]`, or those of several seeds on the same rows `[S, n]`, whose mean
             score it is. For `auroc_macro` and `map` scores `[n, C]` or `[S, n, C]`.
         group: Group of each row `[n]`; None: every row is a group of its own.
@@ -116,9 +118,7 @@ def influence(
     Raises:
         ConfigError: Unequal lengths, missing values, or an unknown metric.
     """
-    _check_metric(metric)
-    design = make_design(target, group, classes if metric in _OF_SCORES else None)
-    return influence_on(design, prediction, metric)
+    return influence_on(_design(metric, target, group, classes), prediction, metric)
 
 
 def influences(
@@ -130,8 +130,7 @@ def influences(
     classes: npt.ArrayLike | None = None,
 ) -> list[Influence]:
     """`influence` of many models on the same rows, which are coded once."""
-    _check_metric(metric)
-    design = make_design(target, group, classes if metric in _OF_SCORES else None)
+    design = _design(metric, target, group, classes)
     return [influence_on(design, p, metric, f"prediction {i}") for i, p in enumerate(predictions)]
 
 
@@ -140,6 +139,8 @@ def influence_on(
 ) -> Influence:
     """`influence` on rows that are coded already."""
     _check_metric(metric)
+    if metric in NUMBER_METRICS:
+        return _of_numbers(design, prediction, metric, what)
     if metric in _OF_SCORES:
         scores = score_rows(design, prediction, what)
         n_pos = design.counts.sum(axis=0)
@@ -156,6 +157,27 @@ def influence_on(
         one = np.array(["all rows"])
         return made_influence(metric, design, one, values, without, design.rows[:, None], len(guess))
     return made_influence(metric, design, design.classes, values, without, design.counts, len(guess))
+
+
+def _of_numbers(design: Design, prediction: npt.ArrayLike, metric: str, what: str) -> Influence:
+    """Of predicted numbers; NaN is the influence of a group without which the score is not defined."""
+    if design.number is None:
+        raise ConfigError(f"target: {metric} needs numbers; got classes")
+    guess = seeds_of_numbers(prediction, design.n_rows, what)
+    values, without = left_out_numbers(metric, design.number, guess, design.group)
+    counts = design.rows[:, None]
+    by_group = (values - without) * np.sqrt(1 - counts / counts.sum())
+    at = ~np.isnan(values)
+    return Influence(
+        metric, design.classes[at], values[at], by_group[:, at], counts[:, at], design, len(guess)
+    )
+
+
+def _design(metric: str, target: npt.ArrayLike, group: npt.ArrayLike | None, classes: Any) -> Design:
+    _check_metric(metric)
+    if metric in NUMBER_METRICS:
+        return number_design(target, group)
+    return make_design(target, group, classes if metric in _OF_SCORES else None)
 
 
 def made_influence(

@@ -11,14 +11,16 @@ import numpy.typing as npt
 from featurestore.arrays import Float64Array
 from probes.statistics.design import check_level
 from probes.statistics.influence import Influence, influence
+from probes.statistics.number_metrics import is_exact, number_interval
 from probes.statistics.refusal import too_little
-from probes.statistics.variance import score_variance
+from probes.statistics.variance import difference_variance, score_variance
 
 NOT_CONTAINED = (
     "The interval is over groups like those that were tested; how the score would change with another "
     "training set is not in it."
 )
 CLUSTER = "influence of each group (CR2), t with Satterthwaite's degrees of freedom, on the logit scale"
+NUMBERS = CLUSTER.replace("logit scale", "scale of log(1 − R²), of Fisher's z, or of log(error)")
 FLAWLESS = "exact bound from groups without an error (or without a hit)"
 NONE = "none"
 
@@ -115,6 +117,8 @@ def interval_of(scores: Influence, level: float = 0.95) -> Interval:
     """
     check_level(level)
     estimate = scores.estimate
+    if scores.design.number is not None:
+        return _of_numbers(scores, level)
     spread = score_variance(scores.values, scores.by_group, scores.counts)
     flawless = estimate in (0.0, 1.0)
     reason = too_little(scores, spread.df)
@@ -142,6 +146,38 @@ def interval_of(scores: Influence, level: float = 0.95) -> Interval:
         standard_error=float("nan") if reason or flawless else float(np.sqrt(spread.variance)),
         df=spread.df,
         assumed=spread.assumed,
+        n_rows=scores.n_rows,
+        n_seeds=scores.n_seeds,
+    )
+
+
+def _of_numbers(scores: Influence, level: float) -> Interval:
+    """`interval_of` where numbers are predicted."""
+    from scipy.special import stdtrit
+
+    estimate = scores.estimate
+    spread = difference_variance(scores.by_group, scores.counts)
+    reason = too_little(scores, spread.df)
+    if scores.design.n_groups > 1 and is_exact(scores.metric, estimate):
+        reason = f"{scores.metric} is {estimate:g} in every group, which gives no spread to judge by"
+    if not reason and not spread.variance > 0:
+        reason = "all groups score alike, which gives no spread to judge by"
+    low = high = error = float("nan")
+    if not reason:
+        error = float(np.sqrt(spread.variance))
+        low, high = number_interval(
+            scores.metric, estimate, error, float(stdtrit(spread.df, (1 + level) / 2))
+        )
+    return Interval(
+        estimate=estimate,
+        low=low,
+        high=high,
+        n_groups=scores.n_groups,
+        method=NONE if reason else NUMBERS,
+        reason=reason,
+        level=level,
+        standard_error=error,
+        df=spread.df,
         n_rows=scores.n_rows,
         n_seeds=scores.n_seeds,
     )

@@ -17,6 +17,7 @@ from probes.statistics.count_metrics import hit_counts, said_counts
 from probes.statistics.design import Design, label_rows
 from probes.statistics.influence import Influence, influences
 from probes.statistics.multiplicity import holm
+from probes.statistics.number_metrics import NUMBER_METRICS, group_sums, seeds_of_numbers
 from probes.statistics.refusal import FEWEST_GROUPS
 
 ALPHA = 0.05
@@ -164,6 +165,8 @@ def _kept_draws(n_groups: int, n_resamples: int, seed: int) -> tuple[npt.NDArray
 def _resampler(scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike]) -> Any:
     """A function from how often each group is drawn `[B, G]` to scores `[B, L]`."""
     design, metric = scores[0].design, scores[0].metric
+    if design.number is not None:
+        return _number_resampler(design, predictions, metric)
     if metric == "f1_macro":
         return _f1_resampler(design, predictions)
     if metric in ("uar", "accuracy"):
@@ -183,6 +186,19 @@ def _resampler(scores: Sequence[Influence], predictions: Sequence[npt.ArrayLike]
     slope = np.stack([s.by_group.mean(axis=1) for s in scores], axis=1)
     value = np.array([s.estimate for s in scores])
     return lambda times: value + (times - 1) @ slope
+
+
+def _number_resampler(design: Design, predictions: Sequence[npt.ArrayLike], metric: str) -> Any:
+    assert design.number is not None
+    seeds = [seeds_of_numbers(p, design.n_rows) for p in predictions]
+    sums = [group_sums(design.number, guess, design.group) for guess in seeds]  # [S, G, 8] of each layer
+
+    def resampled(times: Float64Array) -> Float64Array:
+        scores = [NUMBER_METRICS[metric](np.einsum("bg,sgk->bsk", times, of)).mean(axis=1) for of in sums]
+        # Of one group drawn again and again nothing may be defined: then no layer is better than another.
+        return np.asarray(np.nan_to_num(np.stack(scores, axis=1), nan=-np.inf), dtype=np.float64)
+
+    return resampled
 
 
 def _f1_resampler(design: Design, predictions: Sequence[npt.ArrayLike]) -> Any:

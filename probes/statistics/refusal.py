@@ -15,6 +15,11 @@ FEWEST_DF = 2.75
 
 def too_little(given: Influence, df: float) -> str:
     """Why no interval can be given, or "" where one can."""
+    if given.design.number is not None:
+        if len(given.values) == 0:
+            return f"{given.metric} is not defined: all targets, or all predictions, are alike"
+        if np.isnan(given.by_group).any():
+            return f"{given.metric} is not defined without one of the groups: the others have one value"
     if len(given.values) == 0:
         return f"{given.metric} is not defined: no class occurs in some rows and not in others"
     groups = given.n_groups

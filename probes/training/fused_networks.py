@@ -229,11 +229,16 @@ class Stack:
         return torch.baddbmm(self._views["bias", layer], self._views["weight", layer], a)
 
     def losses(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Each network's own training criterion on given rows, cross-entropy, as a weighted mean's parts.
+        """Each network's own training criterion on given rows, as a weighted mean's parts.
+
+        It is cross-entropy of classes, and squared error of numbers (`y` float32, one score a network).
 
         Returns:
             Weighted sum `[K]` and sum of the weights `[K]`, float64: those of several batches add up.
         """
+        if y.is_floating_point():
+            off = logits.squeeze(-1).double() - y
+            return off.square().sum(1), torch.full((len(self),), len(y), dtype=torch.float64, device=y.device)
         log_p = torch.log_softmax(logits, dim=-1)
         total = -(self.targets[:, y] * log_p).sum(dim=(1, 2), dtype=torch.float64)
         return total, self.class_weights[:, y].sum(1, dtype=torch.float64)
@@ -249,7 +254,7 @@ class Stack:
 
         Args:
             x: Standardised rows.
-            y: Labels as integers.
+            y: Labels as integers; or numbers to be met, float32, by networks of one score.
             learning_rates: One per network.
             generators: Dropout noise by stream; networks of one stream share the noise, each with
                 its own rate, so that it does not matter which others are in the stack.
@@ -267,14 +272,7 @@ class Stack:
             tape.append((normal, rstd, a, mask))
             z = self._linear(a, layer + 1)
 
-        # Softmax cross-entropy with target t (mass s = sum t): d loss / d logits = p * s - t.
-        grad = torch.softmax(z, dim=1)
-        if self._plain_loss:
-            grad.sub_(self._targets.index_select(2, y)).div_(len(y))
-        else:
-            grad.mul_(self._target_sums.index_select(2, y)).sub_(self._targets.index_select(2, y))
-            grad.div_(self.class_weights[:, y].sum(1).view(-1, 1, 1))
-
+        grad = self._loss_gradient(z, y)
         g = self._grad_views
         for layer in range(n_hidden, 0, -1):
             normal, rstd, a, mask = tape[layer - 1]
@@ -292,6 +290,17 @@ class Stack:
             _normalise_backward_(grad, weighted, gain, normal, rstd)
         torch.sum(grad, 2, keepdim=True, out=g["bias", 0])
         self._update(grad, x, learning_rates)
+
+    def _loss_gradient(self, z: Tensor, y: Tensor) -> Tensor:
+        """Gradient of the mean loss of a batch by the scores `z [K, C, b]`."""
+        if y.is_floating_point():  # squared error
+            return (z - y).mul_(2 / len(y))
+        # Softmax cross-entropy with target t (mass s = sum t): d loss / d logits = p * s - t.
+        grad = torch.softmax(z, dim=1)
+        if self._plain_loss:
+            return grad.sub_(self._targets.index_select(2, y)).div_(len(y))
+        grad.mul_(self._target_sums.index_select(2, y)).sub_(self._targets.index_select(2, y))
+        return grad.div_(self.class_weights[:, y].sum(1).view(-1, 1, 1))
 
     def _dropout_factor(self, a: Tensor, generators: dict[int, torch.Generator]) -> Tensor | None:
         if self._keep is None:

@@ -54,7 +54,8 @@ class FittedMLP:
         n_epochs: Epochs trained.
         best_epoch: The one with the best validation UAR, counted from 1. Its weights are these, unless
             `config.keep` is "last": then they are those of epoch `n_epochs`.
-        val_uar: Validation UAR after each epoch (empty without validation rows).
+        val_uar: Validation UAR after each epoch (empty without validation rows); of numbers the validation
+            loss with a minus, which puts epochs in the same order as R² does.
         val_loss: Validation loss after each epoch.
         cuts: Epochs after which the learning rate was cut.
         fit_s: Its share of its stack's wall time.
@@ -79,7 +80,7 @@ class FittedMLP:
         return schedule_of(self.config, self.n_epochs, self.best_epoch, self.cuts)
 
     def logits(self, x: FloatArray | StreamedRows) -> FloatArray:
-        """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`."""
+        """Unnormalised class scores `[n, C]` of standardised rows `[n, d]`; numbers themselves."""
         stack = stack_of([self])
         out = np.empty((len(x), self.shape.sizes[-1]), dtype=np.float32)
         for rows, values in in_pieces(x):
@@ -111,9 +112,9 @@ def stack_of(fits: Sequence[FittedMLP]) -> Stack:
 
 def fit_mlps(
     x_train: FloatArray | StreamedRows,
-    y_train: IntArray,
+    y_train: IntArray | FloatArray,
     x_val: FloatArray | StreamedRows | None,
-    y_val: IntArray | None,
+    y_val: IntArray | FloatArray | None,
     n_classes: int,
     configs: Sequence[MLPConfig],
     *,
@@ -125,11 +126,11 @@ def fit_mlps(
 
     Args:
         x_train: Standardised rows `[n, d]`, float32, or what streams them.
-        y_train: Labels 0 … C-1 `[n]`.
+        y_train: Labels 0 … C-1 `[n]`; or numbers, float32 and standardised, fitted by squared error.
         x_val: Standardised validation rows, or None: then every fit runs `max_epochs` and its last
             epoch is kept.
         y_val: Their labels.
-        n_classes: C; classes may be absent from some part.
+        n_classes: C; classes may be absent from some part. 1 for numbers.
         configs: The fits.
         schedules: Without validation rows how long each is trained, and when its rate is cut; none: for
             `max_epochs`, at one rate.
@@ -200,7 +201,7 @@ class _Progress:
     fit: FittedMLP
     schedule: Schedule | None
     learning_rate: float
-    best_uar: float = -1.0
+    best_uar: float = -float("inf")
     best_loss: float = float("inf")
     bad_epochs: int = 0
     done: bool = False
@@ -294,7 +295,9 @@ def _fit_stack(data: TrainingRows, asked: Sequence[_Asked], stop: threading.Even
 
 
 def _loss_tables(y: Tensor, n_classes: int, config: MLPConfig) -> tuple[Tensor, Tensor]:
-    """Target distribution of each label `[C, C]` and weight of each class `[C]`."""
+    """Target distribution of each label `[C, C]` and weight of each class `[C]`; of numbers nobody asks."""
+    if y.is_floating_point():
+        return torch.ones(1, 1, device=y.device), torch.ones(1, device=y.device)
     weights, smoothing = class_weights(config, y, n_classes), config.label_smoothing
     # torch.nn.CrossEntropyLoss weights each term of the smoothed target by its own class.
     targets = (1 - smoothing) * torch.diag(weights) + smoothing / n_classes * weights

@@ -213,9 +213,9 @@ class TrainingRows:
 
     Args:
         x: Standardised rows `[n, d]`, or what streams them.
-        y: Their classes `[n]`.
+        y: Their classes `[n]`, or their numbers, float32.
         x_val: Validation rows; None where there are none.
-        y_val: Their classes.
+        y_val: Their classes, or numbers.
         n_classes: C.
         side_by_side: Stacks that share the memory which streamed rows may take.
         device: Where they are trained on; rows in memory are brought there once.
@@ -224,9 +224,9 @@ class TrainingRows:
     def __init__(
         self,
         x: FloatArray | StreamedRows,
-        y: IntArray,
+        y: IntArray | FloatArray,
         x_val: FloatArray | StreamedRows | None,
-        y_val: IntArray | None,
+        y_val: IntArray | FloatArray | None,
         n_classes: int,
         side_by_side: int,
         device: torch.device = _CPU,
@@ -242,10 +242,14 @@ class TrainingRows:
         return drawn_batches(self._x, self.y, order, batch_size, self._share)
 
     def validate(self, stack: Stack) -> Scores:
-        """Loss and UAR of every network on the validation rows; None where there are none."""
+        """Loss and UAR of every network on the validation rows; None where there are none.
+
+        Of numbers the score is the loss with a minus.
+        """
         n = len(stack)
         if self._x_val is None or self._y_val is None:
             return [None] * n, [None] * n
+        of_numbers = self._y_val.is_floating_point()
         hits = torch.zeros(n, self.n_classes, dtype=torch.float64, device=self.device)
         total, weight = torch.zeros(2, n, dtype=torch.float64, device=self.device)
         for rows, values in in_pieces(self._x_val, self._share):
@@ -254,7 +258,10 @@ class TrainingRows:
             loss, of = stack.losses(logits, y)
             total += loss
             weight += of
-            hits += _hits(logits.argmax(-1), y, self.n_classes)
+            if not of_numbers:
+                hits += _hits(logits.argmax(-1), y, self.n_classes)
+        if of_numbers:
+            return (total / weight).tolist(), (-total / weight).tolist()
         support = torch.bincount(self._y_val, minlength=self.n_classes)
         return (total / weight).tolist(), _mean_recall(hits, support)
 

@@ -164,6 +164,9 @@ class Probing(Part):
         description="Label columns, for all corpora or by corpus; default: those of each corpus.",
     )
     layers: Layers | None = Field(default=None, description="Layers to probe, such as 0-6,12; default: all.")
+    task: Text = Field(
+        default="classification", description="What the labels are: classification, or regression of numbers."
+    )
     classifiers: Names = Field(default=["mlp"], description="As after fs probe --classifier.")
     combine: Names = Field(default=["each"], description="Layers one by one (each), concat, weighted.")
     split: Text | None = Field(default=None, description="As after fs probe --split; default: as there.")

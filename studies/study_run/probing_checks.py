@@ -65,6 +65,7 @@ def look_at_probings(
 
 
 def _check_settings(file: StudyFile, at: Place, asked: Probing, *, with_cluster: bool) -> None:
+    from probes.classifiers.numbers import check_task
     from probes.classifiers.registry import check_combinations, get_classifier
     from probes.questions.controls import check_controls
     from probes.questions.curve import check_curves
@@ -74,6 +75,8 @@ def _check_settings(file: StudyFile, at: Place, asked: Probing, *, with_cluster:
         with found.of((*at, "classifiers", i)):
             get_classifier(name)
     if not found.has_below((*at, "classifiers")):
+        with found.of((*at, "task")):
+            check_task(asked.task, asked.classifiers)
         with found.of((*at, "combine")):
             check_combinations(asked.combine, asked.classifiers)
         with found.of((*at, "controls")):
@@ -172,6 +175,14 @@ def check_layers(file: StudyFile, at: Place, layers: str | None, models: Sequenc
 def _check_questions(file: StudyFile, calls: Sequence[ProbeCall]) -> None:
     """Note two probings that ask the same in different ways: in one folder their answers would be pooled."""
     for a, b in itertools.combinations(calls, 2):
+        both = [name for name in a.config.labels if name in b.config.labels]
+        if both and a.config.task != b.config.task and set(a.config.datasets) & set(b.config.datasets):
+            file.found.add(
+                ("probings", b.name, "task"),
+                f"probing {a.name!r} asks for label {both[0]!r} by {a.config.task} in the same results; put "
+                "one of them into a study file with results of its own",
+            )
+            continue
         if a.name == b.name or not _same_question(a.config, b.config):
             continue
         if not (_within(a.config, b.config) or _within(b.config, a.config)):

@@ -135,6 +135,7 @@ def probe_configs(
         ProbeConfig(
             **_shared(file, asked, scope, labels, corpora),
             out=file.results,
+            task=asked.task,
             classifiers=tuple(asked.classifiers),
             combine=tuple(asked.combine),
             grid=asked.grid,

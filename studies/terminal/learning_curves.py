@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from probes.questions.curve import GROUPS, percent
+from probes.report.tables import percent as score_percent
 from probes.results.learning_curves import QUESTION, LastStep, last_steps, learning_curves, unsettled_sentence
 from studies.terminal.screen import console
 
@@ -51,7 +52,7 @@ def _print_curve(rows: pd.DataFrame, step: LastStep | None) -> None:
         "share %",
         *(["groups"] if grouped else []),
         "clips",
-        "UAR %",
+        f"{first['metric']} %",
         "±",
         "chance %",
         "draws",
@@ -60,15 +61,15 @@ def _print_curve(rows: pd.DataFrame, step: LastStep | None) -> None:
     for head in heads:
         table.add_column(head, justify="right")
     for row in rows.to_dict("records"):
-        spread = "" if math.isnan(row["uar_std"]) else f"{100 * row['uar_std']:.1f}"
+        spread = "" if math.isnan(row["score_std"]) else f"{100 * row['score_std']:.1f}"
         lacking = f"{100 * row['lacking']:.0f} %" if row["lacking"] else ""
         table.add_row(
             percent(row["share"]),
             *([f"{row['n_train_groups']:.4g}"] if grouped else []),
             f"{row['n_train']:,.0f}",
-            f"{100 * row['uar_mean']:.1f}",
+            score_percent(row["score_mean"]),
             spread,
-            f"{100 * row['chance']:.1f}",
+            score_percent(row["chance"]),
             str(row["n_draws"]),
             lacking,
         )

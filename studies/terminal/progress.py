@@ -105,7 +105,7 @@ def detect_progress(*, quiet: bool) -> Following[Callable[[DetectProgress], None
 
 
 def probe_progress(*, quiet: bool) -> Following[Callable[[ProbeProgress], None]]:
-    """A progress bar with fits done, the best UAR so far of each model, and time left."""
+    """A progress bar with fits done, the best score so far of each model, and time left."""
 
     def follow(bar: _Bar, task: TaskID) -> Callable[[ProbeProgress], None]:
         announced = False
@@ -116,7 +116,7 @@ def probe_progress(*, quiet: bool) -> Following[Callable[[ProbeProgress], None]]
                 bar.console.print(f"Dask dashboard: {progress.dashboard_url}")
                 announced = True
             best = ", ".join(f"{m} {100 * u:.1f}" for m, u in sorted(progress.best_uar.items()))
-            rate = f"best validation UAR %: {printable(best)}" if best else ""
+            rate = f"best validation {progress.metric} %: {printable(best)}" if best else ""
             bar.update(task, total=progress.n_fits, completed=progress.n_fits_done, rate=rate)
 
         return update

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 
 from featurestore.printable import plain
-from probes.findings.refits import refit_findings, refit_sentence
+from probes.findings.refits import RefitFinding, refit_findings, refit_sentence
 from probes.findings.sentences import interval_text
 from probes.metrics import points
+from probes.report.tables import percent
 from probes.results.selection import CURVE
 from studies.terminal.screen import console
 
@@ -40,18 +42,24 @@ def print_refits(results: str | Path, only: Collection[tuple[str, ...]]) -> None
         name = f.question
         text = f"{name['label']} · {name['dataset']} · {name['model']} {f.place} · {name['classifier']}"
         low, high = f.epochs
-        d = f.difference
         table.add_row(
             plain(f"{text} · split: {name['split']}"),
             f"{f.n_train[0]:,.0f}",
             "" if not high else str(low) if low == high else f"{low}-{high}",
-            f"{100 * f.score:.1f}",
+            percent(f.score),
             interval_text(f.judged.interval),
-            f"{100 * f.chosen_score:.1f}",
-            points(f.score - f.chosen_score) if d is None else points(d.difference),
+            percent(f.chosen_score),
+            _difference(f),
         )
     out = console()
     out.print(table)
     for f in found:
         out.print(refit_sentence(f))
     out.print()
+
+
+def _difference(found: RefitFinding) -> str:
+    """In points; "" where one of the two has no score."""
+    d = found.difference
+    change = found.score - found.chosen_score if d is None else d.difference
+    return "" if math.isnan(change) else points(change)

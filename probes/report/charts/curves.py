@@ -22,7 +22,8 @@ from probes.report.charts.figure import (
     shown,
     thinned,
 )
-from probes.report.tables import extent, place_of
+from probes.report.tables import chance_text, extent, percent, place_of
+from probes.results.selection import R2
 
 if TYPE_CHECKING:
     import altair as alt
@@ -157,13 +158,13 @@ def layer_curve(
     best = question.answer
     chance = 100 * question.chance
     beyond = ""
-    if not is_within(chance, limits):
+    if not is_within(chance, limits) and not math.isnan(chance):
         side = "below" if chance < limits[0] else "above"
         beyond = f"; chance, {chance:.1f} %, is far {side} what is drawn"
     alt_text = (
         f"Test {question.metric} of {counted_models(question)} by layer, {question.title}. The answer is "
-        f"{best['model']}, {place_of(best)}: {100 * best['score_test_mean']:.1f} %; chance "
-        f"{chance:.1f} %. The table Every layer holds all numbers."
+        f"{best['model']}, {place_of(best)}: {percent(best['score_test_mean'])} %; "
+        f"{chance_text(question)}. The table Every layer holds all numbers."
     )
     return question_figure(
         number,
@@ -210,7 +211,7 @@ def _curve_chart(question: ReportedQuestion, scales: ModelScales, limits: tuple[
     faint = 0.16 if len(places.several) < 5 else 0.07
     colour, tips = scales.colour(), _tips(question.metric)
     once = rows.transform_aggregate(n="count()")
-    text = f"chance {100 * question.chance:.1f} %"
+    text = f"{'always the mean' if question.metric == R2 else 'chance'} {100 * question.chance:.1f} %"
     chance_line = [
         once.mark_rule(strokeDash=[1, 3], color="var(--muted)").encode(**at_chance),
         once.mark_text(align="right", baseline="top", dy=3, fontSize=10, text=text).encode(

@@ -31,9 +31,11 @@ def learning_rows(data: ReportData) -> pd.DataFrame:
     """Learning curves (`probes.results.learning_curves`), scores in %, with the number of their ``chart``."""
     table = learning_curves(data.path)
     table = table.assign(chart=table.groupby(CHART, sort=True).ngroup())
-    percents = {name: 100 * table[name] for name in ("share", "uar_mean", "uar_std", "chance")}
+    percents = {name: 100 * table[name] for name in ("share", "score_mean", "score_std", "chance")}
     table = table.assign(**percents)
-    table = table.assign(low=table["uar_mean"] - table["uar_std"], high=table["uar_mean"] + table["uar_std"])
+    table = table.assign(
+        low=table["score_mean"] - table["score_std"], high=table["score_mean"] + table["score_std"]
+    )
     texts = ("model", "dataset", "label", "classifier", "split", "combine", "curve", "place", "group")
     return table.assign(**{name: table[name].map(shown) for name in texts})
 
@@ -46,16 +48,17 @@ def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
         of = "groups" if first["curve"] == GROUPS else "clips"
         heading = f"{first['label']} · {first['dataset']}"
         note = f"{first['classifier']} · split: {first['split']}; shares of the training {of}"
-        limits = score_limits(rows[["uar_mean", "low", "high"]], rows["chance"])
+        limits = score_limits(rows[["score_mean", "low", "high"]], rows["chance"])
         has_chance = all(is_within(c, limits) for c in rows["chance"])
-        if not has_chance:
+        if not has_chance and rows["chance"].notna().all():
             note += f"; chance, {rows['chance'].mean():.1f} %, is far from what is drawn"
         alt_text = (
-            f"Test UAR by share of the training {of}, {heading}, {note}: {rows['model'].nunique()} models, "
-            f"from {rows['share'].min():.4g} to {rows['share'].max():.4g} %. "
+            f"Test {first['metric']} by share of the training {of}, {heading}, {note}: "
+            f"{rows['model'].nunique()} models, from {rows['share'].min():.4g} to "
+            f"{rows['share'].max():.4g} %. "
             "The table below holds the numbers."
         )
-        chart = _chart(scales, of, limits, has_chance=has_chance)
+        chart = _chart(scales, of, str(first["metric"]), limits, has_chance=has_chance)
         found.append(
             Figure(
                 name=f"learning-curve-{number + 1}",
@@ -71,18 +74,21 @@ def learning_figures(table: pd.DataFrame, scales: ModelScales) -> list[Figure]:
     return found
 
 
-def _chart(scales: ModelScales, of: str, limits: tuple[float, float], *, has_chance: bool) -> Any:
+def _chart(
+    scales: ModelScales, of: str, metric: str, limits: tuple[float, float], *, has_chance: bool
+) -> Any:
     import altair as alt
 
     x = alt.X("share:Q", title=f"Training {of} (%)", scale=alt.Scale(domain=[0, 104], nice=False), axis=AXIS)
-    of_axis: dict[str, Any] = {"title": "Test UAR (%)", "scale": alt.Scale(domain=list(limits), nice=False)}
-    y, colour, rows = alt.Y("uar_mean:Q", **of_axis), scales.colour(), rows_chart()
+    named = f"Test {metric} (%)"
+    of_axis: dict[str, Any] = {"title": named, "scale": alt.Scale(domain=list(limits), nice=False)}
+    y, colour, rows = alt.Y("score_mean:Q", **of_axis), scales.colour(), rows_chart()
     tips = [
         alt.Tooltip("model:N", title="Model"),
         alt.Tooltip("place:N", title="At"),
         alt.Tooltip("share:Q", title="Share (%)", format=".3~g"),
-        alt.Tooltip("uar_mean:Q", title="Test UAR (%)", format=".1f"),
-        alt.Tooltip("uar_std:Q", title="± over draws and seeds", format=".1f"),
+        alt.Tooltip("score_mean:Q", title=named, format=".1f"),
+        alt.Tooltip("score_std:Q", title="± over draws and seeds", format=".1f"),
         alt.Tooltip("n_train:Q", title="Training clips", format=",.0f"),
         alt.Tooltip("n_train_groups:Q", title="Training groups", format=",.4~g"),
         alt.Tooltip("n_draws:Q", title="Draws"),

@@ -20,17 +20,27 @@ from probes.report.charts.figure import Charts, Figure, ModelScales, score_limit
 from probes.report.charts.inside import cka_rows, inside_figures, map_rows, shape_rows
 from probes.report.charts.learning import learning_figures, learning_rows
 from probes.report.details import details_of
+from probes.results.selection import R2
 
 if TYPE_CHECKING:
     from probes.report.data import ReportData
+
+
+def _limits(data: ReportData, layers: pd.DataFrame) -> dict[bool, tuple[float, float]]:
+    """One axis of scores for all questions, and one for those of numbers, whose scores have no lower end."""
+    found = {}
+    for of_numbers in (False, True):
+        numbers = [i for i, q in enumerate(data.questions) if (q.metric == R2) == of_numbers]
+        ends = layers.loc[layers["question"].isin(numbers), ["score", "low", "high", "std_low", "std_high"]]
+        found[of_numbers] = score_limits(ends, [100 * data.questions[i].chance for i in numbers])
+    return found
 
 
 def report_charts(data: ReportData) -> Charts:
     """Every chart that the results, and what lies beside them, give rise to."""
     scales, beside = ModelScales(series_styles(data)), data.beside
     layers = pd.DataFrame(layer_rows(data), columns=list(LAYER_COLUMNS))
-    ends = layers[["score", "low", "high", "std_low", "std_high"]]
-    limits = score_limits(ends, [100 * q.chance for q in data.questions])
+    limits = _limits(data, layers)
     weights = pd.DataFrame(weight_rows(data))
     details = {i: found for i, q in enumerate(data.questions) if (found := details_of(data, q))}
     tables = {
@@ -49,7 +59,7 @@ def report_charts(data: ReportData) -> Charts:
     confounds = confound_figures(data, tables["confounds"], tables["confound_layers"])
     figures: list[Figure] = []
     for number, question in enumerate(data.questions):
-        figures.append(layer_curve(number, question, scales, limits))
+        figures.append(layer_curve(number, question, scales, limits[question.metric == R2]))
         figures += [f for f in confounds if f.question == number]
         if len(weights) and (weights["question"] == number).any():
             of_question = weights.loc[weights["question"] == number, "layer"]

@@ -11,7 +11,7 @@ from probes.findings.mislabelled import EVIDENCE, MEASURE, Mislabelled, mislabel
 from probes.findings.mistakes import answers_of, by_utterance, mistakes
 from probes.report.clips.embedded_keys import EmbeddedAudio, EmbeddedKeys
 from probes.report.progress import Progress
-from probes.results.selection import MAP
+from probes.results.selection import MAP, R2
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,12 +87,13 @@ class QuestionMistakes:
 
 
 def mistakes_of(data: ReportData, keys: EmbeddedKeys) -> list[QuestionMistakes]:
-    """What went wrong in every question; `keys` know where its audio is."""
+    """What went wrong in every question of classes; `keys` know where its audio is."""
     from probes.results.results_folder import StoredPredictions
 
     stored = StoredPredictions(data.path)
-    step, found = data.progress.stage("mistakes", len(data.questions)), []
-    for q in data.questions:
+    questions = [q for q in data.questions if q.metric != R2]  # a number is not right or wrong
+    step, found = data.progress.stage("mistakes", len(questions)), []
+    for q in questions:
         found.append(QuestionMistakes(q, answers_of(stored, q.answer_fits), keys.of(q)))
         step()
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _WHAT = {
     "linear": "softmax regression",
     "attention": "attention over the frames of a clip with one learned query, then softmax regression",
     "mha": "attention over the frames of a clip with several heads, then softmax regression",
+    "ridge": "ridge regression in closed form",
     "logreg": "scikit-learn's LogisticRegression",
     "svm": "scikit-learn's LinearSVC",
     "knn": "scikit-learn's KNeighborsClassifier",
@@ -95,6 +97,10 @@ def _range(counts: Sequence[int], noun: str) -> str:
 
 def _classes(found: Sequence[Mapping[str, Any]]) -> str:
     """Clips of each class, over the parts of the first fold together."""
+    if found[0].get("task"):
+        held = [part["numbers"] for part in found[0]["parts"].values() if "numbers" in part]
+        low, high = min(part["low"] for part in held), max(part["high"] for part in held)
+        return f"It is a number from {name(f'{low:g}')} to {name(f'{high:g}')}."
     parts = found[0]["parts"].values()
     total: dict[str, int] = {}
     for part in parts:
@@ -106,6 +112,11 @@ def _classes(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _chance(found: Sequence[Mapping[str, Any]]) -> str:
     known = [split["chance"] for split in found if split.get("chance") is not None]
+    known = [] if any(math.isnan(score) for score in known) else known
+    if known and found[0].get("task"):
+        return (
+            f" Always saying the mean of the training rows scores R² {100 * sum(known) / len(known):.2f} %."
+        )
     return f" Guessing scores {100 * sum(known) / len(known):.2f} %." if known else ""
 
 
@@ -134,7 +145,9 @@ def classifier_sentences(data: ReportData) -> Iterator[str]:
 
 
 def _classifier(classifier: str, seeds: Sequence[int], settings: Sequence[dict[str, Any]]) -> Iterator[str]:
-    what = _WHAT.get(classifier)
+    # Of numbers there are no weights of classes.
+    of_numbers = not any("class_weight" in s for s in settings)
+    what = "linear regression" if classifier == "linear" and of_numbers else _WHAT.get(classifier)
     same = {k: v for k, v in settings[0].items() if all(s.get(k) == v and k in s for s in settings)}
     varied = sorted({k for s in settings for k in s} - set(same))
     yield (
@@ -147,7 +160,7 @@ def _classifier(classifier: str, seeds: Sequence[int], settings: Sequence[dict[s
         tried = ["; ".join(f"{k} {_value(s[k])}" for k in varied if k in s) for s in settings]
         yield f"Of {len(settings)} settings validation chose: {names(tried)}."
     if classifier in _TRAINED:
-        yield from _training(same)
+        yield from _training(same, "squared error" if of_numbers else "cross-entropy")
     yield f"It was fitted with {'seeds' if len(seeds) > 1 else 'seed'} {name(format_layers(list(seeds)))}."
 
 
@@ -162,13 +175,13 @@ def _tried(data: ReportData) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _training(settings: Mapping[str, Any]) -> Iterator[str]:
+def _training(settings: Mapping[str, Any], loss: str) -> Iterator[str]:
     """How a network is trained, with the settings that all fits share; the others are named before."""
     decay = settings.get("weight_decay")
     optimiser = f"Adam{cite('kingma2015')}" if decay == 0 else f"AdamW{cite('loshchilov2019')}"
     rate = f" at a rate of {name(settings['learning_rate'])}" if "learning_rate" in settings else ""
     batch = f", {name(settings['batch_size'])} rows a step" if "batch_size" in settings else ""
-    yield f"It was trained for the cross-entropy by {optimiser}{rate}{batch}."
+    yield f"It was trained for the {loss} by {optimiser}{rate}{batch}."
     if "lr_patience" in settings:
         yield (
             "The rate was multiplied by 0.1 after "
@@ -215,7 +228,11 @@ def refit_sentences(data: ReportData) -> Iterator[str]:
         yield (
             f"Fitted again on {name(found.refit)}, {name(q['classifier'])} for {name(q['label'])} of "
             f"{name(q['dataset'])} (split {name(q['split'])}) on {name(q['model'])}, {place}, scores "
-            f"{found.metric} {100 * found.score:.2f} % on test."
+            + (
+                f"{found.metric} {100 * found.score:.2f} % on test."
+                if not math.isnan(found.score)
+                else f"no {found.metric} on test, where it is not defined."
+            )
         )
 
 
@@ -243,7 +260,10 @@ def _place(answer: Any) -> str:
 
 
 def _score(q: ReportedQuestion) -> str:
-    return f"{q.metric} {100 * q.answer['score_test_mean']:.2f} % on test"
+    score = q.answer["score_test_mean"]
+    return (
+        f"{q.metric} {100 * score:.2f} % on test" if score == score else f"{q.metric} is not defined on test"
+    )
 
 
 def metric_sentences(data: ReportData) -> Iterator[str]:
@@ -254,6 +274,12 @@ def metric_sentences(data: ReportData) -> Iterator[str]:
             "UAR (unweighted average recall) is the mean of the recalls of the classes that occur in the "
             "test targets; classes that do not occur there are left out, also where they are predicted (the "
             f"balanced accuracy of scikit-learn{cite('pedregosa2011')})."
+        )
+    if "R²" in metrics:
+        yield (
+            "R² is one less the ratio of the sum of squared errors to the sum of squares about the mean of "
+            "the test rows; 0 is what always saying that mean would score, and it may be negative. Numbers "
+            "were standardised by the training rows for fitting."
         )
     if "mAP" in metrics:
         yield (

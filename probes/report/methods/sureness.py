@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from probes.findings.mislabelled import MEASURE
 from probes.report.methods.wording import cite, name, names
+from probes.results.selection import R2
 from probes.statistics import NOT_CONTAINED
 from probes.statistics.comparison import ALPHA, POWER
 from probes.statistics.interval import FLAWLESS, NONE
@@ -33,7 +34,8 @@ def sentences(data: ReportData) -> Iterator[str]:
         which = dict.fromkeys(f"{m}, {q.title}" for q, m, j in judged if j.reason == reason)
         yield f"No interval is given for {names(which)}: {name(reason)}."
     yield from _comparisons(data)
-    yield f"Likely mislabelled clips: {MEASURE[0].lower()}{MEASURE[1:-1]}{cite('northcutt2021')}."
+    if any(q.metric != R2 for q in data.questions):
+        yield f"Likely mislabelled clips: {MEASURE[0].lower()}{MEASURE[1:-1]}{cite('northcutt2021')}."
 
 
 def _comparisons(data: ReportData) -> Iterator[str]:

@@ -21,7 +21,7 @@ from probes.classifiers.layer_combination import EACH
 from probes.codes import TextCodes
 from probes.report.served.query import BY_ID, CHOSEN, RIGHT, WRONG, Choice, Filter
 from probes.results.results_folder import StoredPredictions
-from probes.results.selection import MAP
+from probes.results.selection import MAP, R2
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -240,6 +240,8 @@ class Answers:
 
         numbers: dict[tuple[str, str], int] = {}
         for i, q in enumerate(data.questions):
+            if q.metric == R2:
+                continue  # a number is not right or wrong
             at = numbers.setdefault((q.dataset, q.label), len(numbers))
             if at == len(self.asked):
                 self.asked.append(Asked(q.dataset, q.label, is_sets=q.metric == MAP))

@@ -9,7 +9,8 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
 from probes.confounds.catalogue import CONFOUNDS
-from probes.confounds.layers import ALPHAS, BALANCED_ACCURACY, R2, known_by_layer, ridge_path
+from probes.confounds.layers import ALPHAS, BALANCED_ACCURACY, R2, known_by_layer
+from probes.training.ridge import ridge_path
 
 PARTS = {"train": 200, "val": 60, "test": 60}
 

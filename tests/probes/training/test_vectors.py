@@ -108,6 +108,20 @@ def test_validation_in_blocks_equals_validation_in_memory(streamed: StreamedRows
     assert found[1] == pytest.approx(expected[1], abs=1e-12)
 
 
+def test_numbers_are_fitted_from_the_store_as_in_memory(streamed: StreamedRows) -> None:
+    parts, fitted = standardised({"train": streamed, "val": streamed[np.arange(40)]})
+    x = fitted(in_memory(streamed))
+    y = (x[:, 0] - 0.5 * x[:, 3]).astype(np.float32)
+    # One step an epoch, of all rows: then their order is none.
+    config = MLPConfig(hidden=(6,), max_epochs=5, batch_size=len(y))
+    (here,) = fit_mlps(x, y, x[:40], y[:40], 1, [config])
+    (there,) = fit_mlps(parts["train"], y, parts["val"], y[:40], 1, [config])
+    np.testing.assert_allclose(there.val_loss, here.val_loss, rtol=1e-4)
+    np.testing.assert_allclose(there.logits(parts["val"]), here.logits(x[:40]), atol=1e-4)
+    error = np.square(here.logits(x[:40])[:, 0] - y[:40]).mean()
+    assert min(here.val_loss) == pytest.approx(error, rel=1e-4)
+
+
 def probe(store: str, out: Path, **changes: object) -> ProbeConfig:
     given = {
         "classifiers": ("linear",),
