@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from featurestore.archives.opened import open_bytes
+from featurestore.audio.file_bytes import size_of
+
 _GUANO, _WAMD = b"guan", b"wamd"
 # Longer than any notes; WAMD may hold whole programs and spoken notes.
 _MOST_BYTES = 1 << 20
@@ -64,7 +67,7 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
     """The notes of a recorder in a WAV file; None where there are none, or it is no such file."""
     found: dict[bytes, bytes] = {}
     try:
-        with open(path, "rb") as file:
+        with open_bytes(os.fspath(path)) as file:
             for name, size in _chunks(file):
                 if name in (_GUANO, _WAMD) and name not in found:
                     found[name] = file.read(min(size, _MOST_BYTES))
@@ -81,7 +84,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     head = file.read(12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return
-    end = os.fstat(file.fileno()).st_size
+    end = size_of(file)
     at, data_bytes = 12, 0
     for _ in range(_MOST_CHUNKS):
         file.seek(at)
