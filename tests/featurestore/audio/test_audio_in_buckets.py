@@ -20,6 +20,7 @@ from featurestore.archives import object_file
 from featurestore.archives.object_file import ObjectFile, look_at, piece_of
 from featurestore.audio.blocks import SoundError, mono_blocks, read_header
 from featurestore.audio.segment import hash_clip, header
+from featurestore.audit import AuditConfig, run_audit
 from featurestore.backends.storage import LocalStorage, open_storage
 from featurestore.errors import AudioUnreachable, ManifestError, OtherAudio
 from featurestore.manifest.location import UNKNOWN, stamp_of, stamps_of
@@ -171,6 +172,21 @@ class TestWithoutAServer:
             assert "\n" not in str(refused.value)
             assert "secret" not in str(refused.value)
             assert "5ec" not in str(refused.value)
+
+    def test_an_audit_finds_in_a_bucket_what_it_finds_in_files(self, bucket: Any, tmp_path: Path) -> None:
+        whole = write(tmp_path / "a.wav", RATE)
+        files = {"a.wav": whole, "copy.wav": whole, "cut.wav": whole[: len(whole) // 2], "none.wav": b""}
+        for name, data in files.items():
+            (tmp_path / name).write_bytes(data)
+            self.put(bucket, name, data)
+        found = []
+        for root in (str(tmp_path), self.URL):
+            table = pd.DataFrame({"utterance_id": list(files), "path": [f"{root}/{name}" for name in files]})
+            table.to_csv(tmp_path / "m.csv", index=False)
+            report = run_audit(AuditConfig(manifest=tmp_path / "m.csv", workers=1))
+            found.append([str(f).replace(f"{root}/", "") for f in report.findings])
+        assert found[0] == found[1]
+        assert len(found[0]) >= 2
 
     def test_ids_are_made_of_names_as_those_of_files_are(self, bucket: Any, tmp_path: Path) -> None:
         urls = [self.put(bucket, name, b"x") for name in ("a b/ñ 1.wav", "c.wav")]
