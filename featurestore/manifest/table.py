@@ -1,9 +1,9 @@
 """The utterance table: which stretch of which file, its id, and its labels.
 
-A manifest is CSV or Parquet. ``path`` is required (relative to the manifest's folder, or absolute);
-``utterance_id``, ``start_s``, ``end_s``, ``channel``, ``split`` and ``group`` are optional; every other
-column is a label. Labels and ids are text and survive byte for byte: ``007`` stays ``007``, ``NA`` stays
-``NA``, an empty cell means *no label*.
+A manifest is CSV or Parquet. ``path`` is required (relative to the manifest's folder, absolute, or the URL of
+an object in a bucket); ``utterance_id``, ``start_s``, ``end_s``, ``channel``, ``split`` and ``group`` are
+optional; every other column is a label. Labels and ids are text and survive byte for byte: ``007`` stays
+``007``, ``NA`` stays ``NA``, an empty cell means *no label*.
 """
 
 from __future__ import annotations
