@@ -128,13 +128,14 @@ def set_sentences(rule: SetRule, size: npt.NDArray[np.int64]) -> list[str]:
         f"{size.mean() if len(size) else 0:.2f} classes on average, "
         f"{counted(int((size == 1).sum()), 'clip')} with one, "
         f"{counted(int((size == 0).sum()), 'clip')} with none",
-        f"a set holds the clip's class with a chance of {rule.level:g} or more, on average over "
-        + ("clips" if alone else "new groups and the clips in each")
-        + f" that are drawn as the {counted(rule.n_rows, 'validation clip')}"
+        f"a set holds the class of its clip with a chance of {rule.level:g} or more, on average over new "
+        + ("clips" if alone else "groups and their clips")
+        + ", if these are of the probe's classes and drawn as the "
+        + counted(rule.n_rows, "validation clip")
         + ("" if alone else f" of {counted(rule.n_groups, 'group')}")
-        + " were and are of one of the probe's classes; not for each class: of "
-        f"{counted(rule.hardest_rows, 'validation clip')} of {rule.hardest} {100 * rule.hardest_share:.0f} % "
-        "have theirs in the set",
+        + " were",
+        f"that is no promise for each class: of {counted(rule.hardest_rows, 'validation clip')} of "
+        f"{rule.hardest} {100 * rule.hardest_share:.0f} % have it in their sets",
     ]
     if alone:
         said.append(
