@@ -465,6 +465,12 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     type=PATH,
     help="CSV or Parquet file: prediction and a probability for each class.",
 )
+@click.option(
+    "--sets",
+    type=float,
+    help="Also give the set of classes that holds the clip's class with this chance, such as 0.9; by the "
+    "validation clips, of which every group counts as one.",
+)
 @DEVICE
 @click.option("--workers", type=int, help="Threads that decode audio.")
 @TIME_EXPANDED

@@ -35,6 +35,13 @@ class ModelError(UserError, ValueError):
     """A model that cannot be loaded or is not supported."""
 
 
+class AudioUnreachable(UserError, RuntimeError):
+    """Audio in a bucket whose service says nothing, or refuses: no fault of the clip, so none fails.
+
+    It is no `OSError`, which is what a file that cannot be read raises.
+    """
+
+
 class StoreError(UserError, OSError):
     """A store that cannot be read or written."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +15,22 @@ from featurestore.outputs import check_file, columns_there, put_file, writing
 from featurestore.spreadsheet import spreadsheet_csv
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
     from extractors.results import ExtractProgress
+    from featurestore.arrays import FloatArray
     from featurestore.store.reader import Features
+    from probes.saved.prediction_sets import SetRule
     from probes.saved.probe_files import ProbeCard, SavedProbe
 
 DATASET = "predicted"
 SUFFIXES = (".csv", ".parquet")
 # Columns of a prediction, before one for each class.
 PREDICTION_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
+# Behind them where sets were asked for.
+SET_COLUMNS = ("set_size", "set")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +38,17 @@ class Predictions:
     """What was predicted.
 
     Attributes:
-        table: One row per utterance in the order of the manifest: `PREDICTION_COLUMNS`, then ``p:CLASS`` for
-            each class (``score:CLASS``, and an empty `probability`, where scores are no probabilities), then
-            those of `ANNOTATION_COLUMNS` that the manifest has. Rows whose audio failed have a status that
-            says why, and no prediction.
+        table: One row per utterance in the order of the manifest: `PREDICTION_COLUMNS`, where sets were asked
+            for `SET_COLUMNS`, then ``p:CLASS`` for each class (``score:CLASS``, and an empty `probability`,
+            where scores are no probabilities), then those of `ANNOTATION_COLUMNS` that the manifest has. Rows
+            whose audio failed have a status that says why, and no prediction.
         probe: What predicted.
+        rule: What made the sets; None where none were asked for.
     """
 
     table: pd.DataFrame
     probe: SavedProbe
+    rule: SetRule | None = None
 
 
 def run_predict(
@@ -51,6 +59,7 @@ def run_predict(
     store: str | None = None,
     model: str | None = None,
     dataset: str | None = None,
+    sets: float | None = None,
     on_progress: Callable[[ExtractProgress], None] | None = None,
     **audio: Any,
 ) -> Predictions:
@@ -63,6 +72,7 @@ def run_predict(
         store: What is embedded already.
         model: Where the audio model is (manifest), or its name (store).
         dataset: Data set of the store.
+        sets: Chance that the set of a clip holds its class (`probes.saved.prediction_sets`); None: no sets.
         on_progress: Told as clips are embedded.
         audio: ``device``, ``workers``, ``time_expanded`` and ``torch_weights`` of `predict_manifest`.
 
@@ -80,9 +90,9 @@ def run_predict(
     check_file(out)
     _require_replaceable(out, folder)
     if manifest is not None:
-        found = predict_manifest(folder, manifest, model=model, on_progress=on_progress, **audio)
+        found = predict_manifest(folder, manifest, model=model, sets=sets, on_progress=on_progress, **audio)
     else:
-        found = predict_store(folder, str(store), model=model, dataset=dataset)
+        found = predict_store(folder, str(store), model=model, dataset=dataset, sets=sets)
     write_predictions(found, out)
     return found
 
@@ -96,6 +106,7 @@ def predict_manifest(
     workers: int | None = None,
     time_expanded: bool = False,
     torch_weights: bool = False,
+    sets: float | None = None,
     on_progress: Callable[[ExtractProgress], None] | None = None,
 ) -> Predictions:
     """Embed the audio of a manifest as the probe's training data was embedded, and label it.
@@ -110,6 +121,7 @@ def predict_manifest(
         workers: Threads that decode audio.
         time_expanded: As `fs extract --time-expanded`.
         torch_weights: Also read ``pytorch_model.bin``.
+        sets: As of `run_predict`.
         on_progress: Told as clips are embedded.
 
     Raises:
@@ -122,7 +134,7 @@ def predict_manifest(
     from studies.probe_embedding import probe_extraction
 
     probe = read_probe(folder)
-    card = probe.card
+    card, rule = probe.card, _rule(probe, sets, folder)
     with tempfile.TemporaryDirectory(prefix="fs-predict-") as temporary:
         config = probe_extraction(
             folder,
@@ -138,11 +150,16 @@ def predict_manifest(
             **_frame_options(card),
         )
         extract(config, on_progress)
-        return _predict(probe, open_store(temporary).features(card.model, DATASET))
+        return _predict(probe, open_store(temporary).features(card.model, DATASET), rule)
 
 
 def predict_store(
-    folder: Path, store: str, *, model: str | None = None, dataset: str | None = None
+    folder: Path,
+    store: str,
+    *,
+    model: str | None = None,
+    dataset: str | None = None,
+    sets: float | None = None,
 ) -> Predictions:
     """Label what a store holds already; no audio is needed.
 
@@ -151,6 +168,7 @@ def predict_store(
         store: Path or URL.
         model: Name of the model there; default: the probe's.
         dataset: Name of the data set there; may be left out if the model has one only.
+        sets: As of `run_predict`.
 
     Raises:
         KeyNotFound: the store has no such embeddings.
@@ -161,6 +179,7 @@ def predict_store(
     from probes.saved.probe_files import read_probe
 
     probe = read_probe(folder)
+    rule = _rule(probe, sets, folder)
     name = model or probe.card.model
     opened = open_store(store)
     keys = chosen_keys(opened.storage, (name,), None if dataset is None else (dataset,))
@@ -174,7 +193,7 @@ def predict_store(
         raise ConfigError(f"{store}: {name} has the data sets {', '.join(datasets)}; give --dataset")
     features = opened.features(name, datasets[0])
     probe.require(features.attrs["fingerprint"], f"{store}: {name}/{datasets[0]}")
-    return _predict(probe, features)
+    return _predict(probe, features, rule)
 
 
 def write_predictions(found: Predictions, out: Path) -> None:
@@ -208,7 +227,7 @@ def _require_replaceable(out: Path, folder: Path) -> None:
             f"--out {out}: this file is no table of predictions and would be lost; choose another"
         )
     card = read_probe(folder).card
-    there = set(columns[len(PREDICTION_COLUMNS) :]) - set(ANNOTATION_COLUMNS)
+    there = set(columns[len(PREDICTION_COLUMNS) :]) - {*SET_COLUMNS, *ANNOTATION_COLUMNS}
     new = {f"{_prefix(card)}:{c}" for c in card.classes}
     if there != new:
         odd = sorted(there ^ new)[0]
@@ -229,7 +248,18 @@ def _prefix(card: ProbeCard) -> str:
     return "p" if card.probabilistic else "score"
 
 
-def _predict(probe: SavedProbe, features: Features) -> Predictions:
+def _rule(probe: SavedProbe, sets: float | None, folder: Path) -> SetRule | None:
+    """How sets are made that were asked for.
+
+    Raises:
+        ConfigError: the probe cannot say it at this level.
+    """
+    from probes.saved.prediction_sets import set_rule
+
+    return None if sets is None else set_rule(probe, sets, folder)
+
+
+def _predict(probe: SavedProbe, features: Features, rule: SetRule | None) -> Predictions:
     import numpy as np
 
     from featurestore.format.row_arrays import STATUS_OK
@@ -266,10 +296,32 @@ def _predict(probe: SavedProbe, features: Features) -> Predictions:
     # The probability of one class; a set of labels has none of its own.
     single = card.probabilistic and not card.multilabel
     table["probability"] = scores.max(axis=1) if single else np.nan
+    if rule is not None:
+        table = table.assign(**_set_columns(rule, scores, ok, card.classes))
     table = table.assign(**{f"{prefix}:{c}": scores[:, i] for i, c in enumerate(card.classes)})
     kept = [c for c in ANNOTATION_COLUMNS if c in index]
     table = table.assign(**{c: index[c] for c in kept})
     place = {name: i for i, name in enumerate(features.manifest.table["utterance_id"])}
     return Predictions(
-        table=table.sort_values("utterance_id", key=lambda c: c.map(place), ignore_index=True), probe=probe
+        table=table.sort_values("utterance_id", key=lambda c: c.map(place), ignore_index=True),
+        probe=probe,
+        rule=rule,
     )
+
+
+def _set_columns(
+    rule: SetRule, scores: FloatArray, ok: npt.NDArray[np.bool_], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Size and classes of each set `[n]`, of scores `[n, C]`; neither of rows without scores."""
+    import numpy as np
+    import pandas as pd
+
+    from probes.saved.prediction_sets import set_cells
+
+    members = rule.members(scores[ok])
+    size = pd.array(np.zeros(len(ok), dtype=np.int64), dtype="Int64")
+    size[~ok] = pd.NA
+    size[ok] = members.sum(axis=1)
+    cells = np.full(len(ok), "", dtype=object)
+    cells[ok] = set_cells(members, classes)
+    return dict(zip(SET_COLUMNS, (size, cells), strict=True))

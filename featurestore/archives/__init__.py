@@ -1,1 +1,1 @@
-"""Files that hold many audio files: tar, zip and Parquet, and what is in them by name."""
+"""Where the bytes of audio lie that is no file of its own: in tar, zip and Parquet files, and in buckets."""

@@ -1,14 +1,15 @@
-"""Audio by its path, whether it is a file or a member of an archive."""
+"""Audio by its path, whether it is a file, an object in a bucket, or a member of an archive."""
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from featurestore.archives.interface import Archive, ArchiveError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import NO_MEMBER_NAME, file_of, kind_of, plain_member, split_member
+from featurestore.archives.object_file import ObjectFile, is_object, look_at_all
 from featurestore.archives.parquet_file import ParquetArchive
 from featurestore.archives.tar_file import UNPACK, TarArchive
 from featurestore.archives.zip_file import ZipArchive
@@ -24,6 +25,8 @@ def open_archive(path: str) -> Archive:
     Raises:
         ArchiveError: it cannot be read, in a clause.
     """
+    if is_object(path):
+        raise ArchiveError("lies in a bucket, where archives are not read; copy it here, or unpack it there")
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -62,13 +65,16 @@ def _read(path: str, stamp: tuple[int, int]) -> Archive:
 
 
 def open_bytes(path: str) -> BinaryIO:
-    """A file, or a member of an archive, to be read from anywhere in it.
+    """A file, an object in a bucket, or a member of an archive, to be read from anywhere in it.
 
     Raises:
         ArchiveError: of a member: why it cannot be read.
         OSError: of a file.
+        AudioUnreachable: of an object whose service does not answer.
     """
     parts = split_member(path)
+    if parts is None and is_object(path):
+        return cast("BinaryIO", ObjectFile(path))
     if parts is None:
         return open(path, "rb", buffering=1 << 18)
     problem = member_problem(path)
@@ -92,5 +98,7 @@ def member_problem(path: str) -> str:
 
 
 def is_there(path: str) -> bool:
-    """Whether a path names a regular file, or a member of an archive."""
+    """Whether a path names a regular file, an object in a bucket, or a member of an archive."""
+    if is_object(path):
+        return split_member(path) is None and look_at_all([path])[path] is not None
     return os.path.isfile(file_of(path)) and not member_problem(path)

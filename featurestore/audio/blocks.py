@@ -8,19 +8,21 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from featurestore.archives.interface import ArchiveError
 from featurestore.archives.names import split_member
+from featurestore.archives.object_file import is_object
 from featurestore.archives.opened import open_bytes
 from featurestore.arrays import FloatArray
 from featurestore.audio.decoder_noise import HUSH
-from featurestore.audio.file_bytes import read_at, size_of
+from featurestore.audio.file_bytes import Source, read_at, size_of
 from featurestore.audio.flac import Depth
 from featurestore.audio.whole_streams import Joined, Spliced, go_to, streams_of
+from featurestore.errors import UserError
 from featurestore.printable import counted
 
 BLOCK_SAMPLES = 1 << 20
@@ -100,16 +102,18 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
     Raises:
         SoundError: it is not a file that can be read (a folder, a pipe, which would wait for its writer), or
             not audio; also for whatever goes wrong while it is read.
+        AudioUnreachable: it lies in a bucket, whose service does not answer; also while it is read.
     """
     try:
         with ExitStack() as opened:
             data = _bytes_of(opened, path)
+            opened.enter_context(_faults_of(data))
             depth: Depth = "entire" if math.isnan(until_s) else "segment" if until_s else "header"
             file = _open(opened, path, data, depth)
             if depth == "segment" and until_s * file.samplerate > file.frames:
                 file = _open(opened, path, data, "entire")
             yield file
-    except SoundError:
+    except (SoundError, UserError):
         raise
     except ArchiveError as error:
         raise SoundError(str(error)) from error
@@ -123,13 +127,26 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
         raise SoundError(reason(error)) from error
 
 
-def _bytes_of(opened: ExitStack, path: str) -> BinaryIO | int:
-    """The descriptor of a file, or a member of an archive; closed with `opened`."""
-    if split_member(path) is not None:
+@contextmanager
+def _faults_of(data: Source | int) -> Iterator[None]:
+    """Raise what went wrong with a source while libsndfile read it, and not what libsndfile made of that."""
+    try:
+        yield
+    except Exception:
+        if not isinstance(data, int) and data.fault is not None:
+            raise data.fault from None
+        raise
+    if not isinstance(data, int) and data.fault is not None:
+        raise data.fault
+
+
+def _bytes_of(opened: ExitStack, path: str) -> Source | int:
+    """The descriptor of a file, or an object in a bucket or member of an archive; closed with `opened`."""
+    if split_member(path) is not None or is_object(path):
         file = opened.enter_context(open_bytes(path))
         if size_of(file) == 0:
             raise SoundError("is an empty file")
-        return file
+        return Source(file)
     kind = os.stat(path)
     if not stat.S_ISREG(kind.st_mode):
         raise SoundError("is a folder" if stat.S_ISDIR(kind.st_mode) else "is no regular file")
@@ -140,7 +157,7 @@ def _bytes_of(opened: ExitStack, path: str) -> BinaryIO | int:
     return descriptor
 
 
-def _open(opened: ExitStack, path: str, data: BinaryIO | int, depth: Depth) -> Any:
+def _open(opened: ExitStack, path: str, data: Source | int, depth: Depth) -> Any:
     import soundfile
 
     from featurestore.audio.forward_sound import ForwardSound
@@ -156,6 +173,7 @@ def _open(opened: ExitStack, path: str, data: BinaryIO | int, depth: Depth) -> A
         else:
             data.seek(0)
         parts = [opened.enter_context(ForwardSound(data, closefd=False))]
+        parts[0].source = data
     if streams and not (parts and parts[0].frames == streams[0].n_frames):
         spliced = [Spliced(data, stream.pieces) for stream in streams]
         parts = [opened.enter_context(soundfile.SoundFile(s)) for s in spliced]
@@ -173,6 +191,12 @@ def _open(opened: ExitStack, path: str, data: BinaryIO | int, depth: Depth) -> A
             "make a file of each"
         )
     return Joined(parts)
+
+
+def has_fault(file: Any) -> bool:
+    """Whether reading what `open_sound` gave went wrong; closing it then says how."""
+    source = getattr(file, "source", None)
+    return isinstance(source, Source) and source.fault is not None
 
 
 def read_header(path: str, *, entire: bool = False) -> Header:

@@ -30,6 +30,8 @@ class ForwardSound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is n
     """
 
     _reads = False
+    #: What it was opened from.
+    source: Any = None
 
     @cached_property
     def subtype(self) -> str:

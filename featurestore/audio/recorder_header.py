@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from featurestore.archives.interface import ArchiveError
 from featurestore.archives.names import split_member
+from featurestore.archives.object_file import is_object
 from featurestore.archives.opened import open_bytes
 from featurestore.audio.file_bytes import size_of
 
@@ -89,7 +90,7 @@ def read_recorder_header(path: str | os.PathLike[str]) -> RecorderHeader | None:
 
 
 def _opened(path: str) -> BinaryIO:
-    if split_member(path) is not None:
+    if split_member(path) is not None or is_object(path):
         return open_bytes(path)
     if not os.path.isfile(path):  # a pipe would wait for its writer
         raise FileNotFoundError(path)

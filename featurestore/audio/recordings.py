@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from featurestore.audio.blocks import open_sound
+from featurestore.audio.blocks import has_fault, open_sound
 from featurestore.manifest.location import stamp_of
 
 # Files that are open while nobody reads them; a process may mostly have 256 (macOS) or 1,024 (Linux).
@@ -71,7 +71,7 @@ class Recordings:
             if not kept.closing.__exit__(*sys.exc_info()):
                 raise
         else:
-            if kept.may_stay:
+            if kept.may_stay and not has_fault(kept.file):
                 self._put_back(kept)
             else:
                 kept.closing.close()

@@ -11,9 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from featurestore.archives.names import file_of
+from featurestore.archives.object_file import is_object, look_at
 from featurestore.archives.opened import open_bytes
 from featurestore.audio.containers import MP3_TAG, Piece, read_box
-from featurestore.audio.file_bytes import read_at, size_of
+from featurestore.audio.file_bytes import Seekable, read_at, size_of
 from featurestore.audio.flac import Depth, FlacStream, flac_streams, length_of
 from featurestore.audio.mp3 import Run, runs
 from featurestore.audio.ogg import links
@@ -46,6 +47,9 @@ def streams_of(path: str, depth: Depth) -> tuple[Stream, ...]:
         depth: how far it is looked through. ``entire`` reads Ogg, FLAC and MP3 from end to end, ``segment``
             only Ogg, for pages that are missing.
     """
+    if is_object(path):
+        look = look_at(path, anew=False)
+        return _streams_of(path, depth, look.n_bytes, look.mtime_ns)
     about = os.stat(file_of(path))
     return _streams_of(path, depth, about.st_size, about.st_mtime_ns)
 
@@ -117,7 +121,7 @@ def go_to(file: Any, frame: int) -> None:
 class Spliced:
     """Pieces of a file and bytes, one after the other, as a file that libsndfile reads."""
 
-    def __init__(self, file: BinaryIO | int, pieces: Sequence[Piece]) -> None:
+    def __init__(self, file: Seekable | int, pieces: Sequence[Piece]) -> None:
         self._file = file
         self._pieces = [p for p in pieces if (len(p) if isinstance(p, bytes) else p[1] - p[0]) > 0]
         sizes = [len(p) if isinstance(p, bytes) else p[1] - p[0] for p in self._pieces]

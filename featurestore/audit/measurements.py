@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from featurestore.archives.names import file_of
 from featurestore.arrays import FloatArray
 from featurestore.audio.blocks import Agreement, Header, SoundError, mono_blocks, read_header
 from featurestore.audio.containers import missing_part
@@ -21,7 +19,7 @@ from featurestore.audio.segment import SampleHash
 from featurestore.audio.spectrum import EnergyAbove
 from featurestore.duplicates.recoded_clips import Painter, Portrait
 from featurestore.duplicates.waveform_sketch import Sketch, no_sketch, sketch
-from featurestore.manifest.location import Location
+from featurestore.manifest.location import UNKNOWN, Location, stamp_of
 
 TAIL_FRAMES = 64
 FLAT_RUN = 3  # equal extreme samples in a row
@@ -155,7 +153,7 @@ def _flat_runs(x: FloatArray, value: float) -> int:
 
 def measure_file(path: str) -> MeasuredFile:
     """Read the header, compare it with what is there, and decode the end of the file."""
-    if not os.path.exists(file_of(path)):
+    if stamp_of(path)[0] == UNKNOWN:
         return MeasuredFile(file_problem="no such file")
     try:
         header = read_header(path, entire=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import zarr.storage
@@ -100,6 +100,29 @@ class ObjectStorage:
                 if names_no_bucket(error):
                     raise
                 return None
+
+    def look(self, key: str) -> Mapping[str, Any] | None:
+        """Size, ETag and time of an object, as `obstore.head` has them; None where there is none."""
+        path = self._path(key)
+        with self._explained(f"cannot look at {key}"):
+            try:
+                return dict(self._obs.head(self._client(), path))
+            except FileNotFoundError as error:
+                if names_no_bucket(error):
+                    raise
+                return None
+
+    def read_part(self, key: str, start: int, stop: int) -> tuple[bytes | None, str]:
+        """Bytes ``start:stop`` of an object, None where there is none, and the ETag of that version."""
+        path = self._path(key)
+        with self._explained(f"cannot read {key}"):
+            try:
+                found = self._obs.get(self._client(), path, options={"range": (start, stop)})
+                return bytes(found.bytes()), str(found.meta["e_tag"] or "")
+            except FileNotFoundError as error:
+                if names_no_bucket(error):
+                    raise
+                return None, ""
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """See `Storage.put`: one PUT request whatever the size, never a multipart upload.
@@ -294,4 +317,25 @@ def open_remote(url: str) -> ObjectStorage:
         found = ObjectStorage(url)
         found.check()
         _OPEN[key] = found
+    return found
+
+
+_BUCKETS: dict[tuple[str, tuple[tuple[str, str], ...]], ObjectStorage] = {}
+
+
+def open_bucket(url: str) -> ObjectStorage:
+    """A bucket whose objects are known by name: it need not let itself be listed.
+
+    Nothing is asked for yet; the first answer is waited for with the patience that opening a store has.
+
+    Raises:
+        StoreError: the URL is not one or holds credentials.
+        DependencyMissing: obstore is not installed.
+    """
+    key = (url, environment())
+    found = _BUCKETS.get(key)
+    if found is None:
+        found = ObjectStorage(url)
+        found._is_down = True
+        _BUCKETS[key] = found
     return found

@@ -16,7 +16,7 @@ import pandas as pd
 
 from featurestore.archives.names import file_name
 from featurestore.arrays import IntArray, TextArray
-from featurestore.manifest.location import UNKNOWN, Location, stamp_of
+from featurestore.manifest.location import UNKNOWN, Location, stamps_of
 from featurestore.manifest.table import HIGHEST_RECORDED_CHANNEL, MOST_SECONDS, PLACE_COLUMNS
 
 MIX = -1  # channel: the mean of all
@@ -75,7 +75,7 @@ class Places:
         names = np.array([*unique, ""], dtype=object)
         stamps = np.full((len(names), 2), UNKNOWN, dtype=np.int64)
         if look_at_files:
-            stamps[:-1] = np.array([stamp_of(name) for name in names[:-1]], np.int64).reshape(-1, 2)
+            stamps[:-1] = np.array(stamps_of(names[:-1].tolist()), np.int64).reshape(-1, 2)
         start_s = table["start_s"].to_numpy(dtype=np.float64)
         return cls(
             path=names[codes],

@@ -1,9 +1,9 @@
 """The utterance table: which stretch of which file, its id, and its labels.
 
-A manifest is CSV or Parquet. ``path`` is required (relative to the manifest's folder, or absolute);
-``utterance_id``, ``start_s``, ``end_s``, ``channel``, ``split`` and ``group`` are optional; every other
-column is a label. Labels and ids are text and survive byte for byte: ``007`` stays ``007``, ``NA`` stays
-``NA``, an empty cell means *no label*.
+A manifest is CSV or Parquet. ``path`` is required (relative to the manifest's folder, absolute, or the URL of
+an object in a bucket); ``utterance_id``, ``start_s``, ``end_s``, ``channel``, ``split`` and ``group`` are
+optional; every other column is a label. Labels and ids are text and survive byte for byte: ``007`` stays
+``007``, ``NA`` stays ``NA``, an empty cell means *no label*.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from featurestore.archives.names import (
     plain_member,
     split_member,
 )
+from featurestore.archives.object_file import is_object, look_at_all, split_object
 from featurestore.archives.opened import open_archive
 from featurestore.errors import ManifestError
 from featurestore.manifest.column_names import (
@@ -205,7 +206,13 @@ def from_table(
     _check_ids(ids, "utterance_id" in given, problems, rows)
 
     root = os.path.abspath(base)
-    absolute = np.array(plain_paths(os.path.join(root, str(p)) for p in paths), dtype=object)
+    given_paths = (str(p) for p in paths)
+    absolute = np.array(
+        plain_paths(p if is_object(p) else os.path.join(root, p) for p in given_paths), dtype=object
+    )
+    problems.where(
+        np.array([bool(_object_problem(p)) for p in absolute]), lambda i: _object_problem(absolute[i])
+    )
     if check_files:
         _check_files(absolute, paths, problems)
     problems.raise_if_any()
@@ -238,6 +245,8 @@ def _derived_ids(raw: Mapping[str, np.ndarray]) -> np.ndarray:
 def _stem_and_suffix(path: str) -> tuple[str, str]:
     """A path without its suffix, and that; the cell of a Parquet file has none."""
     parts = split_member(path)
+    if parts is None and is_object(path):
+        return os.path.splitext(path)  # two slashes behind the scheme stay two
     if parts is None:
         plain = PurePath(path)
         return (str(plain.with_suffix("")), plain.suffix) if plain.name else (path, "")
@@ -462,6 +471,8 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
     real = cache(os.path.realpath)
 
     def plain(path: str) -> str:
+        if is_object(path):
+            return path  # names of objects are what they are: nothing leads out of a bucket
         parts = split_member(path)
         if parts is not None:
             # A name that leads out of its archive stays, to be refused.
@@ -477,14 +488,34 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
     # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
     # that is not there at all is a manifest gone wrong.
-    inside = {p: parts for p in set(absolute) if (parts := split_member(p)) is not None}
-    exists = {p: p in inside or os.path.lexists(p) for p in set(absolute)}
+    files = {p for p in set(absolute) if not is_object(p)}
+    inside = {p: parts for p in files if (parts := split_member(p)) is not None}
+    exists = {p: is_object(p) or p in inside or os.path.lexists(p) for p in set(absolute)}
+    objects = sorted(p for p in set(absolute) - files if not _object_problem(p))
+    exists |= {p: look is not None for p, look in look_at_all(objects).items()}
     missing = np.array([not exists[p] for p in absolute]) & (written != "")
-    problems.where(
-        missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
-    )
+    problems.where(missing, lambda i: _missing(written[i], absolute[i]))
     if inside:
         _check_members(absolute, inside, problems)
+
+
+def _missing(written: str, path: str) -> str:
+    if is_object(path):
+        return f"no object {path!r}; correct its name, or that of the bucket"
+    return f"no audio file {written!r} (looked for {path}){_alike(path)}"
+
+
+def _object_problem(path: str) -> str:
+    """Why a path that looks like an object's in a bucket is none, without secrets; "" if it is one."""
+    if not is_object(path):
+        return ""
+    if split_member(path) is not None:
+        return f"{path!r}: archives in buckets are not read; copy the archive here, or unpack it there"
+    try:
+        split_object(path)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], problems: _Problems) -> None:

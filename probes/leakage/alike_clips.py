@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.archives.names import file_of
+from featurestore.archives.object_file import is_object
 from featurestore.arrays import IntArray, TextArray
 from featurestore.errors import CorruptData
 from featurestore.fingerprint import canonical_json, digest_columns
@@ -110,7 +111,10 @@ def likeness(features: Features, layer: int | None) -> Alike:
         if near.truncated:
             notes.append(f"embeddings: too many pairs nearly coincide in {where}; run `fs audit`")
     table = features.index.iloc[position]
-    at_hand = os.path.exists(file_of(next(iter(table["path"]), "")))
+    # A store may be anybody's: what lies in a bucket is not fetched because a store names it.
+    at_hand = os.path.exists(file_of(next(iter(table["path"]), ""))) and not any(
+        map(is_object, table["path"])
+    )
     if not at_hand:
         notes.append(NOT_AT_HAND)
     else:

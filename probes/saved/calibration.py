@@ -30,10 +30,13 @@ class ValidationRows:
     Attributes:
         scores: Probabilities as the classifier gives them, float32 `[n, C]`.
         target: Position of the class of each row `[n]`; 0 or 1 for each class `[n, C]` for label sets.
+        group: Code of the group of each row `[n]`; a row without one has a code of its own. None where it is
+            not known, as in probes of earlier versions.
     """
 
     scores: FloatArray
     target: npt.NDArray[np.int32]
+    group: npt.NDArray[np.int32] | None = None
 
     def is_of(self, k: int) -> npt.NDArray[np.bool_]:
         """Whether each row is of class `k`, `[n]`."""
@@ -52,7 +55,8 @@ class ValidationRows:
         if n <= most:
             return self
         rows = np.sort(np.random.default_rng(_DRAWN_BY).choice(n, most, replace=False))
-        return ValidationRows(scores=self.scores[rows], target=self.target[rows])
+        group = None if self.group is None else self.group[rows]
+        return ValidationRows(scores=self.scores[rows], target=self.target[rows], group=group)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
 from probes.classifiers.interface import FittedProbe
 from probes.classifiers.multilabel import THRESHOLD, cells_of
+from probes.codes import codes, group_names
 from probes.questions.labelled_rows import OpenKeys, labelled
 from probes.questions.refit import PARTS_OF, check_refit, parts_of
 from probes.questions.tasks import FitSpec, ProbeConfig, ProbeTask
@@ -277,7 +278,7 @@ def _fitted(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextA
     scores = over_all(fitted.scores(data.x["test"]), data.trained, len(names))
     rows = _validation_rows(fitted, data) if fitted.probabilistic else None
     probe = _saved(task, fit, data, fitted, keys.features(task), finite=bool(np.isfinite(scores).all()))
-    card = replace(probe.card, calibration=_calibration(rows))
+    card = replace(probe.card, calibration=_calibration(rows, data))
     probe = replace(probe, card=card, validation=None if rows is None else rows.drawn())
     test = data.question.split.test
     if data.question.labelled.sets is not None:
@@ -315,10 +316,10 @@ def _among(rows: ValidationRows, at: Sequence[int], n_classes: int) -> Validatio
     scores = np.zeros((len(rows.scores), n_classes), dtype=np.float32)
     scores[:, at] = rows.scores
     if rows.target.ndim == 1:
-        return ValidationRows(scores=scores, target=np.asarray(at, dtype=np.int32)[rows.target])
+        return replace(rows, scores=scores, target=np.asarray(at, dtype=np.int32)[rows.target])
     target = np.zeros(scores.shape, dtype=np.int32)
     target[:, at] = rows.target
-    return ValidationRows(scores=scores, target=target)
+    return replace(rows, scores=scores, target=target)
 
 
 def _saved(
@@ -382,10 +383,17 @@ def _validation_rows(fitted: FittedProbe, data: Prepared) -> ValidationRows | No
     if not len(rows) or not np.isfinite(scores).all():
         return None
     p = np.ascontiguousarray(scores[rows], dtype=np.float32).clip(0, 1)
-    return ValidationRows(scores=p, target=np.ascontiguousarray(target, dtype=np.int32))
+    group = codes(_groups(data, "val")[rows])[1].astype(np.int32)
+    return ValidationRows(scores=p, target=np.ascontiguousarray(target, dtype=np.int32), group=group)
 
 
-def _calibration(rows: ValidationRows | None) -> dict[str, float]:
+def _groups(data: Prepared, part: str) -> TextArray:
+    """Names of the groups of a part's rows `[n]`; a row without one is a group of its own."""
+    at, rows = dict(data.question.split.parts())[part], data.question.labelled.rows
+    return group_names(rows.group[at], rows.utterance_id[at])
+
+
+def _calibration(rows: ValidationRows | None, data: Prepared) -> dict[str, float]:
     if rows is None:
         return {}
     temperature, before, after = fit_temperature(rows)
@@ -394,6 +402,7 @@ def _calibration(rows: ValidationRows | None) -> dict[str, float]:
         "nll_before": before,
         "nll_after": after,
         "n_rows": float(len(rows.scores)),
+        "n_groups_trained": float(len(set(_groups(data, "val")) & set(_groups(data, "train")))),
     }
 
 

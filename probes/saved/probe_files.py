@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 FORMAT = "featurestore-audio probe"
-FORMAT_VERSION = 4  # 1 had no hashes, 2 no calibration, 3 nothing that was fitted again
-# Of a probe that was not fitted again: earlier versions read it.
-_PLAIN_VERSION = 3
+# 1 had no hashes, 2 no calibration, 3 nothing that was fitted again, 4 no groups of validation rows
+FORMAT_VERSION = 5
+# Of a probe without groups, fitted again or not: earlier versions read it.
+_REFIT_VERSION, _PLAIN_VERSION = 4, 3
 JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
 # sha256 of the other file, and of all else in this one.
@@ -60,6 +61,7 @@ MOST_WEIGHT_BYTES = 4 << 30
 BLOCK_VALUES = 1 << 24
 # Of a probe's validation rows, see `probes.saved.calibration`.
 _VALIDATION = ("validation.scores", "validation.target")
+_VALIDATION_GROUP = "validation.group"
 _FORMAT = fields({"format": one_of(FORMAT), "format_version": whole(1)})
 _CARD = fields(
     {
@@ -114,8 +116,9 @@ class ProbeCard:
         settings: What that needs besides the arrays; of frames also the dtype they were stored in.
         probabilistic: Scores are probabilities.
         versions: Of the packages that fitted it.
-        calibration: `temperature`, `nll_before` and `nll_after` (nats) and `n_rows` of the validation rows;
-            empty where scores are no probabilities, and in probes of earlier versions.
+        calibration: `temperature`, `nll_before` and `nll_after` (nats) and `n_rows` of the validation rows,
+            and `n_groups_trained`, how many of their groups have training rows too; empty where scores are no
+            probabilities, and in probes of earlier versions.
         clip_s: Median seconds of the training clips; None in probes of earlier versions.
         refit: Of a probe that was fitted again on more rows: `rows` ("train+val" or "all"), `n_rows`,
             `n_epochs` (of what is trained by epochs), `of` (fingerprint of the fit that validation chose,
@@ -267,13 +270,17 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
     arrays |= {"standardiser.mean": probe.mean, "standardiser.scale": probe.scale}
     if probe.validation is not None:
         arrays |= dict(zip(_VALIDATION, (probe.validation.scores, probe.validation.target), strict=True))
+        if probe.validation.group is not None:
+            arrays[_VALIDATION_GROUP] = probe.validation.group
     weights = save(arrays)
     if len(weights) > MOST_WEIGHT_BYTES:
         raise ConfigError(
             f"{folder}: the probe takes {len(weights):,} bytes, expected at most {MOST_WEIGHT_BYTES:,}; "
             "choose a classifier that does not keep its training rows"
         )
-    version = FORMAT_VERSION if probe.card.refit else _PLAIN_VERSION
+    version = _REFIT_VERSION if probe.card.refit else _PLAIN_VERSION
+    if _VALIDATION_GROUP in arrays:
+        version = FORMAT_VERSION
     content = {"format": FORMAT, "format_version": version, **asdict(probe.card)}
     if not probe.card.refit:
         del content["refit"]
@@ -341,7 +348,7 @@ def _validation(arrays: dict[str, npt.NDArray[Any]], card: ProbeCard) -> Validat
     Raises:
         DocumentError: they are not those of these classes, or there is a calibration and they are missing.
     """
-    scores, target = (arrays.pop(name, None) for name in _VALIDATION)
+    scores, target, group = (arrays.pop(name, None) for name in (*_VALIDATION, _VALIDATION_GROUP))
     if not card.calibration:
         return None
     if card.calibration.get("temperature", 0.0) <= 0:
@@ -355,7 +362,11 @@ def _validation(arrays: dict[str, npt.NDArray[Any]], card: ProbeCard) -> Validat
     shape = (n, k) if card.multilabel else (n,)
     if target.dtype != np.int32 or target.shape != shape or not ((target >= 0) & (target <= most)).all():
         raise DocumentError(f"{WEIGHTS_NAME}: {_VALIDATION[1]}: expected whole numbers from 0 to {most}")
-    return ValidationRows(scores=scores, target=target)
+    if group is not None and (group.dtype != np.int32 or group.shape != (n,)):
+        raise DocumentError(
+            f"{WEIGHTS_NAME}: {_VALIDATION_GROUP}: expected a whole number for each of {n} rows"
+        )
+    return ValidationRows(scores=scores, target=target, group=group)
 
 
 def check_sizes(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:

@@ -299,6 +299,10 @@ def print_predictions(found: Predictions, path: Path) -> bool:
     out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled")
     failed = failures(table)
     print_failures(failed)
+    if found.rule is not None:
+        from probes.saved.prediction_sets import set_sentences
+
+        print_remarks(set_sentences(found.rule, table.loc[ok, "set_size"].to_numpy(dtype="int64")))
     out.print(f"predictions: {path}")
     if ok.any():
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import soundfile
 from featurestore import open_store
 from probes import answers, read_predictions, read_results
 from probes.results.results_folder import read_run
+from probes.saved.probe_files import read_probe
+from studies.prediction import PREDICTION_COLUMNS, Predictions, write_predictions
 from tests.command_line import fs, good, one_line_error
 from tests.conftest import write_clips
 from tests.featurestore.archives.packed import KINDS, write_archive
@@ -107,7 +110,6 @@ def test_only_the_layers_that_are_needed_are_computed(world: World, tmp_path: Pa
     """The embeddings of one clip by hand: the store's own values, of the probe's layer."""
     from extractors import extract
     from extractors.run.reproduction import same_extraction
-    from probes.saved.probe_files import read_probe
 
     card = read_probe(world.root / "p").card
     config = same_extraction(
@@ -184,6 +186,46 @@ def test_wrong_calls_are_one_line(world: World, tmp_path: Path) -> None:
     )
     assert world.manifest.read_bytes() == before
     one_line_error(fs("save-probe", tmp_path, "--out", tmp_path / "q"), "expected the results of `fs probe`")
+
+
+def test_sets_are_the_classes_at_the_bound_of_the_validation_clips(world: World, tmp_path: Path) -> None:
+    """The bound by a plain sort, over clips that are groups of their own; a clip that fails has no set."""
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    files = [*sorted((world.root / "audio").glob("*.wav")), tmp_path / "broken.wav"]
+    pd.DataFrame({"path": files}).to_csv(tmp_path / "new.csv", index=False)
+    asked = ("predict", "--probe", world.root / "p", "--manifest", tmp_path / "new.csv", "-q", "--out")
+    said = " ".join(good(*asked, tmp_path / "p.parquet", "--sets", 0.8).output.split())
+    table = pd.read_parquet(tmp_path / "p.parquet")
+    assert tuple(table.columns) == (*PREDICTION_COLUMNS, "set_size", "set", "p:a", "p:b")
+    rows = read_probe(world.root / "p").validation
+    assert rows is not None
+    n = len(rows.scores)
+    bound = np.sort(rows.scores[np.arange(n), rows.target])[::-1][math.ceil(0.8 * (n + 1)) - 1]
+    members = table[["p:a", "p:b"]].to_numpy()[:-1] >= bound
+    assert table["set_size"].tolist()[:-1] == members.sum(axis=1).tolist()
+    names = {(True, True): "a|b", (True, False): "a", (False, True): "b", (False, False): "|"}
+    assert table["set"].tolist() == [*(names[tuple(row)] for row in members.tolist()), ""]
+    assert pd.isna(table["set_size"].iloc[-1])
+    assert f"drawn as the {n} validation clips were" in said
+    assert "each validation clip counts as a group of its own" in said
+    # as text, over an answer without sets, and the other way round
+    for sets in ((), ("--sets", 0.8), ()):
+        good(*asked, tmp_path / "p.csv", *sets)
+        shown = pd.read_csv(tmp_path / "p.csv", keep_default_na=False)
+        assert ("set" in shown) == bool(sets)
+        if sets:
+            assert shown["set"].tolist() == table["set"].tolist()
+            assert shown["set_size"].tolist()[:-1] == table["set_size"].astype(str).tolist()[:-1]
+            assert shown["set_size"].iloc[-1] == ""
+    one_line_error(fs(*asked, tmp_path / "q.csv", "--sets", 0.99), "at least 99 groups", "ask for at most 0.")
+    one_line_error(fs(*asked, tmp_path / "q.csv", "--sets", 90), "above 0 and below 1")
+    assert not (tmp_path / "q.csv").exists()
+
+
+def test_a_set_that_a_spreadsheet_would_compute_has_an_apostrophe(world: World, tmp_path: Path) -> None:
+    table = pd.DataFrame({"set_size": [2, 1], "set": ["=1+1|a", "a"]})
+    write_predictions(Predictions(table=table, probe=read_probe(world.root / "p")), tmp_path / "p.csv")
+    assert (tmp_path / "p.csv").read_text() == "set_size,set\n2,'=1+1|a\n1,a\n"
 
 
 @pytest.mark.slow

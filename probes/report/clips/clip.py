@@ -13,6 +13,7 @@ from featurestore.audio.ogg import with_serial
 from featurestore.audio.segment import AudioError, SampleHash, open_stretch
 from featurestore.audio.spectrogram import data_url, spectrogram_png
 from featurestore.audio.spectrum import EnergyAbove
+from featurestore.errors import AudioUnreachable
 from featurestore.manifest.location import Location
 
 PLAYED_S = 4.0  # longer clips are cut to this, where they are loudest
@@ -91,11 +92,14 @@ def make_clip(place: Location, audio_hash: str) -> Clip:
 
 def _samples(place: Location, audio_hash: str) -> tuple[FloatArray, int]:
     """All samples `[n]` and their rate in Hz; they are those of the hash."""
-    with open_stretch(*place) as stretch:
-        rate = stretch.sample_rate_hz
-        if stretch.n_samples > MOST_SAMPLES:
-            raise AudioError(f"is too long to be shown ({stretch.n_samples / rate:.0f} s)")
-        blocks = list(stretch.blocks())
+    try:
+        with open_stretch(*place) as stretch:
+            rate = stretch.sample_rate_hz
+            if stretch.n_samples > MOST_SAMPLES:
+                raise AudioError(f"is too long to be shown ({stretch.n_samples / rate:.0f} s)")
+            blocks = list(stretch.blocks())
+    except AudioUnreachable as error:
+        raise AudioError(f"cannot be fetched ({error})") from error
     found = SampleHash(rate)
     for block in blocks:
         found.add(block)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from featurestore.archives.object_file import is_object
 from featurestore.audio.blocks import SoundError, read_header
-from featurestore.errors import UserError
+from featurestore.errors import AudioUnreachable, UserError
 from featurestore.fingerprint import digest
 from featurestore.printable import printable
 from probes.questions.tasks import digest_of_rows
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 # Of a corpus of many files the first say which rates it has.
 MOST_HEADERS = 2000
 PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")
+_IN_A_BUCKET = (
+    "the audio lies in a bucket, which is not asked because a results folder leads there; name the store "
+    "with --store"
+)
 _KEPT = [*PLACE_COLUMNS, "audio_hash", "duration_s"]
 
 
@@ -84,6 +89,8 @@ class EmbeddedKeys:
         reason = self._difference(question, features, rows)
         if reason:
             return EmbeddedAudio(reason=reason)
+        if self._store is None and any(map(is_object, rows["path"])):
+            return EmbeddedAudio(reason=_IN_A_BUCKET)
         return EmbeddedAudio(rows=rows, model_rate_hz=_model_rate_hz(features.attrs["fingerprint"]))
 
     def extraction(self, path: str) -> Mapping[str, Any] | None:
@@ -109,10 +116,14 @@ class EmbeddedKeys:
             return []
         rates: list[int] = []
         for file in features.index["path"].unique()[:MOST_HEADERS]:
+            if self._store is None and is_object(str(file)):
+                continue
             try:
                 rates.append(read_header(str(file)).sample_rate_hz)
             except SoundError:
                 continue
+            except AudioUnreachable:
+                break
         return [rate for rate, _ in Counter(rates).most_common()]
 
     def _features(self, path: str) -> Features | str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from featurestore.errors import ManifestError
-from featurestore.manifest.audio_places import UNKNOWN, Places, stamp_of
+from featurestore.manifest.audio_places import Places
+from featurestore.manifest.location import UNKNOWN, stamp_of
 from featurestore.manifest.table import read_manifest
 from tests.conftest import write_clips
 from tests.featurestore.archives.packed import KINDS, pack, write_archive

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from collections import OrderedDict
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 import cli
 from featurestore import open_store
+from featurestore.backends.remote import ObjectStorage
 from featurestore.errors import StoreError
 from featurestore.spreadsheet import text_of_cell
 from probes.report import load_report_data
@@ -338,3 +340,35 @@ def test_a_clip_is_the_same_from_an_archive(tmp_path: Path, kind: str) -> None:
     known = hash_clip(str(tmp_path / "a.wav"), *stretch)
     made, expected = (make_clip((str(tmp_path / p), *stretch), known) for p in (name, "a.wav"))
     assert made == expected
+
+
+@pytest.mark.slow
+def test_audio_in_a_bucket_is_not_fetched_because_results_lead_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `fs probe` never, by a report where somebody named the store: a store may be anybody's."""
+    obstore = pytest.importorskip("obstore")
+    memory = obstore.store.MemoryStore()
+    monkeypatch.setattr("featurestore.backends.remote.make_client", lambda *_a, **_k: memory)
+    monkeypatch.setattr("featurestore.backends.remote._BUCKETS", {})
+    table = recordings.write_recordings(tmp_path, n_recordings=6)
+    for name in table["path"].unique():
+        obstore.put(memory, name, (tmp_path / name).read_bytes())
+        (tmp_path / name).unlink()
+    table.assign(path="s3://bucket/" + table["path"]).to_csv(tmp_path / "manifest.csv", index=False)
+    store = str(tmp_path / "s.zarr")
+    common = ["--manifest", str(tmp_path / "manifest.csv"), "--dataset", "calls", "--store", store, "--quiet"]
+    run("extract", "--model", "logmel", *common)
+
+    asked: list[str] = []
+    look = ObjectStorage.look
+    monkeypatch.setattr(ObjectStorage, "look", lambda self, key: asked.append(key) or look(self, key))
+    monkeypatch.setattr("featurestore.archives.object_file._looks", OrderedDict())
+    probe = ["--store", store, "--label", "call", "--split", "kfold:4", "--classifier", "logreg", "--quiet"]
+    run("probe", *probe, "--out", str(tmp_path / "results"))
+    made = Run(tmp_path, set())
+    said = str(made.shown())
+    assert asked == []
+    assert "lies in a bucket" in said
+    assert "lies in a bucket" not in str(made.shown(store=store))
+    assert asked

@@ -264,8 +264,10 @@ def test_a_probe_of_all_rows_says_so_and_is_scored_by_none(store: str, tmp_path:
     before = read_probe(tmp_path / "plain").validation
     assert before is not None
     np.testing.assert_array_equal(probe.validation.scores, before.scores)
-    assert '"format_version": 3' in (tmp_path / "plain" / "probe.json").read_text()
-    assert '"format_version": 4' in (tmp_path / "p" / "probe.json").read_text()
+    assert before.group is not None
+    np.testing.assert_array_equal(probe.validation.group, before.group)
+    for folder in ("plain", "p"):
+        assert '"format_version": 5' in (tmp_path / folder / "probe.json").read_text()
 
 
 @pytest.mark.parametrize("refit", ["all", "val", "train + val"])
