@@ -8,7 +8,7 @@ this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,20 +268,28 @@ def _read(
     for record, table in zip(records, tables, strict=True):
         own = truth[truth["path"] == record.path]
         place = own["channel"].astype("int64") if by_channel else pd.Series(0, index=own.index)
-        channels = {}
-        for channel, rows in table.groupby("channel", dropna=False):
+        channels: dict[int | None, tuple[Float64Array, Float64Array, FloatArray]] = {}
+        for number, rows in _by_channel(table):
             # Anew: what the file has is rounded, and neighbours have to touch.
             stretches = grid.stretches(
                 np.arange(len(rows)), round(record.duration_s * record.rate_hz), record.rate_hz
             )
-            number = None if pd.isna(channel) else int(channel)
             channels[number] = (*stretches, rows[names].to_numpy(dtype=np.float32))
-        true = {
-            (int(c), str(label)): rows[["start_s", "end_s"]].to_numpy(dtype=np.float64)
-            for (c, label), rows in own.groupby([place.rename("place"), "label"])
-        }
+        true: dict[tuple[int, str], Times] = {}
+        for channel, label in sorted(set(zip(place, own["label"], strict=True))):
+            alike = own[(place == channel) & (own["label"] == label)]
+            true[int(channel), str(label)] = alike[["start_s", "end_s"]].to_numpy(dtype=np.float64)
         found.append(ScoredRecording(channels=channels, true=true, by_channel=by_channel))
     return found
+
+
+def _by_channel(table: pd.DataFrame) -> Iterator[tuple[int | None, pd.DataFrame]]:
+    """The windows of each channel, in their order; None for those of the mean of all."""
+    mean = table["channel"].isna()
+    if mean.any():
+        yield None, table[mean]
+    for channel in sorted(set(table.loc[~mean, "channel"].to_numpy(dtype=np.int64).tolist())):
+        yield channel, table[table["channel"] == channel]
 
 
 def _annotated(folder: Path, decides: Mapping[str, Any]) -> list[UnitRecord]:

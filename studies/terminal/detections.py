@@ -15,8 +15,6 @@ from studies.terminal.screen import console
 if TYPE_CHECKING:
     from probes.statistics import Interval
     from studies.detection.detection import Detections
-    from studies.detection.event_thresholds import EventsRequest
-    from studies.detection.truth import TruthRequest
 
 MOST_NAMED = 10
 
@@ -32,11 +30,11 @@ _OF_TRUTH = {
 }
 
 
-def annotations_of(options: dict[str, Any]) -> dict[str, TruthRequest | EventsRequest | None]:
+def annotations_of(options: dict[str, Any]) -> dict[str, Any]:
     """What of a `DetectRequest` is about annotated events; its options of `fs detect` are taken out.
 
     Returns:
-        ``truth`` and ``events_of``; None without --truth, and without --events-of.
+        ``truth``, a `TruthRequest`, and ``events_of``, an `EventsRequest`; None without the option.
 
     Raises:
         ConfigError: options about the truth, and no truth.
