@@ -127,11 +127,6 @@ def test_thresholds_are_those_of_a_plain_loop_over_all_of_them(seed: int) -> Non
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
 def checked(world: World) -> Path:
     """Five recordings and their truth, in which the first low call of each is not annotated."""
     root = world.root / "checked"
