@@ -505,7 +505,14 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 @click.option(
     "--precision",
     type=float,
-    help="Choose each class's threshold so that this share of its validation rows at or above it is right.",
+    help="Choose each class's threshold so that this share of the validation clips at or above it is right, "
+    "which is not the share of right events; with --events-of, of its events.",
+)
+@click.option(
+    "--events-of",
+    type=PATH,
+    help="With --precision: results of fs detect --scores --truth on recordings that the probe was not "
+    "trained on; thresholds are chosen by the events of these.",
 )
 @click.option("--threshold", type=float, help="Lowest probability of an event; default: 0.5.")
 @click.option("--background", help="Class that makes no events; default: background, where the probe has it.")
@@ -564,11 +571,11 @@ def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
     """
     from studies.detection.detection import detect as run
     from studies.detection.request import FORMATS, DetectRequest
-    from studies.terminal.detections import print_detections, truth_of
+    from studies.terminal.detections import annotations_of, print_detections
     from studies.terminal.progress import detect_progress
 
-    truth = truth_of(options)
-    request = DetectRequest(formats=formats or FORMATS, truth=truth, **options)
+    annotated = annotations_of(options)
+    request = DetectRequest(formats=formats or FORMATS, **annotated, **options)
     with detect_progress(quiet=quiet) as on_progress:
         found = run(request, on_progress)
     sys.exit(0 if print_detections(found) else EXIT_DAMAGED)

@@ -9,7 +9,8 @@ all layers side by side, and of their learned sum; and attention with one query 
 several heads (``mha``) over the frames of each layer and of their learned sum. The layer of a single-layer
 probe is chosen by validation rows, in every test fold anew. Intervals are over groups; differences are
 paired, attention over the learned sum less each other way, and their p-values are corrected (Holm).
-``--record`` adds what is printed of each corpus to ``benchmarks/results/layers_attention.md``.
+``--record`` adds what is printed of each corpus to ``benchmarks/results/layers_attention.md``, and puts all
+that is recorded there into ``docs/probes.md``, between two marks.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ from probes.report import load_report_data
 from probes.statistics import holm
 
 RESULTS = Path(__file__).parent / "results" / "layers_attention.md"
+PAGE = Path(__file__).parents[1] / "docs" / "probes.md"
+BEGIN = "<!-- Made by `python benchmarks/layers_attention.py … --record`; do not edit it here. -->"
+END = "<!-- End of what is made. -->"
 SHOWN = {
     EACH: "one layer, chosen by validation",
     CONCAT: "layers side by side",
@@ -125,8 +129,10 @@ def ways(corpus: Corpus, dataset: str, store: Path, out: Path, options: argparse
     return found
 
 
-def lines(corpus: Corpus, dataset: str, store: Path, found: Sequence[Way], seconds: float) -> Iterator[str]:
-    """A table of one corpus."""
+def lines(
+    corpus: Corpus, dataset: str, store: Path, found: Sequence[Way], options: argparse.Namespace
+) -> Iterator[str]:
+    """A table of one corpus; without times, since it is no benchmark of speed."""
     keys = open_store(store).keys()
     (model,) = {m for m, d in keys if d == dataset}
     index = open_store(store).features(model, dataset).index
@@ -142,7 +148,8 @@ def lines(corpus: Corpus, dataset: str, store: Path, found: Sequence[Way], secon
     yield ""
     yield (
         f"{len(index):,} clips, {index[corpus.label].nunique()} classes of `{corpus.label}`, {groups} groups "
-        f"of `{corpus.group}`; {seconds:.0f} s for all probes on {torch.get_num_threads()} cores."
+        f"of `{corpus.group}`; split {options.split}, {options.seeds} seeds, at most {options.epochs} epochs"
+        f", batches of {options.batch_size}."
     )
     yield ""
     yield (
@@ -171,6 +178,25 @@ def lines(corpus: Corpus, dataset: str, store: Path, found: Sequence[Way], secon
     yield ""
 
 
+def record(part: str) -> None:
+    """Put what was found of a corpus into the results, in place of what was there, and all onto the page."""
+    title = re.escape(part.splitlines()[0])
+    before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Layers and attention\n"
+    kept = re.sub(rf"\n{title}\n.*?(?=\n## |\Z)", "", before, flags=re.DOTALL)
+    whole = f"{kept.rstrip()}\n\n{part.rstrip()}\n"
+    RESULTS.write_text(whole, encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    head, rest = page.split(BEGIN)
+    _, tail = rest.split(END)
+    PAGE.write_text(f"{head}{BEGIN}\n{on_page(whole)}\n{END}{tail}", encoding="utf-8")
+
+
+def on_page(recorded: str) -> str:
+    """What stands on the page of what is recorded: its parts, whose titles are no headings there."""
+    _, _, text = recorded.partition("\n")
+    return re.sub(r"^## (.*)$", r"**\1**", text, flags=re.MULTILINE).strip()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Embed, probe, print."""
     parser = argparse.ArgumentParser(
@@ -194,13 +220,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             dataset = embed(corpus, store, options)
             started = time.perf_counter()
             found = ways(corpus, dataset, store, Path(temporary) / "results", options)
-            part = "\n".join(lines(corpus, dataset, store, found, time.perf_counter() - started))
-        print(part, flush=True)
+            seconds = time.perf_counter() - started
+            part = "\n".join(lines(corpus, dataset, store, found, options))
+        print(f"{part}\n{seconds:.0f} s for all probes on {torch.get_num_threads()} cores", flush=True)
         if options.record:
-            title = re.escape(part.splitlines()[0])
-            before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Layers and attention\n"
-            kept = re.sub(rf"\n{title}\n.*?(?=\n## |\Z)", "", before, flags=re.DOTALL)
-            RESULTS.write_text(f"{kept.rstrip()}\n\n{part.rstrip()}\n", encoding="utf-8")
+            record(part)
 
 
 if __name__ == "__main__":

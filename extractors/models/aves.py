@@ -144,7 +144,7 @@ class AvesSource:
 
     def reference(self) -> Reference | None:
         """See `Referenced.reference`: transformers, on torchaudio's weights as they are read here."""
-        return family_reference(find_family("hubert"), self._model())
+        return family_reference(find_family("hubert"), self._model(), {})
 
     def _model(self) -> Any:
         from transformers import HubertConfig, HubertModel

@@ -12,7 +12,7 @@ from probes.classifiers.interface import FittedProbe, trains_by_epochs
 from probes.classifiers.registry import classifier_for
 from probes.questions.labelled_rows import OpenKeys
 from probes.questions.tasks import ProbeTask
-from probes.results.selection import chosen_fits
+from probes.results.selection import CURVE, chosen_fits
 from probes.run.task_worker import Prepared, TaskResult, fit_bundle, prepare, scored
 
 
@@ -33,6 +33,18 @@ def refit_tasks(tasks: Sequence[ProbeTask], table: pd.DataFrame, refit: str) -> 
         if fits and not task.control and not task.curve:
             again.append(replace(task, fits=fits, refit=refit))
     return again
+
+
+def n_refits(tasks: Sequence[ProbeTask]) -> int:
+    """How many fits `refit_tasks` will have, before anything was chosen: a curve's seeds in every fold."""
+    return len(
+        {
+            (*(getattr(task, name) for name in CURVE), task.split_seed, task.fold, fit.seed)
+            for task in tasks
+            if not task.control and not task.curve
+            for fit in task.fits
+        }
+    )
 
 
 def run_refit(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None) -> TaskResult:

@@ -22,22 +22,23 @@ from featurestore.names import is_whole_number
 from featurestore.outputs import check_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.spreadsheet import spreadsheet_csv
-from featurestore.untrusted.document_shape import anything, by_name, fields, one_of
-from featurestore.untrusted.documents import DocumentError, read_json_document
 from probes.saved.probe_files import read_probe
 from studies.detection.agreement import ClassScore, agreement, agreement_table
+from studies.detection.event_thresholds import MORE_DIFFERENCES, keep_truth
 from studies.detection.recordings import Recording, find_recordings
-from studies.detection.request import DetectPlan, DetectRequest, make_plan
+from studies.detection.request import DetectPlan, DetectRequest, choose_by_events, make_plan
 from studies.detection.scoring import RecordingScores, channels_of, score
 from studies.detection.truth import Truth, read_truth
 from studies.detection.unit_files import (
     ADVICE,
     FORMAT,
+    RUN_NAME,
     RecordingError,
     UnitRecord,
     file_hash,
     read_record,
     read_records,
+    read_run,
     require_name_free,
     scores_name,
     table_name,
@@ -51,12 +52,9 @@ if TYPE_CHECKING:
 
     from extractors.config import ExtractConfig
 
-RUN_NAME = "detect.json"
 # Columns of the events, before and behind that of the label: with it they are a manifest.
 PLACE = ("path", "start_s", "end_s", "channel")
 SAID = ("probability", "n_windows")
-MORE_DIFFERENCES = 3
-_RUN = fields({"format": one_of(FORMAT), "decides": by_name(anything)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +126,7 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
     notes = _time_expansion(request, recordings, config)
     plan = replace(plan, notes=(*plan.notes, *notes))
     channel = request.channel or config.channel
+    plan = choose_by_events(request, plan, channel)
     truth = None
     if request.truth is not None:
         truth = read_truth(request.truth, recordings, probe.card.label, plan.background)
@@ -317,15 +316,8 @@ def _open_results(request: DetectRequest, decides: Mapping[str, Any], run: str) 
         ConfigError: it holds something else.
     """
     out = request.out
-    path = out / RUN_NAME
-    if path.is_file():
-        try:
-            there = read_json_document(path)
-            _RUN(there, RUN_NAME)
-            digest(there["decides"])  # which infinity has none of
-        except (DocumentError, ValueError) as error:
-            raise ConfigError(f"{path}: not of `fs detect` ({error}); choose another --out") from error
-        differences = diff(there["decides"], decides)
+    if (there := read_run(out)) is not None:
+        differences = diff(there, decides)
         if differences and not request.overwrite:
             more = len(differences) - MORE_DIFFERENCES
             shown = "; ".join(d.replace("requested", "here") for d in differences[:MORE_DIFFERENCES])
@@ -343,7 +335,7 @@ def _open_results(request: DetectRequest, decides: Mapping[str, Any], run: str) 
     content = {"format": FORMAT, "decides": dict(decides)}
     with writing(out, ADVICE):
         out.mkdir(parents=True, exist_ok=True)
-        put_file((json_text(content, indent=2) + "\n").encode(), path)
+        put_file((json_text(content, indent=2) + "\n").encode(), out / RUN_NAME)
 
 
 def _is_done(request: DetectRequest, record: UnitRecord | None, recording: Recording, run: str) -> bool:
@@ -375,6 +367,7 @@ def _scores(
         classes=[c for c in plan.classes if c != plan.background],
     )
     with writing(request.out, ADVICE):
+        keep_truth(request.out, truth, [r.path for r in records])
         table = spreadsheet_csv(agreement_table(scores), float_format="%.6g")
         put_file(table.encode(), request.out / "agreement.csv")
     return scores

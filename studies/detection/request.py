@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from featurestore.errors import ConfigError, did_you_mean
 from featurestore.fingerprint import digest
 from probes.saved.calibration import Threshold, calibrated, threshold_for
 from probes.saved.probe_files import ProbeCard, SavedProbe
+from studies.detection.event_thresholds import EventsRequest, EventThreshold, thresholds_by_events
 from studies.detection.events import EventRule
 from studies.detection.truth import TruthRequest
 
@@ -38,7 +39,9 @@ class DetectRequest:
         out: folder of the results.
         window_s: seconds of a window; None: those of the median training clip.
         hop_s: seconds between the starts of windows; None: half a window.
-        precision: share of a class's events that shall be right, by the validation rows; None: `threshold`.
+        precision: share that shall be right of the validation rows that a class's threshold lets in, or with
+            `events_of` of its events; None: `threshold`.
+        events_of: choose thresholds by events of annotated recordings; None: by validation rows.
         threshold: lowest probability of an event, of all classes; None: one half.
         background: the class that makes no events; None: ``background``, where the probe has it.
         gap_s, min_event_s: see `EventRule`.
@@ -57,6 +60,7 @@ class DetectRequest:
     window_s: float | None = None
     hop_s: float | None = None
     precision: float | None = None
+    events_of: EventsRequest | None = None
     threshold: float | None = None
     background: str | None = None
     gap_s: float = 0.0
@@ -76,6 +80,8 @@ class DetectRequest:
     def __post_init__(self) -> None:
         if self.precision is not None and self.threshold is not None:
             raise ConfigError("--precision and --threshold: each decides where an event begins; give one")
+        if self.events_of is not None and self.precision is None:
+            raise ConfigError("--events-of: says what --precision is of; give --precision too")
         for name, value in (("precision", self.precision), ("threshold", self.threshold)):
             if value is not None and not 0 < value <= 1:
                 raise ConfigError(f"--{name}: expected a share above 0 and up to 1, got {value:g}")
@@ -95,7 +101,8 @@ class DetectPlan:
         grid: windows.
         rule: when windows are an event.
         background: the class that makes no events; None where there is none.
-        chosen: of each class what validation rows say of its threshold; empty without ``--precision``.
+        chosen: of each class what validation rows say of its threshold; empty where none chose it.
+        chosen_by_events: the same of annotated events.
         notes: lines for the user.
     """
 
@@ -104,6 +111,7 @@ class DetectPlan:
     rule: EventRule
     background: str | None
     chosen: Mapping[str, Threshold] = field(default_factory=dict)
+    chosen_by_events: Mapping[str, EventThreshold] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -188,6 +196,50 @@ def make_plan(request: DetectRequest, probe: SavedProbe) -> DetectPlan:
     )
 
 
+def choose_by_events(request: DetectRequest, plan: DetectPlan, channel: str) -> DetectPlan:
+    """A plan with the thresholds that annotated events choose, where these were asked for.
+
+    Raises:
+        UserError: see `thresholds_by_events`.
+        ConfigError: no class reaches the precision.
+    """
+    asked, precision = request.events_of, request.precision
+    if asked is None or precision is None:
+        return plan
+    chosen = thresholds_by_events(
+        asked,
+        precision,
+        decides=plan.decides(channel),
+        classes=plan.classes,
+        silent=plan.background,
+        rule=plan.rule,
+        grid=plan.grid,
+    )
+    lost = [name for name, t in chosen.items() if t.value != t.value]
+    said = f"precision {precision:g} is not reached by events of {asked.folder}"
+    if len(lost) == len(chosen):
+        raise ConfigError(
+            f"--{said}, of no class ({_best_events(chosen, lost)}); ask for less, for less overlap (--iou), "
+            "or for shorter windows in both runs"
+        )
+    notes = [f"{said}, so no events of: {_best_events(chosen, lost)}; ask for less"] if lost else []
+    none = float("nan")
+    thresholds = tuple(chosen[n].value if n in chosen else none for n in plan.classes)
+    return replace(
+        plan,
+        rule=replace(plan.rule, thresholds=thresholds),
+        chosen_by_events=chosen,
+        notes=(*plan.notes, *notes),
+    )
+
+
+def _best_events(chosen: Mapping[str, EventThreshold], names: Sequence[str]) -> str:
+    def said(t: EventThreshold) -> str:
+        return f"best {t.precision:.2f}" if t.n_events else "no events"
+
+    return ", ".join(f"{name} ({said(chosen[name])})" for name in names)
+
+
 def _background(request: DetectRequest, card: ProbeCard, notes: list[str]) -> str | None:
     if request.background is not None and request.background not in card.classes:
         raise ConfigError(
@@ -208,7 +260,7 @@ def _thresholds(
     request: DetectRequest, probe: SavedProbe, background: str | None, notes: list[str]
 ) -> tuple[tuple[float, ...], dict[str, Threshold]]:
     card, none = probe.card, float("nan")
-    if request.precision is None:
+    if request.precision is None or request.events_of is not None:
         value = request.threshold if request.threshold is not None else DEFAULT_THRESHOLD
         return tuple(none if name == background else value for name in card.classes), {}
     if probe.validation is None:
@@ -216,6 +268,10 @@ def _thresholds(
             f"--precision: {request.probe} keeps no validation rows to choose thresholds by; save it again, "
             "or give --threshold"
         )
+    notes.append(
+        f"--precision {request.precision:g} is that of validation clips, not of events in recordings; "
+        "--events-of chooses thresholds by events"
+    )
     rows = probe.validation
     p = calibrated(rows.scores, card.calibration["temperature"], multilabel=card.multilabel)
     likeliest = p.argmax(axis=1)

@@ -11,10 +11,12 @@ from typing import Any
 
 from featurestore.calls import file_sha256
 from featurestore.errors import ConfigError, CorruptData
+from featurestore.fingerprint import digest
 from featurestore.manifest.location import stamp_of
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
 from featurestore.untrusted.document_shape import (
+    anything,
     by_name,
     fields,
     many,
@@ -31,9 +33,11 @@ from studies.detection.recordings import Recording
 from studies.detection.tables import TABLES, Detected
 
 FORMAT = "featurestore-audio detection"
+RUN_NAME = "detect.json"
 RECORDS, SCORES = "records", "scores"
 ADVICE = "free some room, or choose another --out"
 _CHANNEL = nothing_or(whole(0))
+_RUN = fields({"format": one_of(FORMAT), "decides": by_name(anything)})
 _RECORD = fields(
     {
         "format": one_of(FORMAT),
@@ -98,6 +102,25 @@ def record_path(out: Path, name: str) -> Path:
 def table_name(format_: str, recording: str) -> str:
     """Name of a table below the results."""
     return f"{format_}/{recording}{TABLES[format_][0]}"
+
+
+def read_run(out: Path) -> Mapping[str, Any] | None:
+    """All that decided the results of a folder, see `DetectPlan.decides`; None where there are none.
+
+    Raises:
+        ConfigError: a file of that name is something else.
+    """
+    path = out / RUN_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = read_json_document(path)
+        _RUN(content, RUN_NAME)
+        digest(content["decides"])  # which infinity has none of
+    except (DocumentError, ValueError) as error:
+        raise ConfigError(f"{path}: not of `fs detect` ({error}); choose another folder") from error
+    decides: Mapping[str, Any] = content["decides"]
+    return decides
 
 
 def scores_name(recording: str) -> str:

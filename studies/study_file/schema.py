@@ -180,6 +180,10 @@ class Probing(Part):
     curves: Names | None = Field(default=None, description="Learning curves over groups or rows.")
     curve_draws: Count | None = Field(default=None, description="Draws of each share; default: 5.")
     curve_shares: Shares | None = Field(default=None, description="Percentages; default: 10,20,30,50,70,100.")
+    refit: Text | None = Field(
+        default=None,
+        description="train+val: fit what validation chose again on both parts, and score it too.",
+    )
     memory: Size | None = Field(default=None, description="Most a worker may hold, such as 1.5GB.")
     device: Text = Field(
         default="cpu", description="Where mlp and linear are trained: cpu, cuda, cuda:N or auto."

@@ -13,7 +13,7 @@ from studies.study_run.scope import Pair
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from probes.questions.tasks import ProbeConfig
+    from probes.questions.tasks import ProbeConfig, ProbeTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +107,15 @@ def _of_call(
             if left:
                 one = seconds.get(task.classifier) if known is None else known
                 estimate = None if one is None or estimate is None else estimate + one * left
+        if part.refit:
+            n_again, left = _refits(part, part.refit, plan.tasks, done)
+            n_to_do += left
+            n_done += n_again - left
+            if left:
+                means = [seconds.get(name) if known is None else known for name in part.classifiers]
+                # Which classifier's are left is not worth knowing: they are few.
+                one = None if None in means else max(m for m in means if m is not None)
+                estimate = None if one is None or estimate is None else estimate + one * left
     unknown = bool(waiting) and not n_to_do
     return ProbingState(
         name=call.name,
@@ -115,6 +124,26 @@ def _of_call(
         waiting=waiting,
         estimate_s=None if unknown else estimate,
     )
+
+
+def _refits(
+    config: ProbeConfig, rows: str, tasks: Sequence[ProbeTask], done: Collection[str]
+) -> tuple[int, int]:
+    """Fits that are made again: how many there will be, and how many of these are left.
+
+    While one is left that validation chooses among, it is not known which will be made again: then all are.
+    """
+    from probes.results.results_folder import finished, read_results
+    from probes.run.refits import n_refits, refit_tasks
+
+    n = n_refits(tasks)
+    asked = {t.question(f) for t in tasks for f in t.fits}
+    if asked - set(done):
+        return n, n
+    table = read_results(config.out)
+    again = refit_tasks(tasks, table[table["fingerprint"].isin(asked)], rows)
+    there = finished(config.out, {t.question(f): t.clips for t in again for f in t.fits})
+    return n, n - len(there)
 
 
 def _together(a: ProbingState, b: ProbingState) -> ProbingState:

@@ -69,6 +69,7 @@ def _check_settings(file: StudyFile, at: Place, asked: Probing, *, with_cluster:
     from probes.classifiers.registry import check_combinations, get_classifier
     from probes.questions.controls import check_controls
     from probes.questions.curve import check_curves
+    from probes.questions.refit import check_refit
 
     found = file.found
     for i, name in enumerate(asked.classifiers):
@@ -81,6 +82,8 @@ def _check_settings(file: StudyFile, at: Place, asked: Probing, *, with_cluster:
             check_combinations(asked.combine, asked.classifiers)
         with found.of((*at, "controls")):
             check_controls(asked.controls or (), asked.classifiers)
+        with found.of((*at, "refit")):
+            check_refit(asked.refit, asked.classifiers)
     with found.of((*at, "curves") if asked.curves else at):
         check_curves(asked.curves or (), asked.curve_shares, asked.curve_draws)
     for name in asked.grid:

@@ -117,13 +117,16 @@ class Rehearsal:
         return replace(config, classifiers=(_STAND_IN,), grid={}, combine=("each",), controls=()), False
 
     def _count(self, plan: Plan, config: ProbeConfig, model: str) -> int | None:
-        """Fits on all layers that a model's key will hold."""
+        """Fits on all layers that a model's key will hold, and those that are made again of them."""
+        from probes.run.refits import n_refits
+
         layers = self._layers_of(config, model)
         if layers is None:
             return None
         n_layers = len(layers)
         counted = [t for t in plan.tasks if t.layers[0] == _LAYERS[0]]
-        return sum(len(t.fits) * (n_layers if t.layer is not None else 1) for t in counted)
+        n_fits = sum(len(t.fits) * (n_layers if t.layer is not None else 1) for t in counted)
+        return n_fits + (n_refits(counted) if config.refit else 0)
 
     def _layers_of(self, config: ProbeConfig, model: str) -> set[int] | None:
         """Layers of a model that a call asks for, of those that its key will hold."""

@@ -144,6 +144,7 @@ def probe_configs(
             curves=tuple(asked.curves or ()),
             curve_draws=asked.curve_draws,
             curve_shares=asked.curve_shares,
+            refit=asked.refit,
             cluster=cluster or cluster_of(file, asked.cluster),
             memory=asked.memory,
             device=asked.device,

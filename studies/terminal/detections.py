@@ -15,7 +15,6 @@ from studies.terminal.screen import console
 if TYPE_CHECKING:
     from probes.statistics import Interval
     from studies.detection.detection import Detections
-    from studies.detection.truth import TruthRequest
 
 MOST_NAMED = 10
 
@@ -31,24 +30,34 @@ _OF_TRUTH = {
 }
 
 
-def truth_of(options: dict[str, Any]) -> TruthRequest | None:
-    """The `TruthRequest` of the options of `fs detect`, which are taken out of them; None without --truth.
+def annotations_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What of a `DetectRequest` is about annotated events; its options of `fs detect` are taken out.
+
+    Returns:
+        ``truth``, a `TruthRequest`, and ``events_of``, an `EventsRequest`; None without the option.
 
     Raises:
         ConfigError: options about the truth, and no truth.
     """
     from featurestore.errors import ConfigError
+    from studies.detection.event_thresholds import EventsRequest
     from studies.detection.truth import TruthRequest
 
+    folder = options.pop("events_of")
     given = {theirs: options.pop(ours) for ours, theirs in _OF_TRUTH.items()}
     given = {name: value for name, value in given.items() if value is not None}
-    if not given:
-        return None
-    if "table" not in given:
-        raise ConfigError("--iou, --collar, --segment and --truth-… are for --truth; give that too")
-    if "iou" in given and "collar_s" in given:
+    alike = {name: given[name] for name in ("iou", "collar_s") if name in given}
+    if len(alike) == 2:
         raise ConfigError("--iou and --collar: each says when two events are one; give one")
-    return TruthRequest(**given)
+    if "table" not in given and (folder is None or set(given) - set(alike)) and given:
+        raise ConfigError(
+            "--iou, --collar, --segment and --truth-… are for --truth, the first two for --events-of as "
+            "well; give that too"
+        )
+    return {
+        "truth": TruthRequest(**given) if "table" in given else None,
+        "events_of": None if folder is None else EventsRequest(folder=folder, **alike),
+    }
 
 
 def print_detections(found: Detections) -> bool:
@@ -90,6 +99,8 @@ def print_detections(found: Detections) -> bool:
 
 def _print_scores(found: Detections) -> None:
     """How right it was, by class, with intervals over recordings."""
+    from studies.detection.agreement import EVENTS, MEAN
+
     out = console()
     if found.unnamed:
         n = counted(len(found.unnamed), "recording")
@@ -108,6 +119,10 @@ def _print_scores(found: Detections) -> None:
             between = " to ".join(ends) if "–" not in ends else "–"
             table.add_row(plain(s.label), *values, between, f"{s.tp:,}", f"{s.fp:,}", f"{s.fn:,}")
         out.print(table)
+    total = [s for s in found.scores if s.of == EVENTS and s.label == MEAN]
+    for s in total if found.plan.chosen or found.plan.chosen_by_events else ():
+        if s.tp + s.fp:
+            out.print(f"of {counted(s.tp + s.fp, 'event')} here {100 * s.tp / (s.tp + s.fp):.1f} % are right")
     reasons = {i.reason for s in found.scores for n, i in s.intervals.items() if n == "f1" and i.reason}
     for reason in sorted(reasons)[:1]:
         out.print(f"no interval: {reason}", style="yellow")
@@ -119,8 +134,20 @@ def _percent(interval: Interval | None, what: str) -> str:
 
 
 def _print_thresholds(found: Detections) -> None:
-    """Of ``--precision``: each class's threshold, and what the validation rows say of it."""
+    """Of ``--precision``: each class's threshold, and what validation rows or annotated events say of it."""
     out = console()
+    for name, by in found.plan.chosen_by_events.items():
+        if by.value == by.value:
+            elsewhere = (
+                f"; of recordings that it was not chosen by {by.elsewhere:.2f}"
+                if by.elsewhere == by.elsewhere
+                else ""
+            )
+            out.print(
+                f"  {name}: from {by.value:.3f} on, precision {by.precision:.2f}{elsewhere}, and recall "
+                f"{by.recall:.2f} of {counted(by.n_true, 'annotated event')} in "
+                f"{counted(by.n_recordings, 'recording')}"
+            )
     for name, t in found.plan.chosen.items():
         if t.value == t.value:
             out.print(

@@ -10,12 +10,14 @@ The picture is `[mel bands, time]` of 5 s at 32 kHz, silence behind what is shor
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from extractors.models.huggingface.mel_spectrogram import MelSpectrogram
@@ -152,6 +154,42 @@ def pictures(settings: Spectrogram, device: str) -> Callable[[torch.Tensor], tor
         return scaled.float().transpose(1, 2)[:, None]
 
     return make
+
+
+def picture_by_transformers(settings: Spectrogram, clip: np.ndarray) -> torch.Tensor:
+    """The picture `[1, 1, mels, t]` of one clip, by `transformers.audio_utils`; for references."""
+    from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="At least one mel filter")  # see `MelSpectrogram`
+        filters = mel_filter_bank(
+            num_frequency_bins=settings.n_fft // 2 + 1,
+            num_mel_filters=settings.n_mels,
+            min_frequency=0.0,
+            max_frequency=settings.sample_rate_hz / 2,
+            sampling_rate=settings.sample_rate_hz,
+            norm=None,
+            mel_scale="htk",
+        )
+    bands = spectrogram(
+        zeros_behind(settings.window_samples)(clip),
+        window_function(settings.n_fft, "hann"),
+        frame_length=settings.n_fft,
+        hop_length=settings.hop_samples,
+        power=2.0,
+        mel_filters=filters,
+        log_mel="dB",
+        db_range=settings.top_db,
+        dtype=np.float64,
+    )
+    return torch.tensor((bands - settings.mean) / settings.std, dtype=torch.float32)[None, None]
+
+
+def vector_by_transformers(model: Any, settings: Spectrogram, clip: np.ndarray) -> list[torch.Tensor]:
+    """See `Family.reference`: the pooled output of the network as it is, at every position of the clip."""
+    n_frames = of_vector(settings.window_samples).begun(len(clip))
+    vector = model(picture_by_transformers(settings, clip)).pooler_output
+    return [vector.expand(n_frames, -1)]
 
 
 def check_channels(config: Any) -> None:

@@ -31,6 +31,7 @@ from extractors.models.huggingface.spectrogram_stages import (
     SpectrogramExtractor,
     Stage,
     card_fields,
+    handed_on,
     of_vector,
     side_by_side,
 )
@@ -218,6 +219,30 @@ def _build(
     )
 
 
+def _hidden_states(
+    model: Any, front_end: Mapping[str, Any], clip: np.ndarray, *, stage: int | None
+) -> list[torch.Tensor]:
+    """See `Family.reference`: the published front end, and the whole network, with the clip alone."""
+    from transformers import ClapFeatureExtractor
+
+    grid = _Grid(model.config, front_end)
+    make = ClapFeatureExtractor(**front_end)
+    inputs = make(clip, sampling_rate=front_end["sampling_rate"], return_tensors="pt")
+    if stage is None:
+        # As `ClapModel.get_audio_features` ends.
+        vector = torch.nn.functional.normalize(model(**inputs).audio_embeds, dim=-1)
+        return [vector.expand(of_vector(grid.window_samples).begun(len(clip)), -1)]
+    encoder = model.audio_model.audio_encoder
+    blocks = list(encoder.layers[stage - 1].blocks)
+    if stage == grid.n_stages:
+        states = handed_on([*blocks, encoder.norm], lambda: model(**inputs))
+        del states[-2]  # the last block's, which the norm takes
+    else:
+        states = handed_on(blocks, lambda: model(**inputs))
+    n_frames = grid.positions(stage).begun(len(clip))
+    return [grid.frames(state, stage)[0, :n_frames] for state in states]
+
+
 def _describe(config: Any, front_end: Mapping[str, Any], *, stage: int | None) -> Mapping[str, Any]:
     grid = _Grid(config, front_end)
     return card_fields(
@@ -241,6 +266,7 @@ def _family(stage: int | None) -> Family:
     return Family(
         describe=partial(_describe, stage=stage),
         build=partial(_build, stage=stage),
+        reference=partial(_hidden_states, stage=stage),
         keys=frozenset(
             {
                 "window_size", "num_mel_bins", "spec_size", "hidden_act", "patch_size", "patch_stride",

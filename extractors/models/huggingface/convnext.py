@@ -11,6 +11,9 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+
 from extractors.models.huggingface import birdset
 from extractors.models.huggingface.families import Family
 from extractors.models.huggingface.spectrogram_stages import (
@@ -18,6 +21,7 @@ from extractors.models.huggingface.spectrogram_stages import (
     SpectrogramExtractor,
     Stage,
     card_fields,
+    handed_on,
     of_vector,
     over_frequency,
 )
@@ -72,6 +76,19 @@ def _build(
     return birdset.extractor(model, settings, card, device, precision, stage=part)
 
 
+def _hidden_states(
+    model: Any, front_end: Mapping[str, Any], clip: np.ndarray, *, stage: int | None
+) -> list[torch.Tensor]:
+    """See `Family.reference`: the network as it is, with the picture of the clip alone."""
+    settings = birdset.Spectrogram(**front_end)
+    if stage is None:
+        return birdset.vector_by_transformers(model, settings, clip)
+    picture = birdset.picture_by_transformers(settings, clip)
+    maps = handed_on(list(model.encoder.stages[stage - 1].layers), lambda: model(picture))
+    n_frames = _positions(model.config, settings, stage).begun(len(clip))
+    return [over_frequency(m)[0, :n_frames] for m in maps]
+
+
 def _least_parameters(config: Mapping[str, Any]) -> int:
     # Two pointwise layers, four times as wide between them.
     return sum(8 * n * w * w for n, w in zip(config["depths"], config["hidden_sizes"], strict=True))
@@ -81,6 +98,7 @@ def _family(stage: int | None) -> Family:
     return Family(
         describe=partial(_describe, stage=stage),
         build=partial(_build, stage=stage),
+        reference=partial(_hidden_states, stage=stage),
         keys=frozenset(
             {
                 "num_channels", "patch_size", "num_stages", "hidden_sizes", "depths", "hidden_act",

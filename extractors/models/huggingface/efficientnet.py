@@ -12,6 +12,9 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+
 from extractors.models.huggingface import birdset
 from extractors.models.huggingface.families import Family
 from extractors.models.huggingface.spectrogram_stages import (
@@ -104,6 +107,22 @@ def _build(
     return birdset.extractor(model, settings, card, device, precision, stage=part)
 
 
+def _hidden_states(
+    model: Any, front_end: Mapping[str, Any], clip: np.ndarray, *, stage: int | None
+) -> list[torch.Tensor]:
+    """See `Family.reference`: the network as it is, with the picture of the clip alone."""
+    settings = birdset.Spectrogram(**front_end)
+    if stage is None:
+        return birdset.vector_by_transformers(model, settings, clip)
+    picture = birdset.picture_by_transformers(settings, clip)
+    # What enters the first block, then what leaves each of all stages.
+    _, *maps = model(picture, output_hidden_states=True).hidden_states
+    first = sum(_n_blocks(model.config, k) for k in range(1, stage))
+    n_frames = _positions(model.config, settings, stage).begun(len(clip))
+    own = maps[first : first + _n_blocks(model.config, stage)]
+    return [over_frequency(m)[0, :n_frames] for m in own]
+
+
 def _least_parameters(config: Mapping[str, Any]) -> int:
     stages = zip(config["out_channels"], config["num_block_repeats"], config["expand_ratios"], strict=True)
     widths = float(config["width_coefficient"]) ** 2 * float(config["depth_coefficient"])
@@ -115,6 +134,7 @@ def _family(stage: int | None) -> Family:
     return Family(
         describe=partial(_describe, stage=stage),
         build=partial(_build, stage=stage),
+        reference=partial(_hidden_states, stage=stage),
         keys=frozenset(
             {
                 "num_channels", "width_coefficient", "depth_coefficient", "depth_divisor",

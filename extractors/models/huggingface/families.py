@@ -49,9 +49,9 @@ class Family:
             allows TF32 matrix products.
         keys: configuration keys that change hidden states; the rest is bookkeeping, heads and training.
         preprocessor_keys: the same of preprocessor_config.json.
-        reference: a model that nothing was changed of, and one waveform `[n]` → its hidden states as
-            transformers gives them, of each the frames `[t, d]` that count; None: nothing independent of
-            `build` computes them.
+        reference: a model that nothing was changed of, its preprocessor_config.json as for `build`, and one
+            waveform `[n]` → its hidden states as transformers gives them, of each the frames `[t, d]` that
+            count; None: nothing independent of `build` computes them.
         is_read: whether hidden states depend on a parameter of this name; a checkpoint may lack the others.
         front_end: of a folder, its name, its hub id where that is known, and what the user wrote, to what
             stands for preprocessor_config.json; None: that file.
@@ -68,7 +68,7 @@ class Family:
     build: Callable[[Any, Mapping[str, Any], ModelCard, str, Precision], Extractor]
     keys: frozenset[str]
     preprocessor_keys: frozenset[str] = frozenset()
-    reference: Callable[[Any, np.ndarray], Sequence[torch.Tensor]] | None = None
+    reference: Callable[[Any, Mapping[str, Any], np.ndarray], Sequence[torch.Tensor]] | None = None
     is_read: Callable[[str], bool] = lambda name: not name.endswith("masked_spec_embed")
     front_end: Callable[[Path, str, str | None, str], Mapping[str, Any]] | None = None
     part: Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]] | None = None
@@ -78,8 +78,14 @@ class Family:
     needs_front_end: bool = False
 
 
-def family_reference(family: Family, model: Any) -> Reference | None:
-    """The reference of a family, with a model in eval mode that nothing was changed of; None without one."""
+def family_reference(family: Family, model: Any, preprocessor: Mapping[str, Any]) -> Reference | None:
+    """The reference of a family; None without one.
+
+    Args:
+        family: of the model.
+        model: in eval mode; nothing was changed of it.
+        preprocessor: as for `Family.build`.
+    """
     import torch
     from transformers import __version__
 
@@ -91,7 +97,7 @@ def family_reference(family: Family, model: Any) -> Reference | None:
 
     def states(clip: np.ndarray) -> Sequence[np.ndarray]:
         with torch.inference_mode():
-            return [state.numpy() for state in compute(model, clip)]
+            return [state.numpy() for state in compute(model, preprocessor, clip)]
 
     return Reference(f"transformers {__version__}, {type(model).__name__}", states)
 

@@ -122,7 +122,9 @@ class TransformersSource:
 
     def reference(self) -> Reference | None:
         """See `Referenced.reference`."""
-        return family_reference(self._family, self._model()) if self._family.reference else None
+        if self._family.reference is None:
+            return None
+        return family_reference(self._family, self._model(), self._preprocessor or {})
 
     def _model(self) -> Any:
         self._require_room()

@@ -140,6 +140,27 @@ class SpectrogramExtractor:
                 )
 
 
+def handed_on(modules: Sequence[nn.Module], run: Callable[[], object]) -> list[torch.Tensor]:
+    """What enters the first of some modules, and what leaves each, while their network runs.
+
+    For references: plain hooks on a network that nothing was changed of, where `LayerTap` also ends the run
+    after the last layer that is asked for.
+    """
+    found: list[torch.Tensor] = []
+
+    def left(_: nn.Module, __: Any, out: Any) -> None:
+        found.append((out[0] if isinstance(out, tuple) else out).clone())
+
+    hooks = [modules[0].register_forward_pre_hook(lambda _, given: found.append(given[0].clone()))]
+    hooks += [module.register_forward_hook(left) for module in modules]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
 def over_frequency(states: torch.Tensor) -> torch.Tensor:
     """Maps `[b, d, frequency, t]` as frames `[b, t, d]`: the mean over frequency."""
     return states.float().mean(2).transpose(1, 2)

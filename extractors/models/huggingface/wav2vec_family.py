@@ -272,7 +272,7 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def hidden_states(model: Any, clip: np.ndarray) -> list[torch.Tensor]:
+def hidden_states(model: Any, _: Mapping[str, Any], clip: np.ndarray) -> list[torch.Tensor]:
     """See `Family.reference`."""
     states = model(torch.from_numpy(clip)[None], output_hidden_states=True).hidden_states
     return [state[0] for state in states]

@@ -79,7 +79,7 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
-def _hidden_states(model: Any, clip: np.ndarray) -> list[torch.Tensor]:
+def _hidden_states(model: Any, _: Mapping[str, Any], clip: np.ndarray) -> list[torch.Tensor]:
     from transformers import WhisperFeatureExtractor
 
     front_end = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from extractors import ExtractConfig, extract
+from extractors import ExtractConfig, extract, find_model
+from extractors.models.huggingface.mel_spectrogram import MelSpectrogram
 from extractors.models.huggingface.model_folder import TransformersSource
 from extractors.models.huggingface.wav2vec_family import ClipGroupNorm
 from extractors.models.interface import Reference
@@ -40,6 +42,33 @@ def test_an_exact_model_is_as_transformers_computes_it(tmp_path: Path, family: s
     assert [layer["layer"] for layer in found["layers"]] == list(range(n_layers))
     assert all(0 <= layer[kind] < 1e-5 for layer in found["layers"] for kind in ("batch", "reference"))
     assert len(set(found["clip_samples"])) < len(found["clip_samples"])  # two are alike
+
+
+@pytest.mark.parametrize("kind", ["clap", "clap-fused-stage", "convnext", "efficientnet"])
+def test_networks_over_a_spectrogram_are_as_transformers_computes_them(
+    kind: str, model_spec: Callable[[str], str], tmp_path: Path
+) -> None:
+    folder = model_spec(kind).removeprefix("stage-2:")
+    n_stages = 3 if kind == "efficientnet" else 2
+    for stage in ("", *(f"stage-{k}:" for k in range(1, n_stages + 1))):
+        result = run(f"{stage}{folder}", "--out", tmp_path / f"{stage}.json")
+        assert (result.exit_code, result.stderr) == (0, ""), (stage, result.output)
+        found = json.loads((tmp_path / f"{stage}.json").read_text())
+        assert found["reference"].startswith("transformers "), stage
+        assert len(found["layers"]) == find_model(f"{stage}{folder}").card.n_layers
+        assert all(0 <= layer[of] < 1e-5 for layer in found["layers"] for of in ("batch", "reference")), stage
+
+
+@pytest.mark.parametrize("stage", ["", "stage-1:", "stage-2:"])
+def test_a_picture_of_other_frames_is_seen_by_the_reference(
+    stage: str, model_spec: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = MelSpectrogram.__call__
+    monkeypatch.setattr(MelSpectrogram, "__call__", lambda self, x: own(self, x.roll(3, dims=1)))
+    result = run(f"{stage}{model_spec('convnext')}", "--out", tmp_path / "c.json")
+    assert result.exit_code == 1
+    layers = json.loads((tmp_path / "c.json").read_text())["layers"]
+    assert all(layer["batch"] < 1e-5 < layer["reference"] for layer in layers)
 
 
 def test_clips_that_see_each_other_are_told_from_clips_alone(

@@ -24,11 +24,6 @@ from tests.studies.detection.planted import CALL_S, HOP_S, RATE_HZ, World, rando
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
 def detected(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of two folders with a file of one name each: WAV of one channel and FLAC of two."""
     root = tmp_path_factory.mktemp("detected")

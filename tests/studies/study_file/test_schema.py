@@ -49,11 +49,7 @@ def all_parts(part: type[Part]) -> list[type[Part]]:
 def test_every_option_of_extract_and_probe_may_stand_in_a_file() -> None:
     extract = {p.name for p in main.commands["extract"].params} - NOT_IN_A_FILE - {"cluster"}
     assert extract == set(Extraction.model_fields)
-    probe = (
-        {p.name for p in main.commands["probe"].params}
-        - NOT_IN_A_FILE
-        - {"out", "oracle", "datasets", "refit"}
-    )
+    probe = {p.name for p in main.commands["probe"].params} - NOT_IN_A_FILE - {"out", "oracle", "datasets"}
     assert probe == set(Probing.model_fields) - {"corpora", "models"}
     assert {"n_seeds", "curve_draws"} <= set(ProbeConfig.__dataclass_fields__)
     assert "short_policy" in ExtractConfig.__dataclass_fields__

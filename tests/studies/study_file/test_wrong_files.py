@@ -50,6 +50,8 @@ MISTAKES = {
     "unknown split": ("kfold:3", "kfld:3", 13, "got 'kfld:3'"),
     "unknown control": ("split: kfold:3", "controls: [shufled-labels]", 13, "shufled-labels"),
     "unknown curve": ("split: kfold:3", "curves: [group]", 13, "did you mean 'groups'?"),
+    "refit on test rows": ("split: kfold:3", "refit: all", 13, "`fs save-probe --refit all` does that"),
+    "unknown refit": ("split: kfold:3", "refit: train", 13, "refit: expected train+val, got 'train'"),
     "shares without a curve": ("split: kfold:3", "curve_shares: [10]", 11, "says how a curve is drawn"),
     "unknown group": ("split: kfold:3", "groups: [caler]", 13, "did you mean 'caller'?"),
     "groups where none are held out": ("split: kfold:3", "split: kfold:3\n    groups: [caller]", 14, "kfold"),

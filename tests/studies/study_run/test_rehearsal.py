@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from probes.results.results_folder import CURVE_NAME, read_results
+from probes.results.results_folder import CURVE_NAME, read_refits, read_results
 from tests.models import N_LAYERS, save_ssl
 from tests.studies.conftest import STUDY, fs, words_of
 
@@ -25,6 +25,7 @@ PROBINGS = """\
     curves: [rows]
     curve_shares: [50]
     curve_draws: 2
+    refit: train+val
 """
 
 
@@ -45,10 +46,23 @@ def test_fits_counted_beforehand_are_those_that_are_made(study: Callable[..., Pa
     assert counted["main"] == len(main) == 2 * 3 * (1 + N_LAYERS)
     curve = results[results["split"] != "kfold:3"]
     n_curve = len(pd.read_parquet(tmp_path / "results" / CURVE_NAME))
-    assert counted["curve"] == len(curve) + n_curve == 2 * 3 * (1 + 2 + 1)
+    refits = read_refits(tmp_path / "results")
+    assert (set(refits["refit"]), set(refits["split"])) == ({"train+val"}, set(curve["split"]))
+    n_refits = len(refits)
+    assert n_refits == 2 * 2  # of two labels the answer of the single layers and the one of both
+    assert counted["curve"] == len(curve) + n_curve + n_refits == 2 * 3 * (1 + 2 + 1) + 4
     said = words_of(fs("study", "run", file, "--dry-run").output)
     assert f"main {counted['main']} 0" in said
     assert f"curve {counted['curve']} 0" in said
+    # Refits alone are lost: they are what is left, and what is made again.
+    lost = [p for p in (tmp_path / "results/_tasks").iterdir() if "refit_of" in pd.read_parquet(p)]
+    assert len(lost) > 0
+    for path in lost:
+        path.unlink()
+    said = words_of(fs("study", "run", file, "--dry-run").output)
+    assert f"curve {counted['curve'] - n_refits} {n_refits}" in said
+    assert fs("study", "probe", file, "--quiet").exit_code == 0
+    assert set(read_refits(tmp_path / "results")["fingerprint"]) == set(refits["fingerprint"])
 
 
 @pytest.mark.parametrize(
