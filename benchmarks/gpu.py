@@ -34,6 +34,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,16 +218,14 @@ def free(run: Run) -> None:
         torch.cuda.empty_cache()
 
 
-def attempt(found: dict[str, Any], name: str, measure: Callable[[], Any]) -> Any:
-    """A number, put into what was found; where it cannot be had, why, and None."""
+def attempt(found: dict[str, Any], name: str, measure: Callable[..., Any], *given: Any) -> None:
+    """Put what is measured into what was found; where it cannot be had, why."""
     try:
-        value = measure()
+        value = measure(*given)
     except Exception as error:  # the numbers after it do not need it
         traceback.print_exc()
-        found[name] = f"failed: {type(error).__name__}: {error}"
-        return None
+        value = f"failed: {type(error).__name__}: {error}"
     found[name] = value
-    return value
 
 
 def write(out: Path, found: dict[str, Any]) -> None:
@@ -282,21 +281,23 @@ def parity(run: Run, found: dict[str, Any]) -> None:
     makers |= {"wav2vec2-bert": save_w2v_bert, "whisper": save_whisper, "ast": save_ast}
     makers["hubert-base-size"] = lambda d: save_model(d, small=run.small)
     for name, make in makers.items():
-        attempt(found, f"{name} fp32", lambda: deviation(run, str(make(run.folder / name)), clips))  # noqa: B023
+        attempt(found, f"{name} fp32", deviation, run, make, run.folder / name, clips)
         if "bf16" in precisions(run):
-            attempt(found, f"{name} bf16 cosine", lambda: cosine(run, str(run.folder / name), clips))  # noqa: B023
+            attempt(found, f"{name} bf16 cosine", cosine, run, run.folder / name, clips)
 
 
-def deviation(run: Run, spec: str, clips: Sequence[np.ndarray]) -> str:
-    """Largest relative difference of a clip and layer from the CPU, both in fp32."""
+def deviation(run: Run, make: Callable[[Path], Path], folder: Path, clips: Sequence[np.ndarray]) -> str:
+    """Largest relative difference of a clip and layer from the CPU, both in fp32, of a model made here."""
+    spec = str(make(folder))
     exact, same = functionals(spec, "cpu", "fp32", clips), functionals(spec, run.device, "fp32", clips)
     pairs = zip(same, exact, strict=True)
     worst = max(float((np.abs(a - b).max((1, 2)) / np.abs(b).max((1, 2))).max()) for a, b in pairs)
     return f"{worst:.1e}" + ("" if worst <= FP32_TOLERANCE else " TOO LARGE")
 
 
-def cosine(run: Run, spec: str, clips: Sequence[np.ndarray]) -> str:
+def cosine(run: Run, folder: Path, clips: Sequence[np.ndarray]) -> str:
     """Least cosine of a clip and layer in bf16 to the CPU in fp32."""
+    spec = str(folder)
     exact, half = functionals(spec, "cpu", "fp32", clips), functionals(spec, run.device, "bf16", clips)
     least = min(_cosine(a, b) for a, b in zip(half, exact, strict=True))
     return f"{least:.5f}" + ("" if least >= BF16_COSINE else " TOO SMALL")
@@ -333,7 +334,7 @@ def precisions(run: Run) -> tuple[Precision, ...]:
 def peak(run: Run, found: dict[str, Any]) -> None:
     """TFLOP/s of a square matrix product, the best of several."""
     for precision in precisions(run):
-        attempt(found, f"{precision} TFLOP/s", lambda: product_tflops(run, precision))  # noqa: B023
+        attempt(found, f"{precision} TFLOP/s", product_tflops, run, precision)
 
 
 def product_tflops(run: Run, precision: Precision) -> float:
@@ -370,11 +371,17 @@ def rates(run: Run, found: dict[str, Any]) -> None:
         clips = clips_of(run, seconds, most_s)
         for precision in precisions(run):
             top = tops[f"{precision} TFLOP/s"]
-            attempt(found, f"{what} {precision} clips/s", lambda: rate(run, spec, precision, clips, found, what, top))  # noqa: B023
+            attempt(found, f"{what} {precision} clips/s", rate, run, spec, precision, clips, found, what, top)
 
 
 def rate(
-    run: Run, spec: str, precision: Precision, clips: list[np.ndarray], found: dict[str, Any], what: str, top: Any
+    run: Run,
+    spec: str,
+    precision: Precision,
+    clips: list[np.ndarray],
+    found: dict[str, Any],
+    what: str,
+    top: Any,
 ) -> float:
     """Clips per second; beside it, what they tell of the device."""
     from extractors import find_model
@@ -397,7 +404,9 @@ def rate(
         return float(flops / took / 1e12 / top)
 
     attempt(found, f"{name} share of peak", share)
-    attempt(found, f"{name} idle share", lambda: idle_share(run, lambda: embed_all(extractor, batches, layers)))
+    attempt(
+        found, f"{name} idle share", lambda: idle_share(run, lambda: embed_all(extractor, batches, layers))
+    )
     return len(clips) / took
 
 
@@ -456,7 +465,9 @@ def idle_share(run: Run, work: Callable[[], None]) -> float | str:
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
         torch.cuda.synchronize()
-    spans = [(e.time_range.start, e.time_range.end) for e in seen.events() if e.device_type == DeviceType.CUDA]
+    spans = [
+        (e.time_range.start, e.time_range.end) for e in seen.events() if e.device_type == DeviceType.CUDA
+    ]
     return idle_of(spans) if spans else "unknown: the profiler saw no kernel"
 
 
@@ -511,7 +522,7 @@ def files(run: Run, found: dict[str, Any]) -> None:
     runs: list[tuple[str, str, Precision]] = [("nothing", "null:13x768", "fp32")]
     runs += [(f"hubert {p}", spec, p) for p in precisions(run)]
     for name, model, precision in runs:
-        attempt(found, f"{name} clips/s", lambda: per_second(run, manifest, name, model, precision, found))  # noqa: B023
+        attempt(found, f"{name} clips/s", per_second, run, manifest, name, model, precision, found)
 
 
 def per_second(
@@ -555,14 +566,17 @@ def probes(run: Run, found: dict[str, Any]) -> None:
         configs = [MLPConfig(seed=seed, max_epochs=epochs, patience=epochs) for seed in range(k)]
         return fit_mlps(x[:cut], y[:cut], x[cut:], y[cut:], N_CLASSES, configs, device=device)
 
-    few = [fit(device, 1)[:4] for device in ("cpu", run.device)]
-    worst = max(float(np.abs(a.logits(x[cut:]) - b.logits(x[cut:])).max()) for a, b in zip(*few, strict=True))
-    found["largest difference of a logit"] = f"{worst:.1e}" + (
-        "" if worst <= LOGIT_TOLERANCE else " TOO LARGE"
-    )
+    def difference() -> str:
+        few = [fit(device, 1)[:4] for device in ("cpu", run.device)]
+        pairs = zip(*few, strict=True)
+        worst = max(float(np.abs(a.logits(x[cut:]) - b.logits(x[cut:])).max()) for a, b in pairs)
+        return f"{worst:.1e}" + ("" if worst <= LOGIT_TOLERANCE else " TOO LARGE")
+
+    attempt(found, "largest difference of a logit", difference)
     epochs = run.pick(1, 3)
     for device in (run.device, "cpu"):
-        attempt(found, f"{k} fits, {epochs} epochs on {device}, s", lambda: timed(lambda: fit(device, epochs)))  # noqa: B023
+        name = f"{k} fits, {epochs} epochs on {device}, s"
+        attempt(found, name, timed, partial(fit, device, epochs))
 
 
 def fits(run: Run, found: dict[str, Any]) -> None:
@@ -577,9 +591,8 @@ def fits(run: Run, found: dict[str, Any]) -> None:
             MLPConfig(seed=seed, max_epochs=10, patience=10, learning_rate=(1e-4, 3e-4, 1e-3)[seed % 3])
             for seed in range(k)
         ]
-        took = timed(
-            lambda: fit_mlps(x[:cut], y[:cut], x[cut:], y[cut:], N_CLASSES, configs, device=run.device)  # noqa: B023
-        )
+        rows_of = x[:cut], y[:cut], x[cut:], y[cut:]
+        took = timed(partial(fit_mlps, *rows_of, N_CLASSES, configs, device=run.device))
         found[f"{k:,} fits of {n:,} × {d:,}, s"] = took
         found[f"{k:,} fits, ms a fit and epoch"] = took / k / 10 * 1e3
 

@@ -18,7 +18,7 @@ SENDS = ("_to_copy", "copy_")
 
 
 class Watch(TorchDispatchMode):
-    """Counts what is asked of the device, what is sent there, and what the host does with tensors of its own."""
+    """Counts what is asked of the device, what is sent there, and what the host does with its own."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -117,7 +117,9 @@ def test_time_is_over_whatever_a_section_catches(script: ModuleType, tmp_path: P
                 seen.append("caught")
 
     found = {"machine": "here", "is_smoke": False, "sections": {}}
-    script.section("it", work, script.Run("cpu", True, tmp_path), 1.05, found, lambda: script.write(tmp_path, found))
+    script.section(
+        "it", work, script.Run("cpu", True, tmp_path), 1.05, found, lambda: script.write(tmp_path, found)
+    )
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     kept = json.loads((tmp_path / "gpu.json").read_text())["sections"]["it"]
     assert kept == {"first": 1, "failed": "OutOfTime: stopped after its 1 s", "seconds": kept["seconds"]}

@@ -136,7 +136,7 @@ class NormalisesOverTime(Protocol):
 
 @runtime_checkable
 class StacksClips(Protocol):
-    """An extractor that sends a batch to its device as one padded array, which any thread may put together."""
+    """An extractor that sends its batches as padded arrays, which any thread may put together."""
 
     @property
     def sends_batches(self) -> bool:

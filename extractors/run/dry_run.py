@@ -178,7 +178,9 @@ def value_bytes(job: KeyJob) -> int:
 
 def _bytes_by_codec(job: KeyJob, measured: Sequence[_Measured], n_rows: int) -> dict[str, int]:
     """Of so many rows, if all were as those of the batch with most clips."""
-    layers = max((m.values for m in measured if m.values), key=lambda of: len(next(iter(of.values()))), default={})
+    layers = max(
+        (m.values for m in measured if m.values), key=lambda of: len(next(iter(of.values()))), default={}
+    )
     if not layers:
         return {}
     unit_rows = job.writer.info.shape.unit_rows

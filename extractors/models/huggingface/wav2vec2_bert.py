@@ -30,7 +30,15 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import BlockMask, LayerTap, PaddedInput, count_frames, frame_mask, padded_batch, sent
+from extractors.models.torch_tools import (
+    BlockMask,
+    LayerTap,
+    PaddedInput,
+    count_frames,
+    frame_mask,
+    padded_batch,
+    sent,
+)
 
 N_MELS = 80
 # Mel frames put side by side (`stride` of the feature extractor).

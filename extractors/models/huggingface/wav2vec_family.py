@@ -33,7 +33,15 @@ from torch import nn
 from extractors.models.arithmetic import arithmetic
 from extractors.models.huggingface.families import Family
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import BlockMask, LayerTap, PaddedInput, count_frames, frame_mask, padded_batch, sent
+from extractors.models.torch_tools import (
+    BlockMask,
+    LayerTap,
+    PaddedInput,
+    count_frames,
+    frame_mask,
+    padded_batch,
+    sent,
+)
 
 # Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
 _STATISTICS_FRAMES = 16_000

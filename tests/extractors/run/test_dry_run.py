@@ -106,13 +106,21 @@ def test_bytes_under_each_codec_are_those_of_the_run(clips: Clips, tmp_path: Pat
     assert estimate.n_bytes_by_codec["fast"] == pytest.approx(estimate.n_bytes, rel=0.05)
     for name, expected in estimate.n_bytes_by_codec.items():
         codec, dtype = CODECS[name]
-        how = {"codec": codec, "dtype": dtype, "store": str(tmp_path / name), "model": str(model), "selfcheck": 0}
+        how = {
+            "codec": codec,
+            "dtype": dtype,
+            "store": str(tmp_path / name),
+            "model": str(model),
+            "selfcheck": 0,
+        }
         extract(ExtractConfig(**options, **how))  # type: ignore[arg-type]
         stored = sum(path.stat().st_size for path in (tmp_path / name).glob("tiny/d/layer_*/c/*/*/*"))
         assert stored == pytest.approx(expected, rel=0.1), name
     sizes = estimate.n_bytes_by_codec
     assert sizes["bitround10"] < sizes["half"] < sizes["small"] < sizes["fast"]
-    [with_frames] = dry_run(configs_of([str(model)], [], **options, store=str(tmp_path / "none"), frames=True))
+    [with_frames] = dry_run(
+        configs_of([str(model)], [], **options, store=str(tmp_path / "none"), frames=True)
+    )
     assert with_frames.n_bytes_by_codec == {}
 
 

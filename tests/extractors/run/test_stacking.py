@@ -1,4 +1,4 @@
-"""Batches for a GPU are put together beside the thread that embeds; on a CPU, told that it is one, to the bit."""
+"""Batches for a GPU are put together beside the thread that embeds; tried on a CPU that says it is one."""
 
 from __future__ import annotations
 
