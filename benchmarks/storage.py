@@ -5,7 +5,7 @@
     options: [--repeats 5] [--without-times] [--record]
 
 The layer's values are written again under each codec, as a key of their own in a folder. Bytes are those of
-the layer's shards over those of its values; times are medians of turns taken alternately, as ratios to
+the layer's shards over those of its values, of so many rows that no inner chunk is filled up; times are medians of turns taken alternately, as ratios to
 `fast` in the same run, with files in the page cache. UAR is that of scikit-learn's logistic regression on
 standardised rows, folds by group; its difference from `fast` has the interval of
 `probes.statistics.compare_uar`, by group.
@@ -92,6 +92,14 @@ def read(folder: Path, name: str) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, values
 
 
+def stored_share(folder: Path, name: str, codec: str, dtype: DTypeName, values: np.ndarray) -> float:
+    """Bytes of the shards over those of the values, of as many rows as fill inner chunks."""
+    whole = values[: next(n for n in (len(values) // k * k for k in (512, 256, 64, 1)) if n)]
+    write(folder, name, codec, dtype, whole)
+    shards = (folder / name / "d" / layer_name(0) / "c").rglob("*")
+    return sum(p.stat().st_size for p in shards if p.is_file()) / whole.nbytes
+
+
 def predictions(values: np.ndarray, target: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     """Out-of-fold predictions of every row, `[n]`."""
     found = np.empty_like(target)
@@ -121,9 +129,8 @@ def measure(values: np.ndarray, target: np.ndarray, group: np.ndarray | None, re
         of = {name: statistics.median(t) for name, t in written.items()}
         rate = {name: statistics.median(t) for name, t in was_read.items()}
         base = predictions(values, target, group)
-        for name, *_ in CHOICES:
-            shards = (root / name / "d" / layer_name(0) / "c").rglob("*")
-            share = sum(p.stat().st_size for p in shards if p.is_file()) / values.nbytes
+        for name, codec, dtype in CHOICES:
+            share = stored_share(Path(folder) / "whole", name, codec, dtype, values)
             stored = read(root, name)[1]
             change = np.abs(stored - values).max() / values.std()
             found = base if not change else predictions(stored, target, group)
