@@ -5,10 +5,10 @@
     options: [--repeats 5] [--without-times] [--record]
 
 The layer's values are written again under each codec, as a key of their own in a folder. Bytes are those of
-the layer's shards over those of its values, of so many rows that no inner chunk is filled up; times are medians of turns taken alternately, as ratios to
-`fast` in the same run, with files in the page cache. UAR is that of scikit-learn's logistic regression on
-standardised rows, folds by group; its difference from `fast` has the interval of
-`probes.statistics.compare_uar`, by group.
+the layer's shards over those of its values, of so many rows that no inner chunk is filled up; times are
+medians of turns taken alternately, as ratios to `fast` in the same run, with files in the page cache. UAR is
+that of scikit-learn's logistic regression on standardised rows, folds by group; its difference from `fast`
+has the interval of `probes.statistics.compare_uar`, by group.
 `--without-times` leaves times out, for a machine that has other work; bytes and UAR do not depend on it.
 `--record` appends the table to benchmarks/results/storage.md.
 """
