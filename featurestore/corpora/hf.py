@@ -167,6 +167,7 @@ def _rows(
 ) -> pd.DataFrame:
     """A row for each of a file: its place, the name that the audio had, and the labels."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     named = f"{column}.path" if opened.leaf(column) == f"{column}.bytes" else None
@@ -185,7 +186,7 @@ def _rows(
         "audio_name": [""] * table.num_rows,
     }
     if leaves:
-        paths = pa.compute.struct_field(table.column(column), "path").to_pylist()
+        paths = pc.struct_field(table.column(column), "path").to_pylist()
         found["audio_name"] = [path or "" for path in paths]
     rows = pd.DataFrame(found)
     for name in labels:
