@@ -80,6 +80,7 @@ def test_a_lost_process_costs_its_section_alone(tmp_path: Path) -> None:
         assert len(found[name]) >= 2
 
 
+@pytest.mark.slow  # two processes, one of which imports PyTorch
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--device", "cuda:99", "--small", "--out", str(tmp_path)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -98,6 +98,7 @@ def test_costs_are_fitted_by_a_constant_and_a_slope() -> None:
     assert _fit([], [30]) == 0.0
 
 
+@pytest.mark.slow  # a run under each codec
 def test_bytes_under_each_codec_are_those_of_the_run(clips: Clips, tmp_path: Path) -> None:
     options = {"manifest": clips([5000 + 10 * i for i in range(40)]), "dataset": "d", "unit_rows": 40}
     model = save_ssl(tmp_path / "tiny", "hubert", "base")
