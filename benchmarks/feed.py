@@ -10,7 +10,8 @@ the order of the files and opens each file once in every thread. Runs have decod
 with the most decoders, decoders that are processes, whose start is in their time. Peers and runs are
 measured by turns, several times; ratios are of medians. Counts of decoders go up to the cores there are.
 With the most of them runs over WAV are measured once more while half of the cores are kept busy. Steps are
-measured on one thread, in processor time. Functionals are set against a HuBERT-base of random weights.
+measured on one thread, in processor time, up to the clip and from the hidden states of 13x768 to files.
+Functionals are set against a HuBERT-base of random weights.
 With --record results go to DIR as JSON and as `feed.md`.
 """
 
@@ -100,6 +101,8 @@ def main() -> None:
                     found["feeds"].append(feed(folder, container, places, count, repeats, runs, n_busy))
                 print(row(found["feeds"][-1]), flush=True)
             found["steps_us"][container] = steps(places[:N_STEPS])
+            if container == "wav":
+                found["kept_us"] = keeping(places[:N_STEPS], folder / "kept")
         found["start"] = start_of_process(places[0])
         found["functionals"] = functionals(folder / "hubert", small=options.quick)
     lines = page(found)
@@ -338,6 +341,60 @@ def steps(places: list[Place]) -> dict[str, float]:
         }
 
 
+def keeping(places: list[Place], folder: Path) -> dict[str, float]:
+    """Processor microseconds of a clip from 13 hidden states of 768 to files; the least of three."""
+    from extractors.audio.policy import AudioPolicy
+    from extractors.forward.batching import find_budget
+    from extractors.forward.functionals import Parts, QueuedParts, finish, reduce_frames
+    from featurestore.format.layer_arrays import LayerShape
+    from featurestore.outputs import put_file
+    from featurestore.store import fast_shards
+
+    names, n = ("mean", "std"), len(places)
+    policy = AudioPolicy(sample_rate_hz=MODEL_RATE_HZ, normalisation="none")
+    lengths = sorted((policy.model_samples(end_s - start_s) for _, start_s, end_s, _ in places), reverse=True)
+    model = null_model.NullSource("13x768").load("cpu", "fp32")
+    layers = range(model.card.n_layers)
+    budget = find_budget(model, "cpu", seconds=None, longest_samples=lengths[0], layers=layers)
+    cuts = budget.cut(lengths)
+    clips = [[np.empty(k, np.float32) for k in lengths[rows.start : rows.stop]] for rows in cuts]
+    values = np.zeros((len(layers), n, len(names), model.card.n_features), np.float32)
+    shape = LayerShape(n_functionals=len(names), n_features=model.card.n_features, unit_rows=n)
+    parts: list[list[Parts | QueuedParts]] = []
+
+    def reduced() -> None:
+        parts[:] = [[] for _ in clips]
+        for of_batch, batch in zip(parts, clips, strict=True):
+            model.forward(
+                batch, layers, lambda _, x, k, kept=of_batch: kept.append(reduce_frames(x, k, names))
+            )
+
+    def finished() -> None:
+        for of_batch, rows in zip(parts, cuts, strict=True):
+            for of_layer, found in zip(values, of_batch, strict=True):
+                assert isinstance(found, Parts)
+                finish(found, names, of_layer[rows.start : rows.stop])
+
+    def encoded() -> list[bytes]:
+        shards = [fast_shards.encode(shape, of_layer) for of_layer in values]
+        for shard in shards:
+            fast_shards.describe_shard(shard, shape.n_chunks)
+        return shards
+
+    def written() -> None:
+        for i, shard in enumerate(shards):
+            put_file(shard, folder / str(i))
+
+    def least(run: Callable[[], object]) -> float:
+        return round(1e6 * min(timed(run)[1] for _ in range(3)) / n, 1)
+
+    folder.mkdir()
+    found = {"mean and std of its frames": least(reduced), "put in place": least(finished)}
+    found["packed, with checksums"] = least(encoded)
+    shards = encoded()
+    return found | {"written, and on disk": least(written)}
+
+
 def functionals(folder: Path, *, small: bool) -> dict[str, float]:
     """Processor milliseconds of a HuBERT-base's forward pass, and of the functionals of its layers."""
     import torch
@@ -426,6 +483,10 @@ def page(found: dict[str, Any]) -> list[str]:
         "| step, one thread | CPU µs per clip, WAV | FLAC |",
         "|---|---|---|",
         *(f"| {name} | {us:.0f} | {of_flac[name]:.0f} |" for name, us in of_wav.items()),
+        "",
+        "| step, one thread, 13 layers of 768 | CPU µs per clip |",
+        "|---|---|",
+        *(f"| {name} | {us:.0f} |" for name, us in found["kept_us"].items()),
         "",
         f"A decoder process has its first clip after {found['start']['ms']} ms, of which it computes "
         f"{found['start']['cpu_ms']} ms.",

@@ -2,13 +2,14 @@
 
     python benchmarks/storage.py                       # the demo's corpus under its untrained network
     python benchmarks/storage.py --store S --model M --dataset D --label L [--group COLUMN] [--layer K]
-    options: [--repeats 5] [--record]
+    options: [--repeats 5] [--without-times] [--record]
 
 The layer's values are written again under each codec, as a key of their own in a folder. Bytes are those of
-the layer's shards over those of its values; times are medians of turns taken alternately, as ratios to
-`fast` in the same run, with files in the page cache. UAR is that of scikit-learn's logistic regression on
-standardised rows, folds by group; its difference from `fast` has the interval of
-`probes.statistics.compare_uar`, by group.
+the layer's shards over those of its values, of so many rows that no inner chunk is filled up; times are
+medians of turns taken alternately, as ratios to `fast` in the same run, with files in the page cache. UAR is
+that of scikit-learn's logistic regression on standardised rows, folds by group; its difference from `fast`
+has the interval of `probes.statistics.compare_uar`, by group.
+`--without-times` leaves times out, for a machine that has other work; bytes and UAR do not depend on it.
 `--record` appends the table to benchmarks/results/storage.md.
 """
 
@@ -91,6 +92,14 @@ def read(folder: Path, name: str) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, values
 
 
+def stored_share(folder: Path, name: str, codec: str, dtype: DTypeName, values: np.ndarray) -> float:
+    """Bytes of the shards over those of the values, of as many rows as fill inner chunks."""
+    whole = values[: next(n for n in (len(values) // k * k for k in (512, 256, 64, 1)) if n)]
+    write(folder, name, codec, dtype, whole)
+    shards = (folder / name / "d" / layer_name(0) / "c").rglob("*")
+    return sum(p.stat().st_size for p in shards if p.is_file()) / whole.nbytes
+
+
 def predictions(values: np.ndarray, target: np.ndarray, group: np.ndarray | None) -> np.ndarray:
     """Out-of-fold predictions of every row, `[n]`."""
     found = np.empty_like(target)
@@ -103,7 +112,7 @@ def predictions(values: np.ndarray, target: np.ndarray, group: np.ndarray | None
 
 
 def measure(values: np.ndarray, target: np.ndarray, group: np.ndarray | None, repeats: int) -> list[str]:
-    """The table's lines, in Markdown."""
+    """The table's lines, in Markdown; times are left out where nothing is repeated."""
     lines = [
         "| codec | bytes | write | read | largest change | UAR | difference (95 %) |",
         "|---|---|---|---|---|---|---|",
@@ -111,7 +120,7 @@ def measure(values: np.ndarray, target: np.ndarray, group: np.ndarray | None, re
     written: dict[str, list[float]] = {name: [] for name, *_ in CHOICES}
     was_read: dict[str, list[float]] = {name: [] for name, *_ in CHOICES}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(repeats):
+        for turn in range(max(1, repeats)):
             root = Path(folder) / str(turn)
             for name, codec, dtype in CHOICES:
                 written[name].append(write(root, name, codec, dtype, values))
@@ -120,18 +129,16 @@ def measure(values: np.ndarray, target: np.ndarray, group: np.ndarray | None, re
         of = {name: statistics.median(t) for name, t in written.items()}
         rate = {name: statistics.median(t) for name, t in was_read.items()}
         base = predictions(values, target, group)
-        for name, *_ in CHOICES:
-            shards = (root / name / "d" / layer_name(0) / "c").rglob("*")
-            share = sum(p.stat().st_size for p in shards if p.is_file()) / values.nbytes
+        for name, codec, dtype in CHOICES:
+            share = stored_share(Path(folder) / "whole", name, codec, dtype, values)
             stored = read(root, name)[1]
             change = np.abs(stored - values).max() / values.std()
             found = base if not change else predictions(stored, target, group)
             score, c = uar_interval(target, found, group), compare_uar(target, found, base, group)
             difference = "0" if not change else f"{100 * c.difference:+.2f} ({_interval(c.low, c.high)})"
-            lines.append(
-                f"| {name} | {share:.3f} | {of[name] / of['fast']:.2f} | {rate[name] / rate['fast']:.2f} "
-                f"| {change:.1e} | {100 * score.estimate:.2f} | {difference} |"
-            )
+            times = [f"{t[name] / t['fast']:.2f}" if repeats else "–" for t in (of, rate)]
+            told = f"{change:.1e} | {100 * score.estimate:.2f} | {difference}"
+            lines.append(f"| {name} | {share:.3f} | {' | '.join(times)} | {told} |")
     return lines
 
 
@@ -147,6 +154,7 @@ def main() -> None:
     parser.add_argument("--group", default="group")
     parser.add_argument("--layer", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--without-times", action="store_true")
     parser.add_argument("--record", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -158,8 +166,9 @@ def main() -> None:
         has = ((index["status"] == "ok") & index[asked.label].notna()).to_numpy()
         values = features.layer(asked.layer).numpy()[has]
         rows = index[has]
+        repeats = 0 if asked.without_times else max(1, asked.repeats)
         group = rows[asked.group].astype(str).to_numpy(object) if asked.group in rows else None
-        lines = measure(values, rows[asked.label].astype(str).to_numpy(object), group, asked.repeats)
+        lines = measure(values, rows[asked.label].astype(str).to_numpy(object), group, repeats)
     said = f"{features.model}/{features.dataset}, layer {asked.layer}, {asked.label}, {len(values):,} rows"
     text = "\n".join([f"{said} of {values[0].size} float32", "", *lines, ""])
     print(text)

@@ -18,12 +18,13 @@ SENDS = ("_to_copy", "copy_")
 
 
 class Watch(TorchDispatchMode):
-    """Counts what is asked of the device and what is sent there."""
+    """Counts what is asked of the device, what is sent there, and what the host does with its own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.n_calls = 0
         self.n_sent = 0
+        self.n_host_calls = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().removeprefix("aten::").partition(".")[0]
@@ -36,4 +37,6 @@ class Watch(TorchDispatchMode):
         elif devices == {"cpu", "meta"}:
             raise AssertionError(f"{name}: tensors of the host and of the device together")
         self.n_calls += "meta" in devices
+        made = {t.device.type for t in tree_leaves(out) if isinstance(t, torch.Tensor) and t.dim()}
+        self.n_host_calls += devices | made == {"cpu"}
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,11 @@ def test_no_function_is_longer_than_a_page() -> None:
 def test_tests_lie_in_rooms_of_the_same_names() -> None:
     folders = {p.parent.relative_to(ROOT / "tests").as_posix() for p in (ROOT / "tests").rglob("test_*.py")}
     assert folders - {".", *ROOMS} == set()
+
+
+def test_modules_of_pyarrow_are_imported_where_they_are_used() -> None:
+    """`import pyarrow` brings none of these; pandas does, which a decoder process never imports."""
+    used = re.compile(r"\bpa\.(acero|compute|csv|dataset|feather|fs|json|orc|parquet)\.")
+    modules = [p for name in PACKAGES for p in (ROOT / name).rglob("*.py")]
+    found = [f"{p.relative_to(ROOT)}: {m[0]}" for p in modules for m in used.finditer(p.read_text("utf-8"))]
+    assert found == []

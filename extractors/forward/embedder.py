@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +27,29 @@ from extractors.forward.functionals import (
 from extractors.forward.unit_result import UnitResult
 from extractors.forward.windows import ClipWindow, LongClips
 from extractors.models.arithmetic import products_in
-from extractors.models.interface import Extractor, NormalisesOverTime, Precision
+from extractors.models.interface import Extractor, NormalisesOverTime, Precision, StacksClips
 from featurestore.audio.segment import AudioError
 from featurestore.format.row_arrays import STATUS_OK
 
 if TYPE_CHECKING:
     import torch
+
+# Clips of a batch: each, why it has none, or None for a row without an utterance.
+Clips = Sequence["PreparedClip | AudioError | None"]
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips that go through a model together.
+
+    Attributes:
+        clips: one for each row.
+        stacked: the samples of all that can be used, in order, put together for the device; None where they
+            are not.
+    """
+
+    clips: Clips
+    stacked: Sequence[np.ndarray] | None = None
 
 
 class Embedder:
@@ -66,13 +83,38 @@ class Embedder:
         self._min_samples = next(n for n in itertools.count(1) if extractor.n_frames(n) > 0)
         # To ask this of a protocol takes as long as to reduce a layer.
         self._normaliser = extractor if isinstance(extractor, NormalisesOverTime) else None
+        stacker = extractor if isinstance(extractor, StacksClips) else None
+        self._stacker = stacker if stacker is not None and stacker.sends_batches else None
         self._on_its_way: _Sent | None = None
 
-    def embed(
-        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
-    ) -> float:
+    @property
+    def stacks(self) -> bool:
+        """Whether `stack` does anything, which another thread than the one that embeds may do then."""
+        return self._stacker is not None
+
+    def stack(self, clips: Clips) -> ClipBatch:
+        """Clips put together as the device takes them, so that `queue` need not; to the bit what they were.
+
+        Those that go to the device in parts, or not all at once, are left as they are.
+        """
+        usable = [clip.samples for clip in clips if isinstance(clip, PreparedClip)]
+        if self._stacker is None or not usable or not self._goes_at_once([len(own) for own in usable]):
+            return ClipBatch(clips)
+        stacked = self._stacker.stack(usable)
+        if stacked is None:
+            return ClipBatch(clips)
+        samples = iter(stacked)
+        # What they were copied from may go.
+        moved = [replace(c, samples=next(samples)) if isinstance(c, PreparedClip) else c for c in clips]
+        return ClipBatch(moved, stacked)
+
+    def _goes_at_once(self, lengths: Sequence[int]) -> bool:
+        window = self._long_clips.window_samples
+        return (window is None or max(lengths) <= window) and self.budget.first(lengths) == len(lengths)
+
+    def embed(self, rows: Sequence[int], clips: Clips, result: UnitResult) -> float:
         """Embed clips together and put their values into `result`; see `queue`."""
-        seconds = self.queue(rows, clips, result)
+        seconds = self.queue(rows, ClipBatch(clips), result)
         self.settle()
         return seconds
 
@@ -82,26 +124,24 @@ class Embedder:
             arriving, self._on_its_way = self._on_its_way, None
             arriving.settle()
 
-    def queue(
-        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
-    ) -> float:
+    def queue(self, rows: Sequence[int], batch: ClipBatch, result: UnitResult) -> float:
         """Embed clips together; their values are in `result` when the next are queued, or after `settle`.
 
         A GPU then begins with the next clips while the values of these come over and are put away.
 
         Args:
             rows: positions within the unit.
-            clips: for each row its clip, why it has none, or None for a row without an utterance.
+            batch: the clips of these rows; see `stack`.
             result: of the unit.
 
         Returns:
             Seconds of audio embedded.
         """
         windows: list[ClipWindow] = []
-        waveforms: dict[int, np.ndarray] = {}
+        waveforms = _Waveforms(batch.stacked)
         # Counting frames and taking a long clip's statistics run parts of the model too.
         with products_in(self._precision):
-            for row, clip in zip(rows, clips, strict=True):
+            for row, clip in zip(rows, batch.clips, strict=True):
                 if isinstance(clip, AudioError):
                     result.fail(row, str(clip))
                 elif clip is not None and (pieces := self._cut(row, clip, result)):
@@ -142,9 +182,7 @@ class Embedder:
         seconds = n_samples / self.extractor.card.sample_rate_hz
         return f"out of memory: {seconds:.1f} s of audio do not fit this device"
 
-    def _forward(
-        self, windows: Sequence[ClipWindow], waveforms: dict[int, np.ndarray], result: UnitResult
-    ) -> None:
+    def _forward(self, windows: Sequence[ClipWindow], waveforms: _Waveforms, result: UnitResult) -> None:
         """Run windows in groups within the budget; join those of one clip."""
         left = list(windows)
         statistics = self._statistics(windows, waveforms)
@@ -176,7 +214,7 @@ class Embedder:
                 left = [w for w in left if w.row != row]
                 again = True
 
-    def _statistics(self, windows: Sequence[ClipWindow], waveforms: dict[int, np.ndarray]) -> dict[int, Any]:
+    def _statistics(self, windows: Sequence[ClipWindow], waveforms: _Waveforms) -> dict[int, Any]:
         """Row → what windows of its clip must know of the whole clip, where windows are to be as the clip."""
         if not self._long_clips.hop_samples or self._normaliser is None:
             return {}
@@ -186,7 +224,7 @@ class Embedder:
     def _run(
         self,
         group: Sequence[ClipWindow],
-        waveforms: dict[int, np.ndarray],
+        waveforms: _Waveforms,
         statistics: dict[int, Any],
         joiner: WindowJoiner,
     ) -> _Sent | None:
@@ -199,7 +237,7 @@ class Embedder:
             queued[layer] = joiner.reduce(group, frames, n_valid)
 
         try:
-            clips = [np.asarray(waveforms[w.row][w.start : w.start + w.n_samples]) for w in group]
+            clips = waveforms.of(group)
             given = [statistics.get(w.row) for w in group]
             if self._normaliser is not None and any(g is not None for g in given):
                 self._normaliser.forward_windows(clips, given, self.layers, on_layer)
@@ -213,6 +251,27 @@ class Embedder:
                 raise
         free_caches()  # not before: the error held on to the tensors of the pass
         return None
+
+
+class _Waveforms(dict[int, np.ndarray]):
+    """Row → samples of its clip.
+
+    Args:
+        stacked: see `ClipBatch`.
+    """
+
+    def __init__(self, stacked: Sequence[np.ndarray] | None) -> None:
+        super().__init__()
+        self._stacked = stacked
+
+    def of(self, group: Sequence[ClipWindow]) -> Sequence[np.ndarray]:
+        """The samples of windows; put together already where these are the clips that were."""
+        stacked = self._stacked
+        if stacked is not None and len(stacked) == len(group):
+            pairs = zip(group, stacked, strict=True)
+            if all(w.is_whole and self[w.row] is samples for w, samples in pairs):
+                return stacked
+        return [np.asarray(self[w.row][w.start : w.start + w.n_samples]) for w in group]
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,18 @@ class NormalisesOverTime(Protocol):
 
 
 @runtime_checkable
+class StacksClips(Protocol):
+    """An extractor that sends its batches as padded arrays, which any thread may put together."""
+
+    @property
+    def sends_batches(self) -> bool:
+        """Whether the device is another one than the host's processor: else nothing is gained by `stack`."""
+
+    def stack(self, clips: Sequence[np.ndarray]) -> Sequence[np.ndarray] | None:
+        """The same clips, in memory that `forward` sends as it is; None where there is not enough of it."""
+
+
+@runtime_checkable
 class Referenced(Protocol):
     """A source whose model can be computed by somebody else's code too."""
 

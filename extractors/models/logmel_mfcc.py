@@ -14,7 +14,7 @@ import torch
 from scipy.fft import dct
 
 from extractors.models.interface import Extractor, ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import count_frames, padded_batch
+from extractors.models.torch_tools import PaddedInput, count_frames, padded_batch
 from featurestore.errors import ModelError
 from featurestore.names import is_whole_number
 
@@ -112,7 +112,7 @@ class MelFrames:
         }
 
 
-class _MelExtractor:
+class _MelExtractor(PaddedInput):
     """What both baselines share: filters and window on the device, clips in one array."""
 
     def __init__(self, card: ModelCard, mel: MelFrames, device: str) -> None:

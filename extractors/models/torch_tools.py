@@ -26,16 +26,59 @@ def count_frames(extractor: Extractor, clips: Sequence[np.ndarray]) -> list[int]
     return counts
 
 
+class StackedClips(Sequence[np.ndarray]):
+    """Clips as rows of one float32 tensor of the host, zeros past their ends.
+
+    Args:
+        clips: to be copied, `[n_samples]` each.
+        pinned: whether a GPU is to fetch them, without the host waiting for it.
+
+    Attributes:
+        batch: `[b, longest]`; every clip is a view of its row.
+    """
+
+    def __init__(self, clips: Sequence[np.ndarray], *, pinned: bool) -> None:
+        shape = len(clips), max(len(c) for c in clips)
+        self.batch = torch.empty(shape, pin_memory=pinned)
+        self._clips: list[np.ndarray] = []
+        for row, clip in zip(self.batch.numpy(), clips, strict=True):
+            own, rest = row[: len(clip)], row[len(clip) :]
+            own[:], rest[:] = clip, 0.0
+            self._clips.append(own)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._clips[index]
+
+
+class PaddedInput:
+    """An extractor whose `forward` gives its clips to `padded_batch`; see `StacksClips`."""
+
+    device: torch.device
+
+    @property
+    def sends_batches(self) -> bool:
+        """See `StacksClips`."""
+        return self.device.type != "cpu"
+
+    def stack(self, clips: Sequence[np.ndarray]) -> StackedClips | None:
+        """See `StacksClips`."""
+        try:
+            return StackedClips(clips, pinned=self.device.type == "cuda")
+        except (RuntimeError, MemoryError):
+            return None  # `padded_batch` meets it again, where smaller batches are tried
+
+
 def padded_batch(clips: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
     """Clips in one float32 tensor `[b, longest]` on a device, zeros past their ends.
 
     The host does not wait until a GPU has them: they leave from pinned memory, after what is queued there.
+    `StackedClips` lie there already.
     """
-    shape = len(clips), max(len(c) for c in clips)
-    batch = torch.zeros(shape, pin_memory=device.type == "cuda")
-    for own, clip in zip(batch.numpy(), clips, strict=True):
-        own[: len(clip)] = clip
-    return batch.to(device, non_blocking=True)
+    stacked = clips if isinstance(clips, StackedClips) else StackedClips(clips, pinned=device.type == "cuda")
+    return stacked.batch.to(device, non_blocking=True)
 
 
 def sent(values: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -117,8 +160,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is what PyTorch, NumPy or Python raise when memory runs out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("not enough memory" in text or "DefaultCPUAllocator" in text)
+    # The second is what a GPU's driver says of memory of the host that was to be pinned.
+    signs = ("not enough memory", "CUDA error: out of memory", "DefaultCPUAllocator")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def free_caches() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from extractors.audio.waveform import PreparedClip, load_together
 from extractors.config import ExtractConfig
-from extractors.forward.unit_result import frame_bound
+from extractors.forward.unit_result import UnitResult, frame_bound
 from extractors.run.audio_changes import check_key
+from extractors.run.codec_sizes import row_bytes
 from extractors.run.key_job import KeyJob
 from extractors.run.plan import KeyPlan, RunPlan, plan_run
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
+from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.location import Location
 from featurestore.store.plan import Unit
 from featurestore.store.sound_identity import Sounds
@@ -41,6 +43,8 @@ class Estimate:
         audio_s: seconds the model will see, windows and repeats included.
         padding: share of padding on top of that.
         n_bytes: of the values, before compression.
+        n_bytes_by_codec: as they would lie in the store under each codec, from clips that were measured; none
+            in keys that keep frames, which take most of the room and are stored in one way.
         n_objects: of the values; a store adds some twenty documents to each key.
         flops: floating point operations of the forward passes; None where PyTorch counts none.
         seconds: of the run, by the slower of model and decoding.
@@ -59,6 +63,7 @@ class Estimate:
     audio_s: float
     padding: float
     n_bytes: int
+    n_bytes_by_codec: Mapping[str, int]
     n_objects: int
     flops: float | None
     seconds: float
@@ -82,6 +87,7 @@ class _Measured:
     forward_s: float
     decode_s: float
     flops: int
+    values: Mapping[int, np.ndarray]  # layer → [clips, functionals, features], of those that could be read
 
 
 def dry_run(configs: Sequence[ExtractConfig]) -> list[Estimate]:
@@ -134,17 +140,19 @@ def _estimate(job: KeyJob, devices: tuple[str, ...]) -> Estimate:
     forward_s = _fit([(m.batch.n_padded, m.forward_s) for m in measured], [b.n_padded for b in batches])
     decode_s = _fit([(m.batch.n_samples, m.decode_s) for m in measured], [b.n_samples for b in batches])
     decode_s /= job.decoders.n
+    n_to_do = sum(1 for u in job.units for i in job.ids(u) if i)
     return Estimate(
         key=job.path,
         devices=devices,
         n_clips=int((job.writer.ids != "").sum()),
         unreadable=tuple(str(i) for i in job.table.index[job.table["planned_s"].isna()]),
-        n_to_do=sum(1 for u in job.units for i in job.ids(u) if i),
+        n_to_do=n_to_do,
         n_units=len(job.units),
         n_batches=len(batches),
         audio_s=samples / job.policy.sample_rate_hz,
         padding=padded / samples - 1 if samples else 0.0,
         n_bytes=value_bytes(job),
+        n_bytes_by_codec={} if frames is not None else _bytes_by_codec(job, measured, n_to_do),
         n_objects=len(job.units) * len(job.layers) * (2 if frames is not None else 1),
         flops=_total_flops(measured, batches) or None,
         seconds=max(forward_s, decode_s) / len(devices),
@@ -166,6 +174,17 @@ def value_bytes(job: KeyJob) -> int:
         n_frames = sum(frame_bound(job.model_s[i], card, job.policy) for i in ids)
         n_bytes += n_frames * frames.n_features * np.dtype(frames.dtype).itemsize
     return len(job.layers) * n_bytes
+
+
+def _bytes_by_codec(job: KeyJob, measured: Sequence[_Measured], n_rows: int) -> dict[str, int]:
+    """Of so many rows, if all were as those of the batch with most clips."""
+    layers = max(
+        (m.values for m in measured if m.values), key=lambda of: len(next(iter(of.values()))), default={}
+    )
+    if not layers:
+        return {}
+    unit_rows = job.writer.info.shape.unit_rows
+    return {name: round(n_rows * of_row) for name, of_row in row_bytes(layers, unit_rows).items()}
 
 
 def _batches(job: KeyJob, unit: Unit) -> list[_Batch]:
@@ -208,18 +227,24 @@ def _measure(job: KeyJob, batches: Sequence[_Batch]) -> list[_Measured]:
         forward = partial(_forward, job, batch, clips)
         if i == 0:
             forward()  # the first call of a model is slow
-        forward_s = forward()
+        forward_s, result = forward()
         # What could be read of the batch, not what was planned.
         read = _Batch(batch.unit, batch.rows, *_sizes(job, batch.rows[: len(lengths)], lengths))
-        measured.append(_Measured(read, forward_s, decode_s, _count_flops(forward)))
+        rows = [row for row in batch.rows if result.status[row] == STATUS_OK]
+        values = {layer: of_unit[rows] for layer, of_unit in result.values.items()} if rows else {}
+        measured.append(_Measured(read, forward_s, decode_s, _count_flops(forward), values))
     job.failed.clear()
     return measured
 
 
-def _forward(job: KeyJob, batch: _Batch, clips: Sequence[PreparedClip | AudioError | None]) -> float:
+def _forward(
+    job: KeyJob, batch: _Batch, clips: Sequence[PreparedClip | AudioError | None]
+) -> tuple[float, UnitResult]:
+    """Seconds that a batch takes, and what comes of it."""
+    result = job.begin(batch.unit)
     began = time.perf_counter()
-    job.loaded.embed(batch.rows, clips, job.begin(batch.unit))
-    return time.perf_counter() - began
+    job.loaded.embed(batch.rows, clips, result)
+    return time.perf_counter() - began, result
 
 
 def _count_flops(forward: Callable[[], object]) -> int:

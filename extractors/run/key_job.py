@@ -16,7 +16,7 @@ from extractors.audio.headers import clip_table
 from extractors.audio.waveform import PreparedClip, load_clips
 from extractors.config import ExtractConfig
 from extractors.forward.batching import Budget
-from extractors.forward.embedder import Embedder
+from extractors.forward.embedder import ClipBatch, Embedder
 from extractors.forward.unit_result import UnitResult
 from extractors.models.interface import Extractor
 from extractors.models.package_versions import later_note, versions_here
@@ -210,15 +210,13 @@ class KeyJob:
         unit = Unit(index=0, first_row=0, n_rows=1)
         return UnitResult(unit, [utterance], self.layers, replace(self.writer.info, frames=None), {})
 
-    def embed(
-        self, rows: Sequence[int], clips: Sequence[PreparedClip | AudioError | None], result: UnitResult
-    ) -> None:
+    def embed(self, rows: Sequence[int], batch: ClipBatch, result: UnitResult) -> None:
         """Embed a batch into the result of its unit, which has it once the next is embedded; see `settle`."""
         began = time.perf_counter()
-        self.audio_s += self.loaded.queue(rows, clips, result)
+        self.audio_s += self.loaded.queue(rows, batch, result)
         self.forward_s += time.perf_counter() - began
         self.n_clips += len(rows)
-        self.heard.add(clips, self.policy)
+        self.heard.add(batch.clips, self.policy)
 
     def settle(self) -> None:
         """Have the last batch in the result of its unit."""

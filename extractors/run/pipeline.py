@@ -9,6 +9,7 @@ and share its decoded clips; what each computes is what it would compute alone.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ from extractors.audio.decoders import Decoders
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.waveform import ClipByPolicy, PreparedClip
 from extractors.forward.batching import first_batch
+from extractors.forward.embedder import ClipBatch
 from extractors.forward.unit_result import UnitResult
 from extractors.results import ExtractProgress, OnProgress
 from extractors.run.key_job import KeyJob
@@ -38,7 +40,7 @@ TASK_CLIPS = 32
 TASK_SAMPLES = 1 << 17
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Step:
     """Neighbouring rows of one unit that go through one model together."""
 
@@ -46,11 +48,27 @@ class _Step:
     unit: Unit
     rows: range  # positions within the unit
     n_tasks: float  # that its clips are decoded in
-    clips: list[Decoding | None]
+    clips: list[Decoding | None]  # none once they were taken
+    _stacking: Future[ClipBatch] | None = None
 
     @property
     def is_last(self) -> bool:
         return self.rows.stop == self.unit.n_rows
+
+    def stack(self, stacking: Executor) -> None:
+        """Have its clips put together for a GPU as soon as they are decoded, if it has one."""
+        if self._stacking is None and self.job.loaded.stacks:
+            self._stacking = stacking.submit(self._take)
+
+    def batch(self) -> ClipBatch:
+        """Its clips, once they are there; to be asked for once."""
+        stacking, self._stacking = self._stacking, None
+        return self._take() if stacking is None else stacking.result()
+
+    def _take(self) -> ClipBatch:
+        clips = [None if c is None else c.clip(self.job.policy) for c in self.clips]
+        self.clips = []  # they are held no longer than somebody needs them
+        return self.job.loaded.stack(clips)
 
 
 def run_jobs(jobs: Sequence[KeyJob], on_progress: OnProgress | None = None) -> None:
@@ -108,28 +126,28 @@ class _Pipeline:
         with ExitStack() as stack:
             decoders = stack.enter_context(self._choice.open())
             decoding = stack.enter_context(ThreadPoolExecutor(self._choice.n))
+            stacking = stack.enter_context(ThreadPoolExecutor(1))
             writing = stack.enter_context(ThreadPoolExecutor(1))
             for job in self._jobs:
                 stack.enter_context(renewing(job.claims))
             try:
-                self._embed(partial(self._steps, decoding, decoders), writing)
+                self._embed(self._ahead(self._steps(decoding, decoders), stacking), writing)
             finally:
                 decoders.stop()
                 decoding.shutdown(wait=False, cancel_futures=True)
         for job in self._jobs:
             job.remarks += decoders.notes()
 
-    def _embed(self, steps: Callable[[], Iterator[_Step | None]], writing: ThreadPoolExecutor) -> None:
+    def _embed(self, steps: Iterator[_Step | None], writing: ThreadPoolExecutor) -> None:
         results: dict[KeyJob, UnitResult] = {}
-        for step in self._ahead(steps()):
+        for step in steps:
             if step is WAITING:
                 self._finish_units(writing)
                 continue
             job = step.job
             if job not in results:
                 results[job] = job.begin(step.unit)
-            clips = [None if c is None else c.clip(job.policy) for c in step.clips]
-            job.embed(step.rows, clips, results[job])
+            job.embed(step.rows, step.batch(), results[job])
             self._write(job, writing)  # the unit before, which has its last batch now
             if self._on_progress:
                 self._on_progress(self._progress())
@@ -152,22 +170,22 @@ class _Pipeline:
         while self._writes:
             self._writes.popleft().result()
 
-    def _ahead(self, steps: Iterator[_Step | None]) -> Iterator[_Step | None]:
+    def _ahead(self, steps: Iterator[_Step | None], stacking: Executor) -> Iterator[_Step | None]:
         """Steps whose clips are being decoded; everything started is handed out before a pause."""
         waiting: deque[_Step] = deque()
         for step in steps:
             if step is WAITING:
                 while waiting:
-                    yield waiting.popleft()
+                    yield _first_of(waiting, stacking)
                 yield WAITING
                 continue
             waiting.append(step)
             while len(waiting) > BATCHES_AHEAD * len(self._jobs) and (
                 step.unit is not waiting[0].unit or self._suffice(waiting)
             ):
-                yield waiting.popleft()
+                yield _first_of(waiting, stacking)
         while waiting:
-            yield waiting.popleft()
+            yield _first_of(waiting, stacking)
 
     def _suffice(self, waiting: Sequence[_Step]) -> bool:
         """Whether all decoders have work while the first of these steps is computed."""
@@ -202,6 +220,14 @@ class _Pipeline:
             failed=sum(len(job.failed) for job in jobs),
             audio_s=sum(job.audio_s for job in jobs),
         )
+
+
+def _first_of(waiting: deque[_Step], stacking: Executor) -> _Step:
+    """The first of these, taken out; the clips of the next are put together while it is computed."""
+    first = waiting.popleft()
+    for step in (first, *itertools.islice(waiting, 1)):
+        step.stack(stacking)
+    return first
 
 
 @dataclass(frozen=True)

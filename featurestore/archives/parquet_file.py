@@ -149,6 +149,7 @@ class ParquetArchive:
     def _row_group(self, leaf: str, group: int) -> tuple[list[Any], int]:
         """Arrays of `_BATCH_ROWS` cells each, and their bytes."""
         import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         said = self.metadata.row_group(group).column(self._leaves[leaf][0]).total_uncompressed_size
@@ -167,7 +168,7 @@ class ParquetArchive:
                 for batch in batches:
                     array = batch.column(0)
                     if pa.types.is_struct(array.type):
-                        array = pa.compute.struct_field(array, "bytes")
+                        array = pc.struct_field(array, "bytes")
                     found.append(array)
                     n_bytes += array.nbytes
                     if n_bytes > MOST_GROUP_BYTES:

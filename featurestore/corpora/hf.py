@@ -167,7 +167,7 @@ def _rows(
     root: Path, file: str, opened: ParquetArchive, features: Mapping[str, Feature], column: str
 ) -> pd.DataFrame:
     """A row for each of a file: its place, the name that the audio had, and the labels."""
-    import pyarrow as pa
+    import pyarrow.compute as pc
 
     named = f"{column}.path" if opened.leaf(column) == f"{column}.bytes" else None
     labels = [name for name, f in features.items() if f.kind in ("value", "set") and name != column]
@@ -184,7 +184,7 @@ def _rows(
         "audio_name": [""] * table.num_rows,
     }
     if leaves:
-        paths = pa.compute.struct_field(table.column(column), "path").to_pylist()
+        paths = pc.struct_field(table.column(column), "path").to_pylist()
         found["audio_name"] = [path or "" for path in paths]
     rows = pd.DataFrame(found)
     for name in labels:

@@ -101,6 +101,9 @@ def print_estimates(estimates: Iterable[Estimate]) -> None:
             f"sees it, {100 * e.padding:.1f} % padding",
             f"  {format_bytes(e.n_bytes)} of values in {e.n_objects} files, before compression",
         ]
+        if e.n_bytes_by_codec:
+            sizes = ", ".join(f"{name} {format_bytes(n)}" for name, n in e.n_bytes_by_codec.items())
+            lines.append(f"  as stored under --codec {sizes} (from clips measured)")
         if e.n_units:
             work = f"{e.flops / 1e9:.4g} GFLOP, " if e.flops else ""
             lines.append(

@@ -31,7 +31,7 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import LayerTap, count_frames, padded_batch, sent
+from extractors.models.torch_tools import LayerTap, PaddedInput, count_frames, padded_batch, sent
 
 # Defaults of `ASTFeatureExtractor`: statistics of AudioSet.
 AUDIOSET_MEAN = -4.2677393
@@ -76,7 +76,7 @@ class PatchGrid:
         return WINDOW_SAMPLES + HOP_SAMPLES * (covered - 1)
 
 
-class AstExtractor:
+class AstExtractor(PaddedInput):
     """An `ASTModel`. See `Family.build`; the filter bank is always computed in float64."""
 
     def __init__(

@@ -30,7 +30,15 @@ from extractors.models.huggingface.kaldi_fbank import (
     n_mel_frames,
 )
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import BlockMask, LayerTap, count_frames, frame_mask, padded_batch, sent
+from extractors.models.torch_tools import (
+    BlockMask,
+    LayerTap,
+    PaddedInput,
+    count_frames,
+    frame_mask,
+    padded_batch,
+    sent,
+)
 
 N_MELS = 80
 # Mel frames put side by side (`stride` of the feature extractor).
@@ -42,7 +50,7 @@ _STATISTICS_FRAMES = 5000
 _Bands = tuple[torch.Tensor, torch.Tensor]  # mean and variance `[mels]`
 
 
-class Wav2Vec2BertExtractor:
+class Wav2Vec2BertExtractor(PaddedInput):
     """A `Wav2Vec2BertModel`. See `Family.build`; the filter bank is always computed in float64."""
 
     def __init__(

@@ -33,7 +33,15 @@ from torch import nn
 from extractors.models.arithmetic import arithmetic
 from extractors.models.huggingface.families import Family
 from extractors.models.interface import ModelCard, OnLayer, Precision
-from extractors.models.torch_tools import BlockMask, LayerTap, count_frames, frame_mask, padded_batch, sent
+from extractors.models.torch_tools import (
+    BlockMask,
+    LayerTap,
+    PaddedInput,
+    count_frames,
+    frame_mask,
+    padded_batch,
+    sent,
+)
 
 # Frames of the first convolution (512 channels wide) that are held at once: 5 s at 16 kHz.
 _STATISTICS_FRAMES = 16_000
@@ -110,7 +118,7 @@ def _fill(x: torch.Tensor, padding: torch.Tensor | None) -> None:
         x.masked_fill_(padding, 0.0)
 
 
-class SslExtractor:
+class SslExtractor(PaddedInput):
     """A model of the family; see `Family.build`."""
 
     def __init__(

@@ -81,10 +81,18 @@ def test_nothing_but_the_clip_decides_its_values(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("unit_rows", "batch_seconds", "workers"), [(5, 1.9, 3), (1, 0.1, 2), (13, 60.0, 1)])
 def test_nor_do_decoder_processes(
-    corpus: Path, models: dict[str, str], reference: Values, tmp_path: Path
+    corpus: Path,
+    models: dict[str, str],
+    reference: Values,
+    tmp_path: Path,
+    unit_rows: int,
+    batch_seconds: float,
+    workers: int,
 ) -> None:
-    found = run(corpus, tmp_path, models, unit_rows=5, batch_seconds=1.9, workers=3, decode="processes")
+    how = {"unit_rows": unit_rows, "batch_seconds": batch_seconds, "workers": workers, "decode": "processes"}
+    found = run(corpus, tmp_path, models, **how)
     assert found.keys() == reference.keys()
     require_equal(found, reference)
 

@@ -12,6 +12,7 @@ from extractors import ExtractConfig
 from extractors.audio.waveform import PreparedClip
 from extractors.config import configs_of
 from extractors.forward import functionals
+from extractors.forward.embedder import ClipBatch
 from extractors.forward.unit_result import UnitResult
 from extractors.run.dry_run import preview_job
 from extractors.run.key_job import KeyJob
@@ -62,9 +63,9 @@ def test_a_batch_is_put_away_after_the_next_is_on_the_device(
     monkeypatch.setattr(functionals.Transfer, "wait", waited)
     monkeypatch.setattr("extractors.forward.embedder.send", sent)
     result = job.begin(job.units[0])
-    job.embed([0], [clip_of(job, 0)], result)
+    job.embed([0], ClipBatch([clip_of(job, 0)]), result)
     assert known(result) == [False, False, False]
-    job.embed([1], [clip_of(job, 1)], result)
+    job.embed([1], ClipBatch([clip_of(job, 1)]), result)
     assert known(result) == [True, False, False]
     job.settle()
     assert known(result) == [True, True, False]
@@ -74,6 +75,6 @@ def test_a_batch_is_put_away_after_the_next_is_on_the_device(
 
 def test_a_batch_without_sound_brings_in_the_one_before(job: KeyJob) -> None:
     result = job.begin(job.units[0])
-    job.embed([0], [clip_of(job, 0)], result)
-    job.embed([1, 2], [AudioError("broken"), None], result)
+    job.embed([0], ClipBatch([clip_of(job, 0)]), result)
+    job.embed([1, 2], ClipBatch([AudioError("broken"), None]), result)
     assert known(result) == [True, False, False]

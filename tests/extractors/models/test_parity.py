@@ -54,6 +54,20 @@ def check(store: Path, model: str, references: dict[str, list[np.ndarray]]) -> N
             assert relative_error(values[row], references[utterance][layer]) < RELATIVE, (layer, utterance)
 
 
+def alone(folder: Path, audio: Path, *, normalise: bool) -> dict[str, list[np.ndarray]]:
+    """By clip, mean and std of every layer, by transformers and one clip at a time."""
+    reference = AutoModel.from_pretrained(folder).eval()
+    references = {}
+    for path in sorted(audio.glob("*.wav")):
+        with torch.no_grad():
+            states = reference(
+                torch.from_numpy(prepared(path, normalise=normalise))[None], output_hidden_states=True
+            ).hidden_states
+        references[path.stem] = [mean_std(h[0]) for h in states]
+        assert len(states) == N_LAYERS
+    return references
+
+
 @pytest.mark.parametrize("flavour", ["base", "large"])
 @pytest.mark.parametrize(
     "family",
@@ -63,16 +77,7 @@ def test_ssl_families_equal_batch_one(tmp_path: Path, family: str, flavour: str)
     normalise = flavour == "large"
     folder = save_ssl(tmp_path / "tiny", family, flavour, do_normalize=normalise)
     manifest = write_clips(tmp_path / "audio", LENGTHS)
-    reference = AutoModel.from_pretrained(folder).eval()
-    references = {}
-    for path in sorted((tmp_path / "audio").glob("*.wav")):
-        with torch.no_grad():
-            states = reference(
-                torch.from_numpy(prepared(path, normalise=normalise))[None], output_hidden_states=True
-            ).hidden_states
-        references[path.stem] = [mean_std(h[0]) for h in states]
-        assert len(states) == N_LAYERS
-
+    references = alone(folder, tmp_path / "audio", normalise=normalise)
     shuffled = tmp_path / "audio" / "shuffled.csv"
     pd.read_csv(manifest).sample(frac=1, random_state=3).to_csv(shuffled, index=False)
     # Two clips a batch in units of three; everything in one batch, from another file order; for one family
@@ -92,6 +97,23 @@ def test_ssl_families_equal_batch_one(tmp_path: Path, family: str, flavour: str)
             )
         )
         check(tmp_path / "store", name, references)
+
+
+@pytest.mark.slow  # processes are started
+@pytest.mark.parametrize(("family", "flavour"), [("hubert", "base"), ("wavlm", "large")])
+def test_they_do_with_decoder_processes(tmp_path: Path, family: str, flavour: str) -> None:
+    normalise = flavour == "large"
+    folder = save_ssl(tmp_path / "tiny", family, flavour, do_normalize=normalise)
+    manifest = write_clips(tmp_path / "audio", LENGTHS)
+    for workers, batch_seconds in ((1, 4.1), (3, 60.0)):
+        extract(
+            ExtractConfig(
+                manifest=manifest, dataset="noise", model=str(folder), name=f"by{workers}",
+                store=str(tmp_path / "store"), unit_rows=4, batch_seconds=batch_seconds,
+                decode="processes", workers=workers,
+            )
+        )  # fmt: skip
+        check(tmp_path / "store", f"by{workers}", alone(folder, tmp_path / "audio", normalise=normalise))
 
 
 def test_whisper_equals_batch_one_over_the_frames_that_cover_the_clip(tmp_path: Path) -> None:

@@ -46,10 +46,11 @@ def files(tmp_path: Path) -> Path:
     return with_ids(write_clips(tmp_path / "audio", LENGTHS))
 
 
+@pytest.mark.parametrize("decode", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_store_is_that_of_files(files: Path, tmp_path: Path, kind: str) -> None:
+def test_the_store_is_that_of_files(files: Path, tmp_path: Path, kind: str, decode: str) -> None:
     assert run(files, tmp_path / "files") == {}
-    assert run(pack(files, kind), tmp_path / kind) == {}
+    assert run(pack(files, kind), tmp_path / kind, decode=decode, workers=2) == {}
     same(tmp_path / "files", tmp_path / kind)
     # What was embedded from files is the same sound in the archive, and stays.
     again = extract(
@@ -85,7 +86,8 @@ def test_a_killed_run_goes_on(files: Path, tmp_path: Path, kind: str) -> None:
     assert arrays[0] == arrays[1]
 
 
-def test_what_is_broken_fails_alone_with_its_reason(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("decode", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def test_what_is_broken_fails_alone_with_its_reason(files: Path, tmp_path: Path, decode: str) -> None:
     audio = {p.name: p for p in sorted(files.parent.glob("*.wav"))}
     (files.parent / "text.wav").write_text("no audio")
     (files.parent / "cut.wav").write_bytes(audio["clip000.wav"].read_bytes()[:-4000])
@@ -94,7 +96,7 @@ def test_what_is_broken_fails_alone_with_its_reason(files: Path, tmp_path: Path)
         names = write_archive(kind, files.parent / f"odd.{kind}", audio)
         table = pd.DataFrame({"utterance_id": list(audio), "path": names, "kind": "a", "caller": "b"})
         table.to_csv(files.parent / f"odd_{kind}.csv", index=False)
-        failed = run(files.parent / f"odd_{kind}.csv", tmp_path / kind)
+        failed = run(files.parent / f"odd_{kind}.csv", tmp_path / kind, decode=decode, workers=2)
         assert set(failed) == {"text.wav", "cut.wav"}
         assert failed["text.wav"].startswith("cannot be decoded")
         assert failed["cut.wav"].startswith("cut short: its header promises")

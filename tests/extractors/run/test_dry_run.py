@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import cli
 from extractors import ExtractConfig, extract
 from extractors.config import configs_of
+from extractors.run.codec_sizes import CODECS, row_bytes
 from extractors.run.dry_run import _fit, dry_run
 from featurestore.errors import FingerprintMismatch
 from tests.models import N_FEATURES, save_ssl, ssl_config
@@ -86,6 +88,7 @@ def test_the_command_prints_it_and_writes_nothing(clips: Clips, tmp_path: Path) 
     assert "mfcc/d: 2 clips" in result.stdout
     assert "in 1 files, before compression" in result.stdout
     assert "batches measured" in result.stdout
+    assert "as stored under --codec fast" in result.stdout
     assert not (tmp_path / "s").exists()
 
 
@@ -93,3 +96,35 @@ def test_costs_are_fitted_by_a_constant_and_a_slope() -> None:
     assert _fit([(10, 3.0), (20, 5.0)], [10, 30]) == pytest.approx(3.0 + 7.0)
     assert _fit([(10, 5.0), (20, 3.0)], [30]) == pytest.approx(8.0)  # no such line: in proportion
     assert _fit([], [30]) == 0.0
+
+
+@pytest.mark.slow  # a run under each codec
+def test_bytes_under_each_codec_are_those_of_the_run(clips: Clips, tmp_path: Path) -> None:
+    options = {"manifest": clips([5000 + 10 * i for i in range(40)]), "dataset": "d", "unit_rows": 40}
+    model = save_ssl(tmp_path / "tiny", "hubert", "base")
+    [estimate] = dry_run(configs_of([str(model)], [], **options, store=str(tmp_path / "none")))
+    assert list(estimate.n_bytes_by_codec) == ["fast", "small", "half", "bitround10"]
+    assert estimate.n_bytes_by_codec["fast"] == pytest.approx(estimate.n_bytes, rel=0.05)
+    for name, expected in estimate.n_bytes_by_codec.items():
+        codec, dtype = CODECS[name]
+        how = {
+            "codec": codec,
+            "dtype": dtype,
+            "store": str(tmp_path / name),
+            "model": str(model),
+            "selfcheck": 0,
+        }
+        extract(ExtractConfig(**options, **how))  # type: ignore[arg-type]
+        stored = sum(path.stat().st_size for path in (tmp_path / name).glob("tiny/d/layer_*/c/*/*/*"))
+        assert stored == pytest.approx(expected, rel=0.1), name
+    sizes = estimate.n_bytes_by_codec
+    assert sizes["bitround10"] < sizes["half"] < sizes["small"] < sizes["fast"]
+    [with_frames] = dry_run(
+        configs_of([str(model)], [], **options, store=str(tmp_path / "none"), frames=True)
+    )
+    assert with_frames.n_bytes_by_codec == {}
+
+
+def test_a_codec_that_cannot_hold_the_values_is_left_out() -> None:
+    values = np.full((3, 2, 8), 1e5, np.float32)
+    assert set(row_bytes({0: values}, 1024)) == {"fast", "small", "bitround10"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -49,6 +51,25 @@ def test_members_are_what_was_put_in(kind: str, files: dict[str, Path], tmp_path
         assert is_there(str(tmp_path / name))
     assert [f"x.{kind}::{m}" for m in open_archive(str(archive)).members()] == names
     assert sorted(p.name for p in tmp_path.rglob("*")) == before  # nothing was unpacked
+
+
+FRESH = """
+import sys
+from featurestore.archives.opened import open_bytes
+for name in sys.argv[1:]:
+    with open_bytes(name) as file:
+        print(len(file.read()))
+assert "pandas" not in sys.modules
+"""
+
+
+def test_they_are_read_where_nothing_else_is_imported(files: dict[str, Path], tmp_path: Path) -> None:
+    """As in a decoder process: what pandas imports along with itself is not there."""
+    names = [write_archive(kind, tmp_path / f"x.{kind}", files)[3] for kind in KINDS]
+    command = [sys.executable, "-c", FRESH, *(str(tmp_path / name) for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1003"] * len(KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
