@@ -162,6 +162,7 @@ def test_a_fit_equals_one_by_hand(pets: str, tmp_path: Path) -> None:
     assert seen[-1].best_uar["model-a"] == pytest.approx(table["r2_val"].max())
 
 
+@pytest.mark.slow
 def test_the_layer_that_knows_most_is_chosen_by_validation(results: Path) -> None:
     found = summarise(read_results(results))
     assert set(found["metric"]) == {"R²"}
@@ -383,6 +384,7 @@ def test_what_was_asked_before_has_the_configuration_of_before(pets: str, tmp_pa
     assert config(pets, tmp_path).to_json()["task"] == "regression"
 
 
+@pytest.mark.slow
 def test_scores_of_the_table_are_those_of_the_predictions(results: Path) -> None:
     data = load_report_data(results)
     table = csv_table(data)
