@@ -28,8 +28,12 @@ EXIT_INTERNAL = 1
 EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-# A machine that ran out of room is no bug.
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# No bug: a machine that ran out of room, a place that may not be looked at, a name that no file can have.
+_NO_BUGS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow it, or choose another place"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 class Command(click.Command):
@@ -127,9 +131,9 @@ class Group(click.Group):
         except Exception as error:
             if debug:
                 raise
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            if isinstance(error, OSError) and (advice := _NO_BUGS.get(error.errno or 0)):
                 where = f"{error.filename}: " if error.filename else ""
-                say_error(f"error: {where}{error.strerror}; free some and run the same command again")
+                say_error(f"error: {where}{error.strerror}; {advice}")
                 ctx.exit(EXIT_USER)
             reason = " ".join(str(error).split())
             say_error(f"internal error: {type(error).__name__}: {reason} (a bug; `fs --debug …` shows where)")
