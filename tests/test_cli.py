@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -197,6 +198,32 @@ def test_a_wrong_cluster_file_is_told_before_a_key_is_touched(
 def test_a_read_only_place_is_one_line(audio: Path) -> None:
     # /proc refuses to hold folders, for root too.
     one_line_error(extract(audio, Path("/proc/store")), "cannot write", "/proc/store")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EACCES, "Permission denied; give another place, or have its permissions changed"),
+        (errno.ENAMETOOLONG, "File name too long; expected the name of a file or folder"),
+    ],
+)
+def test_a_place_that_may_not_be_looked_at_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    """As root every place may be: so what the system says of it is put in its place."""
+    out = tmp_path / "locked" / "m.csv"
+
+    def refused(path: Path) -> bool:
+        if path == out:
+            raise OSError(number, os.strerror(number), str(path))
+        return os.path.isdir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    one_line_error(fs("manifest", "folder", tmp_path, "--out", out), f"{out}: {said}")
+
+
+def test_a_name_that_is_too_long_is_one_line(audio: Path, tmp_path: Path) -> None:
+    one_line_error(fs("audit", audio, "--out", tmp_path / ("x" * 300)), "File name too long")
 
 
 def test_probe_errors(store: Path, tmp_path: Path, audio: Path) -> None:

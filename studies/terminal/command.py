@@ -35,6 +35,7 @@ _OF_A_PLACE = {
     errno.ENAMETOOLONG: "expected the name of a file or folder",
     errno.ELOOP: "correct the links, or give another place",
     errno.EACCES: "give another place, or have its permissions changed",
+    errno.EROFS: "give another place, or have its permissions changed",
     errno.EPERM: "give another place, or have its permissions changed",
     errno.EIO: "run the same command again, or give another place",
     errno.ESTALE: "run the same command again, or give another place",
