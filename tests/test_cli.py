@@ -246,6 +246,24 @@ def test_usage_errors_exit_with_two() -> None:
     assert fs("nonsense").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("extract", "--dataset", "d", "--store", "s", "--model", "logmel", "--manifest"),
+        ("predict", "--manifest", "m.csv", "--out", "p.csv", "--probe"),
+        ("manifest", "folder", "--out", "m.csv"),
+        ("report", "--out", "o"),
+        ("serve",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_longer_than_any_is_the_users_mistake(words: tuple[str, ...]) -> None:
+    """The system refuses it wherever a file is looked for."""
+    result = fs(*words, "a" * 5000)
+    one_line_error(result, "File name too long; expected the name of a file or folder")
+    assert len(result.stderr) < 1000
+
+
 def test_an_unexpected_error_is_one_line_and_names_itself_a_bug(
     monkeypatch: pytest.MonkeyPatch, store: Path
 ) -> None:

@@ -420,12 +420,24 @@ def test_a_data_set_of_the_hub_has_no_more_rows_than_its_file_can_hold(tmp_path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    audio = pa.array([{"bytes": b"RIFF", "path": "a.wav"}] * 2_000_000)
-    pq.write_table(pa.table({"audio": audio}), tmp_path / "rows.parquet", compression="zstd")
-    texts = pa.array([["x" * 100_000]] * 30_000)
-    audio = pa.array([{"bytes": b"RIFF", "path": "a.wav"}] * 30_000)
-    pq.write_table(pa.table({"audio": audio, "kinds": texts}), tmp_path / "texts.parquet", compression="zstd")
-    for name, said in (("rows", "rows, it says 2,000,000"), ("texts", "bytes, it has more")):
+    def audio(n: int) -> pa.StructArray:
+        cells = [pa.repeat(pa.scalar(b"RIFF", pa.binary()), n), pa.repeat("a.wav", n)]
+        return pa.StructArray.from_arrays(cells, ["bytes", "path"])
+
+    def write(name: str, n: int, **columns: pa.Array) -> None:
+        table = pa.table({"audio": audio(n), **columns})
+        pq.write_table(table, tmp_path / f"{name}.parquet", compression="zstd", store_schema=False)
+
+    # Thirty thousand times the very same hundred thousand letters, alone and in lists.
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 30_000, pa.int32()), ["x" * 100_000])
+    write("rows", 2_000_000)
+    write("texts", 30_000, kind=texts)
+    write("lists", 30_000, kinds=pa.ListArray.from_arrays(pa.array(range(30_001), pa.int32()), texts))
+    for name, said in (
+        ("rows", "rows, it says 2,000,000"),
+        ("texts", "bytes, it has more"),
+        ("lists", "bytes, it has more"),
+    ):
         path = tmp_path / f"{name}.parquet"
         assert path.stat().st_size < 100_000
 

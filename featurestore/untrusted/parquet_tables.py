@@ -28,7 +28,7 @@ _ROWS_COUNTED = 1 << 20
 # Of somebody's own table: a row has something of its own, such as an id of five bytes, and some columns.
 _FEW_CELLS, _CELLS_PER_BYTE = 1_000_000, 50
 _FEW_TEXT_BYTES, _TEXT_PER_BYTE = 64 << 20, 200
-_FEW_ROWS, _BATCH_BYTES = 256, 1 << 28
+_FEW_ROWS, _BATCH_BYTES = 4, 1 << 28
 # What pandas calls an index without a name.
 _UNNAMED = re.compile(r"__index_level_[0-9]+__")
 
@@ -161,13 +161,14 @@ def read_parquet_columns(path: str | os.PathLike[str], columns: Sequence[str]) -
             _require_values(file.metadata, chosen, n_file)
             if not file.metadata.num_rows or not chosen:
                 return file.read(list(columns))
-            found, n_bytes = [], 0
-            # A dictionary may hold a long text for any number of rows: the fewer at once, the less at once.
-            step = max(_FEW_ROWS, min(_ROWS_COUNTED, _BATCH_BYTES // n_file))
+            # A dictionary may hold a long text for any number of rows: no more of them at once than fit.
+            longest = _longest_text(file.metadata, chosen)
+            step = min(_ROWS_COUNTED, max(_FEW_ROWS, _BATCH_BYTES // longest))
+            found, n_bytes, most = [], 0, _most_bytes(n_file)
             for batch in file.iter_batches(step, columns=list(columns), use_threads=False):
                 n_bytes += batch.nbytes
-                if n_bytes > _most_bytes(n_file):
-                    raise DocumentError(f"expected at most {_most_bytes(n_file):,} bytes, it has more")
+                if n_bytes > most:
+                    raise DocumentError(f"expected at most {most:,} bytes, it has more")
                 found.append(batch)
             return pa.Table.from_batches(found)
         except DocumentError:
@@ -320,3 +321,11 @@ def _require_text_bytes(table: pa.Table, most_bytes: int) -> None:
             n_bytes += int(np.nansum(lengths.astype(np.float64) * counts))
     if n_bytes > most_bytes:
         raise DocumentError(f"expected at most {most_bytes:,} bytes of text, it has {n_bytes:,}")
+
+
+def _longest_text(metadata: pq.FileMetaData, columns: Iterable[int]) -> int:
+    """No text of these columns has more bytes: those of all of them in a row group, each written once."""
+    groups = range(metadata.num_row_groups)
+    texts = [i for i in columns if metadata.schema.column(i).physical_type == "BYTE_ARRAY"]
+    sizes = [metadata.row_group(g).column(i).total_uncompressed_size for g in groups for i in texts]
+    return max(1, *sizes) if sizes else 1
