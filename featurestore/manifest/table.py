@@ -474,11 +474,25 @@ def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems)
     inside = {p: parts for p in set(absolute) if (parts := split_member(p)) is not None}
     exists = {p: p in inside or os.path.lexists(p) for p in set(absolute)}
     missing = np.array([not exists[p] for p in absolute]) & (written != "")
-    problems.where(
-        missing, lambda i: f"no audio file {written[i]!r} (looked for {absolute[i]}){_alike(absolute[i])}"
-    )
+    first, needed = _once_a_file(missing, absolute)
+
+    def said(i: int) -> str:
+        looked = "" if written[i] == absolute[i] else f" (looked for {absolute[i]})"
+        return f"no audio file {written[i]!r}{looked}{needed(i)}{_alike(absolute[i])}"
+
+    problems.where(first, said)
     if inside:
         _check_members(absolute, inside, problems)
+
+
+def _once_a_file(bad: np.ndarray, absolute: np.ndarray) -> tuple[np.ndarray, Callable[[int], str]]:
+    """A file that many rows name is one problem: the first row of each, and what to say of the others."""
+    bad_rows = np.flatnonzero(bad)
+    _, at, n_rows = np.unique(absolute[bad_rows].astype(str), return_index=True, return_counts=True)
+    first = np.zeros(len(bad), dtype=bool)
+    first[bad_rows[at]] = True
+    of_row = dict(zip(bad_rows[at].tolist(), n_rows.tolist(), strict=True))
+    return first, lambda i: f", which {of_row[i]:,} rows need" if of_row[i] > 1 else ""
 
 
 def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], problems: _Problems) -> None:
@@ -510,10 +524,8 @@ def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], 
                 why_not[path] = f"member {member!r} of {archive} {problem}"
             elif twice and os.path.lexists(path):
                 why_not[path] = f"{path!r} is a file, and the name of a member of an archive; rename the file"
-    problems.where(
-        np.array([p in why_not for p in absolute]),
-        lambda i: why_not[absolute[i]] + _alike_member(*inside[absolute[i]]),
-    )
+    first, needed = _once_a_file(np.array([p in why_not for p in absolute]), absolute)
+    problems.where(first, lambda i: why_not[absolute[i]] + needed(i) + _alike_member(*inside[absolute[i]]))
 
 
 def _alike_member(archive: str, member: str) -> str:
