@@ -80,11 +80,11 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     if summary.selfcheck is not None and summary.selfcheck.deviations:
         check = summary.selfcheck
         layer, worst = max(check.deviations.items(), key=lambda of: of[1])
-        said = (
-            f"{'differs' if check.n_clips == 1 else 'differ'} by {worst:.0e} of the largest value at most (layer {layer})"
-            if worst
-            else f"{'is' if check.n_clips == 1 else 'are'} the same"
-        )
+        one = check.n_clips == 1
+        said = f"{'is' if one else 'are'} the same"
+        if worst:
+            verb = "differs" if one else "differ"
+            said = f"{verb} by {worst:.0e} of the largest value at most (layer {layer})"
         out.print(
             f"self-check: {counted(check.n_clips, 'clip')} embedded again alone {said}; allowed "
             f"{check.tolerance:.0e}"
@@ -97,9 +97,10 @@ def print_estimates(estimates: Iterable[Estimate]) -> None:
     out = console()
     for e in estimates:
         unreadable = f", {len(e.unreadable)} whose header cannot be read" if e.unreadable else ""
+        batches = counted(e.n_batches, "batch", "batches")
         lines = [
             f"{e.key}: {counted(e.n_clips, 'clip')}, {e.n_to_do:,} to embed{unreadable}",
-            f"  {counted(e.n_units, 'unit')}, {counted(e.n_batches, 'batch', 'batches')}; {format_duration(e.audio_s)} of audio as the model "
+            f"  {counted(e.n_units, 'unit')}, {batches}; {format_duration(e.audio_s)} of audio as the model "
             f"sees it, {100 * e.padding:.1f} % padding",
             f"  {format_bytes(e.n_bytes)} of values in {counted(e.n_objects, 'file')}, before compression",
         ]
@@ -107,7 +108,8 @@ def print_estimates(estimates: Iterable[Estimate]) -> None:
             work = f"{e.flops / 1e9:.4g} GFLOP, " if e.flops else ""
             lines.append(
                 f"  {work}about {format_duration(e.seconds)} on {', '.join(e.devices)} "
-                f"(from {counted(e.n_measured, 'batch', 'batches')} measured; decoding alone {format_duration(e.decode_s)})"
+                f"(from {counted(e.n_measured, 'batch', 'batches')} measured; decoding alone "
+                f"{format_duration(e.decode_s)})"
             )
         if e.unreadable:
             lines.append(f"  cannot be read: {e.unreadable[0]!r}{' …' if len(e.unreadable) > 1 else ''}")
