@@ -524,8 +524,8 @@ def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], 
                 why_not[path] = f"member {member!r} of {archive} {problem}"
             elif twice and os.path.lexists(path):
                 why_not[path] = f"{path!r} is a file, and the name of a member of an archive; rename the file"
-    first, needed = _once_a_file(np.array([p in why_not for p in absolute]), absolute)
-    problems.where(first, lambda i: why_not[absolute[i]] + needed(i) + _alike_member(*inside[absolute[i]]))
+    first, of_rows = _once_a_file(np.array([p in why_not for p in absolute]), absolute)
+    problems.where(first, lambda i: why_not[absolute[i]] + of_rows(i) + _alike_member(*inside[absolute[i]]))
 
 
 def _alike_member(archive: str, member: str) -> str:

@@ -224,12 +224,12 @@ def test_the_terminal_says_why_there_is_no_interval_and_what_helps(data: ReportD
             "b": Judged(no_rows("1 group was tested; an interval needs 4 at least")),
         }
     )
-    some = replace(question, scope=Scope("bird held out", n_groups=6, n_groups_tested=1))
+    some = replace(question, scope=Scope(held_out="bird held out", n_groups=6, n_groups_tested=1))
     assert no_interval(some, without) == (
         "No 95 % interval: 1 group was tested; an interval needs 4 at least. Folds test all 6, each once: "
         "--split group-kfold:5."
     )
-    few = replace(question, scope=Scope("bird held out", n_groups=3, n_groups_tested=1))
+    few = replace(question, scope=Scope(held_out="bird held out", n_groups=3, n_groups_tested=1))
     assert no_interval(few, without).endswith("needs 4 at least.")  # folds would test three: too few as well
     without.judged_answers["c"] = Judged(
         no_rows(""), interval=Interval(estimate=0.5, low=0.4, high=0.6, n_groups=6, method="x")
