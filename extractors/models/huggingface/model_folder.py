@@ -334,12 +334,12 @@ def _catalogued(model_id: str) -> str:
     return f"; hub ids look like {', '.join(ids)}" if ids else ""
 
 
-def one_line(error: Exception, n_characters: int = 200) -> str:
+def one_line(error: BaseException, n_characters: int = 200) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split())[:n_characters]
 
 
-def named_line(error: Exception, n_characters: int = 200) -> str:
+def named_line(error: BaseException, n_characters: int = 200) -> str:
     """An error's kind and its message without line breaks."""
     return f"{type(error).__name__}: {one_line(error, n_characters)}"
 
