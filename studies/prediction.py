@@ -207,7 +207,7 @@ def write_predictions(found: Predictions, out: Path) -> None:
         found.table.to_parquet(buffer, index=False)
         data = buffer.getvalue()
     else:
-        data = spreadsheet_csv(found.table, float_format="%.6g").encode()
+        data = spreadsheet_csv(found.table, float_format="%.6g", exact=("start_s", "end_s")).encode()
     with writing(out, "choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         put_file(data, out)

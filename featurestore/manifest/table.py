@@ -494,15 +494,17 @@ def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems)
     objects = sorted(p for p in set(absolute) - files if not _object_problem(p))
     exists |= {p: look is not None for p, look in look_at_all(objects).items()}
     missing = np.array([not exists[p] for p in absolute]) & (written != "")
-    problems.where(missing, lambda i: _missing(written[i], absolute[i]))
+    first, needed = _once_a_file(missing, absolute)
+    problems.where(first, lambda i: _missing(written[i], absolute[i], needed(i)))
     if inside:
         _check_members(absolute, inside, problems)
 
 
-def _missing(written: str, path: str) -> str:
+def _missing(written: str, path: str, needed: str) -> str:
     if is_object(path):
-        return f"no object {path!r}; correct its name, or that of the bucket"
-    return f"no audio file {written!r} (looked for {path}){_alike(path)}"
+        return f"no object {path!r}{needed}; correct its name, or that of the bucket"
+    looked = "" if written == path else f" (looked for {path})"
+    return f"no audio file {written!r}{looked}{needed}{_alike(path)}"
 
 
 def _object_problem(path: str) -> str:
@@ -516,6 +518,16 @@ def _object_problem(path: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _once_a_file(bad: np.ndarray, absolute: np.ndarray) -> tuple[np.ndarray, Callable[[int], str]]:
+    """A file that many rows name is one problem: the first row of each, and what to say of the others."""
+    bad_rows = np.flatnonzero(bad)
+    _, at, n_rows = np.unique(absolute[bad_rows].astype(str), return_index=True, return_counts=True)
+    first = np.zeros(len(bad), dtype=bool)
+    first[bad_rows[at]] = True
+    of_row = dict(zip(bad_rows[at].tolist(), n_rows.tolist(), strict=True))
+    return first, lambda i: f", which {of_row[i]:,} rows need" if of_row[i] > 1 else ""
 
 
 def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], problems: _Problems) -> None:
@@ -547,10 +559,8 @@ def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], 
                 why_not[path] = f"member {member!r} of {archive} {problem}"
             elif twice and os.path.lexists(path):
                 why_not[path] = f"{path!r} is a file, and the name of a member of an archive; rename the file"
-    problems.where(
-        np.array([p in why_not for p in absolute]),
-        lambda i: why_not[absolute[i]] + _alike_member(*inside[absolute[i]]),
-    )
+    first, of_rows = _once_a_file(np.array([p in why_not for p in absolute]), absolute)
+    problems.where(first, lambda i: why_not[absolute[i]] + of_rows(i) + _alike_member(*inside[absolute[i]]))
 
 
 def _alike_member(archive: str, member: str) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from featurestore.arrays import TextArray
 from featurestore.errors import LabelError, did_you_mean
+from featurestore.printable import counted
 from probes.splits import GROUP, KINDS, PATH, Rows, group_name, own_names, parse_split
 
 if TYPE_CHECKING:
@@ -92,6 +93,22 @@ def advice(features: Features, rows: Rows, position: np.ndarray) -> str:
     return (
         "no column divides its classes any further: fill one (the recording, the day) and name it with "
         "--group; --split random and kfold:5 hold none out, so that clips of one recording may train and test"
+    )
+
+
+def no_group(features: Features, label: str, position: np.ndarray) -> str:
+    """What a random split that nobody asked for leaves open, and which columns would close it."""
+    n_files = len(set(group_cells(features, PATH)[position]))
+    others = [c for c in features.label_columns if c != label]
+    if n_files < len(position):
+        helps = f"--group path holds {counted(n_files, 'recording')} apart"
+    elif others:
+        helps = f"--group COLUMN holds groups apart, if one of these names them: {', '.join(others)}"
+    else:
+        helps = "give the manifest a column 'group' with the animal or recording"
+    return (
+        "the manifest names no groups, so the split is random, and clips of one animal or recording may "
+        f"train and test; {helps}"
     )
 
 

@@ -15,6 +15,7 @@ from probes.questions.controls import MDL, OTHER_LABELS
 from probes.results.fit_tables import OWN_MEASURES
 from probes.results.selection import R2
 from probes.statistics import NOT_CONTAINED
+from probes.statistics.refusal import FEWEST_GROUPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,6 +277,8 @@ def _terminal_table(question: ReportedQuestion, findings: QuestionFindings, *, o
         for name, metric in NUMBER_ROWS.items():
             of = [findings.number_scores.get(m, {}).get(metric) for m in question.models]
             table.add_row(name, *(Text(number_score_text(score)) for score in of))
+    if missing := no_interval(question, findings):
+        table.caption = Text.assemble(table.caption, (f" {printable(missing)}", "yellow"))
     if oracle:
         table.add_section()
         table.add_row("oracle", *(_oracle(question, model) for model in question.models))
@@ -302,6 +305,20 @@ def number_text(value: float) -> str:
     if size and not 1e-3 <= size < 1e7:
         return f"{value:.3g}"
     return f"{value:,.{max(0, 2 - math.floor(math.log10(size))) if size else 0}f}"
+
+
+def no_interval(question: ReportedQuestion, findings: QuestionFindings) -> str:
+    """A sentence that says which models have no interval, why, and what helps; "" where each has one."""
+    without = {m: j.reason for m, j in findings.judged_answers.items() if not interval_text(j.interval)}
+    if not without:
+        return ""
+    whose = "" if len(without) == len(findings.judged_answers) else f" of {', '.join(without)}"
+    why = "; ".join(dict.fromkeys(filter(None, without.values())))
+    scope, helps = question.scope, ""
+    if scope.n_groups_tested < FEWEST_GROUPS <= scope.n_groups:
+        n_folds = min(5, scope.n_groups)
+        helps = f" Folds test all {scope.n_groups}, each once: --split group-kfold:{n_folds}."
+    return f"No 95 % interval{whose}: {why}.{helps}"
 
 
 def tested(question: ReportedQuestion, model: str) -> str:
@@ -363,11 +380,13 @@ def extent(question: ReportedQuestion) -> str:
 
 
 def legend(data: ReportData, *, oracle: bool = False) -> str:
-    """What the marks and last rows of `terminal_tables` mean: once for all of them."""
+    """What the marks and rows of `terminal_tables` mean: once for all of them."""
     text = f"Chosen on validation: {BEST_LAYER} layer of a model, {BEST_MODEL} layer and model."
     if any(question.n_splits > 1 for question in data.questions):
-        text += " Last row, the result: layer and settings chosen anew in every fold (in brackets: layers)."
-    if any(j.interval is not None for f in data.findings.values() for j in f.judged_answers.values()):
+        text += (
+            " Row 'chosen', the result: layer and settings chosen anew in every fold (in brackets: layers)."
+        )
+    if any(interval_text(j.interval) for f in data.findings.values() for j in f.judged_answers.values()):
         text += f" Intervals: of the chosen layer, over groups of test clips. {NOT_CONTAINED}"
     if oracle:
         text += " Oracle: the layer that test itself prefers; an upper bound, not a result."

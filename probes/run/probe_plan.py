@@ -35,7 +35,7 @@ from probes.questions.curve import (
 )
 from probes.questions.curve import GROUPS as BY_GROUPS
 from probes.questions.embedding_options import option_facts
-from probes.questions.groups import advice, is_group, require_other_groups
+from probes.questions.groups import advice, is_group, no_group, require_other_groups
 from probes.questions.labelled_rows import Labelled, labelled, unknown_label
 from probes.questions.number_questions import (
     constant_sentences,
@@ -138,6 +138,8 @@ def make_plan(config: ProbeConfig, opened: tuple[list[Features], list[str]] | No
                         f"{found.rows.what}: split 'stratified-group' was chosen, since 'group' would leave "
                         "classes out of test or validation; --split logo tests every group once"
                     )
+                if split is None and spec == "random":
+                    plan.notes.append(f"label {label!r} of {f.dataset}: {no_group(f, label, found.position)}")
                 plan.notes.extend(_label_notes(f, label, found, spec))
                 _plan_split(plan, config, f, label, found, spec, looks)
     return replace(plan, notes=list(dict.fromkeys(plan.notes)))

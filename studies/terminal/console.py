@@ -80,9 +80,11 @@ def print_extract_summary(summary: ExtractSummary, store: str) -> None:
     if summary.selfcheck is not None and summary.selfcheck.deviations:
         check = summary.selfcheck
         layer, worst = max(check.deviations.items(), key=lambda of: of[1])
-        said = (
-            f"differ by {worst:.0e} of the largest value at most (layer {layer})" if worst else "are the same"
-        )
+        one = check.n_clips == 1
+        said = f"{'is' if one else 'are'} the same"
+        if worst:
+            verb = "differs" if one else "differ"
+            said = f"{verb} by {worst:.0e} of the largest value at most (layer {layer})"
         out.print(
             f"self-check: {counted(check.n_clips, 'clip')} embedded again alone {said}; allowed "
             f"{check.tolerance:.0e}"
@@ -95,11 +97,12 @@ def print_estimates(estimates: Iterable[Estimate]) -> None:
     out = console()
     for e in estimates:
         unreadable = f", {len(e.unreadable)} whose header cannot be read" if e.unreadable else ""
+        batches = counted(e.n_batches, "batch", "batches")
         lines = [
-            f"{e.key}: {e.n_clips} clips, {e.n_to_do} to embed{unreadable}",
-            f"  {e.n_units} units, {e.n_batches} batches; {format_duration(e.audio_s)} of audio as the model "
+            f"{e.key}: {counted(e.n_clips, 'clip')}, {e.n_to_do:,} to embed{unreadable}",
+            f"  {counted(e.n_units, 'unit')}, {batches}; {format_duration(e.audio_s)} of audio as the model "
             f"sees it, {100 * e.padding:.1f} % padding",
-            f"  {format_bytes(e.n_bytes)} of values in {e.n_objects} files, before compression",
+            f"  {format_bytes(e.n_bytes)} of values in {counted(e.n_objects, 'file')}, before compression",
         ]
         if e.n_bytes_by_codec:
             sizes = ", ".join(f"{name} {format_bytes(n)}" for name, n in e.n_bytes_by_codec.items())
@@ -108,7 +111,8 @@ def print_estimates(estimates: Iterable[Estimate]) -> None:
             work = f"{e.flops / 1e9:.4g} GFLOP, " if e.flops else ""
             lines.append(
                 f"  {work}about {format_duration(e.seconds)} on {', '.join(e.devices)} "
-                f"(from {e.n_measured} batches measured; decoding alone {format_duration(e.decode_s)})"
+                f"(from {counted(e.n_measured, 'batch', 'batches')} measured; decoding alone "
+                f"{format_duration(e.decode_s)})"
             )
         if e.unreadable:
             lines.append(f"  cannot be read: {e.unreadable[0]!r}{' …' if len(e.unreadable) > 1 else ''}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 
 import pandas as pd
@@ -59,3 +60,10 @@ def test_a_table_reads_back_row_by_row(evil: str) -> None:
     assert list(back["yes"]) == ["True", "False", "True"]
     for line in re.split("[\r\n]", text.replace(f"'{evil}", "").replace(f"b{evil}", "")):
         assert not any(re.match('"?[=+@\t]', cell) for cell in line.split(","))
+
+
+def test_times_keep_all_their_digits_and_scores_six() -> None:
+    """Six digits would move a call of a long recording by tens of milliseconds."""
+    table = pd.DataFrame({"start_s": [21543.789125, math.nan], "p": [1 / 3, math.nan]})
+    text = spreadsheet_csv(table, float_format="%.6g", exact=("start_s", "end_s"))
+    assert text == "start_s,p\n21543.789125,0.333333\n,\n"

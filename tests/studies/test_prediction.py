@@ -83,6 +83,18 @@ def test_new_audio_is_embedded_as_the_training_data_was(world: World, tmp_path: 
     assert "1 ×" in result.output
 
 
+def test_times_of_predictions_are_those_of_the_manifest(world: World, tmp_path: Path) -> None:
+    sound, rate = soundfile.read(next((world.root / "audio").glob("*.wav")))
+    soundfile.write(tmp_path / "long.wav", np.tile(sound, 3 * rate // len(sound)), rate)
+    times = {"start_s": [1.000000125, 1.2345678], "end_s": [1.5, 1.98765432]}
+    pd.DataFrame({"path": "long.wav", **times}).to_csv(tmp_path / "m.csv", index=False)
+    out = tmp_path / "p.csv"
+    good("predict", "--probe", world.root / "p", "--manifest", tmp_path / "m.csv", "--out", out, "-q")
+    table = pd.read_csv(out)
+    assert table["status"].tolist() == ["ok", "ok"]
+    assert table[["start_s", "end_s"]].to_dict("list") == times
+
+
 def test_a_store_needs_no_audio_and_gives_the_same_as_the_audio(world: World, tmp_path: Path) -> None:
     hidden = world.root / "hidden"
     good(

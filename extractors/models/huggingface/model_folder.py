@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from extractors.models.catalogue import Facts, facts_for
+from extractors.models.catalogue import CATALOGUE, Facts, facts_for
 from extractors.models.huggingface.architecture import (
     check_architecture,
     check_preprocessor,
@@ -311,19 +311,37 @@ def _fetch(spec: str, model_id: str, patterns: Sequence[str], built_in: Sequence
             snapshot_download(model_id, allow_patterns=list(patterns), cache_dir=constants.HF_HUB_CACHE)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        # Without a network nobody knows whether the hub has it: that is said, and not that it has none.
+        if isinstance(error, LocalEntryNotFoundError):
+            why = (
+                "not in the hub's cache on this machine, and the hub was not reached "
+                f"({named_line(error.__cause__ or error, 100)})"
+            )
+            mend = "check the network, or download the model elsewhere and give its folder"
+        else:
+            why = f"the hub gave no such model ({named_line(error, 160)})"
+            mend = "check the id, or download it and give its folder"
         raise ModelError(
-            f"--model {spec}: not a folder here, not one of {', '.join(built_in)}, and the hub gave no such "
-            f"model ({named_line(error, 160)}); check the id, or download it and give "
-            "its folder"
+            f"--model {spec}: not a folder here, not one of {', '.join(built_in)}, and {why}"
+            f"{_catalogued(model_id)}; {mend}"
         ) from error
 
 
-def one_line(error: Exception, n_characters: int = 200) -> str:
+def _catalogued(model_id: str) -> str:
+    """Hub ids of the catalogue of which a part of the name was written (``whisper``): at most three."""
+    if "/" in model_id:
+        return ""
+    names = (facts.model_id for facts in CATALOGUE)
+    ids = [name for name in names if "/" in name and model_id.lower() in name.lower()][:3]
+    return f"; hub ids look like {', '.join(ids)}" if ids else ""
+
+
+def one_line(error: BaseException, n_characters: int = 200) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split())[:n_characters]
 
 
-def named_line(error: Exception, n_characters: int = 200) -> str:
+def named_line(error: BaseException, n_characters: int = 200) -> str:
     """An error's kind and its message without line breaks."""
     return f"{type(error).__name__}: {one_line(error, n_characters)}"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from extractors import ExtractConfig, extract, find_model
@@ -223,9 +224,33 @@ def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_hub_id_that_cannot_be_had_is_one_line() -> None:
-    with pytest.raises(ModelError, match=r"not a folder here.*the hub gave no such model") as error:
+    said = r"not a folder here.*(the hub gave no such model|the hub was not reached)"
+    with pytest.raises(ModelError, match=said) as error:
         find_model("nobody/no-such-model")
     assert "\n" not in str(error.value)
+
+
+def test_a_hub_out_of_reach_is_not_said_to_lack_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreached(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("an error happened") from OSError("no route to the hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreached)
+    with pytest.raises(
+        ModelError, match=r"the hub was not reached \(OSError: no route to the hub\)"
+    ) as error:
+        find_model("whisper")
+    assert "hub ids look like openai/whisper-tiny, openai/whisper-base, openai/whisper-small;" in str(
+        error.value
+    )
+    assert "no such model" not in str(error.value)
+
+    def refused(*_: object, **__: object) -> str:
+        raise HFValidationError("no id")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refused)
+    with pytest.raises(ModelError, match="the hub gave no such model") as error:
+        find_model("someone/whisper")
+    assert "hub ids look like" not in str(error.value)
 
 
 @pytest.mark.parametrize(

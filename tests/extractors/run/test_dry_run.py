@@ -86,7 +86,7 @@ def test_the_command_prints_it_and_writes_nothing(clips: Clips, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     assert "logmel/d: 2 clips, 2 to embed" in result.stdout
     assert "mfcc/d: 2 clips" in result.stdout
-    assert "in 1 files, before compression" in result.stdout
+    assert "in 1 file, before compression" in result.stdout
     assert "batches measured" in result.stdout
     assert "as stored under --codec fast" in result.stdout
     assert not (tmp_path / "s").exists()

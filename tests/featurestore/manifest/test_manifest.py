@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,28 @@ def test_all_problems_are_reported_together_with_their_rows(tmp_path: Path) -> N
         "row 6: channel '1.5'",
     ):
         assert part in message
+
+
+def test_a_missing_file_of_many_rows_is_one_problem(tmp_path: Path) -> None:
+    rows = "".join(f"{name}.wav,{i},{i + 1}\n" for name in ("a", "gone", "lost") for i in range(3))
+    path = make(tmp_path, "path,start_s,end_s\n" + rows + "alone.wav,0,1\n", "a.wav")
+    with pytest.raises(ManifestError) as error:
+        read_manifest(path)
+    message = str(error.value)
+    assert "3 problems: row 5: no audio file 'gone.wav' (looked for " in message
+    assert message.count("gone.wav'") == 1
+    assert message.count(", which 3 rows need") == 2
+    assert message.endswith("alone.wav)")
+
+
+def test_a_missing_member_of_many_rows_is_one_problem(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "calls.tar", "w"):
+        pass
+    path = make(
+        tmp_path, "path,start_s,end_s\n" + "".join(f"calls.tar::a.wav,{i},{i + 1}\n" for i in range(3))
+    )
+    with pytest.raises(ManifestError, match=r"1 problem: row 2: member 'a.wav' of .*, which 3 rows need$"):
+        read_manifest(path)
 
 
 def test_at_most_twenty_problems_are_listed_and_the_rest_counted(tmp_path: Path) -> None:

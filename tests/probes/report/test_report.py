@@ -3,8 +3,10 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,6 +14,9 @@ from report_results import CLASSES, LABEL, MODELS, SETTINGS, without_libraries, 
 from rich.console import Console
 
 from featurestore.errors import CorruptData, StoreError
+from probes.findings.predicted_rows import no_rows
+from probes.findings.question_findings import Judged
+from probes.findings.sentences import interval_text
 from probes.report import load_report_data, terminal_tables, write_report
 from probes.report.clips.embedded_keys import EmbeddedKeys
 from probes.report.clips.mistakes import mistakes_of, page_context
@@ -19,7 +24,10 @@ from probes.report.data import ReportData
 from probes.report.html import render_page
 from probes.report.methods.document import methods
 from probes.report.methods.document import page_context as methods_context
+from probes.report.scope import Scope
+from probes.report.tables import legend, no_interval
 from probes.results.results_folder import RUN_NAME, read_results
+from probes.statistics import Interval
 
 
 class Page(HTMLParser):
@@ -206,6 +214,40 @@ def test_terminal_table_marks_choices_and_states_split_and_chance(
     best = expected.loc[("_tiny<b>", 1), "mean"]
     assert f"◆ {100 * best:.1f}" in text
     assert f"● {100 * expected.loc[('other', 2), 'mean']:.1f}" in text
+
+
+def test_the_terminal_says_why_there_is_no_interval_and_what_helps(data: ReportData) -> None:
+    question = data.questions[0]
+    without = SimpleNamespace(
+        judged_answers={
+            "a": Judged(no_rows("1 group was tested; an interval needs 4 at least")),
+            "b": Judged(no_rows("1 group was tested; an interval needs 4 at least")),
+        }
+    )
+    some = replace(question, scope=Scope(held_out="bird held out", n_groups=6, n_groups_tested=1))
+    assert no_interval(some, without) == (
+        "No 95 % interval: 1 group was tested; an interval needs 4 at least. Folds test all 6, each once: "
+        "--split group-kfold:5."
+    )
+    few = replace(question, scope=Scope(held_out="bird held out", n_groups=3, n_groups_tested=1))
+    assert no_interval(few, without).endswith("needs 4 at least.")  # folds would test three: too few as well
+    without.judged_answers["c"] = Judged(
+        no_rows(""), interval=Interval(estimate=0.5, low=0.4, high=0.6, n_groups=6, method="x")
+    )
+    assert no_interval(few, without).startswith("No 95 % interval of a, b: 1 group")
+    del without.judged_answers["a"], without.judged_answers["b"]
+    assert no_interval(few, without) == ""
+
+
+def test_the_legend_speaks_of_intervals_only_where_one_is_shown(data: ReportData) -> None:
+    shown = {
+        bool(interval_text(j.interval)) for f in data.findings.values() for j in f.judged_answers.values()
+    }
+    assert ("Intervals:" in legend(data)) == any(shown)
+    out = io.StringIO()
+    for table in terminal_tables(data):
+        Console(width=400, file=out).print(table)
+    assert ("No 95 % interval" in out.getvalue()) == (False in shown)
 
 
 def _more(data: ReportData) -> dict[str, object]:

@@ -307,8 +307,13 @@ def test_the_default_split_is_the_column_then_the_group_then_random(
     }
     for name, variant in variants.items():
         make_store(tmp_path / f"{name}.zarr", variant, layers=(0,))
-        run_probe(config(str(tmp_path / f"{name}.zarr"), tmp_path / name, classifiers=("lda",)))
+        notes: list[str] = []
+        asked = config(str(tmp_path / f"{name}.zarr"), tmp_path / name, classifiers=("lda",))
+        run_probe(asked, on_notes=notes.extend)
         assert set(read_results(tmp_path / name)["split"]) == {name}
+        # A split that nobody asked for, and that holds nothing apart, is never silent.
+        said = [n for n in notes if "the manifest names no groups, so the split is random" in n]
+        assert len(said) == (name == "random"), notes
 
 
 def test_nothing_is_written_when_the_question_is_wrong(store: str, tmp_path: Path) -> None:
