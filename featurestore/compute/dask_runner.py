@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ R = TypeVar("R")
 
 # A scheduler may start its workers as tasks come, and a batch system may hold jobs back: that is no error.
 SAY_WAITING_AFTER_S = 10.0
+# How often a result may be lost on its way, each time with the worker that held it.
+MOST_FETCHES_AGAIN = 3
 
 
 class TaskFailed(RuntimeError):
@@ -73,15 +76,24 @@ class DaskRunner:
         look = threading.Timer(SAY_WAITING_AFTER_S, self._say_if_alone)
         look.daemon = True
         look.start()
+        fetched_again: Counter[Any] = Counter()
         try:
             # The client is nobody's default (`set_as_default`): Dask arrays computed beside a run stay here.
-            for future in as_completed(list(pending), loop=self.client.loop):
+            completed = as_completed(list(pending), loop=self.client.loop)
+            for future in completed:
                 task = pending[future]
                 try:
                     result = future.result()
                 except KilledWorker as error:
                     raise task_error(self._lost(error), task) from error
                 except Exception as error:
+                    # The task itself is well: its worker was lost while the result was on its way, and the
+                    # scheduler has the task done again.
+                    if isinstance(error, OSError) and future.status in ("finished", "pending"):
+                        fetched_again[future] += 1
+                        if fetched_again[future] <= MOST_FETCHES_AGAIN:
+                            completed.add(future)
+                            continue
                     raise task_error(error, task) from error
                 del pending[future]  # frees the result's memory on the cluster
                 yield task, result

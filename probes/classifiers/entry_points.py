@@ -34,7 +34,7 @@ def find_plugin(name: str) -> Classifier | None:
     Raises:
         ConfigError: two packages offer it, or what is offered is no classifier.
     """
-    found = _offered(tuple(sys.path)).get(name, ())
+    found = sorted(_offered(tuple(sys.path)).get(name, ()), key=lambda point: point.value)
     if len(found) > 1:
         packages = " and ".join(_package(point) for point in found)
         raise ConfigError(

@@ -37,7 +37,7 @@ def test_a_config_that_no_weights_fill_is_one_line(tmp_path: Path, change: dict[
 @pytest.mark.parametrize("save", [lambda d: save_ssl(d, "hubert", "base"), save_aves])
 def test_random_weights_have_to_fit_into_memory(tmp_path: Path, save: Callable[[Path], Path]) -> None:
     folder = save(tmp_path / "m")
-    file = next(folder.glob("*config.json"))
+    (file,) = (f for f in folder.glob("*config.json") if f.name != "preprocessor_config.json")
     changes = dict.fromkeys(("hidden_size", "encoder_embed_dim"), 65_536)
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     with pytest.raises(ModelError, match=r"parameters, [\d.]+ GB; this machine has .* of memory"):

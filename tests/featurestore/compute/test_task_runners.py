@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,31 @@ def test_a_lost_workers_task_is_run_again(local: DaskRunner, tmp_path: Path) -> 
     found = dict(local.map_unordered(die_once, list(range(6))))
     assert marker.exists()
     assert found == {i: i * 10 for i in range(6)}
+
+
+@pytest.mark.parametrize(("n_lost", "is_found"), [(2, True), (9, False)])
+def test_a_result_lost_on_its_way_is_fetched_again(
+    local: DaskRunner, monkeypatch: pytest.MonkeyPatch, n_lost: int, is_found: bool
+) -> None:
+    """A worker may be lost after a task has ended and before its result is here: no task has failed then."""
+    from distributed import Future
+    from distributed.comm import CommClosedError
+
+    fetch, asked = Future.result, Counter[str]()
+
+    def result(future: Future) -> object:
+        asked[future.key] += 1
+        if asked[future.key] <= n_lost:
+            raise CommClosedError("Broken pipe")
+        return fetch(future)
+
+    monkeypatch.setattr(Future, "result", result)
+    if is_found:
+        assert dict(local.map_unordered(lambda t: t * 10, list(range(3)))) == {0: 0, 1: 10, 2: 20}
+        assert set(asked.values()) == {n_lost + 1}
+    else:
+        with pytest.raises(TaskFailed, match="CommClosedError: Broken pipe"):
+            list(local.map_unordered(lambda t: t * 10, list(range(3))))
 
 
 @pytest.mark.slow
