@@ -20,6 +20,8 @@ from featurestore.printable import counted
 EXPANSION_COLUMN = "time_expansion"
 # A recorder's files are mostly all of one kind; a row group of Parquet has up to gigabytes.
 MOST_UNPACKED = 16
+# Of a factor that is none: a recorder's field has any length.
+_SHOWN = 40
 
 
 def check_time_expansion(
@@ -106,8 +108,8 @@ def refuse_time_expanded(slow: Mapping[str, RecorderHeader], paths: Mapping[str,
     advice = "or take such files as they play with --time-expanded"
     if header.expansion != header.expansion:
         raise ManifestError(
-            f"{where}: {file} says that it is time-expanded by {header.time_expansion!r}, which is no factor"
-            f"{others}; correct its header, {advice}"
+            f"{where}: {file} says that it is time-expanded by {header.time_expansion[:_SHOWN]!r}, "
+            f"which is no factor{others}; correct its header, {advice}"
         )
     said = f"{where}: {file} is time-expanded: it plays {header.expansion:g} times slower than it sounded"
     try:

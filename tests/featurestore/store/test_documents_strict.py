@@ -511,7 +511,7 @@ def test_rows_that_are_ok_and_no_numbers_are_damage_and_predict_nothing(made: Fe
         scores=lambda x: np.zeros((len(x), 2)),
     )
     with fails:
-        _predict(probe, made)
+        _predict(probe, made, None)
 
 
 def test_rows_that_failed_and_hold_numbers_are_not_handed_on(made: Features) -> None:

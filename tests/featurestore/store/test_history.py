@@ -186,6 +186,9 @@ def test_a_manifest_says_which_call_wrote_it(tmp_path: Path, monkeypatch: pytest
     with Path("m.csv").open("a") as file:
         file.write("\n")
     assert describe_table("m.csv", 4).is_changed
+    with pytest.raises(ConfigError, match="changed since fs wrote it"):  # somebody's work
+        make_manifest(request)
+    Path("m.csv").unlink()
     make_manifest(request)
     assert not describe_table("m.csv", 4).is_changed
 
