@@ -190,7 +190,7 @@ BENCHMARKS = {
     "feed": Benchmark(
         "feed", feed_bars, "--clips 1000 --repeats 1 --decoders 1,2 --record --out OUT", "--record --out OUT"
     ),
-    "store": Benchmark("store", store_bars, "--rows 16384 --layers 4 --keys 300 --out OUT", "--out OUT"),
+    "store": Benchmark("store", store_bars, "--rows 16384 --layers 13 --keys 300 --out OUT", "--out OUT"),
     "storage": Benchmark("storage", storage_bars, "--repeats 2", ""),
     "probe": Benchmark("probe", probe_bars, "--parts training --out OUT", "--parts training --out OUT"),
     "study": Benchmark("probe", study_bars, "--parts study --out OUT", "--parts study --out OUT"),

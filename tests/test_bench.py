@@ -64,6 +64,20 @@ def test_a_bar_is_met_or_missed(bench: ModuleType, capsys: pytest.CaptureFixture
     assert "| x: b | ≤ 0.1 | 0.1 |" in page
 
 
+def test_readme_has_the_table_of_what_is_recorded(bench: ModuleType) -> None:
+    recorded = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(RESULTS.glob("bench-*.json"))]
+    readme = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+    _, _, rest = readme.partition(
+        "<!-- Made by `python benchmarks/bench.py --table`; do not edit it here. -->\n"
+    )
+    assert recorded
+    assert rest.partition("<!-- End of the table. -->")[0] == f"{bench.table(recorded)}\n"
+    # Every benchmark that has bars was asked.
+    assert {name for found in recorded for name, part in found["parts"].items() if part["bars"]} == {
+        *bench.BENCHMARKS
+    }
+
+
 @pytest.mark.slow
 def test_the_command_says_by_its_exit_code_what_is_missed(tmp_path: Path) -> None:
     script = str(BENCHMARKS / "bench.py")

@@ -416,6 +416,7 @@ def test_tables_that_would_grow(tmp_path: Path) -> None:
         require_answer_or_one_line(one, reading(path, partial(read_manifest, path)))
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_has_no_more_rows_than_its_file_can_hold(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

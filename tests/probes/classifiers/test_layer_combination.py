@@ -68,6 +68,7 @@ def test_concatenation_equals_one_by_hand(store: str, tmp_path: Path) -> None:
         assert row[f"uar_{name}"] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_combination_is_no_point_of_the_layer_curve(store: str, tmp_path: Path, both: Path) -> None:
     alone = run_probe(config(store, tmp_path / "alone", classifiers=("lda",)))
     assert alone.n_fitted == 5

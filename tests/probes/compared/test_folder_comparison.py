@@ -96,6 +96,7 @@ def test_every_line_is_the_paired_comparison_of_the_predictions(before: Path, af
     assert (found["p"] < 0.05).any()
 
 
+@pytest.mark.slow
 def test_a_folder_and_its_copy_score_alike(before: Path, tmp_path: Path) -> None:
     again = probed(str(before.parent / "s"), tmp_path)
     found = compared(before, again)
@@ -209,6 +210,7 @@ def fs(*words: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_and_table(before: Path, after: Path, tmp_path: Path) -> None:
     code, printed = fs("report", "--compare", before, after, "--out", tmp_path)
     assert code == 0, printed

@@ -356,6 +356,7 @@ def test_a_sentence_says_how_firmly_a_layer_is_chosen(one_split: Path) -> None:
     assert choice_summary({}) == ""
 
 
+@pytest.mark.slow
 def test_combinations_without_single_layers_have_their_interval(store: str, tmp_path: Path) -> None:
     """Both name the same rows: taken for one answer of a model, they named each row twice."""
     out = probed(store, tmp_path, combine=("concat", "weighted"), layers="1-2")

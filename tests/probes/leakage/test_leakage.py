@@ -186,6 +186,7 @@ def test_of_too_much_audio_the_nearest_clips_are_listened_to(
     assert "`fs audit` listens to all" in note
 
 
+@pytest.mark.slow
 def test_without_the_audio_a_note_says_what_was_not_compared(tmp_path: Path) -> None:
     manifest = corpus(tmp_path / "audio", shifted)
     extract(ExtractConfig(manifest=manifest, dataset="calls", model="logmel", store=str(tmp_path / "s")))

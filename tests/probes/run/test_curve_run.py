@@ -95,6 +95,7 @@ def test_a_draw_of_one_class_says_that_class(make_store: Write, tmp_path: Path) 
     assert fits["uar_train"].tolist() == [1.0] * 10
 
 
+@pytest.mark.slow
 def test_where_every_group_has_every_class_the_curve_is_flat(make_store: Write, tmp_path: Path) -> None:
     make_store(tmp_path / "s.zarr", planted(8, one_class_each=False), layers=(20,), failed=())
     run_probe(config(tmp_path / "s.zarr", tmp_path / "r", curves=("groups", "rows")))
@@ -313,6 +314,7 @@ def test_other_groups_are_another_curve_and_the_former_leaves_the_table(
     assert (after["finished_at"] > before["finished_at"].max()).all()
 
 
+@pytest.mark.slow
 def test_few_groups_are_said_and_what_cannot_be_is_one_line(
     make_store: Write, table: pd.DataFrame, tmp_path: Path
 ) -> None:

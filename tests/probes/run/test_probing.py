@@ -139,6 +139,7 @@ def test_each_fit_is_the_same_whatever_was_fitted_with_it(store: str, tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_order_of_the_store(
     make_store: Write, tmp_path: Path, table: pd.DataFrame
 ) -> None:
@@ -166,6 +167,7 @@ def test_changed_embeddings_or_labels_are_new_questions(
         assert list(read_results(tmp_path / "r")["fingerprint"]) == list(summary.table["fingerprint"])
 
 
+@pytest.mark.slow
 def test_fits_on_labels_of_before_are_in_no_mean(
     make_store: Write, tmp_path: Path, table: pd.DataFrame
 ) -> None:
@@ -186,6 +188,7 @@ def test_fits_on_labels_of_before_are_in_no_mean(
     assert len(read_results(out)) == len(again.table) == 12
 
 
+@pytest.mark.slow
 def test_folds_that_are_gone_are_in_no_mean(make_store: Write, tmp_path: Path, table: pd.DataFrame) -> None:
     out = tmp_path / "r"
     for name, n_folds in (("old.zarr", 4), ("new.zarr", 3)):
@@ -257,6 +260,7 @@ def test_planning_apart_gives_the_same_and_the_same_errors(
         run_probe(config(store, tmp_path / "wrong", labels=("cal",)))
 
 
+@pytest.mark.slow
 def test_a_key_is_read_once_to_plan_and_once_by_a_worker(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_classes_that_a_fold_does_not_train_are_told_of(
     assert "there they cannot be recognised and count as recall 0" in said
 
 
+@pytest.mark.slow
 def test_fits_that_had_not_settled_are_told_of(store: str, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
     more = ("--label", "call", "--model", "model-a", "--layers", 2, "--classifier", "linear", "--seeds", 3)

@@ -18,6 +18,7 @@ def test_recorded_values() -> None:
     assert holm([0.5, 0.6]) == pytest.approx([1, 1])
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 def test_statsmodels_says_the_same(p: list[float]) -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")

@@ -304,6 +304,7 @@ def test_streamed_frames_are_those_in_memory(
         assert sorted(scored.tolist()) == list(range(len(part)))
 
 
+@pytest.mark.slow
 def test_streamed_batches_hold_every_clip_once_an_epoch_and_in_another_order(
     framed: tuple[str, dict[int, list[np.ndarray]], pd.DataFrame],
 ) -> None:

@@ -142,6 +142,7 @@ def checked(world: World) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_thresholds_of_events_are_right_as_often_as_they_say(
     world: World, checked: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def probed(store: Path | str, out: Path) -> pd.DataFrame:
     return pd.read_parquet(out / "results.parquet").drop(columns=TIMED)
 
 
+@pytest.mark.slow
 def test_what_is_pulled_is_probed_to_the_same_results_without_audio(home: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(home / "P", moved)

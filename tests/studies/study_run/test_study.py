@@ -174,6 +174,7 @@ def test_a_part_of_a_study_by_names(study: Callable[..., Path], tmp_path: Path) 
     assert set(scores(tmp_path / "results")["classifier"]) == {"knn"}
 
 
+@pytest.mark.slow
 def test_an_adapter_makes_the_manifest_once(study: Callable[..., Path], tmp_path: Path) -> None:
     file = study(ADAPTER)
     for i, path in enumerate(sorted((tmp_path / "audio").glob("*.wav"))):
@@ -219,6 +220,7 @@ def test_a_key_of_other_settings_is_refused_before_anything_is_done(
     assert 'normalisation: stored default, asked "peak"' in result.stderr
 
 
+@pytest.mark.slow
 def test_utterances_that_the_manifest_lost_are_not_probed_in_silence(
     study: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_text_from_data_ends_no_script() -> None:
     assert json.loads(found) == [hostile]
 
 
+@pytest.mark.slow
 def test_intervals_and_recalls_are_those_of_the_predictions(tmp_path: Path) -> None:
     write_results(tmp_path)
     # Groups that all hold all classes, so that there are intervals.
@@ -129,6 +130,7 @@ def test_an_axis_shows_all_scores_and_chance_where_it_is_near(
         assert high - low < 1.2 * max(np.nanmax(scores) - np.nanmin(scores), 5)
 
 
+@pytest.mark.slow
 def test_a_chance_level_that_is_not_drawn_is_told(tmp_path: Path) -> None:
     write_results(tmp_path)
     table = pd.read_parquet(tmp_path / "results.parquet")
