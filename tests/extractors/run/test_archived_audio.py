@@ -111,7 +111,8 @@ def test_a_flipped_byte_of_a_zip_is_one_failed_clip(files: Path, tmp_path: Path)
     archive.write_bytes(data)
     failed = run(packed, tmp_path / "s")
     assert len(failed) == 1
-    assert next(iter(failed.values())).startswith("is damaged in its archive")
+    # What a damaged stream unpacks to is a matter of where it is hit.
+    assert next(iter(failed.values())).startswith(("is damaged in its archive", "is larger in its archive"))
     index = open_store(str(tmp_path / "s")).features("logmel", "noise").index
     assert (index["status"] == STATUS_OK).sum() == 12
 
