@@ -112,7 +112,8 @@ def test_a_flipped_byte_of_a_zip_is_one_failed_clip(files: Path, tmp_path: Path)
     failed = run(packed, tmp_path / "s")
     assert len(failed) == 1
     # What a damaged stream unpacks to is a matter of where it is hit.
-    assert next(iter(failed.values())).startswith(("is damaged in its archive", "is larger in its archive"))
+    said = ("is damaged in its archive", "is larger in its archive", "is cut short in its archive")
+    assert next(iter(failed.values())).startswith(said)
     index = open_store(str(tmp_path / "s")).features("logmel", "noise").index
     assert (index["status"] == STATUS_OK).sum() == 12
 
