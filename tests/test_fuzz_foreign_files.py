@@ -42,7 +42,8 @@ from tests.featurestore.recorder_files import guano, wamd, write_wav
 from tests.fuzz import Damaged, changed, flipped, require_answer_or_one_line
 
 SAMPLE, ALL = 5, 400
-amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.slow)])
+# Decoders of Arrow end the process on some crafted files: the whole is run by name.
+amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.minutes)])
 Read = Callable[[bytes], Any]
 
 

@@ -39,7 +39,8 @@ from tests.fuzz import Damaged, changed, flipped, require_answer_or_one_line
 from tests.studies.conftest import STUDY
 
 SAMPLE, ALL = 5, 400
-amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.slow)])
+# Decoders of Arrow end the process on some crafted files: the whole is run by name.
+amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.minutes)])
 
 
 def reading(path: Path, read: Callable[[], Any]) -> Callable[[bytes], Any]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,13 @@ def read_record(out: Path, name: str) -> UnitRecord | None:
         raise CorruptData(
             f"{path}: not a record of `fs detect` ({error}); delete it and run again"
         ) from error
-    content.pop("format")
     events = tuple(
         Event(start_s=a, end_s=b, channel=c, label=d, probability=p, n_windows=n)
-        for a, b, c, d, p, n in content.pop("events")
+        for a, b, c, d, p, n in content["events"]
     )
-    return UnitRecord(**{**content, "stamp": tuple(content["stamp"])}, events=events)
+    # A later version may say more.
+    known = {f.name: content[f.name] for f in dataclass_fields(UnitRecord) if f.name in content}
+    return UnitRecord(**{**known, "stamp": tuple(content["stamp"]), "events": events})
 
 
 def read_records(out: Path) -> list[UnitRecord]:
