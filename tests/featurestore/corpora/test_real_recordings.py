@@ -24,7 +24,7 @@ import soundfile
 
 from featurestore.corpora.registry import get_corpus
 
-pytestmark = [pytest.mark.shared, pytest.mark.slow]
+pytestmark = [pytest.mark.shared, pytest.mark.minutes]
 
 CORPORA = ("songs", "esc10", "digits")
 MILLISECOND, MICROSECOND = 3, 6  # digits of seconds that a format keeps

@@ -141,7 +141,7 @@ def held(seed: int, n_groups: int, n_layers: int = 1) -> tuple[float, float]:
     return found[0], found[1]
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_sets_hold_the_class_in_new_recordings_and_counting_clips_would_not() -> None:
     worlds = np.array([held(seed, 19) for seed in range(300)])
     mean, error = worlds.mean(axis=0), worlds.std(axis=0, ddof=1) / math.sqrt(len(worlds))
@@ -149,7 +149,7 @@ def test_sets_hold_the_class_in_new_recordings_and_counting_clips_would_not() ->
     assert mean[1] < LEVEL - 3 * error[1] - 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_choosing_a_layer_by_the_same_rows_costs_little() -> None:
     worlds = np.array([held(seed, 19, n_layers=13)[0] for seed in range(100)])
     assert worlds.mean() >= LEVEL - 0.02

@@ -38,7 +38,7 @@ def truth(slope: float, noise: float) -> dict[str, float]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize("own", [False, True], ids=["label within groups", "label of the group"])
 @pytest.mark.parametrize("n_groups", [6, 12, 30])
 def test_intervals_hold_the_truth(n_groups: int, own: bool) -> None:
@@ -55,7 +55,7 @@ def test_intervals_hold_the_truth(n_groups: int, own: bool) -> None:
         assert LEAST[metric] <= n / N_PARTS, (metric, n)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_equal_models_are_told_apart_in_about_one_of_twenty() -> None:
     rng, n_told = np.random.default_rng(1), 0
     for _ in range(N_PARTS):
