@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from featurestore.untrusted.documents import DocumentError, open_regular, parse_json
 
@@ -67,35 +68,25 @@ def read_parquet_document(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_regular(path) as stream:
-        try:
-            file = pq.ParquetFile(stream)
-            metadata, schema = file.metadata, file.schema_arrow
-            _require_size(metadata.num_rows, schema, columns, most_cells)
-            n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-            if n_bytes > MOST_FILE_BYTES:
-                raise DocumentError(f"expected at most {MOST_FILE_BYTES:,} bytes, it has {n_bytes:,}")
-            _require_kinds(schema, kinds or {})
-            texts = [f.name for f in schema if _is_text(f.type)]
-            stream.seek(0)
-            # Texts as codes first: how long they are when written out is known before they are.
-            file = pq.ParquetFile(stream, read_dictionary=texts, metadata=metadata)
-            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
-            if only is not None:
-                table = table.filter(_is_one_of(table[only[0]], only[1]))
-            _require_text_bytes(table, MOST_TEXT_BYTES)
-            if codes is not None:
-                return _coded(table.unify_dictionaries(), codes)
-            # Without what pandas noted of itself: that too is the file's word, and decides types and index.
-            table = table.cast(pa.schema([schema.field(name) for name in table.column_names]))
-            frame: pd.DataFrame = table.to_pandas()
-            frame.attrs.update(_attributes(schema))
-            return frame
-        except DocumentError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+    with open_regular(path) as stream, _faults_told():
+        file = pq.ParquetFile(stream)
+        metadata, schema = file.metadata, file.schema_arrow
+        _require_size(metadata.num_rows, schema, columns, most_cells)
+        n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        if n_bytes > MOST_FILE_BYTES:
+            raise DocumentError(f"expected at most {MOST_FILE_BYTES:,} bytes, it has {n_bytes:,}")
+        _require_kinds(schema, kinds or {})
+        table = _texts_as_codes(stream, metadata, schema, columns)
+        if only is not None:
+            table = table.filter(_is_one_of(table[only[0]], only[1]))
+        _require_text_bytes(table, MOST_TEXT_BYTES)
+        if codes is not None:
+            return _coded(table.unify_dictionaries(), codes)
+        # Without what pandas noted of itself: that too is the file's word, and decides types and index.
+        table = table.cast(pa.schema([schema.field(name) for name in table.column_names]))
+        frame: pd.DataFrame = table.to_pandas()
+        frame.attrs.update(_attributes(schema))
+        return frame
 
 
 def read_parquet_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -111,34 +102,25 @@ def read_parquet_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_regular(path) as stream:
+    with open_regular(path) as stream, _faults_told():
         n_file = os.fstat(stream.fileno()).st_size
-        try:
-            file = pq.ParquetFile(stream)
-            metadata, schema = file.metadata, file.schema_arrow
-            _require_size(metadata.num_rows, schema, None, _most_cells(n_file))
-            _require_values(metadata, range(metadata.num_columns), n_file)
-            if any(pa.types.is_nested(f.type) for f in schema):
-                table = read_parquet_columns(path, schema.names)
-            else:
-                stream.seek(0)
-                texts = [f.name for f in schema if _is_text(f.type)]
-                file = pq.ParquetFile(stream, read_dictionary=texts, metadata=metadata)
-                table = file.read(use_threads=False)
-                _require_text_bytes(table, min(MOST_TEXT_BYTES, _most_bytes(n_file)))
-            # What pandas noted of itself is the file's word too; positions without a name are lost by it.
-            names = [name for name in table.column_names if not _UNNAMED.fullmatch(name)]
-            table = table.select(names).cast(pa.schema([schema.field(name) for name in names]))
-            frame: pd.DataFrame = table.to_pandas()
-            for name in names:
-                if pa.types.is_integer(table[name].type) and table[name].null_count:
-                    frame[name] = table[name].to_pandas(types_mapper=_kinds_with_gaps().get)
-            return frame
-        except DocumentError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+        file = pq.ParquetFile(stream)
+        metadata, schema = file.metadata, file.schema_arrow
+        _require_size(metadata.num_rows, schema, None, _most_cells(n_file))
+        _require_values(metadata, range(metadata.num_columns), n_file)
+        if any(pa.types.is_nested(f.type) for f in schema):
+            table = read_parquet_columns(path, schema.names)
+        else:
+            table = _texts_as_codes(stream, metadata, schema)
+            _require_text_bytes(table, min(MOST_TEXT_BYTES, _most_bytes(n_file)))
+        # What pandas noted of itself is the file's word too; positions without a name are lost by it.
+        names = [name for name in table.column_names if not _UNNAMED.fullmatch(name)]
+        table = table.select(names).cast(pa.schema([schema.field(name) for name in names]))
+        frame: pd.DataFrame = table.to_pandas()
+        for name in names:
+            if pa.types.is_integer(table[name].type) and table[name].null_count:
+                frame[name] = table[name].to_pandas(types_mapper=_kinds_with_gaps().get)
+        return frame
 
 
 def read_parquet_columns(path: str | os.PathLike[str], columns: Sequence[str]) -> pa.Table:
@@ -150,32 +132,52 @@ def read_parquet_columns(path: str | os.PathLike[str], columns: Sequence[str]) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_regular(path) as stream:
+    with open_regular(path) as stream, _faults_told():
         n_file = os.fstat(stream.fileno()).st_size
-        try:
-            file = pq.ParquetFile(stream)
-            paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
-            asked = tuple(columns)
-            below = tuple(f"{name}." for name in asked)
-            chosen = [i for i, name in enumerate(paths) if name in asked or name.startswith(below)]
-            _require_values(file.metadata, chosen, n_file)
-            if not file.metadata.num_rows or not chosen:
-                return file.read(list(columns))
-            # A dictionary may hold a long text for any number of rows: no more of them at once than fit.
-            longest = _longest_text(file.metadata, chosen)
-            step = min(_ROWS_COUNTED, max(_FEW_ROWS, _BATCH_BYTES // longest))
-            found, n_bytes, most = [], 0, _most_bytes(n_file)
-            for batch in file.iter_batches(step, columns=list(columns), use_threads=False):
-                n_bytes += batch.nbytes
-                if n_bytes > most:
-                    raise DocumentError(f"expected at most {most:,} bytes, it has more")
-                found.append(batch)
-            return pa.Table.from_batches(found)
-        except DocumentError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+        file = pq.ParquetFile(stream)
+        paths = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+        asked = tuple(columns)
+        below = tuple(f"{name}." for name in asked)
+        chosen = [i for i, name in enumerate(paths) if name in asked or name.startswith(below)]
+        _require_values(file.metadata, chosen, n_file)
+        if not file.metadata.num_rows or not chosen:
+            return file.read(list(columns))
+        # A dictionary may hold a long text for any number of rows: no more of them at once than fit.
+        longest = _longest_text(file.metadata, chosen)
+        step = min(_ROWS_COUNTED, max(_FEW_ROWS, _BATCH_BYTES // longest))
+        found, n_bytes, most = [], 0, _most_bytes(n_file)
+        for batch in file.iter_batches(step, columns=list(columns), use_threads=False):
+            n_bytes += batch.nbytes
+            if n_bytes > most:
+                raise DocumentError(f"expected at most {most:,} bytes, it has more")
+            found.append(batch)
+        return pa.Table.from_batches(found)
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    """What Arrow and pandas raise of a file that is no table, as a `DocumentError` of one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except DocumentError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DocumentError(f"no table that can be read ({reason[:200]})") from error
+
+
+def _texts_as_codes(
+    stream: BinaryIO, metadata: pq.FileMetaData, schema: pa.Schema, columns: Collection[str] | None = None
+) -> pa.Table:
+    """A table, texts as codes: how long they are when written out is known before they are."""
+    import pyarrow.parquet as pq
+
+    texts = [f.name for f in schema if _is_text(f.type)]
+    stream.seek(0)
+    file = pq.ParquetFile(stream, read_dictionary=texts, metadata=metadata)
+    return file.read(columns=None if columns is None else list(columns), use_threads=False)
 
 
 def _most_cells(n_file_bytes: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from featurestore.backends.storage import open_storage
 from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
-from featurestore.store.writer import UnitRows, open_key
+from featurestore.store.writer import KeyWriter, UnitRows, open_key
 
 N_ROWS = 240
 N_FEATURES = 6
@@ -36,6 +36,34 @@ def manifest_table(n: int = N_ROWS, seed: int = 0) -> pd.DataFrame:
             "species": "marmoset",
         }
     )
+
+
+def write_made_units(
+    writer: KeyWriter, values: Mapping[int, np.ndarray], order: np.ndarray, failed: Collection[int] = ()
+) -> None:
+    """Write every unit of a key.
+
+    Args:
+        writer: of the key.
+        values: of each layer, by utterance `[n, functionals, features]`.
+        order: utterance of each row of the key.
+        failed: utterances without a sound.
+    """
+    for unit in writer.info.units:
+        rows = order[unit.first_row : unit.stop_row]
+        writer.write_unit(
+            unit,
+            [(k, v[rows].astype(np.float32)) for k, v in values.items()],
+            UnitRows(
+                status=["failed: silent" if r in failed else "ok" for r in rows],
+                n_frames=np.full(len(rows), 10),
+                duration_s=np.full(len(rows), 0.5),
+                audio_hash=[f"hash-{r}" for r in rows],
+            ),
+            audio_s=1.0,
+            elapsed_s=1.0,
+            versions={},
+        )
 
 
 def write_store(
@@ -72,21 +100,7 @@ def write_store(
         centres = rng.standard_normal((5, 2, N_FEATURES)) * (0.1 + 0.6 * layer)
         values[layer] = centres[codes] + rng.standard_normal((n, 2, N_FEATURES))
         values[layer][list(failed)] = np.nan
-    for unit in writer.info.units:
-        rows = order[unit.first_row : unit.stop_row]
-        writer.write_unit(
-            unit,
-            [(k, v[rows].astype(np.float32)) for k, v in values.items()],
-            UnitRows(
-                status=["failed: silent" if r in failed else "ok" for r in rows],
-                n_frames=np.full(len(rows), 10),
-                duration_s=np.full(len(rows), 0.5),
-                audio_hash=[f"hash-{r}" for r in rows],
-            ),
-            audio_s=1.0,
-            elapsed_s=1.0,
-            versions={},
-        )
+    write_made_units(writer, values, order, failed)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from featurestore.backends.storage import open_storage
 from featurestore.errors import ConfigError, LabelError
 from featurestore.manifest.table import from_table
 from featurestore.store.key_request import KeyRequest
-from featurestore.store.writer import UnitRows, open_key
+from featurestore.store.writer import open_key
 from probes import ProbeConfig, ProbeProgress, read_predictions, read_results, run_probe
 from probes.findings.refits import refit_findings
 from probes.report import load_report_data, write_report
@@ -29,6 +29,7 @@ from probes.report.tables import csv_table
 from probes.results.learning_curves import last_steps, learning_curves
 from probes.results.results_folder import read_controls, read_curve, read_refits
 from probes.results.selection import answers, control_summary, summarise
+from tests.probes.conftest import write_made_units
 
 N, D, N_GROUPS = 200, 8, 10
 ASKED: dict[str, Any] = {
@@ -88,21 +89,7 @@ def write(
         values[layer] = rng.standard_normal((n, 2, D))
         values[layer][:, 0, 0] += layer * (age - age.mean()) / age.std()
         values[layer][:, 1, 3] -= layer * (age - age.mean()) / age.std()
-    for unit in writer.info.units:
-        rows = np.arange(unit.first_row, unit.stop_row)
-        writer.write_unit(
-            unit,
-            [(k, v[rows].astype(np.float32)) for k, v in values.items()],
-            UnitRows(
-                status=["ok"] * len(rows),
-                n_frames=np.full(len(rows), 10),
-                duration_s=np.full(len(rows), 0.5),
-                audio_hash=[f"hash-{r}" for r in rows],
-            ),
-            audio_s=1.0,
-            elapsed_s=1.0,
-            versions={},
-        )
+    write_made_units(writer, values, np.arange(n))
 
 
 @pytest.fixture(scope="module")
