@@ -250,7 +250,7 @@ def main(debug: bool) -> None:
 def extract(
     quiet: bool, dry_run: bool, models: tuple[str, ...], names: tuple[str, ...], **options: Any
 ) -> None:
-    """Embed every utterance of a manifest, layer by layer, and keep the result.
+    """Embed a manifest's utterances, layer by layer.
 
     Clips are batched by length, and every value equals that of the clip alone. What is committed stays:
     run the same command again after any interruption and it goes on where it was. Exit 1 when nothing
@@ -374,7 +374,9 @@ def extract(
 @click.option("--oracle", is_flag=True, help="Also show the layer that test scores prefer: no result.")
 @QUIET
 def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: Any) -> None:
-    """Train classifiers on stored layers and measure unweighted average recall (UAR), or R² of numbers.
+    """Train classifiers on stored layers and score them.
+
+    The score is unweighted average recall (UAR), of numbers R².
 
     Epoch and layer are chosen on validation rows; test rows are scored once. What was fitted before, with
     the same data, split and settings, is not fitted again.
@@ -407,7 +409,9 @@ def probe(quiet: bool, oracle: bool, grid: Path | None, seeds: int, **options: A
 @click.option("--out", required=True, type=PATH, help="Folder of the tables; clips measured there are kept.")
 @QUIET
 def confounds(quiet: bool, **options: Any) -> None:
-    """What else explains a label: duration, level, noise, pitch, recorder, hour, group.
+    """Score what else explains a label.
+
+    Duration, level, noise, pitch, recorder, hour, group.
 
     Predicts the label from each of these alone, on the rows of fs probe's split, and these from every
     stored layer. Audio is read from where the manifest says it is.
@@ -563,7 +567,9 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 @TORCH_WEIGHTS
 @QUIET
 def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
-    """Find what a saved probe knows in long recordings: files, or folders of them.
+    """Find a saved probe's classes in long recordings.
+
+    RECORDINGS are files, or folders of them.
 
     Overlapping windows are embedded as the probe's training clips were; neighbours of one class become
     events. Each recording gets its tables when it is done; after any interruption the same command goes on.
@@ -614,7 +620,9 @@ def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
 @click.option("--out", required=True, type=PATH, help="Folder of the tables (CSV).")
 @QUIET
 def inspect_(quiet: bool, out: Path, **options: Any) -> None:
-    """Look inside layers: how alike they are (CKA), their shape, neighbours, and suspect labels.
+    """Look inside layers: likeness, shape, neighbours, suspects.
+
+    How alike layers are (CKA), the shape of their spaces, neighbours of clips, and suspect labels.
 
     Nothing is trained. All models are compared on the same utterances. With one model and one layer
     (--model, --layers) also a map of the utterances and, with --label, those whose neighbours in other groups
@@ -654,7 +662,9 @@ def report(
     store: str | None,
     quiet: bool,
 ) -> None:
-    """Write the report of a results folder: tables, figures, mistakes, and one HTML page with sounds.
+    """Write a results folder's report: tables, figures, HTML page.
+
+    The page has the mistakes, with their sounds.
 
     With --compare A B: of each question that both folders answer, the difference A less B on the same test
     clips, and what differs between the two runs.
@@ -684,7 +694,9 @@ def report(
 @ORACLE
 @AUDIO_STORE
 def serve(results: Path, port: int | None, oracle: bool, store: str | None) -> None:
-    """Show the report of a results folder in a browser: all of it, however large.
+    """Show the report of a results folder in a browser.
+
+    All of it, however large.
 
     Prints one address, which works on this machine only, until Ctrl-C. Every tested clip can be looked for,
     by model, layer, class, answer and id, heard and seen. Nothing is written.
@@ -700,7 +712,10 @@ def serve(results: Path, port: int | None, oracle: bool, store: str | None) -> N
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 def demo(out: Path, quiet: bool) -> None:
-    """Show the whole path, offline: synthetic calls, embeddings, probes, report."""
+    """Show the whole path, offline, on synthetic calls.
+
+    Manifest, embeddings, probes, report.
+    """
     from featurestore.outputs import check_folder
     from studies.demo import run_demo
 
@@ -742,7 +757,10 @@ NO_WAIT = click.option(
 
 @main.group(cls=Subgroup)
 def study() -> None:
-    """Carry out a whole study from one file: corpora, models, probings, contrasts, report."""
+    """Carry out a whole study from one file.
+
+    Corpora, models, probings, contrasts, report.
+    """
 
 
 def _study(half: Half, options: dict[str, Any]) -> None:
@@ -777,7 +795,10 @@ def run(**options: Any) -> None:
 @STUDY_CLUSTER
 @QUIET
 def study_extract(**options: Any) -> None:
-    """Embed what is left: the half for a machine with a GPU, the audio and the models."""
+    """Embed what is left: the half for a GPU.
+
+    It needs the audio and the models.
+    """
     _study("extract", options)
 
 
@@ -790,7 +811,10 @@ def study_extract(**options: Any) -> None:
 @STUDY_CLUSTER
 @QUIET
 def study_probe(**options: Any) -> None:
-    """Probe keys as they are complete: the half that needs the store alone, at the same time or later."""
+    """Probe keys as they are complete: the half for CPUs.
+
+    It needs the store alone, at the same time or later.
+    """
     _study("probe", options)
 
 
@@ -810,7 +834,7 @@ def study_report(**options: Any) -> None:
 @SET
 @ONLY
 def status(**options: Any) -> None:
-    """Say how far a study is; needs neither audio nor models."""
+    """Say how far a study is; needs no audio and no models."""
     from studies.terminal.study import StudyOptions, show_status
 
     show_status(StudyOptions(**options))
@@ -822,7 +846,9 @@ def status(**options: Any) -> None:
 @ONLY
 @click.option("--out", required=True, type=PATH, help="Folder of the scripts and of what the jobs print.")
 def script(out: Path, **options: Any) -> None:
-    """Write two SLURM jobs: an array over models and corpora, and the CPU half that depends on it.
+    """Write two SLURM jobs, one of each half.
+
+    An array over models and corpora, and the CPU half that depends on it.
 
     What they ask for stands under `cluster` in the file.
     """
@@ -861,7 +887,9 @@ def model() -> None:
     "--store", help="Also keep it inside all keys of this model in a store, for `fs info` and reports."
 )
 def check_model(model: str, **options: Any) -> None:
-    """Compare a model's layers in a batch, alone, and by transformers where it has the architecture.
+    """Compare a model's layers in a batch, alone and by reference.
+
+    The reference is transformers, where it has the architecture.
 
     MODEL is what stands after --model of `fs extract`. Exit 1 when a layer deviates further than allowed.
     """
@@ -872,7 +900,7 @@ def check_model(model: str, **options: Any) -> None:
 
 @main.group(cls=Corpora)
 def manifest() -> None:
-    """Make a manifest from a published corpus or from annotation files."""
+    """Make a manifest from a corpus or from annotation files."""
 
 
 @manifest.command()
@@ -886,7 +914,9 @@ def manifest() -> None:
     help="Where files are not at hand, take the same name, times and channel for the same sound.",
 )
 def attach(store: str, table: Path, model: str | None, dataset: str | None, without_audio: bool) -> None:
-    """Replace the labels stored with embeddings by those of a manifest; nothing is embedded again.
+    """Replace stored labels by a manifest's.
+
+    Nothing is embedded again.
 
     An id stands for one stretch of sound: where the manifest names another file, other times or another
     channel than was embedded, the audio is compared, and other audio is refused.
@@ -925,7 +955,10 @@ def attach(store: str, table: Path, model: str | None, dataset: str | None, with
 def audit(
     layers: str | None, out: Path | None, group_copies: Path | None, quiet: bool, **options: Any
 ) -> None:
-    """Look for what is wrong with a corpus; exit 1 when something is at fault."""
+    """Look for what is wrong with a corpus.
+
+    Exits 1 when something is at fault.
+    """
     from featurestore.audit import AuditConfig, check_audit_folder
     from featurestore.errors import ConfigError
     from featurestore.layer_list import parse_layers
@@ -950,7 +983,10 @@ def audit(
 @main.command()
 @click.option("--store", help="Also look at the speed of this store's disk or bucket.")
 def doctor(store: str | None) -> None:
-    """Say what this machine has of what fs needs; exit 1 when something is at fault."""
+    """Say what this machine has of what fs needs.
+
+    Exits 1 when something is at fault.
+    """
     from studies.terminal.doctor import print_findings
 
     sys.exit(0 if print_findings(store) else EXIT_DAMAGED)
@@ -970,7 +1006,7 @@ def list_store(store: str) -> None:
 @ONLY_MODEL
 @ONLY_DATASET
 def info(store: str, model: str | None, dataset: str | None) -> None:
-    """Show size, layers, settings and failures of the keys of a store."""
+    """Show size, layers, settings and failures of a store's keys."""
     from studies.terminal.operations import show_keys
 
     show_keys(store, model, dataset)
@@ -987,7 +1023,9 @@ def info(store: str, model: str | None, dataset: str | None) -> None:
 )
 @QUIET
 def verify(store: str, workers: int | None, **options: Any) -> None:
-    """Prove every committed unit of a store; exit 0 when intact, 1 when something is damaged.
+    """Prove every committed unit of a store.
+
+    Exits 0 when intact, 1 when something is damaged.
 
     It finds damage, and is no signature: who makes a store on purpose can make one that passes.
 
@@ -1009,7 +1047,10 @@ def verify(store: str, workers: int | None, **options: Any) -> None:
 @ONLY_DATASET
 @QUIET
 def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: bool) -> None:
-    """Copy keys from one store to another, local or remote; checks them, and resumes."""
+    """Copy keys from one store to another, local or remote.
+
+    Checks them, and resumes.
+    """
     from studies.terminal.operations import copy_keys
 
     copy_keys(source, target, model, dataset, quiet=quiet)
@@ -1043,7 +1084,9 @@ def cp(source: str, target: str, model: str | None, dataset: str | None, quiet: 
 )
 @QUIET
 def publish(store: str, out: str, models: tuple[str, ...], datasets: tuple[str, ...], **options: Any) -> None:
-    """Copy keys to give away: no audio, with a data card, Croissant metadata and checksums.
+    """Copy keys to give away, without audio.
+
+    With a data card, Croissant metadata and checksums.
 
     Labels, folders of this machine and the calls that made a key are left out, and the card says so.
     """
@@ -1060,7 +1103,9 @@ def publish(store: str, out: str, models: tuple[str, ...], datasets: tuple[str, 
 @click.option("--sha256", help="Of the publication's SHA256SUMS, as who published it told you.")
 @QUIET
 def pull(url: str, store: str, models: tuple[str, ...], datasets: tuple[str, ...], **options: Any) -> None:
-    """Fetch a published store: copy it, hold every object to its checksum, verify it.
+    """Fetch a published store and verify it.
+
+    Every object is held to its checksum.
 
     URL is what `fs publish` wrote, a folder or a bucket. It can be probed at once, without audio.
     """
@@ -1095,7 +1140,10 @@ def rm(store: str, model: str, dataset: str) -> None:
 def export(
     store: str, format_: str, models: tuple[str, ...], datasets: tuple[str, ...], quiet: bool, **options: Any
 ) -> None:
-    """Write keys to files that other tools read: HDF5, Parquet, npz, or arrays for HEAR's kit."""
+    """Write keys to files that other tools read.
+
+    HDF5, Parquet, npz, or arrays for HEAR's kit.
+    """
     from featurestore.layer_list import parse_layers
     from studies.terminal.operations import export_keys
 
@@ -1127,7 +1175,7 @@ def export(
 @click.option("--replace", multiple=True, help="Package there that may be replaced; may be repeated.")
 @click.option("--extra", "extras", multiple=True, help="Optional part, such as s3; may be repeated.")
 def wheels(node: Path, out: Path, python: str | None, machine: str | None, **options: Any) -> None:
-    """Collect what a machine without a network lacks, as wheels to carry there.
+    """Collect wheels for a machine without a network.
 
     NODE is a file that `python3 -m pip inspect > node.json` has written on that machine. What it has is used,
     above all its PyTorch; what it lacks is chosen by pip for its Python.
@@ -1161,7 +1209,10 @@ def wheels(node: Path, out: Path, python: str | None, machine: str | None, **opt
 @click.option("--overwrite", is_flag=True, help="Replace the key if it exists.")
 @QUIET
 def import_(source: Path, store: str, format_: str, quiet: bool, **options: Any) -> None:
-    """Read embeddings from HDF5 or from the study's npz into a store; nothing is ever unpickled."""
+    """Read embeddings from HDF5 or the study's npz into a store.
+
+    Nothing is ever unpickled.
+    """
     from featurestore.layer_list import parse_layers
     from studies.terminal.operations import import_keys
 
