@@ -1107,7 +1107,7 @@ def pull(url: str, store: str, models: tuple[str, ...], datasets: tuple[str, ...
 
     Every object is held to its checksum.
 
-    URL is what `fs publish` wrote, a folder or a bucket. It can be probed at once, without audio.
+    URL is what `fs publish` wrote: a folder, a bucket, or https://. It can be probed at once, without audio.
     """
     from studies.terminal.publishing import pull_keys
 

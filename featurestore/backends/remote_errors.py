@@ -28,15 +28,17 @@ def names_no_bucket(error: Exception) -> bool:
 def is_outage(error: Exception) -> bool:
     """Whether the service said nothing, or that it cannot answer now."""
     text = str(error)
-    status = _status(text)
+    status = status_of(text)
     return (
-        status.startswith("5") or status == "429" or (not status and not _code(text) and bool(_reason(text)))
+        status.startswith("5")
+        or status == "429"
+        or (not status and not _code(text) and bool(reason_of(text)))
     )
 
 
 def is_unsupported(error: Exception) -> bool:
     """Whether a conditional PUT was refused, by ``AWS_CONDITIONAL_PUT=disabled`` or by the server."""
-    return isinstance(error, NotImplementedError) or _status(str(error)) == "501"
+    return isinstance(error, NotImplementedError) or status_of(str(error)) == "501"
 
 
 def explain(
@@ -53,9 +55,9 @@ def explain(
         listing: whether it was a listing, where "not found" can only mean the bucket.
     """
     text = str(error)
-    code, status = _code(text), _status(text)
+    code, status = _code(text), status_of(text)
     # On Azure with a token in the URL the client hides the URL.
-    host = _host(text) or service.address or service.name
+    host = host_of(text) or service.address or service.name
     bucket = urlsplit(url).netloc
     if any(h in text for h in _METADATA_HOSTS):
         why = (
@@ -79,9 +81,9 @@ def explain(
         )
     elif status:
         why = f"{host} answered {_said(status, code)}, and again for {retried_s:g} s"
-    elif _reason(text):
+    elif reason_of(text):
         why = (
-            f"{host} did not answer within {retried_s:g} s ({_reason(text)}); "
+            f"{host} did not answer within {retried_s:g} s ({reason_of(text)}); "
             f"check {service.endpoint} and the network"
         )
     else:
@@ -96,7 +98,8 @@ def _code(text: str) -> str:
     return (found[1] or found[2]) if found else ""
 
 
-def _status(text: str) -> str:
+def status_of(text: str) -> str:
+    """The HTTP status in a message of the client, "" where there is none."""
     found = re.search(r"status code: (\d{3})\b", text)
     return found[1] if found else ""
 
@@ -105,12 +108,14 @@ def _said(status: str, code: str) -> str:
     return " ".join(part for part in ("HTTP" if status else "", status, code) if part) or "no reason given"
 
 
-def _host(text: str) -> str:
+def host_of(text: str) -> str:
+    """The address of the server in a message of the client, "" where there is none."""
     found = re.search(r"\b(?:GET|PUT|POST|HEAD|DELETE) (https?://[^\s/?#]+)", text)
     return hide_credentials(found[1]) if found else ""
 
 
-def _reason(text: str) -> str:
+def reason_of(text: str) -> str:
+    """Why a message of the client says that there was no answer; "" where it says nothing known."""
     for sign, reason in (
         ("dns error", "the host name is not known"),
         ("ConnectionRefused", "connection refused"),

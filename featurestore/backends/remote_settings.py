@@ -233,7 +233,7 @@ def import_obstore() -> Any:
         import obstore
     except ImportError:
         raise DependencyMissing(
-            "stores at s3://, gs:// and az:// need obstore: pip install 'featurestore-audio[s3]'"
+            "what is at s3://, gs://, az:// and https:// needs obstore: pip install 'featurestore-audio[s3]'"
         ) from None
     return obstore
 
@@ -267,16 +267,38 @@ def make_client(location: Location, *, retry_s: float, timeout_s: float, read_ti
     """
     from obstore.store import AzureStore, GCSStore, S3Store
 
+    common = _request_settings(retry_s, timeout_s, read_timeout_s, with_http=plain_http(location.service))
+    common["prefix"] = location.prefix or None
+    _pids.add(os.getpid())
+    if location.scheme == "s3":
+        # One DELETE per object: not every S3 server knows the bulk request.
+        return S3Store(location.bucket, config={"disable_bulk_delete": True}, **common)
+    if location.scheme == "gs":
+        return GCSStore(location.bucket, **common)
+    return AzureStore(location.bucket, **common)
+
+
+def make_web_client(url: str, *, retry_s: float, with_http: bool) -> Any:
+    """An obstore client that gets what is below an ``https://`` address, or also an ``http://`` one."""
+    from obstore.store import HTTPStore
+
+    settings = _request_settings(retry_s, WHOLE_READ_TIMEOUT_S, READ_TIMEOUT_S, with_http=with_http)
+    _pids.add(os.getpid())
+    return HTTPStore.from_url(url, **settings)
+
+
+def _request_settings(
+    retry_s: float, timeout_s: float, read_timeout_s: float | None, *, with_http: bool
+) -> dict[str, Any]:
     options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
         "timeout": timedelta(seconds=timeout_s),
     }
-    if plain_http(location.service):
+    if with_http:
         options["allow_http"] = True
     if read_timeout_s is not None:
         options["read_timeout"] = timedelta(seconds=read_timeout_s)
-    common = {
-        "prefix": location.prefix or None,
+    return {
         "client_options": options,
         "retry_config": {
             "backoff": {
@@ -289,10 +311,3 @@ def make_client(location: Location, *, retry_s: float, timeout_s: float, read_ti
             "retry_timeout": timedelta(seconds=retry_s),
         },
     }
-    _pids.add(os.getpid())
-    if location.scheme == "s3":
-        # One DELETE per object: not every S3 server knows the bulk request.
-        return S3Store(location.bucket, config={"disable_bulk_delete": True}, **common)
-    if location.scheme == "gs":
-        return GCSStore(location.bucket, **common)
-    return AzureStore(location.bucket, **common)

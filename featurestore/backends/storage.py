@@ -93,6 +93,10 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     from featurestore.backends.remote_settings import hide_credentials
 
     shown = hide_credentials(text)
+    if scheme in ("https", "http"):
+        raise StoreError(
+            f"{shown}: is on a web server; copy what is published there with `fs pull`, then open that"
+        )
     raise StoreError(f"{shown}: unknown kind of store {scheme!r}; give a folder, s3://, gs:// or az://")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from featurestore.backends.storage import open_storage
+from featurestore.backends.website import WEB_SCHEMES, WebFolder
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.format.layer_arrays import parse_layer_name
 from featurestore.store.chosen_keys import chosen_keys
@@ -43,23 +44,28 @@ def pull(
     """Copy keys of a publication into a store, and verify them there. Goes on after an interruption.
 
     Args:
-        url: folder or URL of the publication.
+        url: folder or URL of the publication, on a web server too.
         store: folder or URL of the store, which may hold other keys.
         models: only these.
         datasets: only these.
-        sha256: of the list of checksums, where it was told by another way.
+        sha256: of the list of checksums, where it was told by another way; without it the list itself has to
+            come over TLS.
         on_progress: told how many units are copied, and of how many.
 
     Raises:
         StoreError: there is no publication, or the store has another key of the name.
         CorruptData: an object is not as listed; a key that holds it is not there afterwards.
     """
-    published = open_storage(url)
+    is_web, with_http = url.split("://")[0] in WEB_SCHEMES, sha256 is not None
+    published = WebFolder(url, with_http=with_http) if is_web else open_storage(url)
     sums = read_sums(published, sha256)
     prefix = f"{STORE_FOLDER}/"
     of_store = {n.removeprefix(prefix): s for n, s in sums.items() if n.startswith(prefix)}
     CheckedStorage(published, sums).read_unread(n for n in sums if not n.startswith(prefix))
-    source, to = CheckedStorage(open_storage(store_url(url)), of_store), open_storage(store)
+    stored = (
+        WebFolder(store_url(url), of_store, with_http=with_http) if is_web else open_storage(store_url(url))
+    )
+    source, to = CheckedStorage(stored, of_store), open_storage(store)
     keys = chosen_keys(source, models, datasets)
     for why in keys.unreadable.values():
         raise CorruptData(why)

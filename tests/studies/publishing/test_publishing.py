@@ -18,6 +18,7 @@ from featurestore.backends.storage import open_storage
 from studies.publishing.checksums import NAME, sums_text
 from tests.command_line import fs, good, one_line_error
 from tests.conftest import write_clips
+from tests.web_server import WebServer, plain_server
 
 KEY = ("logmel", "calls")
 TIMED = ["fit_s", "finished_at"]
@@ -81,6 +82,74 @@ def test_a_bucket_is_published_to_and_pulled_from(home: Path, tmp_path: Path, s3
     data[len(data) // 2] ^= 1
     storage.put(shard, bytes(data))
     one_line_error(fs("pull", s3_url, "--store", tmp_path / "U", "--quiet"), shard, "expected SHA-256")
+
+
+def test_a_web_server_is_pulled_from(
+    home: Path, tmp_path: Path, web_server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(home / "P", web_server.folder / "P")
+    url, out = f"{web_server.url}/P", tmp_path / "T"
+    monkeypatch.setenv("FEATURESTORE_RETRY_S", "1")
+    # Whoever signed it is not known to this machine.
+    one_line_error(fs("pull", url, "--store", out, "--quiet"), url, "certificate", "SSL_CERT_FILE")
+    monkeypatch.setenv("SSL_CERT_FILE", str(web_server.authority))
+    assert "3 units copied" in good("pull", f"{url}/", "--store", out, "--quiet").output
+    assert everything_of_arrays(out) == everything_of_arrays(home / "P" / "features.zarr")
+    good("verify", out, "--quiet")
+    assert "0 units copied, 3 were there" in good("pull", url, "--store", out, "--quiet").output
+    shard = web_server.folder / "P/features.zarr/logmel/calls/layer_00/c/1/0/0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    name = "logmel/calls/layer_00/c/1/0/0"
+    refused = fs("pull", url, "--store", tmp_path / "U", "--quiet")
+    one_line_error(refused, name, "expected SHA-256")
+    shard.unlink()
+    one_line_error(fs("pull", url, "--store", tmp_path / "U", "--quiet"), name, "missing")
+    assert not (tmp_path / "U/logmel/calls/zarr.json").exists()
+
+
+def everything_of_arrays(store: Path) -> dict[str, bytes]:
+    below = store / "logmel" / "calls"
+    return {
+        str(f.relative_to(below)): f.read_bytes()
+        for f in sorted(below.rglob("layer_*/c/**/*"))
+        if f.is_file()
+    }
+
+
+def test_what_a_web_server_cannot_give_is_one_line(
+    home: Path, tmp_path: Path, web_server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(web_server.authority))
+    monkeypatch.setenv("FEATURESTORE_RETRY_S", "1")
+    secret = web_server.url.replace("https://", "https://ann:secret@")
+    for url, *parts in (
+        (web_server.url, f"no {NAME} here", "fs publish"),
+        (f"{web_server.url}/P?sig=secret", "credentials or options"),
+        (secret, "credentials or options"),
+        ("https://", "expected https://host/path"),
+        ("https://[1/P", "expected https://host/path"),
+        ("https://127.0.0.1:1/P", "did not answer within 1 s", "connection"),
+        ("http://127.0.0.1:1/P", "is not encrypted", "--sha256"),
+    ):
+        refused = fs("pull", url, "--store", tmp_path / "T", "--quiet")
+        one_line_error(refused, *parts)
+        assert "secret" not in refused.output
+    # What comes unencrypted is held to the sum that was told by another way.
+    shutil.copytree(home / "P", web_server.folder / "P")
+    told = hashlib.sha256((home / "P" / NAME).read_bytes()).hexdigest()
+    with plain_server(web_server.folder) as plain:
+        given = ("pull", f"{plain}/P", "--store", tmp_path / "T", "--quiet", "--sha256")
+        one_line_error(fs(*given, "0" * 64), "expected SHA-256 000", told)
+        assert "3 units copied" in good(*given, told).output
+        # Nothing that is asked for over TLS is taken from where there is none.
+        web_server.elsewhere["/away"] = plain
+        away = fs("pull", f"{web_server.url}/away/P", "--store", tmp_path / "U", "--quiet")
+        one_line_error(away, "cannot read SHA256SUMS")
+    web_server.elsewhere["/moved"] = web_server.url
+    good("pull", f"{web_server.url}/moved/P", "--store", tmp_path / "U", "--quiet")
+    one_line_error(fs("ls", web_server.url), "fs pull")
 
 
 def test_nothing_of_the_machine_goes_along(home: Path, tmp_path: Path) -> None:
