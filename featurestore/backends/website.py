@@ -90,8 +90,8 @@ class WebFolder:
             return f"{host} answered HTTP {status}"
         reason = reason_of(text) or "nothing that can be understood"
         return (
-            f"{host} did not answer within {self._retry_s:g} s ({reason}); check the address, the network and the "
-            "server's certificate (SSL_CERT_FILE names an authority of your own)"
+            f"{host} did not answer within {self._retry_s:g} s ({reason}); check the address, the network "
+            "and the server's certificate (SSL_CERT_FILE names an authority of your own)"
         )
 
     def children(self, prefix: str) -> list[str]:

@@ -13,6 +13,7 @@ state 0 enters the first block (patches plus positions), state k leaves block k,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +76,11 @@ class PatchGrid:
         covered = (self.n_time - 1) * self.time_stride + self.patch_size
         return WINDOW_SAMPLES + HOP_SAMPLES * (covered - 1)
 
+    def n_frames(self, n_samples: int) -> int:
+        """Positions in time whose patch begins within a clip of so many samples."""
+        mel_frames = min(n_mel_frames(n_samples), self.n_mel_frames)
+        return min(-(-mel_frames // self.time_stride), self.n_time)
+
 
 class AstExtractor(PaddedInput):
     """An `ASTModel`. See `Family.build`; the filter bank is always computed in float64."""
@@ -96,8 +102,7 @@ class AstExtractor(PaddedInput):
 
     def n_frames(self, n_samples: int) -> int:
         """Positions in time whose patch begins within the clip."""
-        mel_frames = min(n_mel_frames(n_samples), self._grid.n_mel_frames)
-        return min(-(-mel_frames // self._grid.time_stride), self._grid.n_time)
+        return self._grid.n_frames(n_samples)
 
     def forward(self, clips: Sequence[np.ndarray], layers: Sequence[int], on_layer: OnLayer) -> None:
         """See `Extractor.forward`."""
@@ -141,9 +146,34 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
+def _hidden_states(model: Any, preprocessor: Mapping[str, Any], clip: np.ndarray) -> list[torch.Tensor]:
+    """See `Family.reference`: the published front end, and the mean over frequency of its patches' tokens."""
+    from transformers import ASTFeatureExtractor
+
+    grid = PatchGrid.of(model.config)
+    with warnings.catch_warnings():
+        # The published bands have some that hold no bin of the FFT.
+        warnings.filterwarnings("ignore", message="At least one mel filter")
+        front_end = ASTFeatureExtractor(
+            num_mel_bins=grid.n_mels,
+            max_length=grid.n_mel_frames,
+            mean=preprocessor.get("mean", AUDIOSET_MEAN),
+            std=preprocessor.get("std", AUDIOSET_STD),
+            do_normalize=preprocessor.get("do_normalize", True),
+        )
+        inputs = front_end(clip, sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt")
+    n_frames = grid.n_frames(len(clip))
+    states = []
+    for tokens in model(**inputs, output_hidden_states=True).hidden_states:
+        of_frequency = tokens[0, N_LEADING_TOKENS:].chunk(grid.n_frequency)
+        states.append(torch.stack([of_time[:n_frames] for of_time in of_frequency]).mean(0))
+    return states
+
+
 FAMILY = Family(
     describe=_describe,
     build=AstExtractor,
+    reference=_hidden_states,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

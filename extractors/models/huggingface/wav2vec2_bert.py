@@ -144,9 +144,37 @@ def _describe(config: Any, preprocessor: Mapping[str, Any]) -> Mapping[str, Any]
     }
 
 
+def _hidden_states(model: Any, _: Mapping[str, Any], clip: np.ndarray) -> list[torch.Tensor]:
+    """See `Family.reference`: windows and filters of the published front end, rounded once, at the end."""
+    from transformers import SeamlessM4TFeatureExtractor
+    from transformers.audio_utils import spectrogram
+
+    front_end = SeamlessM4TFeatureExtractor()
+    bands = spectrogram(
+        clip.astype(np.float64) * 2**15,
+        front_end.window,
+        frame_length=WINDOW_SAMPLES,
+        hop_length=HOP_SAMPLES,
+        fft_length=512,
+        power=2.0,
+        center=False,
+        preemphasis=0.97,
+        mel_filters=front_end.mel_filters,
+        log_mel="log",
+        mel_floor=1.192092955078125e-07,
+        remove_dc_offset=True,
+        dtype=np.float64,
+    ).T
+    normed = (bands - bands.mean(0)) / np.sqrt(bands.var(0, ddof=1) + _VARIANCE_FLOOR)
+    pairs = normed[: len(normed) // STRIDE * STRIDE].reshape(-1, STRIDE * N_MELS)
+    inputs = torch.from_numpy(pairs).float()[None]
+    return [state[0] for state in model(inputs, output_hidden_states=True).hidden_states]
+
+
 FAMILY = Family(
     describe=_describe,
     build=Wav2Vec2BertExtractor,
+    reference=_hidden_states,
     keys=frozenset(
         {
             "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",

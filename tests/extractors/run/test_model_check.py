@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 import cli
 from extractors import ExtractConfig, extract, find_model
+from extractors.models.huggingface.kaldi_fbank import KaldiFilterBank
 from extractors.models.huggingface.mel_spectrogram import MelSpectrogram
 from extractors.models.huggingface.model_folder import TransformersSource
 from extractors.models.huggingface.wav2vec_family import ClipGroupNorm
@@ -59,6 +60,19 @@ def test_networks_over_a_spectrogram_are_as_transformers_computes_them(
         assert all(0 <= layer[of] < 1e-5 for layer in found["layers"] for of in ("batch", "reference")), stage
 
 
+@pytest.mark.parametrize(
+    "kind", ["wav2vec2-bert", "wav2vec2-bert-relative", "wav2vec2-bert-rotary", "ast", "conformer-relative"]
+)
+def test_transformers_over_filter_banks_and_conformers_are_as_transformers_computes_them(
+    kind: str, model_spec: Callable[[str], str], tmp_path: Path
+) -> None:
+    result = run(model_spec(kind), "--out", tmp_path / "c.json")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert found["reference"].startswith("transformers ")
+    assert all(0 <= layer[of] < 1e-5 for layer in found["layers"] for of in ("batch", "reference"))
+
+
 @pytest.mark.parametrize("stage", ["", "stage-1:", "stage-2:"])
 def test_a_picture_of_other_frames_is_seen_by_the_reference(
     stage: str, model_spec: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,6 +80,18 @@ def test_a_picture_of_other_frames_is_seen_by_the_reference(
     own = MelSpectrogram.__call__
     monkeypatch.setattr(MelSpectrogram, "__call__", lambda self, x: own(self, x.roll(3, dims=1)))
     result = run(f"{stage}{model_spec('convnext')}", "--out", tmp_path / "c.json")
+    assert result.exit_code == 1
+    layers = json.loads((tmp_path / "c.json").read_text())["layers"]
+    assert all(layer["batch"] < 1e-5 < layer["reference"] for layer in layers)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2-bert", "ast"])
+def test_other_bands_are_seen_by_the_reference(
+    kind: str, model_spec: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = KaldiFilterBank.__call__
+    monkeypatch.setattr(KaldiFilterBank, "__call__", lambda self, x: own(self, x).roll(1, dims=2))
+    result = run(model_spec(kind), "--out", tmp_path / "c.json")
     assert result.exit_code == 1
     layers = json.loads((tmp_path / "c.json").read_text())["layers"]
     assert all(layer["batch"] < 1e-5 < layer["reference"] for layer in layers)
