@@ -19,8 +19,10 @@ import cli
 from probes.report import load_report_data
 from probes.report.html import render_page
 
+# Pages are made once, by one process.
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.xdist_group("report browser"),
     pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)} on the PATH"),
 ]
 DRAWN = "document.body.dataset.drawn !== undefined"

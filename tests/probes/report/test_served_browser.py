@@ -13,8 +13,10 @@ from serving import Served, served
 
 import cli
 
+# Pages are made once, by one process.
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.xdist_group("served browser"),
     pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)} on the PATH"),
 ]
 DRAWN = "document.body?.dataset.drawn !== undefined"  # without a body while another page comes

@@ -14,7 +14,8 @@ from probes.results.declared_contrasts import read_contrasts
 from probes.results.results_folder import read_predictions, read_results
 from tests.studies.conftest import STUDY, fs, words_of
 
-pytestmark = pytest.mark.slow
+# The study is run once, by one process.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("contrasts")]
 
 CONTRASTS = """\
 contrasts:
