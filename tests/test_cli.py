@@ -101,7 +101,7 @@ def test_ls_and_info_show_what_is_there(store: Path) -> None:
     info = fs("info", store).output
     assert "36 of 36 committed, 0 failed" in info
     assert "input.normalisation:             none" in info
-    one_line_error(fs("info", store, "--model", "hubert"), "no key with model hubert")
+    one_line_error(fs("info", store, "--model", "hubert"), "no key with model hubert and dataset *; it has ")
 
 
 def test_a_run_of_which_nothing_came_exits_1_with_the_reasons_counted(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class ManifestRequest:
 
 
 def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelReport]]:
-    """Read a corpus, change its labels as asked, write the manifest.
+    """Read a corpus, change its labels as asked, write the manifest; give the table that was written.
 
     Raises:
         UserError: one line; see `Corpus.read` and `featurestore.manifest.labels`.
@@ -115,7 +115,7 @@ def make_manifest(request: ManifestRequest) -> tuple[CorpusTable, list[LabelRepo
         reports.append(report)
     write_manifest(table, request.out)
     write_beside(request.out, manifest_words(request))
-    return found, reports
+    return replace(found, table=table), reports
 
 
 def manifest_words(request: ManifestRequest) -> tuple[Word, ...]:

@@ -13,6 +13,7 @@ from featurestore.calls import Call, Slot, describe_table
 from featurestore.errors import CorruptData, ManifestError
 from featurestore.manifest.channels import with_channels
 from featurestore.manifest.table import PLACE_COLUMNS, Manifest
+from featurestore.printable import counted
 from featurestore.store.history import record_call
 from featurestore.store.key import KeyInfo
 from featurestore.store.reader import Features
@@ -93,8 +94,9 @@ def _prepare(
     lacking = sorted(ids - set(manifest.table["utterance_id"]))
     if lacking:
         raise ManifestError(
-            f"{manifest.source}: lacks {len(lacking)} utterances of {info.path} (first {lacking[0]!r}); "
-            "every stored utterance needs a row"
+            f"{manifest.source}: lacks {counted(len(lacking), 'utterance')} of {info.path} (first "
+            f"{lacking[0]!r}); every stored utterance needs a row. Without a column utterance_id an id is "
+            "made of path and times: where these changed, so did the id"
         )
     rows = manifest.table[manifest.table["utterance_id"].isin(ids)].reset_index(drop=True)
     compared = compare(

@@ -85,6 +85,7 @@ class Detections:
         device: of the model; "" where nothing was to do.
         scores: how right it was, where the truth was given.
         unnamed: recordings that the truth says nothing of, and that are not in `scores`.
+        strange: classes of the truth, where none of them is one that the probe finds.
     """
 
     out: Path
@@ -96,6 +97,7 @@ class Detections:
     device: str = ""
     scores: Sequence[ClassScore] = ()
     unnamed: Sequence[str] = ()
+    strange: Sequence[str] = ()
 
 
 def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Detections:
@@ -157,7 +159,13 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         device=device,
         scores=scores,
         unnamed=[] if truth is None else truth.unnamed,
+        strange=[] if truth is None else _strange(truth, plan),
     )
+
+
+def _strange(truth: Truth, plan: DetectPlan) -> list[str]:
+    named = set(truth.events["label"])
+    return [] if named & set(plan.classes) else sorted(named)
 
 
 def _time_expansion(

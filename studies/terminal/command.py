@@ -106,6 +106,22 @@ class Group(click.Group):
             self._say_usage(error)
             raise click.exceptions.Exit(EXIT_USER) from error
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """See `click.Group.resolve_command`; names the command below another that is called so."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            groups = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+            below = [
+                f"{name} {args[0]}"
+                for name, group in groups.items()
+                if isinstance(group, click.Group) and args[0] in group.list_commands(ctx)
+            ]
+            if not below:
+                raise
+            hint = f"no such command {args[0]!r}; did you mean {' or '.join(map(repr, below))}?"
+            raise click.UsageError(hint, error.ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """See `click.Command.invoke`."""
         debug = bool(ctx.params.get("debug"))

@@ -105,6 +105,16 @@ def _print_scores(found: Detections) -> None:
     if found.unnamed:
         n = counted(len(found.unnamed), "recording")
         out.print(f"note: the truth names nothing in {n}, left out of the scores", style="yellow")
+    if found.strange:
+        ours = [c for c in found.plan.classes if c != found.plan.background]
+        classes = [", ".join(names[:MOST_NAMED]) for names in (found.strange, ours)]
+        out.print(
+            plain(
+                f"note: no class of the truth ({classes[0]}) is one that the probe finds ({classes[1]}), so "
+                "no event can be right; --truth-label says which column of --truth holds the classes"
+            ),
+            style="yellow",
+        )
     if not found.scores:
         return
     for of in dict.fromkeys(s.of for s in found.scores):

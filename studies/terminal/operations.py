@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.errors import CorruptData, KeyNotFound, NotPlain
 from featurestore.printable import counted
-from featurestore.store.chosen_keys import ChosenKeys, chosen_keys, matching
+from featurestore.store.chosen_keys import ChosenKeys, Name, chosen_keys, matching
 from featurestore.store.key import KeyInfo, key_names, read_key
 from featurestore.store.reader import Features, Store, open_store
 from studies.terminal import console, screen
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from probes.confounds import ConfoundsConfig
     from probes.questions.tasks import ProbeConfig
     from probes.run.probing import ProbeSummary
+
+MOST_NAMED = 10
 
 
 def run_extraction(configs: Sequence[ExtractConfig], *, quiet: bool) -> bool:
@@ -165,7 +167,7 @@ def verify_keys(
     names, unlisted = key_names(store.storage)
     asked = matching([*names, *unlisted], *_wanted(model, dataset))
     if not asked:
-        raise _no_key(store, model, dataset)
+        raise _no_key(store, model, dataset, [*names, *unlisted])
     above = verify_root(store.storage, [m for m, _ in asked], repair=repair)
     for finding in above:
         out.print(f"{finding}")
@@ -341,7 +343,7 @@ def _chosen(store: Store, model: str | None, dataset: str | None) -> ChosenKeys:
     if not keys.infos:
         for why in keys.unreadable.values():
             raise CorruptData(why)
-        raise _no_key(store, model, dataset)
+        raise _no_key(store, model, dataset, keys.held)
     console.print_left_out(keys.left_out)
     return keys
 
@@ -350,5 +352,9 @@ def _wanted(*names: str | None) -> list[tuple[str] | None]:
     return [None if name is None else (name,) for name in names]
 
 
-def _no_key(store: Store, model: str | None, dataset: str | None) -> KeyNotFound:
-    return KeyNotFound(f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}")
+def _no_key(store: Store, model: str | None, dataset: str | None, held: Sequence[Name]) -> KeyNotFound:
+    shown = ", ".join("/".join(name) for name in held[:MOST_NAMED]) or "no key"
+    more = f" and {len(held) - MOST_NAMED} more" if len(held) > MOST_NAMED else ""
+    return KeyNotFound(
+        f"{store.url}: no key with model {model or '*'} and dataset {dataset or '*'}; it has {shown}{more}"
+    )

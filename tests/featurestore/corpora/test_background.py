@@ -105,6 +105,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     table = pd.read_csv(out, keep_default_na=False)
     new = table[table["call"] == "background"]
     assert len(new) == 5
+    assert f"{len(table)} utterances, labels call" in " ".join(result.output.split())
     assert set(new["channel"]) == {0}
     # The annotation's own number and box are kept; background has none.
     assert table["selection"].tolist()[:5] == [str(7 + i) for i in range(5)]

@@ -133,6 +133,8 @@ def test_an_option_given_twice(store: str, tmp_path: Path) -> None:
         (("probe", "--lable", "x"), "no such option '--lable'. (Did you mean"),
         (("probe", "--label", "x", "--out", "r"), "missing option '--store'"),
         (("prob",), "no such command 'prob'. Did you mean 'probe'?"),
+        (("attach", "S", "m.csv"), "no such command 'attach'; did you mean 'manifest attach'?"),
+        (("raven", "x"), "did you mean 'manifest raven'?"),
         (("--bogus",), "no such option '--bogus'"),
         (("extract", "--dtype", "float8"), "'float8' is not one of 'float32', 'float16'"),
         (("ls",), "missing argument 'STORE'"),

@@ -322,12 +322,19 @@ def test_the_truth_says_how_right_it_was(world: World, tmp_path: Path) -> None:
     assert low["f1"] == pytest.approx(10 / 15, abs=1e-4)
     assert table.loc[("events", "high"), ["tp", "fp", "fn"]].tolist() == [10, 0, 0]
     assert "events, %" in result.output
+    assert "no class of the truth" not in result.output
     # Raven tables of the detections are a truth that they agree with wholly.
     raven = ("--truth", tmp_path / "out" / "raven", "--truth-format", "raven", "--truth-label", "call")
     result = world.detect(*files, "--out", tmp_path / "out", *raven, "--iou", 1)
     assert result.exit_code == 0, (result.output, result.exception)
     again = pd.read_csv(tmp_path / "out" / "agreement.csv")
     assert (again[["fp", "fn"]] == 0).all(axis=None)
+    # A column of other names is no truth about these classes.
+    pd.read_csv(truth).assign(by="anna").to_csv(truth, index=False)
+    result = world.detect(*files, "--out", tmp_path / "out", "--truth", truth, "--truth-label", "by")
+    said = " ".join(result.output.split())
+    assert "no class of the truth (anna) is one that the probe finds (high, low)" in said
+    assert "--truth-label says which column" in said
     one_line_error(world.detect(*files, "--out", tmp_path / "out", "--iou", 0.5), "--truth")
     one_line_error(
         world.detect(*files, "--out", tmp_path / "out", "--truth", tmp_path / "gone.csv"), "gone.csv"
