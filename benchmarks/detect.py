@@ -209,7 +209,7 @@ def long(given: argparse.Namespace, work: Path) -> None:
     took, peak = run("whole")
     rate = given.long * 3600 / took
     print(f"whole: {took:.0f} s, {rate:.0f} × real time; peak {peak / 1e9:.2f} GB", flush=True)
-    until, first = run("killed", took / 2)
+    until, first = run("killed", took / 3)  # a machine that is less busy by then is not done yet
     n_done = len(list((work / "killed" / "records").rglob("*.json")))
     print(f"killed after {until:.0f} s, {n_done} of {given.files} recordings done", flush=True)
     again, second = run("killed")
