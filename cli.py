@@ -297,14 +297,14 @@ def extract(
     default=("mlp",),
     show_default=True,
     help="mlp, linear, logreg, svm, knn, lda, centroid, retrieval, rf, gb, on frames attention and mha, or "
-    "module:Class; of numbers ridge, mlp, linear; may be repeated.",
+    "module:Class; of numbers ridge, mlp, linear, attention, mha; may be repeated.",
 )
 @click.option(
     "--task",
     default="classification",
     show_default=True,
     help="What the labels are: classification, or regression of numbers (an age, a size, a count), by ridge, "
-    "mlp or linear.",
+    "mlp, linear, attention or mha.",
 )
 @click.option(
     "--combine",
@@ -443,8 +443,8 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     """Save the probe that validation chose, for `fs predict`.
 
     It is fitted once more and its predictions for the test rows are compared with those on record. A
-    folder with JSON and safetensors, nothing pickled; from mlp, linear, attention, mha, logreg, svm, lda,
-    centroid, and knn with algorithm: brute.
+    folder with JSON and safetensors, nothing pickled; from mlp, linear, attention, mha, ridge, logreg, svm,
+    lda, centroid, and knn with algorithm: brute.
     """
     from probes.saved.chosen_probe import save_probe as run
     from studies.terminal.console import print_saved_probe
@@ -467,13 +467,13 @@ def save_probe(results: Path, out: Path, **options: Any) -> None:
     default="predictions.csv",
     show_default=True,
     type=PATH,
-    help="CSV or Parquet file: prediction and a probability for each class.",
+    help="CSV or Parquet file: prediction and a probability for each class, or the number.",
 )
 @click.option(
     "--sets",
     type=float,
-    help="Also give the set of classes that holds the clip's class with this chance, such as 0.9; by the "
-    "validation clips, of which every group counts as one.",
+    help="Also give the set of classes that holds the clip's class with this chance, such as 0.9, or of "
+    "numbers the interval that holds the clip's; by the validation clips, every group of which counts as 1.",
 )
 @DEVICE
 @click.option("--workers", type=int, help="Threads that decode audio.")

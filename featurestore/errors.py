@@ -51,7 +51,7 @@ class NotPlain(StoreError):
 
 
 class UnknownFormat(StoreError):
-    """A key of a later format version than this program reads."""
+    """A key, or a saved probe, of a later format version than this program reads."""
 
 
 class KeyNotFound(StoreError, KeyError):

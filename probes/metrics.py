@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from probes.number_scores import number_score
+
 Labels = npt.ArrayLike
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -160,20 +162,12 @@ def r2(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
     Equals `sklearn.metrics.r2_score`; NaN where the targets are all the same (scikit-learn says 0 or 1), or
     a prediction is not finite.
     """
-    y, guess = _numbers(targets, predictions)
-    if y is None or guess is None:
-        return float("nan")
-    off = y - y.mean()
-    return float(1 - np.square(y - guess).sum() / (off @ off))
+    return _of_numbers("r2", targets, predictions)
 
 
 def pearson(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
     """Pearson's correlation of numbers `[n]`; NaN as `r2`, and where the predictions are all the same."""
-    y, guess = _numbers(targets, predictions)
-    if y is None or guess is None or np.ptp(guess) == 0:
-        return float("nan")
-    a, b = y - y.mean(), guess - guess.mean()
-    return float(np.clip((a @ b) / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    return _of_numbers("pearson", targets, predictions)
 
 
 def concordance(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
@@ -181,24 +175,18 @@ def concordance(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
 
     2 · covariance / (both variances + squared difference of the means), moments divided by n as Lin's.
     """
-    y, guess = _numbers(targets, predictions)
-    if y is None or guess is None:
-        return float("nan")
-    a, b = y - y.mean(), guess - guess.mean()
-    return float(2 * (a @ b) / (a @ a + b @ b + len(y) * (y.mean() - guess.mean()) ** 2))
+    return _of_numbers("ccc", targets, predictions)
 
 
 def mean_absolute_error(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
     """Mean distance of predictions from targets `[n]`, in their unit; NaN where one is not finite."""
-    off = np.abs(np.asarray(targets, dtype=np.float64) - np.asarray(predictions, dtype=np.float64))
-    return float(off.mean()) if np.isfinite(off).all() else float("nan")
+    return _of_numbers("mae", targets, predictions)
 
 
-def _numbers(targets: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Any, Any]:
-    """Both as float64; None where scores that are relative to the targets' spread are not defined."""
-    y, guess = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
-    defined = len(y) > 1 and np.ptp(y) > 0 and bool(np.isfinite(guess).all())
-    return (y, guess) if defined else (None, None)
+def _of_numbers(metric: str, targets: npt.ArrayLike, predictions: npt.ArrayLike) -> float:
+    return number_score(
+        metric, np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    )
 
 
 def points(difference: float) -> str:

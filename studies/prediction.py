@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from extractors.results import ExtractProgress
     from featurestore.arrays import FloatArray
     from featurestore.store.reader import Features
+    from probes.saved.prediction_intervals import IntervalRule
     from probes.saved.prediction_sets import SetRule
     from probes.saved.probe_files import ProbeCard, SavedProbe
 
@@ -31,6 +32,10 @@ SUFFIXES = (".csv", ".parquet")
 PREDICTION_COLUMNS = ("utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability")
 # Behind them where sets were asked for.
 SET_COLUMNS = ("set_size", "set")
+# The same of numbers: lowest and highest number of an interval.
+INTERVAL_COLUMNS = ("prediction_low", "prediction_high")
+# Numbers in a unit, all of whose digits are kept.
+EXACT_COLUMNS = ("start_s", "end_s", "prediction", *INTERVAL_COLUMNS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +44,17 @@ class Predictions:
 
     Attributes:
         table: One row per utterance in the order of the manifest: `PREDICTION_COLUMNS`, where sets were asked
-            for `SET_COLUMNS`, then ``p:CLASS`` for each class (``score:CLASS``, and an empty `probability`,
-            where scores are no probabilities), then those of `ANNOTATION_COLUMNS` that the manifest has. Rows
-            whose audio failed have a status that says why, and no prediction.
+            for `SET_COLUMNS` (of numbers `INTERVAL_COLUMNS`), then ``p:CLASS`` for each class
+            (``score:CLASS``, and an empty `probability`, where scores are no probabilities; of numbers
+            `prediction` is all), then those of `ANNOTATION_COLUMNS` that the manifest has. Rows whose audio
+            failed have a status that says why, and no prediction.
         probe: What predicted.
-        rule: What made the sets; None where none were asked for.
+        rule: What made the sets or intervals; None where none were asked for.
     """
 
     table: pd.DataFrame
     probe: SavedProbe
-    rule: SetRule | None = None
+    rule: SetRule | IntervalRule | None = None
 
 
 def run_predict(
@@ -72,7 +78,8 @@ def run_predict(
         store: What is embedded already.
         model: Where the audio model is (manifest), or its name (store).
         dataset: Data set of the store.
-        sets: Chance that the set of a clip holds its class (`probes.saved.prediction_sets`); None: no sets.
+        sets: Chance that the set of a clip holds its class (`probes.saved.prediction_sets`), or its interval
+            its number (`probes.saved.prediction_intervals`); None: no sets.
         on_progress: Told as clips are embedded.
         audio: ``device``, ``workers``, ``time_expanded`` and ``torch_weights`` of `predict_manifest`.
 
@@ -207,7 +214,7 @@ def write_predictions(found: Predictions, out: Path) -> None:
         found.table.to_parquet(buffer, index=False)
         data = buffer.getvalue()
     else:
-        data = spreadsheet_csv(found.table, float_format="%.6g", exact=("start_s", "end_s")).encode()
+        data = spreadsheet_csv(found.table, float_format="%.6g", exact=EXACT_COLUMNS).encode()
     with writing(out, "choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         put_file(data, out)
@@ -227,7 +234,8 @@ def _require_replaceable(out: Path, folder: Path) -> None:
             f"--out {out}: this file is no table of predictions and would be lost; choose another"
         )
     card = read_probe(folder).card
-    there = set(columns[len(PREDICTION_COLUMNS) :]) - {*SET_COLUMNS, *ANNOTATION_COLUMNS}
+    of_rule = INTERVAL_COLUMNS if card.is_numbers else SET_COLUMNS
+    there = set(columns[len(PREDICTION_COLUMNS) :]) - {*of_rule, *ANNOTATION_COLUMNS}
     new = {f"{_prefix(card)}:{c}" for c in card.classes}
     if there != new:
         odd = sorted(there ^ new)[0]
@@ -248,22 +256,26 @@ def _prefix(card: ProbeCard) -> str:
     return "p" if card.probabilistic else "score"
 
 
-def _rule(probe: SavedProbe, sets: float | None, folder: Path) -> SetRule | None:
-    """How sets are made that were asked for.
+def _rule(probe: SavedProbe, sets: float | None, folder: Path) -> SetRule | IntervalRule | None:
+    """How sets, or of numbers intervals, are made that were asked for.
 
     Raises:
         ConfigError: the probe cannot say it at this level.
     """
+    from probes.saved.prediction_intervals import interval_rule
     from probes.saved.prediction_sets import set_rule
 
-    return None if sets is None else set_rule(probe, sets, folder)
+    if sets is None:
+        return None
+    return (interval_rule if probe.card.is_numbers else set_rule)(probe, sets, folder)
 
 
-def _predict(probe: SavedProbe, features: Features, rule: SetRule | None) -> Predictions:
+def _predict(probe: SavedProbe, features: Features, rule: SetRule | IntervalRule | None) -> Predictions:
     import numpy as np
 
     from featurestore.format.row_arrays import STATUS_OK
     from featurestore.layer_list import format_layers
+    from probes.saved.prediction_intervals import IntervalRule
 
     card = probe.card
     lacking = set(card.layers) - set(features.layers)
@@ -279,7 +291,8 @@ def _predict(probe: SavedProbe, features: Features, rule: SetRule | None) -> Pre
         )
     index = features.index
     ok = (index["status"] == STATUS_OK).to_numpy()
-    scores = np.full((len(index), len(card.classes)), np.nan, dtype=np.float32)
+    dtype = np.float64 if card.is_numbers else np.float32
+    scores = np.full((len(index), card.n_scores), np.nan, dtype=dtype)
     layers = [features.layer(layer) for layer in card.layers]
     for shard in layers[0].shards:
         # Shard by shard: a layer may be larger than memory.
@@ -290,13 +303,18 @@ def _predict(probe: SavedProbe, features: Features, rule: SetRule | None) -> Pre
             x = np.concatenate([layer.sound(where).reshape(len(where), -1) for layer in layers], axis=1)
             scores[where] = probe.scores(x)
     table = index[["utterance_id", "path", "start_s", "end_s", "status"]].copy()
-    table["prediction"] = ""
-    table.loc[ok, "prediction"] = probe.name(scores[ok])
+    if card.is_numbers:
+        table["prediction"] = scores[:, 0]
+    else:
+        table["prediction"] = ""
+        table.loc[ok, "prediction"] = probe.name(scores[ok])
     prefix = _prefix(card)
     # The probability of one class; a set of labels has none of its own.
     single = card.probabilistic and not card.multilabel
     table["probability"] = scores.max(axis=1) if single else np.nan
-    if rule is not None:
+    if isinstance(rule, IntervalRule):
+        table = table.assign(**dict(zip(INTERVAL_COLUMNS, rule.ends(scores[:, 0]), strict=True)))
+    elif rule is not None:
         table = table.assign(**_set_columns(rule, scores, ok, card.classes))
     table = table.assign(**{f"{prefix}:{c}": scores[:, i] for i, c in enumerate(card.classes)})
     kept = [c for c in ANNOTATION_COLUMNS if c in index]

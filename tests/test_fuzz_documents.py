@@ -36,6 +36,7 @@ from probes.report.run_info import run_info
 from probes.report.tables import csv_table, terminal_tables
 from probes.results import results_folder
 from probes.results.split_files import file_name, kept_split, read_split
+from probes.saved.prediction_intervals import interval_rule
 from probes.saved.probe_files import (
     CONTENT_HASH,
     FORMAT_VERSION,
@@ -101,6 +102,32 @@ def saved_probe(folder: Path) -> dict[str, Any]:
     return rehash(content)
 
 
+def saved_probe_of_numbers(folder: Path) -> dict[str, Any]:
+    """The same of one number, which keeps what it said of five clips of three groups."""
+    content = saved_probe(folder)
+    rng = np.random.default_rng(0)
+    weights = save(
+        {
+            "probe.linear.0.weight": rng.standard_normal((1, 4)).astype(np.float32),
+            "probe.linear.0.bias": np.zeros(1, np.float32),
+            "standardiser.mean": np.zeros(4, np.float32),
+            "standardiser.scale": np.ones(4, np.float32),
+            "validation.predicted": rng.standard_normal(5),
+            "validation.target": rng.standard_normal(5),
+            "validation.group": np.array([0, 0, 1, 1, 2], dtype=np.int32),
+        }
+    )
+    content |= {
+        "classes": [], "probabilistic": False, "calibration": {}, "settings": {"sizes": [4, 1]},
+        "numbers": {"mean": 3.0, "scale": 2.0, "n_groups_trained": 1},
+        WEIGHTS_HASH: hashlib.sha256(weights).hexdigest(),
+    }  # fmt: skip
+    del content["refit"]
+    (folder / WEIGHTS_NAME).write_bytes(weights)
+    (folder / JSON_NAME).write_text(json.dumps(rehash(content)))
+    return content
+
+
 def rehash(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
@@ -141,6 +168,34 @@ def test_probe_json(tmp_path: Path, n: int) -> None:
 
     n_read, n_refused = require_answer_or_one_line(forged, reading(file, use))
     assert n_refused > n_read
+
+
+@amounts
+def test_probe_of_numbers(tmp_path: Path, n: int) -> None:
+    content = saved_probe_of_numbers(tmp_path)
+    x = np.ones((2, 4), np.float32)
+
+    def use() -> Any:
+        probe = read_probe(tmp_path)
+        ends = interval_rule(probe, 0.5, tmp_path).ends(probe.predict(x))
+        return [values.tolist() for values in ends]
+
+    intact = use()
+    for name in (JSON_NAME, WEIGHTS_NAME):
+        whole = (tmp_path / name).read_bytes()
+        require_answer_or_one_line(flipped(whole, random.Random(n), n), reading(tmp_path / name, use), intact)
+        (tmp_path / name).write_bytes(whole)
+    made = changed(content, random.Random(n), n, lambda d: json.dumps(rehash(d)))
+    require_answer_or_one_line(made, reading(tmp_path / JSON_NAME, use))
+    (tmp_path / JSON_NAME).write_text(json.dumps(rehash(content)))
+    weights = (tmp_path / WEIGHTS_NAME).read_bytes()
+
+    def forge(data: bytes) -> Any:
+        card = {**content, WEIGHTS_HASH: hashlib.sha256(data).hexdigest()}
+        (tmp_path / JSON_NAME).write_text(json.dumps(rehash(card)))
+        return reading(tmp_path / WEIGHTS_NAME, use)(data)
+
+    require_answer_or_one_line(flipped(weights, random.Random(n + 1), n), forge)
 
 
 @amounts

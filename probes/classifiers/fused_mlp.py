@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -64,9 +64,12 @@ class Fused:
             device=resolve_device(bundle.device),
         )
         return [
-            replace(
-                FittedProbe.of_network(f, f.logits if numbers else f.probabilities, model=f, device=f.device),
+            FittedProbe.of_network(
+                f,
+                f.logits if numbers else f.probabilities,
                 probabilistic=not numbers,
+                model=f,
+                device=f.device,
             )
             for f in fitted
         ]

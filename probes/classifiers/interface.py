@@ -75,11 +75,18 @@ class FittedProbe:
     measure: Callable[[FloatArray, IntArray], Mapping[str, float]] | None = None
 
     @classmethod
-    def of_network(cls, trained: Any, scores: Callable[[FloatArray], FloatArray], **more: Any) -> FittedProbe:
+    def of_network(
+        cls,
+        trained: Any,
+        scores: Callable[[FloatArray], FloatArray],
+        *,
+        probabilistic: bool,
+        **more: Any,
+    ) -> FittedProbe:
         """Of a network that says how long it was trained and which epoch was kept; `more` are attributes."""
         return cls(
             scores=scores,
-            probabilistic=True,
+            probabilistic=probabilistic,
             n_epochs=trained.n_epochs,
             best_epoch=trained.best_epoch,
             fit_s=trained.fit_s,

@@ -21,7 +21,7 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 TASKS = (CLASSIFICATION, REGRESSION)
 #: Who can predict numbers; `ridge` can nothing else.
 RIDGE = "ridge"
-REGRESSORS = ("mlp", "linear", RIDGE)
+REGRESSORS = ("mlp", "linear", RIDGE, "attention", "mha")
 #: Settings of networks that only classes have, with what stands for none.
 OF_CLASSES = {"label_smoothing": 0.0, "class_weight": "none"}
 # Squares have to be numbers too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,23 @@ from probes.classifiers.numbers import RIDGE
 ALPHA = "alpha"
 #: Tried unless the grid names others: for a few dozen rows of 1,536 features up to many thousands.
 DEFAULT_ALPHAS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """A linear function of a row.
+
+    Attributes:
+        coefficients: float64 `[d, 1]`.
+        intercept: float64 `[1]`.
+    """
+
+    coefficients: Float64Array
+    intercept: Float64Array
+
+    def __call__(self, x: FloatArray) -> Any:
+        """Numbers `[n, 1]`, float64, of rows `[n, d]`."""
+        return x @ self.coefficients + self.intercept
 
 
 class Ridge:
@@ -49,16 +66,6 @@ class Ridge:
         started = time.perf_counter()
         alphas = [float(settings[ALPHA]) for settings, _ in bundle.fits]
         y = np.asarray(bundle.y_train, dtype=np.float64)[:, None]
-        found = list(ridge_path(bundle.x_train, y, alphas))
+        found = [LinearFit(*solution) for solution in ridge_path(bundle.x_train, y, alphas)]
         each_s = (time.perf_counter() - started) / len(found)
-        return [
-            FittedProbe(
-                scores=partial(_predicted, *solution), probabilistic=False, fit_s=each_s, model=solution
-            )
-            for solution in found
-        ]
-
-
-def _predicted(coefficients: Float64Array, intercept: Float64Array, x: FloatArray) -> Any:
-    """Numbers `[n, 1]`, float64, of rows `[n, d]`."""
-    return x @ coefficients + intercept
+        return [FittedProbe(scores=fit, probabilistic=False, fit_s=each_s, model=fit) for fit in found]

@@ -11,6 +11,7 @@ from torch import nn
 
 from featurestore.arrays import FloatArray
 from probes.classifiers.interface import Bundle, FittedProbe, Settings
+from probes.classifiers.numbers import of_numbers
 from probes.training.autograd import Feed, MatrixFeed, NetworkSpec, Trained, train
 from probes.training.mlp_config import MLPConfig, Schedule
 from probes.training.networks import Head, LayerWeights
@@ -53,6 +54,7 @@ def fit_networks(
         FittedProbe.of_network(
             t,
             partial(_scores, t, feed),
+            probabilistic=not of_numbers(bundle.y_train),
             model=t.network,
             layer_weights=tuple(t.network.weights().tolist()) if isinstance(t.network, LayerWeights) else (),
         )
@@ -71,4 +73,4 @@ def head_of(config: MLPConfig, n_features: int, n_classes: int) -> Head:
 
 
 def _scores(trained: Trained, feed: Callable[[Any], Feed], x: FloatArray) -> FloatArray:
-    return trained.probabilities(feed(x))
+    return trained.scores(feed(x))

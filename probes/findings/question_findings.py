@@ -13,6 +13,7 @@ import numpy as np
 from probes.classifiers.layer_combination import EACH
 from probes.classifiers.numbers import numbers_of
 from probes.findings.predicted_rows import PredictedRows, RowsSeen, no_rows
+from probes.number_scores import NUMBER_METRICS
 from probes.questions.embedding_options import INPUT, differing_options
 from probes.statistics import (
     Comparison,
@@ -27,7 +28,6 @@ from probes.statistics import (
 )
 from probes.statistics.design import Design, make_design, number_design
 from probes.statistics.influence import influence_on
-from probes.statistics.number_metrics import NUMBER_METRICS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,6 +10,7 @@ import pandas as pd
 
 from featurestore.arrays import TextArray
 from featurestore.errors import LabelError, did_you_mean
+from featurestore.manifest.column_names import ANNOTATION_COLUMNS
 from featurestore.printable import counted
 from probes.splits import GROUP, KINDS, PATH, Rows, group_name, own_names, parse_split
 
@@ -99,7 +100,7 @@ def advice(features: Features, rows: Rows, position: np.ndarray) -> str:
 def no_group(features: Features, label: str, position: np.ndarray) -> str:
     """What a random split that nobody asked for leaves open, and which columns would close it."""
     n_files = len(set(group_cells(features, PATH)[position]))
-    others = [c for c in features.label_columns if c != label]
+    others = [c for c in features.label_columns if c != label and c not in ANNOTATION_COLUMNS]
     if n_files < len(position):
         helps = f"--group path holds {counted(n_files, 'recording')} apart"
     elif others:

@@ -19,7 +19,7 @@ from featurestore.errors import LabelError, StoreError, did_you_mean
 from featurestore.fingerprint import digest, digest_columns
 from featurestore.format.row_arrays import STATUS_OK
 from featurestore.manifest.labels import is_multilabel
-from featurestore.manifest.table import CONTRACT_COLUMNS
+from featurestore.manifest.table import CONTRACT_COLUMNS, learnable_columns
 from probes.classifiers.multilabel import class_names, indicator, rarest_label
 from probes.classifiers.numbers import CLASSIFICATION, REGRESSION, number_cells, numbers_of
 from probes.questions.groups import group_cells
@@ -143,7 +143,8 @@ def labelled(
 
 
 def unknown_label(label: str, known: list[str], where: str) -> str:
-    """One line for a label that `where` does not have."""
+    """One line for a label that `where` does not have; what annotations and recorders say is not offered."""
+    known = learnable_columns(known)
     if label in CONTRACT_COLUMNS:
         hint = f"; {label!r} is no label column: copy it to one of another name and `fs manifest attach` that"
     else:

@@ -10,7 +10,6 @@ import numpy as np
 from featurestore.errors import ConfigError, LabelError
 from featurestore.printable import counted
 from probes import metrics
-from probes.classifiers.layer_combination import WEIGHTED
 from probes.classifiers.numbers import REGRESSION, numbers_of
 from probes.questions.controls import SHUFFLED
 from probes.splits import parse_split
@@ -30,8 +29,6 @@ def check_number_question(config: ProbeConfig) -> None:
     for control in config.controls:
         if control != SHUFFLED:
             raise ConfigError(f"control {control}: is of classes; with {asked} take {SHUFFLED}")
-    if WEIGHTED in config.combine:
-        raise ConfigError(f"combine {WEIGHTED}: is of classes; with {asked} take each or concat")
     for split in config.splits:
         if split is not None and parse_split(split).kind.startswith("stratified"):
             plain = split.removeprefix("stratified-").replace("stratified", "random")

@@ -132,7 +132,7 @@ def _counts(
     return {
         "title": f"{split['label']} · {split['dataset']} · split: {split['split']}",
         "models": ", ".join(dict.fromkeys(models)),
-        "text": f"{_how(split['split'])}; split seed {split['split_seed']}.{text}",
+        "text": f"{_how(split)}; split seed {split['split_seed']}.{text}",
         "parts": list(parts),
         "rows": [
             {"name": name, "counts": [part["per_class"].get(name, 0) for part in parts.values()]}
@@ -142,9 +142,11 @@ def _counts(
     }
 
 
-def _how(text: str) -> str:
+def _how(split: Mapping[str, Any]) -> str:
+    text = str(split["split"])
     try:
-        return f"{KINDS[parse_split(text).kind].what}; {held_out(text)}"
+        what = KINDS[parse_split(text).kind].sentence(of_numbers=bool(split.get("task")))
+        return f"{what}; {held_out(text)}"
     except UserError:
         return f"Split by {text}"  # of another version
 

@@ -101,6 +101,11 @@ class Prepared:
     trained: IntArray
     standardise: Standardiser
 
+    @property
+    def target_scale(self) -> TargetScale:
+        """What numbers are standardised by: those of the training rows."""
+        return TargetScale.fit(self.y["train"])
+
 
 def prepare(task: ProbeTask, memory_bytes: int | None = None, keys: OpenKeys | None = None) -> Prepared:
     """Read and standardise the rows of a task; where memory does not hold them, they stay in the store.
@@ -348,7 +353,7 @@ def _set_measures(
 
 def fit_numbers(task: ProbeTask, data: Prepared, schedules: tuple[Schedule, ...] = ()) -> list[FittedProbe]:
     """All fits of a task on numbers, in its order; what they predict is in the unit of the label."""
-    scale = TargetScale.fit(data.y["train"])
+    scale = data.target_scale
     y_val = data.y.get("val")
     fitted = classifier_for(task.classifier, task.combine).fit(
         Bundle(

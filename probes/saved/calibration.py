@@ -51,12 +51,38 @@ class ValidationRows:
 
     def drawn(self) -> ValidationRows:
         """These rows, or where they are more than a probe keeps a random part of them."""
-        n, most = len(self.scores), max(1, MOST_KEPT // self.scores.shape[1])
-        if n <= most:
-            return self
-        rows = np.sort(np.random.default_rng(_DRAWN_BY).choice(n, most, replace=False))
+        rows = _kept(len(self.scores), max(1, MOST_KEPT // self.scores.shape[1]))
         group = None if self.group is None else self.group[rows]
         return ValidationRows(scores=self.scores[rows], target=self.target[rows], group=group)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ValidationNumbers:
+    """What a probe of numbers said of the rows that it was chosen by, in the unit of the label.
+
+    Attributes:
+        predicted: float64 `[n]`.
+        target: float64 `[n]`.
+        group: Code of the group of each row `[n]`; a row without one has a code of its own.
+    """
+
+    predicted: Float64Array
+    target: Float64Array
+    group: npt.NDArray[np.int32]
+
+    def drawn(self) -> ValidationNumbers:
+        """These rows, or where they are more than a probe keeps a random part of them."""
+        rows = _kept(len(self.target), MOST_KEPT)
+        return ValidationNumbers(
+            predicted=self.predicted[rows], target=self.target[rows], group=self.group[rows]
+        )
+
+
+def _kept(n: int, most: int) -> npt.NDArray[np.int64]:
+    """Positions of the rows that are kept, ascending, of `n`."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(_DRAWN_BY).choice(n, most, replace=False))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from featurestore.outputs import check_folder
 from featurestore.store.writer import package_versions
 from probes.classifiers.interface import FittedProbe
 from probes.classifiers.multilabel import THRESHOLD, cells_of
+from probes.classifiers.numbers import CLASSIFICATION, REGRESSION, numbers_of
 from probes.codes import codes, group_names
 from probes.questions.labelled_rows import OpenKeys, labelled
 from probes.questions.refit import PARTS_OF, check_refit, parts_of
@@ -28,7 +29,7 @@ from probes.results.selection import R2, answers, chosen_fits, ranked
 from probes.results.split_files import compare, kept_split, part_column, row_columns
 from probes.run.probe_plan import Plan, make_plan
 from probes.run.task_worker import Prepared, fit_bundle, over_all, prepare, scored
-from probes.saved.calibration import ValidationRows, fit_temperature
+from probes.saved.calibration import ValidationNumbers, ValidationRows, fit_temperature
 from probes.saved.probe_files import JSON_NAME, ProbeCard, SavedProbe, read_probe, write_probe
 from probes.saved.stored_arrays import OF_FRAMES, to_store
 from probes.splits import make_splits
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
     from probes.training.mlp_config import Schedule
 
 QUESTION = ("label", "dataset", "classifier", "split")
-KEPT_SCORES = ("uar_train", "uar_val", "uar_test", "map_train", "map_val", "map_test")
+KEPT_SCORES = (
+    *(f"{metric}_{part}" for metric in ("uar", "map", "r2") for part in ("train", "val", "test")),
+    *("pearson_test", "ccc_test", "mae_test"),
+)
+# Predicted numbers are the same up to this share of the standard deviation of the training rows' numbers:
+# networks that are trained alone differ from those in company by 1e-4.
+SAME_NUMBER = 1e-3
 VERSIONS_OF = ("featurestore-audio", "numpy", "scikit-learn", "torch")
 
 
@@ -95,16 +102,12 @@ def save_probe(
     table = results_folder.read_results(folder)
     given = {"label": label, "dataset": dataset, "classifier": classifier, "split": split, "model": model}
     row = _chosen(_narrow(table, given, folder))
-    if row["metric"] == R2:
-        raise ConfigError(
-            f"{folder}: holds {row['label']!r} as numbers; only probes of classes are saved for fs predict"
-        )
     _require_named(row, classifier, folder)
     check_refit(refit, (str(row["classifier"]),), tuple(PARTS_OF))
     _require_free(out, row)
     task, fit = _task_found(row, [store] if store else _stores_of(folder, row), folder)
     probe, guess, ids, schedule = _fitted(task, fit)
-    reproduced = _reproduced(folder, row, guess, ids)
+    reproduced = _reproduced(folder, row, probe.card, guess, ids)
     scores = {str(k): float(v) for k, v in row.items() if str(k) in KEPT_SCORES and not pd.isna(v)}
     if refit is not None:
         probe = _fitted_again(replace(task, refit=refit), fit, probe, schedule)
@@ -113,7 +116,9 @@ def save_probe(
     return SavedSummary(folder=out, card=card)
 
 
-def _reproduced(folder: Path, row: dict[str, Any], guess: TextArray, ids: TextArray) -> dict[str, int]:
+def _reproduced(
+    folder: Path, row: dict[str, Any], card: ProbeCard, guess: npt.NDArray[Any], ids: TextArray
+) -> dict[str, int]:
     """How many predictions of test rows there are, and how many are others than those on record.
 
     Raises:
@@ -126,7 +131,11 @@ def _reproduced(folder: Path, row: dict[str, Any], guess: TextArray, ids: TextAr
             f"{folder / results_folder.PREDICTIONS_FOLDER}: lacks predictions of this probe, which it has "
             "to be compared with; run the same `fs probe` again"
         )
-    same = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object) == guess
+    on_record = recorded.reindex(pd.Index(ids)).to_numpy(dtype=object)
+    if card.is_numbers:
+        same = np.abs(numbers_of(on_record) - guess) <= SAME_NUMBER * card.numbers["scale"]
+    else:
+        same = on_record == guess
     return {"n_test": len(ids), "n_differ": int((~same).sum())}
 
 
@@ -239,6 +248,7 @@ def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, 
         classifiers=(str(row["classifier"]),),
         split=str(row["split"]),
         split_seed=int(row["split_seed"]),
+        task=_task(row),
     )
     fit = FitSpec(hparams=str(row["hparams"]), seed=int(row["seed"]))
     plan = make_plan(config)
@@ -251,13 +261,17 @@ def _task_of(row: dict[str, Any], store: str, folder: Path) -> tuple[ProbeTask, 
     )
 
 
+def _task(row: Mapping[str, Any]) -> str:
+    return REGRESSION if row["metric"] == R2 else CLASSIFICATION
+
+
 def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) -> str:
     """How the rows of a split differ from those that a fit was made of, in words."""
     before = kept_split(folder, row)
     if before is None:
         return "rows, labels, groups or embeddings"
     features = open_store(store).features(row["model"], row["dataset"])
-    rows = labelled(features, row["label"], row["split"])
+    rows = labelled(features, row["label"], row["split"], _task(row))
     splits = make_splits(row["split"], rows.rows, int(row["split_seed"]))
     now = pd.DataFrame({**row_columns(rows), **{str(s.fold): part_column(rows, s) for s in splits}})
     was = [
@@ -269,7 +283,7 @@ def _what_changed(row: Mapping[str, Any], store: str, folder: Path, plan: Plan) 
     return compare(before, now).words(row["split"], row["label"], embeddings=len(made) > 1)
 
 
-def _fitted(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextArray, Schedule | None]:
+def _fitted(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, npt.NDArray[Any], TextArray, Schedule | None]:
     """The probe, its predictions for the test rows, their ids, and how it was trained."""
     keys = OpenKeys()
     data = prepare(task, keys=keys)
@@ -281,7 +295,11 @@ def _fitted(task: ProbeTask, fit: FitSpec) -> tuple[SavedProbe, TextArray, TextA
     card = replace(probe.card, calibration=_calibration(rows, data))
     probe = replace(probe, card=card, validation=None if rows is None else rows.drawn())
     test = data.question.split.test
-    if data.question.labelled.sets is not None:
+    guess: npt.NDArray[Any]
+    if data.question.is_numbers:
+        guess = scores[:, 0]
+        probe = replace(probe, validation_numbers=_validation_numbers(fitted, data))
+    elif data.question.labelled.sets is not None:
         guess = cells_of(scores >= THRESHOLD, data.question.classes)
     else:
         guess = names[scores.argmax(axis=1)]
@@ -292,7 +310,7 @@ def _fitted_again(task: ProbeTask, fit: FitSpec, chosen: SavedProbe, schedule: S
     """The chosen probe fitted again on the rows of `task.refit`.
 
     What it would say of its validation rows is no measure any more, since it has learned from them:
-    calibration and validation rows stay those of the chosen probe.
+    calibration and validation rows stay those of the chosen probe (of numbers they have no use, and go).
     """
     keys = OpenKeys()
     data = prepare(task, keys=keys)
@@ -302,7 +320,7 @@ def _fitted_again(task: ProbeTask, fit: FitSpec, chosen: SavedProbe, schedule: S
         refit["n_epochs"] = schedule.n_epochs
     if "test" in data.x:
         (row,) = scored(task, data, [fitted]).rows
-        refit["score_test"] = float(row["uar_test"] if "uar_test" in row else row["map_test"])
+        refit["score_test"] = float(next(row[c] for c in ("uar_test", "map_test", "r2_test") if c in row))
     probe = _saved(task, fit, data, fitted, keys.features(task), finite=True)
     card = replace(probe.card, calibration=chosen.card.calibration, refit=refit)
     rows = chosen.validation
@@ -360,6 +378,7 @@ def _saved(
         probabilistic=fitted.probabilistic,
         versions=package_versions(VERSIONS_OF),
         clip_s=_median_seconds(features, data, task.refit),
+        numbers=_numbers(data) if data.question.is_numbers else {},
     )
     return SavedProbe(
         card=card, mean=data.standardise.mean, scale=data.standardise.scale, arrays=stored.arrays
@@ -370,6 +389,26 @@ def _of_frames(features: Features, kind: str) -> dict[str, str]:
     """How the frames were stored that a probe of frames read; the fingerprint of a key does not say it."""
     frames = features.info.frames
     return {"frames_dtype": frames.dtype} if kind == OF_FRAMES and frames is not None else {}
+
+
+def _numbers(data: Prepared) -> dict[str, Any]:
+    """What the numbers were standardised by, and how many groups validate and train both."""
+    scale, among = data.target_scale, _groups_trained(data) if "val" in data.x else 0
+    return {"mean": scale.mean, "scale": scale.scale, "n_groups_trained": among}
+
+
+def _validation_numbers(fitted: FittedProbe, data: Prepared) -> ValidationNumbers | None:
+    """What a probe of numbers says of its validation rows; None where that is not finite."""
+    predicted = np.ascontiguousarray(fitted.scores(data.x["val"])[:, 0], dtype=np.float64)
+    if not np.isfinite(predicted).all():
+        return None
+    group = codes(_groups(data, "val"))[1].astype(np.int32)
+    return ValidationNumbers(predicted=predicted, target=data.y["val"], group=group).drawn()
+
+
+def _groups_trained(data: Prepared) -> int:
+    """How many groups of the validation rows have training rows too."""
+    return len(set(_groups(data, "val")) & set(_groups(data, "train")))
 
 
 def _validation_rows(fitted: FittedProbe, data: Prepared) -> ValidationRows | None:
@@ -402,7 +441,7 @@ def _calibration(rows: ValidationRows | None, data: Prepared) -> dict[str, float
         "nll_before": before,
         "nll_after": after,
         "n_rows": float(len(rows.scores)),
-        "n_groups_trained": float(len(set(_groups(data, "val")) & set(_groups(data, "train")))),
+        "n_groups_trained": float(_groups_trained(data)),
     }
 
 

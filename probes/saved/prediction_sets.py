@@ -23,7 +23,7 @@ from featurestore.manifest.labels import SEPARATOR
 from featurestore.printable import counted
 from probes.classifiers.multilabel import cells_of
 from probes.saved.calibration import ValidationRows
-from probes.saved.probe_files import SavedProbe
+from probes.saved.probe_files import ProbeCard, SavedProbe
 
 # Sums of shares such as 1/10, of millions of rows, are that far off at most.
 _ROUNDING = 1e-9
@@ -74,7 +74,7 @@ def set_rule(probe: SavedProbe, level: float, folder: Path) -> SetRule:
     group = rows.group
     assert group is not None
     n_groups = len(np.unique(group))
-    _require_groups(n_groups, level, folder)
+    require_groups(n_groups, level, folder)
     of_class = rows.scores[np.arange(len(rows.scores)), rows.target]
     least = least_probability(of_class, group, level)
     covered, n = (np.bincount(rows.target, w, len(probe.card.classes)) for w in (of_class >= least, None))
@@ -92,14 +92,16 @@ def set_rule(probe: SavedProbe, level: float, folder: Path) -> SetRule:
     )
 
 
-def least_probability(of_class: FloatArray, group: npt.NDArray[np.int32], level: float) -> float:
+def least_probability(
+    of_class: FloatArray | Float64Array, group: npt.NDArray[np.int32], level: float
+) -> float:
     """The largest bound that the true classes of enough rows reach.
 
     Of K groups each has a share of 1/(K+1), its rows have equal parts of that; the rest is that of the group
     that is to come, of which nothing is known. The rows at the bound or above have `level` together, or more.
 
     Args:
-        of_class: Probability of the true class of each row `[n]`.
+        of_class: Probability of the true class of each row, or what else is high where a row is met `[n]`.
         group: Code of the group of each row `[n]`.
         level: Above 0, at most K/(K+1).
     """
@@ -122,29 +124,43 @@ def set_sentences(rule: SetRule, size: npt.NDArray[np.int64]) -> list[str]:
         rule: That made them.
         size: Classes in each set that was made `[n]`.
     """
-    alone = rule.n_groups == rule.n_rows
-    said = [
+    return [
         f"sets at {rule.level:g}: every class with a probability of {rule.least:.4g} or more; "
         f"{size.mean() if len(size) else 0:.2f} classes on average, "
         f"{counted(int((size == 1).sum()), 'clip')} with one, "
         f"{counted(int((size == 0).sum()), 'clip')} with none",
-        f"a set holds the class of its clip with a chance of {rule.level:g} or more, on average over new "
-        + ("clips" if alone else "groups and their clips")
-        + ", if these are of the probe's classes and drawn as the "
-        + counted(rule.n_rows, "validation clip")
-        + ("" if alone else f" of {counted(rule.n_groups, 'group')}")
-        + " were",
+        f"a set holds the class of its clip with a chance of {rule.level:g} or more, "
+        + promise(rule.n_rows, rule.n_groups, "if these are of the probe's classes and drawn"),
         f"that is no promise for each class: of {counted(rule.hardest_rows, 'validation clip')} of "
         f"{rule.hardest} {100 * rule.hardest_share:.0f} % have it in their sets",
+        *group_sentences(rule.n_rows, rule.n_groups, rule.n_groups_trained),
     ]
-    if alone:
+
+
+def promise(n_rows: int, n_groups: int, condition: str) -> str:
+    """Over what a chance is an average, and on which condition: the end of a sentence."""
+    alone = n_groups == n_rows
+    return (
+        "on average over new "
+        + ("clips" if alone else "groups and their clips")
+        + f", {condition} as the "
+        + counted(n_rows, "validation clip")
+        + ("" if alone else f" of {counted(n_groups, 'group')}")
+        + " were"
+    )
+
+
+def group_sentences(n_rows: int, n_groups: int, n_groups_trained: int) -> list[str]:
+    """Where groups break the promise, a sentence each."""
+    said = []
+    if n_groups == n_rows:
         said.append(
             "each validation clip counts as a group of its own; where several are of one recording the "
             "chance is not kept: train with a column group"
         )
-    if rule.n_groups_trained:
+    if n_groups_trained:
         said.append(
-            f"{rule.n_groups_trained:,} of the {counted(rule.n_groups, 'group')} have training clips too, so "
+            f"{n_groups_trained:,} of the {counted(n_groups, 'group')} have training clips too, so "
             "for clips of other groups the chance is not kept: train with --split group"
         )
     return said
@@ -152,8 +168,7 @@ def set_sentences(rule: SetRule, size: npt.NDArray[np.int64]) -> list[str]:
 
 def _usable_rows(probe: SavedProbe, level: float, folder: Path) -> ValidationRows:
     card, rows = probe.card, probe.validation
-    if not 0 < level < 1:
-        raise ConfigError(f"--sets: expected a share above 0 and below 1, such as 0.9, got {level:g}")
+    check_level(level)
     if card.multilabel:
         raise ConfigError(
             f"--sets: {folder} predicts sets of labels, any number of which can be right; sets that hold the "
@@ -163,11 +178,7 @@ def _usable_rows(probe: SavedProbe, level: float, folder: Path) -> ValidationRow
         raise ConfigError(
             f"--sets: scores of {card.classifier} are no probabilities; train mlp, linear, logreg, lda or knn"
         )
-    if card.refit:
-        raise ConfigError(
-            f"--sets: {folder} was fitted again on its validation clips, so they say nothing of new ones; "
-            "save it without --refit"
-        )
+    require_unseen(card, folder)
     if rows is None or rows.group is None:
         raise ConfigError(
             f"--sets: {folder} does not keep its validation clips with their groups (none were of its "
@@ -177,7 +188,35 @@ def _usable_rows(probe: SavedProbe, level: float, folder: Path) -> ValidationRow
     return rows
 
 
-def _require_groups(n_groups: int, level: float, folder: Path) -> None:
+def check_level(level: float) -> None:
+    """Refuse a chance that is none.
+
+    Raises:
+        ConfigError: one line.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"--sets: expected a share above 0 and below 1, such as 0.9, got {level:g}")
+
+
+def require_unseen(card: ProbeCard, folder: Path) -> None:
+    """Refuse a probe that has learned from its validation rows.
+
+    Raises:
+        ConfigError: one line.
+    """
+    if card.refit:
+        raise ConfigError(
+            f"--sets: {folder} was fitted again on its validation clips, so they say nothing of new ones; "
+            "save it without --refit"
+        )
+
+
+def require_groups(n_groups: int, level: float, folder: Path) -> None:
+    """Refuse a level that so many groups cannot tell.
+
+    Raises:
+        ConfigError: one line that says how many it takes.
+    """
     needed = math.ceil(level / (1 - level) - _ROUNDING)
     if n_groups >= needed:
         return

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.arrays import FloatArray, IntArray, TextArray
-from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError
+from featurestore.arrays import FloatArray, IntArray
+from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch, StoreError, UnknownFormat
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file, writing
 from featurestore.printable import json_text
@@ -38,8 +38,9 @@ from featurestore.untrusted.document_shape import (
 from featurestore.untrusted.documents import DocumentError, read_bytes, read_json_document
 from featurestore.untrusted.tensor_files import TensorInfo, read_tensor_header
 from probes.classifiers.layer_combination import COMBINATIONS
+from probes.classifiers.numbers import TargetScale
 from probes.questions.refit import PARTS_OF
-from probes.saved.calibration import ValidationRows, calibrated
+from probes.saved.calibration import ValidationNumbers, ValidationRows, calibrated
 from probes.saved.sklearn_classes import MOST_WIDTH
 from probes.saved.stored_arrays import OF_FRAMES, Scores, Stored, restore
 
@@ -47,10 +48,11 @@ if TYPE_CHECKING:
     from featurestore.store.reader import Features
 
 FORMAT = "featurestore-audio probe"
-# 1 had no hashes, 2 no calibration, 3 nothing that was fitted again, 4 no groups of validation rows
-FORMAT_VERSION = 5
-# Of a probe without groups, fitted again or not: earlier versions read it.
-_REFIT_VERSION, _PLAIN_VERSION = 4, 3
+# 1 had no hashes, 2 no calibration, 3 nothing that was fitted again, 4 no groups of validation rows, 5 no
+# numbers
+FORMAT_VERSION = 6
+# Of a probe of classes with groups, and without, fitted again or not: earlier versions read it.
+_GROUPS_VERSION, _REFIT_VERSION, _PLAIN_VERSION = 5, 4, 3
 JSON_NAME = "probe.json"
 WEIGHTS_NAME = "weights.safetensors"
 # sha256 of the other file, and of all else in this one.
@@ -62,6 +64,7 @@ BLOCK_VALUES = 1 << 24
 # Of a probe's validation rows, see `probes.saved.calibration`.
 _VALIDATION = ("validation.scores", "validation.target")
 _VALIDATION_GROUP = "validation.group"
+_VALIDATION_NUMBERS = ("validation.predicted", "validation.target", _VALIDATION_GROUP)
 _FORMAT = fields({"format": one_of(FORMAT), "format_version": whole(1)})
 _CARD = fields(
     {
@@ -69,7 +72,7 @@ _CARD = fields(
         **dict.fromkeys(("extraction", "given", "hparams", "settings"), by_name(anything)),
         "layers": many(whole(0, 9999), 1),
         "combine": one_of(*COMBINATIONS),
-        "classes": many(text, 1),
+        "classes": many(text),
         **dict.fromkeys(("multilabel", "probabilistic"), yes_or_no),
         "seed": whole(),
         "split": row_of(text, whole(), whole()),
@@ -82,8 +85,9 @@ _CARD = fields(
         "clip_s": nothing_or(number(0)),
         "refit": fields(
             {"rows": one_of(*PARTS_OF), "n_rows": whole(1), "of": text},
-            {"n_epochs": whole(), "score_test": number(0, 1, nan=True)},
+            {"n_epochs": whole(), "score_test": number(high=1, nan=True)},
         ),
+        "numbers": fields({"mean": number(), "scale": number(0), "n_groups_trained": whole()}),
         WEIGHTS_HASH: text,
         CONTENT_HASH: text,
     },
@@ -103,7 +107,7 @@ class ProbeCard:
         layers: The layer of the embeddings; several, ascending, where they are combined.
         combine: How, see `probes.classifiers.layer_combination`.
         label: Label column.
-        classes: Names of what it tells apart, in the order of its scores.
+        classes: Names of what it tells apart, in the order of its scores; none where it predicts numbers.
         multilabel: Any number of classes can be right at once.
         classifier: Name or import path.
         hparams: All settings of the fit.
@@ -111,7 +115,8 @@ class ProbeCard:
         split: Split, its seed, and the fold.
         question: Fingerprint of the fit in the results it is from.
         scores: Of the fit: uar_train, uar_val, uar_test and others.
-        reproduced: Test rows, and those whose prediction is another than the recorded one.
+        reproduced: Test rows, and those whose prediction is another than the recorded one (of numbers: by
+            more than rounding makes).
         kind: How the weights are to be read: see `probes.saved.stored_arrays`.
         settings: What that needs besides the arrays; of frames also the dtype they were stored in.
         probabilistic: Scores are probabilities.
@@ -124,6 +129,8 @@ class ProbeCard:
             `n_epochs` (of what is trained by epochs), `of` (fingerprint of the fit that validation chose,
             which `scores` and `reproduced` are about), and where test rows were left out `score_test`.
             Empty else.
+        numbers: Of a probe of numbers: `mean` and `scale` of what it learned, in the unit of the label, and
+            `n_groups_trained`, how many groups of its validation rows have training rows too. Empty else.
     """
 
     model: str
@@ -149,6 +156,17 @@ class ProbeCard:
     calibration: dict[str, float] = field(default_factory=dict)
     clip_s: float | None = None
     refit: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_numbers(self) -> bool:
+        """It predicts a number, not a class."""
+        return bool(self.numbers)
+
+    @property
+    def n_scores(self) -> int:
+        """Scores of a row: one for each class, or the number."""
+        return 1 if self.is_numbers else len(self.classes)
 
     @property
     def reads_frames(self) -> bool:
@@ -158,7 +176,7 @@ class ProbeCard:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedProbe:
-    """A probe that was saved: raw embeddings in, classes out.
+    """A probe that was saved: raw embeddings in, classes or numbers out.
 
     Attributes:
         card: What it is.
@@ -166,6 +184,7 @@ class SavedProbe:
         scale: What they were divided by `[d]`.
         arrays: Weights by name.
         validation: What it said of its validation rows; None where `card.calibration` is empty.
+        validation_numbers: The same of a probe of numbers; None where it was fitted again on these rows.
     """
 
     card: ProbeCard
@@ -173,9 +192,12 @@ class SavedProbe:
     scale: FloatArray
     arrays: dict[str, npt.NDArray[Any]]
     validation: ValidationRows | None = None
+    validation_numbers: ValidationNumbers | None = None
 
-    def scores(self, x: FloatArray) -> FloatArray:
-        """Class scores `[n, C]` of embeddings `[n, d]` as the store holds them.
+    def scores(self, x: FloatArray) -> Any:
+        """Class scores `[n, C]` of embeddings `[n, d]` as the store holds them, float32.
+
+        Of numbers what is predicted, in the unit of the label, float64 `[n, 1]`.
 
         Layers in ascending order side by side, and within each its functionals.
 
@@ -187,10 +209,14 @@ class SavedProbe:
                 f"a probe of {self.card.classifier} reads the frames of clips, not one vector of each; "
                 "ask frame_scores"
             )
-        return self.scorer((np.asarray(x, dtype=np.float32) - self.mean) / self.scale)
+        return self._in_unit(self.scorer((np.asarray(x, dtype=np.float32) - self.mean) / self.scale))
 
-    def frame_scores(self, features: Features, position: IntArray) -> FloatArray:
-        """Class scores `[n, C]` of rows of a key that holds frames, read a block at a time.
+    def _in_unit(self, scores: FloatArray) -> Any:
+        numbers = self.card.numbers
+        return TargetScale(numbers["mean"], numbers["scale"]).back(scores) if numbers else scores
+
+    def frame_scores(self, features: Features, position: IntArray) -> Any:
+        """`scores` of rows of a key that holds frames, read a block at a time.
 
         Args:
             features: The key.
@@ -206,11 +232,11 @@ class SavedProbe:
         width = len(self.mean)
         rows = streamed_frames(features, self.card.layers, position, max(1, BLOCK_VALUES // width))
         standardised = replace(rows, standardise=Standardiser(self.mean, self.scale))
-        return self.scorer(cast("FloatArray", standardised))
+        return self._in_unit(self.scorer(cast("FloatArray", standardised)))
 
     @cached_property
     def scorer(self) -> Scores:
-        """From standardised rows `[n, d]`, or frames, to class scores `[n, C]`.
+        """From standardised rows `[n, d]`, or frames, to class scores `[n, C]`, or standardised numbers.
 
         Raises:
             CorruptData: what was read cannot be that of a probe.
@@ -218,8 +244,9 @@ class SavedProbe:
         return restore(
             Stored(kind=self.card.kind, settings=self.card.settings, arrays=self.arrays),
             n_features=len(self.mean),
-            n_classes=len(self.card.classes),
+            n_classes=self.card.n_scores,
             multilabel=self.card.multilabel,
+            of_numbers=self.card.is_numbers,
         )
 
     def probabilities(self, x: FloatArray) -> FloatArray:
@@ -227,12 +254,17 @@ class SavedProbe:
         temperature = self.card.calibration.get("temperature", 1.0)
         return calibrated(self.scores(x), temperature, multilabel=self.card.multilabel)
 
-    def predict(self, x: FloatArray) -> TextArray:
-        """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``."""
+    def predict(self, x: FloatArray) -> npt.NDArray[Any]:
+        """A class for each row `[n]`; for label sets the classes of at least one half, joined with ``|``.
+
+        Of numbers the number, float64.
+        """
         return self.name(self.scores(x))
 
-    def name(self, scores: FloatArray) -> TextArray:
+    def name(self, scores: FloatArray) -> npt.NDArray[Any]:
         """Predictions `[n]` from `scores [n, C]`."""
+        if self.card.is_numbers:
+            return scores[:, 0]
         if not self.card.multilabel:
             classes = np.array(self.card.classes, dtype=object)
             return np.asarray(classes[scores.argmax(axis=1)], dtype=object)
@@ -272,6 +304,9 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
         arrays |= dict(zip(_VALIDATION, (probe.validation.scores, probe.validation.target), strict=True))
         if probe.validation.group is not None:
             arrays[_VALIDATION_GROUP] = probe.validation.group
+    if probe.validation_numbers is not None:
+        rows = probe.validation_numbers
+        arrays |= dict(zip(_VALIDATION_NUMBERS, (rows.predicted, rows.target, rows.group), strict=True))
     weights = save(arrays)
     if len(weights) > MOST_WEIGHT_BYTES:
         raise ConfigError(
@@ -280,10 +315,13 @@ def write_probe(folder: Path, probe: SavedProbe) -> None:
         )
     version = _REFIT_VERSION if probe.card.refit else _PLAIN_VERSION
     if _VALIDATION_GROUP in arrays:
+        version = _GROUPS_VERSION
+    if probe.card.is_numbers:
         version = FORMAT_VERSION
     content = {"format": FORMAT, "format_version": version, **asdict(probe.card)}
-    if not probe.card.refit:
-        del content["refit"]
+    for name in ("refit", "numbers"):  # as earlier versions, which do not know these, read it
+        if not content[name]:
+            del content[name]
     content |= {WEIGHTS_HASH: hashlib.sha256(weights).hexdigest()}
     content |= {CONTENT_HASH: digest(content)}
     with writing(folder, "choose another --out"):
@@ -298,7 +336,8 @@ def read_probe(folder: Path) -> SavedProbe:
 
     Raises:
         StoreError: there is no probe.
-        CorruptData: it cannot be read, was changed, or was written by a later version.
+        CorruptData: it cannot be read, or was changed.
+        UnknownFormat: it was written by a later version.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -310,8 +349,9 @@ def read_probe(folder: Path) -> SavedProbe:
         content = read_json_document(path)
         _FORMAT(content, JSON_NAME)
         if content["format_version"] > FORMAT_VERSION:
-            raise DocumentError(
-                f"format version {content['format_version']}, this version reads {FORMAT_VERSION}"
+            raise UnknownFormat(
+                f"{folder}: a probe of format version {content['format_version']}, this program reads up to "
+                f"{FORMAT_VERSION}; upgrade featurestore-audio"
             )
         _CARD(content, JSON_NAME)
         check_sizes(content, read_tensor_header(folder / WEIGHTS_NAME))
@@ -327,14 +367,24 @@ def read_probe(folder: Path) -> SavedProbe:
         for name, value in (*arrays.items(), ("standardiser.mean", mean), ("standardiser.scale", scale)):
             if not np.isfinite(value).all():
                 raise DocumentError(f"{WEIGHTS_NAME}: {name}: expected finite numbers")
-        validation = _validation(arrays, card)
+        if card.is_numbers:
+            validation, numbers = None, _validation_numbers(arrays)
+        else:
+            validation, numbers = _validation(arrays, card), None
         if not (scale > 0).all():
             raise DocumentError(f"{WEIGHTS_NAME}: standardiser.scale: expected numbers above 0")
     except (ValueError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise CorruptData(f"{folder}: not a readable probe ({reason}); save it again") from error
     named = {name.removeprefix("probe."): value for name, value in arrays.items()}
-    probe = SavedProbe(card=card, mean=mean, scale=scale, arrays=named, validation=validation)
+    probe = SavedProbe(
+        card=card,
+        mean=mean,
+        scale=scale,
+        arrays=named,
+        validation=validation,
+        validation_numbers=numbers,
+    )
     try:
         probe.scorer  # noqa: B018  # whether it works shows now, and not after audio was embedded
     except CorruptData as error:
@@ -369,6 +419,26 @@ def _validation(arrays: dict[str, npt.NDArray[Any]], card: ProbeCard) -> Validat
     return ValidationRows(scores=scores, target=target, group=group)
 
 
+def _validation_numbers(arrays: dict[str, npt.NDArray[Any]]) -> ValidationNumbers | None:
+    """`_validation` of a probe of numbers; None where it keeps none.
+
+    Raises:
+        DocumentError: some are missing, or they are not of one length.
+    """
+    found = [arrays.pop(name, None) for name in _VALIDATION_NUMBERS]
+    if all(value is None for value in found):
+        return None
+    predicted, target, group = found
+    shape = None if target is None else target.shape
+    for name, value, dtype in zip(_VALIDATION_NUMBERS, found, ("float64", "float64", "int32"), strict=True):
+        if value is None or value.dtype != dtype or value.ndim != 1 or value.shape != shape or not len(value):
+            raise DocumentError(f"{WEIGHTS_NAME}: {name}: expected a {dtype} number for each validation row")
+    assert predicted is not None
+    assert target is not None
+    assert group is not None
+    return ValidationNumbers(predicted=predicted, target=target, group=group)
+
+
 def check_sizes(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:
     """Refuse weights that cannot be those of the card, before they are read.
 
@@ -378,6 +448,13 @@ def check_sizes(content: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -
     shapes = [tensors[n].shape if n in tensors else None for n in ("standardiser.mean", "standardiser.scale")]
     if shapes[0] != shapes[1] or shapes[0] is None or len(shapes[0]) != 1 or shapes[0] == (0,):
         raise DocumentError(f"{WEIGHTS_NAME}: standardiser: expected a mean and a scale of one length")
+    numbers = content.get("numbers")
+    if bool(content["classes"]) == bool(numbers):
+        raise DocumentError(f"{JSON_NAME}: classes: expected one at least, or numbers and no class")
+    if numbers and (content["multilabel"] or content["probabilistic"] or content.get("calibration")):
+        raise DocumentError(f"{JSON_NAME}: numbers: expected no label sets, probabilities or calibration")
+    if numbers and not numbers["scale"] > 0:
+        raise DocumentError(f"{JSON_NAME}: numbers.scale: expected a number above 0")
     if len(set(content["classes"])) < len(content["classes"]):
         raise DocumentError(f"{JSON_NAME}: classes: expected each name once")
     if list(content["layers"]) != sorted(set(content["layers"])):

@@ -1,10 +1,11 @@
 """Fitted classifiers as arrays and plain values, and back.
 
-Four kinds: ``mlp`` (networks of `probes.training.mlp`: the weights of a ``torch.nn.Sequential``),
+Five kinds: ``mlp`` (networks of `probes.training.mlp`: the weights of a ``torch.nn.Sequential``),
 ``weighted`` (the same on a weighted sum of layers), ``frames`` (attention over frames, of one layer or of a
-weighted sum of several: see `probes.saved.stored_frames`), and ``sklearn`` (an estimator of the list in
-`probes.saved.sklearn_classes`: linear models, discriminant analysis, nearest centroids, brute-force
-neighbours). Trees and ensembles keep objects and cannot be stored.
+weighted sum of several: see `probes.saved.stored_frames`), ``ridge`` (coefficients and intercept of one
+number), and ``sklearn`` (an estimator of the list in `probes.saved.sklearn_classes`: linear models,
+discriminant analysis, nearest centroids, brute-force neighbours). Trees and ensembles keep objects and cannot
+be stored.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from featurestore.untrusted.document_shape import many, whole
 from probes.saved.sklearn_classes import MOST_WIDTH, is_savable, put_together
 
 Scores = Callable[[FloatArray], FloatArray]
-CAN_BE_SAVED = "mlp, linear, attention, mha, logreg, svm, lda, centroid and knn with algorithm: brute"
+CAN_BE_SAVED = "mlp, linear, attention, mha, ridge, logreg, svm, lda, centroid and knn with algorithm: brute"
 #: The kind that reads the frames of a clip.
 OF_FRAMES = "frames"
+OF_RIDGE = "ridge"
+# What scores are: probabilities of classes one of which is right, of labels any of which is, or numbers.
+_SOFTMAX, _SIGMOID, _NUMBERS = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,7 @@ class Stored:
     """A fitted classifier without code.
 
     Attributes:
-        kind: ``mlp``, ``weighted``, ``frames`` or ``sklearn``.
+        kind: ``mlp``, ``weighted``, ``frames``, ``ridge`` or ``sklearn``.
         settings: JSON values.
         arrays: NumPy arrays of numbers by name.
     """
@@ -54,6 +58,7 @@ def to_store(model: Any, classifier: str) -> Stored:
     """
     from sklearn.base import BaseEstimator
 
+    from probes.classifiers.ridge import LinearFit
     from probes.saved.stored_frames import FramePooler, taken_apart
     from probes.training.mlp import FittedMLP
     from probes.training.networks import Head, WeightedSum
@@ -67,32 +72,54 @@ def to_store(model: Any, classifier: str) -> Stored:
     if isinstance(model, FramePooler):
         settings, arrays = taken_apart(model)
         return Stored(kind=OF_FRAMES, settings=settings, arrays=arrays)
+    if isinstance(model, LinearFit):
+        return Stored(
+            kind=OF_RIDGE,
+            settings={},
+            arrays={"coefficients": model.coefficients, "intercept": model.intercept},
+        )
     if isinstance(model, BaseEstimator) and is_savable(model):
         return _store_estimator(model, classifier)
     raise ConfigError(f"classifier {classifier}: its fits cannot be saved without pickle; {CAN_BE_SAVED} can")
 
 
-def restore(stored: Stored, *, n_features: int, n_classes: int, multilabel: bool = False) -> Scores:
+def restore(
+    stored: Stored,
+    *,
+    n_features: int,
+    n_classes: int,
+    multilabel: bool = False,
+    of_numbers: bool = False,
+) -> Scores:
     """From standardised rows `[n, d]`, or standardised frames of rows, to class scores `[n, C]`.
 
-    It is tried on a row before it is handed out.
+    Of numbers to what is predicted `[n, 1]`, on the scale that was fitted on. It is tried on a row before it
+    is handed out.
 
     Raises:
         CorruptData: arrays or values are missing, do not fit together, or are of an unknown kind.
     """
-    if stored.kind not in ("mlp", "weighted", OF_FRAMES, "sklearn"):
+    if stored.kind not in ("mlp", "weighted", OF_FRAMES, OF_RIDGE, "sklearn"):
         raise CorruptData(f"saved probe: unknown kind {stored.kind!r}; it is from a later version")
+    end = _NUMBERS if of_numbers else _SIGMOID if multilabel else _SOFTMAX
     try:
+        if {OF_RIDGE: True, "sklearn": False}.get(stored.kind, of_numbers) != of_numbers:
+            raise ValueError(f"kind {stored.kind} predicts {'no numbers' if of_numbers else 'numbers alone'}")
         if stored.kind == OF_FRAMES:
             from probes.saved.stored_frames import put_together as pooling
 
-            return cast("Scores", pooling(stored.settings, stored.arrays, n_features, n_classes))
-        if stored.kind != "sklearn":
+            return cast(
+                "Scores",
+                pooling(stored.settings, stored.arrays, n_features, n_classes, of_numbers=of_numbers),
+            )
+        if stored.kind in ("mlp", "weighted"):
             many(whole(1, MOST_WIDTH), 2, 100)(stored.settings.get("sizes"), "settings.sizes")
         if stored.kind == "mlp":
-            scores = _network(stored, multilabel=multilabel)
+            scores = _network(stored, end)
         elif stored.kind == "weighted":
-            scores = _sum(stored)
+            scores = _sum(stored, end)
+        elif stored.kind == OF_RIDGE:
+            scores = _linear(stored, n_features)
         else:
             scores = _estimator(stored, n_features, n_classes)
         tried = scores(np.ones((1, n_features), dtype=np.float32)).shape
@@ -134,9 +161,24 @@ def _store_sum(network: Any) -> Stored:
     return Stored(kind="weighted", settings=head.settings, arrays={**head.arrays, **layers})
 
 
-def _sum(stored: Stored) -> Scores:
+def _linear(stored: Stored, n_features: int) -> Scores:
+    from probes.classifiers.ridge import LinearFit
+
+    coefficients, intercept = stored.arrays["coefficients"], stored.arrays["intercept"]
+    for name, value, shape in (
+        ("coefficients", coefficients, (n_features, 1)),
+        ("intercept", intercept, (1,)),
+    ):
+        if value.dtype != np.float64 or value.shape != shape:
+            raise ValueError(
+                f"{name}: expected float64 of the shape {shape}, got {value.dtype}, {value.shape}"
+            )
+    return LinearFit(coefficients, intercept)
+
+
+def _sum(stored: Stored, end: int) -> Scores:
     weights, rest = stored.arrays["layers"], {k: v for k, v in stored.arrays.items() if k != "layers"}
-    head = _network(Stored(kind="mlp", settings=stored.settings, arrays=rest), multilabel=False)
+    head = _network(Stored(kind="mlp", settings=stored.settings, arrays=rest), end)
 
     def scores(x: FloatArray) -> FloatArray:
         return head(np.einsum("nld,l->nd", x.reshape(len(x), len(weights), -1), weights))
@@ -144,8 +186,8 @@ def _sum(stored: Stored) -> Scores:
     return scores
 
 
-def _network(stored: Stored, *, multilabel: bool) -> Scores:
-    """Linear → LayerNorm → ReLU, …, Linear, then softmax, or a sigmoid for label sets."""
+def _network(stored: Stored, end: int) -> Scores:
+    """Linear → LayerNorm → ReLU, …, Linear, then softmax; a sigmoid for label sets, nothing for numbers."""
     import torch
     from torch.nn import functional
 
@@ -161,7 +203,9 @@ def _network(stored: Stored, *, multilabel: bool) -> Scores:
             if i < n_layers - 1:
                 gain, shift = weights[f"norm.{i}.weight"], weights[f"norm.{i}.bias"]
                 z = functional.layer_norm(z, [z.shape[-1]], gain, shift).relu()
-        out: FloatArray = (torch.sigmoid(z) if multilabel else torch.softmax(z, -1)).numpy()
+        if end != _NUMBERS:
+            z = torch.sigmoid(z) if end == _SIGMOID else torch.softmax(z, -1)
+        out: FloatArray = z.numpy()
         return out
 
     return scores

@@ -13,7 +13,7 @@ from torch import nn
 from featurestore.arrays import FloatArray
 from featurestore.untrusted.document_shape import fields, many, one_of, whole
 from probes.saved.sklearn_classes import MOST_WIDTH
-from probes.training.autograd import Feed, Trained
+from probes.training.autograd import OF_CLASSES, OF_NUMBERS, Feed, Trained
 from probes.training.frames import FrameRows
 from probes.training.networks import AttentivePooling, Head, MultiheadPooling, WeightedFrames
 
@@ -42,7 +42,12 @@ def taken_apart(network: FramePooler) -> tuple[dict[str, Any], dict[str, npt.NDA
 
 
 def put_together(
-    settings: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], n_features: int, n_classes: int
+    settings: Mapping[str, Any],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    n_features: int,
+    n_classes: int,
+    *,
+    of_numbers: bool = False,
 ) -> FrameScores:
     """From standardised frames (`probes.training.frames`) to class scores `[n, C]`; tried on one frame.
 
@@ -50,7 +55,8 @@ def put_together(
         settings: See `taken_apart`.
         arrays: See `taken_apart`.
         n_features: Values of a frame, of all layers.
-        n_classes: C.
+        n_classes: C; 1 for numbers.
+        of_numbers: Scores are numbers, as they come from the network.
 
     Raises:
         ValueError: they do not fit together; a RuntimeError where arrays lack or have another shape.
@@ -71,7 +77,7 @@ def put_together(
         network: nn.Module = WeightedFrames(n_layers, pooling) if n_layers else pooling
     weights = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
     network.load_state_dict(weights, strict=True, assign=True)
-    scores = Trained(network, of_sets=False).probabilities
+    scores = Trained(network, OF_NUMBERS if of_numbers else OF_CLASSES).scores
     one, first = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     tried = scores(FrameRows(np.ones((1, n_features), dtype=np.float32), first, one, max(1, n_layers)))
     if tried.shape != (1, n_classes):

@@ -34,6 +34,7 @@ class Kind:
         argument: What follows the name after a colon: "", "K", "K or KxJ" or "COLUMN".
         several: It may make more than one split.
         grouped: It holds whole groups out.
+        of_numbers: What it is of labels that are numbers, where `what` speaks of classes.
     """
 
     draw: Draw
@@ -41,18 +42,33 @@ class Kind:
     argument: str = ""
     several: bool = False
     grouped: bool = False
+    of_numbers: str = ""
+
+    def sentence(self, *, of_numbers: bool) -> str:
+        """What it is, of classes or of numbers."""
+        return (of_numbers and self.of_numbers) or self.what
 
 
 #: Splits by name.
 KINDS: dict[str, Kind] = {
     "column": Kind(single.by_column, "The parts are the manifest’s own split column"),
-    "random": Kind(single.at_random, "70/20/10 of every class, drawn at random, whatever the group"),
+    "random": Kind(
+        single.at_random,
+        "70/20/10 of every class, drawn at random, whatever the group",
+        of_numbers="70/20/10 of the rows, drawn at random, whatever the group",
+    ),
     "stratified": Kind(single.at_random, "The same draw as random: 70/20/10 of every class"),
     "group": Kind(single.by_group, "Whole groups go to one part, near 70/20/10 of the rows", grouped=True),
     "stratified-group": Kind(
         single.by_stratified_group, "Whole groups go to one part, near 70/20/10 of every class", grouped=True
     ),
-    "kfold": Kind(folds.kfold, "K folds with equal shares of every class", "K", True),
+    "kfold": Kind(
+        folds.kfold,
+        "K folds with equal shares of every class",
+        "K",
+        True,
+        of_numbers="K folds of nearly equal size, drawn at random, whatever the group",
+    ),
     "stratified-kfold": Kind(folds.kfold, "The same draw as kfold", "K", True),
     "group-kfold": Kind(folds.group_kfold, "K folds of whole groups", "K", True, True),
     "stratified-group-kfold": Kind(

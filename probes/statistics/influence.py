@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
+from probes.number_scores import NUMBER_METRICS
 from probes.statistics.count_metrics import left_out_accuracy, left_out_f1, left_out_recall
 from probes.statistics.design import Design, label_rows, make_design, number_design, score_rows
-from probes.statistics.number_metrics import NUMBER_METRICS, left_out_numbers, seeds_of_numbers
+from probes.statistics.number_metrics import left_out_numbers, seeds_of_numbers
 from probes.statistics.rank_metrics import left_out_auroc, left_out_precision
 
 LeftOut = tuple[Float64Array, Float64Array]

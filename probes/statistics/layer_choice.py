@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
+from probes.number_scores import NUMBER_METRICS, group_sums
 from probes.statistics.comparison import Comparison, compare_influences
 from probes.statistics.count_metrics import hit_counts, said_counts
 from probes.statistics.design import Design, label_rows
 from probes.statistics.influence import Influence, influences
 from probes.statistics.multiplicity import holm
-from probes.statistics.number_metrics import NUMBER_METRICS, group_sums, seeds_of_numbers
+from probes.statistics.number_metrics import seeds_of_numbers
 from probes.statistics.refusal import FEWEST_GROUPS
 
 ALPHA = 0.05

@@ -4,8 +4,9 @@ The recipe is that of `probes.training.mlp`: AdamW, learning rate cut on a plate
 early stop on the validation score, weights of the best epoch kept, or of the last. A batch is fetched once
 for all fits; each has its own weights, optimiser and noise, so its result does not depend on the company.
 
-Targets are classes `[n]` or label sets, 0/1 matrices `[n, C]`. Classes are trained by cross-entropy and
-scored by UAR; label sets by binary cross-entropy, the mean over rows and classes, and mean average precision.
+Targets are classes `[n]`, label sets, 0/1 matrices `[n, C]`, or numbers, floating `[n]`. Classes are trained
+by cross-entropy and scored by UAR; label sets by binary cross-entropy, the mean over rows and classes, and
+mean average precision; numbers by squared error, which they are scored by too.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from featurestore.arrays import FloatArray, IntArray
+from featurestore.arrays import FloatArray
 from probes.metrics import mean_average_precision
 from probes.training.mlp import class_weights
 from probes.training.mlp_config import LEAST_CUT, RATE_CUT, MLPConfig, Schedule, schedule_of
 from probes.training.vectors import StreamedRows, drawn_batches, in_pieces, macro_recall
 
 Inputs = tuple[Tensor, ...]
+# What the scores of a network are of.
+OF_CLASSES, OF_SETS, OF_NUMBERS = "classes", "sets", "numbers"
 
 # Rows scored at a time.
 SCORED_ROWS = 512
@@ -81,31 +85,33 @@ class Trained:
     Attributes:
         network: In evaluation mode.
         schedule: How its weights were trained; None before it is done.
-        of_sets: Its scores are of label sets.
+        target: What its scores are of: `OF_CLASSES`, `OF_SETS` or `OF_NUMBERS`.
         n_epochs: Epochs trained.
         best_epoch: The one with the best validation score, from 1; kept unless the last was asked for.
         fit_s: Its share of the seconds of all that were trained together.
     """
 
     network: nn.Module
-    of_sets: bool
+    target: str
     n_epochs: int = 0
     best_epoch: int = 0
     fit_s: float = 0.0
     schedule: Schedule | None = None
 
-    def probabilities(self, feed: Feed) -> FloatArray:
-        """Class probabilities `[n, C]`."""
+    def scores(self, feed: Feed) -> FloatArray:
+        """Class probabilities `[n, C]`; of numbers what is predicted `[n, 1]`."""
         logits = _logits([self.network], feed)[0]
-        out: FloatArray = (torch.sigmoid(logits) if self.of_sets else torch.softmax(logits, dim=-1)).numpy()
+        if self.target != OF_NUMBERS:
+            logits = torch.sigmoid(logits) if self.target == OF_SETS else torch.softmax(logits, dim=-1)
+        out: FloatArray = logits.numpy()
         return out
 
 
 def train(
     feed: Feed,
-    y: IntArray,
+    y: npt.NDArray[Any],
     validation: Feed | None,
-    y_validation: IntArray | None,
+    y_validation: npt.NDArray[Any] | None,
     n_classes: int,
     specs: Sequence[NetworkSpec],
 ) -> list[Trained]:
@@ -113,10 +119,10 @@ def train(
 
     Args:
         feed: Training rows.
-        y: Their classes `[n]`, or their label sets `[n, C]`.
+        y: Their classes `[n]`, their label sets `[n, C]`, or their numbers, standardised `[n]`.
         validation: Validation rows; None where every spec has a schedule.
-        y_validation: Their classes or label sets.
-        n_classes: C.
+        y_validation: Their classes, label sets or numbers.
+        n_classes: C; 1 for numbers.
         specs: The fits.
 
     Returns:
@@ -124,7 +130,7 @@ def train(
     """
     targets = torch.from_numpy(y)
     of_validation = None if y_validation is None else torch.from_numpy(y_validation)
-    if y.ndim == 2:
+    if y.ndim == 2 or targets.is_floating_point():
         targets = targets.float()
         of_validation = None if of_validation is None else of_validation.float()
     runs = [_Training(spec, targets, n_classes) for spec in specs]
@@ -220,6 +226,24 @@ class _OfSets(_OfClasses):
         return [mean_average_precision(y.numpy(), own) for own in logits.numpy()]
 
 
+class _OfNumbers(_OfClasses):
+    """A number is to be met: squared error, and its mean with a minus."""
+
+    def __init__(self) -> None:
+        pass
+
+    def total(self, logits: Tensor, y: Tensor) -> Tensor:
+        return (logits[..., 0] - y).square().sum()
+
+    def mass(self, y: Tensor) -> float:
+        return float(len(y))
+
+    def score(self, logits: Tensor, y: Tensor) -> list[float]:
+        losses: Tensor = (logits[..., 0] - y).square().mean(dim=-1)
+        # What went astray is worse than any: only mAP may be undefined and still be the best there is.
+        return (-losses).nan_to_num(nan=-torch.inf, neginf=-torch.inf).tolist()
+
+
 class _Training:
     """One fit while it is trained."""
 
@@ -238,10 +262,9 @@ class _Training:
         )
         self.plateau = ReduceLROnPlateau(self.optimiser, factor=RATE_CUT, patience=config.lr_patience)
         self.cuts: list[int] = []
-        of_sets = y.ndim == 2
-        self.objective = _OfSets(config, y) if of_sets else _OfClasses(config, y, n_classes)
-        self.trained = Trained(self.network, of_sets)
-        self.best_score = -1.0
+        self.objective, target = _objective(config, y, n_classes)
+        self.trained = Trained(self.network, target)
+        self.best_score = -float("inf")
         self.best: dict[str, Tensor] = {}
         self.done = False
 
@@ -265,7 +288,7 @@ class _Training:
         if self._rates() != before:
             self.cuts.append(trained.n_epochs)
         # Where no class stands both in and out of validation, mAP chooses nothing: the last epoch stays.
-        if np.isnan(score) or score > self.best_score:
+        if np.isnan(score) or score > self.best_score or trained.n_epochs == 1:
             self.best_score, trained.best_epoch = np.fmax(score, self.best_score), trained.n_epochs
             if config.keep == "best":
                 self.best = {name: p.clone() for name, p in self.network.state_dict().items()}
@@ -297,6 +320,17 @@ class _Training:
         trained = self.trained
         trained.schedule = schedule_of(self.config, trained.n_epochs, trained.best_epoch, self.cuts)
         self.network.eval()
+
+
+def _objective(config: MLPConfig, y: Tensor, n_classes: int) -> tuple[_OfClasses, str]:
+    """What is trained for with these targets, and what scores are of then."""
+    if y.ndim == 2:
+        return _OfSets(config, y), OF_SETS
+    return (
+        (_OfNumbers(), OF_NUMBERS)
+        if y.is_floating_point()
+        else (_OfClasses(config, y, n_classes), OF_CLASSES)
+    )
 
 
 class MatrixFeed:

@@ -151,10 +151,15 @@ def make_plan(request: DetectRequest, probe: SavedProbe) -> DetectPlan:
     """Decide windows, background and thresholds.
 
     Raises:
-        ConfigError: the probe gives no probabilities, does not say how long its clips were, has no such
-            class, or has no validation rows to choose thresholds by.
+        ConfigError: the probe predicts numbers, gives no probabilities, does not say how long its clips were,
+            has no such class, or has no validation rows to choose thresholds by.
     """
     card = probe.card
+    if card.is_numbers:
+        raise ConfigError(
+            f"{request.probe}: predicts a number ({card.label}), and events are of classes; detect with a "
+            "probe of classes, and measure clips with fs predict and this one"
+        )
     if card.reads_frames:
         raise ConfigError(
             f"{request.probe}: {card.classifier} reads the frames of clips, and windows are embedded as one "

@@ -257,13 +257,19 @@ def print_saved_probe(saved: SavedSummary) -> None:
     n, differ = card.reproduced["n_test"], card.reproduced["n_differ"]
     split, _, fold = card.split
     place = f"{'layer' if len(card.layers) == 1 else card.combine} {format_layers(card.layers)}"
-    name, prefix = ("mAP", "map") if card.multilabel else ("UAR", "uar")
+    name, prefix = ("mAP", "map") if card.multilabel else ("R²", "r2") if card.is_numbers else ("UAR", "uar")
     val, test = (100 * card.scores.get(f"{prefix}_{part}", float("nan")) for part in ("val", "test"))
     out.print(
         f"{card.label} by {card.classifier} on {place} of {card.model}, trained on {card.dataset} "
         f"(split {split}: {held_out(split)}; fold {fold}, seed {card.seed}); "
         f"{name} {val:.1f} % on validation, {test:.1f} % on {counted(n, 'test clip')}"
     )
+    if card.is_numbers:
+        r, ccc, mae = (card.scores.get(f"{m}_test", float("nan")) for m in ("pearson", "ccc", "mae"))
+        out.print(
+            f"on these Pearson's r {r:.3f}, Lin's concordance {ccc:.3f}, mean absolute error {mae:.4g}; the "
+            f"numbers that it learned from are {card.numbers['mean']:.4g} ± {card.numbers['scale']:.4g}"
+        )
     out.print(f"fitted again: {n - differ} of {n} test predictions are those on record")
     if card.refit:
         rows = {"train+val": "training and validation clips", "all": "training, validation and test clips"}
@@ -292,23 +298,34 @@ def print_saved_probe(saved: SavedSummary) -> None:
         )
     out.print(
         f"probe: {saved.folder}   use it with: fs predict --probe {saved.folder} --manifest …"
-        f", or on recordings: fs detect --probe {saved.folder} FOLDER --out …"
+        + ("" if card.is_numbers else f", or on recordings: fs detect --probe {saved.folder} FOLDER --out …")
     )
 
 
 def print_predictions(found: Predictions, path: Path) -> bool:
-    """How many rows got which class, failures with reasons, and where the table is; False if none got one."""
+    """How many rows got which class or number, failures with reasons, and where the table is.
+
+    Returns:
+        False if no row got one.
+    """
+    from probes.saved.prediction_intervals import IntervalRule, interval_sentences
+    from probes.saved.prediction_sets import set_sentences
+
     out, table = console(), found.table
     ok = table["status"] == "ok"
-    counts = Counter(table.loc[ok, "prediction"])
-    shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
-    more = f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
-    out.print(f"{int(ok.sum())} labelled: {shown}{more}" if counts else "nothing labelled")
+    said = table.loc[ok, "prediction"]
+    if found.probe.card.is_numbers:
+        shown = f"from {said.min():.4g} to {said.max():.4g}, median {said.median():.4g}"
+    else:
+        counts = Counter(said)
+        shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(MAX_REASONS))
+        shown += f", … ({len(counts)} in all)" if len(counts) > MAX_REASONS else ""
+    out.print(f"{len(said)} labelled: {shown}" if len(said) else "nothing labelled")
     failed = failures(table)
     print_failures(failed)
-    if found.rule is not None:
-        from probes.saved.prediction_sets import set_sentences
-
+    if isinstance(found.rule, IntervalRule):
+        print_remarks(interval_sentences(found.rule))
+    elif found.rule is not None:
         print_remarks(set_sentences(found.rule, table.loc[ok, "set_size"].to_numpy(dtype="int64")))
     out.print(f"predictions: {path}")
     if ok.any():

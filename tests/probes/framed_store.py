@@ -88,6 +88,7 @@ def train_by_clips(
     x: list[np.ndarray],
     y: np.ndarray,
     n_epochs: int,
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.nn.functional.cross_entropy,
 ) -> None:
     """A plain loop: batches of 32 of about one length, each clip by itself, without padding or mask."""
     generator = torch.Generator().manual_seed(0)
@@ -98,5 +99,5 @@ def train_by_clips(
         for b in torch.randperm(len(batches), generator=generator):
             optimiser.zero_grad()
             logits = torch.stack([forward(x[i]) for i in batches[b]])
-            torch.nn.functional.cross_entropy(logits, torch.from_numpy(y[batches[b].numpy()])).backward()
+            loss(logits, torch.from_numpy(y[batches[b].numpy()])).backward()
             optimiser.step()

@@ -14,6 +14,7 @@ from probes.classifiers.layer_combination import CONCAT, EACH, WEIGHTED
 from probes.questions.controls import BY_GROUP, MDL, SHUFFLED
 from probes.report.methods.wording import cite, name, names
 from probes.results.results_folder import calls_of
+from probes.results.selection import R2
 from probes.splits import KINDS, PARTS, held_out, parse_split
 
 if TYPE_CHECKING:
@@ -65,14 +66,14 @@ def _split(question: Sequence[Any], found: Sequence[Mapping[str, Any]]) -> str:
     """One split with all its folds; `question` is data set, label, split and seed."""
     dataset, label, text, seed = question
     return (
-        f"For the label {name(label)} of {name(dataset)} the split was {name(text)}: {_how(text)}; split "
-        f"seed {name(seed)}; {_sizes(found)}. {_classes(found)}{_chance(found)}{_identity(found)}"
+        f"For the label {name(label)} of {name(dataset)} the split was {name(text)}: {_how(text, found)}; "
+        f"split seed {name(seed)}; {_sizes(found)}. {_classes(found)}{_chance(found)}{_identity(found)}"
     )
 
 
-def _how(text: str) -> str:
+def _how(text: str, found: Sequence[Mapping[str, Any]]) -> str:
     try:
-        what = KINDS[parse_split(text).kind].what
+        what = KINDS[parse_split(text).kind].sentence(of_numbers=bool(found[0].get("task")))
         return f"{what[0].lower()}{what[1:]}, {name(held_out(text))}"
     except UserError:
         return "of another version of this program"
@@ -132,9 +133,12 @@ def classifier_sentences(data: ReportData) -> Iterator[str]:
     fits = pd.concat([q.fits for q in data.questions] + [q.answers_fits for q in data.questions])
     yield "Inputs were standardised by the mean and standard deviation of the training rows."
     tried = _tried(data)
-    for classifier, rows in fits.groupby("classifier", sort=True):
+    for (classifier, of_numbers), rows in fits.groupby(["classifier", fits["metric"] == R2], sort=True):
         yield from _classifier(
-            str(classifier), sorted({int(s) for s in rows["seed"]}), tried[str(classifier)]
+            str(classifier),
+            sorted({int(s) for s in rows["seed"]}),
+            tried[str(classifier), bool(of_numbers)],
+            of_numbers=bool(of_numbers),
         )
     combined = fits.groupby("combine")["layers"].unique()
     for combine, layers in combined.items():
@@ -144,10 +148,12 @@ def classifier_sentences(data: ReportData) -> Iterator[str]:
     yield from _asked(data)
 
 
-def _classifier(classifier: str, seeds: Sequence[int], settings: Sequence[dict[str, Any]]) -> Iterator[str]:
-    # Of numbers there are no weights of classes.
-    of_numbers = not any("class_weight" in s for s in settings)
-    what = "linear regression" if classifier == "linear" and of_numbers else _WHAT.get(classifier)
+def _classifier(
+    classifier: str, seeds: Sequence[int], settings: Sequence[dict[str, Any]], *, of_numbers: bool
+) -> Iterator[str]:
+    what = _WHAT.get(classifier)
+    if what is not None and of_numbers:
+        what = what.replace("softmax regression", "linear regression")
     same = {k: v for k, v in settings[0].items() if all(s.get(k) == v and k in s for s in settings)}
     varied = sorted({k for s in settings for k in s} - set(same))
     yield (
@@ -164,14 +170,20 @@ def _classifier(classifier: str, seeds: Sequence[int], settings: Sequence[dict[s
     yield f"It was fitted with {'seeds' if len(seeds) > 1 else 'seed'} {name(format_layers(list(seeds)))}."
 
 
-def _tried(data: ReportData) -> dict[str, list[dict[str, Any]]]:
-    """Every setting of each classifier that was fitted; questions hold only those that validation chose."""
+def _tried(data: ReportData) -> dict[tuple[str, bool], list[dict[str, Any]]]:
+    """Every setting of each classifier that was fitted, of classes and of numbers (True).
+
+    Questions hold only those that validation chose.
+    """
     from probes.results.results_folder import read_results
 
-    table = read_results(data.path)[["classifier", "hparams"]].drop_duplicates()
+    table = read_results(data.path)
+    # What every fit on numbers has, and no other.
+    numbers = table["chance_mae"].notna() if "chance_mae" in table else False
+    table = table[["classifier", "hparams"]].assign(numbers=numbers).drop_duplicates()
     return {
-        str(classifier): [json.loads(text) for text in sorted(rows["hparams"])]
-        for classifier, rows in table.groupby("classifier")
+        (str(classifier), bool(of_numbers)): [json.loads(text) for text in sorted(rows["hparams"])]
+        for (classifier, of_numbers), rows in table.groupby(["classifier", "numbers"])
     }
 
 
@@ -245,7 +257,7 @@ def choice_sentences(data: ReportData) -> Iterator[str]:
     tried = _tried(data)
     for q in data.questions:
         answer = q.answer
-        several = len(tried[q.classifier]) > 1
+        several = len(tried[q.classifier, q.metric == R2]) > 1
         settings = f" with {name(_pairs(json.loads(answer['hparams'])))}" if several else ""
         yield (
             f"For {name(q.title)}, {name(answer['model'])} at {_place(answer)}{settings} was chosen: "
@@ -275,7 +287,7 @@ def metric_sentences(data: ReportData) -> Iterator[str]:
             "test targets; classes that do not occur there are left out, also where they are predicted (the "
             f"balanced accuracy of scikit-learn{cite('pedregosa2011')})."
         )
-    if "R²" in metrics:
+    if R2 in metrics:
         yield (
             "R² is one less the ratio of the sum of squared errors to the sum of squares about the mean of "
             "the test rows; 0 is what always saying that mean would score, and it may be negative. Numbers "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def test_test_clips_of_one_value_have_no_score(pets: str, tmp_path: Path) -> Non
             r"all \d+ training clips have the value 7.0, so that there is nothing to learn",
         ),
         ({"classifiers": ("logreg",)}, "logreg predicts no numbers.*ridge"),
-        ({"combine": ("weighted",), "classifiers": ("mlp",)}, "combine weighted: is of classes"),
+        ({"combine": ("weighted",)}, "combine weighted: classifier ridge cannot learn weights of layers"),
         ({"controls": ("mdl",)}, "control mdl: is of classes"),
         ({"controls": ("group-labels",)}, "control group-labels: is of classes"),
         ({"split": "stratified-group"}, "no classes to draw equal shares of; take 'group'"),
@@ -365,6 +366,28 @@ def test_the_chosen_fit_is_made_again_on_validation_rows_too(pets: str, tmp_path
     assert epochs == chosen["best_epoch"]
 
 
+@pytest.mark.slow
+def test_methods_tell_classes_from_numbers_of_one_classifier(pets: str, tmp_path: Path) -> None:
+    quick = {"linear": {"max_epochs": 2}}
+    classes = {"labels": ("species",), "task": "classification"}
+    for asked in ({}, classes):
+        for split in ("random", "kfold:3"):
+            given = {"classifiers": ("linear",), "grid": quick, "layers": "2", "split": split, **asked}
+            run_probe(config(pets, tmp_path, **given))
+    methods = write_report(tmp_path, tmp_path / "report").methods.read_text("utf-8")
+    for words in (
+        "linear` is linear regression",
+        "linear` is softmax regression",
+        "trained for the squared error",
+        "trained for the cross-entropy",
+        "70/20/10 of the rows, drawn at random",
+        "70/20/10 of every class, drawn at random",
+        "K folds of nearly equal size, drawn at random",
+        "K folds with equal shares of every class",
+    ):
+        assert len(re.findall(re.escape(words), methods, re.IGNORECASE)) == 1, (words, methods)
+
+
 def test_what_was_asked_before_has_the_configuration_of_before(pets: str, tmp_path: Path) -> None:
     plain = ProbeConfig(store=pets, labels=("species",), out=tmp_path)
     assert "task" not in plain.to_json()
@@ -435,5 +458,7 @@ def test_the_report_is_of_numbers(results: Path, tmp_path: Path) -> None:
     assert "It is a number from" in methods
     assert "0 classes" not in methods
     assert "mislabelled" not in methods
+    assert "of every class" not in methods
+    assert "of every class" not in page
     assert "R$^2$ in \\%" in paths.tables.read_text("utf-8")
     assert len(pd.read_csv(paths.mistakes)) == 0

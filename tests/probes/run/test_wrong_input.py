@@ -34,6 +34,28 @@ def test_a_label_with_one_class(store: str, tmp_path: Path) -> None:
     assert "marmoset" in line
 
 
+def test_what_annotations_and_recorders_say_is_not_offered_as_a_label(
+    make_store: Write, table: pd.DataFrame, tmp_path: Path
+) -> None:
+    more = {"selection": "1", "low_hz": "200", "high_hz": "900", "latitude": "3.5"}
+    make_store(tmp_path / "s.zarr", table.assign(**more, group=""), layers=(0,))
+    line = probe(tmp_path / "s.zarr", tmp_path / "r", "--label", "low_h")
+    assert line.endswith("its labels are call, caller, species")
+    # by name they can be asked for: 'selection' has one class
+    assert "at least two classes" in probe(tmp_path / "s.zarr", tmp_path / "r", "--label", "selection")
+    shown = CliRunner().invoke(
+        cli.main,
+        [
+            *("probe", "--store", str(tmp_path / "s.zarr"), "--label", "call", "--classifier", "centroid"),
+            *("--out", str(tmp_path / "r"), "-q"),
+        ],
+    )
+    said = " ".join((shown.output + shown.stderr).split())
+    assert "if one of these names them:" in said, said
+    assert "selection" not in said
+    assert "_hz" not in said
+
+
 def test_a_class_missing_from_training(make_store: Write, table: pd.DataFrame, tmp_path: Path) -> None:
     split = np.array([("train", "train", "val", "test")[i % 4] for i in range(len(table))], dtype=object)
     split[(table["call"] == "tsik").to_numpy() & (split == "train")] = "test"

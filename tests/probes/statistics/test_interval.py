@@ -11,9 +11,9 @@ from scipy import stats
 from scipy.special import expit, logit
 
 from featurestore.errors import ConfigError, UserError
+from probes.number_scores import NUMBER_METRICS
 from probes.statistics import METRICS, Interval, metric_interval, recall_intervals, uar_interval
 from probes.statistics.interval import FLAWLESS, most_missed
-from probes.statistics.number_metrics import NUMBER_METRICS
 from probes.statistics.variance import degrees_of_freedom, score_variance
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
@@ -9,9 +11,10 @@ from sklearn.metrics import mean_absolute_error, r2_score
 
 from featurestore.errors import ConfigError
 from probes import metrics
+from probes.number_scores import NUMBER_METRICS
 from probes.statistics import compare, layer_choice, metric_interval
 from probes.statistics.influence import influence
-from probes.statistics.number_metrics import NUMBER_METRICS, left_out_numbers
+from probes.statistics.number_metrics import left_out_numbers
 
 
 def lin(y: np.ndarray, guess: np.ndarray) -> float:
@@ -51,6 +54,38 @@ def test_scores_are_those_of_others(metric: str, offset: float, unit: float) -> 
     expected = REFERENCE[metric](y, guess[0])
     assert OURS[metric](y, guess[0]) == pytest.approx(expected, rel=1e-9)
     assert influence(y, guess[0], group, metric=metric).estimate == pytest.approx(expected, rel=1e-6)
+
+
+def in_fractions(y: np.ndarray, guess: np.ndarray) -> dict[str, float]:
+    """The scores of these very numbers, nothing rounded on the way but the root."""
+    a, b = ([Fraction(float(v)) for v in values] for values in (y, guess))
+    n, off = len(a), [p - q for p, q in zip(a, b, strict=True)]
+    a, b = ([v - sum(values) / n for v in values] for values in (a, b))
+    yy, pp, yp = (sum(p * q for p, q in zip(*of, strict=True)) for of in ((a, a), (b, b), (a, b)))
+    return {
+        "r2": float(1 - sum(v * v for v in off) / yy),
+        "pearson": float(yp) / (float(yy) ** 0.5 * float(pp) ** 0.5),
+        "ccc": float(2 * yp / (yy + pp + n * (sum(off) / n) ** 2)),
+        "mae": float(sum(map(abs, off)) / n),
+    }
+
+
+@pytest.mark.parametrize(
+    ("offset", "spread"),
+    [(0.0, 50), (1e6, 50), (1e12, 50), (0.0, 1), (1e6, 1), (1e12, 1), (0.0, 1e-7), (1e6, 1e-7)],
+)
+def test_neither_an_offset_nor_timid_predictions_cost_digits(offset: float, spread: float) -> None:
+    rng = np.random.default_rng(int(offset) % 7)
+    y = offset + rng.standard_normal(30)
+    guess = offset + 0.5 + spread * rng.standard_normal(30)
+    for metric, exact in in_fractions(y, guess).items():
+        assert OURS[metric](y, guess) == pytest.approx(exact, rel=1e-12, abs=1e-12)
+
+
+def test_squares_of_the_largest_numbers_are_numbers_too() -> None:
+    y = np.array([1e100, 2e99, -5e99, 3e98])
+    guess = np.array([9e99, 0.0, -4e99, 1e99])
+    assert metrics.pearson(y, guess) == pytest.approx(pearsonr(y / 1e90, guess / 1e90)[0])
 
 
 @pytest.mark.parametrize("metric", NUMBER_METRICS)
