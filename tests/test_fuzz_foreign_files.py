@@ -42,8 +42,9 @@ from tests.featurestore.recorder_files import guano, wamd, write_wav
 from tests.fuzz import Damaged, changed, flipped, require_answer_or_one_line
 
 SAMPLE, ALL = 5, 400
-# Decoders of Arrow end the process on some crafted files: the whole is run by name.
 amounts = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.minutes)])
+# Of Parquet the whole takes some seconds.
+of_parquet = pytest.mark.parametrize("n", [SAMPLE, pytest.param(ALL, marks=pytest.mark.slow)])
 Read = Callable[[bytes], Any]
 
 
@@ -228,6 +229,22 @@ def test_annotations_that_would_grow(tmp_path: Path) -> None:
         file.unlink()
 
 
+@pytest.mark.parametrize("corpus", ["birdsong-recognition-dataset", "beans"])
+def test_audio_of_a_name_that_no_system_takes_is_missing(tmp_path: Path, corpus: str) -> None:
+    """Such a name is looked for, and not found, as any other."""
+    long = "9" * 400
+    if corpus == "beans":
+        from featurestore.corpora.beans import _locate
+
+        assert _locate(tmp_path, f"{long}.wav") == f"{long}.wav"
+        return
+    pytest.importorskip("crowsetta")
+    write_wav(tmp_path / "Wave" / "a.wav")
+    (tmp_path / "a.xml").write_text(SONG.replace("a.wav", f"a.wav{long}"))
+    with pytest.raises(UserError, match="1 of 1 audio file"):
+        get_corpus(corpus).read(tmp_path)
+
+
 # --- headers of recorders ---
 
 
@@ -292,8 +309,18 @@ def read_all(path: Path) -> list[bytes]:
 
 
 @amounts
-@pytest.mark.parametrize("kind", [*KINDS, "bzip2", "lzma"])
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind != "parquet"), "bzip2", "lzma"])
 def test_archives(tmp_path: Path, kind: str, n: int) -> None:
+    fuzz_archive(tmp_path, kind, n)
+
+
+@of_parquet
+def test_archives_in_parquet(tmp_path: Path, n: int) -> None:
+    """Among them are some at which Arrow aborts, in a process apart."""
+    fuzz_archive(tmp_path, "parquet", n)
+
+
+def fuzz_archive(tmp_path: Path, kind: str, n: int) -> None:
     for name in ("x", "y"):
         (tmp_path / name).write_bytes(b"0123456789" * 20)
     files = {name: tmp_path / name for name in ("x", "y")}
@@ -376,6 +403,11 @@ def test_manifests(tmp_path: Path, n: int) -> None:
     read = reading(tmp_path / "m.csv", lambda: read_manifest(tmp_path / "m.csv").table.to_csv())
     require_answer_or_one_line(flipped(text.encode(), random.Random(n), n), read)
     require_answer_or_one_line(pieces(text, random.Random(n), n), read)
+
+
+@of_parquet
+def test_manifests_in_parquet(tmp_path: Path, n: int) -> None:
+    (tmp_path / "a.wav").touch()
     table = pd.DataFrame(
         {"path": ["a.wav"] * 2, "utterance_id": ["x", "y"], "age": [1, None], "kind": ["a", "b"]}
     )
