@@ -27,6 +27,7 @@ from extractors.models.networks.card import read_card
 from featurestore.archives.interface import ArchiveError
 from featurestore.archives.opened import open_archive, open_bytes
 from featurestore.audio.recorder_header import read_recorder_header
+from featurestore.corpora.beans import _locate
 from featurestore.corpora.recorder_columns import with_recorder_columns
 from featurestore.corpora.registry import get_corpus
 from featurestore.errors import StoreError, UserError
@@ -229,20 +230,30 @@ def test_annotations_that_would_grow(tmp_path: Path) -> None:
         file.unlink()
 
 
-@pytest.mark.parametrize("corpus", ["birdsong-recognition-dataset", "beans"])
-def test_audio_of_a_name_that_no_system_takes_is_missing(tmp_path: Path, corpus: str) -> None:
-    """Such a name is looked for, and not found, as any other."""
-    long = "9" * 400
-    if corpus == "beans":
-        from featurestore.corpora.beans import _locate
-
-        assert _locate(tmp_path, f"{long}.wav") == f"{long}.wav"
-        return
-    pytest.importorskip("crowsetta")
+def test_names_and_numbers_that_nothing_takes_are_one_line(tmp_path: Path) -> None:
+    """Audio of such a name is looked for, and not found, as any other."""
     write_wav(tmp_path / "Wave" / "a.wav")
-    (tmp_path / "a.xml").write_text(SONG.replace("a.wav", f"a.wav{long}"))
-    with pytest.raises(UserError, match="1 of 1 audio file"):
-        get_corpus(corpus).read(tmp_path)
+    long, deep = "9" * 400, "a/" * 3000
+    cases = [
+        (
+            "elan",
+            "a.eaf",
+            str(eaf(CALLS, CALLER)).replace('TIME_VALUE="', f'TIME_VALUE="{long}', 1),
+            "whole mill",
+        ),
+        ("sonic-visualiser", "a.csv", "TIME,DURATION,VALUE,,\n", "column '' stands more than once"),
+    ]
+    if find_spec("crowsetta"):
+        song = SONG.replace("a.wav", f"a.wav{long}")
+        cases.append(("birdsong-recognition-dataset", "a.xml", song, "1 of 1 audio file"))
+    for corpus, name, text, said in cases:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match=said):
+            get_corpus(corpus).read(tmp_path)
+    (tmp_path / "m.csv").write_text(f"path\n{deep}a.wav\n")
+    with pytest.raises(UserError, match="row 2: no audio file"):
+        read_manifest(tmp_path / "m.csv")
+    assert _locate(tmp_path, f"{long}.wav") == f"{long}.wav"
 
 
 # --- headers of recorders ---
