@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -13,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 KINDS = ("tar", "zip", "parquet")
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -76,6 +80,13 @@ _ABORTS = (
 )
 
 
-def aborting_parquet() -> bytes:
-    """A Parquet file of ``audio[0]`` and ``audio[1]`` with one bit changed, at which Arrow aborts."""
-    return zlib.decompress(base64.b85decode(_ABORTS))
+def write_aborting_parquet(target: Path) -> None:
+    """Write a Parquet file of ``audio[0]`` and ``audio[1]`` with one bit changed, at which Arrow aborts.
+
+    Skips the test where this version of Arrow, asked in a process of its own, does not.
+    """
+    target.write_bytes(zlib.decompress(base64.b85decode(_ABORTS)))
+    code = "import sys, pyarrow.parquet as pq; pq.read_metadata(sys.argv[1]).row_group(0).column(0)"
+    done = subprocess.run([sys.executable, "-c", code, str(target)], capture_output=True, check=False)
+    if done.returncode != -signal.SIGABRT:
+        pytest.skip("this version of Arrow does not abort at it")

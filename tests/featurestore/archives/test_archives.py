@@ -23,7 +23,7 @@ from featurestore.archives.interface import ArchiveError, FileStretch, PassingEr
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.opened import is_there, member_problem, open_archive, open_bytes
 from featurestore.untrusted.arrow_process import ARROW
-from tests.featurestore.archives.packed import AUDIO, KINDS, aborting_parquet, write_archive
+from tests.featurestore.archives.packed import AUDIO, KINDS, write_aborting_parquet, write_archive
 
 CONTENT = {f"a/{i}.bin": os.urandom(1000 + i) for i in range(10)}
 
@@ -283,7 +283,7 @@ def test_a_row_group_that_is_too_large_says_what_to_do(
 
 def test_a_changed_bit_at_which_arrow_aborts_is_an_error(tmp_path: Path) -> None:
     path, intact = tmp_path / "x.parquet", tmp_path / "y.parquet"
-    path.write_bytes(aborting_parquet())
+    write_aborting_parquet(path)
     pq.write_table(pa.table({"audio": [b"abc"]}), intact)
     assert open_bytes(f"{intact}::audio[0]").read() == b"abc"
     for _ in range(2):

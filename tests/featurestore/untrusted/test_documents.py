@@ -32,7 +32,7 @@ from featurestore.untrusted.parquet_tables import (
     read_parquet_document,
 )
 from featurestore.untrusted.text_table import TextTableError, read_table
-from tests.featurestore.archives.packed import aborting_parquet
+from tests.featurestore.archives.packed import write_aborting_parquet
 
 
 @pytest.mark.timeout(20)
@@ -96,7 +96,7 @@ def test_yaml_as_people_write_it(tmp_path: Path) -> None:
 
 def test_a_table_at_which_arrow_aborts_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
-    path.write_bytes(aborting_parquet())
+    write_aborting_parquet(path)
     pq.write_table(pa.table({"a": ["x", None]}), tmp_path / "y.parquet")
     for read in (read_parquet_document, read_parquet_cells, partial(read_parquet_columns, columns=["audio"])):
         with pytest.raises(DocumentError) as error:
