@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import math
 import os
-import select
-import signal
-import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from operator import attrgetter
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.spill import mapped, nameless
 from extractors.audio.waveform import ClipByPolicy, PreparedClip, load_together
+from featurestore.apart.socket_process import answering, ready
 from featurestore.arrays import FloatArray
 from featurestore.audio.decoder_noise import hush_decoders
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
 from featurestore.manifest.location import Location
 
-READY = "ready"
 HUSHED = "hushed"
 _FACTS = tuple(field.name for field in fields(PreparedClip) if field.name != "samples")
 _facts_of = attrgetter(*_FACTS)
@@ -56,29 +52,17 @@ def serve() -> None:
 
     A second argument, `HUSHED`, keeps decoders from writing to standard error themselves.
     """
-    # Ctrl-C and a batch system's signal are for the asker to answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    descriptor, *options = sys.argv[1:]
-    connection = Connection(int(descriptor))
-    threading.Thread(target=_end_with, args=(int(descriptor),), daemon=True).start()
+    connection, options = answering()
     if HUSHED in options:
         hush_decoders()
     with Recordings() as recordings:
-        connection.send(READY)
+        ready(connection)
         while True:
             try:
                 places, policies = connection.recv()
             except EOFError:
                 return
             _answer(connection, places, policies, recordings)
-
-
-def _end_with(descriptor: int) -> NoReturn:
-    """End this process, whatever it is at, when the asker's end of the socket is closed."""
-    poll = select.poll()
-    poll.register(descriptor, 0)  # nothing but that it hangs up
-    poll.poll()
-    os._exit(0)
 
 
 def _answer(

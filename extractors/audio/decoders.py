@@ -6,26 +6,21 @@ feeds the model waits for its turn as they do: beside a GPU that takes thousands
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from threading import Event
 from typing import Literal, Protocol
 
-from extractors.audio.decoder_process import HUSHED, READY, receive
+from extractors.audio.decoder_process import HUSHED, receive
 from extractors.audio.policy import AudioPolicy
 from extractors.audio.waveform import ClipByPolicy, load_together
+from featurestore.apart.socket_process import Lost, SocketProcess
 from featurestore.audio.decoder_noise import HUSH
 from featurestore.audio.recordings import Recordings
 from featurestore.audio.segment import AudioError
-from featurestore.compute.subprocess_call import fresh_python, path_here
 from featurestore.compute.task_runners import THREAD_VARIABLES, available_cores, decoding_threads
 from featurestore.errors import ProcessLost
 from featurestore.manifest.location import Location
@@ -144,20 +139,20 @@ class ProcessDecoders:
         policies = list(dict.fromkeys(policies))
         try:
             return self._ask(places, policies)
-        except _Lost:
+        except Lost:
             return [self._alone(place, policies) for place in places]
 
     def _alone(self, place: Location, policies: Sequence[AudioPolicy]) -> ClipByPolicy:
         try:
             return self._ask([place], policies)[0]
-        except _Lost as lost:
-            return dict.fromkeys(policies, AudioError(f"its decoder was lost twice ({lost})"))
+        except Lost as lost:
+            return dict.fromkeys(policies, AudioError(f"its decoder was lost twice ({_how(lost)})"))
 
     def _ask(self, places: Sequence[Location], policies: Sequence[AudioPolicy]) -> list[ClipByPolicy]:
         process = self._take()
         try:
             found = process.ask(places, policies)
-        except _Lost:
+        except Lost:
             self._give_up(process)
             with self._lock:
                 self._n_lost += 1
@@ -179,7 +174,7 @@ class ProcessDecoders:
             try:
                 process = _Process()
             except OSError as error:
-                lost = _Lost(error.strerror or type(error).__name__)
+                lost = Lost(error.strerror or type(error).__name__)
                 continue
             with self._lock:
                 self._all.add(process)
@@ -187,13 +182,13 @@ class ProcessDecoders:
                     process.kill()
             try:
                 process.begin()
-            except _Lost as error:
+            except Lost as error:
                 lost = error
                 self._give_up(process)
             else:
                 return process
         raise ProcessLost(
-            f"a decoder process could not be started ({lost}); --decode threads decodes in this process"
+            f"a decoder process could not be started ({_how(lost)}); --decode threads decodes in this process"
         )
 
     def _give_up(self, process: _Process) -> None:
@@ -232,49 +227,14 @@ class ProcessDecoders:
             process.close()
 
 
-class _Lost(Exception):
-    """A decoder process is no longer there; the message says how it ended."""
-
-
 class _Process:
     """A decoder process, asked by one thread at a time."""
 
     def __init__(self) -> None:
-        here, there = socket.socketpair()
-        with there:
-            options = [HUSHED] if HUSH.is_on else []
-            try:
-                self._process = subprocess.Popen(
-                    [
-                        *fresh_python("extractors.audio.decoder_process"),
-                        str(there.fileno()),
-                        *options,
-                    ],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=(there.fileno(),),
-                    env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")},
-                    process_group=0,  # the terminal's Ctrl-C is for us to answer
-                )
-            except BaseException:
-                here.close()
-                raise
-        self._connection = Connection(here.detach())
-
-    def begin(self) -> None:
-        """Wait until it can be asked.
-
-        Raises:
-            _Lost: it ended before.
-        """
-        try:
-            if self._process.stdin is not None:
-                with self._process.stdin as path:
-                    path.write(path_here())
-            if self._connection.recv() != READY:
-                raise EOFError
-        except (EOFError, OSError) as error:
-            raise _Lost(self._end()) from error
+        options = [HUSHED] if HUSH.is_on else []
+        environment = dict.fromkeys(THREAD_VARIABLES, "1")
+        self._process = SocketProcess("extractors.audio.decoder_process", *options, environment=environment)
+        self.begin, self.kill, self.close = self._process.begin, self._process.kill, self._process.close
 
     def ask(
         self, places: Sequence[Location], policies: Sequence[AudioPolicy]
@@ -282,31 +242,19 @@ class _Process:
         """Clips, or what went wrong with all of them.
 
         Raises:
-            _Lost: it ended before it answered.
+            Lost: it ended before it answered.
         """
         try:
-            self._connection.send((places, policies))
-            return receive(self._connection, policies)
+            self._process.connection.send((places, policies))
+            return receive(self._process.connection, policies)
         except (EOFError, OSError) as error:
-            raise _Lost(self._end()) from error
+            raise self._process.lost() from error
 
-    def _end(self) -> str:
-        self.kill()  # it may have closed its end and not be gone yet
-        code = self._process.wait()
-        if code >= 0:
-            return f"exit code {code}"
-        name = signal.Signals(-code).name
-        why = "most often for want of memory" if name == "SIGKILL" else "most often a fault in a codec"
-        return f"{name}, {why}"
 
-    def kill(self) -> None:
-        self._process.kill()
-
-    def close(self) -> None:
-        """End it, if it has not ended, and leave no trace of it."""
-        self.kill()
-        self._process.wait()
-        self._connection.close()
-        if self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
+def _how(lost: Lost) -> str:
+    why = (
+        "most often for want of memory"
+        if lost.stopped_by == signal.SIGKILL
+        else "most often a fault in a codec"
+    )
+    return f"{lost}, {why}" if lost.stopped_by else str(lost)

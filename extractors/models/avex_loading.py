@@ -60,7 +60,7 @@ def find_spec(avex: Any, argument: str, spec: str) -> AvexSpec:
         ModelError: there is no such model or file, it lacks what has to be known, or it would run code.
     """
     if argument.endswith(SUFFIXES):
-        found = _read_file(avex, Path(argument).expanduser(), spec)
+        found = _read_file(avex, Path(os.path.expanduser(argument)), spec)
     else:
         content = avex.get_model_spec(argument)
         if content is None:
@@ -94,7 +94,7 @@ def _read_file(avex: Any, file: Path, spec: str) -> AvexSpec:
         raise ModelError(f"{where}: {error}") from error
     checkpoint = said.get("checkpoint_path")
     if checkpoint is not None and "://" not in checkpoint:
-        checkpoint = str(file.parent / Path(checkpoint).expanduser())
+        checkpoint = str(file.parent / os.path.expanduser(checkpoint))
         if not os.path.isfile(checkpoint):
             raise ModelError(f"{where}: checkpoint_path: there is no file {checkpoint}")
     if checkpoint is None and content.get("pretrained") is False:
@@ -112,10 +112,10 @@ def _read_file(avex: Any, file: Path, spec: str) -> AvexSpec:
 
     try:
         made = ModelSpec(**{"device": "cpu", **content})
-    except ValueError as error:
+        # Where weights lie says nothing of them, they are hashed; a device is no property of a model.
+        deciding = made.model_dump(mode="json", exclude={"device"}, exclude_none=True)
+    except (ValueError, TypeError) as error:  # a key may be no text
         raise ModelError(f"{where}: avex takes no such model_spec ({named_line(error)})") from error
-    # Where weights lie says nothing of them, they are hashed; a device is no property of a model.
-    deciding = made.model_dump(mode="json", exclude={"device"}, exclude_none=True)
     return AvexSpec(name=file.stem, said=deciding, content=made, checkpoint=checkpoint)
 
 

@@ -4,27 +4,29 @@ Samples are lists of floats, mono and full scale at 1; they are given out as a W
 the rate that the member names (`featurestore.archives.names.rated_column`).
 
 A row group is the least that can be read. Those read last stay in memory, up to `KEPT_BYTES`; a single one
-may have more, up to `MOST_GROUP_BYTES`.
+may have more, up to `MOST_GROUP_BYTES`. A process apart decodes them: Arrow may abort at what is damaged.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import signal
 import struct
-import threading
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from featurestore.archives.interface import ArchiveError, failed
+from featurestore.apart.socket_process import Lost
+from featurestore.archives.interface import ArchiveError, PassingError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import cell_member, rated_column, split_cell, split_rate
+from featurestore.archives.parquet_decoding import BATCH_ROWS, NO_LEAF, decode_footer, decode_row_group
+from featurestore.untrusted.arrow_process import ARROW, table_of
 
 KEPT_BYTES = 1 << 28
 MOST_GROUP_BYTES = 1 << 31
-# Rows that are decoded at once: a row group that holds more than it says is noticed on the way.
-_BATCH_ROWS = 64
 # What writers call the floats of a list.
 _LIST_LEAVES = ("list.element", "list.item", "list.array_element", "bag.array_element")
 _FLOAT_TAG = 3
@@ -44,23 +46,15 @@ class ParquetArchive:
     """
 
     def __init__(self, path: str, stamp: tuple[int, int]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._path, self._stamp = path, stamp
-        self._lock = threading.Lock()
+        self._path, self._stamp = os.path.abspath(path), stamp
         try:
-            self.metadata = pq.read_metadata(path)
-            self.schema = self.metadata.schema.to_arrow_schema()
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise failed("is no Parquet file, or is cut short ({})", error) from error
-        groups = range(self.metadata.num_row_groups)
-        self._stops = np.cumsum([self.metadata.row_group(g).num_rows for g in groups], dtype=np.int64)
-        schema = self.metadata.schema
-        self._leaves = {
-            schema.column(i).path: (i, schema.column(i).physical_type, str(schema.column(i).logical_type))
-            for i in range(len(schema))
-        }
+            footer, _ = ARROW.ask(decode_footer, self._path, stamp)
+        except Lost as lost:
+            raise _lost("is no Parquet file that can be read: its reader ended with {}", lost) from lost
+        self.schema: Any = footer.schema
+        self._leaves = footer.leaves
+        self._n_rows, self._group_bytes = footer.n_rows, footer.group_bytes
+        self._stops = np.cumsum(self._n_rows, dtype=np.int64)
 
     @property
     def n_entries(self) -> int:
@@ -75,8 +69,7 @@ class ParquetArchive:
     def leaf(self, column: str) -> str | None:
         """The leaf of the schema that holds a column's audio; None where it holds none."""
         for path in (f"{column}.bytes", column):
-            _, physical, logical = self._leaves.get(path, (0, "", ""))
-            if physical == "BYTE_ARRAY" and logical == "None":
+            if self._leaves.get(path, NO_LEAF).is_bytes:
                 return path
         rated = split_rate(column)
         return None if rated is None else self.samples_leaf(rated[0])
@@ -84,7 +77,7 @@ class ParquetArchive:
     def samples_leaf(self, column: str) -> str | None:
         """The leaf of a column of lists of floats; None where it is none."""
         for inner in _LIST_LEAVES:
-            if self._leaves.get(path := f"{column}.{inner}", (0, "", ""))[1] in ("FLOAT", "DOUBLE"):
+            if self._leaves.get(path := f"{column}.{inner}", NO_LEAF).is_float:
                 return path
         return None
 
@@ -95,11 +88,7 @@ class ParquetArchive:
     def group_bytes(self, column: str) -> list[int]:
         """Bytes of audio of each row group, unpacked, as the footer has it."""
         leaf = self.leaf(column)
-        if leaf is None:
-            return []
-        at = self._leaves[leaf][0]
-        groups = range(self.metadata.num_row_groups)
-        return [int(self.metadata.row_group(g).column(at).total_uncompressed_size) for g in groups]
+        return [] if leaf is None else self._group_bytes[leaf].tolist()
 
     def audio_columns(self) -> list[str]:
         """Columns that may hold audio, by their type."""
@@ -136,7 +125,7 @@ class ParquetArchive:
         group = int(np.searchsorted(self._stops, cell[1], side="right"))
         first = int(self._stops[group - 1]) if group else 0
         batches = _KEPT.get((self._path, self._stamp, leaf, group), lambda: self._row_group(leaf, group))
-        value = batches[(cell[1] - first) // _BATCH_ROWS][(cell[1] - first) % _BATCH_ROWS]
+        value = batches[(cell[1] - first) // BATCH_ROWS][(cell[1] - first) % BATCH_ROWS]
         rated = split_rate(cell[0])
         if rated is not None and leaf == self.samples_leaf(rated[0]):
             return io.BytesIO(_wav(value.values if value.is_valid else (), rated[1]))
@@ -147,40 +136,25 @@ class ParquetArchive:
         return io.BytesIO(value.as_buffer())
 
     def _row_group(self, leaf: str, group: int) -> tuple[list[Any], int]:
-        """Arrays of `_BATCH_ROWS` cells each, and their bytes."""
+        """Arrays of `BATCH_ROWS` cells each, and their bytes."""
         import pyarrow as pa
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
-        said = self.metadata.row_group(group).column(self._leaves[leaf][0]).total_uncompressed_size
-        if said > MOST_GROUP_BYTES:
-            raise ArchiveError(_too_large(group, said))
-        found, n_bytes = [], 0
+        n_rows, said = int(self._n_rows[group]), int(self._group_bytes[leaf][group])
+        place = (self._path, self._stamp, leaf, group, n_rows)
         try:
-            # One at a time of each file, so that no more than a row group of it is being decoded.
-            with (
-                self._lock,
-                pq.ParquetFile(self._path, metadata=self.metadata, page_checksum_verification=True) as file,
-            ):
-                batches = file.iter_batches(
-                    _BATCH_ROWS, row_groups=[group], columns=[leaf], use_threads=False
-                )
-                for batch in batches:
-                    array = batch.column(0)
-                    if pa.types.is_struct(array.type):
-                        array = pc.struct_field(array, "bytes")
-                    found.append(array)
-                    n_bytes += array.nbytes
-                    if n_bytes > MOST_GROUP_BYTES:
-                        raise ArchiveError(_too_large(group, n_bytes))
-        except ArchiveError:
-            raise
-        except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            n_bytes, written = ARROW.ask(decode_row_group, *place, said, MOST_GROUP_BYTES)
+            found = table_of(written, n_rows).column(0).chunks
+        except Lost as lost:
+            raise _lost(f"its row group {group} cannot be read: its reader ended with {{}}", lost) from lost
+        except pa.ArrowException as error:
             raise failed(f"its row group {group} cannot be read ({{}})", error) from error
-        n_rows = self.metadata.row_group(group).num_rows
-        if sum(map(len, found)) != n_rows:
-            raise ArchiveError(f"its row group {group} holds {sum(map(len, found)):,} of {n_rows:,} rows")
         return found, n_bytes
+
+
+def _lost(text: str, lost: Lost) -> ArchiveError:
+    """The error for a reader that was lost; it may be for want of memory, or because none can be started."""
+    is_passing = lost.stopped_by in (0, signal.SIGKILL, signal.SIGTERM)
+    return (PassingError if is_passing else ArchiveError)(text.format(lost))
 
 
 def _wav(samples: Any, sample_rate_hz: int) -> bytes:
@@ -201,10 +175,3 @@ def _wav(samples: Any, sample_rate_hz: int) -> bytes:
         *(b"data", len(data)),
     )
     return head + data
-
-
-def _too_large(group: int, n_bytes: int) -> str:
-    return (
-        f"its row group {group} has {n_bytes:,} bytes of audio, more than the {MOST_GROUP_BYTES:,} that are "
-        "read at once; write the file anew with smaller row groups (row_group_size=10)"
-    )

@@ -6,6 +6,7 @@ labels are joined with ``|`` (see `featurestore.manifest.labels`).
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -293,7 +294,7 @@ def _locate(root: Path, written: str) -> str:
     parts = written.split("/")
     inner = "/".join(parts[2:]) if parts[0] == "data" and len(parts) > 2 else written
     names = (inner, written, f"wav/{parts[-1]}")
-    return next((name for name in names if (root / name).is_file()), inner)
+    return next((name for name in names if os.path.isfile(root / name)), inner)
 
 
 BEANS = Corpus(

@@ -6,6 +6,7 @@ file itself.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -79,7 +80,8 @@ def _crowsetta() -> Any:
 
 
 def _rate_hz(path: Path) -> float:
-    if not path.is_file():  # reported later by name; until then its rows need some times
+    # Reported later by name, as is one that no system takes; until then its rows need some times.
+    if not os.path.isfile(path):
         return 1.0
     try:
         return float(read_header(str(path)).sample_rate_hz)

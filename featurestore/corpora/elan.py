@@ -152,8 +152,10 @@ def _milliseconds(text: str | None, path: Path) -> int | None:
     if text is None:
         return None
     try:
-        return int(text)
-    except ValueError:
+        number = int(text)
+        float(number)  # of hundreds of digits it is none
+        return number
+    except (ValueError, OverflowError):
         raise ManifestError(f"{path}: expected whole milliseconds, got {text[:40]!r}; correct it") from None
 
 

@@ -134,6 +134,9 @@ def _exported(path: Path) -> pd.DataFrame:
             f"{', '.join(map(repr, lines[0][:10])) if lines else 'nothing'}; export a layer of regions, "
             "notes or boxes in seconds and with a header row, or save it as .svl"
         )
+    twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
+    if twice is not None:
+        raise ManifestError(f"{path}: column {twice!r} stands more than once; rename or remove one")
     cells = []
     for number, line in enumerate(lines[1:], start=FIRST_ROW):
         if not any(cell.strip() for cell in line):

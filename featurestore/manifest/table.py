@@ -583,7 +583,7 @@ def _alike(path: str) -> str:
     place = Path(path)
     if "\\" in path and os.path.lexists(path.replace("\\", "/")):
         return "; write / between folders"
-    while not place.parent.is_dir():
+    while not os.path.isdir(place.parent):  # nor is a name that no system takes
         place = place.parent
     name = nfc(place.name)
     try:

@@ -69,14 +69,18 @@ def read_table(
             table = _read_regular(path, separator)
         if table is None:
             table = _read_any(path, encoding, separator, quoted)
-    if table.shape[1] > MOST_COLUMNS:
-        raise TextTableError(f"expected at most {MOST_COLUMNS:,} columns, it has {table.shape[1]:,}")
+    _require_columns(table.shape[1])
     if copies:
         table = _without_copies(table)
     repeated = sorted(n for n, times in Counter(table.columns).items() if n and times > 1)
     if repeated:
         raise TextTableError(f"column {repeated[0]!r} stands more than once; rename or remove one")
     return table
+
+
+def _require_columns(n: int) -> None:
+    if n > MOST_COLUMNS:
+        raise TextTableError(f"expected at most {MOST_COLUMNS:,} columns, it has {n:,}")
 
 
 def _without_copies(table: pd.DataFrame) -> pd.DataFrame:
@@ -171,6 +175,8 @@ def _read_regular(path: Path, separator: str) -> pd.DataFrame | None:
     counts = _count(path, separator)
     if counts.n_separators < counts.n_in_first_line * counts.n_line_ends:
         return None  # pandas fills up rows that are too short, to any size
+    if counts.n_in_first_line >= MOST_COLUMNS:
+        return None  # pandas makes an array of each
     try:
         rows = pd.read_csv(
             path,
@@ -238,6 +244,7 @@ def _read_any(path: Path, encoding: str, separator: str, quoted: bool) -> pd.Dat
                 "save it with that one" + (" and decimal points" if separator == "," else "")
             )
         needed = max((i for i, name in enumerate(names, start=1) if name.strip()), default=0)
+        _require_columns(needed)
         table = _framed(_fitting(records, len(names), needed), needed)
     table.columns = pd.Index(names[: table.shape[1]], dtype=object)
     return table

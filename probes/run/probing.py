@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.apart.subprocess_call import call_apart
 from featurestore.backends.storage import MemoryStorage, open_storage
 from featurestore.compute.memory import parse_bytes
-from featurestore.compute.subprocess_call import call_apart
 from featurestore.compute.task_runners import open_runner
 from featurestore.store.chosen_keys import ChosenKeys
 from featurestore.store.history import read_histories

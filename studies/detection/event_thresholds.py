@@ -21,6 +21,8 @@ from featurestore.arrays import Float64Array, FloatArray, IntArray
 from featurestore.errors import ConfigError, CorruptData, FingerprintMismatch
 from featurestore.fingerprint import diff, digest
 from featurestore.outputs import put_file
+from featurestore.untrusted.documents import DocumentError
+from featurestore.untrusted.parquet_tables import NUMBER, TEXT, read_parquet_document
 from studies.detection.agreement import Times, event_counts
 from studies.detection.events import EventJoiner, EventRule
 from studies.detection.truth import Truth
@@ -32,6 +34,7 @@ MOST_TRIED = 100
 # Recordings of which each is left out in turn, at least; as for intervals over recordings.
 FEWEST_LEFT_OUT = 4
 MORE_DIFFERENCES = 3
+_TRUTH = {"path": TEXT, "label": TEXT, "channel": NUMBER, "start_s": NUMBER, "end_s": NUMBER}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,11 +262,11 @@ def _read(
 ) -> list[ScoredRecording]:
     """The annotated recordings of earlier results."""
     records = _annotated(folder, decides)
-    truth = pd.read_parquet(folder / TRUTH_NAME)
+    truth = _table(folder / TRUTH_NAME, _TRUTH)
     truth = truth[truth["label"] != ""]
-    tables = [_scores_of(folder, record) for record in records]
-    by_channel = not (any(t["channel"].isna().any() for t in tables) or truth["channel"].isna().any())
     names = [f"p:{name}" for name in classes]
+    tables = [_scores_of(folder, record, names) for record in records]
+    by_channel = not (any(t["channel"].isna().any() for t in tables) or truth["channel"].isna().any())
     found = []
     for record, table in zip(records, tables, strict=True):
         own = truth[truth["path"] == record.path]
@@ -308,7 +311,7 @@ def _annotated(folder: Path, decides: Mapping[str, Any]) -> list[UnitRecord]:
         )
     if not (folder / TRUTH_NAME).is_file():
         raise ConfigError(f"--events-of {folder}: keeps no truth; run it again with --truth and --scores")
-    named, run = set(pd.read_parquet(folder / TRUTH_NAME)["path"]), digest(there)
+    named, run = set(_table(folder / TRUTH_NAME, {"path": TEXT})["path"]), digest(there)
     records = [r for r in read_records(folder) if r.path in named and r.run == run]
     if not records:
         raise ConfigError(f"--events-of {folder}: has results of no annotated recording; run it again")
@@ -319,7 +322,7 @@ def _but_thresholds(decides: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in decides.items() if name != "thresholds"}
 
 
-def _scores_of(folder: Path, record: UnitRecord) -> pd.DataFrame:
+def _scores_of(folder: Path, record: UnitRecord, names: Sequence[str]) -> pd.DataFrame:
     name = scores_name(record.name)
     if name not in record.files or not (folder / name).is_file():
         raise ConfigError(
@@ -327,4 +330,16 @@ def _scores_of(folder: Path, record: UnitRecord) -> pd.DataFrame:
         )
     if file_hash(folder / name) != record.files[name]:
         raise CorruptData(f"{folder / name}: was changed since it was written; delete it and run again")
-    return pd.read_parquet(folder / name)
+    return _table(folder / name, dict.fromkeys(("channel", *names), NUMBER))
+
+
+def _table(path: Path, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Columns of a table that a run has kept.
+
+    Raises:
+        CorruptData: it cannot be read, or lacks one.
+    """
+    try:
+        return read_parquet_document(path, columns=list(kinds), kinds=kinds)
+    except DocumentError as error:
+        raise CorruptData(f"{path}: cannot be read ({error}); delete it and run again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class StudyFile:
 
     def place(self, text: str) -> Path:
         """A path of the file, absolute."""
-        return self.folder / Path(text).expanduser()
+        return self.folder / os.path.expanduser(text)  # a home that is none stays as it is written
 
     @property
     def store(self) -> str:

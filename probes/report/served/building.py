@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from featurestore.compute.subprocess_call import TellingCall
+from featurestore.apart.subprocess_call import TellingCall
 from featurestore.errors import ProcessLost
 from probes.report.clips.embedded_keys import EmbeddedKeys
 from probes.report.clips.mistakes import mistakes_of

@@ -40,6 +40,11 @@ POLICIES = [
 ]
 
 
+def decoder_processes() -> list[psutil.Process]:
+    """Those of this process, among its children."""
+    return [c for c in psutil.Process().children() if "decoder_process" in " ".join(c.cmdline())]
+
+
 def facts(found: list[ClipByPolicy]) -> list[object]:
     """Everything of clips, comparable: samples as bytes, numbers with NaN as text, reasons."""
     return [
@@ -74,7 +79,7 @@ def test_processes_give_what_threads_give(tmp_path: Path) -> None:
         expected = [facts(threads.load(task, POLICIES)) for task in tasks]
     with ProcessDecoders() as processes, ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda task: processes.load(task, POLICIES), tasks))
-        assert len(psutil.Process().children()) <= 2  # as many as ask at a time
+        assert len(decoder_processes()) <= 2  # as many as ask at a time
     assert [facts(clips) for clips in found] == expected
     assert sum(isinstance(fact, str) for task in expected for fact in task) >= 3 * len(POLICIES)
     assert processes.notes() == []
@@ -134,15 +139,15 @@ def test_a_decoder_that_dies_costs_its_clip_alone(
     assert np.isnan(rows["s"].pop("clip004")).all()
     for utterance, values in rows["s"].items():
         np.testing.assert_array_equal(values, rows["quiet"][utterance])
-    assert psutil.Process().children() == []
+    assert decoder_processes() == []
 
 
 def test_that_no_decoder_can_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extractors.audio.decoders.path_here", lambda: pickle.dumps([]))
+    monkeypatch.setattr("featurestore.apart.socket_process.path_here", lambda: pickle.dumps([]))
     with ProcessDecoders() as decoders, pytest.raises(ProcessLost, match="--decode threads") as error:
         decoders.load([("a.wav", *WHOLE)], POLICIES)
     assert "\n" not in str(error.value)
-    assert psutil.Process().children() == []
+    assert decoder_processes() == []
 
 
 def test_what_goes_wrong_in_a_decoder_is_raised_here() -> None:
@@ -150,7 +155,7 @@ def test_what_goes_wrong_in_a_decoder_is_raised_here() -> None:
         with pytest.raises(TypeError) as error:
             decoders.load([(3.5, *WHOLE)], POLICIES)  # type: ignore[list-item]
         assert "in a decoder process" in error.value.__notes__[0]
-        assert len(psutil.Process().children()) == 1  # it goes on
+        assert len(decoder_processes()) == 1  # it goes on
 
 
 def test_stopping_does_not_wait_for_clips(tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ def test_stopping_does_not_wait_for_clips(tmp_path: Path) -> None:
             file.write(np.zeros(1 << 20))
     with ProcessDecoders() as decoders, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(decoders.load, [(str(hours), *WHOLE)], POLICIES)
-        while not psutil.Process().children():
+        while not decoder_processes():
             time.sleep(0.01)
         began = time.monotonic()
         decoders.stop()
@@ -171,7 +176,7 @@ def test_stopping_does_not_wait_for_clips(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         with pytest.raises(CancelledError):
             decoders.load([(str(hours), *WHOLE)], POLICIES)
-    assert psutil.Process().children() == []
+    assert decoder_processes() == []
 
 
 @pytest.mark.slow

@@ -8,7 +8,10 @@ does, it loads checkpoints without looking at what they lack, and pickles as cod
 
 from __future__ import annotations
 
+import json
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from extractors import find_model
+from extractors.models.avex_loading import AvexSpec, find_spec
 from featurestore.errors import ModelError
 from tests.extractors.models.test_conformance import RELATIVE, embed, make_clips, worst
+from tests.fuzz import Damaged, changed, flipped, require_answer_or_one_line
 
 CONFIGS = """
 from pydantic import BaseModel, ConfigDict
@@ -304,6 +309,41 @@ def test_a_spec_says_what_has_to_be_known_of_its_model(avex: Any, tmp_path: Path
     assert "there is no such file" in refusal(f"avex:{tmp_path / 'gone.yml'}")
     (tmp_path / "no.yml").write_text("- 1")
     assert "no.yml: the document: expected an object" in refusal(f"avex:{tmp_path / 'no.yml'}")
+
+
+def test_damaged_specs_are_read_or_one_line(avex: Any, tmp_path: Path) -> None:
+    """Every byte of one with a bit changed, every value another, and odd names of files and of settings."""
+    (tmp_path / "w.pt").touch()
+    spec = {"name": "perch2", "pretrained": True, "device": "cpu", "audio_config": AUDIO}
+    document = {"model_spec": spec, "checkpoint_path": "w.pt"}
+    file, rng = tmp_path / "own.yml", random.Random(0)
+
+    def read(data: bytes) -> AvexSpec:
+        file.write_bytes(data)
+        found = find_spec(avex, str(file), "avex:own.yml")
+        assert found.content.name in avex.list_model_classes()
+        assert found.checkpoint is None or "://" in found.checkpoint or Path(found.checkpoint).is_file()
+        return found
+
+    text = yaml.safe_dump(document).encode()
+    assert read(text).checkpoint == str(tmp_path / "w.pt")
+    n_read, n_refused = require_answer_or_one_line(flipped(text, rng, len(text)), read)
+    assert n_read
+    assert n_refused
+    n_read, n_refused = require_answer_or_one_line(changed(document, rng, 1000, json.dumps), read)
+    assert n_read
+    assert n_refused
+
+    def odd() -> Iterator[Damaged]:
+        places = ("~nobody-of-this-name/w.pt", "~", "/", "..", "w.pt/", "\0", "x" * 300, "http://[")
+        for place in places:
+            yield Damaged(json.dumps({**document, "checkpoint_path": place}).encode(), repr(place))
+        for key in (1, None, True, 0.5, "self", "model_config", "__class__", "x" * 9000):
+            named = {"model_spec": {**spec, key: 1}}
+            yield Damaged(yaml.safe_dump(named).encode(), f"a key {str(key)[:20]!r}")
+
+    n_read, n_refused = require_answer_or_one_line(odd(), read)
+    assert n_refused >= 12
 
 
 def test_a_name_avex_does_not_know_is_one_line(avex: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import zipfile
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +22,8 @@ from featurestore.archives import opened, parquet_file
 from featurestore.archives.interface import ArchiveError, FileStretch, PassingError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.opened import is_there, member_problem, open_archive, open_bytes
-from tests.featurestore.archives.packed import AUDIO, KINDS, write_archive
+from featurestore.untrusted.arrow_process import ARROW
+from tests.featurestore.archives.packed import AUDIO, KINDS, write_aborting_parquet, write_archive
 
 CONTENT = {f"a/{i}.bin": os.urandom(1000 + i) for i in range(10)}
 
@@ -276,6 +279,57 @@ def test_a_row_group_that_is_too_large_says_what_to_do(
     monkeypatch.setattr(parquet_file, "MOST_GROUP_BYTES", 100_000)
     with pytest.raises(ArchiveError, match="row_group_size=10"):
         open_bytes(f"{path}::audio[0]")
+
+
+def test_a_changed_bit_at_which_arrow_aborts_is_an_error(tmp_path: Path) -> None:
+    path, intact = tmp_path / "x.parquet", tmp_path / "y.parquet"
+    write_aborting_parquet(path)
+    pq.write_table(pa.table({"audio": [b"abc"]}), intact)
+    assert open_bytes(f"{intact}::audio[0]").read() == b"abc"
+    for _ in range(2):
+        with pytest.raises(ArchiveError, match=r"^its archive is no Parquet file.*SIGABRT") as error:
+            open_bytes(f"{path}::audio[0]")
+        assert "\n" not in str(error.value)
+        assert not isinstance(error.value, PassingError)
+    other = tmp_path / "z.parquet"
+    other.write_bytes(intact.read_bytes())
+    assert open_bytes(f"{other}::audio[0]").read() == b"abc"
+
+
+def _ends(to: BinaryIO, *_: Any, **__: Any) -> int:
+    os.kill(os.getpid(), int(os.environ["ENDS_WITH"]))
+    return 0
+
+
+@pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGKILL])
+def test_a_reader_that_is_lost_costs_its_row_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: signal.Signals
+) -> None:
+    """Where it was killed, for want of memory, the next time may do."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"audio": [b"abc", b"def"]}), path, row_group_size=1)
+    assert open_bytes(f"{path}::audio[0]").read() == b"abc"
+    ARROW.close()
+    monkeypatch.setenv("ENDS_WITH", str(int(by)))
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet_file, "decode_row_group", _ends)
+        with pytest.raises(ArchiveError, match=f"group 1 cannot be read: its reader ended with {by.name}"):
+            open_bytes(f"{path}::audio[1]")
+    if by == signal.SIGKILL:
+        assert open_bytes(f"{path}::audio[1]").read() == b"def"
+    else:
+        with pytest.raises(ArchiveError, match="SIGSEGV"):
+            open_bytes(f"{path}::audio[1]")
+
+
+def test_a_parquet_file_that_is_written_over_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"audio": [b"abc"]}), path)
+    archive = open_archive(str(path))
+    ARROW.close()  # so that it has no footer any more
+    pq.write_table(pa.table({"audio": [b"abcdef"]}), path)
+    with pytest.raises(PassingError, match="was written over while it was read"):
+        archive.open("audio[0]")
 
 
 def test_one_thread_loads_for_all_and_a_failure_is_kept() -> None:

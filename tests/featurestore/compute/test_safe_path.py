@@ -21,7 +21,7 @@ raise ImportError("{name} of the current folder was imported")
 """
 WAYS = {
     "apart": """
-from featurestore.compute.subprocess_call import call_apart
+from featurestore.apart.subprocess_call import call_apart
 print(call_apart(math.factorial, 3))
 """,
     "local": """

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,8 +26,13 @@ from featurestore.untrusted.documents import (
     read_json_document,
     read_yaml_document,
 )
-from featurestore.untrusted.parquet_tables import read_parquet_document
+from featurestore.untrusted.parquet_tables import (
+    read_parquet_cells,
+    read_parquet_columns,
+    read_parquet_document,
+)
 from featurestore.untrusted.text_table import TextTableError, read_table
+from tests.featurestore.archives.packed import write_aborting_parquet
 
 
 @pytest.mark.timeout(20)
@@ -85,6 +92,50 @@ def test_yaml_as_people_write_it(tmp_path: Path) -> None:
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(DocumentError, match=said):
             read_yaml_document(tmp_path / "x.yaml")
+
+
+def test_a_table_at_which_arrow_aborts_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    write_aborting_parquet(path)
+    pq.write_table(pa.table({"a": ["x", None]}), tmp_path / "y.parquet")
+    for read in (read_parquet_document, read_parquet_cells, partial(read_parquet_columns, columns=["audio"])):
+        with pytest.raises(DocumentError) as error:
+            read(path)
+        assert "\n" not in str(error.value)
+        assert len(read_parquet_cells(tmp_path / "y.parquet")) == 2
+    with pytest.raises(DocumentError, match=r"no table that can be read \(its reader ended with SIGABRT"):
+        read_parquet_cells(path)
+
+
+@pytest.mark.parametrize("n_rows", [0, 3])
+def test_tables_come_back_as_pandas_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_rows: int
+) -> None:
+    """Texts of dictionaries, classes, times and gaps; and their order of columns."""
+    table = pd.DataFrame(
+        {
+            "text": ["a", None, "ä" * 9],
+            "same": ["x", "x", "x"],
+            "class": pd.Categorical(["b", "a", None]),
+            "whole": np.arange(3, dtype=np.int16),
+            "number": [0.5, np.nan, 2],
+            "small": np.array([0.1, 0.2, 0.3], dtype=np.float32),
+            "yes": [True, False, True],
+            "when": pd.to_datetime(["2024-05-01", "2024-05-02", None]),
+        }
+    )[:n_rows]
+    table.attrs["made"] = "here"
+    table.to_parquet(tmp_path / "x.parquet", row_group_size=2)
+    monkeypatch.chdir(tmp_path)  # the reader was started elsewhere
+    found = read_parquet_document("x.parquet")
+    pd.testing.assert_frame_equal(found, pd.read_parquet("x.parquet"))
+    assert found.attrs == {"made": "here"}
+    own = read_parquet_cells("x.parquet")
+    assert own.attrs == {}
+    pd.testing.assert_frame_equal(own, found)
+    columns = read_parquet_columns("x.parquet", ["number", "text"])
+    assert columns.equals(pq.read_table("x.parquet", columns=["number", "text"]))
+    assert read_parquet_columns("x.parquet", []).num_rows == n_rows
 
 
 def test_a_table_is_measured_before_its_texts_are_written_out(tmp_path: Path) -> None:

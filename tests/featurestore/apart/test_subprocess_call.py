@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.compute.subprocess_call import TellingCall, call_apart
+from featurestore.apart.subprocess_call import TellingCall, call_apart
 from featurestore.errors import ConfigError, ProcessLost
 
 

@@ -1,0 +1,209 @@
+"""A process of ours that is kept to be asked again, for what may cost a process its life.
+
+Native code that decodes files of anybody may abort, write where it must not, or take all memory. What it does
+in a process apart costs that process, within the limits here; the answer comes as what it could pickle, and
+as a file without a name whose bytes the asker takes over.
+"""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+
+from featurestore.apart.socket_process import Lost, SocketProcess, answering, ready
+from featurestore.errors import one_line
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Of one answer. The largest table that is read takes some 20 s; a disk may be slow, so the clock has longer.
+MOST_CPU_S = 300
+MOST_S = 1800
+# Beside what a process has at its start, until the function says more by `limit_memory`.
+_ROOM_BYTES = 1 << 30
+# Of the file, from one answer to the next.
+_KEPT_BYTES = 1 << 26
+# Times that a question is put: what an earlier answer left behind in a process is no fault of this one.
+_TIMES = 2
+
+
+class KeptProcess:
+    """A process that is started when it is first asked, and anew where it was lost.
+
+    Several threads may ask; one at a time is answered.
+
+    Args:
+        environment: variables that are other there than here.
+    """
+
+    def __init__(self, **environment: str) -> None:
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._process: SocketProcess | None = None
+        os.register_at_fork(after_in_child=self._forget)
+        atexit.register(self.close)
+
+    def ask(
+        self, function: Callable[Concatenate[BinaryIO, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[R, memoryview]:
+        """What a function of a module returns, and what it wrote into the file that is its first argument.
+
+        Args:
+            function: found there by its name.
+            args: picklable, as `kwargs` and what the function returns or raises must be.
+            kwargs: see `args`.
+
+        Raises:
+            Lost: the process ended without an answer, also one that had answered nothing before.
+            Exception: whatever the function raises.
+        """
+        with self._lock:
+            for time in range(_TIMES):
+                is_fresh = self._process is None
+                try:
+                    succeeded, value, written = self._answer((function, args, kwargs))
+                    break
+                except Lost:
+                    if is_fresh or time == _TIMES - 1:
+                        raise
+        if not succeeded:
+            raise value
+        return value, written
+
+    def _answer(self, question: Any) -> tuple[bool, Any, memoryview]:
+        try:
+            if self._process is None:
+                self._process = self._started()
+            connection = self._process.connection
+            self._said_before = os.fstat(self._said.fileno()).st_size
+            connection.send(question)
+            if not connection.poll(MOST_S):
+                raise Lost(f"no answer within {MOST_S:,} s", signal.SIGKILL)
+            succeeded, value, n_bytes = connection.recv()
+            if not n_bytes:
+                return succeeded, value, memoryview(b"")
+            descriptor = recv_handle(connection)
+            try:
+                return succeeded, value, _copied(descriptor, n_bytes)
+            finally:
+                os.close(descriptor)
+        except (EOFError, OSError) as error:
+            process = self._process
+            lost = Lost(one_line(error)) if process is None else self._how(process.lost())
+            self.close()
+            raise lost from error
+        except BaseException:  # asked, and not answered: the next answer would be this one's
+            self.close()
+            raise
+
+    def _started(self) -> SocketProcess:
+        self._said, self._said_before = tempfile.TemporaryFile(), 0  # noqa: SIM115, closed with the process
+        process = SocketProcess(__name__, environment=self._environment, error_output=self._said)
+        try:
+            process.begin()
+        except BaseException as error:
+            process.close()
+            told = self._how(error) if isinstance(error, Lost) else error
+            self._said.close()
+            raise told from None
+        return process
+
+    def _how(self, lost: Lost) -> Lost:
+        """With what it said of itself."""
+        self._said.seek(self._said_before)
+        lines = [
+            line for line in self._said.read(1 << 16).decode(errors="replace").splitlines() if line.strip()
+        ]
+        if not lines:
+            return lost
+        # Native code says why before it shows where, Python behind it.
+        return Lost(f"{lost}: {one_line(lines[0 if lost.stopped_by else -1], 100)}", lost.stopped_by)
+
+    def close(self) -> None:
+        """End the process, if there is one; the next question starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+            self._said.close()
+
+    def _forget(self) -> None:
+        # In a fork: the process, and whoever holds the lock, are the other's.
+        if self._process is not None:
+            self._process.forget()
+        self._lock, self._process = threading.Lock(), None
+
+
+def _copied(descriptor: int, n_bytes: int) -> memoryview:
+    """The bytes of a file: a map of it would keep a descriptor for as long as any of them is wanted."""
+    room = memoryview(mmap.mmap(-1, n_bytes))
+    n_read = 0
+    while n_read < n_bytes:
+        n = os.preadv(descriptor, [room[n_read:]], n_read)
+        if not n:
+            raise EOFError
+        n_read += n
+    return room.toreadonly()
+
+
+def serve() -> None:
+    """What the process does: answer, one question after another, until nobody can ask any more."""
+    connection, _ = answering()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ready(connection)
+    with _nameless() as file:
+        while True:
+            try:
+                function, args, kwargs = connection.recv()
+            except EOFError:
+                return
+            limit_memory(_ROOM_BYTES)
+            _limit_cpu(MOST_CPU_S)
+            # The asker has taken over the bytes of before; room that is there already costs no time.
+            if os.fstat(file.fileno()).st_size > _KEPT_BYTES:
+                file.truncate(0)
+            file.seek(0)
+            try:
+                succeeded, value = True, function(file, *args, **kwargs)
+                file.flush()
+                n_bytes = file.tell()
+            except Exception as error:
+                succeeded, value, n_bytes = False, error, 0
+            connection.send((succeeded, value, n_bytes))
+            if n_bytes:
+                send_handle(connection, file.fileno(), None)
+
+
+def limit_memory(n_bytes: int) -> None:
+    """In the process: let it take so much, or 1 GiB, beside what it has now; Linux alone keeps to that."""
+    if sys.platform != "linux":
+        return
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    _limit(resource.RLIMIT_AS, now + max(_ROOM_BYTES, n_bytes))
+
+
+def _limit_cpu(most_s: int) -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + most_s)
+
+
+def _limit(what: int, n: int) -> None:
+    _, most = resource.getrlimit(what)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(what, (n if most == resource.RLIM_INFINITY else min(n, most), most))
+
+
+def _nameless() -> BinaryIO:
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("featurestore-answer"), "w+b")
+    return tempfile.TemporaryFile()
