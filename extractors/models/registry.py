@@ -145,7 +145,7 @@ def lasting_spec(spec: str, folder: str | Path = "") -> str:
 
 def _absolute(model: str, folder: str | Path) -> str:
     """The absolute path of what is a file or folder here; anything else, such as a hub id, as it is."""
-    path = folder / Path(model).expanduser()
+    path = folder / Path(os.path.expanduser(model))
     if not os.path.exists(path):  # False too for what no path can be
         return model
     # A file keeps its own name, which may be a link's: its suffix says what it is.
@@ -174,7 +174,7 @@ def untrained_source(argument: str | None) -> ModelSource:
 
 def _from_files(spec: str, model: str, *, seed: int | None = None, allow_pickle: bool = False) -> ModelSource:
     stage, model = split_stage(model) if ":" in model else ("", model)
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     if stage and (not model or path.is_file() or is_aves(path) or _is_named(model.partition(":")[0])):
         raise ModelError(
             f"--model {spec}: expected {stage}:MODEL, MODEL being a folder with config.json or a hub id"

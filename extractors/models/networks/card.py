@@ -6,6 +6,7 @@ time, nor what was trained on what. A card does: a YAML file beside the network,
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -166,7 +167,7 @@ def find_card(named: str, network: Path, spec: str) -> Path:
     known = packaged_cards()
     if named in known:
         return Path(str(_PACKAGED / f"{named}{SUFFIX}"))
-    card = Path(named).expanduser() if named else network.with_suffix(SUFFIX)
+    card = Path(os.path.expanduser(named)) if named else network.with_suffix(SUFFIX)
     if card.is_file():
         return card
     kind = spec.partition(":")[0]

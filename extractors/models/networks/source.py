@@ -8,6 +8,7 @@ runtimes compute on the CPU, in float32.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -86,7 +87,7 @@ class NetworkSource:
                     f"--model {self.spec}: needs {package} ({named_line(error, 100)}); "
                     f"pip install 'featurestore-audio[{kind}]'"
                 ) from error
-        self._file = Path(file).expanduser()
+        self._file = Path(os.path.expanduser(file))
         if not self._file.is_file():
             raise ModelError(f"--model {self.spec}: there is no file {file}; expected a .{kind} file")
         self._card_file = find_card(named, self._file, self.spec)

@@ -257,6 +257,8 @@ def test_a_hub_out_of_reach_is_not_said_to_lack_a_model(monkeypatch: pytest.Monk
     ("spec", "message"),
     [
         ("./nowhere", "there is no such folder"),
+        ("~no-such-user/m", "there is no such folder"),
+        ("onnx:~no-such-user/m.onnx", "there is no file ~no-such-user/m.onnx"),
         ("untrained:", "expected untrained:MODEL"),
         ("untrained", "expected untrained:MODEL"),
         ("untrained:./nowhere", "there is no such folder"),
