@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from featurestore.archives.interface import ArchiveError, failed
+from featurestore.archives.interface import ArchiveError, ArchivePlace, LocalPlace, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import cell_member, rated_column, split_cell, split_rate
 
@@ -28,6 +28,8 @@ _BATCH_ROWS = 64
 # What writers call the floats of a list.
 _LIST_LEAVES = ("list.element", "list.item", "list.array_element", "bag.array_element")
 _FLOAT_TAG = 3
+# Of a dictionary's header, which old writers left out of the size of a chunk (PARQUET-816).
+_UNCOUNTED_BYTES = 100
 # Of all files of this process.
 _KEPT: Kept[list[Any]] = Kept(KEPT_BYTES)
 
@@ -38,20 +40,25 @@ class ParquetArchive:
     Args:
         path: of the file.
         stamp: size and time of the file, which its kept row groups are known by.
+        place: where it lies; None: it is a file.
 
     Raises:
         ArchiveError: it is no Parquet file, or its end is missing.
     """
 
-    def __init__(self, path: str, stamp: tuple[int, int]) -> None:
+    def __init__(self, path: str, stamp: tuple[int, int], place: ArchivePlace | None = None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._path, self._stamp = path, stamp
+        self._place = place or LocalPlace(path, stamp)
         self._lock = threading.Lock()
         try:
-            self.metadata = pq.read_metadata(path)
+            with self._place.as_file(0, 0) as file:
+                self.metadata = pq.read_metadata(file)
             self.schema = self.metadata.schema.to_arrow_schema()
+        except ArchiveError:
+            raise
         except (pa.ArrowException, OSError, ValueError) as error:
             raise failed("is no Parquet file, or is cut short ({})", error) from error
         groups = range(self.metadata.num_row_groups)
@@ -146,6 +153,21 @@ class ParquetArchive:
             )
         return io.BytesIO(value.as_buffer())
 
+    def _chunk(self, leaf: str, group: int) -> tuple[int, int]:
+        """First byte of a leaf in a row group, as it lies in the file, and the byte after its last.
+
+        Raises:
+            ArchiveError: it is larger than what is read at once.
+        """
+        column = self.metadata.row_group(group).column(self._leaves[leaf][0])
+        n_bytes = column.total_compressed_size
+        if n_bytes > MOST_GROUP_BYTES:
+            raise ArchiveError(_too_large(group, n_bytes))
+        start = column.data_page_offset
+        if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
+            start = column.dictionary_page_offset
+        return start, start + n_bytes + _UNCOUNTED_BYTES
+
     def _row_group(self, leaf: str, group: int) -> tuple[list[Any], int]:
         """Arrays of `_BATCH_ROWS` cells each, and their bytes."""
         import pyarrow as pa
@@ -160,7 +182,8 @@ class ParquetArchive:
             # One at a time of each file, so that no more than a row group of it is being decoded.
             with (
                 self._lock,
-                pq.ParquetFile(self._path, metadata=self.metadata, page_checksum_verification=True) as file,
+                self._place.as_file(*self._chunk(leaf, group)) as path,
+                pq.ParquetFile(path, metadata=self.metadata, page_checksum_verification=True) as file,
             ):
                 batches = file.iter_batches(
                     _BATCH_ROWS, row_groups=[group], columns=[leaf], use_threads=False
