@@ -93,7 +93,7 @@ class ObjectPlace:
         said, mark = _PARQUET_END.unpack(end[-_PARQUET_END.size :])
         wanted = min(said + _PARQUET_END.size, n_bytes)
         if mark != b"PAR1" or wanted <= len(end):
-            return end
+            return end[-wanted:]
         if wanted > _MOST_FOOTER_BYTES:
             raise ArchiveError(f"is no Parquet file, or is cut short (a footer of {said:,} bytes)")
         return self._part(wanted)
@@ -113,7 +113,8 @@ class _Contents(FileStretch):
         super().__init__(-1, 0, look.n_bytes)
         self._path, self._look = path, look
         self._lock = threading.Lock()
-        self._first, self._data = 0, b""  # what was fetched last
+        self._first, self._data = 0, b""  # what was fetched last, as far as it is kept
+        self._after = self._step = 0
         self._held: dict[int, tuple[int, bytes]] = {}
 
     @contextmanager
@@ -135,12 +136,12 @@ class _Contents(FileStretch):
                     return data[at - first : at - first + n_bytes]
             if not n_bytes:
                 return b""
-            last = self._first + len(self._data)
-            is_near = bool(self._data) and 0 <= at - last < _STEP_BYTES
-            step = min(_MOST_STEP_BYTES, 2 * len(self._data)) if is_near else _STEP_BYTES
+            is_near = 0 <= at - self._after < _STEP_BYTES and self._step > 0
+            self._step = min(_MOST_STEP_BYTES, 2 * self._step) if is_near else _STEP_BYTES
             # The end, where zip has its table of contents, is looked at from further and further before it.
-            first = min(at, max(0, self._look.n_bytes - _STEP_BYTES)) if not is_near else at
-            stop = min(self._look.n_bytes, max(at + n_bytes, first + step))
-            data = read_as_looked_at(self._path, self._look, first, stop)
-            self._first, self._data = first, data
+            first = at if is_near else min(at, max(0, self._look.n_bytes - _STEP_BYTES))
+            self._after = min(self._look.n_bytes, max(at + n_bytes, first + self._step))
+            data = read_as_looked_at(self._path, self._look, first, self._after)
+            # A large table of contents is asked for at once, and wanted once.
+            self._first, self._data = first, data if n_bytes <= self._step else b""
             return data[at - first : at - first + n_bytes]

@@ -155,8 +155,9 @@ def objects_below(path: str) -> list[str]:
     """
     from featurestore.backends.remote_settings import parse_url
 
+    scheme, _, place = path.partition("://")
     try:
-        location = parse_url(path.rstrip("/"))
+        location = parse_url(f"{scheme}://{place.rstrip('/')}")
     except StoreError as error:
         raise ValueError(str(error)) from None
     bucket = f"{location.scheme}://{location.bucket}"
