@@ -492,7 +492,7 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("recordings", nargs=-1, required=True, type=PATH)
+@click.argument("recordings", nargs=-1, required=True)
 @click.option("--probe", required=True, type=PATH, help="Folder of `fs save-probe`.")
 @click.option("--out", required=True, type=PATH, help="Folder of the tables; run again, it goes on there.")
 @click.option(
@@ -563,7 +563,9 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 @TORCH_WEIGHTS
 @QUIET
 def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
-    """Find what a saved probe knows in long recordings: files, or folders of them.
+    """Find what a saved probe knows in long recordings: files, folders of them, or manifests (CSV, Parquet).
+
+    Files and folders may be URLs in a bucket.
 
     Overlapping windows are embedded as the probe's training clips were; neighbours of one class become
     events. Each recording gets its tables when it is done; after any interruption the same command goes on.
