@@ -143,8 +143,8 @@ class ArchivePlace(Protocol):
     def holding(self, start: int, stop: int) -> AbstractContextManager[None]:
         """Have what `contents` gave read these bytes at once, as soon as somebody asks for some of them."""
 
-    def as_file(self, start: int, stop: int) -> AbstractContextManager[str]:
-        """The name of a file in which at least these bytes stand at their places, and its end does."""
+    def as_file(self, start: int, stop: int) -> AbstractContextManager[tuple[str, tuple[int, int]]]:
+        """A file in which at least these bytes stand at their places, and its end does; its size and time."""
 
 
 class LocalPlace:
@@ -184,6 +184,6 @@ class LocalPlace:
         yield
 
     @contextmanager
-    def as_file(self, start: int, stop: int) -> Iterator[str]:
+    def as_file(self, start: int, stop: int) -> Iterator[tuple[str, tuple[int, int]]]:
         """See `ArchivePlace`."""
-        yield self._path
+        yield self._path, self._stamp

@@ -7,6 +7,7 @@ table of contents is made of is not, since the table is.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tarfile
 import tempfile
@@ -64,7 +65,7 @@ class ObjectPlace:
             yield
 
     @contextmanager
-    def as_file(self, start: int, stop: int) -> Iterator[str]:
+    def as_file(self, start: int, stop: int) -> Iterator[tuple[str, tuple[int, int]]]:
         """See `ArchivePlace`: a temporary file as long as the archive, with holes where nothing is wanted."""
         n_bytes = self._look.n_bytes
         if not self._footer:
@@ -80,7 +81,8 @@ class ObjectPlace:
             file.seek(n_bytes - len(self._footer))
             file.write(self._footer)
             file.flush()
-            yield file.name
+            status = os.fstat(file.fileno())
+            yield file.name, (status.st_size, status.st_mtime_ns)
 
     def _end_of_parquet(self) -> bytes:
         """The footer of a Parquet file, which says its length at the very end."""

@@ -54,7 +54,7 @@ class ParquetArchive:
         self._place = place or LocalPlace(path, stamp)
         self._lock = threading.Lock()
         try:
-            with self._place.as_file(0, 0) as file:
+            with self._place.as_file(0, 0) as (file, _):
                 self.metadata = pq.read_metadata(file)
             self.schema = self.metadata.schema.to_arrow_schema()
         except ArchiveError:
@@ -182,7 +182,7 @@ class ParquetArchive:
             # One at a time of each file, so that no more than a row group of it is being decoded.
             with (
                 self._lock,
-                self._place.as_file(*self._chunk(leaf, group)) as path,
+                self._place.as_file(*self._chunk(leaf, group)) as (path, _),
                 pq.ParquetFile(path, metadata=self.metadata, page_checksum_verification=True) as file,
             ):
                 batches = file.iter_batches(
