@@ -21,11 +21,13 @@ from featurestore.archives.interface import ArchiveError, PassingError
 from featurestore.archives.opened import is_there, member_problem, open_archive, open_bytes
 from featurestore.audio.blocks import SoundError
 from featurestore.audio.segment import hash_clip
+from featurestore.audio.time_expansion import time_expanded
 from featurestore.backends.storage import LocalStorage, open_storage
 from featurestore.errors import AudioUnreachable, ManifestError
 from featurestore.manifest.location import UNKNOWN, stamp_of, stamps_of
 from featurestore.manifest.table import read_manifest
 from tests.featurestore.archives.packed import KINDS, write_archive
+from tests.featurestore.recorder_files import guano, write_wav
 from tests.featurestore.s3server import S3Server
 
 NAN = float("nan")
@@ -99,6 +101,21 @@ def test_planning_reads_no_audio_and_a_clip_its_own(
     assert asked == []
     open_bytes(table["path"][5]).read()
     assert size <= sum(stop - start for start, stop in asked) < size + (1 << 17)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_an_archive_the_first_member_tells_whether_it_is_slowed_down(
+    bucket: Any, tmp_path: Path, kind: str, asked: list[tuple[int, int]]
+) -> None:
+    files = {f"{i}.wav": tmp_path / f"{i}.wav" for i in range(8)}
+    for path in files.values():
+        write_wav(path, guano("TE: 10"), n_samples=700_000, first=True)
+    names = write_archive(kind, tmp_path / f"t.{kind}", files, group_rows=1)
+    put(bucket, tmp_path / f"t.{kind}")
+    slow = time_expanded([f"{URL}/{name}" for name in names], workers=2)
+    assert {path: header.expansion for path, header in slow.items()} == {f"{URL}/{names[0]}": 10}
+    size, fetched = (tmp_path / f"t.{kind}").stat().st_size, sum(stop - start for start, stop in asked)
+    assert fetched < size / 4 or size <= 1 << 23  # small ones are fetched whole
 
 
 def test_headers_that_lie_close_are_read_in_ever_larger_steps(
@@ -285,6 +302,20 @@ class TestOnAServer:
             # What was embedded from files is the same sound there, and stays.
             again = self.extracted(manifest, tmp_path / "files")
             assert (again.n_skipped, again.n_bytes) == (60, 0)
+
+    def test_a_flipped_byte_is_one_failed_clip(
+        self, digits: dict[str, Path], tmp_path: Path, s3_url: str
+    ) -> None:
+        names = write_archive("zip", tmp_path / "d.zip", digits)
+        archive = bytearray((tmp_path / "d.zip").read_bytes())
+        archive[len(archive) // 2] ^= 1
+        open_storage(s3_url).put("d.zip", bytes(archive))
+        manifest = self.manifest(tmp_path, "m", digits, [f"{s3_url}/{name}" for name in names])
+        failed = dict(self.extracted(manifest, tmp_path / "s").failed)
+        assert len(failed) == 2
+        assert failed.pop("a/c7.wav").startswith("cut short")
+        said = ("is damaged in its archive", "is larger in its archive", "is cut short in its archive")
+        assert next(iter(failed.values())).startswith(said)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_an_archive_that_changes_in_the_middle_of_a_run_fails_what_was_under_way(
