@@ -496,7 +496,7 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("recordings", nargs=-1, required=True, type=PATH)
+@click.argument("recordings", nargs=-1, required=True)
 @click.option("--probe", required=True, type=PATH, help="Folder of `fs save-probe`.")
 @click.option("--out", required=True, type=PATH, help="Folder of the tables; run again, it goes on there.")
 @click.option(
@@ -569,7 +569,8 @@ def predict(quiet: bool, out: Path, **options: Any) -> None:
 def detect(quiet: bool, formats: tuple[str, ...], **options: Any) -> None:
     """Find a saved probe's classes in long recordings.
 
-    RECORDINGS are files, or folders of them.
+    RECORDINGS are files, folders of them, or manifests (CSV, Parquet); files and folders may be URLs in a
+    bucket.
 
     Overlapping windows are embedded as the probe's training clips were; neighbours of one class become
     events. Each recording gets its tables when it is done; after any interruption the same command goes on.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from featurestore.errors import one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_BUFFER_BYTES, _STRETCH_BUFFER_BYTES = 1 << 18, 1 << 16
 
 
 class ArchiveError(OSError):
@@ -119,3 +123,67 @@ class ReopenedFile(FileStretch):
             return os.pread(descriptor, n_bytes, at)
         finally:
             os.close(descriptor)
+
+
+class ArchivePlace(Protocol):
+    """Where an archive lies: a file, or an object in a bucket, as it was when it was looked at.
+
+    What reads of it raises `PassingError` where it was written over since.
+    """
+
+    def headers(self) -> BinaryIO:
+        """All of it, to be read forwards, from header to header."""
+
+    def contents(self) -> BinaryIO:
+        """All of it, for a table of contents at its end; it takes no descriptor while nobody reads."""
+
+    def stretch(self, start: int, stop: int) -> BinaryIO:
+        """Bytes `start` to `stop`, those of a member."""
+
+    def holding(self, start: int, stop: int) -> AbstractContextManager[None]:
+        """Have what `contents` gave read these bytes at once, as soon as somebody asks for some of them."""
+
+    def as_file(self, start: int, stop: int) -> AbstractContextManager[tuple[str, tuple[int, int]]]:
+        """A file in which at least these bytes stand at their places, and its end does; its size and time."""
+
+
+class LocalPlace:
+    """An archive that is a file.
+
+    Args:
+        path: of the file.
+        stamp: its size and time, which it must still have when a member is read by its place.
+    """
+
+    def __init__(self, path: str, stamp: tuple[int, int]) -> None:
+        self._path, self._stamp = path, stamp
+
+    def headers(self) -> BinaryIO:
+        """See `ArchivePlace`."""
+        return open(self._path, "rb", buffering=tarfile.BLOCKSIZE)  # of headers, and not of what follows
+
+    def contents(self) -> BinaryIO:
+        """See `ArchivePlace`."""
+        return io.BufferedReader(ReopenedFile(self._path), _BUFFER_BYTES)
+
+    def stretch(self, start: int, stop: int) -> BinaryIO:
+        """See `ArchivePlace`."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise failed("its archive cannot be opened ({})", error) from error
+        status = os.fstat(descriptor)
+        if (status.st_size, status.st_mtime_ns) != self._stamp:
+            os.close(descriptor)
+            raise PassingError("its archive was written over while it was read")
+        return io.BufferedReader(FileStretch(descriptor, start, stop), _STRETCH_BUFFER_BYTES)
+
+    @contextmanager
+    def holding(self, start: int, stop: int) -> Iterator[None]:
+        """See `ArchivePlace`: the system reads ahead."""
+        yield
+
+    @contextmanager
+    def as_file(self, start: int, stop: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        """See `ArchivePlace`."""
+        yield self._path, self._stamp

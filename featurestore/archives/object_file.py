@@ -143,11 +143,39 @@ def look_at_all(paths: Iterable[str]) -> dict[str, Look | None]:
         return {wanted[0]: first, **dict(zip(wanted[1:], pool.map(look, wanted[1:]), strict=True))}
 
 
+def objects_below(path: str) -> list[str]:
+    """URLs of all objects below a folder of a bucket, or in all of it, in the order that the service has.
+
+    Args:
+        path: URL of the folder or the bucket; a ``/`` at its end says nothing.
+
+    Raises:
+        ValueError: it holds credentials or options, or names no bucket; one clause.
+        AudioUnreachable: see `look_at`; or the bucket may not be listed.
+    """
+    from featurestore.backends.remote_settings import parse_url
+
+    scheme, _, place = path.partition("://")
+    try:
+        location = parse_url(f"{scheme}://{place.rstrip('/')}")
+    except StoreError as error:
+        raise ValueError(str(error)) from None
+    bucket = f"{location.scheme}://{location.bucket}"
+    try:
+        return [f"{bucket}/{name}" for name, _ in _bucket(bucket).objects(location.prefix)]
+    except UserError as error:
+        raise AudioUnreachable(str(error)) from None
+
+
 class ObjectFile(FileStretch):
-    """An object that is read from anywhere in it, as it was when it was looked at.
+    """An object that is read from anywhere in it, as it was when it was looked at, or a stretch of one.
 
     Args:
         path: URL of the object.
+        look: what it was when it was looked at; None: what it was within the last minute.
+        start: first byte.
+        stop: byte after the last; None: to the end.
+        whose: what was written over where it is another object by now, for the message.
 
     Raises:
         FileNotFoundError: there is no such object.
@@ -155,17 +183,22 @@ class ObjectFile(FileStretch):
         PassingError: on reading, where the object was written over since.
     """
 
-    def __init__(self, path: str) -> None:
-        self._look = look_at(path, anew=False)
-        super().__init__(-1, 0, self._look.n_bytes)
-        self._path = path
+    def __init__(
+        self, path: str, look: Look | None = None, start: int = 0, stop: int | None = None, whose: str = ""
+    ) -> None:
+        self._look = look_at(path, anew=False) if look is None else look
+        super().__init__(-1, start, self._look.n_bytes if stop is None else min(stop, self._look.n_bytes))
+        self._path, self._whose = path, whose
 
     def _bytes(self, n_bytes: int, at: int) -> bytes:
+        # A stretch is fetched as an object of its size is; all of a small object is, for its other stretches.
+        is_whole = self._look.n_bytes <= _WHOLE_BYTES
+        base, size = (0, self._look.n_bytes) if is_whole else (self._start, self._stop - self._start)
         found = []
         while n_bytes > 0:
-            start, stop = piece_of(at, n_bytes, self._look.n_bytes)
+            start, stop = (base + edge for edge in piece_of(at - base, n_bytes, size))
             key = (self._path, self._look, start, stop)
-            piece = _pieces.get(key, partial(self._fetched, start, stop))
+            piece = _pieces.get(key, partial(self._piece, start, stop))
             found.append(piece[at - start : at - start + n_bytes])
             if not found[-1]:
                 break
@@ -173,17 +206,28 @@ class ObjectFile(FileStretch):
             n_bytes -= len(found[-1])
         return b"".join(found)
 
-    def _fetched(self, start: int, stop: int) -> tuple[bytes, int]:
-        bucket, key = _split(self._path)
-        try:
-            data, e_tag = _bucket(bucket).read_part(key, start, stop)
-        except UserError as error:
-            raise AudioUnreachable(str(error)) from None
-        if data is None or e_tag != self._look.e_tag or len(data) != stop - start:
-            with _lock:
-                _looks.pop(self._path, None)
-            raise PassingError("was written over or removed while it was read")
+    def _piece(self, start: int, stop: int) -> tuple[bytes, int]:
+        data = read_as_looked_at(self._path, self._look, start, stop, self._whose)
         return data, len(data)
+
+
+def read_as_looked_at(path: str, look: Look, start: int, stop: int, whose: str = "") -> bytes:
+    """Bytes `start` to `stop` of an object, in one request, if it is what it was when it was looked at.
+
+    Raises:
+        AudioUnreachable: the service does not answer, or refuses.
+        PassingError: it is another, or gone; `whose` is what the message begins with.
+    """
+    bucket, key = _split(path)
+    try:
+        data, e_tag = _bucket(bucket).read_part(key, start, stop)
+    except UserError as error:
+        raise AudioUnreachable(str(error)) from None
+    if data is None or e_tag != look.e_tag or len(data) != stop - start:
+        with _lock:
+            _looks.pop(path, None)
+        raise PassingError(f"{whose}was written over or removed while it was read")
+    return data
 
 
 def piece_of(at: int, n_bytes: int, size: int) -> tuple[int, int]:

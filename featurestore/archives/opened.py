@@ -6,10 +6,11 @@ import os
 import stat
 from typing import BinaryIO, cast
 
-from featurestore.archives.interface import Archive, ArchiveError, failed
+from featurestore.archives.interface import Archive, ArchiveError, ArchivePlace, LocalPlace, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import NO_MEMBER_NAME, file_of, kind_of, plain_member, split_member
-from featurestore.archives.object_file import ObjectFile, is_object, look_at_all
+from featurestore.archives.object_archive import ObjectPlace
+from featurestore.archives.object_file import ObjectFile, is_object, look_at, look_at_all
 from featurestore.archives.parquet_file import ParquetArchive
 from featurestore.archives.tar_file import UNPACK, TarArchive
 from featurestore.archives.zip_file import ZipArchive
@@ -24,35 +25,42 @@ def open_archive(path: str) -> Archive:
 
     Raises:
         ArchiveError: it cannot be read, in a clause.
+        AudioUnreachable: it lies in a bucket, whose service does not answer.
     """
-    if is_object(path):
-        raise ArchiveError("lies in a bucket, where archives are not read; copy it here, or unpack it there")
+    place: ArchivePlace
     try:
-        status = os.stat(path)
+        if is_object(path):
+            look = look_at(path, anew=False)
+            stamp, version, place = (look.n_bytes, look.mtime_ns), look.e_tag, ObjectPlace(path, look)
+        else:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise ArchiveError("is no regular file")
+            stamp, version = (status.st_size, status.st_mtime_ns), ""
+            place = LocalPlace(path, stamp)
     except FileNotFoundError:
         raise ArchiveError("is not there") from None
+    except ArchiveError:
+        raise
     except (OSError, ValueError) as error:
         raise failed("cannot be opened ({})", error) from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ArchiveError("is no regular file")
-    stamp = status.st_size, status.st_mtime_ns
 
     def read() -> tuple[Archive, int]:
-        archive = _read(path, stamp)
+        archive = _read(path, stamp, place)
         return archive, archive.n_entries
 
-    return _ARCHIVES.get((path, *stamp), read)
+    return _ARCHIVES.get((path, *stamp, version), read)
 
 
-def _read(path: str, stamp: tuple[int, int]) -> Archive:
+def _read(path: str, stamp: tuple[int, int], place: ArchivePlace) -> Archive:
     kind = kind_of(path)
     try:
         if kind == "tar":
-            return TarArchive(path, stamp)
+            return TarArchive(place)
         if kind == "zip":
-            return ZipArchive(path)
+            return ZipArchive(place)
         if kind == "parquet":
-            return ParquetArchive(path, stamp)
+            return ParquetArchive(path, stamp, place)
     except ArchiveError:
         raise
     except OSError as error:
@@ -70,7 +78,7 @@ def open_bytes(path: str) -> BinaryIO:
     Raises:
         ArchiveError: of a member: why it cannot be read.
         OSError: of a file.
-        AudioUnreachable: of an object whose service does not answer.
+        AudioUnreachable: it lies in a bucket, whose service does not answer.
     """
     parts = split_member(path)
     if parts is None and is_object(path):
@@ -100,5 +108,5 @@ def member_problem(path: str) -> str:
 def is_there(path: str) -> bool:
     """Whether a path names a regular file, an object in a bucket, or a member of an archive."""
     if is_object(path):
-        return split_member(path) is None and look_at_all([path])[path] is not None
+        return look_at_all([file_of(path)])[file_of(path)] is not None and not member_problem(path)
     return os.path.isfile(file_of(path)) and not member_problem(path)

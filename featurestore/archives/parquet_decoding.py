@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BATCH_ROWS = 64
 _ROOM_BYTES = 2 << 30
 _MOST_FOOTERS = 16
+# Of a dictionary's header, which old writers left out of the size of a chunk (PARQUET-816).
+UNCOUNTED_BYTES = 100
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Footer:
         leaves: by their paths, such as ``audio.bytes``.
         n_rows: of each row group.
         group_bytes: of each leaf that may be audio, bytes of each row group, unpacked.
+        chunks: of each such leaf, first byte and byte after the last in the file, ``[groups, 2]``.
     """
 
     schema: pa.Schema
     leaves: dict[str, Leaf]
     n_rows: IntArray
     group_bytes: dict[str, IntArray]
+    chunks: dict[str, IntArray]
 
 
 def decode_footer(to: BinaryIO, path: str, stamp: tuple[int, int]) -> Footer:
@@ -72,7 +76,7 @@ def decode_footer(to: BinaryIO, path: str, stamp: tuple[int, int]) -> Footer:
     with _faults_told("is no Parquet file, or is cut short ({})"):
         metadata = _metadata(path, stamp)
         groups = [metadata.row_group(g) for g in range(metadata.num_row_groups)]
-        leaves, group_bytes = {}, {}
+        leaves, group_bytes, chunks = {}, {}, {}
         for i in range(metadata.num_columns):
             column = metadata.schema.column(i)
             kind = column.physical_type
@@ -81,8 +85,18 @@ def decode_footer(to: BinaryIO, path: str, stamp: tuple[int, int]) -> Footer:
             if leaf.is_bytes or leaf.is_float:
                 sizes = [group.column(i).total_uncompressed_size for group in groups]
                 group_bytes[column.path] = np.array(sizes, dtype=np.int64)
+                places = [_chunk(group.column(i)) for group in groups]
+                chunks[column.path] = np.array(places, dtype=np.int64).reshape(-1, 2)
         n_rows = np.array([group.num_rows for group in groups], dtype=np.int64)
-        return Footer(metadata.schema.to_arrow_schema(), leaves, n_rows, group_bytes)
+        return Footer(metadata.schema.to_arrow_schema(), leaves, n_rows, group_bytes, chunks)
+
+
+def _chunk(column: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    """First byte of a leaf in a row group, as it lies in the file, and the byte after its last."""
+    start = column.data_page_offset
+    if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
+        start = column.dictionary_page_offset
+    return start, start + column.total_compressed_size + UNCOUNTED_BYTES
 
 
 def decode_row_group(
@@ -117,7 +131,7 @@ def decode_row_group(
     import pyarrow.parquet as pq
 
     if said_bytes > most_bytes:
-        raise ArchiveError(_too_large(group, said_bytes, most_bytes))
+        raise ArchiveError(too_large(group, said_bytes, most_bytes))
     limit_memory(_ROOM_BYTES + 3 * said_bytes)
     n_found, n_bytes, writer = 0, 0, None
     with (
@@ -130,7 +144,7 @@ def decode_row_group(
             array = _innermost(batch.column(0))
             n_found, n_bytes = n_found + len(array), n_bytes + array.nbytes
             if n_bytes > most_bytes:
-                raise ArchiveError(_too_large(group, n_bytes, most_bytes))
+                raise ArchiveError(too_large(group, n_bytes, most_bytes))
             cells = pa.record_batch([array], names=["cells"])
             writer = writer or pa.ipc.new_stream(to, cells.schema)
             writer.write_batch(cells)
@@ -171,7 +185,8 @@ def _faults_told(text: str) -> Iterator[None]:
         raise failed(text, error) from error
 
 
-def _too_large(group: int, n_bytes: int, most_bytes: int) -> str:
+def too_large(group: int, n_bytes: int, most_bytes: int) -> str:
+    """What is said of a row group that is not read."""
     return (
         f"its row group {group} has {n_bytes:,} bytes of audio, more than the {most_bytes:,} that are "
         "read at once; write the file anew with smaller row groups (row_group_size=10)"

@@ -19,10 +19,17 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from featurestore.apart.socket_process import Lost
-from featurestore.archives.interface import ArchiveError, PassingError, failed
+from featurestore.archives.interface import ArchiveError, ArchivePlace, LocalPlace, PassingError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import cell_member, rated_column, split_cell, split_rate
-from featurestore.archives.parquet_decoding import BATCH_ROWS, NO_LEAF, decode_footer, decode_row_group
+from featurestore.archives.parquet_decoding import (
+    BATCH_ROWS,
+    NO_LEAF,
+    UNCOUNTED_BYTES,
+    decode_footer,
+    decode_row_group,
+    too_large,
+)
 from featurestore.untrusted.arrow_process import ARROW, table_of
 
 KEPT_BYTES = 1 << 28
@@ -40,20 +47,24 @@ class ParquetArchive:
     Args:
         path: of the file.
         stamp: size and time of the file, which its kept row groups are known by.
+        place: where it lies; None: it is a file.
 
     Raises:
         ArchiveError: it is no Parquet file, or its end is missing.
     """
 
-    def __init__(self, path: str, stamp: tuple[int, int]) -> None:
-        self._path, self._stamp = os.path.abspath(path), stamp
+    def __init__(self, path: str, stamp: tuple[int, int], place: ArchivePlace | None = None) -> None:
+        self._path, self._stamp = path, stamp
+        self._place = place or LocalPlace(path, stamp)
         try:
-            footer, _ = ARROW.ask(decode_footer, self._path, stamp)
+            with self._place.as_file(0, 0) as (file, file_stamp):
+                footer, _ = ARROW.ask(decode_footer, os.path.abspath(file), file_stamp)
         except Lost as lost:
             raise _lost("is no Parquet file that can be read: its reader ended with {}", lost) from lost
         self.schema: Any = footer.schema
         self._leaves = footer.leaves
         self._n_rows, self._group_bytes = footer.n_rows, footer.group_bytes
+        self._chunks = footer.chunks
         self._stops = np.cumsum(self._n_rows, dtype=np.int64)
 
     @property
@@ -140,13 +151,19 @@ class ParquetArchive:
         import pyarrow as pa
 
         n_rows, said = int(self._n_rows[group]), int(self._group_bytes[leaf][group])
-        place = (self._path, self._stamp, leaf, group, n_rows)
+        start, stop = self._chunks[leaf][group].tolist()
+        if stop - start > MOST_GROUP_BYTES + UNCOUNTED_BYTES:
+            raise ArchiveError(too_large(group, stop - start, MOST_GROUP_BYTES))
         try:
-            n_bytes, written = ARROW.ask(decode_row_group, *place, said, MOST_GROUP_BYTES)
+            with self._place.as_file(start, stop) as (file, file_stamp):
+                asked = (os.path.abspath(file), file_stamp, leaf, group, n_rows, said, MOST_GROUP_BYTES)
+                n_bytes, written = ARROW.ask(decode_row_group, *asked)
             found = table_of(written, n_rows).column(0).chunks
         except Lost as lost:
             raise _lost(f"its row group {group} cannot be read: its reader ended with {{}}", lost) from lost
-        except pa.ArrowException as error:
+        except ArchiveError:
+            raise
+        except (pa.ArrowException, OSError) as error:
             raise failed(f"its row group {group} cannot be read ({{}})", error) from error
         return found, n_bytes
 

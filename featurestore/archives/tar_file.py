@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import tarfile
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from featurestore.archives.interface import ArchiveError, FileStretch, PassingError, failed
+from featurestore.archives.interface import ArchiveError, ArchivePlace
 from featurestore.archives.names import plain_member
-from featurestore.errors import one_line
+from featurestore.errors import UserError, one_line
 
-_BUFFER_BYTES = 1 << 16
 UNPACK = "unpack it to a tar file, which stays one file: gunzip -k FILE.tar.gz, unxz, zstd -d or bunzip2"
 # Types of headers that extend the next one; three of them by records.
 _EXTENSIONS = (
@@ -68,19 +65,18 @@ class TarArchive:
     """A tar file; its headers are read once, from the first to the last.
 
     Args:
-        path: of the file.
-        stamp: its size and time, which it must still have when a member is read by its place.
+        place: where it lies.
 
     Raises:
         ArchiveError: it is no tar file, is compressed, is cut short, or is damaged between two members.
     """
 
-    def __init__(self, path: str, stamp: tuple[int, int]) -> None:
-        self._path, self._stamp = path, stamp
+    def __init__(self, place: ArchivePlace) -> None:
+        self._place = place
         self._places: dict[str, tuple[int, int]] = {}  # first byte, byte after the last
         self._odd: dict[str, str] = {}  # why others cannot be read
         self._last = ""
-        with open(path, "rb", buffering=tarfile.BLOCKSIZE) as file:  # of headers, and not of what follows
+        with place.headers() as file:
             head = file.read(6)
             packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), "")
             if packed:
@@ -100,7 +96,7 @@ class TarArchive:
                         self._add(info)
                         tar.members.clear()  # type: ignore[attr-defined]  # else a kilobyte each stays
                     after = tar.offset
-            except OSError:
+            except (OSError, UserError):
                 raise
             except Exception as error:  # of headers that are none, whatever its reading of them may raise
                 if self._last:
@@ -148,13 +144,4 @@ class TarArchive:
 
     def open(self, member: str) -> BinaryIO:
         """See `Archive.open`."""
-        start, stop = self._places[member]
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY)
-        except OSError as error:
-            raise failed("its archive cannot be opened ({})", error) from error
-        status = os.fstat(descriptor)
-        if (status.st_size, status.st_mtime_ns) != self._stamp:
-            os.close(descriptor)
-            raise PassingError("its archive was written over while it was read")
-        return io.BufferedReader(FileStretch(descriptor, start, stop), _BUFFER_BYTES)
+        return self._place.stretch(*self._places[member])

@@ -14,16 +14,18 @@ import stat
 import struct
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from featurestore.archives.interface import ArchiveError, ReopenedFile, failed
+from featurestore.archives.interface import ArchiveError, ArchivePlace, PassingError, failed
 from featurestore.archives.kept_bytes import Kept
 from featurestore.archives.names import plain_member
 
 # Of a member, unpacked: three hours at 44.1 kHz, 16 bits, mono.
 MOST_MEMBER_BYTES = 1 << 30
-_BUFFER_BYTES = 1 << 18
+# Of a member's header at most: fixed fields, its name, what programs add.
+_HEADER_BYTES = 30 + (1 << 17)
 _ENCRYPTED = 1
 _READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 # Of the libraries that unpack, and of `zipfile` where a member's place or name is another than was said.
@@ -45,19 +47,28 @@ _KEPT_BYTES = 1 << 26
 class ZipArchive:
     """A zip file; its table of contents is read once.
 
+    Args:
+        place: where it lies.
+
     Raises:
         ArchiveError: it is no zip file, or its end is missing.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, place: ArchivePlace) -> None:
+        self._place = place
         try:
-            self._zip = zipfile.ZipFile(io.BufferedReader(ReopenedFile(path), _BUFFER_BYTES))
+            self._zip = zipfile.ZipFile(place.contents())
             infos = self._zip.infolist()
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, UnicodeError) as error:
+            for raised in (error, error.__context__):  # `zipfile` takes it for no zip file
+                if isinstance(raised, PassingError):
+                    raise raised from None
             raise failed("is no zip file, or is cut short ({})", error) from error
         self._infos: dict[str, zipfile.ZipInfo] = {}
         self._odd: dict[str, str] = {}
         self._kept: Kept[bytes] = Kept(_KEPT_BYTES)
+        # Where each member begins, and the table of contents, in order.
+        self._starts = sorted({info.header_offset for info in infos} | {self._zip.start_dir})
         for info in infos:
             self._add(info)
 
@@ -74,9 +85,9 @@ class ZipArchive:
             self._odd[name] = (
                 f"is packed by a method that is not read ({info.compress_type}); use deflate or none"
             )
-        elif info.file_size > MOST_MEMBER_BYTES:
+        elif (n_bytes := max(info.file_size, info.compress_size)) > MOST_MEMBER_BYTES:
             self._odd[name] = (
-                f"has {info.file_size:,} bytes, more than the {MOST_MEMBER_BYTES:,} that are unpacked into "
+                f"has {n_bytes:,} bytes, more than the {MOST_MEMBER_BYTES:,} that are unpacked into "
                 "memory; use a tar file"
             )
         elif name in self._infos:
@@ -104,7 +115,10 @@ class ZipArchive:
         return io.BytesIO(self._kept.get(member, lambda: self._unpacked(self._infos[member])))
 
     def _unpacked(self, info: zipfile.ZipInfo) -> tuple[bytes, int]:
-        data = read_member(self._zip, info)
+        stop = info.header_offset + _HEADER_BYTES + info.compress_size
+        following = bisect_right(self._starts, info.header_offset)
+        with self._place.holding(info.header_offset, min([stop, *self._starts[following : following + 1]])):
+            data = read_member(self._zip, info)
         return data, len(data)
 
 
@@ -116,6 +130,8 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """
     try:
         data = _unpack(info, _packed(archive, info))
+    except PassingError:
+        raise
     except _FAULTS as error:
         raise failed("is damaged in its archive ({})", error) from error
     if len(data) > info.file_size:

@@ -35,6 +35,10 @@ APART = 0.5
 # Float files may go beyond full scale by some decibels; by 18 only where integers are taken for fractions.
 FULL_SCALE = 8.0
 
+# What a mistake in a program raises, and no decoder over damaged bytes: where it passed for a broken file,
+# every row of a run could fail and nobody would look for the mistake.
+MISTAKES = (TypeError, AttributeError, NameError, KeyError, AssertionError, ImportError)
+
 
 class SoundError(Exception):
     """Why a stretch of audio could not be read; the message has one line."""
@@ -103,6 +107,7 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
         SoundError: it is not a file that can be read (a folder, a pipe, which would wait for its writer), or
             not audio; also for whatever goes wrong while it is read.
         AudioUnreachable: it lies in a bucket, whose service does not answer; also while it is read.
+        Exception: one of `MISTAKES`, which is no fault of the file.
     """
     try:
         with ExitStack() as opened:
@@ -113,7 +118,7 @@ def open_sound(path: str, until_s: float = 0.0) -> Iterator[Any]:
             if depth == "segment" and until_s * file.samplerate > file.frames:
                 file = _open(opened, path, data, "entire")
             yield file
-    except (SoundError, UserError):
+    except (SoundError, UserError, *MISTAKES):
         raise
     except ArchiveError as error:
         raise SoundError(str(error)) from error

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 
 from featurestore.archives.names import kind_of, reading_order, split_member
+from featurestore.archives.object_file import is_object
 from featurestore.audio.blocks import SoundError, read_header
 from featurestore.audio.recorder_header import RecorderHeader, read_recorder_header
 from featurestore.errors import ManifestError
@@ -69,8 +70,8 @@ def expansions_of(table: pd.DataFrame) -> dict[str, str]:
 def time_expanded(paths: Iterable[str], workers: int) -> dict[str, RecorderHeader]:
     """Those of these files that their recorder says to be time-expanded, sorted, with what it wrote.
 
-    Members of zip and Parquet would have to be unpacked for it: of each such archive the first is looked at,
-    of `MOST_UNPACKED` archives.
+    Members of zip and Parquet would have to be unpacked for it, those of archives in a bucket fetched: of
+    each such archive the first is looked at, of `MOST_UNPACKED` archives.
     """
     looked_at = _cheaply(sorted(paths, key=reading_order))
     with ThreadPoolExecutor(workers) as pool:
@@ -84,7 +85,7 @@ def _cheaply(paths: Iterable[str]) -> list[str]:
     unpacked: set[str] = set()
     for path in paths:
         archive, _ = split_member(path) or ("", "")
-        if not archive or kind_of(archive) == "tar":
+        if not archive or (kind_of(archive) == "tar" and not is_object(archive)):
             found.append(path)
         elif archive not in unpacked and len(unpacked) < MOST_UNPACKED:
             unpacked.add(archive)

@@ -48,7 +48,7 @@ def streams_of(path: str, depth: Depth) -> tuple[Stream, ...]:
             only Ogg, for pages that are missing.
     """
     if is_object(path):
-        look = look_at(path, anew=False)
+        look = look_at(file_of(path), anew=False)
         return _streams_of(path, depth, look.n_bytes, look.mtime_ns)
     about = os.stat(file_of(path))
     return _streams_of(path, depth, about.st_size, about.st_mtime_ns)

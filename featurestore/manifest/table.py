@@ -15,6 +15,8 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePath
@@ -27,6 +29,7 @@ from featurestore.archives.interface import ArchiveError
 from featurestore.archives.names import (
     MARK,
     NO_MEMBER_NAME,
+    file_of,
     kind_of,
     member_path,
     plain_member,
@@ -64,6 +67,8 @@ RESERVED_COLUMNS = ("row", "status", "n_frames", "duration_s", "audio_hash", FOU
 MOST_CHANNELS = 1024
 SPLIT_PARTS = ("train", "val", "test")
 MAX_REPORTED_PROBLEMS = 20
+# In a bucket, whose tables of contents are read.
+_ARCHIVES_AT_ONCE = 8
 # Of a recording, 300 years; and of its channels.
 MOST_SECONDS = 1e10
 HIGHEST_RECORDED_CHANNEL = 2**31 - 1
@@ -471,9 +476,9 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
     real = cache(os.path.realpath)
 
     def plain(path: str) -> str:
-        if is_object(path):
-            return path  # names of objects are what they are: nothing leads out of a bucket
         parts = split_member(path)
+        if parts is None and is_object(path):
+            return path  # names of objects are what they are: nothing leads out of a bucket
         if parts is not None:
             # A name that leads out of its archive stays, to be refused.
             return member_path(plain(parts[0]), plain_member(parts[1]) or parts[1])
@@ -488,11 +493,11 @@ def plain_paths(paths: Iterable[str]) -> list[str]:
 def _check_files(absolute: np.ndarray, written: np.ndarray, problems: _Problems) -> None:
     # lexists: a broken link or a folder is somebody's recording gone wrong, recorded as a failed clip; a name
     # that is not there at all is a manifest gone wrong.
-    files = {p for p in set(absolute) if not is_object(p)}
-    inside = {p: parts for p in files if (parts := split_member(p)) is not None}
+    named = {p for p in set(absolute) if not _object_problem(p)}
+    inside = {p: parts for p in named if (parts := split_member(p)) is not None}
     exists = {p: is_object(p) or p in inside or os.path.lexists(p) for p in set(absolute)}
-    objects = sorted(p for p in set(absolute) - files if not _object_problem(p))
-    exists |= {p: look is not None for p, look in look_at_all(objects).items()}
+    looks = look_at_all(sorted({file_of(p) for p in named if is_object(p)}))
+    exists |= {p: look is not None for p, look in looks.items() if p in exists}
     missing = np.array([not exists[p] for p in absolute]) & (written != "")
     first, needed = _once_a_file(missing, absolute)
     problems.where(first, lambda i: _missing(written[i], absolute[i], needed(i)))
@@ -511,10 +516,8 @@ def _object_problem(path: str) -> str:
     """Why a path that looks like an object's in a bucket is none, without secrets; "" if it is one."""
     if not is_object(path):
         return ""
-    if split_member(path) is not None:
-        return f"{path!r}: archives in buckets are not read; copy the archive here, or unpack it there"
     try:
-        split_object(path)
+        split_object(file_of(path))
     except ValueError as error:
         return str(error)
     return ""
@@ -542,6 +545,7 @@ def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], 
     for path, (archive, _) in inside.items():
         of_archive.setdefault(archive, []).append(path)
     why_not: dict[str, str] = {}
+    _open_at_once(filter(is_object, of_archive))
     for archive, paths in sorted(of_archive.items()):
         try:
             problem_of = open_archive(archive).problem
@@ -563,6 +567,21 @@ def _check_members(absolute: np.ndarray, inside: Mapping[str, tuple[str, str]], 
     problems.where(first, lambda i: why_not[absolute[i]] + of_rows(i) + _alike_member(*inside[absolute[i]]))
 
 
+def _open_at_once(archives: Iterable[str]) -> None:
+    """Read the tables of contents of archives in buckets side by side, and leave what is wrong to the next.
+
+    Raises:
+        AudioUnreachable: the service does not answer.
+    """
+
+    def opened(archive: str) -> None:
+        with suppress(ArchiveError):
+            open_archive(archive)
+
+    with ThreadPoolExecutor(_ARCHIVES_AT_ONCE) as pool:
+        list(pool.map(opened, archives))
+
+
 def _alike_member(archive: str, member: str) -> str:
     """What an archive holds instead of a member that it does not; "" if nothing is like it."""
     if kind_of(archive) == "parquet" or not plain_member(member):
@@ -574,6 +593,8 @@ def _alike_member(archive: str, member: str) -> str:
 
 def _named_alike(archive: str) -> bool:
     """Whether files lie beside an archive whose own names look like those of its members."""
+    if is_object(archive):  # whose name never is that of an object
+        return False
     folder, name = os.path.split(archive)
     return any(other.startswith(name + MARK) for other in os.listdir(folder))
 

@@ -22,7 +22,7 @@ from featurestore.names import is_whole_number
 from featurestore.outputs import check_folder, put_file, writing
 from featurestore.printable import json_text
 from featurestore.spreadsheet import spreadsheet_csv
-from probes.saved.probe_files import read_probe
+from probes.saved.probe_files import SavedProbe, read_probe
 from studies.detection.agreement import ClassScore, agreement, agreement_table
 from studies.detection.event_thresholds import MORE_DIFFERENCES, keep_truth
 from studies.detection.recordings import Recording, find_recordings
@@ -113,18 +113,7 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
     probe = read_probe(request.probe)
     plan = make_plan(request, probe)
     recordings = find_recordings(request.recordings)
-    config = probe_extraction(
-        request.probe,
-        probe.card,
-        manifest=Path("recordings"),  # neither is looked at: nothing is stored
-        store="unused",
-        dataset="detected",
-        model=request.model,
-        device=request.device,
-        workers=request.workers,
-        torch_weights=request.torch_weights,
-        batch_seconds=request.batch_seconds,
-    )
+    config = _extraction(request, probe)
     notes = _time_expansion(request, recordings, config)
     plan = replace(plan, notes=(*plan.notes, *notes))
     channel = request.channel or config.channel
@@ -160,6 +149,21 @@ def detect(request: DetectRequest, on_progress: OnProgress | None = None) -> Det
         scores=scores,
         unnamed=[] if truth is None else truth.unnamed,
         strange=[] if truth is None else _strange(truth, plan),
+    )
+
+
+def _extraction(request: DetectRequest, probe: SavedProbe) -> ExtractConfig:
+    return probe_extraction(
+        request.probe,
+        probe.card,
+        manifest=Path("recordings"),  # neither is looked at: nothing is stored
+        store="unused",
+        dataset="detected",
+        model=request.model,
+        device=request.device,
+        workers=request.workers,
+        torch_weights=request.torch_weights,
+        batch_seconds=request.batch_seconds,
     )
 
 

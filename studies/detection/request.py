@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,7 +36,7 @@ class DetectRequest:
 
     Attributes:
         probe: folder of `fs save-probe`.
-        recordings: files and folders.
+        recordings: see `find_recordings`.
         out: folder of the results.
         window_s: seconds of a window; None: those of the median training clip.
         hop_s: seconds between the starts of windows; None: half a window.
@@ -55,7 +56,7 @@ class DetectRequest:
     """
 
     probe: Path
-    recordings: Sequence[Path]
+    recordings: Sequence[str | os.PathLike[str]]
     out: Path
     window_s: float | None = None
     hop_s: float | None = None

@@ -95,7 +95,7 @@ def test_the_contents_are_read_once_and_anew_when_the_file_is_another(
     names = write_archive(kind, archive, files)
     seen: list[str] = []
     read = opened._read
-    monkeypatch.setattr(opened, "_read", lambda path, stamp: (seen.append(path), read(path, stamp))[1])
+    monkeypatch.setattr(opened, "_read", lambda path, *more: (seen.append(path), read(path, *more))[1])
     for name in names * 2:
         open_bytes(str(tmp_path / name)).close()
     assert seen == [str(archive)]

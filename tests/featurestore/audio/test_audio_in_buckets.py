@@ -16,7 +16,6 @@ import soundfile
 
 from extractors import ExtractConfig, extract
 from featurestore import open_store
-from featurestore.archives import object_file
 from featurestore.archives.object_file import ObjectFile, look_at, piece_of
 from featurestore.audio.blocks import SoundError, mono_blocks, read_header
 from featurestore.audio.segment import hash_clip, header
@@ -46,30 +45,6 @@ class TestWithoutAServer:
     """The same client over objects in memory: what is asked for, and what its answers come to."""
 
     URL = "s3://bucket"
-
-    @pytest.fixture
-    def bucket(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        stores = pytest.importorskip("obstore.store")
-        memory = stores.MemoryStore()
-        monkeypatch.setattr("featurestore.backends.remote.make_client", lambda *_a, **_k: memory)
-        monkeypatch.setattr("featurestore.backends.remote._BUCKETS", {})
-        monkeypatch.setattr(object_file, "_looks", type(object_file._looks)())
-        return memory
-
-    @pytest.fixture
-    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-        """Ranges that were fetched."""
-        from featurestore.backends.remote import ObjectStorage
-
-        ranges: list[tuple[int, int]] = []
-        read = ObjectStorage.read_part
-
-        def counted(self: Any, key: str, start: int, stop: int) -> tuple[bytes | None, str]:
-            ranges.append((start, stop))
-            return read(self, key, start, stop)
-
-        monkeypatch.setattr(ObjectStorage, "read_part", counted)
-        return ranges
 
     def put(self, memory: Any, key: str, data: bytes) -> str:
         import obstore
@@ -164,7 +139,10 @@ class TestWithoutAServer:
             ("s3://key:secret@bucket/a.wav", "credentials"),
             ("s3://bucket/a.wav?X-Amz-Signature=5ec", "options"),
             ("s3://bucket", "names no object"),
-            ("s3://bucket/a.tar::b.wav", "archives in buckets are not read"),
+            ("s3://bucket/a.tar::b.wav", "archive s3://bucket/a.tar is not there"),
+            ("s3://bucket/a.tar::../b.wav", "leads out of the archive|is not there"),
+            ("s3://bucket/a//b.tar::b.wav", "without empty parts"),
+            ("s3://key:secret@bucket/a.tar::b.wav", "credentials"),
         ):
             pd.DataFrame({"path": [path]}).to_csv(tmp_path / "m.csv", index=False)
             with pytest.raises(ManifestError, match=said) as refused:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.featurestore.conftest import s3_server as s3_server
+from tests.featurestore.conftest import s3_url as s3_url
 from tests.studies.detection.planted import World
 
 
