@@ -507,7 +507,7 @@ def test_rows_that_are_ok_and_no_numbers_are_damage_and_predict_nothing(made: Fe
     assert found == [("wrong", 1), ("wrong", 2)]
     fails = pytest.raises(CorruptData, match="utterance 'u0070' is ok and holds NaN or infinity")
     probe: Any = SimpleNamespace(
-        card=SimpleNamespace(layers=(0,), classes=("a", "b"), reads_frames=False, is_numbers=False),
+        card=SimpleNamespace(layers=(0,), classes=("a", "b"), reads_frames=False, is_numbers=False, n_scores=2),
         scores=lambda x: np.zeros((len(x), 2)),
     )
     with fails:
