@@ -506,8 +506,9 @@ def test_rows_that_are_ok_and_no_numbers_are_damage_and_predict_nothing(made: Fe
     found = [(f.kind, f.unit) for f in report.findings if f.is_damage]
     assert found == [("wrong", 1), ("wrong", 2)]
     fails = pytest.raises(CorruptData, match="utterance 'u0070' is ok and holds NaN or infinity")
+    card = SimpleNamespace(layers=(0,), classes=("a", "b"), n_scores=2, reads_frames=False, is_numbers=False)
     probe: Any = SimpleNamespace(
-        card=SimpleNamespace(layers=(0,), classes=("a", "b"), reads_frames=False, is_numbers=False, n_scores=2),
+        card=card,
         scores=lambda x: np.zeros((len(x), 2)),
     )
     with fails:
