@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 
+def _require_posix() -> None:
+    """End where files cannot be opened as the store opens them: without following a link."""
+    if os.name != "posix":
+        sys.exit("error: fs runs on Linux and macOS; on Windows start it inside WSL")
+
+
 def _refuse_namesakes() -> None:
     """End where another distribution's modules stand before ours: our names at the top level are short."""
     home = Path(__file__).resolve().parent
@@ -27,6 +33,7 @@ def _refuse_namesakes() -> None:
             )
 
 
+_require_posix()
 _refuse_namesakes()
 
 from studies.terminal.command import Group, Subgroup  # noqa: E402

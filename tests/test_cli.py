@@ -59,6 +59,13 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_system_that_is_not_posix_is_told_in_one_line() -> None:
+    script = "import os, pathlib, click; os.name = 'nt'; import cli"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: fs runs on Linux and macOS; on Windows start it inside WSL\n"
+
+
 def test_every_command_and_option_has_a_sentence() -> None:
     import click
 
