@@ -2,12 +2,13 @@
 
 Native code that decodes files of anybody may abort, write where it must not, or take all memory. What it does
 in a process apart costs that process, within the limits here; the answer comes as what it could pickle, and
-as a file without a name whose bytes the asker takes over.
+as bytes: a few through the socket, more as a file without a name that the asker takes over.
 """
 
 from __future__ import annotations
 
 import atexit
+import io
 import mmap
 import os
 import resource
@@ -15,8 +16,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
@@ -33,6 +34,8 @@ MOST_S = 1800
 _ROOM_BYTES = 1 << 30
 # Of the file, from one answer to the next.
 _KEPT_BYTES = 1 << 26
+# What comes through the socket: small tables need no file, which a limit of the system may forbid.
+_SMALL_BYTES = 1 << 20
 # Times that a question is put: what an earlier answer left behind in a process is no fault of this one.
 _TIMES = 2
 
@@ -56,7 +59,7 @@ class KeptProcess:
     def ask(
         self, function: Callable[Concatenate[BinaryIO, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[R, memoryview]:
-        """What a function of a module returns, and what it wrote into the file that is its first argument.
+        """What a function of a module returns, and what it wrote to its first argument.
 
         Args:
             function: found there by its name.
@@ -89,9 +92,11 @@ class KeptProcess:
             connection.send(question)
             if not connection.poll(MOST_S):
                 raise Lost(f"no answer within {MOST_S:,} s", signal.SIGKILL)
-            succeeded, value, n_bytes = connection.recv()
-            if not n_bytes:
-                return succeeded, value, memoryview(b"")
+            succeeded, value, n_bytes, small = connection.recv()
+            if succeeded is None:
+                raise Lost(f"an answer that could not be written ({value})")
+            if n_bytes <= _SMALL_BYTES:
+                return succeeded, value, memoryview(small)
             descriptor = recv_handle(connection)
             try:
                 return succeeded, value, _copied(descriptor, n_bytes)
@@ -107,7 +112,7 @@ class KeptProcess:
             raise
 
     def _started(self) -> SocketProcess:
-        self._said, self._said_before = tempfile.TemporaryFile(), 0  # noqa: SIM115, closed with the process
+        self._said, self._said_before = _nameless(), 0  # also where the disk is full
         process = SocketProcess(__name__, environment=self._environment, error_output=self._said)
         try:
             process.begin()
@@ -160,27 +165,101 @@ def serve() -> None:
     connection, _ = answering()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ready(connection)
-    with _nameless() as file:
-        while True:
-            try:
-                function, args, kwargs = connection.recv()
-            except EOFError:
-                return
-            limit_memory(_ROOM_BYTES)
-            _limit_cpu(MOST_CPU_S)
+    answer = _Answer()
+    while True:
+        try:
+            function, args, kwargs = connection.recv()
+        except EOFError:
+            return
+        limit_memory(_ROOM_BYTES)
+        _limit_cpu(MOST_CPU_S)
+        answer.begin()
+        succeeded: bool | None
+        try:
+            succeeded, value = True, function(answer, *args, **kwargs)
+            answer.end()
+        except Exception as error:
+            succeeded, value = False, error
+        if answer.fault is not None:  # whatever the function made of it
+            succeeded, value = None, one_line(answer.fault)
+        n_bytes, small = answer.given() if succeeded else (0, b"")
+        connection.send((succeeded, value, n_bytes, small))
+        if n_bytes > _SMALL_BYTES:
+            send_handle(connection, answer.descriptor, None)
+
+
+class _Answer(io.RawIOBase):
+    """What a function writes: in memory while it is little, then in a file.
+
+    Attributes:
+        fault: why the file could not be written; None as long as it could.
+    """
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was written."""
+        self.fault: OSError | None = None
+        self._small, self._n_bytes = bytearray(), 0
+        if self._file is not None:
             # The asker has taken over the bytes of before; room that is there already costs no time.
-            if os.fstat(file.fileno()).st_size > _KEPT_BYTES:
-                file.truncate(0)
-            file.seek(0)
-            try:
-                succeeded, value = True, function(file, *args, **kwargs)
-                file.flush()
-                n_bytes = file.tell()
-            except Exception as error:
-                succeeded, value, n_bytes = False, error, 0
-            connection.send((succeeded, value, n_bytes))
-            if n_bytes:
-                send_handle(connection, file.fileno(), None)
+            if os.fstat(self.descriptor).st_size > _KEPT_BYTES:
+                self._file.truncate(0)
+            self._file.seek(0)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """All of it.
+
+        Raises:
+            OSError: there is no room.
+        """
+        view = memoryview(data).cast("B")
+        self._n_bytes += len(view)
+        if self._n_bytes <= _SMALL_BYTES:
+            self._small += view
+            return len(view)
+        with self._noting():
+            if self._file is None:
+                self._file = _nameless()
+            self._file.write(self._small)
+            self._small.clear()
+            self._file.write(view)
+        return len(view)
+
+    def end(self) -> None:
+        """Nothing is written any more.
+
+        Raises:
+            OSError: there is no room.
+        """
+        if self._file is not None and self._n_bytes > _SMALL_BYTES:
+            with self._noting():
+                self._file.flush()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.fault = error
+            raise
+
+    def given(self) -> tuple[int, bytes]:
+        """How many bytes were written, and these where they are few."""
+        return self._n_bytes, bytes(self._small)
+
+    @property
+    def descriptor(self) -> int:
+        """Of the file."""
+        if self._file is None:
+            raise ValueError("nothing was written into a file")
+        return self._file.fileno()
 
 
 def limit_memory(n_bytes: int) -> None:

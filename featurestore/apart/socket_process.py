@@ -34,6 +34,11 @@ class Lost(Exception):
         super().__init__(how)
         self.stopped_by = stopped_by
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be for want of memory, of room or of a process, and no fault of what was asked."""
+        return self.stopped_by in (0, signal.SIGKILL, signal.SIGTERM)
+
 
 class SocketProcess:
     """A fresh Python that runs `serve` of a module, which begins with `answering`; one thread asks at a time.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import struct
 from collections.abc import Iterable
 from typing import Any, BinaryIO
@@ -170,8 +169,7 @@ class ParquetArchive:
 
 def _lost(text: str, lost: Lost) -> ArchiveError:
     """The error for a reader that was lost; it may be for want of memory, or because none can be started."""
-    is_passing = lost.stopped_by in (0, signal.SIGKILL, signal.SIGTERM)
-    return (PassingError if is_passing else ArchiveError)(text.format(lost))
+    return (PassingError if lost.is_passing else ArchiveError)(text.format(lost))
 
 
 def _wav(samples: Any, sample_rate_hz: int) -> bytes:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from featurestore.apart.socket_process import Lost
+from featurestore.errors import ProcessLost
 from featurestore.untrusted.arrow_process import ARROW, table_of
 from featurestore.untrusted.documents import DocumentError, parse_json
 from featurestore.untrusted.parquet_decoding import (
@@ -126,11 +127,17 @@ def _decoded(
     """A table that the process apart has decoded, and the schema that its file has.
 
     Raises:
-        DocumentError: it said so, or was lost.
+        DocumentError: it said so, or was lost by the file's fault.
+        ProcessLost: it was lost otherwise.
     """
     try:
         (n_rows, schema), written = ARROW.ask(function, os.path.abspath(path), *args)
     except Lost as lost:
+        if lost.is_passing:
+            raise ProcessLost(
+                f"{os.fspath(path)}: was not read, its reader ended with {lost}; that need be no fault of "
+                "the file: look for memory and room, and run the same command again"
+            ) from lost
         raise DocumentError(f"no table that can be read (its reader ended with {lost})") from lost
     return table_of(written, n_rows), schema
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -63,6 +64,14 @@ def take(to: BinaryIO, n_bytes: int, room_bytes: int) -> int:
     return len(bytes(n_bytes))
 
 
+def fill(to: BinaryIO, n_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        to.write(bytes(n_bytes))
+    except OSError as error:  # as whoever decodes a file might say of it
+        raise ValueError("no table") from error
+
+
 def spin(to: BinaryIO) -> None:
     kept_process._limit_cpu(1)
     while True:
@@ -121,6 +130,15 @@ def test_it_takes_no_more_memory_than_it_may(process: KeptProcess) -> None:
     assert process.ask(take, 2 << 30, 3 << 30)[0] == 2 << 30
     with pytest.raises(MemoryError):  # what one was allowed the next is not
         process.ask(take, 2 << 30, 0)
+
+
+def test_where_files_may_not_grow_little_is_answered_and_much_is_nobodys_fault(process: KeptProcess) -> None:
+    assert bytes(process.ask(fill, 1 << 20)[1]) == bytes(1 << 20)
+    with pytest.raises(Lost, match=r"an answer that could not be written .*File too large") as lost:
+        process.ask(fill, (1 << 20) + 1)
+    assert lost.value.is_passing
+    assert bytes(process.ask(write, bytes(3 << 20))[1]) == bytes(3 << 20)
+    assert bytes(process.ask(write, b"little again")[1]) == b"little again"
 
 
 def test_it_does_not_compute_for_ever(process: KeptProcess) -> None:

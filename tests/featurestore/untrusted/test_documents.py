@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from functools import partial
 from pathlib import Path
@@ -105,6 +107,23 @@ def test_a_table_at_which_arrow_aborts_is_one_line(tmp_path: Path) -> None:
         assert len(read_parquet_cells(tmp_path / "y.parquet")) == 2
     with pytest.raises(DocumentError, match=r"no table that can be read \(its reader ended with SIGABRT"):
         read_parquet_cells(path)
+
+
+def test_a_table_is_not_to_blame_where_files_may_not_grow(tmp_path: Path) -> None:
+    pd.DataFrame({"x": np.arange(300_000.0)}).to_parquet(tmp_path / "x.parquet")
+    script = (
+        "import resource, sys\n"
+        "from featurestore.errors import ProcessLost\n"
+        "from featurestore.untrusted.parquet_tables import read_parquet_cells\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        "try:\n    read_parquet_cells(sys.argv[1])\n"
+        "except ProcessLost as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "x.parquet")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "an answer that could not be written ([Errno 27] File too large)" in said
+    assert "no fault of the file" in said
+    assert "delete" not in said
 
 
 @pytest.mark.parametrize("n_rows", [0, 3])
