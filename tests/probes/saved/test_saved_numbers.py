@@ -265,7 +265,8 @@ def test_from_the_command_line(pets: str, folder: Path, tmp_path: Path) -> None:
     said = " ".join(good(*asked, tmp_path / "p.csv", "--sets", 0.5).output.split())
     assert "200 labelled: from " in said
     assert "an interval holds the number of its clip with a chance of 0.5 or more" in said
-    table = pd.read_csv(tmp_path / "p.csv", converters=dict.fromkeys(("prediction", "prediction_high"), float))
+    exact = dict.fromkeys(("prediction", "prediction_high"), float)
+    table = pd.read_csv(tmp_path / "p.csv", converters=exact)
     assert list(table.columns) == [
         "utterance_id", "path", "start_s", "end_s", "status", "prediction", "probability", "prediction_low",
         "prediction_high",
