@@ -81,3 +81,15 @@ def test_the_site_leads_to_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines()
     pages = {str(page.relative_to(ROOT / "docs").with_suffix("")) for page in PAGES[1:]} - {"index"}
     assert pages <= set(index)
+
+
+TESTS_BY_MARK = re.compile(r"`pytest -m (\w+)(?: -s)? (tests/[\w/]+\.py)`")
+
+
+def test_tests_that_pages_name_by_a_mark_have_it() -> None:
+    named = [
+        (page.name, *found) for page in PAGES for found in TESTS_BY_MARK.findall(page.read_text("utf-8"))
+    ]
+    assert len(named) > 2
+    for page, mark, file in named:
+        assert re.search(rf"pytest\.mark\.{mark}\b", (ROOT / file).read_text("utf-8")), (page, mark, file)
