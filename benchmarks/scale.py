@@ -107,7 +107,7 @@ class Requests:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000, 1_000_000])
     parser.add_argument("--keys", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--probes", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--kinds", default="folder,s3")
