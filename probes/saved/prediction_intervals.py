@@ -16,6 +16,7 @@ import numpy as np
 from featurestore.arrays import Float64Array
 from featurestore.errors import ConfigError
 from probes.saved.prediction_sets import (
+    Rule,
     check_level,
     group_sentences,
     least_probability,
@@ -27,22 +28,14 @@ from probes.saved.probe_files import SavedProbe
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntervalRule:
+class IntervalRule(Rule):
     """How wide intervals are.
 
     Attributes:
-        level: Chance that an interval holds the true number, as it was asked for.
         half_width: From the prediction to each end, in the unit of the label.
-        n_rows: Validation rows that it rests on.
-        n_groups: Groups that these are of.
-        n_groups_trained: Of these groups those that have training rows too.
     """
 
-    level: float
     half_width: float
-    n_rows: int
-    n_groups: int
-    n_groups_trained: int
 
     def ends(self, predicted: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Lowest and highest number of each interval `[n]`; both belong to it. Rows of NaN have none."""
@@ -84,7 +77,7 @@ def interval_sentences(rule: IntervalRule) -> list[str]:
     return [
         f"intervals at {rule.level:g}: every prediction ± {rule.half_width:.4g}",
         f"an interval holds the number of its clip with a chance of {rule.level:g} or more, "
-        + promise(rule.n_rows, rule.n_groups, "if these are drawn"),
+        + promise(rule, "if these are drawn"),
         "all are of one width: of clips that are harder to tell than most they hold the number less often",
-        *group_sentences(rule.n_rows, rule.n_groups, rule.n_groups_trained),
+        *group_sentences(rule),
     ]

@@ -30,25 +30,34 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetRule:
-    """Which classes are in a set.
+class Rule:
+    """What is promised of new clips, and what that rests on.
 
     Attributes:
-        level: Chance that a set holds the true class, as it was asked for.
-        least: Lowest probability of a class in a set, as the classifier gives it.
+        level: Chance that a set or an interval holds what is true, as it was asked for.
         n_rows: Validation rows that it rests on.
         n_groups: Groups that these are of.
         n_groups_trained: Of these groups those that have training rows too.
+    """
+
+    level: float
+    n_rows: int
+    n_groups: int
+    n_groups_trained: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetRule(Rule):
+    """Which classes are in a set.
+
+    Attributes:
+        least: Lowest probability of a class in a set, as the classifier gives it.
         hardest: The class whose validation rows have it in their sets least often.
         hardest_share: In what share of them.
         hardest_rows: How many there are.
     """
 
-    level: float
     least: float
-    n_rows: int
-    n_groups: int
-    n_groups_trained: int
     hardest: str
     hardest_share: float
     hardest_rows: int
@@ -130,37 +139,37 @@ def set_sentences(rule: SetRule, size: npt.NDArray[np.int64]) -> list[str]:
         f"{counted(int((size == 1).sum()), 'clip')} with one, "
         f"{counted(int((size == 0).sum()), 'clip')} with none",
         f"a set holds the class of its clip with a chance of {rule.level:g} or more, "
-        + promise(rule.n_rows, rule.n_groups, "if these are of the probe's classes and drawn"),
+        + promise(rule, "if these are of the probe's classes and drawn"),
         f"that is no promise for each class: of {counted(rule.hardest_rows, 'validation clip')} of "
         f"{rule.hardest} {100 * rule.hardest_share:.0f} % have it in their sets",
-        *group_sentences(rule.n_rows, rule.n_groups, rule.n_groups_trained),
+        *group_sentences(rule),
     ]
 
 
-def promise(n_rows: int, n_groups: int, condition: str) -> str:
+def promise(rule: Rule, condition: str) -> str:
     """Over what a chance is an average, and on which condition: the end of a sentence."""
-    alone = n_groups == n_rows
+    alone = rule.n_groups == rule.n_rows
     return (
         "on average over new "
         + ("clips" if alone else "groups and their clips")
         + f", {condition} as the "
-        + counted(n_rows, "validation clip")
-        + ("" if alone else f" of {counted(n_groups, 'group')}")
+        + counted(rule.n_rows, "validation clip")
+        + ("" if alone else f" of {counted(rule.n_groups, 'group')}")
         + " were"
     )
 
 
-def group_sentences(n_rows: int, n_groups: int, n_groups_trained: int) -> list[str]:
+def group_sentences(rule: Rule) -> list[str]:
     """Where groups break the promise, a sentence each."""
     said = []
-    if n_groups == n_rows:
+    if rule.n_groups == rule.n_rows:
         said.append(
             "each validation clip counts as a group of its own; where several are of one recording the "
             "chance is not kept: train with a column group"
         )
-    if n_groups_trained:
+    if rule.n_groups_trained:
         said.append(
-            f"{n_groups_trained:,} of the {counted(n_groups, 'group')} have training clips too, so "
+            f"{rule.n_groups_trained:,} of the {counted(rule.n_groups, 'group')} have training clips too, so "
             "for clips of other groups the chance is not kept: train with --split group"
         )
     return said

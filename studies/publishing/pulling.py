@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from featurestore.backends.storage import open_storage
+from featurestore.backends.storage import Storage, open_storage
 from featurestore.backends.website import WEB_SCHEMES, WebFolder
 from featurestore.errors import CorruptData, KeyNotFound
 from featurestore.format.layer_arrays import parse_layer_name
@@ -56,15 +56,12 @@ def pull(
         StoreError: there is no publication, or the store has another key of the name.
         CorruptData: an object is not as listed; a key that holds it is not there afterwards.
     """
-    is_web, with_http = url.split("://")[0] in WEB_SCHEMES, sha256 is not None
-    published = WebFolder(url, with_http=with_http) if is_web else open_storage(url)
+    published = _opened(url, is_list_told=sha256 is not None)
     sums = read_sums(published, sha256)
     prefix = f"{STORE_FOLDER}/"
     of_store = {n.removeprefix(prefix): s for n, s in sums.items() if n.startswith(prefix)}
     CheckedStorage(published, sums).read_unread(n for n in sums if not n.startswith(prefix))
-    stored = (
-        WebFolder(store_url(url), of_store, with_http=with_http) if is_web else open_storage(store_url(url))
-    )
+    stored = _opened(store_url(url), of_store, is_list_told=sha256 is not None)
     source, to = CheckedStorage(stored, of_store), open_storage(store)
     keys = chosen_keys(source, models, datasets)
     for why in keys.unreadable.values():
@@ -85,6 +82,13 @@ def pull(
         if not report.is_intact:
             raise CorruptData(f"{to.url}: {info.path} is damaged after it was copied: {report.findings[0]}")
     return Pulled(copies=tuple(copies), store=to.url, card=f"{published.url}/{README}")
+
+
+def _opened(url: str, names: Collection[str] = (), *, is_list_told: bool) -> Storage:
+    """A folder, a bucket, or what a web server has under these names."""
+    if url.split("://")[0] in WEB_SCHEMES:
+        return WebFolder(url, names, with_http=is_list_told)
+    return open_storage(url)
 
 
 def _require_all_there(

@@ -212,3 +212,11 @@ def _group_of(pid: int) -> int | None:
         return os.getpgid(pid)
     except ProcessLookupError:
         return None
+
+
+def is_one_line_of_an_outage(exit_code: int | None, said: str, url: str) -> None:
+    """A command that found the server gone ended with 2 and one line about this place, without a secret."""
+    assert exit_code == 2, said
+    assert said.startswith(f"error: {url}: cannot ")
+    assert said.count("\n") == 1
+    assert ADMIN[1] not in said
